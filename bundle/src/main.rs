@@ -1,0 +1,3 @@
+//! The `bundle` command.
+
+fn main() {}

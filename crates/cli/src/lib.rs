@@ -1,0 +1,137 @@
+//! What all commands share: exit codes, errors on one line, Ctrl-C, progress and the log.
+//!
+//! Data goes to stdout; everything else goes to stderr, so that every command can be piped.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | a gate failed: the message says which, and by how much |
+//! | 2 | wrong usage, bad input, or the operating system refused |
+//! | 130 | stopped by Ctrl-C, after everything worth keeping was written |
+
+mod interrupt;
+mod progress;
+mod units;
+
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+pub use interrupt::Interrupt;
+pub use progress::{Meter, Progress};
+pub use units::{bytes, count, seconds};
+
+/// A measured value beyond its limit. Ends the process with exit code 1.
+#[derive(Debug)]
+pub struct GateFailed {
+    /// One line for each gate, with the value, the limit and by how much it was missed.
+    pub missed: Vec<String>,
+}
+
+impl std::fmt::Display for GateFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gate failed: {}", self.missed.join("; "))
+    }
+}
+
+impl std::error::Error for GateFailed {}
+
+/// The user stopped the process and what was done so far is safe. Exit code 130.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "interrupted; run the same command again to go on")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Sets the log up, runs a command, prints its error as one line and picks the exit code.
+pub fn main(run: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error));
+            exit_code(&error)
+        }
+    }
+}
+
+/// The exit code that an error stands for.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<GateFailed>().is_some() {
+        ExitCode::from(1)
+    } else if error.downcast_ref::<Interrupted>().is_some() {
+        ExitCode::from(130)
+    } else {
+        ExitCode::from(2)
+    }
+}
+
+/// The chain of causes, outermost first; a cause that its parent already spelled out is left out.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string().replace('\n', " ");
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
+}
+
+/// `pocketgpt ... | head` closes our stdout; that is no error of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Writes a report to stdout: JSON with `--json`, otherwise its table.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn print_report<R>(report: &R, json: bool) -> anyhow::Result<()>
+where
+    R: serde::Serialize + std::fmt::Display,
+{
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{report}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_already_said_is_not_repeated() {
+        let inner = std::io::Error::other("disk full");
+        let error = anyhow::Error::new(inner).context("cannot write a.gguf: disk full");
+        assert_eq!(one_line(&error), "cannot write a.gguf: disk full");
+    }
+
+    #[test]
+    fn a_gate_keeps_its_exit_code_under_context() {
+        let gate = GateFailed { missed: vec!["mean KL 0.2 > 0.1".into()] };
+        let error = Err::<(), _>(anyhow::Error::new(gate)).context("eval").unwrap_err();
+        assert_eq!(exit_code(&error), ExitCode::from(1));
+    }
+}

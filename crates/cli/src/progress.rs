@@ -1,0 +1,64 @@
+//! Progress on stderr: a bar on a terminal, nothing where nobody watches.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// What a [`Progress`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meter {
+    /// Bytes, shown as MiB and MiB/s.
+    Bytes,
+    /// Anything else, shown as a plain count.
+    Items,
+}
+
+/// A progress bar. `indicatif` hides it by itself when stderr is no terminal.
+#[derive(Debug, Clone)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar over `total` units with `title` at its left.
+    pub fn new(title: &str, total: u64, meter: Meter) -> Self {
+        let template = match meter {
+            Meter::Bytes => {
+                "{prefix:>10} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}"
+            }
+            Meter::Items => "{prefix:>10} {wide_bar} {pos}/{len} {eta} {msg}",
+        };
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(title.to_owned());
+        Progress(bar)
+    }
+
+    /// A bar that is never drawn, for tests and nested work.
+    pub fn hidden() -> Self {
+        Progress(ProgressBar::hidden())
+    }
+
+    /// Moves by `units`.
+    pub fn advance(&self, units: u64) {
+        self.0.inc(units);
+    }
+
+    /// Moves to `units` from the start, where a resumed run goes on.
+    pub fn set(&self, units: u64) {
+        self.0.set_position(units);
+    }
+
+    /// Text at the right: loss, speed, the tensor at hand.
+    pub fn message(&self, text: impl Into<String>) {
+        self.0.set_message(text.into());
+    }
+
+    /// Prints a line above the bar (or plainly, where there is no bar).
+    pub fn note(&self, line: &str) {
+        if self.0.is_hidden() { eprintln!("{line}") } else { self.0.println(line) }
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,20 @@
+//! The run file: one TOML document that drives every stage.
+//!
+//! All defaults, units and limits of the project live here, so that a stage never
+//! has to guess: it is handed a [`RunFile`] that is complete and valid.
+//!
+//! ```text
+//! quickstart.toml + --set train.batch_size=4  --load-->  RunFile  --save-->  RUN/config.toml
+//! ```
+
+mod error;
+mod load;
+mod model;
+mod run_file;
+
+pub use error::ConfigError;
+pub use model::{Architecture, ModelConfig};
+pub use run_file::{
+    Bundle, Data, Device, Eval, Export, Fragment, Gates, Model, Optimizer, Precision, Quantize,
+    Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
+};

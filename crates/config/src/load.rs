@@ -1,0 +1,164 @@
+//! From a file and `--set` arguments to a valid [`RunFile`], and back to text.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::{ConfigError, RunFile};
+
+impl RunFile {
+    /// Reads `path`, applies each `key=value` of `overrides` in order, and validates.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the line of the file or the override at fault.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text, overrides)
+    }
+
+    /// [`RunFile::load`] on text that is already in memory; `path` only names it in errors.
+    pub fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let mut run_file: RunFile =
+            toml::from_str(text).map_err(|error| parse_error(path, text, &error))?;
+        if !overrides.is_empty() {
+            let table = text.parse().map_err(|error| parse_error(path, text, &error))?;
+            run_file = apply_overrides(table, overrides)?;
+        }
+        run_file.validate()?;
+        Ok(run_file)
+    }
+
+    /// The whole run file as TOML, defaults included: what the run folder's `config.toml` holds.
+    ///
+    /// # Errors
+    /// Only if a value has no TOML form, which no field's type allows.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+fn apply_overrides(mut table: Table, overrides: &[String]) -> Result<RunFile, ConfigError> {
+    let mut run_file = RunFile::default();
+    for assignment in overrides {
+        let refuse = |message: String| ConfigError::Override {
+            assignment: assignment.clone(),
+            message: message.trim_end().to_owned(),
+        };
+        let (key, value) = assignment
+            .split_once('=')
+            .ok_or_else(|| refuse("expected key=value, for example train.batch_size=4".into()))?;
+        set(&mut table, key.trim(), parse_value(value.trim())).map_err(&refuse)?;
+        // Once per override, so that an error names the one that brought it in.
+        run_file = RunFile::deserialize(Value::Table(table.clone()))
+            .map_err(|error| refuse(error.message().to_owned()))?;
+    }
+    Ok(run_file)
+}
+
+/// A TOML value if it reads as one, otherwise the text itself: `runs/a` needs no quotes.
+fn parse_value(text: &str) -> Value {
+    let parsed: Option<Table> = format!("value = {text}").parse().ok();
+    parsed
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+            Ok(())
+        }
+        Some((section, rest)) => {
+            let inner =
+                table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            match inner {
+                Value::Table(inner) => set(inner, rest, value),
+                _ => Err(format!("{section} is a value, not a section")),
+            }
+        }
+    }
+}
+
+fn parse_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = 1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count();
+    let message = error.message().trim_end().replace('\n', ", ");
+    ConfigError::Parse { path: path.to_owned(), line, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, overrides: &[&str]) -> Result<RunFile, String> {
+        let overrides: Vec<String> = overrides.iter().map(|&o| o.to_owned()).collect();
+        RunFile::parse(Path::new("a.toml"), text, &overrides).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(load("", &[]), Ok(RunFile::default()));
+    }
+
+    #[test]
+    fn what_is_saved_loads_as_the_same() {
+        let mut run_file = RunFile::default();
+        run_file.train.max_steps = Some(7);
+        run_file.model.n_inner = Some(100);
+        let text = run_file.to_toml().unwrap();
+        assert_eq!(load(&text, &[]), Ok(run_file));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_file_line_and_choices() {
+        let error = load("[train]\nbatch_size = 1\nbatchsize = 2\n", &[]).unwrap_err();
+        assert!(
+            error.starts_with("a.toml:3: unknown field `batchsize`, expected one of"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_file_line_and_expectation() {
+        let error = load("[train]\n\nbatch_size = \"two\"\n", &[]).unwrap_err();
+        assert!(
+            error.starts_with("a.toml:3: invalid type: string \"two\", expected usize"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_override_wins_and_needs_no_quotes() {
+        let run_file = load(
+            "[train]\nbatch_size = 1\n",
+            &["train.batch_size=4", "run.dir=runs/a", "device=flex"],
+        )
+        .unwrap();
+        assert_eq!(run_file.train.batch_size, 4);
+        assert_eq!(run_file.run.dir, Path::new("runs/a"));
+        assert_eq!(run_file.device, crate::Device::Flex);
+    }
+
+    #[test]
+    fn a_bad_override_is_named() {
+        let error = load("", &["train.batch_size=4", "train.batchsize=4"]).unwrap_err();
+        assert!(error.starts_with("--set train.batchsize=4: unknown field"), "{error}");
+        let error = load("", &["train"]).unwrap_err();
+        assert!(error.contains("expected key=value"), "{error}");
+        let error = load("", &["device.name=flex"]).unwrap_err();
+        assert!(error.starts_with("--set device.name=flex:"), "{error}");
+    }
+
+    #[test]
+    fn relations_between_keys_are_checked() {
+        let error = load("[model]\nn_head = 7\n", &[]).unwrap_err();
+        assert_eq!(error, "model.n_head = 7: expected a divisor of model.n_embd = 768");
+        let error = load("[data]\ncontext = 2048\n", &[]).unwrap_err();
+        assert_eq!(error, "data.context = 2048: expected at most model.context_length = 1024");
+        let error = load("[train]\nbatch_size = 0\n", &[]).unwrap_err();
+        assert_eq!(error, "train.batch_size = 0: expected at least 1");
+    }
+}

@@ -1,0 +1,3 @@
+//! The `eval` command.
+
+fn main() {}

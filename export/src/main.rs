@@ -1,0 +1,3 @@
+//! The `export` command.
+
+fn main() {}

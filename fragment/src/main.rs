@@ -1,0 +1,3 @@
+//! The `fragment` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `generate` command.
+
+fn main() {}

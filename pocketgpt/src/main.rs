@@ -1,0 +1,3 @@
+//! The `pocketgpt` command.
+
+fn main() {}
