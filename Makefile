@@ -1,0 +1,37 @@
+# Two commands: `make run` takes the built-in story to an on-device bundle, `make test` checks everything.
+
+CARGO := cargo
+# One profile for the program, its tests and its benchmarks: nothing is compiled twice.
+PROFILE := --release
+
+.PHONY: run setup build test check unit end-to-end test-peers bench
+
+run: build
+	target/release/pocketgpt run --config configs/quickstart.toml
+
+setup:
+	./setup.sh
+
+build: setup
+	$(CARGO) build $(PROFILE) --workspace
+
+test: check unit end-to-end
+
+check: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(PROFILE) --workspace --no-deps --document-private-items
+
+unit: setup
+	$(CARGO) test $(PROFILE) --workspace
+
+# The whole pipeline through the real binaries, with a model that trains in seconds.
+end-to-end: build
+	tests/end_to_end.sh target/release
+
+# Comparisons with Python packages and llama.cpp's own tools; these install what they compare with.
+test-peers: build
+	tests/peers.sh target/release
+
+bench: build
+	tests/bench.sh target/release
