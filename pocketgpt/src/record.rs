@@ -1,0 +1,227 @@
+//! What each stage last did, so that a stage whose inputs did not change is skipped.
+//!
+//! `RUN/stages.json` holds, for each stage, a key and the digests of what it wrote. The key is a
+//! hash of everything that decides the output: the program's version, the settings that the stage
+//! reads and the digests of its input files. A stage is current when its key is the same and its
+//! outputs are still what it wrote.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use checkpoint::atomic;
+use serde::{Deserialize, Serialize};
+
+/// Changes whenever the meaning of `stages.json` does; an older file is then as good as none.
+const FORMAT: u32 = 1;
+
+/// The records of a run folder.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    format: u32,
+    stages: BTreeMap<String, Entry>,
+}
+
+/// What a stage did when it last ran.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// Hash of version, settings and inputs.
+    pub key: String,
+    /// BLAKE3 of each output, by path relative to the run folder; empty while the stage runs.
+    pub outputs: BTreeMap<PathBuf, String>,
+    /// Wall time of the stage, in seconds.
+    pub seconds: f64,
+    /// What the summary says of it.
+    pub note: String,
+}
+
+impl Record {
+    /// Reads `RUN/stages.json`; a run folder without one, or with one of another version of the
+    /// format, has no records.
+    pub fn load(run_dir: &Path) -> anyhow::Result<Self> {
+        let path = path_in(run_dir);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::empty()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let record: Record = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged: remove it to run every stage again", path.display())
+        })?;
+        Ok(if record.format == FORMAT { record } else { Self::empty() })
+    }
+
+    fn empty() -> Self {
+        Record { format: FORMAT, stages: BTreeMap::new() }
+    }
+
+    /// The entry of `stage`, if it finished with this key and its outputs are untouched.
+    pub fn current(&self, run_dir: &Path, stage: &str, key: &str) -> anyhow::Result<Option<&Entry>> {
+        let Some(entry) = self.stages.get(stage) else { return Ok(None) };
+        if entry.key != key || entry.outputs.is_empty() {
+            return Ok(None);
+        }
+        for (output, digest) in &entry.outputs {
+            let path = run_dir.join(output);
+            if !path.exists() || digest_of(&path)? != *digest {
+                return Ok(None);
+            }
+        }
+        Ok(Some(entry))
+    }
+
+    /// Whether `stage` began with this key: what it left behind can be gone on from.
+    pub fn started(&self, stage: &str, key: &str) -> bool {
+        self.stages.get(stage).is_some_and(|entry| entry.key == key)
+    }
+
+    /// Writes down that `stage` begins: its outputs are nobody's until it ends.
+    pub fn start(&mut self, run_dir: &Path, stage: &str, key: &str) -> anyhow::Result<()> {
+        let entry = Entry {
+            key: key.to_owned(),
+            outputs: BTreeMap::new(),
+            seconds: 0.0,
+            note: String::new(),
+        };
+        self.stages.insert(stage.to_owned(), entry);
+        self.save(run_dir)
+    }
+
+    /// Writes down what `stage` made.
+    pub fn finish(
+        &mut self,
+        run_dir: &Path,
+        stage: &str,
+        outputs: &[PathBuf],
+        seconds: f64,
+        note: &str,
+    ) -> anyhow::Result<()> {
+        let mut digests = BTreeMap::new();
+        for output in outputs {
+            let relative = output.strip_prefix(run_dir).unwrap_or(output);
+            digests.insert(relative.to_owned(), digest_of(output)?);
+        }
+        if let Some(entry) = self.stages.get_mut(stage) {
+            entry.outputs = digests;
+            entry.seconds = seconds;
+            entry.note = note.to_owned();
+        }
+        self.save(run_dir)
+    }
+
+    fn save(&self, run_dir: &Path) -> anyhow::Result<()> {
+        atomic::write_file(&path_in(run_dir), true, |out| -> anyhow::Result<()> {
+            serde_json::to_writer_pretty(&mut *out, self)?;
+            writeln!(out)?;
+            Ok(())
+        })
+    }
+}
+
+fn path_in(run_dir: &Path) -> PathBuf {
+    run_dir.join("stages.json")
+}
+
+/// Hash of what decides a stage's output.
+pub fn key_of(stage: &str, settings: &impl Serialize, inputs: &[PathBuf]) -> anyhow::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        // The length first, so that no two lists of parts read the same.
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(env!("CARGO_PKG_VERSION").as_bytes());
+    part(stage.as_bytes());
+    part(&serde_json::to_vec(settings)?);
+    for input in inputs {
+        part(digest_of(input)?.as_bytes());
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// BLAKE3 of a file, or of a folder's names and files in sorted order.
+pub fn digest_of(path: &Path) -> anyhow::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    add(&mut hasher, path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn add(hasher: &mut blake3::Hasher, path: &Path) -> std::io::Result<()> {
+    if !path.is_dir() {
+        hasher.update_mmap_rayon(path)?;
+        return Ok(());
+    }
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap_or_default().as_encoded_bytes().to_owned();
+        let mut inner = blake3::Hasher::new();
+        add(&mut inner, &entry)?;
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(&name);
+        hasher.update(inner.finalize().as_bytes());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(run: &Path) -> (Record, String) {
+        let (input, output) = (run.join("in"), run.join("out"));
+        std::fs::write(&input, "input").unwrap();
+        std::fs::write(&output, "output").unwrap();
+        let key = key_of("export", &"F32", &[input]).unwrap();
+        let mut record = Record::load(run).unwrap();
+        record.start(run, "export", &key).unwrap();
+        record.finish(run, "export", &[output], 1.5, "done").unwrap();
+        (Record::load(run).unwrap(), key)
+    }
+
+    #[test]
+    fn a_finished_stage_is_current_until_its_output_changes() {
+        let run = tempfile::tempdir().unwrap();
+        let (record, key) = finished(run.path());
+        let entry = record.current(run.path(), "export", &key).unwrap().unwrap();
+        assert_eq!((entry.seconds, entry.note.as_str()), (1.5, "done"));
+        std::fs::write(run.path().join("out"), "0utput").unwrap();
+        assert!(record.current(run.path(), "export", &key).unwrap().is_none());
+        std::fs::remove_file(run.path().join("out")).unwrap();
+        assert!(record.current(run.path(), "export", &key).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_key_follows_stage_settings_and_inputs() {
+        let run = tempfile::tempdir().unwrap();
+        let (_, key) = finished(run.path());
+        let input = run.path().join("in");
+        assert_ne!(key, key_of("quantize", &"F32", std::slice::from_ref(&input)).unwrap());
+        assert_ne!(key, key_of("export", &"F16", std::slice::from_ref(&input)).unwrap());
+        std::fs::write(&input, "other").unwrap();
+        assert_ne!(key, key_of("export", &"F32", &[input]).unwrap());
+    }
+
+    #[test]
+    fn a_stage_that_only_started_is_not_current() {
+        let run = tempfile::tempdir().unwrap();
+        let mut record = Record::load(run.path()).unwrap();
+        record.start(run.path(), "train", "k").unwrap();
+        let record = Record::load(run.path()).unwrap();
+        assert!(record.started("train", "k"));
+        assert!(record.current(run.path(), "train", "k").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_is_its_names_and_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "1").unwrap();
+        let before = digest_of(dir.path()).unwrap();
+        std::fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        assert_ne!(before, digest_of(dir.path()).unwrap());
+    }
+}
