@@ -1,0 +1,49 @@
+//! Why output could not be put in its place.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a file or folder was not written. What was there before is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum AtomicError {
+    /// The target exists and may not be replaced.
+    #[error("{path} exists already; use --force to replace it", path = path.display())]
+    Exists {
+        /// The target.
+        path: PathBuf,
+    },
+    /// A file was to be written where a folder is.
+    #[error("{path} is a folder; name a file", path = path.display())]
+    NotAFile {
+        /// The target.
+        path: PathBuf,
+    },
+    /// A folder was to be written where a file is.
+    #[error("{path} is a file; name a folder", path = path.display())]
+    NotAFolder {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The path ends in `..` or is the root.
+    #[error("{path} does not end in a name; write the name out", path = path.display())]
+    NoName {
+        /// The target.
+        path: PathBuf,
+    },
+    /// The folder that holds the target cannot be made or written.
+    #[error("cannot write in the folder {folder}: {source}", folder = folder.display())]
+    Folder {
+        /// The target's parent.
+        folder: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The bytes or the rename did not go through; a full disk ends here.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The target.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,82 @@
+//! The temporary siblings of a target: their names, and which of them nobody writes to any more.
+//!
+//! A sibling is in use while its writer holds a lock on it, which the operating system lets go
+//! of when the writer dies. Between making the sibling and locking it there is an instant in
+//! which only the process number in its name, and its age, tell a new one from an old one.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+/// Older than this and without a lock, a sibling is not one that was made a moment ago.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// `.NAME.tmp-PID-`, to which a random part is added.
+pub(super) fn prefix(name: &str) -> String {
+    format!("{}{}-", stem(name), std::process::id())
+}
+
+fn stem(name: &str) -> String {
+    format!(".{name}.tmp-")
+}
+
+/// Locks a new sibling for as long as its handle lives. Where the file system has no locks, the
+/// process number has to do.
+pub(super) fn mark_alive(file: &File) {
+    if let Err(error) = file.try_lock() {
+        // Nothing depends on it but the removal of leftovers by others.
+        let _ = error;
+    }
+}
+
+/// Removes the siblings of `name` in `folder` whose writers are dead. What cannot be removed
+/// stays: it is in nobody's way.
+pub(super) fn remove(folder: &Path, name: &str) {
+    let stem = stem(name);
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let file_name = entry.file_name();
+        let Some(rest) = file_name.to_str().and_then(|text| text.strip_prefix(&stem)) else {
+            continue;
+        };
+        let Some(pid) = process_id(rest) else { continue };
+        if is_abandoned(&entry.path(), pid) {
+            let _ = match entry.file_type() {
+                Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
+                _ => fs::remove_file(entry.path()),
+            };
+        }
+    }
+}
+
+/// The number in `PID-RANDOM`; `None` if this is no name of ours.
+fn process_id(rest: &str) -> Option<u32> {
+    let (pid, random) = rest.split_once('-')?;
+    let ours = !random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if ours { pid.parse().ok() } else { None }
+}
+
+fn is_abandoned(path: &Path, pid: u32) -> bool {
+    let unlocked = File::open(path)
+        .is_ok_and(|file| !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)));
+    unlocked && (!process_is_alive(pid) || age(path) > GRACE)
+}
+
+fn age(path: &Path) -> Duration {
+    let changed = path.symlink_metadata().and_then(|metadata| metadata.modified());
+    changed.ok().and_then(|time| time.elapsed().ok()).unwrap_or_default()
+}
+
+#[cfg(unix)]
+fn process_is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // A process of somebody else answers with "not permitted": it lives.
+    pid.is_some_and(|pid| {
+        !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+    })
+}
+
+#[cfg(not(unix))]
+fn process_is_alive(_pid: u32) -> bool {
+    true
+}

@@ -1,0 +1,195 @@
+//! Files and folders that appear whole or not at all.
+//!
+//! Output goes to a sibling `.NAME.tmp-PID-RANDOM` first, is synced, and takes the target's
+//! place in one rename; the parent folder is synced last. A process that is killed on the way
+//! leaves the old output as it was and a sibling that the next write to the same target removes.
+
+mod error;
+mod leftovers;
+mod swap;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use tempfile::{TempDir, TempPath};
+
+pub use error::AtomicError;
+
+/// Large enough that a write of a tensor row goes through and a write of a number does not.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Writes a file through a sibling: `write` fills it, then it is synced and renamed to `path`.
+///
+/// The parent folder is created where it is missing. If `write` fails, nothing has changed.
+///
+/// # Errors
+/// What `write` returned, or [`AtomicError`]: the target exists and `overwrite` is false, it is
+/// a folder, the folder cannot be written, or the disk is full.
+pub fn write_file<T, E: From<AtomicError>>(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, E> {
+    let target = Target::new(path)?;
+    if path.is_dir() {
+        return Err(AtomicError::NotAFile { path: path.to_owned() }.into());
+    }
+    if !overwrite && path.symlink_metadata().is_ok() {
+        return Err(AtomicError::Exists { path: path.to_owned() }.into());
+    }
+    target.prepare()?;
+    let (file, temporary) = target.create_file()?;
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let value = write(&mut out)?;
+    target.publish_file(out, temporary, overwrite)?;
+    Ok(value)
+}
+
+/// Writes a folder through a sibling: `fill` gets the path of an empty folder, every file in it
+/// is synced, then it takes the place of `path`.
+///
+/// An existing folder at `path` is replaced **with everything in it** if `overwrite` is true; an
+/// empty one counts as missing. Where the file system can swap two names (Linux, macOS), a
+/// reader sees the old folder or the new one at every moment. Elsewhere there is an instant
+/// without either, and the next write restores the old one if the process died in it.
+///
+/// # Errors
+/// What `fill` returned, or [`AtomicError`] as for [`write_file`].
+pub fn write_dir<T, E: From<AtomicError>>(
+    path: &Path,
+    overwrite: bool,
+    fill: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
+    let target = Target::new(path)?;
+    target.prepare()?;
+    if path.symlink_metadata().is_ok() {
+        if !path.is_dir() {
+            return Err(AtomicError::NotAFolder { path: path.to_owned() }.into());
+        }
+        if !overwrite && !is_empty_dir(path) {
+            return Err(AtomicError::Exists { path: path.to_owned() }.into());
+        }
+    }
+    let (temporary, _lock) = target.create_dir()?;
+    let value = fill(temporary.path())?;
+    target.publish_dir(temporary)?;
+    Ok(value)
+}
+
+/// Where output goes, and the folder and name that its siblings are made from.
+struct Target {
+    path: PathBuf,
+    parent: PathBuf,
+    name: String,
+}
+
+impl Target {
+    fn new(path: &Path) -> Result<Self, AtomicError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(AtomicError::NoName { path: path.to_owned() });
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        Ok(Target {
+            path: path.to_owned(),
+            parent: parent.to_owned(),
+            name: name.to_string_lossy().into_owned(),
+        })
+    }
+
+    /// Makes sure of the parent folder and clears what killed processes left there.
+    fn prepare(&self) -> Result<(), AtomicError> {
+        fs::create_dir_all(&self.parent).map_err(|source| self.folder_error(source))?;
+        swap::recover(&self.path, &self.parent, &self.name);
+        leftovers::remove(&self.parent, &self.name);
+        Ok(())
+    }
+
+    fn create_file(&self) -> Result<(File, TempPath), AtomicError> {
+        let prefix = leftovers::prefix(&self.name);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        // Like any file the user makes: readable as the umask says, not private to the owner.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(&self.parent).map_err(|source| self.folder_error(source))?;
+        leftovers::mark_alive(file.as_file());
+        Ok(file.into_parts())
+    }
+
+    /// The folder, and the handle whose lock says that it is in use.
+    fn create_dir(&self) -> Result<(TempDir, Option<File>), AtomicError> {
+        let prefix = leftovers::prefix(&self.name);
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(&self.parent)
+            .map_err(|source| self.folder_error(source))?;
+        let lock = File::open(folder.path()).ok();
+        lock.iter().for_each(leftovers::mark_alive);
+        Ok((folder, lock))
+    }
+
+    fn publish_file(
+        &self,
+        out: BufWriter<File>,
+        temporary: TempPath,
+        overwrite: bool,
+    ) -> Result<(), AtomicError> {
+        let file = out.into_inner().map_err(|error| self.write_error(error.into_error()))?;
+        file.sync_all().map_err(|source| self.write_error(source))?;
+        let renamed = if overwrite {
+            temporary.persist(&self.path)
+        } else {
+            temporary.persist_noclobber(&self.path)
+        };
+        renamed.map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => AtomicError::Exists { path: self.path.clone() },
+            _ => self.write_error(error.error),
+        })?;
+        sync_dir(&self.parent).map_err(|source| self.folder_error(source))
+    }
+
+    fn publish_dir(&self, temporary: TempDir) -> Result<(), AtomicError> {
+        sync_tree(temporary.path()).map_err(|source| self.write_error(source))?;
+        // On success the name is gone or holds the old folder, which is then removed with it.
+        swap::replace(temporary.path(), &self.path, &self.parent, &self.name)
+            .map_err(|source| self.write_error(source))?;
+        sync_dir(&self.parent).map_err(|source| self.folder_error(source))?;
+        drop(temporary);
+        Ok(())
+    }
+
+    fn folder_error(&self, source: io::Error) -> AtomicError {
+        AtomicError::Folder { folder: self.parent.clone(), source }
+    }
+
+    fn write_error(&self, source: io::Error) -> AtomicError {
+        AtomicError::Write { path: self.path.clone(), source }
+    }
+}
+
+fn is_empty_dir(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Syncs every file below `folder`, then the folders themselves.
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            // Windows syncs only what is open for writing.
+            OpenOptions::new().read(true).write(cfg!(windows)).open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(folder)
+}
+
+/// Makes renames in `folder` last. Only Unix can and needs to.
+fn sync_dir(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;
