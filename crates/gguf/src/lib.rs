@@ -11,15 +11,27 @@
 //! The same metadata and tensors always give the same bytes. Whatever holds tensors (a mapped
 //! file, its fragments, a checkpoint seen as a GGUF) is a [`TensorSource`].
 
+mod describe;
+mod encode;
 mod error;
+mod file;
+mod layout;
+mod limits;
 mod metadata;
+mod parse;
+mod sniff;
 mod source;
 mod tensor_type;
+mod writer;
 
 pub use error::GgufError;
+pub use file::GgufFile;
+pub use layout::Layout;
 pub use metadata::{Array, Metadata, Value};
+pub use parse::parse_header;
 pub use source::{TensorInfo, TensorSource};
 pub use tensor_type::TensorType;
+pub use writer::Writer;
 
 /// Tensor data starts and ends at multiples of this many bytes, unless `general.alignment` says
 /// otherwise.

@@ -62,6 +62,31 @@ pub enum Array {
     F64(Vec<f64>),
 }
 
+impl Array {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Array::U8(all) => all.len(),
+            Array::I8(all) => all.len(),
+            Array::U16(all) => all.len(),
+            Array::I16(all) => all.len(),
+            Array::U32(all) => all.len(),
+            Array::I32(all) => all.len(),
+            Array::F32(all) => all.len(),
+            Array::Bool(all) => all.len(),
+            Array::String(all) => all.len(),
+            Array::U64(all) => all.len(),
+            Array::I64(all) => all.len(),
+            Array::F64(all) => all.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Keys in file order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metadata {
@@ -72,6 +97,11 @@ impl Metadata {
     /// No keys.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Keys that are known to differ; [`Metadata::set`] would compare each with all others.
+    pub(crate) fn from_distinct(entries: Vec<(String, Value)>) -> Self {
+        Self { entries }
     }
 
     /// Appends a key, or replaces its value in place.

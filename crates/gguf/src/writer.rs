@@ -1,0 +1,90 @@
+//! Writing a GGUF from front to back, one tensor in memory at a time.
+
+use std::io::{self, Write};
+
+use crate::layout::Described;
+use crate::{GgufError, Layout, Metadata};
+
+/// Writes one GGUF: the header first, then every tensor in the planned order.
+///
+/// ```
+/// use gguf::{Metadata, TensorType, Value, Writer};
+/// # fn main() -> Result<(), gguf::GgufError> {
+/// let mut metadata = Metadata::new();
+/// metadata.set("general.architecture", Value::String("gpt2".to_owned()));
+/// let tensors = [("output_norm.weight".to_owned(), vec![2], TensorType::F32)];
+///
+/// let mut writer = Writer::new(Vec::new(), &metadata, &tensors)?;
+/// writer.write_tensor("output_norm.weight", &[0; 8])?;
+/// let file = writer.finish()?;
+///
+/// let (read_back, layout) = gguf::parse_header(&file)?;
+/// assert_eq!(read_back, metadata);
+/// assert_eq!(layout.file_size, file.len() as u64);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    layout: Layout,
+    /// Tensors written so far.
+    written: usize,
+}
+
+impl<W: Write> Writer<W> {
+    /// Plans the file and writes its header. Tensors are named, shaped (fastest dimension first)
+    /// and typed, in file order.
+    ///
+    /// # Errors
+    /// When llama.cpp would refuse such a file, or `out` fails.
+    pub fn new(mut out: W, metadata: &Metadata, tensors: &[Described]) -> Result<Self, GgufError> {
+        let layout = Layout::plan(metadata, tensors)?;
+        let header = layout.header(metadata)?;
+        out.write_all(&header).map_err(failed)?;
+        Ok(Self { out, layout, written: 0 })
+    }
+
+    /// Where everything goes.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Writes the tensor that is due, and its padding.
+    ///
+    /// # Errors
+    /// When another tensor is due, `data` has not the planned size, or the output fails.
+    pub fn write_tensor(&mut self, name: &str, data: &[u8]) -> Result<(), GgufError> {
+        let due = self.layout.tensors.get(self.written).filter(|due| due.name == name);
+        let Some(tensor) = due else {
+            let due = self.layout.tensors.get(self.written);
+            let expected = due.map_or("no further tensor", |due| &due.name).to_owned();
+            return Err(GgufError::OutOfTurn { name: name.to_owned(), expected });
+        };
+        let (expected, found) = (tensor.size, data.len() as u64);
+        if found != expected {
+            return Err(GgufError::WrongSize { name: name.to_owned(), expected, found });
+        }
+        let padding = expected.next_multiple_of(self.layout.alignment) - expected;
+        self.out.write_all(data).map_err(failed)?;
+        self.out.write_all(&vec![0; padding as usize]).map_err(failed)?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Flushes the output and gives it back. (Dropping a writer instead leaves half a file.)
+    ///
+    /// # Errors
+    /// When a tensor is missing, or the output fails.
+    pub fn finish(mut self) -> Result<W, GgufError> {
+        if let [next, rest @ ..] = &self.layout.tensors[self.written..] {
+            return Err(GgufError::Unfinished { next: next.name.clone(), more: rest.len() });
+        }
+        self.out.flush().map_err(failed)?;
+        Ok(self.out)
+    }
+}
+
+fn failed(source: io::Error) -> GgufError {
+    GgufError::Write { source }
+}
