@@ -1,1 +1,38 @@
-//! (skeleton)
+//! The forward pass in plain Rust, to check the others by.
+//!
+//! Training runs on Burn and devices run llama.cpp; when the two disagree, something has to say
+//! who is right. This crate shares no arithmetic with either: weights are dequantized to f32,
+//! every sum is written out here, and [`gpt2`](self) reads top to bottom in the order data meets
+//! it. It is the slow one only by comparison, because its one hot loop ([`matmul`]) uses the
+//! machine's vector registers.
+//!
+//! Letters used for shapes: `B` batch, `T` time, `C` channels, `H` heads, `D` head width,
+//! `V` vocabulary, `F` feed-forward. All arrays are row-major f32.
+//!
+//! The result for one position does not depend on how many positions were computed together, nor
+//! on the number of threads: every output element is the same sum in the same order. So a
+//! [`Session`], which computes only what is new, gives the same bits as [`Model::logits`].
+//!
+//! ```no_run
+//! # fn demo(source: &dyn gguf::TensorSource) -> Result<(), reference::ReferenceError> {
+//! let model = reference::Model::load(source)?;
+//! let mut session = model.session();
+//! let next_token_logits = session.push(&[15496, 11, 995])?; // [V]
+//! # Ok(()) }
+//! ```
+
+mod attention;
+mod cache;
+mod error;
+mod gpt2;
+pub mod matmul;
+mod memory;
+mod model;
+pub mod ops;
+mod trace;
+mod weights;
+
+pub use error::ReferenceError;
+pub use memory::MemorySource;
+pub use model::{Model, Session};
+pub use trace::Stage;

@@ -1,0 +1,39 @@
+//! Keys and values of the positions read so far.
+
+/// Keys and values of one layer.
+pub(crate) struct LayerCache {
+    /// `[capacity, C]`: the key of each position, heads side by side.
+    pub keys: Vec<f32>,
+    /// `[C, capacity]`: values with time along the row, so that the sum over time is a dot
+    /// product of two contiguous rows.
+    pub values: Vec<f32>,
+}
+
+/// Keys and values of all layers.
+pub(crate) struct Cache {
+    pub layers: Vec<LayerCache>,
+    /// Positions there is room for.
+    pub capacity: usize,
+    /// Positions filled.
+    pub len: usize,
+}
+
+impl Cache {
+    /// Room for `capacity` positions of `n_layer` layers, each `width` wide.
+    pub fn new(n_layer: usize, width: usize, capacity: usize) -> Self {
+        let zeros = || vec![0.0; capacity * width];
+        let layers = (0..n_layer).map(|_| LayerCache { keys: zeros(), values: zeros() }).collect();
+        Cache { layers, capacity, len: 0 }
+    }
+}
+
+impl LayerCache {
+    /// Puts the key and the value of one position, each `[C]`, in place.
+    pub fn put(&mut self, position: usize, capacity: usize, key: &[f32], value: &[f32]) {
+        let width = key.len();
+        self.keys[position * width..(position + 1) * width].copy_from_slice(key);
+        for (channel, &v) in value.iter().enumerate() {
+            self.values[channel * capacity + position] = v;
+        }
+    }
+}

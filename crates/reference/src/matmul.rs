@@ -1,0 +1,337 @@
+//! The one hot loop: `y = x Wᵀ`, with both operands as rows.
+//!
+//! GGUF stores a matrix as rows of `[out, in]`, so every output is the dot product of two
+//! contiguous rows. A tile of `M × N` outputs is summed in `M · N` vector registers at once, which
+//! reads `M + N` vectors for every `M · N` multiplications. Each output is
+//!
+//! ```text
+//! y[i, j] = Σ_blocks Σ_lanes Σ_steps  x[i, k] · w[j, k],   k = block · 1024 + step · LANES + lane
+//! ```
+//!
+//! and this order depends on nothing but the number of lanes: not on the tile an output falls in,
+//! the number of rows or the number of threads. Summing in lanes and blocks also keeps the rounding
+//! error near that of pairwise summation.
+//!
+//! Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
+//! without packing, since rows of weights are contiguous already.
+
+use rayon::prelude::*;
+
+use crate::matmul::lanes::Lanes;
+
+mod lanes;
+
+/// Length of the stretch of a row that is summed before the next one starts: a tile of rows this
+/// long stays in the first-level cache.
+const BLOCK: usize = 1024;
+
+/// Rows of `x` that one task multiplies with all of `w`.
+const TASK_ROWS: usize = 96;
+
+/// Rows of `w` that one task multiplies with all of `x`, where `x` is short.
+const TASK_COLUMNS: usize = 64;
+
+/// A matrix whose rows are contiguous, but need not follow each other directly.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of `columns` numbers, one directly after the other.
+    ///
+    /// # Panics
+    /// When `data` is no whole number of rows.
+    pub fn new(data: &'a [f32], columns: usize) -> Self {
+        assert!(columns > 0 && data.len().is_multiple_of(columns), "ragged matrix");
+        Rows { data, rows: data.len() / columns, columns, stride: columns }
+    }
+
+    /// `rows` rows of `columns` numbers whose starts are `stride` numbers apart.
+    ///
+    /// # Panics
+    /// When `data` ends before the last row does.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(rows == 0 || (rows - 1) * stride + columns <= data.len(), "matrix beyond its data");
+        Rows { data, rows, columns, stride }
+    }
+
+    /// The rows from `first` on, at most `count` of them.
+    fn part(self, first: usize, count: usize) -> Self {
+        let count = count.min(self.rows - first);
+        Rows { data: &self.data[first * self.stride..], rows: count, ..self }
+    }
+
+    fn row(&self, i: usize, from: usize, len: usize) -> &'a [f32] {
+        let start = i * self.stride + from;
+        &self.data[start..start + len]
+    }
+}
+
+/// Where products are added: element `(i, j)` lies at `i · down + j · across`.
+struct Sums<'a> {
+    data: &'a mut [f32],
+    down: usize,
+    across: usize,
+}
+
+impl Sums<'_> {
+    #[inline(always)]
+    fn add<const M: usize, const N: usize>(&mut self, i: usize, j: usize, tile: [[f32; N]; M]) {
+        for (m, row) in tile.iter().enumerate() {
+            for (n, value) in row.iter().enumerate() {
+                self.data[(i + m) * self.down + (j + n) * self.across] += value;
+            }
+        }
+    }
+}
+
+/// `x Wᵀ + b` over all threads: `x` is `[T, in]`, `w` is `[out, in]`, the result `[T, out]`.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn linear(x: Rows<'_>, w: Rows<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    assert_eq!(x.columns, w.columns, "x and w: number of columns");
+    assert!(bias.is_none_or(|b| b.len() == w.rows), "bias: one for each row of w");
+    let (rows, out) = (x.rows, w.rows);
+    if rows > 4 * rayon::current_num_threads() {
+        let mut y = vec![0.0; rows * out];
+        let task_rows = rows.div_ceil(rayon::current_num_threads()).min(TASK_ROWS);
+        y.par_chunks_mut(task_rows * out).enumerate().for_each(|(task, y)| {
+            if let Some(bias) = bias {
+                y.chunks_exact_mut(out).for_each(|row| row.copy_from_slice(bias));
+            }
+            let x = x.part(task * task_rows, task_rows);
+            add_product(x, w, Sums { data: y, down: out, across: 1 });
+        });
+        y
+    } else {
+        // Too few rows to share out: share out the weights, and turn the result at the end.
+        let mut turned = vec![0.0; out * rows];
+        turned.par_chunks_mut(TASK_COLUMNS * rows).enumerate().for_each(|(task, y)| {
+            if let Some(bias) = bias {
+                let bias = &bias[task * TASK_COLUMNS..];
+                y.chunks_exact_mut(rows).zip(bias).for_each(|(column, &b)| column.fill(b));
+            }
+            let w = w.part(task * TASK_COLUMNS, TASK_COLUMNS);
+            add_product(x, w, Sums { data: y, down: 1, across: rows });
+        });
+        if rows == 1 { turned } else { transpose(&turned, rows) }
+    }
+}
+
+/// `x Wᵀ` on this thread: `x` is `[M, in]`, `w` is `[N, in]`, the result `[M, N]`.
+///
+/// # Panics
+/// When the numbers of columns differ.
+pub fn product(x: Rows<'_>, w: Rows<'_>) -> Vec<f32> {
+    assert_eq!(x.columns, w.columns, "x and w: number of columns");
+    let mut y = vec![0.0; x.rows * w.rows];
+    add_product(x, w, Sums { data: &mut y, down: w.rows, across: 1 });
+    y
+}
+
+/// Turns rows of `columns` numbers into columns.
+fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
+    let rows = data.len() / columns;
+    let mut turned = Vec::with_capacity(data.len());
+    for column in 0..columns {
+        turned.extend((0..rows).map(|row| data[row * columns + column]));
+    }
+    turned
+}
+
+/// Adds `x Wᵀ` to `y` with the widest registers that this processor has.
+fn add_product(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512F, the only thing the function asks for.
+            return unsafe { add_product_avx512(x, w, y) };
+        }
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            // SAFETY: the processor has AVX2 and FMA, the only things the function asks for.
+            return unsafe { add_product_avx2(x, w, y) };
+        }
+    }
+    add_product_in::<lanes::Portable, 2, 4>(x, w, y);
+}
+
+/// 24 sums in 32 registers of 16 lanes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn add_product_avx512(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
+    add_product_in::<lanes::Avx512, 6, 4>(x, w, y);
+}
+
+/// 12 sums in 16 registers of 8 lanes.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_product_avx2(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
+    add_product_in::<lanes::Avx2, 3, 4>(x, w, y);
+}
+
+/// Adds `x Wᵀ` to `y` in tiles of `M × N`; what is left at the edges goes one row at a time.
+///
+/// The processor must have the instructions of `L`; callers see to it.
+#[inline(always)]
+fn add_product_in<L: Lanes, const M: usize, const N: usize>(
+    x: Rows<'_>,
+    w: Rows<'_>,
+    mut y: Sums<'_>,
+) {
+    let (whole_rows, whole_columns) = (x.rows - x.rows % M, w.rows - w.rows % N);
+    for from in (0..x.columns).step_by(BLOCK) {
+        let len = BLOCK.min(x.columns - from);
+        for j in (0..whole_columns).step_by(N) {
+            let wj: [&[f32]; N] = std::array::from_fn(|n| w.row(j + n, from, len));
+            for i in (0..whole_rows).step_by(M) {
+                let xi: [&[f32]; M] = std::array::from_fn(|m| x.row(i + m, from, len));
+                y.add(i, j, tile::<L, M, N>(xi, wj, len));
+            }
+            for i in whole_rows..x.rows {
+                y.add(i, j, tile::<L, 1, N>([x.row(i, from, len)], wj, len));
+            }
+        }
+        for j in whole_columns..w.rows {
+            for i in 0..x.rows {
+                y.add(i, j, tile::<L, 1, 1>([x.row(i, from, len)], [w.row(j, from, len)], len));
+            }
+        }
+    }
+}
+
+/// The dot products of `M` rows with `N` rows, each `len` long.
+#[inline(always)]
+fn tile<L: Lanes, const M: usize, const N: usize>(
+    x: [&[f32]; M],
+    w: [&[f32]; N],
+    len: usize,
+) -> [[f32; N]; M] {
+    debug_assert!(x.iter().chain(&w).all(|row| row.len() == len));
+    // SAFETY: callers checked that the processor has the instructions of `L`. All rows are `len`
+    // long, so every whole vector read at `k <= len - WIDTH` and the rest read at
+    // `k = len - len % WIDTH` lie within them.
+    unsafe {
+        let mut sums = [[L::zero(); N]; M];
+        let whole = len - len % L::WIDTH;
+        let mut k = 0;
+        while k < whole {
+            let xk: [L; M] = std::array::from_fn(|m| L::load(x[m].as_ptr().add(k)));
+            for n in 0..N {
+                let wk = L::load(w[n].as_ptr().add(k));
+                for m in 0..M {
+                    sums[m][n] = L::multiply_add(xk[m], wk, sums[m][n]);
+                }
+            }
+            k += L::WIDTH;
+        }
+        if whole < len {
+            let xk: [L; M] = std::array::from_fn(|m| L::load_part(&x[m][whole..]));
+            for n in 0..N {
+                let wk = L::load_part(&w[n][whole..]);
+                for m in 0..M {
+                    sums[m][n] = L::multiply_add(xk[m], wk, sums[m][n]);
+                }
+            }
+        }
+        std::array::from_fn(|m| std::array::from_fn(|n| L::sum(sums[m][n])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers between -1 and 1 that look random (the generator is Knuth's MMIX).
+    fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    fn in_f64(x: &[f32], w: &[f32], columns: usize, bias: &[f32]) -> Vec<f64> {
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        x.chunks(columns)
+            .flat_map(|x| w.chunks(columns).zip(bias).map(move |(w, &b)| dot(x, w) + f64::from(b)))
+            .collect()
+    }
+
+    #[test]
+    fn every_shape_agrees_with_a_sum_in_f64() {
+        for (rows, columns, out) in
+            [(1, 1, 1), (1, 16, 5), (2, 17, 3), (7, 48, 144), (13, 1024, 9), (97, 1500, 66)]
+        {
+            let (x, w) = (numbers(rows * columns, 1), numbers(out * columns, 2));
+            let bias = numbers(out, 3);
+            let y = linear(Rows::new(&x, columns), Rows::new(&w, columns), Some(&bias));
+            for (y, expected) in y.iter().zip(in_f64(&x, &w, columns, &bias)) {
+                assert!((f64::from(*y) - expected).abs() < 1e-5, "{rows} {columns} {out}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_instruction_sets_agree() {
+        let (x, w) = (numbers(11 * 1111, 4), numbers(10 * 1111, 5));
+        let rows = || (Rows::new(&x, 1111), Rows::new(&w, 1111));
+        let run = |add: &dyn Fn(Rows<'_>, Rows<'_>, Sums<'_>)| {
+            let mut y = vec![0.0; 110];
+            add(rows().0, rows().1, Sums { data: &mut y, down: 10, across: 1 });
+            y
+        };
+        let expected = in_f64(&x, &w, 1111, &[0.0; 10]);
+        let check = |y: Vec<f32>| {
+            assert!(y.iter().zip(&expected).all(|(&y, e)| (f64::from(y) - e).abs() < 1e-5));
+        };
+        check(run(&|x, w, y| add_product_in::<lanes::Portable, 2, 4>(x, w, y)));
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma")
+            {
+                // SAFETY: the processor has AVX2 and FMA.
+                check(run(&|x, w, y| unsafe { add_product_avx2(x, w, y) }));
+            }
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has AVX-512F.
+                check(run(&|x, w, y| unsafe { add_product_avx512(x, w, y) }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours() {
+        let (x, w) = (numbers(100 * 70, 6), numbers(33 * 70, 7));
+        let all = linear(Rows::new(&x, 70), Rows::new(&w, 70), None);
+        for (i, row) in x.chunks(70).enumerate() {
+            let alone = linear(Rows::new(row, 70), Rows::new(&w, 70), None);
+            assert_eq!(alone, all[i * 33..(i + 1) * 33]);
+        }
+    }
+
+    #[test]
+    fn zeros_after_the_end_change_nothing() {
+        // What a cached pass relies on: weights of future positions are zero, not absent.
+        let (mut x, w) = (numbers(40, 8), numbers(40, 9));
+        x[19..].fill(0.0);
+        let short = product(Rows::new(&x[..19], 19), Rows::new(&w[..19], 19));
+        let long = product(Rows::new(&x, 40), Rows::new(&w, 40));
+        assert_eq!(short, long);
+    }
+
+    #[test]
+    #[should_panic(expected = "matrix beyond its data")]
+    fn a_view_cannot_leave_its_data() {
+        Rows::strided(&[0.0; 10], 3, 4, 4);
+    }
+}

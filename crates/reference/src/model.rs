@@ -1,0 +1,168 @@
+//! A loaded model, whatever its architecture, and a reading that goes on token by token.
+
+use std::sync::Arc;
+
+use config::{Architecture, ModelConfig};
+use gguf::TensorSource;
+
+use crate::ReferenceError;
+use crate::cache::Cache;
+use crate::gpt2::Gpt2;
+use crate::trace::{Stage, Trace};
+
+/// What an architecture has to do; everything else here is the same for all.
+pub(crate) trait Decoder: Send + Sync {
+    /// The residual stream after the last block, `[T] -> [T, C]`. Appends to the cache, which has
+    /// room; token ids are in range.
+    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace) -> Vec<f32>;
+
+    /// The last norm and the head, `[T, C] -> [T, V]`.
+    fn logits(&self, hidden: &[f32], trace: &mut Trace) -> Vec<f32>;
+}
+
+/// A model with its weights in f32. Clones share the weights.
+#[derive(Clone)]
+pub struct Model {
+    config: Arc<ModelConfig>,
+    decoder: Arc<dyn Decoder>,
+}
+
+impl Model {
+    /// Reads settings and weights, and dequantizes everything to f32: 4 bytes per parameter.
+    ///
+    /// # Errors
+    /// An unknown architecture, a missing or unexpected tensor, a wrong shape (all found before
+    /// any weight is read), or bytes that cannot be read.
+    pub fn load(source: &dyn TensorSource) -> Result<Self, ReferenceError> {
+        let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+        Self::from_parts(config, source)
+    }
+
+    /// Like [`Model::load`], with settings from elsewhere than the source's metadata.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_parts(
+        config: ModelConfig,
+        source: &dyn TensorSource,
+    ) -> Result<Self, ReferenceError> {
+        check_config(&config)?;
+        let decoder: Arc<dyn Decoder> = match config.architecture {
+            Architecture::Gpt2 => Arc::new(Gpt2::load(&config, source)?),
+        };
+        Ok(Model { config: Arc::new(config), decoder })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// One causal pass: token ids `[T]` to logits `[T, V]`, row-major.
+    ///
+    /// # Errors
+    /// No tokens, more than the context holds, or an id beyond the vocabulary.
+    pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
+        self.check_tokens(tokens, 0)?;
+        let mut cache = self.cache(tokens.len());
+        let hidden = self.decoder.hidden(tokens, &mut cache, &mut Trace::Off);
+        Ok(self.decoder.logits(&hidden, &mut Trace::Off))
+    }
+
+    /// Every intermediate result of [`Model::logits`], in the order they are computed.
+    ///
+    /// For `gpt2`: `tok_emb`, `pos_emb`, `x`; per block `h.N.` `ln_1`, `attn.qkv` `[T, 3C]`,
+    /// `attn.scores` and `attn.weights` `[H, T, T]`, `attn.y`, `attn.c_proj`, `attn_residual`,
+    /// `ln_2`, `mlp.c_fc` `[T, F]`, `mlp.gelu` `[T, F]`, `mlp.c_proj`, `output`; `ln_f`;
+    /// `lm_head` `[T, V]`. All others are `[T, C]`.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub fn stages(&self, tokens: &[u32]) -> Result<Vec<Stage>, ReferenceError> {
+        self.check_tokens(tokens, 0)?;
+        let mut trace = Trace::On(Vec::new());
+        let mut cache = self.cache(tokens.len());
+        let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace);
+        self.decoder.logits(&hidden, &mut trace);
+        Ok(trace.into_stages())
+    }
+
+    /// A reading from the first position on, with room for the model's whole context.
+    pub fn session(&self) -> Session {
+        Session { cache: self.cache(self.config.context_length), model: self.clone() }
+    }
+
+    fn cache(&self, capacity: usize) -> Cache {
+        Cache::new(self.config.n_layer, self.config.n_embd, capacity)
+    }
+
+    fn check_tokens(&self, tokens: &[u32], past: usize) -> Result<(), ReferenceError> {
+        let (limit, vocab_size) = (self.config.context_length, self.config.vocab_size);
+        if tokens.is_empty() {
+            return Err(ReferenceError::NoTokens);
+        }
+        let wanted = past + tokens.len();
+        if wanted > limit {
+            return Err(ReferenceError::ContextOverflow { wanted, limit });
+        }
+        match tokens.iter().position(|&token| token as usize >= vocab_size) {
+            Some(position) => {
+                let token = tokens[position];
+                Err(ReferenceError::TokenOutOfRange { token, position, vocab_size })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A text that is read bit by bit: what was read stays in a cache of keys and values.
+pub struct Session {
+    model: Model,
+    cache: Cache,
+}
+
+impl Session {
+    /// Reads on and returns the logits `[V]` for the token after the last one. They are the same,
+    /// bit for bit, however the tokens are split over calls.
+    ///
+    /// # Errors
+    /// As [`Model::logits`]; nothing was read then.
+    pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
+        self.model.check_tokens(tokens, self.cache.len)?;
+        let decoder = &self.model.decoder;
+        let hidden = decoder.hidden(tokens, &mut self.cache, &mut Trace::Off);
+        let last = &hidden[hidden.len() - self.model.config.n_embd..];
+        Ok(decoder.logits(last, &mut Trace::Off))
+    }
+
+    /// Tokens read so far.
+    pub fn position(&self) -> usize {
+        self.cache.len
+    }
+
+    /// The model that reads.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+/// Refuses settings that no pass can be made with.
+fn check_config(config: &ModelConfig) -> Result<(), ReferenceError> {
+    let sizes = [
+        ("vocab_size", config.vocab_size),
+        ("context_length", config.context_length),
+        ("n_layer", config.n_layer),
+        ("n_head", config.n_head),
+        ("n_embd", config.n_embd),
+        ("n_inner", config.n_inner),
+    ];
+    if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        return Err(ReferenceError::Config { reason: format!("{name} = 0: expected at least 1") });
+    }
+    let (c, h) = (config.n_embd, config.n_head);
+    if c % h != 0 {
+        let reason = format!("n_head = {h}: expected a divisor of n_embd = {c}");
+        return Err(ReferenceError::Config { reason });
+    }
+    Ok(())
+}

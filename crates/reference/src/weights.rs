@@ -1,0 +1,70 @@
+//! Tensors by name, checked against the settings before the first byte is dequantized.
+
+use std::collections::HashSet;
+
+use gguf::{TensorInfo, TensorSource};
+
+use crate::ReferenceError;
+use crate::matmul::{Rows, linear};
+
+/// The tensor that a model expects under a name; shape slowest dimension first.
+pub(crate) struct Expected {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// Refuses a source whose tensors are not exactly the expected ones, by name and shape.
+///
+/// # Errors
+/// A missing tensor, a wrong shape or a tensor without a place, by name.
+pub(crate) fn check(
+    source: &dyn TensorSource,
+    expected: &[Expected],
+    architecture: &'static str,
+) -> Result<(), ReferenceError> {
+    for Expected { name, shape } in expected {
+        let found = &source.tensor(name)?.shape;
+        let expected: Vec<u64> = shape.iter().rev().map(|&n| n as u64).collect();
+        if *found != expected {
+            let (name, found) = (name.clone(), found.clone());
+            return Err(ReferenceError::Shape { name, expected, found });
+        }
+    }
+    let names: HashSet<&str> = expected.iter().map(|e| e.name.as_str()).collect();
+    let stranger = |tensor: &&TensorInfo| !names.contains(tensor.name.as_str());
+    match source.tensors().iter().find(stranger) {
+        Some(TensorInfo { name, .. }) => {
+            Err(ReferenceError::UnexpectedTensor { name: name.clone(), architecture })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The tensor called `name`, dequantized, row-major.
+pub(crate) fn read(source: &dyn TensorSource, name: &str) -> Result<Vec<f32>, ReferenceError> {
+    Ok(gguf::read_f32(source, source.tensor(name)?)?)
+}
+
+/// `y = x Wᵀ + b`.
+pub(crate) struct Linear {
+    /// `[out, in]`
+    weight: Vec<f32>,
+    /// `[out]`
+    bias: Vec<f32>,
+}
+
+impl Linear {
+    /// The tensors `NAME.weight` and `NAME.bias`.
+    pub fn load(source: &dyn TensorSource, name: &str) -> Result<Self, ReferenceError> {
+        Ok(Linear {
+            weight: read(source, &format!("{name}.weight"))?,
+            bias: read(source, &format!("{name}.bias"))?,
+        })
+    }
+
+    /// `[T, in] -> [T, out]`
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let width = self.weight.len() / self.bias.len();
+        linear(Rows::new(x, width), Rows::new(&self.weight, width), Some(&self.bias))
+    }
+}
