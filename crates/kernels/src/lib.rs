@@ -1,1 +1,39 @@
-//! (skeleton)
+//! Every operation that a model here is made of, one function each.
+//!
+//! Models call these functions and nothing else of Burn's tensor library, so an operation can
+//! get a faster body for one device without any model knowing. Today most bodies are plain Burn
+//! operations, which run on every device and give their own gradients; those that do better on
+//! the CPU say so.
+//!
+//! | function | formula |
+//! |---|---|
+//! | [`embedding`] | `y[i] = W[ids[i]]` |
+//! | [`linear`] | `y = x W + b` |
+//! | [`layer_norm`] | `y = (x - mean) / sqrt(var + eps) * gamma + beta` |
+//! | [`gelu`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
+//! | [`causal_attention`] | `y = dropout(softmax(q k^T / sqrt(D) + mask)) v` |
+//! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
+//! | [`dropout`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
+//! | [`adamw`] | one optimizer step, in place on the CPU |
+//!
+//! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `D = C / H`,
+//! `V` vocabulary, `F` feed-forward.
+//!
+//! Randomness comes from [`random`], which has no state: a draw is a function of a key and a
+//! position. So a resumed run draws what the uninterrupted one would have drawn, on any device
+//! and with any number of threads.
+
+mod attention;
+mod dropout;
+mod gelu;
+mod layers;
+mod loss;
+mod optimizer;
+pub mod random;
+
+pub use attention::{CausalMask, causal_attention};
+pub use dropout::{Dropout, dropout};
+pub use gelu::gelu;
+pub use layers::{embedding, layer_norm, linear};
+pub use loss::cross_entropy;
+pub use optimizer::{AdamWStep, Moments, adamw, squared_norm};

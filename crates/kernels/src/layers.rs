@@ -1,0 +1,71 @@
+//! Embedding, linear layer and layer normalisation.
+
+use burn::tensor::{Int, Tensor, module};
+
+/// Rows of a table by number.
+///
+/// # Shapes
+/// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats.
+pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    weight.select(0, ids)
+}
+
+/// `x W + b`.
+///
+/// `x` has two dimensions on purpose: given `[B, T, C]`, Burn computes one weight gradient per
+/// batch row and adds them up, which takes `B` times the memory of the weight.
+///
+/// # Shapes
+/// `x [N, In]`, `weight [In, Out]`, `bias [Out]` -> `[N, Out]`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    module::linear(x, weight, bias)
+}
+
+/// Layer normalisation over the last dimension (Ba, Kiros and Hinton, 2016), with the biased
+/// variance, as PyTorch's `LayerNorm` does.
+///
+/// # Shapes
+/// `x [N, C]`, `gamma [C]`, `beta [C]` -> `[N, C]`.
+pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
+    module::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tolerance};
+
+    use super::*;
+
+    #[test]
+    fn an_embedding_adds_the_gradients_of_a_repeated_id() {
+        let device = Device::flex().autodiff();
+        let weight = Tensor::<2>::from_floats([[1., 2.], [3., 4.], [5., 6.]], &device);
+        let weight = weight.require_grad();
+        let rows = embedding(weight.clone(), Tensor::from_ints([2, 0, 2], &device));
+        let gradient = weight.grad(&rows.clone().sum().backward()).unwrap();
+        let expected = [[5., 6.], [1., 2.], [5., 6.]].into();
+        rows.inner().into_data().assert_eq(&expected, false);
+        gradient.into_data().assert_eq(&[[1., 1.], [0., 0.], [2., 2.]].into(), false);
+    }
+
+    #[test]
+    fn the_weight_of_a_linear_layer_is_in_by_out() {
+        let device = Device::flex();
+        let x = Tensor::from_floats([[1., 2.]], &device);
+        let weight = Tensor::from_floats([[1., 0., 3.], [0., 1., 4.]], &device);
+        let bias = Tensor::from_floats([10., 20., 30.], &device);
+        let y = linear(x, weight, Some(bias));
+        y.into_data().assert_eq(&[[11., 22., 41.]].into(), false);
+    }
+
+    #[test]
+    fn layer_norm_uses_the_biased_variance() {
+        // mean 2, variance ((1)^2 + 0 + (1)^2) / 3 = 2/3; epsilon 1/3 makes the root exactly 1.
+        let device = Device::flex();
+        let x = Tensor::from_floats([[1., 2., 3.]], &device);
+        let gamma = Tensor::from_floats([1., 1., 2.], &device);
+        let beta = Tensor::from_floats([0., 5., 0.], &device);
+        let y = layer_norm(x, gamma, beta, 1.0 / 3.0);
+        y.into_data().assert_approx_eq::<f32>(&[[-1., 5., 2.]].into(), Tolerance::absolute(1e-6));
+    }
+}
