@@ -36,11 +36,18 @@ pub fn causal_attention(
     mask: &CausalMask,
     drop: Option<Dropout>,
 ) -> Tensor<4> {
+    dropout(attention_probabilities(q, k, mask), drop).matmul(v)
+}
+
+/// `softmax(q k^T / sqrt(D) + mask)`: how much each position (row) takes from each (column).
+///
+/// # Shapes
+/// `q`, `k [B, H, T, D]` -> `[B, H, T, T]`.
+pub fn attention_probabilities(q: Tensor<4>, k: Tensor<4>, mask: &CausalMask) -> Tensor<4> {
     let [_, _, _, d] = q.dims();
     // Scaling q costs T / D times less than scaling the scores.
     let scores = (q / (d as f64).sqrt()).matmul(k.swap_dims(2, 3)); // [B, H, T, T]
-    let probabilities = activation::softmax(scores + mask.0.clone(), 3);
-    dropout(probabilities, drop).matmul(v)
+    activation::softmax(scores + mask.0.clone(), 3)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod loss;
 mod optimizer;
 pub mod random;
 
-pub use attention::{CausalMask, causal_attention};
+pub use attention::{CausalMask, attention_probabilities, causal_attention};
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, layer_norm, linear};

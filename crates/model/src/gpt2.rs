@@ -1,0 +1,267 @@
+//! GPT-2 (Radford et al., 2019), in the order data meets it.
+//!
+//! ```text
+//! tokens -> wte + wpe -> dropout -> [ x + attn(ln_1(x)), x + mlp(ln_2(x)) ] * n_layer -> ln_f -> head
+//! ```
+//!
+//! Names are OpenAI's own. The reference is `model.py` of nanoGPT, and `modeling_gpt2.py` of
+//! transformers for what nanoGPT leaves out. Everything between attention's inner products is
+//! kept as `[N, C]` with `N = B * T`, because a product with a third dimension costs Burn one
+//! weight gradient for each batch row.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use config::ModelConfig;
+use kernels::{CausalMask, Dropout, attention_probabilities, causal_attention, dropout, gelu};
+
+use crate::layers::{Embedding, LayerNorm, Linear, Loader};
+use crate::trace::Trace;
+
+/// The whole model.
+#[derive(Module, Debug)]
+pub struct Gpt2 {
+    /// Token embedding `[V, C]`.
+    pub wte: Embedding,
+    /// Position embedding `[context_length, C]`.
+    pub wpe: Embedding,
+    /// The transformer blocks, first to last.
+    pub blocks: Vec<Block>,
+    /// The last normalisation.
+    pub ln_f: LayerNorm,
+    /// The output head `[C, V]`, without bias; where there is none, `wte` turned.
+    pub lm_head: Option<Linear>,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+impl Gpt2 {
+    /// Builds the model from the tensors of `loader`.
+    ///
+    /// # Errors
+    /// When the loader lacks a tensor.
+    pub fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>) -> Result<Self, E> {
+        let ModelConfig { vocab_size, context_length, n_embd, n_layer, .. } = *config;
+        Ok(Gpt2 {
+            wte: Embedding::load(loader, "wte", [vocab_size, n_embd])?,
+            wpe: Embedding::load(loader, "wpe", [context_length, n_embd])?,
+            blocks: (0..n_layer)
+                .map(|i| Block::load(config, loader, i))
+                .collect::<Result<_, E>>()?,
+            ln_f: LayerNorm::load(loader, "ln_f", n_embd, config.norm_epsilon)?,
+            lm_head: (!config.tie_embeddings)
+                .then(|| Linear::load(loader, "lm_head", [n_embd, vocab_size], false))
+                .transpose()?,
+            config: config.clone(),
+        })
+    }
+
+    /// What the shapes follow from.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Logits for the token after each position.
+    ///
+    /// # Shapes
+    /// `tokens [B, T]` -> `[N, V]`.
+    pub fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        drop: Option<Dropout>,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let [b, t] = tokens.dims();
+        let mask = CausalMask::new(t, &self.device());
+        let mut x = dropout(self.embed(tokens, trace), drop.map(|d| d.at(0))); // [N, C]
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, [b, t], &mask, drop.map(|d| d.at(i as u64 + 1)), i, trace);
+        }
+        let x = self.ln_f.forward(x);
+        trace.keep(|| "ln_f".to_owned(), &x);
+        let logits = self.head(x);
+        trace.keep(|| "logits".to_owned(), &logits);
+        logits
+    }
+
+    /// `tokens [B, T]` -> `[N, C]`.
+    fn embed(&self, tokens: Tensor<2, Int>, trace: &mut Trace) -> Tensor<2> {
+        let [b, t] = tokens.dims();
+        let c = self.config.n_embd;
+        let tok_emb = self.wte.forward(tokens.flatten(0, 1)); // [N, C]
+        let pos_emb = self.wpe.weight.val().slice([0..t, 0..c]); // [T, C]
+        trace.keep(|| "wte".to_owned(), &tok_emb);
+        trace.keep(|| "wpe".to_owned(), &pos_emb);
+        let x = tok_emb.reshape([b, t, c]) + pos_emb.unsqueeze::<3>(); // [B, T, C]
+        let x = x.reshape([b * t, c]);
+        trace.keep(|| "embedding".to_owned(), &x);
+        x
+    }
+
+    /// `x [N, C]` -> `[N, V]`.
+    fn head(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(x),
+            None => kernels::linear(x, self.wte.weight.val().transpose(), None),
+        }
+    }
+
+    /// The device that holds the weights, without autodiff: for tensors that want no gradient.
+    fn device(&self) -> Device {
+        self.wte.weight.device().inner()
+    }
+}
+
+/// Attention and feed-forward, each behind a normalisation and beside a residual.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub ln_1: LayerNorm,
+    /// Attention.
+    pub attn: Attention,
+    /// Before the feed-forward layer.
+    pub ln_2: LayerNorm,
+    /// Feed-forward.
+    pub mlp: Mlp,
+}
+
+impl Block {
+    fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, i: usize) -> Result<Self, E> {
+        let (c, epsilon) = (config.n_embd, config.norm_epsilon);
+        Ok(Block {
+            ln_1: LayerNorm::load(loader, &format!("blocks.{i}.ln_1"), c, epsilon)?,
+            attn: Attention::load(config, loader, &format!("blocks.{i}.attn"))?,
+            ln_2: LayerNorm::load(loader, &format!("blocks.{i}.ln_2"), c, epsilon)?,
+            mlp: Mlp::load(config, loader, &format!("blocks.{i}.mlp"))?,
+        })
+    }
+
+    /// `x [N, C]` -> `[N, C]`; dropout sites 0 and 1 are in attention, 2 in the feed-forward.
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        batch_time: [usize; 2],
+        mask: &CausalMask,
+        drop: Option<Dropout>,
+        i: usize,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let normed = self.ln_1.forward(x.clone());
+        trace.keep(|| format!("h.{i}.ln_1"), &normed);
+        let x = x + self.attn.forward(normed, batch_time, mask, drop, i, trace);
+        trace.keep(|| format!("h.{i}.attn.residual"), &x);
+        let normed = self.ln_2.forward(x.clone());
+        trace.keep(|| format!("h.{i}.ln_2"), &normed);
+        let x = x + self.mlp.forward(normed, drop.map(|d| d.at(2)), i, trace);
+        trace.keep(|| format!("h.{i}"), &x);
+        x
+    }
+}
+
+/// Causal self-attention with all heads in one projection.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// Query, key and value `[C, 3 C]`.
+    pub c_attn: Linear,
+    /// Back to the residual stream `[C, C]`.
+    pub c_proj: Linear,
+    n_head: usize,
+}
+
+impl Attention {
+    fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, path: &str) -> Result<Self, E> {
+        let c = config.n_embd;
+        Ok(Attention {
+            c_attn: Linear::load(loader, &format!("{path}.c_attn"), [c, 3 * c], config.qkv_bias)?,
+            c_proj: Linear::load(loader, &format!("{path}.c_proj"), [c, c], true)?,
+            n_head: config.n_head,
+        })
+    }
+
+    /// `x [N, C]` -> `[N, C]`.
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        [b, t]: [usize; 2],
+        mask: &CausalMask,
+        drop: Option<Dropout>,
+        i: usize,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let [n, c] = x.dims();
+        let (h, d) = (self.n_head, c / self.n_head);
+        let qkv = self.c_attn.forward(x); // [N, 3 C]
+        trace.keep(|| format!("h.{i}.attn.c_attn"), &qkv);
+        let [q, k, v] = [0, 1, 2].map(|part| {
+            let heads = qkv.clone().slice([0..n, part * c..(part + 1) * c]); // [N, C]
+            heads.reshape([b, t, h, d]).swap_dims(1, 2) // [B, H, T, D]
+        });
+        for (name, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
+            trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
+        }
+        if trace.is_on() {
+            let weights = attention_probabilities(q.clone(), k.clone(), mask);
+            trace.keep(|| format!("h.{i}.attn.weights"), &weights);
+        }
+        let y = causal_attention(q, k, v, mask, drop.map(|d| d.at(0))); // [B, H, T, D]
+        let y = y.swap_dims(1, 2).reshape([n, c]);
+        trace.keep(|| format!("h.{i}.attn.heads"), &y);
+        let y = self.c_proj.forward(y);
+        trace.keep(|| format!("h.{i}.attn.c_proj"), &y);
+        dropout(y, drop.map(|d| d.at(1)))
+    }
+}
+
+/// The feed-forward layer: up to `F`, GELU, down again.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[C, F]`
+    pub c_fc: Linear,
+    /// `[F, C]`
+    pub c_proj: Linear,
+}
+
+impl Mlp {
+    fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, path: &str) -> Result<Self, E> {
+        let (c, f) = (config.n_embd, config.n_inner);
+        Ok(Mlp {
+            c_fc: Linear::load(loader, &format!("{path}.c_fc"), [c, f], true)?,
+            c_proj: Linear::load(loader, &format!("{path}.c_proj"), [f, c], true)?,
+        })
+    }
+
+    /// `x [N, C]` -> `[N, C]`.
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        drop: Option<Dropout>,
+        i: usize,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let x = self.c_fc.forward(x); // [N, F]
+        trace.keep(|| format!("h.{i}.mlp.c_fc"), &x);
+        let x = gelu(x);
+        trace.keep(|| format!("h.{i}.mlp.gelu"), &x);
+        let x = self.c_proj.forward(x); // [N, C]
+        trace.keep(|| format!("h.{i}.mlp.c_proj"), &x);
+        dropout(x, drop)
+    }
+}
+
+/// The weights before training: normal with deviation 0.02, the projections into the residual
+/// stream by `sqrt(2 n_layer)` narrower, so that the stream's variance does not grow with the
+/// depth; biases 0, scales 1 (Radford et al., 2019, 2.3; nanoGPT's `model.py`).
+pub fn initial_values(config: &ModelConfig, seed: u64, path: &str, shape: &[usize]) -> Vec<f32> {
+    const DEVIATION: f32 = 0.02;
+    let len = shape.iter().product();
+    let normal = |deviation| {
+        kernels::random::normal(kernels::random::derive_named(seed, path), len, deviation)
+    };
+    match path.rsplit('.').next() {
+        Some("gamma") => vec![1.0; len],
+        Some("beta" | "bias") => vec![0.0; len],
+        _ if path.ends_with("c_proj.weight") => {
+            normal(DEVIATION / (2.0 * config.n_layer as f32).sqrt())
+        }
+        _ => normal(DEVIATION),
+    }
+}

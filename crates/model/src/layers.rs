@@ -1,0 +1,126 @@
+//! Parameters with their shapes: the layers that all architectures are put together from.
+//!
+//! They only hold weights; what is computed with them is in [`kernels`]. A model is built by
+//! asking a [`Loader`] for one tensor after the other, so starting afresh and continuing from a
+//! checkpoint are the same code with another source of values.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// Where a model's values come from while it is built.
+pub struct Loader<'a, E> {
+    device: &'a Device,
+    read: &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+}
+
+impl<'a, E> Loader<'a, E> {
+    /// Puts what `read` gives for a path and a shape on `device`.
+    pub fn new(
+        device: &'a Device,
+        read: &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Self {
+        Loader { device, read }
+    }
+
+    /// The trainable parameter at `path`.
+    fn parameter<const RANK: usize>(
+        &mut self,
+        path: &str,
+        shape: [usize; RANK],
+    ) -> Result<Param<Tensor<RANK>>, E> {
+        let values = (self.read)(path, &shape)?;
+        Ok(Param::from_data(TensorData::new(values, shape), self.device))
+    }
+}
+
+/// A table with a row for each number.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[rows, C]`
+    pub weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    /// `path.weight [rows, width]`.
+    ///
+    /// # Errors
+    /// When the loader has no such tensor.
+    pub fn load<E>(
+        loader: &mut Loader<'_, E>,
+        path: &str,
+        [rows, width]: [usize; 2],
+    ) -> Result<Self, E> {
+        Ok(Embedding { weight: loader.parameter(&format!("{path}.weight"), [rows, width])? })
+    }
+
+    /// `ids [N]` -> `[N, C]`.
+    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        kernels::embedding(self.weight.val(), ids)
+    }
+}
+
+/// `x W + b`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[In, Out]`
+    pub weight: Param<Tensor<2>>,
+    /// `[Out]`
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// `path.weight [In, Out]` and, where there is one, `path.bias [Out]`.
+    ///
+    /// # Errors
+    /// When the loader has no such tensor.
+    pub fn load<E>(
+        loader: &mut Loader<'_, E>,
+        path: &str,
+        [input, output]: [usize; 2],
+        has_bias: bool,
+    ) -> Result<Self, E> {
+        let weight = loader.parameter(&format!("{path}.weight"), [input, output])?;
+        let bias =
+            has_bias.then(|| loader.parameter(&format!("{path}.bias"), [output])).transpose()?;
+        Ok(Linear { weight, bias })
+    }
+
+    /// `x [N, In]` -> `[N, Out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// Layer normalisation with scale and shift.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// `[C]`
+    pub gamma: Param<Tensor<1>>,
+    /// `[C]`
+    pub beta: Param<Tensor<1>>,
+    epsilon: f32,
+}
+
+impl LayerNorm {
+    /// `path.gamma` and `path.beta`, both `[width]`.
+    ///
+    /// # Errors
+    /// When the loader has no such tensor.
+    pub fn load<E>(
+        loader: &mut Loader<'_, E>,
+        path: &str,
+        width: usize,
+        epsilon: f32,
+    ) -> Result<Self, E> {
+        Ok(LayerNorm {
+            gamma: loader.parameter(&format!("{path}.gamma"), [width])?,
+            beta: loader.parameter(&format!("{path}.beta"), [width])?,
+            epsilon,
+        })
+    }
+
+    /// `x [N, C]` -> `[N, C]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        kernels::layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
+    }
+}

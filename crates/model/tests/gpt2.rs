@@ -1,0 +1,144 @@
+//! Properties of the GPT-2 module that do not need trained weights.
+
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use checkpoint::names;
+use config::{Architecture, ModelConfig};
+use kernels::Dropout;
+use model::Model;
+
+fn config(qkv_bias: bool, tie_embeddings: bool) -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Gpt2,
+        vocab_size: 29,
+        context_length: 13,
+        n_layer: 3,
+        n_head: 2,
+        n_embd: 10,
+        n_inner: 17,
+        norm_epsilon: 1e-5,
+        qkv_bias,
+        tie_embeddings,
+        dropout: 0.2,
+    }
+}
+
+fn tokens(rows: usize, device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i32> = (0..rows * 7).map(|i| (i * 5 % 29) as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [rows, 7]), device)
+}
+
+#[test]
+fn parameters_are_those_of_the_name_table() {
+    for config in [config(true, true), config(false, false)] {
+        let model = Model::init(&config, 1, &Device::flex());
+        let mut ours: Vec<_> = model.parameters().into_iter().map(|p| (p.path, p.shape)).collect();
+        let mut table: Vec<_> = names::tensors(&config)
+            .into_iter()
+            .filter(|row| row.in_model)
+            .map(|row| (row.burn.clone(), row.burn_shape()))
+            .collect();
+        ours.sort();
+        table.sort();
+        assert_eq!(ours, table);
+    }
+}
+
+#[test]
+fn the_seed_fixes_the_weights() {
+    let config = config(true, false);
+    let weights = |seed| -> Vec<TensorData> {
+        let model = Model::init(&config, seed, &Device::flex());
+        model.parameters().into_iter().map(|p| p.values.into_data()).collect()
+    };
+    assert_eq!(weights(1), weights(1));
+    assert_ne!(weights(1), weights(2));
+}
+
+#[test]
+fn residual_projections_start_narrower() {
+    let config = ModelConfig { n_embd: 64, n_inner: 256, ..config(true, true) };
+    let model = Model::init(&config, 1, &Device::flex());
+    let deviation = |path: &str| {
+        let parameters = model.parameters();
+        let found = parameters.iter().find(|p| p.path == path).unwrap();
+        found.values.clone().square().mean().into_scalar::<f32>().sqrt()
+    };
+    assert!((deviation("blocks.1.mlp.c_fc.weight") - 0.02).abs() < 1e-3);
+    let narrow = 0.02 / (2.0 * 3.0_f32).sqrt();
+    assert!((deviation("blocks.1.mlp.c_proj.weight") - narrow).abs() < 1e-3);
+    assert!((deviation("blocks.1.attn.c_proj.weight") - narrow).abs() < 1e-3);
+    assert_eq!(deviation("blocks.1.mlp.c_proj.bias"), 0.0);
+    assert_eq!(deviation("ln_f.gamma"), 1.0);
+}
+
+#[test]
+fn every_parameter_has_a_gradient() {
+    for config in [config(true, true), config(false, false)] {
+        let device = Device::flex().autodiff();
+        let model = Model::init(&config, 1, &device);
+        let loss = model.loss(tokens(2, &device), tokens(2, &device), None);
+        let gradients = model.take_gradients(loss.backward());
+        for parameter in model.parameters() {
+            let gradient = &gradients[&parameter.path];
+            assert_eq!(gradient.dims(), parameter.values.dims(), "{}", parameter.path);
+            let largest = gradient.clone().abs().max().into_scalar::<f32>();
+            assert!(largest > 0.0 && largest.is_finite(), "{}: {largest}", parameter.path);
+        }
+    }
+}
+
+/// The slope of the loss along a direction, by differences and by the gradient.
+#[test]
+fn gradients_follow_finite_differences() {
+    let device = Device::flex().autodiff();
+    let config = config(true, true);
+    let model = Model::init(&config, 5, &device);
+    let loss_of = |model: &Model| {
+        let loss = model.loss(tokens(2, &device), tokens(2, &device).flip([1]), None);
+        (loss.clone().into_scalar::<f32>(), loss)
+    };
+    let gradients = model.take_gradients(loss_of(&model).1.backward());
+    for path in ["wte.weight", "wpe.weight", "blocks.1.attn.c_attn.weight", "ln_f.gamma"] {
+        // A step along the gradient itself, so that the slope is its squared length.
+        let slope = gradients[path].clone().square().sum().into_scalar::<f32>();
+        let h = 2e-2 / slope.sqrt();
+        let shifted = |h: f32| {
+            let moved = model.clone().update(|p, _, values| match p == path {
+                true => values + gradients[path].clone() * h,
+                false => values,
+            });
+            loss_of(&moved).0
+        };
+        let measured = (shifted(h) - shifted(-h)) / (2.0 * h);
+        assert!((measured / slope - 1.0).abs() < 2e-2, "{path}: {measured}, gradient {slope}");
+    }
+}
+
+#[test]
+fn a_fresh_model_knows_nothing() {
+    let device = Device::flex();
+    let model = Model::init(&config(true, true), 1, &device);
+    let loss = model.loss(tokens(3, &device), tokens(3, &device), None).into_scalar::<f32>();
+    assert!((loss - 29_f32.ln()).abs() < 0.1, "{loss}");
+}
+
+#[test]
+fn dropout_follows_from_its_key_and_only_acts_when_asked() {
+    let device = Device::flex();
+    let model = Model::init(&config(true, true), 1, &device);
+    let run = |drop| model.forward(tokens(1, &device), drop).into_data();
+    assert_eq!(run(None), run(None));
+    assert_eq!(run(Dropout::new(0.2, 1)), run(Dropout::new(0.2, 1)));
+    assert_ne!(run(Dropout::new(0.2, 1)), run(Dropout::new(0.2, 2)));
+    assert_ne!(run(Dropout::new(0.2, 1)), run(None));
+}
+
+#[test]
+fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
+    let device = Device::flex();
+    let model = Model::init(&config(true, true), 1, &device);
+    let short = tokens(1, &device).slice([0..1, 0..4]);
+    let long = model.forward(tokens(2, &device), None).slice([0..4, 0..29]);
+    let short = model.forward(short, None);
+    short.into_data().assert_approx_eq::<f32>(&long.into_data(), Tolerance::absolute(1e-6));
+}

@@ -1,0 +1,148 @@
+//! A trained model of minGPT's, and every activation that PyTorch recorded for one input.
+//!
+//! Two JSON files: `gpt-nano-sort-model.json` maps Hugging Face's tensor names to
+//! `{shape, dtype, data}` with the values as base64 of little-endian f32 (matrices as rows
+//! `[out, in]`, minGPT uses `nn.Linear`; `attn.bias` is the causal mask), beside `config`.
+//! `gpt-nano-sort-t0-partials.json` has the input `idx` and the activations: those from `ln1` to
+//! `mlpResid` belong to block 0, `block0` to `block2` are the blocks' outputs.
+
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use checkpoint::names::{self, Orientation};
+use config::{Architecture, ModelConfig};
+use model::Model;
+use serde_json::Value;
+
+const TOLERANCE: f32 = 1e-4;
+
+fn data_folder() -> PathBuf {
+    std::env::var_os("POCKETGPT_TEST_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
+        PathBuf::from,
+    )
+}
+
+fn read(name: &str) -> Option<Value> {
+    let path = data_folder().join("nano-sort").join(name);
+    let text = std::fs::read_to_string(&path).ok()?;
+    Some(serde_json::from_str(&text).expect("valid JSON"))
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let digits = text.bytes().filter(|&byte| byte != b'=').map(|byte| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        other => panic!("not a base64 digit: {other}"),
+    });
+    let (mut bytes, mut bits, mut buffer) = (Vec::new(), 0, 0_u32);
+    for digit in digits {
+        buffer = (buffer << 6 | u32::from(digit)) & 0xFFFF;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((buffer >> bits) as u8);
+        }
+    }
+    bytes
+}
+
+fn values(tensor: &Value) -> Vec<f32> {
+    let bytes = base64(tensor["data"].as_str().unwrap());
+    bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+fn model_config(json: &Value) -> ModelConfig {
+    let number = |key: &str| json[key].as_u64().unwrap() as usize;
+    ModelConfig {
+        architecture: Architecture::Gpt2,
+        vocab_size: number("vocab_size"),
+        context_length: number("block_size"),
+        n_layer: number("n_layer"),
+        n_head: number("n_head"),
+        n_embd: number("n_embd"),
+        n_inner: 4 * number("n_embd"),
+        norm_epsilon: 1e-5,
+        qkv_bias: true,
+        tie_embeddings: false,
+        dropout: 0.1,
+    }
+}
+
+fn load(json: &Value) -> Model {
+    let config = model_config(&json["config"]);
+    let table = names::tensors(&config);
+    Model::load(&config, &Device::flex(), |path, shape| {
+        let row = table.iter().find(|row| row.burn == path).ok_or(path.to_owned())?;
+        let values = values(&json[&row.hugging_face]);
+        Ok::<_, String>(match row.orientation {
+            Orientation::Same => values,
+            // minGPT stores every matrix as rows [out, in].
+            _ => checkpoint::transpose(&values, shape[1], shape[0]),
+        })
+    })
+    .unwrap()
+}
+
+#[test]
+fn every_recorded_activation_is_matched() {
+    let files = (read("gpt-nano-sort-model.json"), read("gpt-nano-sort-t0-partials.json"));
+    let (Some(weights), Some(partials)) = files else {
+        println!("every_recorded_activation_is_matched skipped: {:?} not found", data_folder());
+        return;
+    };
+    let ids: Vec<i32> = values(&partials["idx"]).iter().map(|&id| id as i32).collect();
+    let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [3, 11]), &Device::flex());
+    let stages = load(&weights).stages(tokens);
+    let stage = |name: &str| stages.iter().find(|stage| stage.name == name).unwrap();
+
+    let recorded = [
+        ("tok_emb", "wte"),
+        ("pos_emb", "wpe"),
+        ("x", "embedding"),
+        ("ln1", "h.0.ln_1"),
+        ("qkv", "h.0.attn.c_attn"),
+        ("q", "h.0.attn.q"),
+        ("k", "h.0.attn.k"),
+        ("v", "h.0.attn.v"),
+        ("attSm", "h.0.attn.weights"),
+        ("y", "h.0.attn.heads"),
+        ("yProj", "h.0.attn.c_proj"),
+        ("attnResid", "h.0.attn.residual"),
+        ("ln2", "h.0.ln_2"),
+        ("fc", "h.0.mlp.c_fc"),
+        ("gelu", "h.0.mlp.gelu"),
+        ("mlp", "h.0.mlp.c_proj"),
+        ("mlpResid", "h.0"),
+        ("block0", "h.0"),
+        ("block1", "h.1"),
+        ("block2", "h.2"),
+        ("ln_f", "ln_f"),
+        ("lm_head", "logits"),
+    ];
+    for (theirs, ours) in recorded {
+        assert_close(theirs, &stage(ours).data, &values(&partials[theirs]));
+    }
+
+    let logits = stage("logits");
+    let logits =
+        Tensor::<2>::from_data(TensorData::new(logits.data.clone(), [33, 3]), &Device::flex());
+    let probabilities = activation::softmax(logits, 1).into_data();
+    assert_close("probs", probabilities.as_slice().unwrap(), &values(&partials["probs"]));
+
+    // `att` is recorded before the softmax, which tells scores apart only up to a constant per
+    // row: its softmax is what `attSm` holds. Every other key has been compared.
+    let compared: Vec<&str> = recorded.iter().map(|&(theirs, _)| theirs).collect();
+    let rest = partials.as_object().unwrap().keys().filter(|key| !compared.contains(&key.as_str()));
+    assert_eq!(rest.collect::<Vec<_>>(), ["att", "config", "idx", "probs"]);
+}
+
+fn assert_close(name: &str, ours: &[f32], theirs: &[f32]) {
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= TOLERANCE, "{name}[{i}]: {a}, recorded {b}");
+    }
+}
