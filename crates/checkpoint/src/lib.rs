@@ -1,8 +1,69 @@
 //! Weights and state on disk.
 //!
 //! A checkpoint is a folder that `transformers` loads as it is, plus what training needs to go
-//! on. Everything that any stage writes goes through [`atomic`], so that a reader finds the old
-//! output or the new one and never a half, and [`hash`] says which of the two it has.
+//! on and what evaluation needs to compare with:
+//!
+//! ```text
+//! step-000090/
+//!   config.json             shape of the model               Hugging Face
+//!   model.safetensors       weights, float32                 Hugging Face's names and orientation
+//!   tokenizer.json          and tokenizer_config.json        Hugging Face
+//!   generation_config.json                                   Hugging Face
+//!   optimizer.safetensors   moments by parameter name        training only
+//!   trainer.json            step, cursor, random state       training only
+//!   golden.safetensors      tokens and the logits for them   evaluation
+//! ```
+//!
+//! [`names`] ties the three names of every tensor together, [`GgufView`] shows a checkpoint as
+//! the GGUF that it would become, and [`open_source`] opens either. Everything that any stage
+//! writes goes through [`atomic`], so that a reader finds the old output or the new one and
+//! never a half; [`hash`] says which of the two it has.
+
+#[cfg(target_endian = "big")]
+compile_error!("weights are stored little-endian and are read and written as they lie in memory");
 
 pub mod atomic;
+mod convert;
+mod error;
+mod folder;
+mod gguf_keys;
+mod gguf_view;
+mod golden;
 pub mod hash;
+mod hf_config;
+mod limits;
+pub mod names;
+mod save;
+mod store;
+mod tensors;
+mod tokenizer;
+mod trainer;
+mod weights;
+
+pub use error::CheckpointError;
+pub use folder::{Checkpoint, latest, locate};
+pub use gguf_keys::{file_type, gguf_config};
+pub use gguf_view::{GgufView, open_source};
+pub use golden::Golden;
+pub use save::{CheckpointContents, HuggingFaceFiles, save, save_hugging_face};
+pub use tensors::{NamedTensor, Tensors, transpose};
+pub use tokenizer::{Vocabulary, VocabularyKind};
+pub use trainer::TrainerState;
+pub use weights::{Dtype, Weights};
+
+/// Shape of the model.
+pub const CONFIG_FILE: &str = "config.json";
+/// The weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Vocabulary and merges.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// What `transformers` needs to pick a tokenizer class.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// Which tokens begin and end a text.
+pub const GENERATION_FILE: &str = "generation_config.json";
+/// The optimizer's moments.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// Where training stands.
+pub const TRAINER_FILE: &str = "trainer.json";
+/// Token windows and their logits.
+pub const GOLDEN_FILE: &str = "golden.safetensors";

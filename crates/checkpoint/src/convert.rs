@@ -1,0 +1,127 @@
+//! From weights as Hugging Face stores them to the bytes of a GGUF tensor.
+//!
+//! The result is the only whole tensor in memory: the input is read in pieces of 16 MiB, and a
+//! matrix that has to be turned is turned piece by piece.
+
+use gguf::TensorType;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::{CheckpointError, Weights};
+
+/// Weights read at a time.
+const PIECE: usize = 4 << 20;
+
+/// Weights that one thread converts at a time.
+const STRIP: usize = 64 << 10;
+
+/// Output rows that are gathered together: one cache line of the input feeds all of them.
+const GROUP: usize = 16;
+
+/// A tensor in its own order.
+pub(crate) fn straight(
+    weights: &Weights,
+    name: &str,
+    to: TensorType,
+) -> Result<Vec<u8>, CheckpointError> {
+    let elements: usize = weights.shape(name)?.iter().product();
+    let width = to.block_bytes();
+    let mut out = vec![0; elements * width];
+    let mut piece = vec![0.0; PIECE.min(elements)];
+    for (i, out) in out.chunks_mut(PIECE * width).enumerate() {
+        let piece = &mut piece[..out.len() / width];
+        weights.read_f32_at(name, i * PIECE, piece)?;
+        out.par_chunks_mut(STRIP * width).zip(piece.par_chunks(STRIP)).enumerate().try_for_each(
+            |(strip, (out, values))| {
+                encode(to, values, out).map_err(|bad| bad.at(name, i * PIECE + strip * STRIP))
+            },
+        )?;
+    }
+    Ok(out)
+}
+
+/// A matrix `[rows, columns]` as `[columns, rows]`.
+pub(crate) fn turned(
+    weights: &Weights,
+    name: &str,
+    [rows, columns]: [usize; 2],
+    to: TensorType,
+) -> Result<Vec<u8>, CheckpointError> {
+    let width = to.block_bytes();
+    let mut out = vec![0; rows * columns * width];
+    let rows_per_piece = (PIECE / columns).clamp(1, rows);
+    let mut piece = vec![0.0; rows_per_piece * columns];
+    for first in (0..rows).step_by(rows_per_piece) {
+        let height = rows_per_piece.min(rows - first);
+        let piece = &mut piece[..height * columns];
+        weights.read_f32_at(name, first * columns, piece)?;
+        // Each thread owns GROUP rows of the output and fills columns first..first + height.
+        out.par_chunks_mut(GROUP * rows * width).enumerate().try_for_each(|(group, out)| {
+            let mut gathered = vec![0.0; GROUP * height];
+            gather(piece, columns, group * GROUP, height, &mut gathered);
+            for (row, out) in out.chunks_mut(rows * width).enumerate() {
+                let values = &gathered[row * height..(row + 1) * height];
+                let out = &mut out[first * width..(first + height) * width];
+                encode(to, values, out)
+                    .map_err(|bad| bad.at(name, first * columns + group * GROUP + row))?;
+            }
+            Ok::<_, CheckpointError>(())
+        })?;
+    }
+    Ok(out)
+}
+
+/// Columns `first..first + GROUP` of `piece`, `[height, columns]`, as rows of `gathered`,
+/// `[GROUP, height]`; the last group may be narrower.
+fn gather(piece: &[f32], columns: usize, first: usize, height: usize, gathered: &mut [f32]) {
+    let group = GROUP.min(columns - first);
+    for (i, row) in piece.chunks_exact(columns).enumerate() {
+        for (j, &value) in row[first..first + group].iter().enumerate() {
+            gathered[j * height + i] = value;
+        }
+    }
+}
+
+/// A weight that cannot be stored.
+struct BadValue {
+    value: f32,
+    position: usize,
+    cure: &'static str,
+}
+
+impl BadValue {
+    fn at(self, name: &str, offset: usize) -> CheckpointError {
+        CheckpointError::Value {
+            name: name.to_owned(),
+            value: self.value,
+            position: offset + self.position,
+            cure: self.cure,
+        }
+    }
+}
+
+/// Writes `values` in the format `to`, rounding to nearest, ties to even.
+fn encode(to: TensorType, values: &[f32], out: &mut [u8]) -> Result<(), BadValue> {
+    let bad = |position: usize, cure| BadValue { value: values[position], position, cure };
+    if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+        return Err(bad(position, "training went wrong, take an earlier checkpoint"));
+    }
+    match to {
+        TensorType::F16 => {
+            let mut narrow = vec![f16::ZERO; values.len()];
+            narrow.convert_from_f32_slice(values);
+            if let Some(position) = narrow.iter().position(|value| !value.is_finite()) {
+                return Err(bad(position, "F16 ends at 65504, use --type BF16 or F32"));
+            }
+            out.copy_from_slice(bytemuck::cast_slice(&narrow));
+        }
+        TensorType::BF16 => {
+            let mut narrow = vec![bf16::ZERO; values.len()];
+            narrow.convert_from_f32_slice(values);
+            out.copy_from_slice(bytemuck::cast_slice(&narrow));
+        }
+        _ => out.copy_from_slice(bytemuck::cast_slice(values)),
+    }
+    Ok(())
+}

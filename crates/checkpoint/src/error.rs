@@ -1,0 +1,166 @@
+//! Everything that can be wrong with a checkpoint.
+
+use std::io;
+use std::path::PathBuf;
+
+use gguf::GgufError;
+
+use crate::atomic::AtomicError;
+
+/// Why a checkpoint was refused, on the way in or out.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The operating system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file at hand.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Output could not be put in its place.
+    #[error(transparent)]
+    Atomic(#[from] AtomicError),
+    /// The GGUF side refused.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A JSON file is malformed or lacks a field.
+    #[error("{path}: {source}", path = path.display())]
+    Json {
+        /// The file at hand.
+        path: PathBuf,
+        /// What was found and expected, with line and column.
+        source: serde_json::Error,
+    },
+    /// A text file larger than anything of its kind.
+    #[error("{path}: {size} bytes, expected at most {limit}", path = path.display())]
+    TooLarge {
+        /// The file at hand.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+        /// Most bytes that are read.
+        limit: u64,
+    },
+    /// The model is of a family that is not supported.
+    #[error(
+        "{place}: architecture {name} is not supported, expected one of: gpt2",
+        place = place.display()
+    )]
+    Architecture {
+        /// The file, or `GGUF metadata`.
+        place: PathBuf,
+        /// The family's name as found.
+        name: String,
+    },
+    /// A setting of the model is missing, out of range or not supported.
+    #[error("{place}: {key} = {value}, expected {expected}", place = place.display())]
+    Setting {
+        /// The file, or `GGUF metadata`.
+        place: PathBuf,
+        /// The key at fault.
+        key: String,
+        /// The value found, `(nothing)` if it is missing.
+        value: String,
+        /// What a valid one would be.
+        expected: String,
+    },
+    /// The safetensors container is malformed.
+    #[error("{path}: not a whole safetensors file: {reason}", path = path.display())]
+    Container {
+        /// The file at hand.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor that the model has is not in the file.
+    #[error("{path}: tensor {name} is missing", path = path.display())]
+    MissingTensor {
+        /// The file at hand.
+        path: PathBuf,
+        /// Hugging Face's name.
+        name: String,
+    },
+    /// A tensor in the file that the model does not have.
+    #[error("{path}: tensor {name} belongs to no part of this model", path = path.display())]
+    ExtraTensor {
+        /// The file at hand.
+        path: PathBuf,
+        /// The name found.
+        name: String,
+    },
+    /// A tensor has another shape than the model's settings say.
+    #[error("{path}: tensor {name} has shape {found:?}, expected {expected:?}", path = path.display())]
+    Shape {
+        /// The file at hand.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The shape found, slowest dimension first.
+        found: Vec<usize>,
+        /// The shape that the settings ask for.
+        expected: Vec<usize>,
+    },
+    /// A tensor is stored in a format that this reader does not convert.
+    #[error("{path}: tensor {name} is stored as {found}, expected {expected}", path = path.display())]
+    Dtype {
+        /// The file at hand.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The format found.
+        found: String,
+        /// Formats that can be read here.
+        expected: &'static str,
+    },
+    /// A weight that no stage after this one could use.
+    #[error("tensor {name}: {value} at position {position}; {cure}")]
+    Value {
+        /// The tensor's name.
+        name: String,
+        /// The weight at fault.
+        value: f32,
+        /// Its place in the tensor, counted from 0.
+        position: usize,
+        /// What to do about it.
+        cure: &'static str,
+    },
+    /// The values of a file contradict each other.
+    #[error("{path}: {reason}", path = path.display())]
+    Content {
+        /// The file at hand.
+        path: PathBuf,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// The tokenizer cannot go with this model, or not into a GGUF.
+    #[error("tokenizer.json: {reason}")]
+    Tokenizer {
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// There is no checkpoint here.
+    #[error("{path}: {reason}", path = path.display())]
+    NoCheckpoint {
+        /// The folder as given.
+        path: PathBuf,
+        /// What was looked for.
+        reason: String,
+    },
+    /// Whoever holds the weights could not hand one out.
+    #[error("tensor {name}: {source}")]
+    Source {
+        /// The tensor's name.
+        name: String,
+        /// What its holder said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl CheckpointError {
+    /// For `map_err`: an I/O error at `path`.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| CheckpointError::Io { path, source }
+    }
+}

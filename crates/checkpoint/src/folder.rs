@@ -1,0 +1,207 @@
+//! A checkpoint folder, opened and held against its own settings.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::ModelConfig;
+
+use crate::limits::{SMALL_JSON_BYTES, TOKENIZER_BYTES, read_text};
+use crate::{
+    CONFIG_FILE, CheckpointError, GOLDEN_FILE, Golden, OPTIMIZER_FILE, TOKENIZER_FILE,
+    TRAINER_FILE, TrainerState, WEIGHTS_FILE, Weights, hf_config, names,
+};
+
+/// A folder whose weights are exactly those that its `config.json` asks for.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    config: ModelConfig,
+    weights: Weights,
+}
+
+impl Checkpoint {
+    /// Reads the settings and the header of the weights.
+    ///
+    /// # Errors
+    /// When there is no checkpoint at `dir`, it is of another architecture, or a tensor is
+    /// missing, misshapen or not part of the model.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let config_path = dir.join(CONFIG_FILE);
+        if !config_path.exists() {
+            return Err(CheckpointError::NoCheckpoint {
+                path: dir.to_owned(),
+                reason: "no config.json here; expected a checkpoint or Hugging Face folder"
+                    .to_owned(),
+            });
+        }
+        let config = hf_config::parse(&config_path, &read_text(&config_path, SMALL_JSON_BYTES)?)?;
+        let weights = Weights::open(&dir.join(WEIGHTS_FILE))?;
+        let found = weights.iter().map(|(name, shape)| (name.to_owned(), shape.to_vec()));
+        check_tensors(weights.path(), &config, found)?;
+        let checkpoint = Checkpoint { dir: dir.to_owned(), config, weights };
+        checkpoint.check_zeros()?;
+        Ok(checkpoint)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The model's weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The text of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the folder has none, or it cannot be read.
+    pub fn tokenizer_json(&self) -> Result<String, CheckpointError> {
+        read_text(&self.dir.join(TOKENIZER_FILE), TOKENIZER_BYTES)
+    }
+
+    /// Token windows and their logits, if training left some.
+    ///
+    /// # Errors
+    /// When they are there and damaged, or of another vocabulary.
+    pub fn golden(&self) -> Result<Option<Golden>, CheckpointError> {
+        let path = self.dir.join(GOLDEN_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let golden = Golden::load(&path)?;
+        if golden.vocab_size != self.config.vocab_size {
+            let reason = format!(
+                "logits over {} tokens, but the model has {}",
+                golden.vocab_size, self.config.vocab_size
+            );
+            return Err(CheckpointError::Content { path, reason });
+        }
+        Ok(Some(golden))
+    }
+
+    /// Where training stands, if this is a checkpoint of ours.
+    ///
+    /// # Errors
+    /// When it is there and damaged.
+    pub fn trainer(&self) -> Result<Option<TrainerState>, CheckpointError> {
+        let path = self.dir.join(TRAINER_FILE);
+        if path.exists() { TrainerState::load(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// The optimizer's moments, if this is a checkpoint of ours.
+    ///
+    /// # Errors
+    /// When they are there and damaged.
+    pub fn optimizer(&self) -> Result<Option<Weights>, CheckpointError> {
+        let path = self.dir.join(OPTIMIZER_FILE);
+        if path.exists() { Weights::open(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// What the model is called where nobody named it: the run folder of
+    /// `RUN/checkpoints/step-000090`, otherwise the folder itself.
+    pub fn default_name(&self) -> String {
+        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        let named = run_dir(&dir).unwrap_or(&dir).file_name();
+        named.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The run folder that this checkpoint belongs to, if it lies in one.
+    pub fn run_dir(&self) -> Option<PathBuf> {
+        run_dir(&self.dir).map(Path::to_owned)
+    }
+
+    /// A bias that `config.json` says is not there must be zeros in the file: `transformers` and
+    /// llama.cpp add it, our model does not.
+    fn check_zeros(&self) -> Result<(), CheckpointError> {
+        for row in names::tensors(&self.config).iter().filter(|row| !row.in_model) {
+            if !self.weights.contains(&row.hugging_face) {
+                continue;
+            }
+            let values = self.weights.read_f32(&row.hugging_face)?;
+            if let Some(position) = values.iter().position(|&value| value != 0.0) {
+                return Err(CheckpointError::Value {
+                    name: row.hugging_face.clone(),
+                    value: values[position],
+                    position,
+                    cure: "config.json says \"qkv_bias\": false, which means zeros here",
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `RUN` of `RUN/checkpoints/NAME`.
+fn run_dir(dir: &Path) -> Option<&Path> {
+    let parent = dir.parent()?;
+    (parent.file_name()? == "checkpoints").then(|| parent.parent()).flatten()
+}
+
+/// Every tensor of the model with its shape and no other. Those that the model does not have but
+/// files do may be there or not.
+pub(crate) fn check_tensors(
+    path: &Path,
+    config: &ModelConfig,
+    found: impl Iterator<Item = (String, Vec<usize>)>,
+) -> Result<(), CheckpointError> {
+    let mut found: std::collections::BTreeMap<String, Vec<usize>> = found.collect();
+    for row in names::tensors(config) {
+        match found.remove(&row.hugging_face) {
+            Some(shape) if shape == row.shape => {}
+            Some(shape) => {
+                return Err(CheckpointError::Shape {
+                    path: path.to_owned(),
+                    name: row.hugging_face,
+                    found: shape,
+                    expected: row.shape,
+                });
+            }
+            None if !row.in_model => {}
+            None => {
+                let (path, name) = (path.to_owned(), row.hugging_face);
+                return Err(CheckpointError::MissingTensor { path, name });
+            }
+        }
+    }
+    match found.into_keys().find(|name| !names::is_ignored(config, name)) {
+        Some(name) => Err(CheckpointError::ExtraTensor { path: path.to_owned(), name }),
+        None => Ok(()),
+    }
+}
+
+/// The newest checkpoint of a run: the one that `RUN/latest` names.
+///
+/// # Errors
+/// When the run has none yet, or `latest` names something that is not there.
+pub fn latest(run_dir: &Path) -> Result<PathBuf, CheckpointError> {
+    let pointer = run_dir.join("latest");
+    let refuse = |reason: String| CheckpointError::NoCheckpoint { path: pointer.clone(), reason };
+    if !pointer.exists() {
+        return Err(refuse("missing; this run has no checkpoint yet".to_owned()));
+    }
+    let text = read_text(&pointer, SMALL_JSON_BYTES)?;
+    let name = text.trim();
+    // A bare name: a path could lead out of the run.
+    let is_name = Path::new(name).file_name().is_some_and(|file_name| file_name == name);
+    if !is_name {
+        return Err(refuse(format!("{name:?} is not the name of a checkpoint")));
+    }
+    let dir = run_dir.join("checkpoints").join(name);
+    if dir.is_dir() { Ok(dir) } else { Err(refuse(format!("names {name}, which is not there"))) }
+}
+
+/// The checkpoint that `path` means: itself, or the newest one if it is a run folder.
+///
+/// # Errors
+/// When it is a run folder without a checkpoint.
+pub fn locate(path: &Path) -> Result<PathBuf, CheckpointError> {
+    let is_run = !path.join(CONFIG_FILE).exists() && path.join("latest").exists();
+    if is_run { latest(path) } else { Ok(path.to_owned()) }
+}

@@ -1,0 +1,125 @@
+//! A checkpoint seen as the GGUF that it would become.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use gguf::{GgufError, GgufFile, Layout, Metadata, TensorInfo, TensorSource, TensorType};
+
+use crate::names::{self, Orientation, Role, TensorName};
+use crate::{Checkpoint, CheckpointError, Vocabulary, convert, gguf_keys, locate};
+
+/// The tensors and keys of a checkpoint in GGUF's names, order and orientation.
+///
+/// Nothing is written and one tensor at a time is in memory, made when it is asked for. Export
+/// copies this view into a file; quantization reads it without the detour.
+#[derive(Debug)]
+pub struct GgufView {
+    checkpoint: Checkpoint,
+    metadata: Metadata,
+    layout: Layout,
+    rows: HashMap<String, TensorName>,
+}
+
+impl GgufView {
+    /// `tensor_type` is the type of the matrices (F32, F16 or BF16); norms, biases and positions
+    /// are F32 in every file. `name` becomes `general.name`.
+    ///
+    /// # Errors
+    /// When the checkpoint has no tokenizer, or one that does not go with it, or `tensor_type`
+    /// is a quantized one.
+    pub fn new(
+        checkpoint: Checkpoint,
+        tensor_type: TensorType,
+        name: &str,
+    ) -> Result<Self, CheckpointError> {
+        if tensor_type.is_quantized() {
+            return Err(CheckpointError::Setting {
+                place: checkpoint.dir().to_owned(),
+                key: "tensor type".to_owned(),
+                value: tensor_type.to_string(),
+                expected: "F32, F16 or BF16; for smaller files use quantize".to_owned(),
+            });
+        }
+        let config = checkpoint.config();
+        let vocabulary = Vocabulary::parse(&checkpoint.tokenizer_json()?)?;
+        let metadata = gguf_keys::metadata(config, vocabulary, tensor_type, name)?;
+        let table = names::tensors(config);
+        let plan: Vec<(String, Vec<u64>, TensorType)> = table
+            .iter()
+            .map(|row| (row.gguf.clone(), row.gguf_shape(), stored_type(row, tensor_type)))
+            .collect();
+        let layout = Layout::plan(&metadata, &plan)?;
+        let rows = table.into_iter().map(|row| (row.gguf.clone(), row)).collect();
+        Ok(GgufView { checkpoint, metadata, layout, rows })
+    }
+
+    /// The checkpoint that is seen.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Where everything lies in the file.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn load(&self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
+        let row = self
+            .rows
+            .get(&tensor.name)
+            .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })?;
+        let weights = self.checkpoint.weights();
+        let name = row.hugging_face.as_str();
+        if !row.in_model && !weights.contains(name) {
+            return Ok(vec![0; row.elements() * tensor.tensor_type.block_bytes()]);
+        }
+        match (row.orientation, row.shape.as_slice()) {
+            (Orientation::InputFirst, &[rows, columns]) => {
+                convert::turned(weights, name, [rows, columns], tensor.tensor_type)
+            }
+            _ => convert::straight(weights, name, tensor.tensor_type),
+        }
+    }
+}
+
+fn stored_type(row: &TensorName, matrices: TensorType) -> TensorType {
+    match row.role {
+        Role::Matrix => matrices,
+        Role::Position | Role::Vector => TensorType::F32,
+    }
+}
+
+impl TensorSource for GgufView {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.layout.tensors
+    }
+
+    fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
+        match self.load(tensor) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(CheckpointError::Gguf(error)) => Err(error),
+            Err(error) => {
+                Err(GgufError::Source { name: tensor.name.clone(), source: Box::new(error) })
+            }
+        }
+    }
+}
+
+/// Opens a GGUF file, a checkpoint folder or a run folder (its newest checkpoint) for reading
+/// tensors. A checkpoint is seen as an F32 GGUF.
+///
+/// # Errors
+/// When there is neither at `path`, or what is there is damaged.
+pub fn open_source(path: &Path) -> Result<Box<dyn TensorSource>, CheckpointError> {
+    if !path.is_dir() {
+        return Ok(Box::new(GgufFile::open(path)?));
+    }
+    let checkpoint = Checkpoint::open(&locate(path)?)?;
+    let name = checkpoint.default_name();
+    Ok(Box::new(GgufView::new(checkpoint, TensorType::F32, &name)?))
+}

@@ -1,0 +1,73 @@
+//! Largest sizes that are believed when a file states them, and files read with a cap.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use config::ModelConfig;
+
+use crate::CheckpointError;
+
+/// `config.json` and its like.
+pub(crate) const SMALL_JSON_BYTES: u64 = 1 << 20;
+
+/// `tokenizer.json`: GPT-2's has 1.4 MB, the largest vocabularies in use about 30 MB.
+pub(crate) const TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// Reads a text file of at most `limit` bytes.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointError> {
+    let file = File::open(path).map_err(CheckpointError::io(path))?;
+    let size = file.metadata().map_err(CheckpointError::io(path))?.len();
+    if size > limit {
+        return Err(CheckpointError::TooLarge { path: path.to_owned(), size, limit });
+    }
+    let mut text = String::new();
+    file.take(limit).read_to_string(&mut text).map_err(CheckpointError::io(path))?;
+    Ok(text)
+}
+
+/// Refuses a model whose sizes are zero, contradict each other, or would overflow when they are
+/// multiplied. `place` names the file; `keys` are the names that its sizes have there.
+pub(crate) fn check(
+    config: &ModelConfig,
+    place: &Path,
+    keys: &SizeKeys,
+) -> Result<(), CheckpointError> {
+    let sizes = [
+        (keys.vocab_size, config.vocab_size, 1 << 26),
+        (keys.context_length, config.context_length, 1 << 28),
+        (keys.n_layer, config.n_layer, 1 << 12),
+        (keys.n_head, config.n_head, 1 << 16),
+        (keys.n_embd, config.n_embd, 1 << 20),
+        (keys.n_inner, config.n_inner, 1 << 24),
+    ];
+    let refuse = |key: &str, value: String, expected: String| {
+        let (place, key) = (place.to_owned(), key.to_owned());
+        Err(CheckpointError::Setting { place, key, value, expected })
+    };
+    for (key, value, most) in sizes {
+        if !(1..=most).contains(&value) {
+            return refuse(key, value.to_string(), format!("1 to {most}"));
+        }
+    }
+    if !config.n_embd.is_multiple_of(config.n_head) {
+        let expected = format!("a divisor of {} = {}", keys.n_embd, config.n_embd);
+        return refuse(keys.n_head, config.n_head.to_string(), expected);
+    }
+    let epsilon = config.norm_epsilon;
+    if !(epsilon.is_finite() && epsilon > 0.0) {
+        return refuse(keys.norm_epsilon, epsilon.to_string(), "a positive number".to_owned());
+    }
+    Ok(())
+}
+
+/// What a format calls the sizes of a model.
+pub(crate) struct SizeKeys {
+    pub vocab_size: &'static str,
+    pub context_length: &'static str,
+    pub n_layer: &'static str,
+    pub n_head: &'static str,
+    pub n_embd: &'static str,
+    pub n_inner: &'static str,
+    pub norm_epsilon: &'static str,
+}

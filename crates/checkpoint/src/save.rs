@@ -1,0 +1,166 @@
+//! Writing a checkpoint, or the part of one that is a Hugging Face folder.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use config::ModelConfig;
+use serde_json::json;
+
+use crate::atomic::write_dir;
+use crate::folder::check_tensors;
+use crate::names::{self, TensorName};
+use crate::{
+    CONFIG_FILE, CheckpointError, GENERATION_FILE, GOLDEN_FILE, Golden, OPTIMIZER_FILE,
+    TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINER_FILE, Tensors, TrainerState, Vocabulary,
+    VocabularyKind, WEIGHTS_FILE, hf_config, store,
+};
+
+/// What other programs read of a checkpoint.
+#[derive(Clone, Copy)]
+pub struct HuggingFaceFiles<'a> {
+    /// Shape of the model.
+    pub config: &'a ModelConfig,
+    /// By Hugging Face's names and in its orientation, see [`names`]. A tensor that the model
+    /// does not have may be left out; zeros are written for it.
+    pub weights: &'a dyn Tensors,
+    /// The text of `tokenizer.json`.
+    pub tokenizer_json: Option<&'a str>,
+}
+
+/// Everything that a checkpoint of ours holds.
+#[derive(Clone, Copy)]
+pub struct CheckpointContents<'a> {
+    /// Shape of the model.
+    pub config: &'a ModelConfig,
+    /// By Hugging Face's names and in its orientation, see [`names`]. A tensor that the model
+    /// does not have may be left out; zeros are written for it.
+    pub weights: &'a dyn Tensors,
+    /// The text of `tokenizer.json`.
+    pub tokenizer_json: &'a str,
+    /// Moments, by any unique names.
+    pub optimizer: Option<&'a dyn Tensors>,
+    /// Where training stands.
+    pub trainer: &'a TrainerState,
+    /// Token windows and their logits.
+    pub golden: Option<&'a Golden>,
+}
+
+/// Writes a checkpoint folder, whole or not at all. One that is there already is replaced.
+///
+/// # Errors
+/// When a tensor is missing, misshapen or not part of the model, or the folder cannot be
+/// written. What was there before is still there then.
+pub fn save(dir: &Path, contents: CheckpointContents) -> Result<(), CheckpointError> {
+    let CheckpointContents { config, weights, tokenizer_json, optimizer, trainer, golden } =
+        contents;
+    let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json) };
+    replaceable(dir)?;
+    write_dir(dir, true, |folder| {
+        write_hugging_face(folder, files)?;
+        if let Some(optimizer) = optimizer {
+            store::write_f32(&folder.join(OPTIMIZER_FILE), optimizer)?;
+        }
+        let path = folder.join(TRAINER_FILE);
+        let text = trainer
+            .to_json()
+            .map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
+        write_text(&path, &text)?;
+        golden.map_or(Ok(()), |golden| golden.save(&folder.join(GOLDEN_FILE)))
+    })
+}
+
+/// Writes a folder that `transformers` loads, without the state of training.
+///
+/// # Errors
+/// As for [`save`]; and when there is a folder and `overwrite` is false.
+pub fn save_hugging_face(
+    dir: &Path,
+    overwrite: bool,
+    files: HuggingFaceFiles,
+) -> Result<(), CheckpointError> {
+    if overwrite {
+        replaceable(dir)?;
+    }
+    write_dir(dir, overwrite, |folder| write_hugging_face(folder, files))
+}
+
+/// Replacing a folder removes all that is in it, so it has to be a model's.
+fn replaceable(dir: &Path) -> Result<(), CheckpointError> {
+    let is_model = dir.join(CONFIG_FILE).exists();
+    let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+    if is_model || is_empty || !dir.exists() {
+        return Ok(());
+    }
+    Err(CheckpointError::NoCheckpoint {
+        path: dir.to_owned(),
+        reason: "holds other files and no config.json, so it is not replaced; name another folder"
+            .to_owned(),
+    })
+}
+
+fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
+    let HuggingFaceFiles { config, weights, tokenizer_json } = files;
+    hf_config::check(&folder.join(CONFIG_FILE), config)?;
+    check_tensors(&folder.join(WEIGHTS_FILE), config, weights.list().into_iter())?;
+    let vocabulary = tokenizer_json.map(Vocabulary::parse).transpose()?;
+    let end_of_text = vocabulary.as_ref().and_then(Vocabulary::end_of_text);
+    write_text(&folder.join(CONFIG_FILE), &hf_config::to_json(config, end_of_text))?;
+    store::write_f32(&folder.join(WEIGHTS_FILE), &Complete::new(config, weights))?;
+    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
+    write_text(&folder.join(GENERATION_FILE), &format!("{generation:#}\n"))?;
+    if let (Some(text), Some(vocabulary)) = (tokenizer_json, vocabulary) {
+        write_text(&folder.join(TOKENIZER_FILE), text)?;
+        let text = tokenizer_config(&vocabulary, config.context_length);
+        write_text(&folder.join(TOKENIZER_CONFIG_FILE), &text)?;
+    }
+    Ok(())
+}
+
+fn tokenizer_config(vocabulary: &Vocabulary, context_length: usize) -> String {
+    let special = vocabulary.end_of_text().map(|_| "<|endoftext|>");
+    let class = match vocabulary.kind {
+        VocabularyKind::Bpe { .. } => "GPT2TokenizerFast",
+        VocabularyKind::Words => "PreTrainedTokenizerFast",
+    };
+    let value = json!({
+        "tokenizer_class": class,
+        "bos_token": special,
+        "eos_token": special,
+        "model_max_length": context_length,
+    });
+    format!("{value:#}\n")
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    fs::write(path, text).map_err(CheckpointError::io(path))
+}
+
+/// The tensors of a model with zeros for those that only the file has, in the order of the table.
+struct Complete<'a> {
+    table: Vec<TensorName>,
+    present: HashSet<String>,
+    weights: &'a dyn Tensors,
+}
+
+impl<'a> Complete<'a> {
+    fn new(config: &ModelConfig, weights: &'a dyn Tensors) -> Self {
+        let present = weights.list().into_iter().map(|(name, _)| name).collect();
+        Complete { table: names::tensors(config), present, weights }
+    }
+}
+
+impl Tensors for Complete<'_> {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        self.table.iter().map(|row| (row.hugging_face.clone(), row.shape.clone())).collect()
+    }
+
+    fn data(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError> {
+        if self.present.contains(name) {
+            return self.weights.data(name);
+        }
+        let elements = self.table.iter().find(|row| row.hugging_face == name);
+        Ok(Cow::Owned(vec![0.0; elements.map_or(0, TensorName::elements)]))
+    }
+}

@@ -1,0 +1,101 @@
+//! Writing a safetensors file, one tensor in memory at a time.
+//!
+//! The library's own writer wants a view of every tensor at once and makes the file itself; ours
+//! asks for the tensors one by one and writes where [`crate::atomic`] says.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use crate::atomic::{AtomicError, write_file};
+use crate::{CheckpointError, Tensors};
+
+/// Name, format and shape of a tensor that is to be written.
+pub(crate) struct Entry {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+}
+
+/// The weights of one tensor, of either type that is written.
+pub(crate) enum Values<'a> {
+    F32(Cow<'a, [f32]>),
+    U32(&'a [u32]),
+}
+
+impl Values<'_> {
+    /// As they lie in memory.
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Values::F32(values) => bytemuck::cast_slice(values),
+            Values::U32(values) => bytemuck::cast_slice(values),
+        }
+    }
+}
+
+/// Writes `entries` in their order to a new file; `data` gives the values of one.
+pub(crate) fn write<'a>(
+    path: &Path,
+    entries: &[Entry],
+    data: impl Fn(&Entry) -> Result<Values<'a>, CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let (header, sizes) = header(path, entries)?;
+    write_file(path, false, |out| {
+        let write_error = |source| AtomicError::Write { path: path.to_owned(), source };
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(write_error)?;
+        out.write_all(&header).map_err(write_error)?;
+        for (entry, &size) in entries.iter().zip(&sizes) {
+            let values = data(entry)?;
+            let bytes = values.as_bytes();
+            if bytes.len() != size {
+                let reason = format!(
+                    "tensor {} came with {} bytes, expected {size} for its shape {:?}",
+                    entry.name,
+                    bytes.len(),
+                    entry.shape
+                );
+                return Err(CheckpointError::Content { path: path.to_owned(), reason });
+            }
+            out.write_all(bytes).map_err(write_error)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a set of float tensors.
+pub(crate) fn write_f32(path: &Path, tensors: &dyn Tensors) -> Result<(), CheckpointError> {
+    let entries: Vec<Entry> = tensors
+        .list()
+        .into_iter()
+        .map(|(name, shape)| Entry { name, dtype: Dtype::F32, shape })
+        .collect();
+    write(path, &entries, |entry| tensors.data(&entry.name).map(Values::F32))
+}
+
+/// The header, padded to 8 bytes as the format asks, and the bytes of each tensor.
+fn header(path: &Path, entries: &[Entry]) -> Result<(Vec<u8>, Vec<usize>), CheckpointError> {
+    let refuse = |reason: String| CheckpointError::Container { path: path.to_owned(), reason };
+    let (mut sizes, mut infos, mut offset) = (Vec::new(), Vec::new(), 0_usize);
+    for Entry { name, dtype, shape } in entries {
+        let size = shape
+            .iter()
+            .try_fold(dtype.bitsize() / 8, |size, &dim| size.checked_mul(dim))
+            .and_then(|size| offset.checked_add(size).map(|_| size))
+            .ok_or_else(|| refuse(format!("tensor {name} is too large: {shape:?}")))?;
+        let data_offsets = (offset, offset + size);
+        offset += size;
+        sizes.push(size);
+        infos
+            .push((name.clone(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets }));
+    }
+    // transformers reads this to know who wrote the file.
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(format), infos).map_err(|error| refuse(error.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| refuse(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok((header, sizes))
+}

@@ -1,0 +1,51 @@
+//! Where training stands: everything but the weights and the optimizer's moments.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::CheckpointError;
+use crate::limits::{SMALL_JSON_BYTES, read_text};
+
+/// What `trainer.json` holds: with it, a resumed run goes on as if it had never stopped.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrainerState {
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// Epoch at hand, counted from 0.
+    pub epoch: u64,
+    /// Batches of this epoch that were trained on: the next one is at this place of the shuffle.
+    pub batch: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// State of the random generators by name, each as its owner encodes it.
+    pub random: BTreeMap<String, String>,
+    /// Lowest validation loss so far, in nats per token.
+    pub best_val_loss: Option<f64>,
+    /// Hash of the token file: resuming on other tokens is refused.
+    pub tokens_hash: String,
+    /// Seconds spent training, over all starts of the run.
+    pub elapsed_s: f64,
+    /// The last values measured, by the names of `metrics.jsonl`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl TrainerState {
+    /// The text of `trainer.json`.
+    pub(crate) fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// Reads `trainer.json`.
+    pub(crate) fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let text = read_text(path, SMALL_JSON_BYTES)?;
+        serde_json::from_str(&text)
+            .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })
+    }
+}
