@@ -1,0 +1,52 @@
+//! What must hold for any bytes at all. The property tests and the fuzz target call it.
+
+use gguf::{Layout, Writer, parse_header};
+
+/// Whatever is accepted is canonical: written again it gives the same bytes, save for the content
+/// of padding, and what was written is accepted again.
+///
+/// # Panics
+/// When the invariant does not hold.
+pub fn check(bytes: &[u8]) {
+    let Ok((metadata, layout)) = parse_header(bytes) else { return };
+
+    let described = layout
+        .tensors
+        .iter()
+        .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), tensor.tensor_type))
+        .collect::<Vec<_>>();
+    let planned = Layout::plan(&metadata, &described).expect("what is read can be planned");
+    assert_eq!(planned, layout);
+
+    let header = layout.header(&metadata).expect("what is read can be written");
+    assert_eq!(header.len() as u64, layout.data_start);
+    assert_same_but_for_padding(bytes, &header, layout.alignment);
+
+    // Values are compared as bytes, since a NaN is unlike itself.
+    let (metadata_again, layout_again) = parse_header(&header).expect("what is written is read");
+    assert_eq!(layout_again, layout);
+    assert_eq!(layout_again.header(&metadata_again).expect("a header"), header);
+
+    if let Some(tensors) = tensor_bytes(bytes, &layout) {
+        let mut writer = Writer::new(Vec::new(), &metadata, &described).expect("a plan");
+        for (tensor, data) in layout.tensors.iter().zip(tensors) {
+            writer.write_tensor(&tensor.name, data).expect("the planned size");
+        }
+        let written = writer.finish().expect("all tensors");
+        assert_eq!(written.len() as u64, layout.file_size);
+        assert_eq!(tensor_bytes(&written, &layout), tensor_bytes(bytes, &layout));
+    }
+}
+
+/// The bytes of every tensor, if all are there.
+fn tensor_bytes<'a>(bytes: &'a [u8], layout: &Layout) -> Option<Vec<&'a [u8]>> {
+    let slice = |start: u64, size: u64| bytes.get(start as usize..(start + size) as usize);
+    layout.tensors.iter().map(|t| slice(layout.data_start + t.offset, t.size)).collect()
+}
+
+/// `header` starts as `bytes` does; where they part, only padding is left.
+fn assert_same_but_for_padding(bytes: &[u8], header: &[u8], alignment: u64) {
+    let same = bytes.iter().zip(header).take_while(|(a, b)| a == b).count();
+    assert!(((header.len() - same) as u64) < alignment, "differs at byte {same}");
+    assert!(header[same..].iter().all(|&byte| byte == 0), "differs at byte {same}");
+}

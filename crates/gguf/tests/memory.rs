@@ -1,0 +1,74 @@
+//! Hostile files take no memory to speak of. Measured by counting what is allocated, in a process
+//! of its own with a single test.
+
+#![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use common::raw::Raw;
+use gguf::parse_header;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes to the system allocator as it is; only numbers are kept beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(HELD.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most that was held at once while `bytes` was read, beyond what was held before.
+fn peak(bytes: &[u8]) -> usize {
+    let before = HELD.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    drop(parse_header(bytes));
+    PEAK.load(Relaxed) - before
+}
+
+#[test]
+fn memory_is_bounded_by_the_bytes_at_hand() {
+    let counts = [0, 1, 100_000, 1_000_000, 11_000_000, 1 << 32, 1 << 62, u64::MAX];
+    let filler = [b'x'; 4096];
+    let mut hostile = vec![];
+    for count in counts {
+        hostile.push(Raw::new(count, 0));
+        hostile.push(Raw::new(0, count));
+        hostile.push(Raw::new(count, count).bytes(&filler));
+        hostile.push(Raw::new(0, 1).u64(count).bytes(&filler));
+        hostile.push(Raw::new(1, 0).u64(count).bytes(&filler));
+        hostile.push(Raw::new(0, 1).key("k", 8).u64(count).bytes(&filler));
+        hostile.push(Raw::new(1, 0).text(b"t").u32(count as u32).bytes(&filler));
+        hostile.push(Raw::new(1, 0).tensor("t", &[count, count], 0, count).bytes(&filler));
+        for element in 0..14 {
+            hostile.push(Raw::new(0, 1).key("k", 9).u32(element).u64(count).bytes(&filler));
+        }
+    }
+    for raw in hostile {
+        // One tagged value of the container library is 24 bytes, and a byte may become one.
+        let limit = 64 * raw.0.len() + 64 * 1024;
+        let peak = peak(&raw.0);
+        assert!(
+            peak <= limit,
+            "{peak} bytes for {} of {:x?}",
+            raw.0.len(),
+            &raw.0[..40.min(raw.0.len())]
+        );
+    }
+}

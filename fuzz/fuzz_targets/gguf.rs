@@ -1,0 +1,7 @@
+//! Any bytes: refused, or canonical. The same function is a property test of `crates/gguf`.
+#![no_main]
+
+#[path = "../../crates/gguf/tests/common/invariant.rs"]
+mod invariant;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| invariant::check(bytes));
