@@ -1,0 +1,217 @@
+//! A GGUF that is read where it lies in pieces, without joining it.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, ensure};
+use gguf::{GgufError, Layout, Metadata, TensorInfo, TensorSource};
+
+use crate::PieceError;
+use crate::manifest::{Fragment, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Shard, Tensor};
+use crate::pieces::{Pieces, open_plain};
+
+/// A manifest and the folder that holds its pieces.
+#[derive(Debug)]
+pub struct Located {
+    /// Where the manifest lies.
+    pub path: PathBuf,
+    /// Checked.
+    pub manifest: Manifest,
+    /// The manifest's neighbours.
+    pub pieces: Pieces,
+}
+
+impl Located {
+    /// Finds the manifest that `input` means: itself, or `manifest.json` in it.
+    ///
+    /// # Errors
+    /// When there is none, or it is refused.
+    pub fn find(input: &Path) -> anyhow::Result<Self> {
+        let path = if input.is_dir() { input.join(MANIFEST_NAME) } else { input.to_owned() };
+        let manifest = read_manifest(&path)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Located { path, manifest, pieces: Pieces::new(folder) })
+    }
+}
+
+/// Reads and checks one manifest.
+///
+/// # Errors
+/// When it cannot be read, or with the rule that it breaks.
+pub fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
+    let mut text = Vec::new();
+    open_plain(path)?
+        .take(MAX_MANIFEST_BYTES + 1)
+        .read_to_end(&mut text)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Manifest::parse(&text).with_context(|| path.display().to_string())
+}
+
+/// The pieces of one file, seen as the file.
+///
+/// Opening reads the header; a tensor is read from its pieces when it is asked for. The BLAKE3 of
+/// a piece is verified when its first byte is needed, and once.
+#[derive(Debug)]
+pub struct FragmentFolder {
+    manifest: Manifest,
+    pieces: Pieces,
+    metadata: Metadata,
+    layout: Layout,
+    /// Place of each tensor in the manifest, by name.
+    places: HashMap<String, usize>,
+    /// For each piece, whether its hash was found right.
+    verified: Vec<AtomicBool>,
+}
+
+impl FragmentFolder {
+    /// Opens a folder with `manifest.json`, or a manifest by its own name.
+    ///
+    /// # Errors
+    /// When the manifest is refused, a piece is missing or has the wrong size, or the header in
+    /// the pieces tells of other tensors than the manifest.
+    pub fn open(input: &Path) -> anyhow::Result<Self> {
+        let Located { path, manifest, pieces } = Located::find(input)?;
+        for fragment in &manifest.fragments {
+            pieces.open(fragment)?;
+        }
+        let verified: Vec<AtomicBool> =
+            manifest.fragments.iter().map(|_| AtomicBool::new(false)).collect();
+        let header = read_header(&manifest, &pieces, &verified)?;
+        let (metadata, layout) =
+            gguf::parse_header(&header).with_context(|| path.display().to_string())?;
+        check_layout(&manifest, &layout).with_context(|| path.display().to_string())?;
+        let names = manifest.tensors.iter().map(|tensor| tensor.tensor_name.clone());
+        let places = names.zip(0..).collect();
+        Ok(FragmentFolder { manifest, pieces, metadata, layout, places, verified })
+    }
+
+    /// The manifest that was opened.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Where everything lies in the file that the pieces make up.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn append(&self, shard: &Shard, out: &mut Vec<u8>) -> Result<(), PieceError> {
+        let fragment = &self.manifest.fragments[shard.fragment_id];
+        let verified = &self.verified[shard.fragment_id];
+        if verified.load(Ordering::Acquire) {
+            return self.pieces.read_range(fragment, shard.offset, shard.length, out);
+        }
+        let mut piece = Vec::new();
+        self.pieces.read(fragment, &mut piece)?;
+        verified.store(true, Ordering::Release);
+        out.extend_from_slice(&piece[shard.offset as usize..][..shard.length as usize]);
+        Ok(())
+    }
+}
+
+impl TensorSource for FragmentFolder {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.layout.tensors
+    }
+
+    fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
+        let place = self.places.get(&tensor.name).copied();
+        let place = place
+            .filter(|&place| self.layout.tensors[place] == *tensor)
+            .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })?;
+        let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(tensor.size as usize)
+            .map_err(|error| refuse(error.into()))?;
+        for shard in &self.manifest.tensors[place].shards {
+            self.append(shard, &mut bytes).map_err(|error| refuse(error.into()))?;
+        }
+        Ok(Cow::Owned(bytes))
+    }
+}
+
+/// Opens anything that holds a model: pieces (a folder with `manifest.json`, or a manifest), a
+/// GGUF, or a checkpoint folder.
+///
+/// # Errors
+/// When it is none of these, or damaged.
+pub fn open_source(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
+    let is_manifest = |path: &Path| path.to_string_lossy().ends_with(MANIFEST_NAME);
+    if is_manifest(path) || path.join(MANIFEST_NAME).exists() {
+        return Ok(Box::new(FragmentFolder::open(path)?));
+    }
+    Ok(checkpoint::open_source(path)?)
+}
+
+fn read_header(
+    manifest: &Manifest,
+    pieces: &Pieces,
+    verified: &[AtomicBool],
+) -> anyhow::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    let mut piece = Vec::new();
+    let size = manifest.header_size();
+    for fragment in manifest.covering(0, size) {
+        pieces.read(fragment, &mut piece)?;
+        verified[fragment.id].store(true, Ordering::Release);
+        header.extend_from_slice(&piece[..piece.len().min((size - fragment.offset) as usize)]);
+    }
+    Ok(header)
+}
+
+/// The header inside the pieces and the manifest beside them must tell of the same tensors.
+fn check_layout(manifest: &Manifest, layout: &Layout) -> anyhow::Result<()> {
+    let data_end = layout.tensors.last().map_or(0, |last| last.offset + last.size);
+    let end = layout.data_start.saturating_add(data_end);
+    let size_fits = (end..=layout.file_size).contains(&manifest.file.size);
+    ensure!(
+        size_fits && layout.tensors.len() == manifest.tensors.len(),
+        "the manifest has {} tensors in {} bytes, the header in its pieces {} in {}: \
+         split the file again",
+        manifest.tensors.len(),
+        manifest.file.size,
+        layout.tensors.len(),
+        layout.file_size
+    );
+    let agrees = |info: &TensorInfo, tensor: &Tensor| {
+        tensor.tensor_name == info.name
+            && tensor.shape == info.shape
+            && tensor.dtype == info.tensor_type
+            && manifest.tensor_start(tensor) == layout.data_start.checked_add(info.offset)
+    };
+    for (info, tensor) in layout.tensors.iter().zip(&manifest.tensors) {
+        ensure!(
+            agrees(info, tensor),
+            "tensor {}: name, shape, dtype or place differ between the manifest and the header \
+             in its pieces: split the file again",
+            tensor.tensor_name
+        );
+    }
+    Ok(())
+}
+
+/// The pieces that belong to one tensor, as `3` or `3-5`.
+pub(crate) fn piece_span(tensor: &Tensor) -> String {
+    match (tensor.shards.first(), tensor.shards.last()) {
+        (Some(a), Some(b)) if a.fragment_id != b.fragment_id => {
+            format!("{}-{}", a.fragment_id, b.fragment_id)
+        }
+        (Some(a), _) => a.fragment_id.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// The distinct pieces of some fragments: equal ones share a file.
+pub(crate) fn distinct<'a>(
+    fragments: impl IntoIterator<Item = &'a Fragment>,
+) -> HashMap<&'a str, &'a Fragment> {
+    fragments.into_iter().map(|fragment| (fragment.file.as_str(), fragment)).collect()
+}

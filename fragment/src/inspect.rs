@@ -1,0 +1,15 @@
+//! What is in a folder of pieces, by its manifest alone.
+
+use std::path::Path;
+
+use crate::folder::Located;
+use crate::report::InspectReport;
+
+/// Describes the file, its pieces and its tensors. No piece is opened.
+///
+/// # Errors
+/// When there is no manifest, or it is refused.
+pub fn inspect(input: &Path) -> anyhow::Result<InspectReport> {
+    let Located { path, manifest, .. } = Located::find(input)?;
+    Ok(InspectReport { path, manifest })
+}

@@ -1,0 +1,81 @@
+//! Where the cuts go.
+//!
+//! The header (with the metadata) and each tensor (with the padding behind it) are the *items* of
+//! a file. They are packed in order: an item that does not fit in the room left starts the next
+//! piece, one that is larger than a piece has a run of pieces to itself. So a reader that wants
+//! one tensor fetches as few pieces as can be, and the cuts of a small change stay local.
+
+use std::ops::Range;
+
+use anyhow::{Context, ensure};
+use gguf::Layout;
+
+use crate::manifest::Shard;
+
+/// The byte ranges of the pieces of a file of this layout and size, none longer than `max_bytes`.
+///
+/// Cuts inside an item fall on multiples of the alignment, so that the last shard of a tensor
+/// always holds some of its bytes and not padding alone.
+///
+/// # Errors
+/// When `max_bytes` is smaller than the file's alignment, or the layout contradicts itself.
+pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<Vec<Range<u64>>> {
+    let alignment = layout.alignment.max(1);
+    let room = max_bytes - max_bytes % alignment;
+    ensure!(room > 0, "--max-bytes {max_bytes}: expected at least the file's alignment {alignment}");
+
+    let mut pieces: Vec<Range<u64>> = Vec::new();
+    let mut open: Option<Range<u64>> = None;
+    for item in items(layout, file_size)? {
+        let size = item.end - item.start;
+        if size > room {
+            pieces.extend(open.take());
+            let starts = (item.start..item.end).step_by(usize::try_from(room)?);
+            pieces.extend(starts.map(|start| start..item.end.min(start.saturating_add(room))));
+            continue;
+        }
+        match &mut open {
+            Some(piece) if item.end - piece.start <= room => piece.end = item.end,
+            _ => pieces.extend(open.replace(item)),
+        }
+    }
+    pieces.extend(open);
+    Ok(pieces)
+}
+
+/// The shards of bytes `start..end`, given all pieces in order.
+pub fn shards(pieces: &[Range<u64>], start: u64, end: u64) -> Vec<Shard> {
+    let first = pieces.partition_point(|piece| piece.end <= start);
+    let last = pieces.partition_point(|piece| piece.start < end);
+    let total_shards = last.saturating_sub(first);
+    (first..last)
+        .enumerate()
+        .map(|(shard_index, fragment_id)| {
+            let piece = &pieces[fragment_id];
+            let from = start.max(piece.start);
+            Shard {
+                fragment_id,
+                shard_index,
+                total_shards,
+                offset: from - piece.start,
+                length: end.min(piece.end) - from,
+            }
+        })
+        .collect()
+}
+
+/// The header and every tensor with its padding; together they are the whole file.
+fn items(layout: &Layout, file_size: u64) -> anyhow::Result<Vec<Range<u64>>> {
+    let mut starts = vec![0];
+    for tensor in &layout.tensors {
+        let start = layout.data_start.checked_add(tensor.offset);
+        starts.push(start.with_context(|| format!("tensor {} lies beyond any file", tensor.name))?);
+    }
+    let ends = starts.iter().skip(1).copied().chain([file_size]);
+    let items: Vec<Range<u64>> = starts.iter().zip(ends).map(|(&start, end)| start..end).collect();
+    ensure!(
+        items.iter().all(|item| item.start < item.end),
+        "the tensors of this file are out of order or empty: export or quantize it again"
+    );
+    Ok(items)
+}

@@ -1,0 +1,191 @@
+//! One GGUF into pieces and a manifest.
+//!
+//! SHA-256 decides how long this takes: it goes over the data twice, once for the whole file and
+//! once for the pieces, and the two run beside each other. Memory is one piece for each thread.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context, ensure};
+use checkpoint::hash;
+use gguf::{GgufFile, Layout};
+use rayon::prelude::*;
+
+use crate::manifest::{
+    FORMAT, Fragment, MANIFEST_NAME, MAX_FRAGMENT_BYTES, Manifest, Tensor, TensorKind, VERSION,
+    WholeFile, piece_name,
+};
+use crate::packing;
+use crate::report::SplitReport;
+
+/// What [`split`] is to do.
+#[derive(Debug, Clone)]
+pub struct SplitJob {
+    /// The GGUF.
+    pub input: PathBuf,
+    /// The folder for the pieces and `manifest.json`.
+    pub output: PathBuf,
+    /// Most bytes in one piece.
+    pub max_bytes: u64,
+    /// Replace the folder if it exists.
+    pub force: bool,
+}
+
+/// Writes a folder with the pieces of one file and its `manifest.json`; the folder appears whole
+/// or not at all.
+///
+/// # Errors
+/// When the input is no canonical GGUF, the output exists and `force` is off, or the system
+/// refuses.
+pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
+    guard_replaced(&job.output, MANIFEST_NAME)?;
+    let manifest = checkpoint::atomic::write_dir(&job.output, job.force, |folder| {
+        split_into(folder, MANIFEST_NAME, &job.input, job.max_bytes)
+    })?;
+    Ok(SplitReport::new(&job.output, &manifest))
+}
+
+/// Refuses to replace a folder that is no output of ours: `--force` with a mistyped path must not
+/// cost somebody a home folder.
+///
+/// # Errors
+/// When `folder` exists, is not empty and holds no file called `marker`.
+pub fn guard_replaced(folder: &Path, marker: &str) -> anyhow::Result<()> {
+    let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    ensure!(
+        entries.next().is_none() || folder.join(marker).is_file(),
+        "{} holds something else (no {marker} in it): name another folder",
+        folder.display()
+    );
+    Ok(())
+}
+
+/// Writes the pieces of one file and its manifest, called `manifest_name`, into a folder that may
+/// hold the pieces of others already; pieces with equal bytes are written once.
+///
+/// The folder is not synced: it is the caller's, who has more to put into it.
+///
+/// # Errors
+/// When the input is no canonical GGUF, `max_bytes` is out of range, or the system refuses.
+pub fn split_into(
+    folder: &Path,
+    manifest_name: &str,
+    input: &Path,
+    max_bytes: u64,
+) -> anyhow::Result<Manifest> {
+    ensure!(
+        (1..=MAX_FRAGMENT_BYTES).contains(&max_bytes),
+        "--max-bytes {max_bytes}: expected 1 to {MAX_FRAGMENT_BYTES}"
+    );
+    let name = input.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{}: expected a UTF-8 file name", input.display()))?;
+    let gguf = GgufFile::open(input)?;
+    let layout = gguf.layout();
+    // Not `layout.file_size`: other tools leave the padding of the last tensor out.
+    let size = std::fs::metadata(input).with_context(|| input.display().to_string())?.len();
+    let ranges = packing::pack(layout, size, max_bytes)?;
+
+    let progress = cli::Progress::new("split", size, cli::Meter::Bytes);
+    let writer = PieceWriter { input, folder, written: Mutex::default() };
+    let (whole, fragments) = rayon::join(
+        || hash::hash_file(input).with_context(|| format!("cannot read {}", input.display())),
+        || {
+            let pieces = ranges.par_iter().enumerate();
+            pieces
+                .map_init(Vec::new, |buffer, (id, range)| {
+                    let fragment = writer.write(id, range, buffer)?;
+                    progress.advance(fragment.size);
+                    Ok(fragment)
+                })
+                .collect::<anyhow::Result<Vec<Fragment>>>()
+        },
+    );
+    progress.finish();
+    let (whole, fragments) = (whole?, fragments?);
+    ensure!(
+        whole.size == size,
+        "{} changed while it was split: run the command again",
+        input.display()
+    );
+    let manifest = Manifest {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        file: WholeFile {
+            name: name.to_owned(),
+            size: whole.size,
+            sha256: whole.sha256,
+            blake3: whole.blake3,
+        },
+        fragments,
+        tensors: tensors(layout, &ranges),
+    };
+    let path = folder.join(manifest_name);
+    std::fs::write(&path, manifest.to_json()?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(manifest)
+}
+
+/// The manifest's list of tensors for a file of this layout, cut at these places.
+fn tensors(layout: &Layout, pieces: &[Range<u64>]) -> Vec<Tensor> {
+    let tensor = |info: &gguf::TensorInfo| {
+        let start = layout.data_start + info.offset;
+        Tensor {
+            tensor_name: info.name.clone(),
+            tensor_type: TensorKind::of(&info.name),
+            shape: info.shape.clone(),
+            dtype: info.tensor_type,
+            shards: packing::shards(pieces, start, start + info.size),
+        }
+    };
+    layout.tensors.iter().map(tensor).collect()
+}
+
+/// Copies byte ranges of a file into files named by their content.
+struct PieceWriter<'a> {
+    input: &'a Path,
+    folder: &'a Path,
+    /// Pieces that this run has written or is writing, so that equal ones do not meet.
+    written: Mutex<HashSet<String>>,
+}
+
+impl PieceWriter<'_> {
+    fn write(&self, id: usize, range: &Range<u64>, buffer: &mut Vec<u8>) -> anyhow::Result<Fragment> {
+        self.read(range, buffer)
+            .with_context(|| format!("cannot read {}", self.input.display()))?;
+        let digests = hash::hash_bytes(buffer);
+        let file = piece_name(&digests.blake3);
+        let path = self.folder.join(&file);
+        if self.is_new(&digests.blake3) && !path.exists() {
+            write_new(&path, buffer).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(Fragment {
+            id,
+            file,
+            offset: range.start,
+            size: digests.size,
+            sha256: digests.sha256,
+            blake3: digests.blake3,
+        })
+    }
+
+    fn read(&self, range: &Range<u64>, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+        let mut file = File::open(self.input)?;
+        file.seek(SeekFrom::Start(range.start))?;
+        // Every byte is overwritten: only a longer buffer than the last one is cleared first.
+        buffer.resize((range.end - range.start) as usize, 0);
+        file.read_exact(buffer)
+    }
+
+    fn is_new(&self, blake3: &str) -> bool {
+        let mut written = self.written.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        written.insert(blake3.to_owned())
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    File::create_new(path)?.write_all(bytes)
+}

@@ -1,0 +1,149 @@
+//! Is every piece there, whole, and does it belong here?
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use checkpoint::hash::{Hasher, hash_bytes};
+use rayon::prelude::*;
+
+use crate::PieceError;
+use crate::folder::{FragmentFolder, Located, distinct};
+use crate::join::check_whole;
+use crate::manifest::{Fragment, MANIFEST_NAME, Manifest};
+use crate::pieces::Pieces;
+use crate::report::{Problem, ProblemKind, VerifyReport};
+
+/// Verifies every piece of every manifest in a folder (or of one manifest, given by its own
+/// name), then the whole files that they make up, then the headers inside them.
+///
+/// What is wrong with a piece is in the report, by the name of the piece, and is no error.
+///
+/// # Errors
+/// When there is no manifest, one is refused, or the folder cannot be listed.
+pub fn verify(input: &Path) -> anyhow::Result<VerifyReport> {
+    let manifests = manifests(input)?;
+    let folder = manifests[0].path.parent().unwrap_or(Path::new("")).to_owned();
+    let fragments = manifests.iter().flat_map(|found| &found.manifest.fragments);
+    let expected = distinct(fragments);
+
+    let mut problems = check_pieces(&Pieces::new(&folder), expected.values().copied());
+    if input.is_dir() {
+        problems.extend(foreign_files(&folder, &expected.keys().copied().collect(), &manifests)?);
+    }
+    problems.sort_by(|a, b| a.file.cmp(&b.file));
+    if problems.is_empty() {
+        problems = manifests.iter().filter_map(check_file).collect();
+    }
+    Ok(VerifyReport {
+        input: input.to_owned(),
+        manifests: manifests.len(),
+        pieces: expected.len(),
+        size: expected.values().map(|fragment| fragment.size).sum(),
+        problems,
+    })
+}
+
+/// Every `manifest.json` and `NAME.manifest.json` of a folder, in the order of their names.
+fn manifests(input: &Path) -> anyhow::Result<Vec<Located>> {
+    if !input.is_dir() {
+        return Ok(vec![Located::find(input)?]);
+    }
+    let mut paths: Vec<PathBuf> =
+        list(input)?.into_iter().filter(|path| is_manifest(path)).collect();
+    paths.sort();
+    ensure!(
+        !paths.is_empty(),
+        "{} holds no {MANIFEST_NAME}: expected a folder that fragment split wrote",
+        input.display()
+    );
+    paths.iter().map(|path| Located::find(path)).collect()
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == MANIFEST_NAME || name.ends_with(&format!(".{MANIFEST_NAME}"))
+}
+
+fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?;
+    let paths: std::io::Result<Vec<PathBuf>> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    paths.with_context(|| format!("cannot list {}", folder.display()))
+}
+
+fn check_pieces<'a>(
+    pieces: &Pieces,
+    fragments: impl Iterator<Item = &'a Fragment>,
+) -> Vec<Problem> {
+    let fragments: Vec<&Fragment> = fragments.collect();
+    let problem = |buffer: &mut Vec<u8>, fragment: &&Fragment| {
+        let error = check_piece(pieces, fragment, buffer).err()?;
+        let kind = match error {
+            PieceError::Missing { .. } => ProblemKind::Missing,
+            _ => ProblemKind::Damaged,
+        };
+        Some(Problem { file: fragment.file.clone(), kind, what: error.to_string() })
+    };
+    fragments.par_iter().map_init(Vec::new, problem).flatten().collect()
+}
+
+/// Both hashes: a browser trusts SHA-256, so a manifest that is wrong only there is caught here.
+fn check_piece(
+    pieces: &Pieces,
+    fragment: &Fragment,
+    buffer: &mut Vec<u8>,
+) -> Result<(), PieceError> {
+    pieces.read(fragment, buffer)?;
+    let found = hash_bytes(buffer).sha256;
+    if found == fragment.sha256 {
+        return Ok(());
+    }
+    Err(PieceError::Damaged {
+        path: pieces.path(fragment),
+        which: "SHA-256",
+        found,
+        expected: fragment.sha256.clone(),
+    })
+}
+
+fn foreign_files(
+    folder: &Path,
+    expected: &HashSet<&str>,
+    manifests: &[Located],
+) -> anyhow::Result<Vec<Problem>> {
+    let known = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        expected.contains(name) || manifests.iter().any(|found| found.path == path)
+    };
+    let foreign = list(folder)?.into_iter().filter(|path| !known(path)).map(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Problem {
+            what: format!("{} belongs to no manifest of this folder", path.display()),
+            file: name,
+            kind: ProblemKind::Foreign,
+        }
+    });
+    Ok(foreign.collect())
+}
+
+/// The whole that sound pieces make up, and the header inside it.
+fn check_file(found: &Located) -> Option<Problem> {
+    let checked = hash_whole(&found.manifest, &found.pieces)
+        .and_then(|hasher| check_whole(&found.manifest, hasher))
+        .and_then(|()| FragmentFolder::open(&found.path).map(drop));
+    let error = checked.err()?;
+    let file = found.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Some(Problem { file, kind: ProblemKind::Damaged, what: cli::one_line(&error) })
+}
+
+fn hash_whole(manifest: &Manifest, pieces: &Pieces) -> anyhow::Result<Hasher> {
+    let mut hasher = Hasher::new();
+    let mut buffer = Vec::new();
+    for fragment in &manifest.fragments {
+        pieces.read(fragment, &mut buffer)?;
+        hasher.update(&buffer);
+    }
+    Ok(hasher)
+}
