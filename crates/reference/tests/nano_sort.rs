@@ -1,8 +1,8 @@
 //! A trained model, every stage of it, against what PyTorch recorded.
 
-mod common;
+mod nano;
 
-use common::{array, nano_sort, nano_sort_config, read_json, test_data};
+use nano::{array, nano_sort, nano_sort_config, read_json, test_data};
 use reference::{Model, Stage};
 
 /// The model and the recorded activations.
