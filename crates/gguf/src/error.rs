@@ -321,4 +321,8 @@ pub enum GgufError {
         /// How many are missing after it.
         more: usize,
     },
+
+    /// Weights that cannot be packed into blocks, or bytes that are no blocks.
+    #[error(transparent)]
+    Blocks(#[from] crate::blocks::BlockError),
 }

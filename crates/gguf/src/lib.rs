@@ -11,6 +11,7 @@
 //! The same metadata and tensors always give the same bytes. Whatever holds tensors (a mapped
 //! file, its fragments, a checkpoint seen as a GGUF) is a [`TensorSource`].
 
+pub mod blocks;
 mod describe;
 mod encode;
 mod error;
@@ -24,6 +25,7 @@ mod source;
 mod tensor_type;
 mod writer;
 
+pub use blocks::read_f32;
 pub use error::GgufError;
 pub use file::GgufFile;
 pub use layout::Layout;

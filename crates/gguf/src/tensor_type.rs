@@ -87,7 +87,7 @@ impl TensorType {
     }
 
     /// Weights in one block; a row is a whole number of blocks.
-    pub fn block_len(self) -> usize {
+    pub const fn block_len(self) -> usize {
         match self {
             TensorType::F32 | TensorType::F16 | TensorType::BF16 => 1,
             TensorType::Q4_K | TensorType::Q6_K => 256,
@@ -96,7 +96,7 @@ impl TensorType {
     }
 
     /// Bytes of one block.
-    pub fn block_bytes(self) -> usize {
+    pub const fn block_bytes(self) -> usize {
         match self {
             TensorType::F32 => 4,
             TensorType::F16 | TensorType::BF16 => 2,

@@ -1,0 +1,151 @@
+//! Runs a block kernel over a whole tensor: in parallel, with the widest vectors there are.
+
+use rayon::prelude::*;
+
+use super::Block;
+
+/// Weights handed to a thread at a time: 256 KiB of floats, which stay in its cache between the
+/// check for NaN and the kernel. A multiple of every block length.
+const CHUNK: usize = 1 << 16;
+
+/// Quantizes all blocks; returns the position of the first weight that is no finite number.
+pub(super) fn quantize<B: Block>(x: &[f32], out: &mut [u8]) -> Option<usize> {
+    let block_bytes = size_of::<B>();
+    let chunk_bytes = CHUNK / B::TYPE.block_len() * block_bytes;
+    for_each_chunk(x, out, chunk_bytes, |x, out| {
+        kernels::quantize::<B>(bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+    })
+}
+
+/// Converts with a function that takes any number of weights; otherwise as [`quantize`].
+pub(super) fn write_plain(
+    x: &[f32],
+    out: &mut [u8],
+    write: fn(&[f32], &mut [u8]),
+) -> Option<usize> {
+    let bytes_per_weight = out.len().checked_div(x.len()).unwrap_or(1);
+    for_each_chunk(x, out, CHUNK * bytes_per_weight, write)
+}
+
+fn for_each_chunk(
+    x: &[f32],
+    out: &mut [u8],
+    chunk_bytes: usize,
+    convert: impl Fn(&[f32], &mut [u8]) + Sync,
+) -> Option<usize> {
+    x.par_chunks(CHUNK)
+        .zip(out.par_chunks_mut(chunk_bytes))
+        .enumerate()
+        .filter_map(|(chunk, (x, out))| {
+            if let Some(i) = first_not_finite_weight(x) {
+                return Some(chunk * CHUNK + i);
+            }
+            convert(x, out);
+            None
+        })
+        .min()
+}
+
+fn first_not_finite_weight(x: &[f32]) -> Option<usize> {
+    let largest = x.iter().fold(0, |most: i32, v| most.max((v.to_bits() & 0x7fff_ffff) as i32));
+    if f32::from_bits(largest as u32).is_finite() {
+        return None;
+    }
+    x.iter().position(|v| !v.is_finite())
+}
+
+/// Dequantizes all blocks.
+pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
+    let chunk_bytes = CHUNK / B::TYPE.block_len() * size_of::<B>();
+    bytes.par_chunks(chunk_bytes).zip(out.par_chunks_mut(CHUNK)).for_each(|(bytes, out)| {
+        kernels::dequantize::<B>(bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
+    });
+}
+
+/// Converts with a function that takes any number of weights.
+pub(super) fn read_plain(bytes: &[u8], out: &mut [f32], read: fn(&[u8], &mut [f32])) {
+    let bytes_per_weight = bytes.len().checked_div(out.len()).unwrap_or(1);
+    bytes
+        .par_chunks(CHUNK * bytes_per_weight)
+        .zip(out.par_chunks_mut(CHUNK))
+        .for_each(|(bytes, out)| read(bytes, out));
+}
+
+/// The first block with a scale that is no finite number.
+pub(super) fn first_not_finite<B: Block>(bytes: &[u8]) -> Option<usize> {
+    let blocks: &[B] = bytemuck::cast_slice(bytes);
+    blocks.par_iter().with_min_len(CHUNK).position_first(|block| !block.is_finite())
+}
+
+/// The loops over blocks, compiled once for each level of vector instructions.
+mod kernels {
+    use super::Block;
+
+    #[inline(always)]
+    fn quantize_all<B: Block>(x: &[B::Weights], out: &mut [B]) {
+        for (x, block) in x.iter().zip(out) {
+            *block = B::quantize(x);
+        }
+    }
+
+    #[inline(always)]
+    fn dequantize_all<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
+        for (block, out) in blocks.iter().zip(out) {
+            block.dequantize(out);
+        }
+    }
+
+    macro_rules! levels {
+        ($($name:ident: $features:literal, if $present:expr;)*) => {
+            #[cfg(target_arch = "x86_64")]
+            mod x86_64 {
+                use super::Block;
+                $(pub(super) mod $name {
+                    use super::Block;
+
+                    #[target_feature(enable = $features)]
+                    pub(in super::super) fn quantize<B: Block>(x: &[B::Weights], out: &mut [B]) {
+                        super::super::quantize_all(x, out);
+                    }
+
+                    #[target_feature(enable = $features)]
+                    pub(in super::super) fn dequantize<B: Block>(
+                        blocks: &[B],
+                        out: &mut [B::Weights],
+                    ) {
+                        super::super::dequantize_all(blocks, out);
+                    }
+                })*
+            }
+
+            /// Quantizes block by block.
+            pub(super) fn quantize<B: Block>(x: &[B::Weights], out: &mut [B]) {
+                $(#[cfg(target_arch = "x86_64")]
+                if $present {
+                    // SAFETY: the processor has the features that the function was compiled for.
+                    return unsafe { x86_64::$name::quantize(x, out) };
+                })*
+                quantize_all(x, out);
+            }
+
+            /// Dequantizes block by block.
+            pub(super) fn dequantize<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
+                $(#[cfg(target_arch = "x86_64")]
+                if $present {
+                    // SAFETY: the processor has the features that the function was compiled for.
+                    return unsafe { x86_64::$name::dequantize(blocks, out) };
+                })*
+                dequantize_all(blocks, out);
+            }
+        };
+    }
+
+    levels! {
+        avx512: "avx512f,avx512bw,avx512dq,avx512vl",
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+        avx2: "avx2", if is_x86_feature_detected!("avx2");
+    }
+}

@@ -1,0 +1,55 @@
+//! Why weights could not be packed into blocks, or read out of them.
+
+use crate::TensorType;
+
+/// What is wrong with the weights or the bytes of a tensor.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BlockError {
+    /// A row must be a whole number of blocks.
+    #[error(
+        "rows of {row_len} weights cannot be {tensor_type}: its blocks hold {block_len} weights, \
+         and a row must be a whole number of them",
+        block_len = tensor_type.block_len()
+    )]
+    RowLength {
+        /// The format asked for.
+        tensor_type: TensorType,
+        /// Weights in one row.
+        row_len: usize,
+    },
+    /// Weights and bytes do not belong together.
+    #[error("{weights} weights of {tensor_type} take {expected} bytes, not {actual}")]
+    Size {
+        /// The format asked for.
+        tensor_type: TensorType,
+        /// Number of weights.
+        weights: usize,
+        /// Bytes that so many weights take.
+        expected: usize,
+        /// Bytes at hand.
+        actual: usize,
+    },
+    /// A weight is NaN or infinite, so no scale can hold its block.
+    #[error("weight {index} (row {row}) is {value}; only finite weights can be quantized")]
+    NotFinite {
+        /// Position of the weight in the tensor.
+        index: usize,
+        /// The row that it is in.
+        row: usize,
+        /// `NaN`, `inf` or `-inf`.
+        value: String,
+    },
+    /// A scale that does not fit in the 16-bit float of its block.
+    #[error(
+        "block {block} of {tensor_type} has a scale beyond the range of F16 (65504): the weights \
+         around weight {weight} are too large for this format"
+    )]
+    ScaleOverflow {
+        /// The format of the block.
+        tensor_type: TensorType,
+        /// Position of the block in the tensor.
+        block: usize,
+        /// Position of the block's first weight.
+        weight: usize,
+    },
+}

@@ -1,0 +1,171 @@
+//! The block formats of GGUF: weights into bytes and back, byte for byte as ggml does it.
+//!
+//! A row of weights is cut into blocks of 32 or 256; a block stores a scale or two as 16-bit
+//! floats and a few bits for each weight. One file describes one family of formats: the formula,
+//! the layout, and a kernel for a single block.
+//!
+//! | type | bits per weight | relative RMS error on normal weights | file |
+//! |---|---|---|---|
+//! | F16, BF16 | 16 | 0.02 %, 0.17 % | `plain.rs` |
+//! | Q8_0 | 8.5 | 0.53 % | `q8_0.rs` |
+//! | Q6_K | 6.56 | 1.8 % | `q6_k.rs` |
+//! | Q5_1, Q5_0 | 6, 5.5 | 3.8 %, 4.3 % | `q5.rs` |
+//! | Q4_1, Q4_0 | 5, 4.5 | 7.8 %, 8.6 % | `q4.rs` |
+//! | Q4_K | 4.5 | 7.1 % | `q4_k.rs` |
+//!
+//! # What "ggml's bytes" means
+//!
+//! Those of `ggml_quantize_chunk` without an importance matrix, in a build for x86-64. ggml
+//! compiles its reference quantizers without CPU-specific flags on that architecture, so no
+//! multiply-add is fused and every operation rounds once; Rust never fuses by itself. (On ARM a C
+//! compiler may fuse, and ggml's own files then differ in a few codes from machine to machine;
+//! ours do not.) The kernels are compiled three times, for any x86-64, for AVX2 and for AVX-512,
+//! and give the same bytes each time: vectors are wider, sums keep their order.
+
+mod driver;
+mod error;
+mod extremes;
+mod half;
+mod lanes;
+mod plain;
+mod q4;
+mod q4_k;
+mod q5;
+mod q6_k;
+mod q8_0;
+mod read;
+mod rounding;
+
+use bytemuck::Pod;
+
+pub use error::BlockError;
+pub use read::read_f32;
+
+use crate::{GgufError, TensorType};
+
+/// One block of a format: how its weights become bytes and how they come back.
+trait Block: Pod + Send + Sync {
+    /// The format.
+    const TYPE: TensorType;
+    /// `[f32; N]`, the weights of one block.
+    type Weights: Pod + Send + Sync;
+
+    /// The block for these weights, which are finite.
+    fn quantize(x: &Self::Weights) -> Self;
+
+    /// The weights that the block stands for.
+    fn dequantize(&self, out: &mut Self::Weights);
+
+    /// Whether all scales are numbers: they are not, where weights were too large for F16 scales.
+    fn is_finite(&self) -> bool;
+}
+
+/// Checks at compile time that a struct is as large as ggml's block.
+macro_rules! assert_block_size {
+    ($block:ty, $tensor_type:expr) => {
+        const _: () = assert!(size_of::<$block>() == $tensor_type.block_bytes());
+        const _: () = assert!(align_of::<$block>() == 1);
+    };
+}
+use assert_block_size;
+
+/// Converts stored bytes to weights, in parallel.
+///
+/// # Errors
+/// [`BlockError::Size`] if `bytes` and `out` do not belong together.
+pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), GgufError> {
+    check_size(tensor_type, out.len(), bytes.len())?;
+    match tensor_type {
+        TensorType::F32 => driver::read_plain(bytes, out, plain::read_f32),
+        TensorType::F16 => driver::read_plain(bytes, out, plain::read_f16),
+        TensorType::BF16 => driver::read_plain(bytes, out, plain::read_bf16),
+        TensorType::Q4_0 => driver::dequantize::<q4::BlockQ4_0>(bytes, out),
+        TensorType::Q4_1 => driver::dequantize::<q4::BlockQ4_1>(bytes, out),
+        TensorType::Q5_0 => driver::dequantize::<q5::BlockQ5_0>(bytes, out),
+        TensorType::Q5_1 => driver::dequantize::<q5::BlockQ5_1>(bytes, out),
+        TensorType::Q8_0 => driver::dequantize::<q8_0::BlockQ8_0>(bytes, out),
+        TensorType::Q4_K => driver::dequantize::<q4_k::BlockQ4K>(bytes, out),
+        TensorType::Q6_K => driver::dequantize::<q6_k::BlockQ6K>(bytes, out),
+    }
+    Ok(())
+}
+
+/// Converts rows of `row_len` weights to ggml's bytes, in parallel.
+///
+/// A weight so large that its scale does not fit in F16 gives an infinite scale, as in ggml;
+/// [`check_scales`] finds it.
+///
+/// # Errors
+/// [`BlockError::RowLength`] if a row is no whole number of blocks, [`BlockError::Size`] if `out`
+/// has another size than the rows take, [`BlockError::NotFinite`] for a weight that is NaN or
+/// infinite.
+pub fn quantize(
+    tensor_type: TensorType,
+    rows: &[f32],
+    row_len: usize,
+    out: &mut [u8],
+) -> Result<(), GgufError> {
+    if row_len == 0 || !row_len.is_multiple_of(tensor_type.block_len()) {
+        return Err(BlockError::RowLength { tensor_type, row_len }.into());
+    }
+    check_size(tensor_type, rows.len(), out.len())?;
+    let not_finite = match tensor_type {
+        TensorType::F32 => driver::write_plain(rows, out, plain::write_f32),
+        TensorType::F16 => driver::write_plain(rows, out, plain::write_f16),
+        TensorType::BF16 => driver::write_plain(rows, out, plain::write_bf16),
+        TensorType::Q4_0 => driver::quantize::<q4::BlockQ4_0>(rows, out),
+        TensorType::Q4_1 => driver::quantize::<q4::BlockQ4_1>(rows, out),
+        TensorType::Q5_0 => driver::quantize::<q5::BlockQ5_0>(rows, out),
+        TensorType::Q5_1 => driver::quantize::<q5::BlockQ5_1>(rows, out),
+        TensorType::Q8_0 => driver::quantize::<q8_0::BlockQ8_0>(rows, out),
+        TensorType::Q4_K => driver::quantize::<q4_k::BlockQ4K>(rows, out),
+        TensorType::Q6_K => driver::quantize::<q6_k::BlockQ6K>(rows, out),
+    };
+    match not_finite {
+        None => Ok(()),
+        Some(index) => Err(BlockError::NotFinite {
+            index,
+            row: index / row_len,
+            value: rows[index].to_string(),
+        }
+        .into()),
+    }
+}
+
+/// Looks for scales (or plain weights) that are NaN or infinite, in parallel.
+///
+/// # Errors
+/// [`BlockError::ScaleOverflow`] for the first one.
+pub fn check_scales(tensor_type: TensorType, bytes: &[u8]) -> Result<(), GgufError> {
+    let blocks = bytes.len() / tensor_type.block_bytes();
+    check_size(tensor_type, blocks * tensor_type.block_len(), bytes.len())?;
+    let bad = match tensor_type {
+        TensorType::F32 => plain::first_not_finite::<4>(bytes, 0x7f80),
+        TensorType::F16 => plain::first_not_finite::<2>(bytes, 0x7c00),
+        TensorType::BF16 => plain::first_not_finite::<2>(bytes, 0x7f80),
+        TensorType::Q4_0 => driver::first_not_finite::<q4::BlockQ4_0>(bytes),
+        TensorType::Q4_1 => driver::first_not_finite::<q4::BlockQ4_1>(bytes),
+        TensorType::Q5_0 => driver::first_not_finite::<q5::BlockQ5_0>(bytes),
+        TensorType::Q5_1 => driver::first_not_finite::<q5::BlockQ5_1>(bytes),
+        TensorType::Q8_0 => driver::first_not_finite::<q8_0::BlockQ8_0>(bytes),
+        TensorType::Q4_K => driver::first_not_finite::<q4_k::BlockQ4K>(bytes),
+        TensorType::Q6_K => driver::first_not_finite::<q6_k::BlockQ6K>(bytes),
+    };
+    match bad {
+        None => Ok(()),
+        Some(block) => {
+            let weight = block * tensor_type.block_len();
+            Err(BlockError::ScaleOverflow { tensor_type, block, weight }.into())
+        }
+    }
+}
+
+/// `weights` of this type must take exactly `bytes`.
+fn check_size(tensor_type: TensorType, weights: usize, bytes: usize) -> Result<(), BlockError> {
+    let blocks = weights / tensor_type.block_len();
+    let expected = blocks.saturating_mul(tensor_type.block_bytes());
+    if !weights.is_multiple_of(tensor_type.block_len()) || expected != bytes {
+        return Err(BlockError::Size { tensor_type, weights, expected, actual: bytes });
+    }
+    Ok(())
+}

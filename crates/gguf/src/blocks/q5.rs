@@ -1,0 +1,124 @@
+//! Q5_0 and Q5_1: 32 weights, 5 bits each; 5.5 and 6 bits per weight.
+//!
+//! ```text
+//! Q5_0:  d = m / -16,          m: weight farthest from zero    q = floor(w / d + 16.5)
+//! Q5_1:  d = (max - min) / 31                                  q = floor((w - min) / d + 0.5)
+//!        w' = d (q - 16)   and   w' = d q + min
+//! ```
+//!
+//! As in Q4_0 the outermost weight gets the code 0. Q5_0's codes are clamped to 31; Q5_1's cannot
+//! exceed it.
+//!
+//! Layout: `block_q5_0`, `block_q5_1` in ggml's
+//! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
+//! The low four bits lie as in Q4_0; bit `j` of `high_bits` is the fifth bit of weight `j`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::extremes::{outermost, smallest_and_largest};
+use super::half::Half;
+use super::q4::{pack_nibbles, unpack_nibbles};
+use super::rounding::{inverse_or_zero, truncate};
+use super::{Block, assert_block_size};
+use crate::TensorType;
+
+/// 32 weights in 22 bytes.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct BlockQ5_0 {
+    scale: Half,
+    high_bits: [u8; 4],
+    quants: [u8; 16],
+}
+
+/// 32 weights in 24 bytes.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct BlockQ5_1 {
+    scale: Half,
+    min: Half,
+    high_bits: [u8; 4],
+    quants: [u8; 16],
+}
+
+assert_block_size!(BlockQ5_0, TensorType::Q5_0);
+assert_block_size!(BlockQ5_1, TensorType::Q5_1);
+
+impl Block for BlockQ5_0 {
+    const TYPE: TensorType = TensorType::Q5_0;
+    type Weights = [f32; 32];
+
+    #[inline(always)]
+    fn quantize(x: &[f32; 32]) -> Self {
+        let scale = outermost(x) / -16.0;
+        let inverse = inverse_or_zero(scale);
+        let codes = x.map(|w| (truncate(w * inverse + 16.5) as i8).min(31) as u8);
+        BlockQ5_0 {
+            scale: Half::new(scale),
+            high_bits: gather_fifth_bits(&codes),
+            quants: pack_nibbles(&codes),
+        }
+    }
+
+    #[inline(always)]
+    fn dequantize(&self, out: &mut [f32; 32]) {
+        let scale = self.scale.get();
+        *out = unpack(&self.quants, self.high_bits).map(|q| (i32::from(q) - 16) as f32 * scale);
+    }
+
+    #[inline(always)]
+    fn is_finite(&self) -> bool {
+        self.scale.is_finite()
+    }
+}
+
+impl Block for BlockQ5_1 {
+    const TYPE: TensorType = TensorType::Q5_1;
+    type Weights = [f32; 32];
+
+    #[inline(always)]
+    fn quantize(x: &[f32; 32]) -> Self {
+        let (min, max) = smallest_and_largest(x);
+        let scale = (max - min) / 31.0;
+        let inverse = inverse_or_zero(scale);
+        let codes = x.map(|w| truncate((w - min) * inverse + 0.5) as u8);
+        BlockQ5_1 {
+            scale: Half::new(scale),
+            min: Half::new(min),
+            high_bits: gather_fifth_bits(&codes),
+            quants: pack_nibbles(&codes),
+        }
+    }
+
+    #[inline(always)]
+    fn dequantize(&self, out: &mut [f32; 32]) {
+        let (scale, min) = (self.scale.get(), self.min.get());
+        *out = unpack(&self.quants, self.high_bits).map(|q| f32::from(q) * scale + min);
+    }
+
+    #[inline(always)]
+    fn is_finite(&self) -> bool {
+        self.scale.is_finite() && self.min.is_finite()
+    }
+}
+
+/// Bit 4 of code `j` becomes bit `j` of a little-endian number.
+#[inline(always)]
+fn gather_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+    let mut bits = 0;
+    for (j, &code) in codes.iter().enumerate() {
+        bits |= u32::from(code >> 4 & 1) << j;
+    }
+    bits.to_le_bytes()
+}
+
+/// The codes, 0 to 31.
+#[inline(always)]
+fn unpack(quants: &[u8; 16], high_bits: [u8; 4]) -> [u8; 32] {
+    let high = u32::from_le_bytes(high_bits);
+    let mut codes = unpack_nibbles(quants);
+    for (j, code) in codes.iter_mut().enumerate() {
+        *code |= ((high >> j & 1) as u8) << 4;
+    }
+    codes
+}

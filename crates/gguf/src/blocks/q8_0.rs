@@ -1,0 +1,52 @@
+//! Q8_0: 32 weights, one scale, 8 bits each; 8.5 bits per weight.
+//!
+//! ```text
+//! d = max |w| / 127        q = round(w / d), halves away from zero        w' = d q
+//! ```
+//!
+//! Layout: `block_q8_0` in ggml's
+//! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
+
+use bytemuck::{Pod, Zeroable};
+
+use super::extremes::largest_magnitude;
+use super::half::Half;
+use super::rounding::{inverse_or_zero, truncate};
+use super::{Block, assert_block_size};
+use crate::TensorType;
+
+/// 32 weights in 34 bytes.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct BlockQ8_0 {
+    scale: Half,
+    quants: [i8; 32],
+}
+
+assert_block_size!(BlockQ8_0, TensorType::Q8_0);
+
+impl Block for BlockQ8_0 {
+    const TYPE: TensorType = TensorType::Q8_0;
+    type Weights = [f32; 32];
+
+    #[inline(always)]
+    fn quantize(x: &[f32; 32]) -> Self {
+        let scale = largest_magnitude(x) / 127.0;
+        let inverse = inverse_or_zero(scale);
+        BlockQ8_0 {
+            scale: Half::new(scale),
+            quants: x.map(|w| truncate((w * inverse).round()) as i8),
+        }
+    }
+
+    #[inline(always)]
+    fn dequantize(&self, out: &mut [f32; 32]) {
+        let scale = self.scale.get();
+        *out = self.quants.map(|q| f32::from(q) * scale);
+    }
+
+    #[inline(always)]
+    fn is_finite(&self) -> bool {
+        self.scale.is_finite()
+    }
+}

@@ -1,0 +1,278 @@
+//! The block formats against ggml itself, linked in: equal bytes one way, equal floats the other.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod oracle;
+mod weights;
+
+use gguf::{TensorType, blocks};
+use oracle::{ggml_dequantize, ggml_quantize};
+use proptest::prelude::*;
+use weights::{Normal, gpt2_matrices, mixed_magnitudes};
+
+const ROW: usize = 256;
+
+/// Ours, ggml's, and the floats that both stand for must be equal.
+fn assert_same_as_ggml(what: &str, weights: &[f32], row_len: usize) {
+    for tensor_type in TensorType::ALL {
+        let ours = quantized(tensor_type, weights, row_len);
+        let theirs = ggml_quantize(tensor_type, weights, row_len);
+        let first = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+        if let Some(byte) = first.or((ours.len() != theirs.len()).then_some(ours.len())) {
+            let block = byte / tensor_type.block_bytes();
+            let start = block * tensor_type.block_len();
+            panic!(
+                "{what}, {tensor_type}: block {block} differs at byte {}: {:02x?}, ggml has \
+                 {:02x?}, weights {:?}",
+                byte % tensor_type.block_bytes(),
+                ours.chunks(tensor_type.block_bytes()).nth(block),
+                theirs.chunks(tensor_type.block_bytes()).nth(block),
+                &weights[start..(start + tensor_type.block_len()).min(weights.len())],
+            );
+        }
+        assert_same_floats(what, tensor_type, &ours, weights.len());
+    }
+}
+
+fn assert_same_floats(what: &str, tensor_type: TensorType, bytes: &[u8], weights: usize) {
+    let ours = dequantized(tensor_type, bytes, weights);
+    let theirs = ggml_dequantize(tensor_type, bytes, weights);
+    for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+        let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+        assert!(same, "{what}, {tensor_type}: weight {i} reads {a}, ggml reads {b}");
+    }
+}
+
+fn quantized(tensor_type: TensorType, weights: &[f32], row_len: usize) -> Vec<u8> {
+    let size = weights.len() / tensor_type.block_len() * tensor_type.block_bytes();
+    let mut bytes = vec![0xaa; size];
+    blocks::quantize(tensor_type, weights, row_len, &mut bytes).unwrap();
+    bytes
+}
+
+fn dequantized(tensor_type: TensorType, bytes: &[u8], weights: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; weights];
+    blocks::dequantize(tensor_type, bytes, &mut out).unwrap();
+    out
+}
+
+/// Square root of the ratio of the errors' squares to the weights' squares.
+fn relative_rms(weights: &[f32], read: &[f32]) -> f64 {
+    let sum = |f: &dyn Fn(usize) -> f64| (0..weights.len()).map(f).sum::<f64>();
+    let error = sum(&|i| f64::from(weights[i] - read[i]).powi(2));
+    (error / sum(&|i| f64::from(weights[i]).powi(2))).sqrt()
+}
+
+#[test]
+fn normal_weights() {
+    // More than one chunk of work, and a row count that no chunk size divides.
+    let weights = Normal::new(7).take(0.02, 1031 * ROW);
+    assert_same_as_ggml("normal weights", &weights, ROW);
+}
+
+#[test]
+fn weights_of_every_magnitude() {
+    for exponent in (-45..=38).step_by(1) {
+        let weights = Normal::new(exponent as u64).take(10.0_f32.powi(exponent), 4 * ROW);
+        let weights: Vec<f32> = weights.into_iter().filter(|w| w.is_finite()).collect();
+        let whole = weights.len() / ROW * ROW;
+        assert_same_as_ggml(&format!("weights around 1e{exponent}"), &weights[..whole], ROW);
+    }
+}
+
+#[test]
+fn magnitudes_mixed_within_a_block() {
+    for seed in 0..40 {
+        let weights = mixed_magnitudes(seed, 16 * ROW);
+        assert_same_as_ggml("mixed magnitudes", &weights, ROW);
+    }
+}
+
+#[test]
+fn blocks_of_one_value() {
+    let smallest = f32::from_bits(1);
+    let values = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.1,
+        -0.1,
+        smallest,
+        -smallest,
+        f32::MIN_POSITIVE,
+        1e-15,
+        -1e-15,
+        9.9e-16,
+        1e-38,
+        -3e-39,
+        65504.0,
+        65520.0,
+        1e6,
+        -1e6,
+        1e38,
+        f32::MAX,
+        f32::MIN,
+    ];
+    for value in values {
+        assert_same_as_ggml(&format!("blocks of {value:e}"), &[value; 2 * ROW], ROW);
+    }
+}
+
+#[test]
+fn zeros_of_both_signs() {
+    let pattern = |seed: usize| {
+        let sign = move |i: usize| if (i * seed / 3).is_multiple_of(2) { 0.0 } else { -0.0 };
+        (0..2 * ROW).map(sign).collect::<Vec<f32>>()
+    };
+    for seed in 1..8 {
+        let mut weights = pattern(seed);
+        assert_same_as_ggml("signed zeros", &weights, ROW);
+        weights[37] = 0.5;
+        weights[301] = -0.5;
+        assert_same_as_ggml("signed zeros and a weight", &weights, ROW);
+    }
+}
+
+#[test]
+fn one_sided_and_lopsided_blocks() {
+    let normal = Normal::new(3).take(1.0, 8 * ROW);
+    let negative: Vec<f32> = normal.iter().map(|w| -w.abs()).collect();
+    let positive: Vec<f32> = normal.iter().map(|w| w.abs() + 0.25).collect();
+    let mut outlier = normal.clone();
+    for block in outlier.chunks_exact_mut(32) {
+        block[5] = 300.0;
+    }
+    let ties: Vec<f32> =
+        (0..8 * ROW).map(|i| if i % 3 == 0 { 2.0 } else { -2.0 } * (1 + i % 4) as f32).collect();
+    let ramp: Vec<f32> = (0..8 * ROW).map(|i| (i % 32) as f32 / 2.0 - 7.75).collect();
+    for (what, weights) in [
+        ("negative only", negative),
+        ("positive only", positive),
+        ("one outlier", outlier),
+        ("ties", ties),
+        ("halves, where rounding ties", ramp),
+    ] {
+        assert_same_as_ggml(what, &weights, ROW);
+    }
+}
+
+#[test]
+fn matrices_of_gpt2() {
+    let Some(matrices) = gpt2_matrices("matrices_of_gpt2") else { return };
+    for (name, row_len, weights) in matrices {
+        // The outer rows and some of the middle: every format twice takes a while on all of it.
+        let rows = weights.len() / row_len;
+        for row in [0, rows / 2, rows - 64.min(rows)] {
+            let some = &weights[row * row_len..weights.len().min((row + 64) * row_len)];
+            assert_same_as_ggml(&name, some, row_len);
+        }
+    }
+}
+
+#[test]
+fn any_bytes_read_as_ggml_reads_them() {
+    let mut random = Normal::new(99);
+    for tensor_type in TensorType::ALL {
+        if tensor_type == TensorType::F32 {
+            continue;
+        }
+        let bytes: Vec<u8> =
+            (0..64 * tensor_type.block_bytes()).map(|_| random.bits() as u8).collect();
+        let weights = 64 * tensor_type.block_len();
+        assert_same_floats("random bytes", tensor_type, &bytes, weights);
+    }
+}
+
+/// Relative RMS errors on normal weights, measured once; `blocks/mod.rs` shows them as a table.
+const ERRORS: [(TensorType, f64); 10] = [
+    (TensorType::F32, 0.0),
+    (TensorType::F16, 0.000_21),
+    (TensorType::BF16, 0.001_66),
+    (TensorType::Q8_0, 0.005_34),
+    (TensorType::Q6_K, 0.017_76),
+    (TensorType::Q5_1, 0.037_90),
+    (TensorType::Q5_0, 0.042_59),
+    (TensorType::Q4_K, 0.071_45),
+    (TensorType::Q4_1, 0.078_01),
+    (TensorType::Q4_0, 0.085_93),
+];
+
+#[test]
+fn errors_are_those_of_the_table() {
+    let weights = Normal::new(1).take(0.02, 512 * ROW);
+    for (tensor_type, expected) in ERRORS {
+        let bytes = quantized(tensor_type, &weights, ROW);
+        let error = relative_rms(&weights, &dequantized(tensor_type, &bytes, weights.len()));
+        assert!((error - expected).abs() <= expected * 0.03, "{tensor_type}: {error:.5}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// No weight is farther from what is read back than one step of its block.
+    #[test]
+    fn no_weight_moves_by_more_than_a_step(seed in any::<u64>(), exponent in -2..4_i32) {
+        let weights = Normal::new(seed).take(10.0_f32.powi(exponent), 2 * ROW);
+        for (tensor_type, steps) in [
+            (TensorType::Q8_0, 127.0), (TensorType::Q5_0, 16.0), (TensorType::Q4_0, 8.0),
+        ] {
+            let bytes = quantized(tensor_type, &weights, ROW);
+            let read = dequantized(tensor_type, &bytes, weights.len());
+            for (block, read) in weights.chunks(32).zip(read.chunks(32)) {
+                let largest = block.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
+                for (w, r) in block.iter().zip(read) {
+                    prop_assert!((w - r).abs() <= largest / steps * 1.01, "{tensor_type}: {w} {r}");
+                }
+            }
+        }
+    }
+
+    /// Any finite floats at all, also those that overflow every scale.
+    #[test]
+    fn any_floats_quantize_as_in_ggml(bits in proptest::collection::vec(any::<u32>(), ROW)) {
+        let finite = |bits| Some(f32::from_bits(bits)).filter(|w: &f32| w.is_finite());
+        let weights: Vec<f32> = bits.into_iter().map(|b| finite(b).unwrap_or(1.0)).collect();
+        assert_same_as_ggml("any floats", &weights, ROW);
+    }
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_refused_with_its_place() {
+    let mut weights = vec![0.5; 300 * ROW];
+    weights[299 * ROW + 17] = f32::NEG_INFINITY;
+    for tensor_type in TensorType::ALL {
+        let size = tensor_type.size_of(&[ROW as u64, 300]).unwrap() as usize;
+        let refused = blocks::quantize(tensor_type, &weights, ROW, &mut vec![0; size]);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "weight 76561 (row 299) is -inf; only finite weights can be quantized"
+        );
+    }
+}
+
+#[test]
+fn rows_and_sizes_must_fit() {
+    let refused = |row_len, out: usize| {
+        let mut out = vec![0; out];
+        blocks::quantize(TensorType::Q4_K, &[0.0; 512], row_len, &mut out).unwrap_err().to_string()
+    };
+    assert!(refused(128, 288).contains("rows of 128 weights cannot be Q4_K"));
+    assert!(refused(0, 288).contains("rows of 0 weights"));
+    assert!(refused(256, 287).contains("take 288 bytes, not 287"));
+    assert!(blocks::dequantize(TensorType::Q8_0, &[0; 33], &mut [0.0; 32]).is_err());
+    assert!(blocks::dequantize(TensorType::Q8_0, &[0; 34], &mut [0.0; 33]).is_err());
+}
+
+#[test]
+fn a_scale_that_overflows_is_found() {
+    let mut weights = vec![0.5; 4 * ROW];
+    weights[2 * ROW] = 1e9;
+    for tensor_type in TensorType::ALL {
+        let bytes = quantized(tensor_type, &weights, ROW);
+        let overflows = blocks::check_scales(tensor_type, &bytes).is_err();
+        let holds = matches!(tensor_type, TensorType::F32 | TensorType::BF16);
+        assert_eq!(overflows, !holds, "{tensor_type}");
+    }
+}
