@@ -80,6 +80,12 @@ pub enum ManifestError {
         /// The only name it can have.
         expected: String,
     },
+    /// Two pieces share a file and contradict each other.
+    #[error("fragment {id} has the file of an earlier one, but another size or SHA-256")]
+    SharedFile {
+        /// The later fragment.
+        id: usize,
+    },
     /// A piece of no bytes, or of more than a program should hold in memory.
     #[error("fragment {id} has {size} bytes: expected 1 to {limit}")]
     FragmentSize {

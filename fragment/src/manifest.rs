@@ -4,7 +4,7 @@
 //! after [`Manifest::parse`] the pieces tile the file without gap or overlap, every tensor lies
 //! inside its pieces, and no file name can lead out of the folder.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use gguf::TensorType;
 use serde::{Deserialize, Serialize};
@@ -202,6 +202,7 @@ impl Manifest {
     }
 
     fn check_fragments(&self) -> Result<(), ManifestError> {
+        let mut files: HashMap<&str, &Fragment> = HashMap::with_capacity(self.fragments.len());
         let mut end = 0_u64;
         for (index, fragment) in self.fragments.iter().enumerate() {
             let id = fragment.id;
@@ -227,6 +228,11 @@ impl Manifest {
             }
             if fragment.offset != end {
                 return Err(ManifestError::NotTiled { id, offset: fragment.offset, expected: end });
+            }
+            let twin = files.insert(&fragment.file, fragment);
+            let same = |twin: &Fragment| (twin.size, &twin.sha256) == (fragment.size, &fragment.sha256);
+            if !twin.is_none_or(same) {
+                return Err(ManifestError::SharedFile { id });
             }
             // No overflow: at most 2^20 pieces of at most 2^30 bytes come before.
             end += fragment.size;

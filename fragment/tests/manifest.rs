@@ -6,7 +6,7 @@ use fragment::{Manifest, ManifestError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// Hashes of nothing: BLAKE3's test vectors, FIPS 180-4.
+/// Hashes of nothing: BLAKE3's test vectors, FIPS 180-4. A manifest's rules do not look at content.
 const BLAKE3: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
 const SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -16,8 +16,9 @@ fn shard(fragment_id: u64, index: u64, total: u64, offset: u64, length: u64) -> 
 }
 
 fn piece(id: u64, offset: u64, size: u64) -> Value {
-    json!({"id": id, "file": format!("{BLAKE3}.dat"), "offset": offset, "size": size,
-           "sha256": SHA256, "blake3": BLAKE3})
+    let blake3 = format!("{}{id}", &BLAKE3[..63]);
+    json!({"id": id, "file": format!("{blake3}.dat"), "offset": offset, "size": size,
+           "sha256": SHA256, "blake3": blake3})
 }
 
 /// 100 bytes of header, a matrix over two pieces, a bias behind it.
@@ -54,6 +55,7 @@ fn the_sample_is_sound() {
     assert_eq!(manifest.covering(128, 256).len(), 1);
 }
 
+/// Python's `json` is the independent writer: `golden/make_manifest.py`.
 #[test]
 fn golden_bytes() {
     let manifest = parse(&sample()).unwrap();
@@ -89,6 +91,16 @@ fn gaps_and_overlaps_are_refused() {
     assert!(refusal("/fragments/0/offset", json!(1)).contains("expected 0"));
     assert!(refusal("/file/size", json!(301)).contains("cover 300 bytes of a file of 301"));
     assert!(refusal("/fragments", json!([])).contains("cover 0 bytes"));
+}
+
+#[test]
+fn pieces_that_share_a_file_must_agree() {
+    let mut manifest = sample();
+    manifest["fragments"][1]["file"] = sample()["fragments"][0]["file"].clone();
+    manifest["fragments"][1]["blake3"] = sample()["fragments"][0]["blake3"].clone();
+    assert!(parse(&manifest).is_ok());
+    manifest["fragments"][1]["sha256"] = json!("a".repeat(64));
+    assert!(matches!(parse(&manifest), Err(ManifestError::SharedFile { id: 1 })));
 }
 
 #[test]
