@@ -60,11 +60,11 @@ impl Gpt2 {
         &self.config
     }
 
-    /// Logits for the token after each position.
+    /// The residual stream after the last normalisation, which the head turns into logits.
     ///
     /// # Shapes
-    /// `tokens [B, T]` -> `[N, V]`.
-    pub fn forward(
+    /// `tokens [B, T]` -> `[N, C]`.
+    pub fn hidden(
         &self,
         tokens: Tensor<2, Int>,
         drop: Option<Dropout>,
@@ -78,9 +78,7 @@ impl Gpt2 {
         }
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
-        let logits = self.head(x);
-        trace.keep(|| "logits".to_owned(), &logits);
-        logits
+        x
     }
 
     /// `tokens [B, T]` -> `[N, C]`.
@@ -97,8 +95,11 @@ impl Gpt2 {
         x
     }
 
+    /// Logits for the token after each position.
+    ///
+    /// # Shapes
     /// `x [N, C]` -> `[N, V]`.
-    fn head(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(x),
             None => kernels::linear(x, self.wte.weight.val().transpose(), None),

@@ -78,7 +78,21 @@ impl Model {
     /// `tokens [B, T]`, `T` at most the model's context length -> `[B * T, V]`.
     pub fn forward(&self, tokens: Tensor<2, Int>, dropout: Option<Dropout>) -> Tensor<2> {
         match self {
-            Model::Gpt2(model) => model.forward(tokens, dropout, &mut Trace::Off),
+            Model::Gpt2(model) => model.head(model.hidden(tokens, dropout, &mut Trace::Off)),
+        }
+    }
+
+    /// Logits for the one token after each row; the head is spared all other positions.
+    ///
+    /// # Shapes
+    /// `tokens [B, T]` -> `[B, V]`.
+    pub fn next_logits(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [b, t] = tokens.dims();
+        let last = Tensor::arange_step(t as i64 - 1..(b * t) as i64, t, &tokens.device());
+        match self {
+            Model::Gpt2(model) => {
+                model.head(model.hidden(tokens, None, &mut Trace::Off).select(0, last))
+            }
         }
     }
 
@@ -99,8 +113,11 @@ impl Model {
     pub fn stages(&self, tokens: Tensor<2, Int>) -> Vec<Stage> {
         let mut trace = Trace::On(Vec::new());
         match self {
-            Model::Gpt2(model) => model.forward(tokens, None, &mut trace),
-        };
+            Model::Gpt2(model) => {
+                let hidden = model.hidden(tokens, None, &mut trace);
+                trace.keep(|| "logits".to_owned(), &model.head(hidden));
+            }
+        }
         trace.into_stages()
     }
 

@@ -45,7 +45,7 @@ where
 }
 
 fn flat<const RANK: usize>(tensor: Tensor<RANK>) -> Tensor<1> {
-    let len = tensor.dims().iter().product();
+    let len: usize = tensor.dims().iter().product();
     tensor.reshape([len])
 }
 

@@ -117,7 +117,7 @@ fn gradients_follow_finite_differences() {
 #[test]
 fn a_fresh_model_knows_nothing() {
     let device = Device::flex();
-    let model = Model::init(&config(true, true), 1, &device);
+    let model = Model::init(&config(true, false), 1, &device);
     let loss = model.loss(tokens(3, &device), tokens(3, &device), None).into_scalar::<f32>();
     assert!((loss - 29_f32.ln()).abs() < 0.1, "{loss}");
 }
@@ -141,4 +141,14 @@ fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
     let long = model.forward(tokens(2, &device), None).slice([0..4, 0..29]);
     let short = model.forward(short, None);
     short.into_data().assert_approx_eq::<f32>(&long.into_data(), Tolerance::absolute(1e-6));
+}
+
+#[test]
+fn next_logits_are_those_of_each_rows_last_position() {
+    let device = Device::flex();
+    let model = Model::init(&config(false, false), 1, &device);
+    let all = model.forward(tokens(3, &device), None);
+    let last = Tensor::cat([6, 13, 20].map(|i| all.clone().slice([i..i + 1, 0..29])).to_vec(), 0);
+    let next = model.next_logits(tokens(3, &device));
+    next.into_data().assert_approx_eq::<f32>(&last.into_data(), Tolerance::absolute(1e-6));
 }
