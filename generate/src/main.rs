@@ -1,3 +1,20 @@
 //! The `generate` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "generate", version, about)]
+struct Command {
+    #[command(flatten)]
+    args: generate::Args,
+}
+
+fn main() -> ExitCode {
+    cli::main(|| {
+        let args = Command::parse().args;
+        let json = args.json;
+        cli::print_report(&generate::run(args)?, json)
+    })
+}

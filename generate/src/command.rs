@@ -1,0 +1,277 @@
+//! The command line of this room.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::compare::{CompareJob, CompareReport, compare, usual_strategies};
+use crate::engine::EngineKind;
+use crate::sampling::Sampling;
+use crate::source::ModelJob;
+use crate::temperature::{TemperatureJob, TemperatureReport, temperature_plot};
+use crate::text::{GenerateJob, TextReport, generate};
+
+/// Write text with a model.
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Example: generate --model runs/quickstart --prompt \"The lamp\" --max-tokens 60"
+)]
+pub struct Args {
+    /// Another picture of the same model.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+
+    /// One text.
+    #[command(flatten)]
+    pub text: Option<TextArgs>,
+
+    /// Print one JSON object to stdout in place of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The verbs besides writing one text.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write one text with each of several strategies, side by side with figures.
+    #[command(
+        after_help = "Example: generate compare --model runs/quickstart --prompt \"The lamp\" \
+                            --strategy greedy --strategy temperature=0.8,top-k=40"
+    )]
+    Compare(CompareArgs),
+    /// Draw the next token's distribution at several temperatures as a PDF.
+    #[command(after_help = "Example: generate temperature-plot --model runs/quickstart \
+                            --prompt \"The lamp\" --output temperature.pdf")]
+    TemperaturePlot(TemperatureArgs),
+}
+
+/// The model and what runs it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelArgs {
+    /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
+    /// fragments.
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+
+    /// The text to go on from.
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: String,
+
+    /// What computes the logits: `reference` takes everything, `llama` GGUF files.
+    #[arg(long, value_enum, default_value = "reference")]
+    pub engine: EngineKind,
+
+    /// Threads of llama.cpp; 0 stands for all cores. For the reference pass set
+    /// RAYON_NUM_THREADS.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+
+    /// A tokenizer.json to use in place of the model's own.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// One text.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TextArgs {
+    /// The model and its prompt.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// Always take the most likely token; the same as --temperature 0.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
+    pub greedy: bool,
+
+    /// Divides the logits: below 1 safer, above 1 wilder, 0 greedy.
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    pub temperature: f32,
+
+    /// Choose among the K most likely tokens; 0 stands for all.
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    pub top_k: usize,
+
+    /// Choose among the smallest set of tokens with probability P; 1 stands for all.
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    pub top_p: f32,
+
+    /// Weaken tokens that the context holds already; 1 does not.
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+
+    /// How it ends.
+    #[command(flatten)]
+    pub length: LengthArgs,
+}
+
+/// How long a text gets, and where its dice start.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LengthArgs {
+    /// Where the dice start: equal seeds give equal texts.
+    #[arg(long, value_name = "N", default_value_t = 123)]
+    pub seed: u64,
+
+    /// Write at most this many tokens; the text ends earlier at the model's end-of-text token or
+    /// where its context is full.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub max_tokens: usize,
+}
+
+/// Several texts.
+#[derive(Debug, clap::Args)]
+pub struct CompareArgs {
+    /// The model and its prompt.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// A strategy: greedy, or temperature=T, top-k=K, top-p=P, repetition-penalty=R joined by
+    /// commas. May be given several times [default: six usual ones].
+    #[arg(long = "strategy", value_name = "SETTINGS")]
+    pub strategies: Vec<Sampling>,
+
+    /// How they end.
+    #[command(flatten)]
+    pub length: LengthArgs,
+}
+
+/// A picture.
+#[derive(Debug, clap::Args)]
+pub struct TemperatureArgs {
+    /// The model and its prompt.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// The PDF to write.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Temperatures to draw, all above 0.
+    #[arg(long, value_name = "T,T,...", value_delimiter = ',', default_value = "0.5,1,2,5")]
+    pub temperatures: Vec<f32>,
+
+    /// How many of the most likely tokens to draw, at most 30.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub tokens: usize,
+
+    /// Replace the PDF if it exists.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What one of the verbs found.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// One text.
+    Text(TextReport),
+    /// Several texts.
+    Compare(CompareReport),
+    /// The numbers of a picture.
+    Temperature(TemperatureReport),
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Report::Text(report) => report.fmt(f),
+            Report::Compare(report) => report.fmt(f),
+            Report::Temperature(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Runs the command: text goes to stdout while it is written (unless JSON was asked for), the
+/// figures about speed to stderr.
+///
+/// # Errors
+/// Bad settings or input; the message names what was expected.
+pub fn run(args: Args) -> Result<Report> {
+    match (args.verb, args.text) {
+        (Some(Verb::Compare(args)), _) => {
+            let report = compare(&args.into())?;
+            eprintln!("{}", report.summary());
+            Ok(Report::Compare(report))
+        }
+        (Some(Verb::TemperaturePlot(args)), _) => {
+            let report = temperature_plot(&args.into())?;
+            eprintln!("the prompt was read in {:.3} s", report.first_token_s);
+            Ok(Report::Temperature(report))
+        }
+        (None, Some(text)) => run_text(&text.into(), args.json),
+        (None, None) => anyhow::bail!("nothing to do: pass --model PATH and --prompt TEXT"),
+    }
+}
+
+fn run_text(job: &GenerateJob, json: bool) -> Result<Report> {
+    let mut stdout = std::io::stdout().lock();
+    let mut report = generate(job, &mut |piece| {
+        if !json {
+            stdout.write_all(piece.as_bytes())?;
+            stdout.flush()?;
+        }
+        Ok(())
+    })?;
+    report.shown = !json;
+    drop(stdout);
+    // On a terminal the text's last line is still open.
+    eprintln!("{}{}", if json { "" } else { "\n" }, report.summary());
+    Ok(Report::Text(report))
+}
+
+impl ModelArgs {
+    fn job(&self) -> ModelJob {
+        ModelJob {
+            path: self.model.clone(),
+            tokenizer: self.tokenizer.clone(),
+            engine: self.engine,
+            threads: self.threads,
+        }
+    }
+}
+
+impl From<TextArgs> for GenerateJob {
+    fn from(args: TextArgs) -> Self {
+        GenerateJob {
+            sampling: Sampling {
+                temperature: if args.greedy { 0.0 } else { args.temperature },
+                top_k: args.top_k,
+                top_p: args.top_p,
+                repetition_penalty: args.repetition_penalty,
+            },
+            model: args.model.job(),
+            prompt: args.model.prompt,
+            seed: args.length.seed,
+            max_tokens: args.length.max_tokens,
+        }
+    }
+}
+
+impl From<CompareArgs> for CompareJob {
+    fn from(args: CompareArgs) -> Self {
+        let usual = args.strategies.is_empty();
+        CompareJob {
+            model: args.model.job(),
+            prompt: args.model.prompt,
+            strategies: if usual { usual_strategies() } else { args.strategies },
+            seed: args.length.seed,
+            max_tokens: args.length.max_tokens,
+        }
+    }
+}
+
+impl From<TemperatureArgs> for TemperatureJob {
+    fn from(args: TemperatureArgs) -> Self {
+        TemperatureJob {
+            model: args.model.job(),
+            prompt: args.model.prompt,
+            temperatures: args.temperatures,
+            tokens: args.tokens,
+            output: args.output,
+            force: args.force,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What computes the logits: our own reference pass, or llama.cpp.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gguf::TensorSource;
+use serde::Serialize;
+
+use crate::llama::LlamaModel;
+
+/// Reads tokens and says what may come next.
+pub trait Engine {
+    /// Reads on and returns the logits `[V]` for the token after the last one.
+    ///
+    /// # Errors
+    /// When the tokens do not fit in the context, or an id is beyond the vocabulary.
+    fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
+
+    /// Tokens read so far.
+    fn position(&self) -> usize;
+
+    /// Most tokens that can be read.
+    fn context_length(&self) -> usize;
+}
+
+impl Engine for reference::Session {
+    fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        Ok(reference::Session::push(self, tokens)?)
+    }
+
+    fn position(&self) -> usize {
+        reference::Session::position(self)
+    }
+
+    fn context_length(&self) -> usize {
+        self.model().config().context_length
+    }
+}
+
+/// Which engine to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Our own pass in f32: checkpoints, GGUF files and fragments.
+    Reference,
+    /// llama.cpp in this process: GGUF files.
+    Llama,
+}
+
+impl std::fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            EngineKind::Reference => "reference",
+            EngineKind::Llama => "llama",
+        })
+    }
+}
+
+/// A model in memory, ready to start readings.
+pub enum LoadedModel {
+    /// In our own pass.
+    Reference(reference::Model),
+    /// In llama.cpp.
+    Llama(LlamaModel),
+}
+
+impl LoadedModel {
+    /// Loads the model at `path`, of which `source` holds the tensors, into an engine that uses
+    /// `threads` threads (0: all cores).
+    ///
+    /// # Errors
+    /// When the engine refuses the model; llama.cpp takes GGUF files only.
+    pub fn load(
+        kind: EngineKind,
+        path: &Path,
+        source: &dyn TensorSource,
+        threads: usize,
+    ) -> Result<Self> {
+        match kind {
+            EngineKind::Reference => {
+                let model = reference::Model::load(source)
+                    .with_context(|| format!("cannot load {}", path.display()))?;
+                Ok(LoadedModel::Reference(model))
+            }
+            EngineKind::Llama => Ok(LoadedModel::Llama(LlamaModel::load(path, threads)?)),
+        }
+    }
+
+    /// A reading from the first position on.
+    ///
+    /// # Errors
+    /// When there is no memory for its keys and values.
+    pub fn session(&self) -> Result<Box<dyn Engine + '_>> {
+        match self {
+            LoadedModel::Reference(model) => Ok(Box::new(model.session())),
+            LoadedModel::Llama(model) => Ok(Box::new(model.session()?)),
+        }
+    }
+
+    /// Number of token ids.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            LoadedModel::Reference(model) => model.config().vocab_size,
+            LoadedModel::Llama(model) => model.vocab_size(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A model by path: its tensors, its tokenizer and an engine that runs it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use data::Tokenizer;
+use gguf::{Metadata, Value};
+
+use crate::engine::{EngineKind, LoadedModel};
+
+/// Which model, and what runs it.
+#[derive(Debug, Clone)]
+pub struct ModelJob {
+    /// A checkpoint folder, a run folder, a GGUF file or a folder of fragments.
+    pub path: PathBuf,
+    /// A `tokenizer.json` to use in place of the model's own.
+    pub tokenizer: Option<PathBuf>,
+    /// What computes the logits.
+    pub engine: EngineKind,
+    /// Threads for llama.cpp; 0 stands for all cores. The reference pass always uses rayon's.
+    pub threads: usize,
+}
+
+/// A model that is ready to read and write text.
+pub struct Ready {
+    /// Computes the logits.
+    pub model: LoadedModel,
+    /// Turns text into tokens and back.
+    pub tokenizer: Tokenizer,
+    /// The token that ends a text.
+    pub end_of_text: Option<u32>,
+}
+
+impl Ready {
+    /// Loads model and tokenizer and checks that they belong together.
+    ///
+    /// # Errors
+    /// When the path holds no model, the model no tokenizer, or the two differ in size.
+    pub fn load(job: &ModelJob) -> Result<Self> {
+        let path = checkpoint_of_run(&job.path)?;
+        ensure!(
+            path.exists(),
+            "{}: not found; expected a checkpoint folder, a GGUF file or a folder of fragments",
+            path.display()
+        );
+        let source = fragment::open_source(&path)?;
+        let tokenizer = match &job.tokenizer {
+            Some(file) => tokenizer_from_json(file)?,
+            None => tokenizer_of(&path, source.metadata())?,
+        };
+        let end_of_text = tokenizer.end_of_text().or_else(|| end_in(source.metadata()));
+        let model = LoadedModel::load(job.engine, &path, source.as_ref(), job.threads)?;
+        let (rows, known) = (model.vocab_size(), tokenizer.vocab_size());
+        ensure!(
+            known <= rows,
+            "the tokenizer knows {known} tokens, the model {rows}: they do not belong together"
+        );
+        Ok(Ready { model, tokenizer, end_of_text })
+    }
+
+    /// The prompt's tokens.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
+        ensure!(
+            !prompt.is_empty(),
+            "the prompt is empty: give at least one character to go on from"
+        );
+        let tokens = self.tokenizer.encode(prompt);
+        ensure!(!tokens.is_empty(), "the prompt {prompt:?} holds no token of this model");
+        Ok(tokens)
+    }
+}
+
+/// The newest checkpoint if `path` is a run folder, else `path` itself.
+fn checkpoint_of_run(path: &Path) -> Result<PathBuf> {
+    if path.join("latest").is_file() { Ok(checkpoint::latest(path)?) } else { Ok(path.to_owned()) }
+}
+
+/// The tokenizer beside the model, or inside it.
+fn tokenizer_of(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
+    let beside = path.join(checkpoint::TOKENIZER_FILE);
+    if beside.is_file() { tokenizer_from_json(&beside) } else { tokenizer_in(metadata, path) }
+}
+
+fn tokenizer_from_json(file: &Path) -> Result<Tokenizer> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the tokenizer {}", file.display()))?;
+    Tokenizer::from_tokenizer_json(&text)
+        .with_context(|| format!("{} is no tokenizer of ours", file.display()))
+}
+
+/// The tokenizer in a GGUF's metadata.
+fn tokenizer_in(metadata: &Metadata, path: &Path) -> Result<Tokenizer> {
+    const WAY_OUT: &str =
+        "pass --tokenizer FILE, the tokenizer.json that the model was trained with";
+    let model = metadata
+        .string("tokenizer.ggml.model")
+        .with_context(|| format!("{} holds no tokenizer: {WAY_OUT}", path.display()))?;
+    if model == "no_vocab" {
+        bail!("{} was written without a tokenizer: {WAY_OUT}", path.display());
+    }
+    let pre = match metadata.get("tokenizer.ggml.pre") {
+        Some(Value::String(pre)) => pre.as_str(),
+        _ => "",
+    };
+    let tokens = metadata.strings("tokenizer.ggml.tokens")?;
+    let merges = match metadata.get("tokenizer.ggml.merges") {
+        Some(_) => metadata.strings("tokenizer.ggml.merges")?,
+        None => &[],
+    };
+    Tokenizer::from_gguf_vocabulary(model, pre, tokens, merges)
+        .with_context(|| format!("{}: the tokenizer inside cannot be used", path.display()))
+}
+
+fn end_in(metadata: &Metadata) -> Option<u32> {
+    let id = metadata.unsigned("tokenizer.ggml.eos_token_id").ok()?;
+    u32::try_from(id).ok()
+}
