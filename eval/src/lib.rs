@@ -1,1 +1,139 @@
-//! (skeleton)
+//! The judge: does the small file still say what the trained model said?
+//!
+//! Up to three forward passes read the same tokens, and each is held against one that is trusted
+//! more:
+//!
+//! ```text
+//! Burn (golden logits in the checkpoint) <--- reference on the F32 file
+//!                                                ^        ^
+//!                           llama.cpp on the F32 file    reference and llama.cpp
+//!                                                        on every quantized file
+//! ```
+//!
+//! [`metrics`] is the arithmetic and knows nothing else; [`evaluate`] runs the passes; limits
+//! come from the run file's `[eval.gates]`. A missed gate ends the command with exit code 1, but
+//! the report is printed and saved all the same.
+
+mod evaluate;
+mod gates;
+mod llama;
+pub mod metrics;
+mod recipe;
+mod report;
+mod run_folder;
+mod tokens;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use config::{Gates, RunFile};
+
+pub use evaluate::{EvalJob, Variant, evaluate};
+pub use gates::{Bound, GateResult};
+pub use llama::{Llama, Reader};
+pub use recipe::recipe_of;
+pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
+pub use tokens::TextTokens;
+
+/// Compares the forms of a model, logit by logit, and fails if one strays too far
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  eval --run runs/quickstart
+  eval --checkpoint runs/a/checkpoints/step-000090 --f32 a-F32.gguf --quantized a-Q4_K_M.gguf
+  eval --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from book.txt")]
+pub struct Args {
+    /// Run folder: judges its latest checkpoint, gguf/*.gguf and fragments/* [default: none]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["checkpoint", "f32", "quantized"])]
+    pub run: Option<PathBuf>,
+    /// Checkpoint whose golden logits the F32 file is held against; a run folder means its
+    /// latest [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// Unquantized GGUF (or folder of pieces) that everything is judged by
+    #[arg(long, value_name = "FILE", required_unless_present = "run")]
+    pub f32: Option<PathBuf>,
+    /// Quantized GGUF (or folder of pieces); may be repeated [default: none]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub quantized: Vec<PathBuf>,
+    /// Run file with the gates; with --run, its config.toml [default: built-in gates]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override a key of the run file; may be repeated, e.g. eval.gates.mean_kl.Q8_0=1e-3
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Read windows of this text instead of the golden ones [default: golden windows]
+    #[arg(long, value_name = "TEXT")]
+    pub tokens_from: Option<PathBuf>,
+    /// Tokens in a window of --tokens-from [default: the model's context, at most 256]
+    #[arg(long, value_name = "TOKENS", requires = "tokens_from",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// Windows read from --tokens-from
+    #[arg(long, value_name = "COUNT", default_value_t = 4, requires = "tokens_from",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub windows: u32,
+    /// Where the report goes, as JSON; with --run, its report.json [default: not saved]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing report [default: off; a run's own report.json is always replaced]
+    #[arg(long)]
+    pub force: bool,
+    /// Print the report as JSON instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Evaluates. If a gate is missed, the report is printed here, before the error.
+///
+/// # Errors
+/// [`cli::GateFailed`] if a gate is missed; otherwise those of [`evaluate()`].
+pub fn run(args: Args) -> Result<Report> {
+    let json = args.json;
+    let report = evaluate(&job(args)?)?;
+    if let Err(missed) = report.check() {
+        cli::print_report(&report, json)?;
+        return Err(missed.into());
+    }
+    Ok(report)
+}
+
+fn job(args: Args) -> Result<EvalJob> {
+    let config = args.config.or_else(|| {
+        let resolved = args.run.as_ref()?.join("config.toml");
+        resolved.exists().then_some(resolved)
+    });
+    let gates = gates(config.as_deref(), &args.set)?;
+    let tokens_from = args.tokens_from.map(|path| TextTokens {
+        path,
+        context: args.context.map(|context| context as usize),
+        windows: args.windows as usize,
+    });
+    let mut job = match &args.run {
+        Some(dir) => EvalJob::from_run(dir, gates)?,
+        None => EvalJob {
+            checkpoint: args.checkpoint.as_deref().map(checkpoint::locate).transpose()?,
+            base: Variant::at(&args.f32.context("--f32 FILE is missing")?),
+            variants: args.quantized.iter().map(|path| Variant::at(path)).collect(),
+            tokens_from: None,
+            gates,
+            output: None,
+            overwrite: args.force,
+            interrupt: cli::Interrupt::default(),
+        },
+    };
+    job.tokens_from = tokens_from;
+    if let Some(output) = args.output {
+        job.output = Some(output);
+        job.overwrite = args.force;
+    }
+    Ok(job)
+}
+
+fn gates(config: Option<&Path>, overrides: &[String]) -> Result<Gates> {
+    let run_file = match config {
+        Some(path) => RunFile::load(path, overrides)?,
+        None => RunFile::parse(Path::new("(defaults)"), "", overrides)?,
+    };
+    Ok(run_file.eval.gates)
+}

@@ -1,0 +1,371 @@
+//! The evaluation itself: one model in memory at a time, one window of logits of each pass.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use config::Gates;
+use gguf::TensorSource;
+use reference::Model;
+
+use crate::gates::judge;
+use crate::llama::Llama;
+use crate::metrics::{Comparison, Side};
+use crate::recipe::recipe_of;
+use crate::report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
+use crate::tokens::{Base, GoldenFile, TextTokens};
+
+/// A model to judge: where each engine finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// What the reference reads: a GGUF, a folder of pieces, or a checkpoint.
+    pub source: PathBuf,
+    /// What llama.cpp reads; `None` leaves its pass out.
+    pub gguf: Option<PathBuf>,
+}
+
+impl Variant {
+    /// A variant that lies at `path`; llama.cpp reads it too if it is a file.
+    pub fn at(path: &Path) -> Self {
+        Variant { source: path.to_owned(), gguf: path.is_file().then(|| path.to_owned()) }
+    }
+}
+
+/// What to compare, and what must hold.
+#[derive(Debug, Clone)]
+pub struct EvalJob {
+    /// The checkpoint whose golden logits the unquantized file is held against.
+    pub checkpoint: Option<PathBuf>,
+    /// The unquantized file: the base that every variant is judged by.
+    pub base: Variant,
+    /// The smaller files.
+    pub variants: Vec<Variant>,
+    /// Read windows of this text instead of the checkpoint's golden ones.
+    pub tokens_from: Option<TextTokens>,
+    /// Limits.
+    pub gates: Gates,
+    /// Where `report.json` goes.
+    pub output: Option<PathBuf>,
+    /// Whether an existing report may be replaced.
+    pub overwrite: bool,
+    /// Asked between windows.
+    pub interrupt: cli::Interrupt,
+}
+
+/// Runs every pass, judges, and saves the report. A missed gate is no error here:
+/// [`Report::check`] makes it one.
+///
+/// # Errors
+/// When a file cannot be read, two files are not of one model, or there are no tokens to read.
+pub fn evaluate(job: &EvalJob) -> Result<Report> {
+    check_inputs(job)?;
+    let mut run = Run::new(job);
+    let mut base = run.base_pass()?;
+    run.llama_pass(&job.base, &mut base)?;
+    for variant in &job.variants {
+        run.variant_pass(variant, &mut base)?;
+    }
+    let report = run.finish();
+    if let Some(path) = &job.output {
+        save(&report, path, job.overwrite)?;
+    }
+    Ok(report)
+}
+
+/// What can be refused before minutes of computing are.
+fn check_inputs(job: &EvalJob) -> Result<()> {
+    for variant in std::iter::once(&job.base).chain(&job.variants) {
+        for path in std::iter::once(&variant.source).chain(&variant.gguf) {
+            ensure!(path.exists(), "{}: no such file or folder", path.display());
+        }
+    }
+    if let Some(path) = &job.output {
+        ensure!(job.overwrite || !path.exists(), "{} exists: --force replaces it", path.display());
+    }
+    Ok(())
+}
+
+fn save(report: &Report, path: &Path, overwrite: bool) -> Result<()> {
+    checkpoint::atomic::write_file(path, overwrite, |out| {
+        serde_json::to_writer_pretty(&mut *out, report)?;
+        std::io::Write::write_all(out, b"\n")?;
+        anyhow::Ok(())
+    })
+    .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The evaluation under way.
+struct Run<'a> {
+    job: &'a EvalJob,
+    base_recipe: String,
+    tokens: Option<Tokens>,
+    files: Vec<FileSize>,
+    pairs: Vec<Pair>,
+    notes: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(job: &'a EvalJob) -> Self {
+        Run {
+            job,
+            base_recipe: String::new(),
+            tokens: None,
+            files: Vec::new(),
+            pairs: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The reference's logits on the unquantized file, held against Burn's where training left
+    /// them.
+    fn base_pass(&mut self) -> Result<Base> {
+        let path = &self.job.base.source;
+        let source = open(path)?;
+        self.base_recipe = self.describe(path, source.as_ref());
+        let golden = self.job.checkpoint.as_deref().map(GoldenFile::open).transpose()?.flatten();
+        let model = load(path, source.as_ref())?;
+        let (vocab_size, context_length) =
+            (model.config().vocab_size, model.config().context_length);
+        let windows = self.windows(golden.as_ref(), source.as_ref(), context_length)?;
+        drop(source);
+
+        let mut base = Base::new(windows, vocab_size)?;
+        let from_text = self.job.tokens_from.is_some();
+        match golden {
+            Some(golden) => {
+                self.golden_pass(&model, &golden, (!from_text).then_some(&mut base))?;
+            }
+            None => self.notes.push(
+                "Burn is not compared with: there are no golden logits (a checkpoint of this \
+                 program has them)"
+                    .to_owned(),
+            ),
+        }
+        if !base.is_complete() {
+            let progress = self.progress("reference", base.windows().len());
+            for window in base.windows().to_vec() {
+                self.check_interrupt()?;
+                base.push(&model.logits(&window)?)?;
+                progress.advance(1);
+            }
+            progress.finish();
+        }
+        Ok(base)
+    }
+
+    /// Which tokens to read, and what the report says of them.
+    fn windows(
+        &mut self,
+        golden: Option<&GoldenFile>,
+        source: &dyn TensorSource,
+        context_length: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let (from, windows) = match (&self.job.tokens_from, golden) {
+            (Some(text), _) => (&*text.path, text.read(source.metadata(), context_length)?),
+            (None, Some(golden)) => (golden.path(), golden.windows.clone()),
+            (None, None) => anyhow::bail!(
+                "there are no tokens to read: give --checkpoint with golden windows, or \
+                 --tokens-from TEXT"
+            ),
+        };
+        let context = windows.first().map_or(0, Vec::len);
+        self.tokens = Some(Tokens { source: name_of(from), windows: windows.len(), context });
+        Ok(windows)
+    }
+
+    /// Reference against Burn over the golden windows; the reference's logits go to `base` too.
+    fn golden_pass(
+        &mut self,
+        model: &Model,
+        golden: &GoldenFile,
+        mut base: Option<&mut Base>,
+    ) -> Result<()> {
+        let vocab_size = model.config().vocab_size;
+        ensure!(
+            golden.vocab_size == vocab_size,
+            "{} has a vocabulary of {vocab_size}, but {} holds logits over {}: they are not of \
+             the same model",
+            self.job.base.source.display(),
+            golden.path().display(),
+            golden.vocab_size
+        );
+        let mut measure = Measure::default();
+        let progress = self.progress("reference", golden.windows.len());
+        for (index, window) in golden.windows.iter().enumerate() {
+            self.check_interrupt()?;
+            let logits = model.logits(window)?;
+            measure.add(index, window, &golden.logits(index)?, &logits);
+            if let Some(base) = &mut base {
+                base.push(&logits)?;
+            }
+            progress.advance(1);
+        }
+        progress.finish();
+        let recipe = self.base_recipe.clone();
+        self.conclude((Engine::Burn, &recipe), (Engine::Reference, &recipe), measure);
+        Ok(())
+    }
+
+    /// Reference and llama.cpp on a smaller file, against the reference on the unquantized one.
+    fn variant_pass(&mut self, variant: &Variant, base: &mut Base) -> Result<()> {
+        let path = &variant.source;
+        let recipe = {
+            let source = open(path)?;
+            let recipe = self.describe(path, source.as_ref());
+            let model = load(path, source.as_ref())?;
+            self.check_vocabulary(path, model.config().vocab_size, base)?;
+            let measure = self.judge_pass(&recipe, base, |window| Ok(model.logits(window)?))?;
+            let base_recipe = self.base_recipe.clone();
+            let (from, to) = ((Engine::Reference, &*base_recipe), (Engine::Reference, &*recipe));
+            self.conclude(from, to, measure);
+            recipe
+        };
+        self.llama_pass_as(&recipe, variant, base)
+    }
+
+    fn llama_pass(&mut self, variant: &Variant, base: &mut Base) -> Result<()> {
+        let recipe = self.base_recipe.clone();
+        self.llama_pass_as(&recipe, variant, base)
+    }
+
+    fn llama_pass_as(&mut self, recipe: &str, variant: &Variant, base: &mut Base) -> Result<()> {
+        let Some(path) = &variant.gguf else {
+            self.notes.push(format!(
+                "{recipe} llama.cpp is left out: it reads files only, and {} is none",
+                variant.source.display()
+            ));
+            return Ok(());
+        };
+        // Our reader first: it says what is wrong where llama.cpp only refuses.
+        open(path)?;
+        let llama = Llama::load(path)?;
+        self.check_vocabulary(path, llama.vocab_size(), base)?;
+        let longest = base.windows().iter().map(Vec::len).max().unwrap_or(0);
+        let mut reader = llama.reader(longest)?;
+        let title = format!("{recipe} llama");
+        let measure = self.judge_pass(&title, base, |window| reader.logits(window))?;
+        let base_recipe = self.base_recipe.clone();
+        self.conclude((Engine::Reference, &base_recipe), (Engine::LlamaCpp, recipe), measure);
+        Ok(())
+    }
+
+    /// A pass over all windows against the stored logits of the base.
+    fn judge_pass(
+        &self,
+        title: &str,
+        base: &mut Base,
+        mut logits: impl FnMut(&[u32]) -> Result<Vec<f32>>,
+    ) -> Result<Measure> {
+        let mut measure = Measure::default();
+        let progress = self.progress(title, base.windows().len());
+        for index in 0..base.windows().len() {
+            self.check_interrupt()?;
+            let trusted = base.logits(index)?;
+            let window = &base.windows()[index];
+            measure.add(index, window, &trusted, &logits(window)?);
+            progress.advance(1);
+        }
+        progress.finish();
+        Ok(measure)
+    }
+
+    fn conclude(&mut self, base: (Engine, &str), candidate: (Engine, &str), measure: Measure) {
+        let pass = |(engine, recipe): (Engine, &str)| Pass { engine, recipe: recipe.to_owned() };
+        let (base, candidate) = (pass(base), pass(candidate));
+        let problem = measure.problem.map(|(side, text)| {
+            let whose = if side == Side::Base { &base } else { &candidate };
+            format!("{whose}, {text}")
+        });
+        let metrics = if problem.is_some() { None } else { measure.comparison.finish() };
+        self.pairs.push(Pair { base, candidate, metrics, problem });
+    }
+
+    /// Notes the file's size and returns its recipe.
+    fn describe(&mut self, path: &Path, source: &dyn TensorSource) -> String {
+        let recipe = recipe_of(path, source.metadata());
+        let tensor_bytes = source.tensors().iter().map(|tensor| tensor.size).sum();
+        let parameters = source.tensors().iter().map(|tensor| tensor.elements()).sum();
+        self.files.push(FileSize {
+            name: name_of(path),
+            recipe: recipe.clone(),
+            tensor_bytes,
+            parameters,
+            bits_per_weight: 8.0 * tensor_bytes as f64 / (parameters as f64).max(1.0),
+        });
+        recipe
+    }
+
+    fn check_vocabulary(&self, path: &Path, found: usize, base: &Base) -> Result<()> {
+        ensure!(
+            found == base.vocab_size(),
+            "{} has a vocabulary of {found}, but {} one of {}: they are not of the same model",
+            path.display(),
+            self.job.base.source.display(),
+            base.vocab_size()
+        );
+        Ok(())
+    }
+
+    fn check_interrupt(&self) -> Result<()> {
+        if self.job.interrupt.requested() { Err(cli::Interrupted.into()) } else { Ok(()) }
+    }
+
+    fn progress(&self, title: &str, windows: usize) -> cli::Progress {
+        cli::Progress::new(title, windows as u64, cli::Meter::Items)
+    }
+
+    fn finish(self) -> Report {
+        let (mut gates, mut notes) = (Vec::new(), self.notes);
+        for pair in &self.pairs {
+            match judge(pair, &self.job.gates) {
+                Ok(results) => gates.extend(results),
+                Err(note) => notes.push(note),
+            }
+        }
+        Report {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            tokens: self.tokens.unwrap_or(Tokens { source: String::new(), windows: 0, context: 0 }),
+            files: self.files,
+            pairs: self.pairs,
+            gates,
+            notes,
+        }
+    }
+}
+
+/// One pair being measured; stops at the first logit that is not finite.
+#[derive(Default)]
+struct Measure {
+    comparison: Comparison,
+    problem: Option<(Side, String)>,
+}
+
+impl Measure {
+    fn add(&mut self, index: usize, tokens: &[u32], base: &[f32], candidate: &[f32]) {
+        if self.problem.is_some() {
+            return;
+        }
+        if let Err(not_finite) = self.comparison.add(tokens, base, candidate) {
+            self.problem = Some((not_finite.side, format!("window {index}: {not_finite}")));
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Box<dyn TensorSource>> {
+    fragment::open_source(path).map_err(|error| naming(path, error))
+}
+
+fn load(path: &Path, source: &dyn TensorSource) -> Result<Model> {
+    Model::load(source).map_err(|error| naming(path, error.into()))
+}
+
+/// Adds the file to an error that does not name it yet.
+fn naming(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    let path = path.display().to_string();
+    if format!("{error:#}").contains(&path) { error } else { error.context(path) }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,181 @@
+//! The windows of tokens that every pass reads, and the logits of the pass they are judged by.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use checkpoint::{Checkpoint, Weights};
+use gguf::Metadata;
+
+/// Largest text that is read to cut windows from, in bytes.
+const TEXT_LIMIT: u64 = 1 << 30;
+
+/// Training's own logits for some windows, read one window at a time: `golden.safetensors` of a
+/// checkpoint.
+pub struct GoldenFile {
+    weights: Weights,
+    /// `[W][T]`
+    pub windows: Vec<Vec<u32>>,
+    /// `V`
+    pub vocab_size: usize,
+}
+
+impl GoldenFile {
+    /// Opens the golden windows of the checkpoint at `dir`; `None` if training left none.
+    ///
+    /// # Errors
+    /// When `dir` is no checkpoint, or the windows are damaged or of another vocabulary.
+    pub fn open(dir: &Path) -> Result<Option<Self>> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let path = dir.join(checkpoint::GOLDEN_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let weights = Weights::open(&path)?;
+        let &[count, context, vocab_size] = weights.shape("logits")? else {
+            bail!("{}: logits must have the shape [W, T, V]", path.display());
+        };
+        ensure!(
+            weights.shape("tokens")? == [count, context]
+                && weights.dtype("tokens")? == checkpoint::Dtype::U32
+                && count > 0
+                && context > 0,
+            "{}: tokens must be U32 of the shape [{count}, {context}], with at least one",
+            path.display()
+        );
+        let expected = checkpoint.config().vocab_size;
+        ensure!(
+            vocab_size == expected,
+            "{}: logits over {vocab_size} tokens, but the checkpoint's vocabulary has {expected}",
+            path.display()
+        );
+        let bytes = weights.bytes("tokens")?;
+        let tokens: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        let windows = tokens.chunks_exact(context).map(<[u32]>::to_vec).collect();
+        Ok(Some(GoldenFile { weights, windows, vocab_size }))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.weights.path()
+    }
+
+    /// Burn's logits `[T, V]` for the window at `index`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn logits(&self, index: usize) -> Result<Vec<f32>> {
+        let size = self.windows.get(index).map_or(0, Vec::len) * self.vocab_size;
+        let mut logits = vec![0.0; size];
+        self.weights.read_f32_at("logits", index * size, &mut logits)?;
+        Ok(logits)
+    }
+}
+
+/// A text to take windows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextTokens {
+    /// UTF-8 text.
+    pub path: PathBuf,
+    /// Tokens in a window; the model's context, but at most 256, if not given.
+    pub context: Option<usize>,
+    /// Windows taken from the front, one after the other.
+    pub windows: usize,
+}
+
+impl TextTokens {
+    /// Tokenizes the text with the vocabulary that a GGUF carries and cuts it into windows.
+    ///
+    /// # Errors
+    /// When the text cannot be read, is shorter than two tokens, or the GGUF has no vocabulary
+    /// that this project knows.
+    pub fn read(&self, metadata: &Metadata, context_length: usize) -> Result<Vec<Vec<u32>>> {
+        let place = || format!("--tokens-from {}", self.path.display());
+        let size = std::fs::metadata(&self.path).with_context(place)?.len();
+        ensure!(size <= TEXT_LIMIT, "{}: {size} bytes, at most {TEXT_LIMIT}", place());
+        let text = std::fs::read_to_string(&self.path).with_context(place)?;
+        let tokens: Vec<u32> = {
+            let _ = (metadata, text);
+            bail!("no tokenizer yet")
+        };
+        let context = self.context.unwrap_or(context_length.min(256));
+        ensure!(
+            (1..=context_length).contains(&context),
+            "--context {context}: expected from 1 to the model's context of {context_length}"
+        );
+        ensure!(
+            tokens.len() >= context.min(2),
+            "{}: {} tokens are too few; give a longer text",
+            place(),
+            tokens.len()
+        );
+        let context = context.min(tokens.len());
+        Ok(tokens.chunks_exact(context).take(self.windows).map(<[u32]>::to_vec).collect())
+    }
+}
+
+/// The logits of the pass that the others are judged by, kept in an unnamed temporary file: with
+/// them in memory, every window of a 50,257-token vocabulary would cost 51 MB for 256 positions.
+pub struct Base {
+    file: File,
+    windows: Vec<Vec<u32>>,
+    vocab_size: usize,
+    stored: usize,
+}
+
+impl Base {
+    /// Nothing stored yet.
+    ///
+    /// # Errors
+    /// When the system gives no temporary file.
+    pub fn new(windows: Vec<Vec<u32>>, vocab_size: usize) -> Result<Self> {
+        let file = tempfile::tempfile().context("no temporary file for logits")?;
+        Ok(Base { file, windows, vocab_size, stored: 0 })
+    }
+
+    /// The windows, `[W][T]`.
+    pub fn windows(&self) -> &[Vec<u32>] {
+        &self.windows
+    }
+
+    /// `V`
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Whether the logits of every window are stored.
+    pub fn is_complete(&self) -> bool {
+        self.stored == self.windows.len()
+    }
+
+    /// Appends the logits `[T, V]` of the next window.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn push(&mut self, logits: &[f32]) -> Result<()> {
+        self.file
+            .write_all(bytemuck::cast_slice(logits))
+            .with_context(|| format!("cannot keep logits in {}", std::env::temp_dir().display()))?;
+        self.stored += 1;
+        Ok(())
+    }
+
+    /// The logits `[T, V]` of the window at `index`.
+    ///
+    /// # Errors
+    /// When they were not stored, or cannot be read back.
+    pub fn logits(&mut self, index: usize) -> Result<Vec<f32>> {
+        let positions = |windows: &[Vec<u32>]| windows.iter().map(Vec::len).sum::<usize>();
+        let start = 4 * positions(&self.windows[..index]) * self.vocab_size;
+        let mut logits = vec![0.0_f32; self.windows[index].len() * self.vocab_size];
+        self.file.seek(SeekFrom::Start(start as u64))?;
+        self.file
+            .read_exact(bytemuck::cast_slice_mut(&mut logits))
+            .context("cannot read stored logits back")?;
+        Ok(logits)
+    }
+}

@@ -1,0 +1,227 @@
+//! The `eval` command on a tiny model with random weights: what holds, what must fail, what is
+//! refused.
+
+mod common;
+
+use common::{CONTEXT, Fixture, WINDOWS, eval, stderr, stdout};
+use eval::{Engine, Report};
+use gguf::TensorType;
+
+#[test]
+fn three_passes_agree_on_the_f32_file() {
+    let fixture = Fixture::new();
+    let output =
+        eval(&[&"--checkpoint", &fixture.checkpoint(), &"--f32", &fixture.f32(), &"--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(stderr(&output), "", "llama.cpp's log stays away");
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report.passed());
+    assert_eq!((report.tokens.windows, report.tokens.context), (WINDOWS, CONTEXT));
+    let [burn, llama] = &report.pairs[..] else { panic!("{} pairs", report.pairs.len()) };
+    assert_eq!(
+        (burn.base.engine, burn.candidate.engine, llama.base.engine, llama.candidate.engine),
+        (Engine::Burn, Engine::Reference, Engine::Reference, Engine::LlamaCpp)
+    );
+    // The golden logits of this fixture are the reference's own.
+    assert_eq!(burn.metrics.as_ref().unwrap().max_difference, 0.0);
+    let llama = llama.metrics.as_ref().unwrap();
+    assert_eq!(llama.positions, WINDOWS * CONTEXT);
+    assert!(llama.kl.mean <= 1e-7, "mean KL {}", llama.kl.mean);
+    assert!(llama.relative_rms > 0.0, "two engines, two orders of addition");
+}
+
+#[test]
+fn one_changed_weight_fails_with_exit_code_1_and_says_by_how_much() {
+    let fixture = Fixture::new();
+    let broken = fixture.changed("broken-F32.gguf", |name, weights| {
+        if name == "blk.1.ffn_up.weight" {
+            weights[7] += 0.1;
+        }
+    });
+    let output = eval(&[&"--checkpoint", &fixture.checkpoint(), &"--f32", &broken]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let error = stderr(&output);
+    assert!(
+        error.contains("gate failed: F32 reference : F32 Burn, relative RMS")
+            && error.contains("at most 2.0e-6, missed:")
+            && error.contains("times the limit"),
+        "{error}"
+    );
+    let table = stdout(&output);
+    assert!(table.contains("FAIL F32 reference : F32 Burn"), "the report is printed: {table}");
+    assert!(table.contains("1 of 3 gates missed"), "{table}");
+}
+
+#[test]
+fn quantized_files_are_held_against_their_gates() {
+    let fixture = Fixture::new();
+    let q8 = fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
+    let q4 = fixture.quantized("tiny-Q4_0.gguf", TensorType::Q4_0);
+    let saved = fixture.path("out/report.json");
+    let arguments: [&dyn AsRef<std::ffi::OsStr>; 8] = [
+        &"--f32",
+        &fixture.f32(),
+        &"--checkpoint",
+        &fixture.path(""),
+        &"--quantized",
+        &q8,
+        &q4,
+        &"--output",
+    ];
+    let mut arguments = arguments.to_vec();
+    arguments.push(&saved);
+
+    let output = eval(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let report: Report = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("Q4_0") && note.contains("no gate")));
+    let (q8, q4) = (report.quality("Q8_0").unwrap(), report.quality("Q4_0").unwrap());
+    assert!(0.0 < q8.kl.mean && q8.kl.mean < q4.kl.mean, "{} {}", q8.kl.mean, q4.kl.mean);
+    assert!(report.files[1].bits_per_weight < 12.0 && report.files[2].bits_per_weight < 8.0);
+    let pairs: Vec<String> = report.pairs.iter().map(eval::Pair::name).collect();
+    assert_eq!(
+        pairs,
+        [
+            "F32 reference : F32 Burn",
+            "F32 llama.cpp : F32 reference",
+            "Q8_0 reference : F32 reference",
+            "Q8_0 llama.cpp : F32 reference",
+            "Q4_0 reference : F32 reference",
+            "Q4_0 llama.cpp : F32 reference",
+        ]
+    );
+
+    let again = eval(&arguments);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(
+        stderr(&again).contains("report.json exists: --force replaces it"),
+        "{}",
+        stderr(&again)
+    );
+
+    let tight = "eval.gates.mean_kl.Q4_0=1e-9";
+    arguments.extend([&"--set" as &dyn AsRef<std::ffi::OsStr>, &tight, &"--force"]);
+    let output = eval(&arguments);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("gate failed: Q4_0 reference : F32 reference, mean KL"),
+        "{}",
+        stderr(&output)
+    );
+    let report: Report = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
+    assert!(!report.passed(), "the report of a missed gate is saved");
+}
+
+#[test]
+fn a_run_folder_needs_no_further_word() {
+    let fixture = Fixture::new();
+    fixture.quantized("gguf/tiny-Q8_0.gguf", TensorType::Q8_0);
+    let pieces = fixture.path("fragments/Q8_0");
+    std::fs::create_dir_all(pieces.parent().unwrap()).unwrap();
+    fragment::split(&fragment::SplitJob {
+        input: fixture.path("gguf/tiny-Q8_0.gguf"),
+        output: pieces,
+        max_bytes: 64 << 10,
+        force: false,
+    })
+    .unwrap();
+    for _ in 0..2 {
+        let output = eval(&[&"--run", &fixture.path("")]);
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    }
+    let text = std::fs::read_to_string(fixture.path("report.json")).unwrap();
+    let report: Report = serde_json::from_str(&text).unwrap();
+    assert_eq!(report.pairs.len(), 4);
+    assert_eq!(report.files[1].name, "Q8_0", "the reference reads the pieces");
+    assert!(text.ends_with("}\n"));
+    let keys: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(keys["format"], "pocketgpt.report");
+    assert_eq!(keys["version"], 1);
+    assert_eq!(keys["pairs"][2]["candidate"]["engine"], "reference");
+    assert_eq!(keys["pairs"][3]["candidate"]["engine"], "llama.cpp");
+    assert_eq!(keys["pairs"][3]["candidate"]["recipe"], "Q8_0");
+    for measure in ["mean", "median", "p99", "max"] {
+        assert!(keys["pairs"][3]["metrics"]["kl"][measure].is_f64(), "{measure}");
+    }
+    assert_eq!(keys["gates"][0]["bound"], "at_most");
+    assert_eq!(keys["gates"][0]["passed"], true);
+}
+
+#[test]
+fn a_weight_that_is_not_finite_fails_by_name() {
+    let fixture = Fixture::new();
+    for bad in [f32::NAN, f32::INFINITY] {
+        let broken = fixture.path("broken-F32.gguf");
+        write_raw(&fixture, &broken, bad);
+        let output = eval(&[&"--checkpoint", &fixture.checkpoint(), &"--f32", &broken]);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(
+            error.contains("F32 reference, window 0: logit NaN at position 0, token 0"),
+            "{error}"
+        );
+    }
+}
+
+/// Our writer's quantizer refuses such weights, so they are put in afterwards.
+fn write_raw(fixture: &Fixture, path: &std::path::Path, value: f32) {
+    use gguf::TensorSource;
+    let file = gguf::GgufFile::open(&fixture.f32()).unwrap();
+    let tensor = file.tensor("blk.0.ffn_up.weight").unwrap();
+    let place = (file.layout().data_start + tensor.offset) as usize;
+    let mut bytes = std::fs::read(fixture.f32()).unwrap();
+    bytes[place..place + 4].copy_from_slice(&value.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    let fixture = Fixture::new();
+    let f32_file = fixture.f32();
+    let cut = fixture.path("cut-F32.gguf");
+    let whole = std::fs::read(&f32_file).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let missing = fixture.path("missing.gguf");
+    let no_run = fixture.path("no-such-run");
+    let checkpoint = fixture.checkpoint();
+
+    let refusals: [(&[&dyn AsRef<std::ffi::OsStr>], &str); 7] = [
+        (&[&"--f32", &cut, &"--checkpoint", &checkpoint], "cut-F32.gguf"),
+        (
+            &[&"--f32", &f32_file, &"--checkpoint", &checkpoint, &"--quantized", &cut],
+            "cut-F32.gguf",
+        ),
+        (&[&"--f32", &missing, &"--checkpoint", &checkpoint], "missing.gguf: no such file"),
+        (&[&"--run", &no_run], "no such run folder"),
+        (&[&"--f32", &f32_file], "no tokens to read"),
+        (&[&"--f32", &f32_file, &"--set", &"eval.gates.foo=1"], "--set eval.gates.foo=1: unknown"),
+        (&[&"--f32", &f32_file, &"--tokens-from", &missing], "missing.gguf"),
+    ];
+    for (arguments, expected) in refusals {
+        let output = eval(arguments);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(expected), "expected \"{expected}\" in: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert_eq!(stdout(&output), "");
+    }
+    let both: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"--run", &no_run, &"--f32", &f32_file];
+    assert_eq!(eval(&both).status.code(), Some(2));
+    assert_eq!(eval(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn another_vocabulary_is_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.checkpoint().join(checkpoint::GOLDEN_FILE);
+    let mut golden = checkpoint::Golden::load(&path).unwrap();
+    golden.vocab_size -= 10;
+    golden.tokens.iter_mut().for_each(|token| *token %= 250);
+    golden.logits.truncate(WINDOWS * CONTEXT * golden.vocab_size);
+    std::fs::remove_file(&path).unwrap();
+    golden.save(&path).unwrap();
+    let output = eval(&[&"--checkpoint", &fixture.checkpoint(), &"--f32", &fixture.f32()]);
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("250") && error.contains("260"), "{error}");
+}
