@@ -1,8 +1,8 @@
 //! Everything that can be wrong with a GGUF: one variant for each reason.
 //!
 //! A message names the key or tensor at fault, what was expected, and where there is one, the
-//! way out. Names that reach a message have passed [`GgufError::BadName`], so none of them can
-//! carry terminal escapes.
+//! way out. Names from a file reach a message only after the check behind
+//! [`GgufError::BadName`], so none of them carries terminal escapes.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -29,7 +29,9 @@ const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 pub fn parse_header(bytes: &[u8]) -> Result<(Metadata, Layout), GgufError> {
     sniff::check_magic_and_version(bytes)?;
     let mut reader = Reader { bytes, at: 0 };
-    let header = reader.decode(|| "the header".to_owned(), GGUFHeader::read_from)?;
+    let what = || "the header".to_owned();
+    reader.need(GGUFHeader::size() as u64, what)?;
+    let header = reader.decode(what, GGUFHeader::read_from)?;
     let (keys, tensors) = (header.metadata_kv_count, header.tensor_count);
     reader.check_count("keys", keys, limits::KEYS, MIN_KEY_BYTES)?;
     reader.check_count("tensors", tensors, limits::TENSORS, MIN_TENSOR_BYTES)?;
@@ -73,6 +75,11 @@ impl<'a> Reader<'a> {
         (self.bytes.len() - self.at) as u64
     }
 
+    /// Refuses to go on unless `needed` bytes are left.
+    fn need(&self, needed: u64, what: impl Fn() -> String) -> Result<(), GgufError> {
+        if needed > self.left() { Err(self.cut(what(), needed)) } else { Ok(()) }
+    }
+
     fn cut(&self, what: String, needed: u64) -> GgufError {
         GgufError::Truncated { what, at: self.at as u64, needed, left: self.left() }
     }
@@ -93,10 +100,12 @@ impl<'a> Reader<'a> {
     }
 
     fn u32(&mut self, what: impl Fn() -> String) -> Result<u32, GgufError> {
+        self.need(4, &what)?;
         self.decode(what, endian::read_u32)
     }
 
     fn u64(&mut self, what: impl Fn() -> String) -> Result<u64, GgufError> {
+        self.need(8, &what)?;
         self.decode(what, endian::read_u64)
     }
 
@@ -111,11 +120,7 @@ impl<'a> Reader<'a> {
         if count > limit {
             return Err(GgufError::TooMany { what: what.to_owned(), count, limit });
         }
-        let needed = count * min_bytes;
-        if needed > self.left() {
-            return Err(self.cut(format!("the section of {count} {what}"), needed));
-        }
-        Ok(())
+        self.need(count * min_bytes, || format!("the section of {count} {what}"))
     }
 
     /// A name with its length before it, checked.
@@ -124,8 +129,9 @@ impl<'a> Reader<'a> {
         if length > limit as u64 {
             return Err(GgufError::NameTooLong { what: what(), length, limit: limit as u64 });
         }
+        self.need(length, &what)?;
         let end = self.at + length as usize;
-        let bytes = self.bytes.get(self.at..end).ok_or_else(|| self.cut(what(), length))?;
+        let bytes = &self.bytes[self.at..end];
         let name =
             std::str::from_utf8(bytes).map_err(|_| GgufError::NameNotUtf8 { what: what() })?;
         limits::check_name(name, limit, what)?;
@@ -163,10 +169,7 @@ impl<'a> Reader<'a> {
         let what = || format!("key {key}");
         let length = self.u64(what)?;
         limits::check_size(key, length)?;
-        if length > self.left() {
-            return Err(self.cut(what(), length));
-        }
-        Ok(())
+        self.need(length, what)
     }
 
     /// Looks at type and length of an array before the library takes memory for its elements.
@@ -181,11 +184,7 @@ impl<'a> Reader<'a> {
             number => number.size_in_bytes().unwrap_or(1),
         };
         limits::check_size(key, limits::array_size(count))?;
-        let needed = count * min_bytes as u64;
-        if needed > self.left() {
-            return Err(self.cut(what(), needed));
-        }
-        Ok(())
+        self.need(count * min_bytes as u64, what)
     }
 
     /// One tensor description and the offset that the file gives it.

@@ -5,29 +5,25 @@
 mod common;
 
 use std::ffi::{CStr, CString};
-use std::path::Path;
 
 use common::raw::Raw;
+use common::strategies::{apply, damage, metadata, tensors};
 use gguf::{Array, Metadata, TensorType, Value};
 use llama_cpp_sys_2 as ggml;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 /// ggml's own reader on a file. Freed when dropped.
 struct Context(*mut ggml::gguf_context);
 
 impl Context {
-    fn open(path: &Path) -> Option<Self> {
-        let path = CString::new(path.to_str()?).ok()?;
-        let params = ggml::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
-        // SAFETY: the path ends in a zero, and the null context asks for the header alone.
-        let context = unsafe { ggml::gguf_init_from_file(path.as_ptr(), params) };
-        (!context.is_null()).then_some(Self(context))
-    }
-
     fn read(bytes: &[u8]) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        std::fs::write(&path, bytes).unwrap();
-        Self::open(&path)
+        let params = ggml::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
+        // SAFETY: `bytes` outlives the call, which copies what it keeps; the null context asks for
+        // the header alone.
+        let context =
+            unsafe { ggml::gguf_init_from_buffer(bytes.as_ptr().cast(), bytes.len(), params) };
+        (!context.is_null()).then_some(Self(context))
     }
 
     fn key(&self, name: &str) -> i64 {
@@ -41,7 +37,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: from `gguf_init_from_file`, and freed once.
+        // SAFETY: from `gguf_init_from_buffer`, and freed once.
         unsafe { ggml::gguf_free(self.0) }
     }
 }
@@ -127,5 +123,24 @@ fn ggml_refuses_what_we_refuse() {
     for (reason, raw) in refused {
         assert!(gguf::parse_header(&raw.0).is_err(), "{reason}: we read it");
         assert!(Context::read(&raw.0).is_none(), "{reason}: ggml reads it");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
+
+    #[test]
+    fn ggml_reads_what_we_read(
+        metadata in metadata(),
+        tensors in tensors(),
+        damages in vec(damage(), 0..4),
+    ) {
+        let mut bytes = common::write(&metadata, &tensors);
+        damages.iter().for_each(|damage| apply(damage, &mut bytes));
+        if let Ok((_, layout)) = gguf::parse_header(&bytes)
+            && layout.file_size <= bytes.len() as u64
+        {
+            prop_assert!(Context::read(&bytes).is_some());
+        }
     }
 }

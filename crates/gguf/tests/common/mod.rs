@@ -4,6 +4,7 @@
 
 pub mod invariant;
 pub mod raw;
+pub mod strategies;
 
 use std::path::PathBuf;
 
