@@ -1,1 +1,196 @@
-//! (skeleton)
+//! What goes onto the device: one folder (or one `.zip`) with the model in fragments, its
+//! tokenizer and licence, what was measured, and a test that it works.
+//!
+//! ```text
+//! bundle.json             everything the app needs to choose a variant, and every file's hashes
+//! model/                  Q4_K_M.manifest.json, Q8_0.manifest.json, <blake3>.dat shared by them
+//! tokenizer.json  generation_config.json  LICENSE  MODEL_CARD.md
+//! ```
+//!
+//! The self-test runs the model that was packed, from the fragments that were packed, through
+//! `reference`: that is why this room uses it, and `data` for the prompt's tokens.
+
+mod archive;
+mod card;
+mod files;
+mod inputs;
+mod license;
+pub mod manifest;
+mod memory;
+mod pack;
+mod plan;
+mod quality;
+mod report;
+mod self_test;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+
+pub use inputs::Inputs;
+pub use manifest::{BundleManifest, Generation, Provenance, Quality};
+pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
+pub use pack::{PackJob, VariantInput, pack};
+pub use plan::{Candidate, DevicePlan, PlanReport, PlannedVariant, candidates, plan};
+pub use quality::{Measured, MeasuredFile};
+pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
+pub use self_test::continuation;
+pub use verify::{read_manifest, verify};
+
+/// Plans, packs and verifies what goes onto the device.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Print the report as JSON instead of a table.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands of this room.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Verb {
+    /// Put a measured model together for the device
+    #[command(after_help = "Examples:
+  bundle pack --run runs/quickstart --output pocket
+  bundle pack --variant Q8_0=model-Q8_0.gguf --tokenizer tokenizer.json --output pocket")]
+    Pack(PackArgs),
+    /// Check every file, then let every variant continue the self-test's prompt
+    #[command(after_help = "Example: bundle verify --input pocket")]
+    Verify {
+        /// The bundle's folder or .zip
+        #[arg(long, value_name = "PATH")]
+        input: PathBuf,
+    },
+    /// Show what the model needs and which variant fits 1, 2, 4, 6 and 8 GB devices
+    #[command(after_help = "Example: bundle plan --input configs/gpt2-124m.toml --context 512")]
+    Plan {
+        /// Run file, GGUF, fragments folder or bundle; several GGUFs of one model may be given
+        #[arg(long, value_name = "PATH", required = true)]
+        input: Vec<PathBuf>,
+        /// Tokens of context (all that the model has)
+        #[arg(long, value_name = "TOKENS")]
+        context: Option<usize>,
+        /// Tokens of the vocabulary, where a run file's tokenizer leaves it open (50257 for gpt2)
+        #[arg(long, value_name = "TOKENS")]
+        vocab_size: Option<usize>,
+    },
+}
+
+/// The flags of `pack`: a run folder, or files one by one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PackArgs {
+    /// Run folder with config.toml, checkpoints, report.json and fragments or GGUFs
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["variant", "tokenizer", "report", "name",
+        "license", "prompt", "self_test_tokens", "max_bytes"])]
+    pub run: Option<PathBuf>,
+    /// A variant and its GGUF or fragments folder; may be given several times
+    #[arg(long, value_name = "RECIPE=PATH", required_unless_present = "run")]
+    pub variant: Vec<String>,
+    /// tokenizer.json of the model
+    #[arg(long, value_name = "FILE", required_unless_present = "run")]
+    pub tokenizer: Option<PathBuf>,
+    /// report.json of eval; without it no quality is claimed (none)
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Folder to write (RUN/bundle with --run)
+    #[arg(long, value_name = "DIR", required_unless_present = "run")]
+    pub output: Option<PathBuf>,
+    /// Name shown to the user
+    #[arg(long, value_name = "TEXT", default_value = "pocketgpt")]
+    pub name: String,
+    /// SPDX expression for the weights
+    #[arg(long, value_name = "SPDX", default_value = "MIT OR Apache-2.0")]
+    pub license: String,
+    /// Text that the self-test continues
+    #[arg(long, value_name = "TEXT", default_value = "Every effort moves you")]
+    pub prompt: String,
+    /// Tokens that the self-test expects
+    #[arg(long, value_name = "TOKENS", default_value_t = 16)]
+    pub self_test_tokens: usize,
+    /// Most bytes in one fragment (10 MiB), where a variant is a GGUF
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20)]
+    pub max_bytes: u64,
+    /// Also write OUTPUT.zip (off, or as the run file says)
+    #[arg(long)]
+    pub zip: bool,
+    /// Replace the output if it exists (off)
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Runs the command. A bundle that `verify` finds unsound is reported on stdout, file by file,
+/// before the error that ends the process.
+///
+/// # Errors
+/// Those of the command.
+pub fn run(args: Args) -> anyhow::Result<Report> {
+    match args.verb {
+        Verb::Pack(pack_args) => pack(&pack_job(pack_args)?).map(Report::Pack),
+        Verb::Verify { input } => {
+            let report = verify(&input)?;
+            if let Err(error) = report.require_sound() {
+                cli::print_report(&report, args.json)?;
+                return Err(error);
+            }
+            Ok(Report::Verify(report))
+        }
+        Verb::Plan { input, context, vocab_size } => {
+            plan_inputs(&input, context, vocab_size).map(Report::Plan)
+        }
+    }
+}
+
+fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
+    let mut job = match args.run {
+        Some(run) => PackJob::from_run(&run, args.output)?,
+        None => {
+            let inputs = Inputs {
+                variants: args.variant.iter().map(|text| variant(text)).collect::<Result<_, _>>()?,
+                tokenizer: args.tokenizer.context("--tokenizer is missing")?,
+                report: args.report,
+                name: args.name,
+                license: args.license,
+                prompt: args.prompt,
+                self_test_tokens: args.self_test_tokens,
+                max_bytes: args.max_bytes,
+            };
+            PackJob::from_inputs(inputs, args.output.context("--output is missing")?)?
+        }
+    };
+    job.zip |= args.zip;
+    job.force = args.force;
+    Ok(job)
+}
+
+fn variant(text: &str) -> anyhow::Result<(String, PathBuf)> {
+    let (recipe, path) = text
+        .split_once('=')
+        .with_context(|| format!("--variant {text}: expected RECIPE=PATH, for example Q8_0=a.gguf"))?;
+    Ok((recipe.to_owned(), PathBuf::from(path)))
+}
+
+fn plan_inputs(
+    inputs: &[PathBuf],
+    context: Option<usize>,
+    vocab_size: Option<usize>,
+) -> anyhow::Result<PlanReport> {
+    let mut model = None;
+    let mut all = Vec::new();
+    for input in inputs {
+        let (config, found) = candidates(input, vocab_size)?;
+        let first = model.get_or_insert_with(|| config.clone());
+        ensure!(*first == config, "{} is another model than the first input", input.display());
+        all.extend(found);
+    }
+    let config = model.context("--input is missing")?;
+    let context = context.unwrap_or(config.context_length);
+    ensure!(
+        (1..=config.context_length).contains(&context),
+        "--context {context}: expected 1 to the model's {}",
+        config.context_length
+    );
+    Ok(plan(&config, &all, context))
+}

@@ -1,0 +1,79 @@
+//! The bundle as one `.zip`: entries stored, not compressed, because weights do not compress and
+//! a stored entry can be read in place. The same bundle always gives the same bytes.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+
+use crate::manifest::{BUNDLE_NAME, BundleManifest};
+
+/// Entries from this size on need the zip64 fields.
+const LARGE: u64 = u32::MAX as u64;
+
+/// Writes `bundle.json` and then every file that it lists, in its order.
+///
+/// # Errors
+/// When a file cannot be read or the archive not written.
+pub fn write<W: Write + Seek>(
+    folder: &Path,
+    manifest: &BundleManifest,
+    out: W,
+) -> anyhow::Result<()> {
+    let mut archive = ZipWriter::new(out);
+    let listed = manifest.files.iter().map(|file| (file.path.as_str(), file.size));
+    for (path, size) in std::iter::once((BUNDLE_NAME, 0)).chain(listed) {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::default())
+            .unix_permissions(0o644)
+            .large_file(size >= LARGE);
+        archive.start_file(path, options)?;
+        let file = folder.join(path);
+        File::open(&file)
+            .and_then(|mut file| std::io::copy(&mut file, &mut archive))
+            .with_context(|| format!("cannot add {} to the archive", file.display()))?;
+    }
+    archive.finish()?.flush()?;
+    Ok(())
+}
+
+/// Unpacks a bundle into an empty folder.
+///
+/// Only stored entries with plain paths are taken, and no more bytes than the archive itself has,
+/// so that an archive can neither climb out of the folder nor blow up in it.
+///
+/// # Errors
+/// When the archive is damaged or breaks one of these rules.
+pub fn extract(archive: &Path, folder: &Path) -> anyhow::Result<()> {
+    let file = File::open(archive).with_context(|| format!("cannot open {}", archive.display()))?;
+    let mut room = file.metadata()?.len();
+    let mut zip = ZipArchive::new(BufReader::new(file))
+        .with_context(|| format!("{} is no zip archive", archive.display()))?;
+    for index in 0..zip.len() {
+        let entry = zip.by_index(index)?;
+        let name = entry.name().context("an entry's name is no text")?.into_owned();
+        crate::manifest::check_path(&name)?;
+        ensure!(
+            entry.compression() == CompressionMethod::Stored && entry.is_file(),
+            "{name}: expected a stored file"
+        );
+        room = room
+            .checked_sub(entry.size())
+            .with_context(|| format!("{name}: the entries are larger than the archive"))?;
+        let path = folder.join(&name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let size = entry.size();
+        let mut out = File::create_new(&path)
+            .with_context(|| format!("cannot unpack {name}"))?;
+        let copied = std::io::copy(&mut entry.take(size), &mut out)
+            .with_context(|| format!("cannot unpack {name}"))?;
+        ensure!(copied == size, "{name} is cut short");
+    }
+    Ok(())
+}

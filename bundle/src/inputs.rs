@@ -1,0 +1,125 @@
+//! From a run folder, or from files named one by one, to what [`pack`](crate::pack) needs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use checkpoint::Checkpoint;
+use config::RunFile;
+
+use crate::manifest::{Generation, Provenance, Quality};
+use crate::pack::{PackJob, VariantInput};
+use crate::quality::{Measured, MeasuredFile};
+
+/// Files named one by one.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// Recipe and path of each variant.
+    pub variants: Vec<(String, PathBuf)>,
+    /// `tokenizer.json`.
+    pub tokenizer: PathBuf,
+    /// `report.json` of `eval`; without one, no quality is claimed.
+    pub report: Option<PathBuf>,
+    /// Shown to the user.
+    pub name: String,
+    /// SPDX expression for the weights.
+    pub license: String,
+    /// Text that the self-test continues.
+    pub prompt: String,
+    /// Tokens that the self-test expects.
+    pub self_test_tokens: usize,
+    /// Most bytes in one fragment.
+    pub max_bytes: u64,
+}
+
+impl PackJob {
+    /// A job for files named one by one, with empty provenance.
+    ///
+    /// # Errors
+    /// When the tokenizer or the report cannot be read, or a gate of the report was missed.
+    pub fn from_inputs(inputs: Inputs, output: PathBuf) -> anyhow::Result<Self> {
+        let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
+            .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
+        let prompt_tokens = encode(&tokenizer_json, &inputs.prompt)?;
+        ensure!(!prompt_tokens.is_empty(), "the self-test's prompt is empty");
+        let measured = inputs.report.as_deref().map(Measured::load).transpose()?;
+        let variant = |(recipe, source): (String, PathBuf)| -> anyhow::Result<VariantInput> {
+            let (quality, measured) = match &measured {
+                Some(report) => (report.quality(&recipe), report.file(&recipe)?),
+                None => (Quality::default(), MeasuredFile::default()),
+            };
+            Ok(VariantInput { recipe, source, quality, measured })
+        };
+        Ok(PackJob {
+            output,
+            zip: false,
+            force: false,
+            variants: inputs.variants.into_iter().map(variant).collect::<anyhow::Result<_>>()?,
+            name: inputs.name,
+            license: inputs.license,
+            max_bytes: inputs.max_bytes,
+            tokenizer_json,
+            generation: Generation::default(),
+            prompt: inputs.prompt,
+            prompt_tokens,
+            self_test_tokens: inputs.self_test_tokens,
+            provenance: Provenance {
+                program_version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Provenance::default()
+            },
+        })
+    }
+
+    /// A job for what a run folder holds: one variant for each recipe of its run file, from
+    /// `fragments/RECIPE` or else `gguf/*-RECIPE.gguf`, measured by `report.json`.
+    ///
+    /// # Errors
+    /// When something is missing, or a gate of the report was missed.
+    pub fn from_run(run: &Path, output: Option<PathBuf>) -> anyhow::Result<Self> {
+        let run_file = RunFile::load(&run.join("config.toml"), &[])?;
+        let checkpoint = Checkpoint::open(&checkpoint::latest(run)?)?;
+        let variants = run_file
+            .quantize
+            .recipes
+            .iter()
+            .map(|recipe| Ok((recipe.clone(), find_variant(run, recipe)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let inputs = Inputs {
+            variants,
+            tokenizer: checkpoint.dir().join(checkpoint::TOKENIZER_FILE),
+            report: Some(run.join("report.json")),
+            name: run_file.bundle.name.clone(),
+            license: run_file.bundle.license.clone(),
+            prompt: run_file.bundle.prompt.clone(),
+            self_test_tokens: run_file.bundle.self_test_tokens,
+            max_bytes: run_file.fragment.max_bytes,
+        };
+        let mut job = PackJob::from_inputs(inputs, output.unwrap_or_else(|| run.join("bundle")))?;
+        job.zip = run_file.bundle.zip;
+        job.provenance.run_file = Some(run_file.to_toml()?);
+        let tokens_hash = checkpoint.trainer()?.map(|trainer| trainer.tokens_hash);
+        job.provenance.data_blake3 = tokens_hash.filter(|hash| !hash.is_empty());
+        Ok(job)
+    }
+}
+
+fn find_variant(run: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
+    let fragments = run.join("fragments").join(recipe);
+    if fragments.join(fragment::manifest::MANIFEST_NAME).is_file() {
+        return Ok(fragments);
+    }
+    let folder = run.join("gguf");
+    let suffix = format!("-{recipe}.gguf");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(&suffix))
+        .collect();
+    found.sort();
+    found.into_iter().next().with_context(|| {
+        format!("{} has neither fragments/{recipe} nor gguf/*{suffix}: run quantize", run.display())
+    })
+}
+
+fn encode(_tokenizer_json: &str, _prompt: &str) -> anyhow::Result<Vec<u32>> {
+    anyhow::bail!("there is no tokenizer yet")
+}

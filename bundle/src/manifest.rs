@@ -1,0 +1,312 @@
+//! `bundle.json`: what is in a bundle, what it was measured to be, and how to tell that it works.
+//!
+//! The app on the device reads this one file first and needs no other to choose a variant. It may
+//! come from anybody, so after [`BundleManifest::parse`] every path stays inside the bundle, every
+//! size adds up and every list that refers to another one finds what it refers to.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, bail, ensure};
+use checkpoint::hash::Digests;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::MemoryNeed;
+
+/// What `format` says in every `bundle.json`.
+pub const FORMAT: &str = "pocketgpt-bundle";
+/// The one version that is written and read.
+pub const VERSION: u32 = 1;
+/// Name of this file in the bundle.
+pub const BUNDLE_NAME: &str = "bundle.json";
+
+/// Largest `bundle.json` that is read; 46,000 files take about 12 MiB.
+pub const MAX_BYTES: u64 = 64 << 20;
+/// Most tokens of the self-test, so that nobody's bundle keeps a device busy for hours.
+pub const MAX_SELF_TEST_TOKENS: usize = 1024;
+
+/// The whole of `bundle.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleManifest {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// Shown to the user.
+    pub name: String,
+    /// `general.architecture` of the GGUFs.
+    pub architecture: String,
+    /// Most tokens that the model can see.
+    pub context_length: usize,
+    /// Trained weights; a tied head counts once.
+    pub parameters: usize,
+    /// SPDX expression for the weights.
+    pub license: String,
+    /// The same model in several sizes, smallest first.
+    pub variants: Vec<Variant>,
+    /// How to sample if the user has not said.
+    pub generation: Generation,
+    /// Where the weights come from.
+    pub provenance: Provenance,
+    /// A prompt whose continuation is known.
+    pub self_test: SelfTest,
+    /// Every other file of the bundle, by path.
+    pub files: Vec<FileEntry>,
+}
+
+/// One size of the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// llama.cpp's name of the quantization, for example `Q4_K_M`.
+    pub recipe: String,
+    /// Path of its fragments' manifest in the bundle.
+    pub manifest: String,
+    /// Bytes of the whole GGUF.
+    pub size: u64,
+    /// SHA-256 of the whole GGUF.
+    pub sha256: String,
+    /// BLAKE3 of the whole GGUF.
+    pub blake3: String,
+    /// Bits of the file for each trained weight.
+    pub bits_per_weight: f64,
+    /// As measured on exactly this file.
+    pub quality: Quality,
+    /// What it takes at the full context.
+    pub memory: MemoryNeed,
+}
+
+/// How far a variant is from the model that was trained; `None` where it was not measured.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// Mean KL divergence of the next-token distribution from the unquantized file's, in nats.
+    pub mean_kl: Option<f64>,
+    /// Share of positions where both hold the same token for the likeliest.
+    pub top1_agreement: Option<f64>,
+    /// Perplexity on the evaluation tokens.
+    pub perplexity: Option<f64>,
+    /// Perplexity of the unquantized file on the same tokens.
+    pub reference_perplexity: Option<f64>,
+}
+
+/// How to sample if the user has not said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// Divides the logits; 0 is greedy.
+    pub temperature: f64,
+    /// Likeliest tokens to choose from; 0 is all.
+    pub top_k: usize,
+    /// Smallest set of likeliest tokens whose probabilities reach this.
+    pub top_p: f64,
+    /// Logits of tokens seen before are divided by this.
+    pub repetition_penalty: f64,
+    /// Tokens of an answer.
+    pub max_new_tokens: usize,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Generation {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            repetition_penalty: 1.1,
+            max_new_tokens: 128,
+        }
+    }
+}
+
+/// Where the weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The whole run file, as TOML.
+    pub run_file: Option<String>,
+    /// BLAKE3 of the tokens that were trained on.
+    pub data_blake3: Option<String>,
+    /// Version of the program that packed this.
+    pub program_version: String,
+}
+
+/// A prompt whose greedy continuation is known for each variant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    /// The text.
+    pub prompt: String,
+    /// The text as token ids.
+    pub prompt_tokens: Vec<u32>,
+    /// Quantization may change the answer, so each variant has its own.
+    pub expected: Vec<Expected>,
+}
+
+/// What one variant answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// [`Variant::recipe`].
+    pub recipe: String,
+    /// The likeliest token, again and again; the lower id where two are equally likely.
+    pub tokens: Vec<u32>,
+}
+
+/// One file of the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// From the bundle's folder, with `/`.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 as 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// BLAKE3 as 64 lower-case hexadecimal digits.
+    pub blake3: String,
+}
+
+impl FileEntry {
+    /// The entry of a file with this content.
+    pub fn new(path: String, digests: Digests) -> Self {
+        let Digests { size, sha256, blake3 } = digests;
+        FileEntry { path, size, sha256, blake3 }
+    }
+
+    /// Size and hashes.
+    pub fn digests(&self) -> Digests {
+        let FileEntry { size, sha256, blake3, .. } = self.clone();
+        Digests { size, sha256, blake3 }
+    }
+}
+
+/// Format and version alone: read first, so that a newer bundle is called newer and not broken.
+#[derive(Deserialize)]
+struct Head {
+    format: String,
+    version: u32,
+}
+
+impl BundleManifest {
+    /// Reads and checks `bundle.json`.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        let head: Head = serde_json::from_slice(text).context("not a bundle.json")?;
+        ensure!(head.format == FORMAT, "format is {:?}: expected {FORMAT:?}", head.format);
+        ensure!(
+            head.version == VERSION,
+            "bundle version {}: this program reads version {VERSION}; take a newer one",
+            head.version
+        );
+        let manifest: BundleManifest =
+            serde_json::from_slice(text).context("not a bundle.json")?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The text of `bundle.json`. The same bundle always gives the same bytes.
+    ///
+    /// # Errors
+    /// When this manifest would not be read again.
+    pub fn to_json(&self) -> anyhow::Result<String> {
+        self.check()?;
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// What `recipe` answers to the self-test's prompt.
+    ///
+    /// # Errors
+    /// When the self-test has no answer for it.
+    pub fn expected(&self, recipe: &str) -> anyhow::Result<&[u32]> {
+        let expected = self.self_test.expected.iter().find(|expected| expected.recipe == recipe);
+        let expected = expected.with_context(|| format!("the self-test has no answer for {recipe}"))?;
+        Ok(&expected.tokens)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.variants.is_empty(), "a bundle needs at least one variant");
+        ensure!(self.context_length > 0, "context_length is 0: expected at least 1");
+        let paths = self.check_files()?;
+        let mut recipes = HashSet::new();
+        for variant in &self.variants {
+            let recipe = &variant.recipe;
+            check_recipe(recipe)?;
+            ensure!(recipes.insert(recipe), "variant {recipe} is listed twice");
+            ensure!(
+                variant.manifest == manifest_path(recipe),
+                "variant {recipe}: manifest is {:?}, expected {:?}",
+                variant.manifest,
+                manifest_path(recipe)
+            );
+            ensure!(paths.contains(variant.manifest.as_str()), "{} is not listed", variant.manifest);
+            self.expected(recipe)?;
+        }
+        self.check_self_test()
+    }
+
+    fn check_files(&self) -> anyhow::Result<HashSet<&str>> {
+        let mut paths = HashSet::with_capacity(self.files.len());
+        for file in &self.files {
+            check_path(&file.path)?;
+            ensure!(file.path != BUNDLE_NAME, "{BUNDLE_NAME} cannot list itself");
+            ensure!(paths.insert(file.path.as_str()), "{} is listed twice", file.path);
+            for hash in [&file.sha256, &file.blake3] {
+                let hex = hash.len() == 64
+                    && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                ensure!(hex, "{}: {hash:?} is no hash of 64 hexadecimal digits", file.path);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn check_self_test(&self) -> anyhow::Result<()> {
+        let SelfTest { prompt_tokens, expected, .. } = &self.self_test;
+        ensure!(!prompt_tokens.is_empty(), "the self-test has no prompt");
+        for Expected { recipe, tokens } in expected {
+            ensure!(
+                self.variants.iter().any(|variant| variant.recipe == *recipe),
+                "the self-test answers for {recipe}, which is no variant"
+            );
+            let all = prompt_tokens.len().saturating_add(tokens.len());
+            ensure!(
+                (1..=MAX_SELF_TEST_TOKENS).contains(&tokens.len()) && all <= self.context_length,
+                "the self-test of {recipe} has {} tokens after {}: expected 1 to \
+                 {MAX_SELF_TEST_TOKENS}, all within the context of {}",
+                tokens.len(),
+                prompt_tokens.len(),
+                self.context_length
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Where a variant's fragments are listed.
+pub fn manifest_path(recipe: &str) -> String {
+    format!("model/{recipe}.manifest.json")
+}
+
+/// A name that is a file name, too: `Q4_K_M`.
+pub fn check_recipe(recipe: &str) -> anyhow::Result<()> {
+    let plain = recipe.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    ensure!(
+        plain && (1..=32).contains(&recipe.len()),
+        "recipe {recipe:?}: expected letters, digits and _, at most 32"
+    );
+    Ok(())
+}
+
+/// A relative path that stays where it starts, on every system.
+pub(crate) fn check_path(path: &str) -> anyhow::Result<()> {
+    let plain = |part: &str| {
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
+    };
+    if path.len() > 255 || !path.split('/').all(plain) {
+        bail!("path {path:?}: expected names of letters, digits, . _ - joined by /, within the bundle");
+    }
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! From measured GGUFs to the folder that goes onto the device.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use checkpoint::{atomic, hash};
+use config::ModelConfig;
+use fragment::{FragmentFolder, Located, Manifest};
+use gguf::TensorSource;
+use serde_json::json;
+
+use crate::archive;
+use crate::card::model_card;
+use crate::files::list_files;
+use crate::manifest::{
+    BUNDLE_NAME, BundleManifest, Expected, FORMAT, FileEntry, Generation, Provenance, Quality,
+    SelfTest, VERSION, Variant, check_recipe, manifest_path,
+};
+use crate::memory::MemoryNeed;
+use crate::plan::weight_bytes;
+use crate::quality::MeasuredFile;
+use crate::report::PackReport;
+use crate::self_test::continuation;
+
+/// What [`pack`] is to do.
+#[derive(Debug, Clone)]
+pub struct PackJob {
+    /// The bundle's folder.
+    pub output: PathBuf,
+    /// Also write the bundle as `OUTPUT.zip`.
+    pub zip: bool,
+    /// Replace folder and archive if they exist.
+    pub force: bool,
+    /// Shown to the user.
+    pub name: String,
+    /// SPDX expression for the weights.
+    pub license: String,
+    /// The same model in one or more sizes.
+    pub variants: Vec<VariantInput>,
+    /// Most bytes in one fragment, where a variant is not in fragments yet.
+    pub max_bytes: u64,
+    /// Text of `tokenizer.json`.
+    pub tokenizer_json: String,
+    /// How to sample if the user has not said.
+    pub generation: Generation,
+    /// Text that the self-test continues.
+    pub prompt: String,
+    /// That text as token ids.
+    pub prompt_tokens: Vec<u32>,
+    /// Tokens that the self-test expects, at most; the context may leave room for fewer.
+    pub self_test_tokens: usize,
+    /// Where the weights come from.
+    pub provenance: Provenance,
+}
+
+/// One size of the model.
+#[derive(Debug, Clone)]
+pub struct VariantInput {
+    /// llama.cpp's name of the quantization.
+    pub recipe: String,
+    /// A GGUF, or the folder (or manifest) of its fragments.
+    pub source: PathBuf,
+    /// As measured.
+    pub quality: Quality,
+    /// The file that was measured; it must be the one that is packed.
+    pub measured: MeasuredFile,
+}
+
+/// Writes the bundle. The folder, and then the archive, appear whole or not at all.
+///
+/// # Errors
+/// When a variant is damaged, is not the file that was measured or does not share its settings
+/// with the others, when the output exists and `force` is off, or when the system refuses.
+pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
+    ensure!(!job.variants.is_empty(), "a bundle needs at least one variant");
+    ensure!(job.self_test_tokens > 0, "the self-test needs at least one token");
+    fragment::guard_replaced(&job.output, BUNDLE_NAME)?;
+    let archive_path = job.zip.then(|| archive_path(&job.output));
+    if let Some(path) = &archive_path {
+        ensure!(job.force || !path.exists(), "{} exists: add --force to replace it", path.display());
+    }
+    let manifest = atomic::write_dir(&job.output, job.force, |folder| fill(folder, job))?;
+    if let Some(path) = &archive_path {
+        atomic::write_file(path, job.force, |out| archive::write(&job.output, &manifest, out))?;
+    }
+    Ok(PackReport::new(&job.output, archive_path, &manifest))
+}
+
+/// `OUTPUT.zip`, beside the folder.
+fn archive_path(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".zip");
+    PathBuf::from(name)
+}
+
+fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
+    let model = folder.join("model");
+    std::fs::create_dir(&model).with_context(|| format!("cannot create {}", model.display()))?;
+    let progress = cli::Progress::new("pack", job.variants.len() as u64, cli::Meter::Items);
+    let mut packed = Vec::new();
+    for input in &job.variants {
+        progress.message(input.recipe.clone());
+        packed.push(pack_variant(folder, input, job)?);
+        progress.advance(1);
+    }
+    progress.finish();
+    packed.sort_by_key(|packed| packed.variant.size);
+    let config = shared_config(&packed)?.clone();
+    let generation_config = packed[0].generation_config(&job.generation);
+    let (variants, expected): (Vec<Variant>, Vec<Expected>) =
+        packed.into_iter().map(|packed| (packed.variant, packed.expected)).unzip();
+    let mut manifest = BundleManifest {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        name: job.name.clone(),
+        architecture: config.architecture.name().to_owned(),
+        context_length: config.context_length,
+        parameters: config.parameter_count(),
+        license: job.license.clone(),
+        variants,
+        generation: job.generation.clone(),
+        provenance: job.provenance.clone(),
+        self_test: SelfTest {
+            prompt: job.prompt.clone(),
+            prompt_tokens: job.prompt_tokens.clone(),
+            expected,
+        },
+        files: Vec::new(),
+    };
+    write_text(folder, "tokenizer.json", &job.tokenizer_json)?;
+    write_text(folder, "generation_config.json", &generation_config)?;
+    write_text(folder, "LICENSE", &crate::license::text(&job.license, &job.name))?;
+    write_text(folder, "MODEL_CARD.md", &model_card(&manifest))?;
+    manifest.files = entries(folder)?;
+    write_text(folder, BUNDLE_NAME, &manifest.to_json()?)?;
+    Ok(manifest)
+}
+
+/// A variant that lies in the bundle, and what its header says of it.
+struct Packed {
+    variant: Variant,
+    expected: Expected,
+    config: ModelConfig,
+    metadata: gguf::Metadata,
+}
+
+impl Packed {
+    /// `generation_config.json`, with Hugging Face's names.
+    fn generation_config(&self, generation: &Generation) -> String {
+        let id = |key: &str| self.metadata.unsigned(key).ok();
+        let config = json!({
+            "bos_token_id": id("tokenizer.ggml.bos_token_id"),
+            "eos_token_id": id("tokenizer.ggml.eos_token_id"),
+            "do_sample": generation.temperature > 0.0,
+            "temperature": generation.temperature,
+            "top_k": generation.top_k,
+            "top_p": generation.top_p,
+            "repetition_penalty": generation.repetition_penalty,
+            "max_new_tokens": generation.max_new_tokens,
+        });
+        format!("{config:#}\n")
+    }
+}
+
+fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::Result<Packed> {
+    let recipe = &input.recipe;
+    check_recipe(recipe)?;
+    let manifest_path = manifest_path(recipe);
+    let path = folder.join(&manifest_path);
+    ensure!(!path.exists(), "variant {recipe} is given twice");
+    let manifest = place_fragments(&path, input, job.max_bytes)
+        .with_context(|| format!("variant {recipe}: {}", input.source.display()))?;
+    let source = FragmentFolder::open(&path)?;
+    check_measured(input, &manifest, weight_bytes(&source))?;
+    let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+    let room = config.context_length.saturating_sub(job.prompt_tokens.len());
+    let count = job.self_test_tokens.min(room);
+    ensure!(count > 0, "the prompt fills the context of {} tokens", config.context_length);
+    let tokens = continuation(&source, &job.prompt_tokens, count)
+        .with_context(|| format!("the self-test of {recipe}"))?;
+    let memory = MemoryNeed::of(&config, weight_bytes(&source), config.context_length);
+    let file = &manifest.file;
+    let variant = Variant {
+        recipe: recipe.clone(),
+        manifest: manifest_path,
+        size: file.size,
+        sha256: file.sha256.clone(),
+        blake3: file.blake3.clone(),
+        bits_per_weight: file.size as f64 * 8.0 / config.parameter_count().max(1) as f64,
+        quality: input.quality,
+        memory,
+    };
+    let expected = Expected { recipe: recipe.clone(), tokens };
+    Ok(Packed { variant, expected, config, metadata: source.metadata().clone() })
+}
+
+/// Figures that were measured on another file are worse than none.
+fn check_measured(input: &VariantInput, manifest: &Manifest, bytes: u64) -> anyhow::Result<()> {
+    let VariantInput { recipe, source, measured, .. } = input;
+    let same_hash = measured.sha256.as_ref().is_none_or(|hash| *hash == manifest.file.sha256);
+    let same_size = measured.tensor_bytes.is_none_or(|measured| measured == bytes);
+    ensure!(
+        same_hash && same_size,
+        "variant {recipe}: the report is of another file than {}: run eval again",
+        source.display()
+    );
+    Ok(())
+}
+
+/// Puts a variant's fragments and their manifest, called `path`, into the bundle: by cutting a
+/// GGUF, or by copying fragments that exist, each verified on the way.
+fn place_fragments(path: &Path, input: &VariantInput, max_bytes: u64) -> anyhow::Result<Manifest> {
+    let folder = path.parent().context("a manifest lies in a folder")?;
+    let name = path.file_name().and_then(|name| name.to_str()).context("a manifest has a name")?;
+    let is_manifest = input.source.extension().is_some_and(|extension| extension == "json");
+    if !input.source.is_dir() && !is_manifest {
+        return fragment::split_into(folder, name, &input.source, max_bytes);
+    }
+    let Located { manifest, pieces, .. } = Located::find(&input.source)?;
+    let mut buffer = Vec::new();
+    for piece in &manifest.fragments {
+        let target = folder.join(&piece.file);
+        if !target.exists() {
+            pieces.read(piece, &mut buffer)?;
+            write(&target, &buffer)?;
+        }
+    }
+    write(path, manifest.to_json()?.as_bytes())?;
+    Ok(manifest)
+}
+
+/// The settings that all variants have: they are one model.
+fn shared_config(packed: &[Packed]) -> anyhow::Result<&ModelConfig> {
+    let first = packed.first().context("a bundle needs at least one variant")?;
+    for other in packed {
+        ensure!(
+            other.config == first.config,
+            "variants {} and {} are of different models: {:?} and {:?}",
+            first.variant.recipe,
+            other.variant.recipe,
+            first.config,
+            other.config
+        );
+    }
+    Ok(&first.config)
+}
+
+fn entries(folder: &Path) -> anyhow::Result<Vec<FileEntry>> {
+    let hashed = |path: String| {
+        let file = folder.join(&path);
+        let digests =
+            hash::hash_file(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(FileEntry::new(path, digests))
+    };
+    list_files(folder)?.into_iter().map(hashed).collect()
+}
+
+fn write_text(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    write(&folder.join(name), text.as_bytes())
+}
+
+/// Into the folder that `atomic` syncs and renames when all is there.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::File::create_new(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

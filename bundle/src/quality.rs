@@ -1,0 +1,193 @@
+//! What of `report.json` a bundle needs: whether the gates were met, and the figures by recipe.
+//!
+//! `eval` writes the file. Only the fields below are read, so that this room need not link
+//! llama.cpp, which `eval` does.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+use crate::manifest::Quality;
+
+const FORMAT: &str = "pocketgpt.report";
+const VERSION: u32 = 1;
+/// Who measures quality: the pass that reads quantized weights exactly as they are stored.
+const ENGINE: &str = "reference";
+
+/// A report whose gates were met.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Measured {
+    format: String,
+    version: u32,
+    files: Vec<File>,
+    pairs: Vec<Pair>,
+    gates: Vec<Gate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct File {
+    recipe: String,
+    tensor_bytes: u64,
+    sha256: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Pair {
+    base: Pass,
+    candidate: Pass,
+    metrics: Option<Metrics>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Pass {
+    engine: String,
+    recipe: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Metrics {
+    kl: KlDivergence,
+    top1_agreement: f64,
+    base_perplexity: Option<f64>,
+    perplexity: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct KlDivergence {
+    mean: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Gate {
+    name: String,
+    measured: Option<f64>,
+    limit: Option<f64>,
+    passed: bool,
+}
+
+/// The file that was measured, as far as the report knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MeasuredFile {
+    /// SHA-256 of the GGUF.
+    pub sha256: Option<String>,
+    /// Bytes of all its tensors.
+    pub tensor_bytes: Option<u64>,
+}
+
+impl Measured {
+    /// Reads a report and refuses it unless every gate was met.
+    ///
+    /// # Errors
+    /// When the report cannot be read, and [`cli::GateFailed`] for each gate that was missed.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(path)
+            .with_context(|| format!("cannot read the report {}: run eval first", path.display()))?;
+        let report: Measured = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is no report of eval", path.display()))?;
+        ensure!(
+            report.format == FORMAT && report.version == VERSION,
+            "{}: expected {FORMAT} version {VERSION}, found {} version {}: run eval again",
+            path.display(),
+            report.format,
+            report.version
+        );
+        let missed: Vec<String> = report.gates.iter().filter(|gate| !gate.passed).map(describe).collect();
+        if missed.is_empty() { Ok(report) } else { Err(cli::GateFailed { missed }.into()) }
+    }
+
+    /// The figures of `recipe` against the unquantized file.
+    pub fn quality(&self, recipe: &str) -> Quality {
+        let judged = |pair: &&Pair| {
+            pair.base.engine == ENGINE
+                && pair.candidate.engine == ENGINE
+                && pair.candidate.recipe == recipe
+        };
+        let metrics = self.pairs.iter().find(judged).and_then(|pair| pair.metrics.as_ref());
+        metrics.map_or_else(Quality::default, |metrics| Quality {
+            mean_kl: Some(metrics.kl.mean),
+            top1_agreement: Some(metrics.top1_agreement),
+            perplexity: metrics.perplexity,
+            reference_perplexity: metrics.base_perplexity,
+        })
+    }
+
+    /// The file of `recipe` that was measured.
+    ///
+    /// # Errors
+    /// When the report says nothing of it.
+    pub fn file(&self, recipe: &str) -> anyhow::Result<MeasuredFile> {
+        let file = self.files.iter().find(|file| file.recipe == recipe);
+        let file = file.with_context(|| format!("the report says nothing of {recipe}: run eval again"))?;
+        Ok(MeasuredFile { sha256: file.sha256.clone(), tensor_bytes: Some(file.tensor_bytes) })
+    }
+}
+
+fn describe(gate: &Gate) -> String {
+    match (gate.measured, gate.limit) {
+        (Some(measured), Some(limit)) => {
+            format!("{} = {measured:e}, limit {limit:e}, missed by {:e}", gate.name, (measured - limit).abs())
+        }
+        _ => format!("{} could not be measured", gate.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn report(passed: bool) -> Value {
+        json!({
+            "format": FORMAT, "version": 1, "program": "0.1.0",
+            "tokens": {"source": "golden", "windows": 4, "context": 256},
+            "files": [{"name": "a", "recipe": "Q8_0", "tensor_bytes": 34, "parameters": 32,
+                       "bits_per_weight": 8.5}],
+            "pairs": [{"base": {"engine": "reference", "recipe": "F32"},
+                       "candidate": {"engine": "reference", "recipe": "Q8_0"},
+                       "metrics": {"positions": 1, "relative_rms": 0.1, "max_difference": 0.2,
+                                   "correlation": 0.9, "top1_agreement": 0.75,
+                                   "kl": {"mean": 1e-3, "median": 0, "p99": 0, "max": 0},
+                                   "base_perplexity": 10.0, "perplexity": 11.0}}],
+            "gates": [{"name": "Q8_0 mean KL", "measured": 1e-3, "limit": 5e-4,
+                       "bound": "at_most", "passed": passed}],
+            "notes": [],
+        })
+    }
+
+    fn load(value: &Value) -> anyhow::Result<Measured> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), value.to_string())?;
+        Measured::load(file.path())
+    }
+
+    #[test]
+    fn figures_are_found_by_recipe() {
+        let measured = load(&report(true)).unwrap();
+        let quality = measured.quality("Q8_0");
+        assert_eq!((quality.mean_kl, quality.top1_agreement), (Some(1e-3), Some(0.75)));
+        assert_eq!(measured.quality("F32"), Quality::default());
+        assert_eq!(measured.file("Q8_0").unwrap().tensor_bytes, Some(34));
+        assert!(measured.file("Q4_K_M").is_err());
+    }
+
+    #[test]
+    fn a_missed_gate_ends_with_its_name_and_by_how_much() {
+        let error = load(&report(false)).unwrap_err();
+        assert!(error.downcast_ref::<cli::GateFailed>().is_some());
+        assert_eq!(
+            error.to_string(),
+            "gate failed: Q8_0 mean KL = 1e-3, limit 5e-4, missed by 5e-4"
+        );
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused() {
+        assert!(load(&json!({})).unwrap_err().to_string().contains("is no report"));
+        let mut newer = report(true);
+        newer["version"] = json!(2);
+        assert!(load(&newer).unwrap_err().to_string().contains("run eval again"));
+        assert!(Measured::load(Path::new("/no/such")).unwrap_err().to_string().contains("run eval"));
+    }
+}

@@ -1,0 +1,164 @@
+//! What the commands say when they are done: JSON by `serde`, tables by `Display`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use fragment::Problem;
+use serde::Serialize;
+
+use crate::manifest::{BundleManifest, Variant};
+use crate::plan::{PlanReport, megabytes};
+
+/// The report of whichever command ran.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Of `pack`.
+    Pack(PackReport),
+    /// Of `verify`.
+    Verify(VerifyReport),
+    /// Of `plan`.
+    Plan(PlanReport),
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::Pack(report) => report.fmt(f),
+            Report::Verify(report) => report.fmt(f),
+            Report::Plan(report) => report.fmt(f),
+        }
+    }
+}
+
+/// What `pack` wrote.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PackReport {
+    /// The folder.
+    pub output: PathBuf,
+    /// The archive, if one was asked for.
+    pub archive: Option<PathBuf>,
+    /// Bytes of all files in the folder but `bundle.json`.
+    pub size: u64,
+    /// Files in the folder.
+    pub files: usize,
+    /// Smallest first.
+    pub variants: Vec<Variant>,
+}
+
+impl PackReport {
+    pub(crate) fn new(output: &Path, archive: Option<PathBuf>, manifest: &BundleManifest) -> Self {
+        PackReport {
+            output: output.to_owned(),
+            archive,
+            size: manifest.files.iter().map(|file| file.size).sum(),
+            files: manifest.files.len() + 1,
+            variants: manifest.variants.clone(),
+        }
+    }
+}
+
+impl fmt::Display for PackReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<10} {:>10} {:>6} {:>10} {:>8} {:>12} {:>10}",
+            "variant", "size, MB", "bits", "mean KL", "top-1", "perplexity", "memory, MB"
+        )?;
+        for variant in &self.variants {
+            let quality = variant.quality;
+            let figure = |value: Option<f64>, show: fn(f64) -> String| {
+                value.map_or_else(|| "-".to_owned(), show)
+            };
+            writeln!(
+                f,
+                "{:<10} {:>10} {:>6.2} {:>10} {:>8} {:>12} {:>10}",
+                variant.recipe,
+                megabytes(variant.size),
+                variant.bits_per_weight,
+                figure(quality.mean_kl, |x| format!("{x:.2e}")),
+                figure(quality.top1_agreement, |x| format!("{:.2}%", 100.0 * x)),
+                figure(quality.perplexity, |x| format!("{x:.3}")),
+                megabytes(variant.memory.total)
+            )?;
+        }
+        let size = cli::bytes(self.size);
+        write!(f, "{}: {} files, {size}", self.output.display(), self.files)?;
+        match &self.archive {
+            Some(archive) => write!(f, "\n{}", archive.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What `verify` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// The folder or archive.
+    pub input: PathBuf,
+    /// Name of the model.
+    pub name: String,
+    /// Files that should be there.
+    pub files: usize,
+    /// Their bytes, `bundle.json` not counted.
+    pub size: u64,
+    /// By name; empty if all is well.
+    pub problems: Vec<Problem>,
+    /// For each variant; empty if there are problems.
+    pub self_test: Vec<SelfTestResult>,
+}
+
+/// How one variant did in the self-test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SelfTestResult {
+    /// The variant.
+    pub recipe: String,
+    /// Whether the tokens are the expected ones.
+    pub passed: bool,
+    /// As packed.
+    pub expected: Vec<u32>,
+    /// As computed now.
+    pub found: Vec<u32>,
+}
+
+impl VerifyReport {
+    /// Turns damage, or else a failed self-test, into an error.
+    ///
+    /// # Errors
+    /// Damage is bad input; a failed self-test is a gate.
+    pub fn require_sound(&self) -> anyhow::Result<()> {
+        if let Some(first) = self.problems.first() {
+            anyhow::bail!(
+                "{}: {} files are not as they were packed; the first: {}: {}",
+                self.input.display(),
+                self.problems.len(),
+                first.file,
+                first.what
+            );
+        }
+        let failed = |result: &&SelfTestResult| !result.passed;
+        let missed: Vec<String> = self.self_test.iter().filter(failed).map(describe).collect();
+        if missed.is_empty() { Ok(()) } else { Err(cli::GateFailed { missed }.into()) }
+    }
+}
+
+fn describe(result: &SelfTestResult) -> String {
+    let SelfTestResult { recipe, expected, found, .. } = result;
+    let right = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
+    format!("self-test of {recipe}: {right} of {} tokens as packed", expected.len())
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Problem { file, kind, what } in &self.problems {
+            writeln!(f, "{:<8} {file}: {what}", format!("{kind:?}").to_lowercase())?;
+        }
+        for result in &self.self_test {
+            let verdict = if result.passed { "as packed" } else { "OTHER TOKENS" };
+            writeln!(f, "self-test {:<10} {} tokens {verdict}", result.recipe, result.found.len())?;
+        }
+        let verdict = if self.require_sound().is_ok() { "sound" } else { "NOT SOUND" };
+        let size = cli::bytes(self.size);
+        write!(f, "{verdict}: {}, {} files, {size}", self.name, self.files)
+    }
+}

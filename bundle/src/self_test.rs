@@ -1,0 +1,53 @@
+//! Does the model in these fragments still say what it said when it was packed?
+//!
+//! The answer is greedy and comes from `reference`, whose sums do not depend on the number of
+//! threads, so it is the same tokens on every machine of one kind.
+
+use anyhow::Context;
+use gguf::TensorSource;
+use reference::Model;
+
+/// The `count` tokens that follow `prompt`, each the likeliest.
+///
+/// # Errors
+/// When the model cannot be loaded or the tokens do not fit its context or vocabulary.
+pub fn continuation(
+    source: &dyn TensorSource,
+    prompt: &[u32],
+    count: usize,
+) -> anyhow::Result<Vec<u32>> {
+    let model = Model::load(source).context("the model does not load")?;
+    let mut session = model.session();
+    let mut logits = session.push(prompt)?;
+    let mut tokens = Vec::with_capacity(count);
+    while tokens.len() < count {
+        let next = likeliest(&logits);
+        tokens.push(next);
+        if tokens.len() < count {
+            logits = session.push(&[next])?;
+        }
+    }
+    Ok(tokens)
+}
+
+/// Index of the largest logit, the first one where several are equal.
+fn likeliest(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = index;
+        }
+    }
+    best as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::likeliest;
+
+    #[test]
+    fn the_first_of_equals_wins() {
+        assert_eq!(likeliest(&[0.0, 2.0, 1.0, 2.0]), 1);
+        assert_eq!(likeliest(&[-1.0]), 0);
+    }
+}
