@@ -1,3 +1,19 @@
 //! The `quantize` command.
 
-fn main() {}
+use clap::Parser;
+
+/// Makes a model smaller: a GGUF or checkpoint into a GGUF with fewer bits per weight
+#[derive(Parser)]
+#[command(name = "quantize", version)]
+struct Command {
+    #[command(flatten)]
+    args: quantize::Args,
+}
+
+fn main() -> std::process::ExitCode {
+    cli::main(|| {
+        let Command { args } = Command::parse();
+        let json = args.json;
+        cli::print_report(&quantize::run(args)?, json)
+    })
+}

@@ -91,6 +91,19 @@ impl TensorSource for GgufFile {
         let bytes = self.map.get(start..start + tensor.size as usize).ok_or_else(missing)?;
         Ok(Cow::Borrowed(bytes))
     }
+
+    /// Drops the tensor's pages from this process; the system's file cache keeps them.
+    #[cfg(unix)]
+    fn release(&self, tensor: &TensorInfo) {
+        let start = (self.layout.data_start + tensor.offset) as usize;
+        if self.map.get(start..start + tensor.size as usize).is_some() {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file and is never written to, so a page that was dropped
+            // comes back from the file with the same bytes, also under a borrow of it. A failure
+            // costs memory and nothing else.
+            let _ = unsafe { self.map.unchecked_advise_range(advice, start, tensor.size as usize) };
+        }
+    }
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {

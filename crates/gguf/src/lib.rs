@@ -9,7 +9,45 @@
 //! ```
 //!
 //! The same metadata and tensors always give the same bytes. Whatever holds tensors (a mapped
-//! file, its fragments, a checkpoint seen as a GGUF) is a [`TensorSource`].
+//! file, its fragments, a checkpoint seen as a GGUF) is a [`TensorSource`]. The crate knows nothing
+//! of models: which keys and tensors an architecture needs is for others to say.
+//!
+//! | to | use |
+//! |---|---|
+//! | read a file | [`GgufFile::open`], then [`TensorSource`] |
+//! | read a header from part of a file | [`parse_header`] |
+//! | know sizes and offsets before there are weights | [`Layout::plan`] |
+//! | write a file, one tensor in memory at a time | [`Writer`] |
+//! | turn blocks into floats and back | [`blocks`], [`read_f32`] |
+//!
+//! # What is refused
+//!
+//! gguf-rs-lib decodes numbers and values. This crate reads around it key by key, in the order of
+//! the file, and refuses, each with a [`GgufError`] of its own, what ggml's `gguf.cpp` refuses:
+//! keys or tensors that are there twice, tensor names of more than 63 bytes, an alignment that is
+//! no power of two, shapes that overflow, gaps and overlaps between tensors, arrays of arrays. The
+//! same holds for writing, so nothing is written that cannot be read.
+//!
+//! Stricter than ggml, on purpose:
+//!
+//! | refused here | since |
+//! |---|---|
+//! | version 2 | superseded in 2023; the original model converts again |
+//! | text that is no UTF-8, control characters in names | they end up on terminals and in JSON |
+//! | tensors without weights, alignments above 1 MiB | no model has them |
+//! | bytes after the last tensor | they would be lost when the file is written again |
+//! | number formats without an entry in [`TensorType`] | they could not be read |
+//! | values of more than 256 MiB in memory, 100,000 keys, 1,000,000 tensors | limits of gguf-rs-lib |
+//!
+//! Accepted, though never written: padding that is not zero, and a last tensor without padding.
+//! [`GgufFile::is_canonical`] tells such files from those that this crate writes.
+//!
+//! # Hostile files
+//!
+//! A count is held against the bytes that are left before memory is taken for it, so reading takes
+//! memory in proportion to the file, whatever its header says (`tests/memory.rs` measures it). The
+//! fuzz target and the property tests share one invariant: what is accepted, written again, is the
+//! same file.
 
 pub mod blocks;
 mod describe;

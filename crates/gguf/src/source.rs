@@ -45,6 +45,12 @@ pub trait TensorSource: Sync {
     /// When the bytes cannot be read, or are not the ones that were written.
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError>;
 
+    /// Says that `tensor` will not be read again soon, so that a source which maps its file can
+    /// give the memory back. Reading it again stays possible.
+    fn release(&self, tensor: &TensorInfo) {
+        let _ = tensor;
+    }
+
     /// The tensor called `name`.
     ///
     /// # Errors

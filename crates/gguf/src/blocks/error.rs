@@ -52,4 +52,12 @@ pub enum BlockError {
         /// Position of the block's first weight.
         weight: usize,
     },
+    /// A stored weight that is NaN or infinite.
+    #[error("weight {index} is NaN, or beyond the range of {tensor_type}")]
+    WeightOverflow {
+        /// The format it is stored in.
+        tensor_type: TensorType,
+        /// Position of the weight in the tensor.
+        index: usize,
+    },
 }

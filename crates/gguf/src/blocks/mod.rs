@@ -135,7 +135,8 @@ pub fn quantize(
 /// Looks for scales (or plain weights) that are NaN or infinite, in parallel.
 ///
 /// # Errors
-/// [`BlockError::ScaleOverflow`] for the first one.
+/// [`BlockError::ScaleOverflow`], or [`BlockError::WeightOverflow`] for types without blocks, for
+/// the first one.
 pub fn check_scales(tensor_type: TensorType, bytes: &[u8]) -> Result<(), GgufError> {
     let blocks = bytes.len() / tensor_type.block_bytes();
     check_size(tensor_type, blocks * tensor_type.block_len(), bytes.len())?;
@@ -153,6 +154,9 @@ pub fn check_scales(tensor_type: TensorType, bytes: &[u8]) -> Result<(), GgufErr
     };
     match bad {
         None => Ok(()),
+        Some(index) if !tensor_type.is_quantized() => {
+            Err(BlockError::WeightOverflow { tensor_type, index }.into())
+        }
         Some(block) => {
             let weight = block * tensor_type.block_len();
             Err(BlockError::ScaleOverflow { tensor_type, block, weight }.into())

@@ -1,0 +1,162 @@
+//! What a quantization did.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use gguf::{TensorInfo, TensorType};
+use serde::Serialize;
+
+use crate::Recipe;
+
+/// Sizes, types and times of one run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// What was read.
+    pub input: PathBuf,
+    /// The file written.
+    pub output: PathBuf,
+    /// The recipe followed.
+    pub recipe: Recipe,
+    /// Bytes of the input as a GGUF.
+    pub bytes_before: u64,
+    /// Bytes of the output.
+    pub bytes_after: u64,
+    /// Number of weights.
+    pub weights: u64,
+    /// How many tensors of each type the output has, largest share first.
+    pub types: Vec<TypeReport>,
+    /// Tensors that got another type than the recipe wanted.
+    pub fallbacks: Vec<Fallback>,
+    /// Every tensor, in file order.
+    pub tensors: Vec<TensorReport>,
+    /// Wall time.
+    pub seconds: f64,
+    /// Most memory that the process held resident, mapped pages of the input included, where the
+    /// system tells.
+    pub peak_resident_bytes: Option<u64>,
+    /// Most memory besides mapped files, sampled once for each tensor.
+    pub peak_anonymous_bytes: Option<u64>,
+}
+
+/// The tensors of one type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TypeReport {
+    /// ggml's name of the type.
+    #[serde(rename = "type")]
+    pub tensor_type: &'static str,
+    /// How many tensors.
+    pub tensors: usize,
+    /// Bytes of their data.
+    pub bytes: u64,
+}
+
+/// A tensor whose rows are no whole number of blocks of the type that the recipe wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fallback {
+    /// Its name.
+    pub tensor: String,
+    /// The type that the recipe wanted.
+    pub wanted: &'static str,
+    /// The type that it got.
+    pub got: &'static str,
+    /// Weights in one of its rows.
+    pub row_len: usize,
+    /// Weights in a block of the type wanted.
+    pub block_len: usize,
+}
+
+/// What became of one tensor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TensorReport {
+    /// Its name.
+    pub name: String,
+    /// Its type in the input.
+    pub from: &'static str,
+    /// Its type in the output.
+    pub to: &'static str,
+    /// Bytes of its data in the output.
+    pub bytes: u64,
+    /// Square root of Σ (w' - w)² / Σ w², if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative_rms_error: Option<f64>,
+}
+
+impl TensorReport {
+    pub(crate) fn new(from: &TensorInfo, to: TensorType, bytes: usize, error: Option<f64>) -> Self {
+        TensorReport {
+            name: from.name.clone(),
+            from: from.tensor_type.name(),
+            to: to.name(),
+            bytes: bytes as u64,
+            relative_rms_error: error,
+        }
+    }
+}
+
+impl Report {
+    /// Bits per weight over the whole file, header included.
+    pub fn bits_per_weight(&self) -> f64 {
+        self.bytes_after as f64 * 8.0 / self.weights as f64
+    }
+
+    pub(crate) fn by_type(tensors: &[TensorReport]) -> Vec<TypeReport> {
+        let mut types: Vec<TypeReport> = Vec::new();
+        for tensor in tensors {
+            match types.iter_mut().find(|entry| entry.tensor_type == tensor.to) {
+                Some(entry) => {
+                    entry.tensors += 1;
+                    entry.bytes += tensor.bytes;
+                }
+                None => types.push(TypeReport {
+                    tensor_type: tensor.to,
+                    tensors: 1,
+                    bytes: tensor.bytes,
+                }),
+            }
+        }
+        types.sort_by_key(|entry| std::cmp::Reverse(entry.bytes));
+        types
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "output   {}", self.output.display())?;
+        writeln!(f, "recipe   {}", self.recipe)?;
+        writeln!(
+            f,
+            "size     {} -> {} ({:.1} %), {:.2} bits per weight",
+            cli::bytes(self.bytes_before),
+            cli::bytes(self.bytes_after),
+            self.bytes_after as f64 * 100.0 / self.bytes_before as f64,
+            self.bits_per_weight(),
+        )?;
+        for entry in &self.types {
+            let size = cli::bytes(entry.bytes);
+            writeln!(f, "{:8} {:4} tensors {size:>10}", entry.tensor_type, entry.tensors)?;
+        }
+        for Fallback { tensor, wanted, got, row_len, block_len } in &self.fallbacks {
+            writeln!(
+                f,
+                "fallback {tensor}: {got} instead of {wanted}, since {block_len} does not divide \
+                 its rows of {row_len}"
+            )?;
+        }
+        for tensor in &self.tensors {
+            if let Some(error) = tensor.relative_rms_error {
+                writeln!(f, "error    {:7.4} %  {:5} {}", error * 100.0, tensor.to, tensor.name)?;
+            }
+        }
+        if let (Some(anonymous), Some(resident)) =
+            (self.peak_anonymous_bytes, self.peak_resident_bytes)
+        {
+            writeln!(
+                f,
+                "memory   {} at most; {} with mapped pages of the input",
+                cli::bytes(anonymous),
+                cli::bytes(resident)
+            )?;
+        }
+        write!(f, "time     {}", cli::seconds(self.seconds))
+    }
+}
