@@ -136,10 +136,14 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut len = 0;
-    for word in text.split_inclusive(' ') {
-        if len > 0 && len + word.trim_end().chars().count() > width {
-            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        if len > 0 && len + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
             len = 0;
+        }
+        if len > 0 {
+            line.push(' ');
+            len += 1;
         }
         for character in word.chars() {
             if len == width {
@@ -151,7 +155,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     if len > 0 {
-        lines.push(line.trim_end().to_owned());
+        lines.push(line);
     }
     lines
 }

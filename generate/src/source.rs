@@ -98,7 +98,7 @@ fn tokenizer_in(metadata: &Metadata, path: &Path) -> Result<Tokenizer> {
     let model = metadata
         .string("tokenizer.ggml.model")
         .with_context(|| format!("{} holds no tokenizer: {WAY_OUT}", path.display()))?;
-    if model == "no_vocab" {
+    if model == "no_vocab" && metadata.get("tokenizer.ggml.tokens").is_none() {
         bail!("{} was written without a tokenizer: {WAY_OUT}", path.display());
     }
     let pre = match metadata.get("tokenizer.ggml.pre") {

@@ -1,0 +1,76 @@
+//! Two engines, one model: what they compute, and what they refuse.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod tiny;
+
+use generate::{EngineKind, LoadedModel};
+use tiny::{tiny, write_tiny};
+
+fn load(kind: EngineKind) -> (tempfile::TempDir, LoadedModel) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_tiny(folder.path());
+    let source = gguf::GgufFile::open(&path).unwrap();
+    let model = LoadedModel::load(kind, &path, &source, 2).unwrap();
+    (folder, model)
+}
+
+/// Root of the mean squared difference over that of the numbers.
+fn relative_rms(a: &[f32], b: &[f32]) -> f64 {
+    let squares = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    (squares(&mut a.iter().zip(b).map(|(a, b)| a - b)) / squares(&mut b.iter().copied())).sqrt()
+}
+
+#[test]
+fn llama_computes_what_the_reference_computes() {
+    let (_one, reference) = load(EngineKind::Reference);
+    let (_two, llama) = load(EngineKind::Llama);
+    assert_eq!(llama.vocab_size(), reference.vocab_size());
+    let (mut ours, mut theirs) = (reference.session().unwrap(), llama.session().unwrap());
+    assert_eq!(theirs.context_length(), ours.context_length());
+    for tokens in [&[1, 2, 3, 250][..], &[77], &[0, 256, 31]] {
+        let (ours, theirs) = (ours.push(tokens).unwrap(), theirs.push(tokens).unwrap());
+        // GELU from a table in f16, keys and values in f16.
+        let error = relative_rms(&theirs, &ours);
+        assert!(error < 5e-3, "relative RMS {error:e}");
+    }
+    assert_eq!(theirs.position(), 8);
+}
+
+#[test]
+fn both_refuse_what_does_not_fit_and_go_on_after() {
+    for kind in [EngineKind::Reference, EngineKind::Llama] {
+        let (_folder, model) = load(kind);
+        let mut session = model.session().unwrap();
+        session.push(&[1; 63]).unwrap();
+        let error = session.push(&[1, 1]).unwrap_err().to_string();
+        assert_eq!(
+            error, "65 tokens do not fit in the model's context of 64: pass at most 64",
+            "{kind}"
+        );
+        let error = session.push(&[258]).unwrap_err().to_string();
+        assert!(error.starts_with("token 258"), "{kind}: {error}");
+        assert!(session.push(&[]).is_err());
+        session.push(&[1]).unwrap();
+        assert_eq!(session.position(), 64);
+    }
+}
+
+#[test]
+fn two_models_can_be_in_llama_at_once() {
+    let (_one, first) = load(EngineKind::Llama);
+    let (_two, second) = load(EngineKind::Llama);
+    let push = |model: &LoadedModel| model.session().unwrap().push(&[5, 6]).unwrap();
+    assert_eq!(push(&first), push(&second));
+}
+
+#[test]
+fn llama_says_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, source) = tiny();
+    let error = match LoadedModel::load(EngineKind::Llama, folder.path(), &source, 0) {
+        Ok(_) => panic!("accepted a folder"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("llama.cpp reads GGUF files only"), "{error}");
+    assert!(error.contains("--engine reference"), "{error}");
+}
