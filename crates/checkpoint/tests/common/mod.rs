@@ -1,0 +1,60 @@
+//! A small model whose matrices are not square, with every weight different.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use checkpoint::{CheckpointContents, NamedTensor, TrainerState, names, save};
+use config::{Architecture, ModelConfig};
+
+pub const TOKENIZER: &str = r#"{
+    "added_tokens": [{"id": 4, "content": "<|endoftext|>", "special": true}],
+    "pre_tokenizer": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "merges": [["a", "b"]],
+        "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "<|endoftext|>": 4}}}"#;
+
+pub fn config() -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Gpt2,
+        vocab_size: 5,
+        context_length: 7,
+        n_layer: 2,
+        n_head: 2,
+        n_embd: 4,
+        n_inner: 6,
+        norm_epsilon: 1e-5,
+        qkv_bias: true,
+        tie_embeddings: false,
+        dropout: 0.1,
+    }
+}
+
+/// Weights that count up over the whole model, so that no two are equal. Those that the model
+/// does not have are left out.
+pub fn weights(config: &ModelConfig) -> Vec<NamedTensor> {
+    let mut next = 0.0;
+    let mut count = || {
+        next += 0.25;
+        next
+    };
+    let table = names::tensors(config).into_iter().filter(|row| row.in_model);
+    table
+        .map(|row| NamedTensor {
+            data: (0..row.elements()).map(|_| count()).collect(),
+            name: row.hugging_face,
+            shape: row.shape,
+        })
+        .collect()
+}
+
+pub fn write(dir: &std::path::Path, config: &ModelConfig) -> Vec<NamedTensor> {
+    let weights = weights(config);
+    let contents = CheckpointContents {
+        config,
+        weights: &weights,
+        tokenizer_json: TOKENIZER,
+        optimizer: None,
+        trainer: &TrainerState::default(),
+        golden: None,
+    };
+    save(dir, contents).unwrap();
+    weights
+}

@@ -1,0 +1,251 @@
+//! Checkpoint folders: what is saved opens as the same, and what does not fit is refused by name.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use checkpoint::{
+    Checkpoint, CheckpointContents, CheckpointError, Golden, HuggingFaceFiles, NamedTensor,
+    TrainerState, Weights, latest, locate, save, save_hugging_face,
+};
+use common::{TOKENIZER, config, weights, write};
+use config::ModelConfig;
+use proptest::prelude::*;
+
+fn opening(dir: &Path) -> String {
+    Checkpoint::open(dir).unwrap_err().to_string()
+}
+
+/// Saves with the tensors changed: the error.
+fn saving(change: impl FnOnce(&mut Vec<NamedTensor>)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut weights = weights(&config());
+    change(&mut weights);
+    let files = HuggingFaceFiles { config: &config(), weights: &weights, tokenizer_json: None };
+    let error = save_hugging_face(&folder.path().join("out"), false, files).unwrap_err();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    error.to_string()
+}
+
+#[test]
+fn everything_that_is_saved_opens_as_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("step-000001");
+    let weights = weights(&config());
+    let optimizer =
+        vec![NamedTensor { name: "wte.m".into(), shape: vec![2, 3], data: vec![0.5; 6] }];
+    let trainer = TrainerState {
+        step: u64::MAX,
+        best_val_loss: Some(0.1),
+        random: BTreeMap::from([("shuffle".into(), "0f".into())]),
+        ..TrainerState::default()
+    };
+    let golden = Golden {
+        tokens: vec![0, 4, 1, 2],
+        logits: (0..20).map(|i| i as f32 / 3.0).collect(),
+        windows: 2,
+        context: 2,
+        vocab_size: 5,
+    };
+    let contents = CheckpointContents {
+        config: &config(),
+        weights: &weights,
+        tokenizer_json: TOKENIZER,
+        optimizer: Some(&optimizer),
+        trainer: &trainer,
+        golden: Some(&golden),
+    };
+    save(&dir, contents).unwrap();
+    // A checkpoint may be written again: the last step and an interval can fall together.
+    save(&dir, contents).unwrap();
+
+    let opened = Checkpoint::open(&dir).unwrap();
+    assert_eq!(opened.config(), &config());
+    assert_eq!(opened.tokenizer_json().unwrap(), TOKENIZER);
+    assert_eq!(opened.trainer().unwrap(), Some(trainer));
+    assert_eq!(opened.golden().unwrap().as_ref(), Some(&golden));
+    assert_eq!(golden.window(1), (&[1, 2][..], &golden.logits[10..]));
+    for tensor in &weights {
+        assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
+        assert_eq!(opened.weights().shape(&tensor.name).unwrap(), tensor.shape);
+    }
+    let moments = opened.optimizer().unwrap().unwrap();
+    assert_eq!(moments.names().collect::<Vec<_>>(), ["wte.m"]);
+    assert_eq!(moments.read_f32("wte.m").unwrap(), [0.5; 6]);
+}
+
+#[test]
+fn the_same_state_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    write(&a, &config());
+    write(&b, &config());
+    for entry in fs::read_dir(&a).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert_eq!(fs::read(a.join(&name)).unwrap(), fs::read(b.join(&name)).unwrap(), "{name:?}");
+    }
+}
+
+#[test]
+fn a_bias_that_the_model_has_not_is_written_as_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig { qkv_bias: false, ..config() };
+    write(&folder.path().join("a"), &config);
+    let opened = Checkpoint::open(&folder.path().join("a")).unwrap();
+    assert_eq!(opened.config(), &config);
+    let bias = opened.weights().read_f32("transformer.h.1.attn.c_attn.bias").unwrap();
+    assert_eq!(bias, [0.0; 12]);
+}
+
+#[test]
+fn a_bias_that_the_model_has_not_must_be_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config());
+    let path = folder.path().join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"qkv_bias\": true", "\"qkv_bias\": false")).unwrap();
+    let error = opening(folder.path());
+    assert!(error.starts_with("tensor transformer.h.0.attn.c_attn.bias: "), "{error}");
+    assert!(error.contains("\"qkv_bias\": false"), "{error}");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_by_name_before_anything_is_written() {
+    let missing = saving(|weights| drop(weights.remove(3)));
+    assert!(missing.contains("transformer.h.0.ln_1.bias is missing"), "{missing}");
+    let misshapen = saving(|weights| weights[1].shape = vec![4, 7]);
+    assert!(
+        misshapen.contains("transformer.wpe.weight has shape [4, 7], expected [7, 4]"),
+        "{misshapen}"
+    );
+    let extra = saving(|weights| {
+        weights.push(NamedTensor { name: "extra".into(), shape: vec![1], data: vec![0.0] });
+    });
+    assert!(extra.contains("extra belongs to no part of this model"), "{extra}");
+    let short = saving(|weights| weights[0].data.truncate(19));
+    assert!(short.contains("transformer.wte.weight came with 76 bytes, expected 80"), "{short}");
+}
+
+#[test]
+fn settings_and_tensors_that_contradict_each_other_are_refused() {
+    for (from, to, expected) in [
+        ("\"n_layer\": 2", "\"n_layer\": 3", "tensor transformer.h.2.ln_1.weight is missing"),
+        ("\"n_layer\": 2", "\"n_layer\": 1", "transformer.h.1.attn.c_attn.bias belongs to no part"),
+        ("\"n_inner\": 6", "\"n_inner\": 8", "c_fc.weight has shape [4, 6], expected [4, 8]"),
+        ("embeddings\": false", "embeddings\": true", "lm_head.weight belongs to no part"),
+        ("\"gpt2\"", "\"llama\"", "architecture llama is not supported"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &config());
+        let path = folder.path().join("config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(from, to)).unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn mask_buffers_of_old_files_are_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = weights(&config());
+    let mask = "transformer.h.0.attn.bias";
+    tensors.push(NamedTensor { name: mask.into(), shape: vec![1, 1, 7, 7], data: vec![0.0; 49] });
+    let files = HuggingFaceFiles { config: &config(), weights: &tensors, tokenizer_json: None };
+    let out = folder.path().join("out");
+    save_hugging_face(&out, false, files).unwrap();
+    assert!(!Checkpoint::open(&out).unwrap().weights().contains(mask));
+}
+
+#[test]
+fn a_folder_of_something_else_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("diary.txt"), "mine").unwrap();
+    let weights = weights(&config());
+    let files = HuggingFaceFiles { config: &config(), weights: &weights, tokenizer_json: None };
+    let error = save_hugging_face(folder.path(), true, files).unwrap_err().to_string();
+    assert!(error.contains("holds other files"), "{error}");
+    assert_eq!(fs::read_to_string(folder.path().join("diary.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn folders_without_a_checkpoint_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = opening(&folder.path().join("nowhere"));
+    assert!(error.contains("nowhere: no config.json here"), "{error}");
+    let error = opening(folder.path());
+    assert!(error.contains("expected a checkpoint or Hugging Face folder"), "{error}");
+}
+
+#[test]
+fn latest_is_found_and_cannot_lead_out_of_the_run() {
+    let run = tempfile::tempdir().unwrap();
+    let found = |text: &str| {
+        fs::write(run.path().join("latest"), text).unwrap();
+        latest(run.path()).map_err(|error| error.to_string())
+    };
+    assert!(matches!(latest(run.path()), Err(CheckpointError::NoCheckpoint { .. })));
+    let step = run.path().join("checkpoints/step-000090");
+    write(&step, &config());
+    assert_eq!(found("step-000090\n"), Ok(step.clone()));
+    assert_eq!(locate(run.path()).unwrap(), step);
+    assert_eq!(locate(&step).unwrap(), step);
+    assert!(found("step-000091").unwrap_err().contains("names step-000091, which is not there"));
+    for escape in ["../checkpoints/step-000090", "/", "..", ""] {
+        assert!(found(escape).unwrap_err().contains("is not the name of a checkpoint"), "{escape}");
+    }
+    let name = run.path().file_name().unwrap().to_str().unwrap();
+    assert_eq!(Checkpoint::open(&step).unwrap().default_name(), name);
+}
+
+#[test]
+fn golden_logits_of_another_vocabulary_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config());
+    let path = folder.path().join("golden.safetensors");
+    let mut golden =
+        Golden { tokens: vec![6], logits: vec![0.0; 6], windows: 1, context: 1, vocab_size: 6 };
+    let error = golden.save(&path).unwrap_err().to_string();
+    assert!(error.contains("token 6 is not in the vocabulary of 6"), "{error}");
+    golden.tokens = vec![5];
+    golden.save(&path).unwrap();
+    let error = Checkpoint::open(folder.path()).unwrap().golden().unwrap_err().to_string();
+    assert!(error.contains("logits over 6 tokens, but the model has 5"), "{error}");
+}
+
+#[test]
+fn weights_that_are_cut_short_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config());
+    let path = folder.path().join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains("not a whole safetensors file"), "{length}: {error}");
+    }
+}
+
+/// Whatever byte is changed: the file is refused, or its tensors can be read.
+#[test]
+fn damaged_headers_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config());
+    let path = folder.path().join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let cases = ProptestConfig::with_cases(1000);
+    proptest!(cases, |(position in 0..header, byte: u8)| {
+        let mut bytes = whole.clone();
+        bytes[position] = byte;
+        fs::write(&path, bytes).unwrap();
+        let Ok(weights) = Weights::open(&path) else { return Ok(()) };
+        for (name, shape) in weights.iter() {
+            if let Ok(values) = weights.read_f32(name) {
+                prop_assert_eq!(values.len(), shape.iter().product::<usize>());
+            }
+        }
+    });
+}

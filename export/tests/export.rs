@@ -1,0 +1,141 @@
+//! The `export` command as a user meets it.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use checkpoint::hash::hash_file;
+use checkpoint::{Checkpoint, GgufView};
+use gguf::{GgufFile, TensorSource, TensorType};
+
+fn export(folder: &Path, args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_export");
+    Command::new(program).args(args).current_dir(folder).output().unwrap()
+}
+
+/// Runs a command that must be refused: exit code 2 and one line.
+fn refusal(folder: &Path, args: &[&str]) -> String {
+    let output = export(folder, args);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(output.stdout.is_empty());
+    error
+}
+
+fn model(folder: &Path, name: &str) {
+    common::write_checkpoint(&folder.join(name), &common::config(2, 8, 12));
+}
+
+#[test]
+fn a_run_folder_gives_a_file_in_its_gguf_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    model(folder.path(), "runs/story/checkpoints/step-000090");
+    fs::write(folder.path().join("runs/story/latest"), "step-000090\n").unwrap();
+    let output = export(folder.path(), &["--input", "runs/story", "--type", "bf16", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["output"], "runs/story/gguf/story-BF16.gguf");
+
+    let path = folder.path().join("runs/story/gguf/story-BF16.gguf");
+    let digests = hash_file(&path).unwrap();
+    assert_eq!(report["size"], digests.size);
+    assert_eq!(report["sha256"], digests.sha256.as_str());
+    assert_eq!(report["blake3"], digests.blake3.as_str());
+    let file = GgufFile::open(&path).unwrap();
+    assert_eq!(report["tensors"], file.tensors().len());
+    assert_eq!(file.metadata().string("general.name").unwrap(), "story");
+}
+
+#[test]
+fn the_file_is_the_view_of_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    model(folder.path(), "model");
+    let output = export(folder.path(), &["--input", "model", "--name", "A/B"]);
+    assert!(output.status.success(), "{output:?}");
+    let file = GgufFile::open(&folder.path().join("A-B-F32.gguf")).unwrap();
+    let checkpoint = Checkpoint::open(&folder.path().join("model")).unwrap();
+    let view = GgufView::new(checkpoint, TensorType::F32, "A/B").unwrap();
+    assert_eq!(file.metadata(), view.metadata());
+    assert_eq!(file.layout(), view.layout());
+    for tensor in view.tensors() {
+        assert_eq!(file.read(tensor).unwrap(), view.read(tensor).unwrap(), "{}", tensor.name);
+    }
+}
+
+#[test]
+fn hugging_face_round_trip_is_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    model(folder.path(), "model");
+    for (input, output) in [("model", "a"), ("a", "b")] {
+        let args = ["--input", input, "--to", "huggingface", "--output", output];
+        let output = export(folder.path(), &args);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let names = |folder: &Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let expected = [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    assert_eq!(names(&folder.path().join("a")), expected);
+    for name in expected {
+        let read = |dir: &str| fs::read(folder.path().join(dir).join(name)).unwrap();
+        assert_eq!(read("a"), read("b"), "{name}");
+        assert_eq!(read("a"), read("model"), "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_replaced_without_force() {
+    let folder = tempfile::tempdir().unwrap();
+    model(folder.path(), "model");
+    fs::write(folder.path().join("a.gguf"), "precious").unwrap();
+    let args = ["--input", "model", "--output", "a.gguf"];
+    assert!(refusal(folder.path(), &args).contains("a.gguf exists already; use --force"));
+    assert_eq!(fs::read(folder.path().join("a.gguf")).unwrap(), b"precious");
+    assert!(export(folder.path(), &[&args[..], &["--force"]].concat()).status.success());
+    assert!(GgufFile::open(&folder.path().join("a.gguf")).is_ok());
+}
+
+#[test]
+fn bad_input_gets_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    model(dir, "model");
+    model(dir, "other");
+    let config = dir.join("other/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"gpt2\"", "\"mamba\"")).unwrap();
+    model(dir, "bare");
+    fs::remove_file(dir.join("bare/tokenizer.json")).unwrap();
+    model(dir, "cut");
+    let weights = fs::read(dir.join("cut/model.safetensors")).unwrap();
+    fs::write(dir.join("cut/model.safetensors"), &weights[..weights.len() - 4]).unwrap();
+    fs::write(dir.join("file"), "").unwrap();
+
+    for (args, expected) in [
+        (vec!["--input", "nowhere"], "nowhere: no config.json here"),
+        (vec!["--input", "file"], "file is a file; name the folder of a checkpoint"),
+        (vec!["--input", "other"], "architecture mamba is not supported"),
+        (vec!["--input", "bare"], "tokenizer.json: No such file"),
+        (vec!["--input", "cut"], "not a whole safetensors file"),
+        (vec!["--input", "model", "--type", "Q4_K"], "for smaller files use quantize"),
+        (vec!["--input", "model", "--output", "file/a.gguf"], "cannot write in the folder file"),
+        (vec!["--input", "model", "--output", "model"], "model is a folder; name a file"),
+        (vec!["--input", "model", "--to", "huggingface"], "needs --output FOLDER"),
+        (vec!["--input", "model", "--to", "huggingface", "--output", "model"], "use --force"),
+    ] {
+        let error = refusal(dir, &args);
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Export holds one tensor, whatever the model has: measured with an allocator that counts.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use export::{ExportJob, HuggingFaceJob, export_gguf, export_hugging_face};
+use gguf::TensorType;
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
+        PEAK.fetch_max(now, Ordering::SeqCst);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::SeqCst);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes taken beyond what was taken before, at most, while `work` runs.
+fn peak_of(work: impl FnOnce()) -> usize {
+    let before = NOW.load(Ordering::SeqCst);
+    PEAK.store(before, Ordering::SeqCst);
+    work();
+    PEAK.load(Ordering::SeqCst) - before
+}
+
+#[test]
+fn export_holds_one_tensor_and_a_little_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("model");
+    let config = common::config(4, 512, 8192);
+    common::write_checkpoint(&input, &config);
+    let largest = 4 * config.n_embd * config.n_inner;
+    let whole = 4 * config.parameter_count();
+    // Far below the 200 MB that are allowed: the piece that is read at a time, and buffers.
+    let limit = largest + 40 * 1024 * 1024;
+    assert!(limit < whole / 2, "the test model must be larger than what it tests");
+
+    for tensor_type in [TensorType::F32, TensorType::F16, TensorType::BF16] {
+        let output = Some(folder.path().join(format!("{tensor_type}.gguf")));
+        let job =
+            ExportJob { input: input.clone(), output, tensor_type, name: None, overwrite: false };
+        let peak = peak_of(|| drop(export_gguf(&job).unwrap()));
+        assert!(peak <= limit, "{tensor_type}: {peak} bytes, expected at most {limit}");
+    }
+    let output = folder.path().join("hugging-face");
+    let job = HuggingFaceJob { input, output, overwrite: false };
+    let peak = peak_of(|| drop(export_hugging_face(&job).unwrap()));
+    assert!(peak <= limit, "Hugging Face: {peak} bytes, expected at most {limit}");
+}
