@@ -154,6 +154,28 @@ fn padding_that_is_not_zero_is_not_canonical() {
 }
 
 #[test]
+fn tensors_at_odd_addresses_read_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.gguf");
+    let mut metadata = Metadata::new();
+    metadata.set("general.alignment", Value::U32(1));
+    let tensors = [("blocks", 32, TensorType::Q8_0), ("odd", 3, TensorType::F32)]
+        .map(|(name, row, tensor_type)| (name.to_owned(), vec![row], tensor_type));
+    // One more key byte at a time, so that every residue of the address is met.
+    for length in 1..=4 {
+        metadata.set("pad", Value::String("x".repeat(length)));
+        let mut writer = Writer::new(Vec::new(), &metadata, &tensors).unwrap();
+        writer.write_tensor("blocks", &[0; 34]).unwrap();
+        writer.write_tensor("odd", &[0, 0, 128, 63, 0, 0, 0, 192, 0, 0, 0, 63]).unwrap();
+        std::fs::write(&path, writer.finish().unwrap()).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        let odd = file.tensor("odd").unwrap();
+        assert_eq!(gguf::read_f32(&file, odd).unwrap(), [1.0, -2.0, 0.5]);
+        assert_eq!(gguf::read_f32(&file, &file.tensors()[0]).unwrap(), [0.0; 32]);
+    }
+}
+
+#[test]
 fn values_read_well() {
     let tokens = (0..9).map(|n| format!("t{n}")).collect();
     assert_eq!(
