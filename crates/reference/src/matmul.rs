@@ -148,8 +148,8 @@ fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
 fn add_product(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     #[cfg(target_arch = "x86_64")]
     {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has AVX-512F, the only thing the function asks for.
+        if has_avx512() {
+            // SAFETY: the processor has AVX-512F and VL, the only things the function asks for.
             return unsafe { add_product_avx512(x, w, y) };
         }
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
@@ -161,9 +161,17 @@ fn add_product(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     add_product_in::<lanes::Portable, 2, 4>(x, w, y);
 }
 
-/// 24 sums in 32 registers of 16 lanes.
+/// AVX-512, as the function below needs it.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
+fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+}
+
+/// 24 sums in 32 registers of 16 lanes. The compiler uses the upper 16 registers only where VL is
+/// allowed too, and without them this is half as fast.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
 fn add_product_avx512(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     add_product_in::<lanes::Avx512, 6, 4>(x, w, y);
 }
@@ -302,8 +310,8 @@ mod tests {
                 // SAFETY: the processor has AVX2 and FMA.
                 check(run(&|x, w, y| unsafe { add_product_avx2(x, w, y) }));
             }
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor has AVX-512F.
+            if has_avx512() {
+                // SAFETY: the processor has AVX-512F and VL.
                 check(run(&|x, w, y| unsafe { add_product_avx512(x, w, y) }));
             }
         }

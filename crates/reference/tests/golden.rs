@@ -1,4 +1,5 @@
 //! The logits of another implementation: Hugging Face's GPT-2 in float64.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;
 

@@ -1,4 +1,5 @@
 //! A trained model, every stage of it, against what PyTorch recorded.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod nano;
 

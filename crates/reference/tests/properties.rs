@@ -1,4 +1,5 @@
 //! What must hold for any weights: causality, the cache, threads, and refusals.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;
 
