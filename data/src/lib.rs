@@ -1,1 +1,40 @@
-//! (skeleton)
+//! From text to what training reads: tokenizers, token files, windows, splits, shuffled order.
+//!
+//! ```text
+//! builtin | corpora/NAME | file  --Tokenizer-->  tokens.bin  --Split, Windows, Shuffle-->  batches
+//! ```
+//!
+//! A token file is a plain array of ids behind a small header. It is memory-mapped, so a corpus
+//! larger than memory trains like a small one, and its header says which tokenizer made it, so
+//! that ids are never read with the wrong vocabulary.
+//!
+//! ```
+//! let tokenizer = data::Tokenizer::gpt2()?;
+//! assert_eq!(tokenizer.encode("Hello world"), [15496, 995]);
+//! assert_eq!(tokenizer.decode(&[15496, 995]), "Hello world");
+//! # anyhow::Ok(())
+//! ```
+
+mod command;
+mod corpus;
+mod encode;
+mod fetch;
+mod inspect;
+mod shuffle;
+mod text;
+mod token_file;
+mod tokenizer;
+mod windows;
+
+pub use command::{Args, Report, open_tokenizer, run};
+pub use corpus::{
+    BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, KnownCorpus, Source,
+    resolve_corpus,
+};
+pub use encode::{EncodeReport, encode_file, simple_from_file};
+pub use fetch::{FetchJob, FetchReport, fetch};
+pub use inspect::{InspectReport, TokenCount, TokenShown, check_tokenizer, inspect};
+pub use shuffle::Shuffle;
+pub use token_file::TokenFile;
+pub use tokenizer::{END_OF_TEXT, Tokenizer};
+pub use windows::{Split, Windows};

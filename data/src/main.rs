@@ -1,3 +1,19 @@
 //! The `data` command.
 
-fn main() {}
+use clap::Parser;
+
+/// Texts and tokens: encode a text, look into one, fetch a known one.
+#[derive(Parser)]
+#[command(name = "data", version, after_help = "Example: data encode builtin --output tokens.bin")]
+struct Command {
+    #[command(flatten)]
+    args: data::Args,
+}
+
+fn main() -> std::process::ExitCode {
+    cli::main(|| {
+        let args = Command::parse().args;
+        let json = args.json;
+        cli::print_report(&data::run(args)?, json)
+    })
+}

@@ -1,0 +1,177 @@
+//! The `data` command: what its verbs take, and how that becomes calls of the library.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use checkpoint::atomic;
+use clap::{Args as ClapArgs, Subcommand, builder::PossibleValuesParser};
+use serde::Serialize;
+
+use crate::corpus::{KNOWN_CORPORA, KnownCorpus};
+use crate::{
+    EncodeReport, FetchJob, FetchReport, InspectReport, TokenFile, Tokenizer, encode_file, fetch,
+    inspect, simple_from_file,
+};
+
+/// Texts and tokens.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Print the report as JSON instead of a table.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Turn a text into a token file.
+    #[command(after_help = "Example: data encode builtin --output tokens.bin")]
+    Encode(Encode),
+    /// Show what a token file or a text consists of.
+    #[command(after_help = "Example: data inspect tokens.bin --show 20")]
+    Inspect(Inspect),
+    /// Download a known text and verify it; an interrupted download goes on where it stopped.
+    #[command(after_help = "Example: data fetch the-verdict\n\
+                            Without a network: data fetch the-verdict --from the-verdict.txt")]
+    Fetch(Fetch),
+}
+
+#[derive(Debug, ClapArgs)]
+struct Encode {
+    /// A UTF-8 text file, the name of a fetched corpus, or `builtin` for the story compiled in.
+    text: PathBuf,
+    /// The token file to write.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// `gpt2`, `simple` (words of this text), or the path of a tokenizer.json.
+    #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
+    tokenizer: PathBuf,
+    /// Also write the tokenizer as a Hugging Face tokenizer.json; not written by default.
+    #[arg(long, value_name = "FILE")]
+    save_tokenizer: Option<PathBuf>,
+    /// Number of threads; 0 for one on each core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Replace existing output files; off by default.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Inspect {
+    /// A token file, a UTF-8 text file, the name of a fetched corpus, or `builtin`.
+    input: PathBuf,
+    /// `gpt2`, `simple` (words of the text), or the path of a tokenizer.json.
+    #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
+    tokenizer: PathBuf,
+    /// Number of first tokens and of most frequent tokens to show.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    show: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+struct Fetch {
+    /// Name of the corpus.
+    #[arg(value_parser = PossibleValuesParser::new(KNOWN_CORPORA.map(|corpus| corpus.name)))]
+    name: String,
+    /// Folder that gets the text; a run file finds it by name in the default [default: corpora].
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Take the text from this file instead of the network; it is verified all the same.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Replace a file that has the corpus's name and is something else; off by default.
+    #[arg(long)]
+    force: bool,
+}
+
+/// What a verb reports.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Of `encode`.
+    Encode(EncodeReport),
+    /// Of `inspect`.
+    Inspect(InspectReport),
+    /// Of `fetch`.
+    Fetch(FetchReport),
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::Encode(report) => report.fmt(f),
+            Report::Inspect(report) => report.fmt(f),
+            Report::Fetch(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Runs one verb.
+///
+/// # Errors
+/// Bad input or I/O, with the file and the way out.
+pub fn run(args: Args) -> Result<Report> {
+    match args.verb {
+        Verb::Encode(encode) => run_encode(&encode).map(Report::Encode),
+        Verb::Inspect(Inspect { input, tokenizer, show }) => {
+            inspect(&input, &open_tokenizer(&tokenizer, &input)?, show).map(Report::Inspect)
+        }
+        Verb::Fetch(Fetch { name, output, from, force }) => {
+            let corpus = KnownCorpus::find(&name).with_context(|| {
+                format!("no known corpus {name}; expected one of: {}", KnownCorpus::names())
+            })?;
+            fetch(&FetchJob { corpus, folder: output, from, force }).map(Report::Fetch)
+        }
+    }
+}
+
+fn run_encode(encode: &Encode) -> Result<EncodeReport> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(encode.threads).build()?;
+    pool.install(|| {
+        let tokenizer = open_tokenizer(&encode.tokenizer, &encode.text)?;
+        if let Some(path) = &encode.save_tokenizer {
+            write_tokenizer(&tokenizer, path, encode.force)?;
+        }
+        encode_file(&encode.text, &tokenizer, &encode.output, encode.force)
+    })
+}
+
+/// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in `text`), or the path of
+/// a `tokenizer.json`.
+///
+/// # Errors
+/// When the file is missing or of a kind that is not built in.
+pub fn open_tokenizer(choice: &Path, text: &Path) -> Result<Tokenizer> {
+    match choice.to_str() {
+        Some("gpt2") => Tokenizer::gpt2(),
+        Some("simple") => {
+            anyhow::ensure!(
+                !TokenFile::is_token_file(text),
+                "the words of {} are in the tokenizer.json that was saved with it; \
+                 give that with --tokenizer FILE",
+                text.display()
+            );
+            simple_from_file(text)
+        }
+        _ => {
+            let json = std::fs::read_to_string(choice).with_context(|| {
+                format!(
+                    "cannot read the tokenizer {}; expected gpt2, simple or a tokenizer.json",
+                    choice.display()
+                )
+            })?;
+            Tokenizer::from_tokenizer_json(&json).with_context(|| choice.display().to_string())
+        }
+    }
+}
+
+fn write_tokenizer(tokenizer: &Tokenizer, path: &Path, force: bool) -> Result<()> {
+    let json = tokenizer.tokenizer_json()?;
+    atomic::write_file::<_, anyhow::Error>(path, force, |out| {
+        std::io::Write::write_all(out, json.as_bytes())?;
+        Ok(())
+    })
+}

@@ -1,0 +1,123 @@
+//! A text of any size, read in parts of bounded size that encode as the whole would.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+
+/// Bytes read at a time: enough for every core to have several segments.
+const BATCH: usize = 4 << 20;
+/// Longest stretch without a place to cut it, in bytes; past this, the file is no natural text,
+/// and to go on would take memory without bound.
+const LONGEST_RUN: usize = 64 << 20;
+
+/// Calls `visit` with the parts of a UTF-8 text in order, each ended where `last_cut` finds the
+/// last safe place in it. Returns the size of the text in bytes.
+///
+/// # Errors
+/// Invalid UTF-8, with its position in the text; a stretch of 64 MiB without a safe place; what
+/// `reader` or `visit` return.
+pub(crate) fn for_each_part(
+    reader: impl Read,
+    last_cut: impl Fn(&str) -> Option<usize>,
+    visit: impl FnMut(&str) -> Result<()>,
+) -> Result<u64> {
+    parts(reader, last_cut, visit, BATCH, LONGEST_RUN)
+}
+
+fn parts(
+    mut reader: impl Read,
+    last_cut: impl Fn(&str) -> Option<usize>,
+    mut visit: impl FnMut(&str) -> Result<()>,
+    batch: usize,
+    longest_run: usize,
+) -> Result<u64> {
+    let mut pending: Vec<u8> = Vec::with_capacity(batch);
+    let mut visited = 0_u64;
+    loop {
+        let read = reader
+            .by_ref()
+            .take(batch as u64)
+            .read_to_end(&mut pending)
+            .context("cannot read the text")?;
+        let at_end = read < batch;
+        let text = valid_prefix(&pending, visited, at_end)?;
+        let cut = if at_end { Some(text.len()) } else { last_cut(text).filter(|&cut| cut > 0) };
+        match cut {
+            Some(cut) => {
+                visit(&text[..cut])?;
+                visited += cut as u64;
+                pending.drain(..cut);
+            }
+            None if pending.len() > longest_run => bail!(
+                "from byte {visited} on there are {} bytes without a space or a change between \
+                 letters and other characters; expected natural text",
+                pending.len()
+            ),
+            None => {}
+        }
+        if at_end {
+            return Ok(visited);
+        }
+    }
+}
+
+/// The text in `bytes`, without a last character that goes on in bytes not yet read.
+fn valid_prefix(bytes: &[u8], offset: u64, at_end: bool) -> Result<&str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) if error.error_len().is_none() && !at_end => {
+            let (text, _) = bytes.split_at(error.valid_up_to());
+            Ok(std::str::from_utf8(text)?)
+        }
+        Err(error) => bail!(
+            "the text is not UTF-8 at byte {}; convert it, for example with `iconv -t UTF-8`",
+            offset + error.valid_up_to() as u64
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn before_space(text: &str) -> Option<usize> {
+        text.rfind(' ')
+    }
+
+    fn collect(text: &[u8], batch: usize) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let visit = |part: &str| {
+            found.push(part.to_owned());
+            Ok(())
+        };
+        let size = parts(text, before_space, visit, batch, 16)?;
+        assert_eq!(size, text.len() as u64);
+        Ok(found)
+    }
+
+    #[test]
+    fn parts_join_to_the_whole_at_every_size() {
+        let text = "a \u{E4}b \u{4E2D}\u{6587} \u{1F600} end";
+        for batch in 1..40 {
+            let found = collect(text.as_bytes(), batch).unwrap();
+            assert_eq!(found.concat(), text, "batch {batch}");
+        }
+        assert_eq!(collect(b"", 4).unwrap().concat(), "");
+    }
+
+    #[test]
+    fn invalid_bytes_are_refused_with_their_position() {
+        for batch in 1..12 {
+            let error = collect(b"abc def \xFF gh", batch).unwrap_err();
+            assert!(error.to_string().contains("at byte 8"), "{error}");
+            let error = collect(b"abc \xE4\xB8", batch).unwrap_err();
+            assert!(error.to_string().contains("at byte 4"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_end_is_refused() {
+        let error = collect(&[b'x'; 64], 4).unwrap_err();
+        assert!(error.to_string().contains("from byte 0 on"), "{error}");
+    }
+}

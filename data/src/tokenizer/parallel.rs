@@ -1,0 +1,55 @@
+//! One text on many threads.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::{Tokenizer, Worker};
+
+/// Bytes of text in one thread's turn: long enough to drown the turn's cost, short enough that
+/// the threads finish together.
+const SEGMENT: usize = 128 << 10;
+
+/// One worker for each thread of the rayon pool it was made in, kept from text to text so that
+/// what their caches have learnt stays.
+#[derive(Debug)]
+pub(crate) struct ParallelEncoder<'a> {
+    tokenizer: &'a Tokenizer,
+    workers: Vec<Mutex<Worker<'a>>>,
+}
+
+impl<'a> ParallelEncoder<'a> {
+    pub fn new(tokenizer: &'a Tokenizer) -> Self {
+        let workers =
+            (0..rayon::current_num_threads()).map(|_| Mutex::new(tokenizer.worker(SEGMENT)));
+        ParallelEncoder { tokenizer, workers: workers.collect() }
+    }
+
+    /// The tokens of `text` in order, in one vector for each segment.
+    pub fn encode(&self, text: &str) -> Vec<Vec<u32>> {
+        self.segments(text)
+            .into_par_iter()
+            .map(|segment| {
+                // A thread of the pool has a worker to itself, so the lock is never waited for.
+                let thread = rayon::current_thread_index().unwrap_or(0) % self.workers.len();
+                let mut worker =
+                    self.workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
+                let mut ids = Vec::with_capacity(segment.len() / 3 + 1);
+                worker.encode(segment, &mut ids);
+                ids
+            })
+            .collect()
+    }
+
+    /// `text` in parts that encode to the same tokens as the whole.
+    fn segments<'t>(&self, mut text: &'t str) -> Vec<&'t str> {
+        let mut segments = Vec::with_capacity(text.len() / SEGMENT + 1);
+        while text.len() > SEGMENT {
+            let (segment, rest) = text.split_at(self.tokenizer.next_cut(text, SEGMENT));
+            segments.push(segment);
+            text = rest;
+        }
+        segments.push(text);
+        segments
+    }
+}

@@ -1,0 +1,205 @@
+//! GPT-2's pattern as a hand-written scanner, and the places where a text may be cut in two.
+//!
+//! ```text
+//! '(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s
+//! ```
+//!
+//! Read as a scanner: a contraction; or an optional space and a run of one class; or whitespace,
+//! which leaves its last character to the word behind it unless the text ends there. The
+//! pattern needs a backtracking engine for its lookahead, which is where tiktoken spends most
+//! of its time; this does the same in one pass. The tests hold it against the regex itself.
+
+use super::classes::{Class, Classes};
+
+/// The pattern of GPT-2 in the form that tiktoken uses, for messages and for tests.
+#[cfg(test)]
+pub(crate) const GPT2_PATTERN: &str =
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s";
+
+impl Classes {
+    /// Where the piece that starts at byte `start` ends; `start` must lie inside of `text`.
+    #[inline]
+    pub fn piece_end(&self, text: &str, start: usize) -> usize {
+        let bytes = text.as_bytes();
+        match bytes[start] {
+            b'\'' => {
+                if let Some(letters) = contraction(&bytes[start + 1..]) {
+                    return start + 1 + letters;
+                }
+            }
+            b' ' => {
+                if let Some((class, len)) = self.at(text, start + 1)
+                    && class != Class::Space
+                {
+                    return self.run_end(text, start + 1 + len, class);
+                }
+            }
+            _ => {}
+        }
+        match self.at(text, start) {
+            Some((Class::Space, _)) => self.whitespace_end(text, start),
+            Some((class, len)) => self.run_end(text, start + len, class),
+            None => start,
+        }
+    }
+
+    /// A run of whitespace up to the end of the text is one piece; elsewhere it gives its last
+    /// character away, unless that is all it has.
+    fn whitespace_end(&self, text: &str, start: usize) -> usize {
+        let mut last = start;
+        let mut end = start;
+        while let Some((Class::Space, len)) = self.at(text, end) {
+            last = end;
+            end += len;
+        }
+        if end == text.len() || last == start { end } else { last }
+    }
+
+    /// Whether a text may be cut between two neighbours of these classes, so that the pieces of
+    /// both parts are the pieces of the whole.
+    ///
+    /// No alternative of the pattern has something that is not a space followed by another
+    /// class inside of one match, except the contraction (`'` is [`Class::Other`], then
+    /// letters). So such a place is always the end of one match and the start of the next, and a
+    /// match depends on nothing to its left. What the left part loses is its view to the
+    /// right, and only whitespace looks there; but the left part does not end in whitespace.
+    pub fn may_cut(left: Class, right: Class) -> bool {
+        left != Class::Space && left != right && !(left == Class::Other && right == Class::Letter)
+    }
+
+    /// The last place in `text` where it may be cut, if there is one.
+    pub fn last_cut(&self, text: &str) -> Option<usize> {
+        let mut right = None;
+        for (at, c) in text.char_indices().rev() {
+            let left = self.of(c);
+            if right.is_some_and(|right| Self::may_cut(left, right)) {
+                return Some(at + c.len_utf8());
+            }
+            right = Some(left);
+        }
+        None
+    }
+
+    /// The first place at or behind byte `from` where `text` may be cut; its end if there is none.
+    pub fn next_cut(&self, text: &str, from: usize) -> usize {
+        let mut at = text.floor_char_boundary(from);
+        let mut left = text[..at].chars().next_back().map(|c| self.of(c));
+        while let Some((right, len)) = self.at(text, at) {
+            if left.is_some_and(|left| Self::may_cut(left, right)) {
+                return at;
+            }
+            left = Some(right);
+            at += len;
+        }
+        text.len()
+    }
+}
+
+/// Letters of `s`, `d`, `m`, `t`, `ll`, `ve`, `re` at the head of `rest`.
+fn contraction(rest: &[u8]) -> Option<usize> {
+    match rest {
+        [b's' | b'd' | b'm' | b't', ..] => Some(1),
+        [b'l', b'l', ..] | [b'v', b'e', ..] | [b'r', b'e', ..] => Some(2),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    static CLASSES: LazyLock<Classes> = LazyLock::new(|| Classes::new().unwrap());
+    static PATTERN: LazyLock<fancy_regex::Regex> =
+        LazyLock::new(|| fancy_regex::Regex::new(GPT2_PATTERN).unwrap());
+
+    fn pieces(text: &str) -> Vec<&str> {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        while start < text.len() {
+            let end = CLASSES.piece_end(text, start);
+            pieces.push(&text[start..end]);
+            start = end;
+        }
+        pieces
+    }
+
+    fn expected(text: &str) -> Vec<&str> {
+        PATTERN.find_iter(text).map(|piece| piece.unwrap().as_str()).collect()
+    }
+
+    /// Texts in which every rule of the pattern meets every other one.
+    fn tricky() -> impl Strategy<Value = String> {
+        let atoms = prop::sample::select(vec![
+            "'",
+            "'s",
+            "'ll",
+            "'r",
+            "e",
+            "re",
+            "ve",
+            "a",
+            "Z",
+            "\u{E4}",
+            "\u{4E2D}",
+            "7",
+            "\u{BD}",
+            "\u{661}",
+            " ",
+            "  ",
+            "\n",
+            "\t",
+            "\r\n",
+            "\u{A0}",
+            "\u{3000}",
+            "\u{2028}",
+            ".",
+            "--",
+            "\u{301}",
+            "\u{200D}",
+            "\u{1F600}",
+            "\u{24B6}",
+            "\u{7F}",
+            "\u{10FFFF}",
+            "\u{1D7D9}",
+        ]);
+        prop::collection::vec(atoms, 0..24).prop_map(|atoms| atoms.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn splits_as_the_regex_does(text in prop_oneof![tricky(), any::<String>(), ".{0,40}"]) {
+            prop_assert_eq!(pieces(&text), expected(&text));
+        }
+
+        #[test]
+        fn a_cut_changes_nothing(text in prop_oneof![tricky(), any::<String>()], at in 0_usize..60) {
+            let whole = pieces(&text);
+            for cut in [Some(CLASSES.next_cut(&text, at.min(text.len()))), CLASSES.last_cut(&text)] {
+                let (left, right) = text.split_at(cut.unwrap_or(0));
+                let parts = [pieces(left), pieces(right)].concat();
+                prop_assert_eq!(&parts, &whole, "cut at {:?}", cut);
+            }
+        }
+    }
+
+    #[test]
+    fn every_place_that_counts_as_a_cut_is_one() {
+        let text = "don't  stop \u{4E2D}\u{6587}\u{3002}7a --'re\u{A0}\n\n x'y  ";
+        let whole = pieces(text);
+        let mut cuts = 0;
+        for (at, c) in text.char_indices().skip(1) {
+            let left = text[..at].chars().next_back().unwrap();
+            if Classes::may_cut(CLASSES.of(left), CLASSES.of(c)) {
+                assert_eq!([pieces(&text[..at]), pieces(&text[at..])].concat(), whole);
+                cuts += 1;
+            }
+        }
+        assert!(cuts > 6, "only {cuts}");
+    }
+}

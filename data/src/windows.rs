@@ -1,0 +1,104 @@
+//! Sliding windows over a token file, and the split into training and validation.
+
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::TokenFile;
+
+/// Which tokens train and which validate: two ranges of positions, one behind the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Positions that train.
+    pub train: Range<usize>,
+    /// Positions that validate.
+    pub validation: Range<usize>,
+}
+
+impl Split {
+    /// The first `train_fraction` of `len` tokens (rounded down, as nanoGPT does) and the rest.
+    pub fn new(len: usize, train_fraction: f64) -> Self {
+        let middle = ((len as f64 * train_fraction) as usize).min(len);
+        Split { train: 0..middle, validation: middle..len }
+    }
+}
+
+/// Windows of `context` tokens, each `stride` tokens behind the one before, and their targets.
+///
+/// A window needs one token more than it has inputs, because the target of each position is the
+/// token that follows. What does not fill a window at the end is left out (Raschka, 2024,
+/// `GPTDatasetV1`): there are `ceil((n - context) / stride)` windows in `n` tokens.
+#[derive(Debug, Clone)]
+pub struct Windows<'a> {
+    tokens: &'a TokenFile,
+    range: Range<usize>,
+    context: usize,
+    stride: usize,
+}
+
+impl<'a> Windows<'a> {
+    /// The windows of the tokens in `range`.
+    ///
+    /// # Errors
+    /// When `range` does not lie in the file, or is shorter than one window; with the numbers.
+    pub fn new(
+        tokens: &'a TokenFile,
+        range: Range<usize>,
+        context: usize,
+        stride: usize,
+    ) -> Result<Self> {
+        ensure!(context >= 1 && stride >= 1, "context {context}, stride {stride}: both at least 1");
+        ensure!(
+            range.start <= range.end && range.end <= tokens.len(),
+            "tokens {} to {} of a file of {}",
+            range.start,
+            range.end,
+            tokens.len()
+        );
+        ensure!(
+            range.len() > context,
+            "text shorter than one window: {} tokens at positions {} to {}, but a window of \
+             context {context} needs {}; take a longer text or a smaller data.context",
+            range.len(),
+            range.start,
+            range.end,
+            context + 1
+        );
+        Ok(Windows { tokens, range, context, stride })
+    }
+
+    /// Number of windows, at least 1.
+    pub fn len(&self) -> usize {
+        (self.range.len() - self.context).div_ceil(self.stride)
+    }
+
+    /// Never: there is at least one window.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Tokens in a window.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Tokens from the start of one window to the start of the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Inputs `[T]` of window `index` and targets `[T]`: the same tokens one position later.
+    ///
+    /// # Panics
+    /// As a slice does, when `index` is not below [`Windows::len`].
+    pub fn get(&self, index: usize) -> (Vec<u32>, Vec<u32>) {
+        assert!(index < self.len(), "window {index} of {}", self.len());
+        let start = self.range.start + index * self.stride;
+        let inputs = self.tokens.get(start..start + self.context + 1);
+        let targets = inputs[1..].to_vec();
+        let mut inputs = inputs;
+        inputs.truncate(self.context);
+        (inputs, targets)
+    }
+}
