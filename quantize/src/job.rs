@@ -26,7 +26,8 @@ const SLAB: usize = 1 << 20;
 pub struct QuantizeJob {
     /// A GGUF of plain floats, a checkpoint folder, or a run folder.
     pub input: PathBuf,
-    /// The file to write; `NAME-RECIPE.gguf` beside a GGUF or in the gguf folder of a run if not given.
+    /// The file to write. If not given, `NAME-RECIPE.gguf`: beside a GGUF, or in the `gguf` folder
+    /// of a checkpoint's run.
     pub output: Option<PathBuf>,
     /// Which tensor gets which type.
     pub recipe: Recipe,

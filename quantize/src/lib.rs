@@ -22,7 +22,6 @@ pub use role::{Role, TensorContext, contexts};
 #[command(
     after_help = "Example:\n  quantize --input runs/quickstart/checkpoints/step-000090 --bits 4"
 )]
-#[group(id = "how_small", required = true, multiple = false, args = ["bits", "recipe"])]
 pub struct Args {
     /// A GGUF of F32, F16 or BF16, a checkpoint folder, or a run folder for its newest checkpoint
     #[arg(long, value_name = "PATH")]
@@ -33,7 +32,7 @@ pub struct Args {
     pub output: Option<PathBuf>,
 
     /// Bits per weight: 8 is Q8_0, 4 is Q4_K_M [no default]
-    #[arg(long, value_name = "4|8")]
+    #[arg(long, value_name = "4|8", required_unless_present = "recipe", conflicts_with = "recipe")]
     pub bits: Option<u32>,
 
     /// Recipe: Q8_0, Q6_K, Q5_1, Q5_0, Q4_1, Q4_K_M, Q4_0 or Q4_K (all tensors Q4_K) [no default]

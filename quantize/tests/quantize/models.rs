@@ -1,0 +1,159 @@
+//! Small models with random weights, as GGUF files.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use gguf::{Array, Metadata, TensorType, Value, Writer, blocks};
+
+/// Shape of a model.
+#[derive(Debug, Clone, Copy)]
+pub struct Model {
+    /// Layers.
+    pub layers: usize,
+    /// Width `C`.
+    pub width: u64,
+    /// Width of the feed-forward layers, `F`.
+    pub inner: u64,
+    /// Whether the token embedding is the output too.
+    pub tied: bool,
+    /// Whether it is a LLaMA (split q, k, v; gate) and not a GPT-2 (fused qkv, biases).
+    pub llama: bool,
+    /// The type of its matrices.
+    pub matrices: TensorType,
+}
+
+/// Two layers more than eight, so that there is a first and a last eighth.
+pub const GPT2: Model = Model {
+    layers: 9,
+    width: 256,
+    inner: 256,
+    tied: true,
+    llama: false,
+    matrices: TensorType::F32,
+};
+
+const VOCABULARY: usize = 300;
+const CONTEXT: u64 = 16;
+
+impl Model {
+    /// Writes the model to `path`; the same seed gives the same weights.
+    pub fn write(&self, path: &Path, seed: u64) {
+        self.write_with(path, seed, |_, _| {});
+    }
+
+    /// Writes the model with some weights changed by `alter(name, weights)`.
+    pub fn write_with(&self, path: &Path, seed: u64, alter: impl Fn(&str, &mut [f32])) {
+        let tensors = self.tensors();
+        let out = BufWriter::new(File::create(path).unwrap());
+        let mut writer = Writer::new(out, &self.metadata(), &tensors).unwrap();
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for (name, shape, tensor_type) in &tensors {
+            let count = shape.iter().product::<u64>() as usize;
+            let mut weights: Vec<f32> = (0..count).map(|_| bell(&mut random) * 0.05).collect();
+            alter(name, &mut weights);
+            let mut bytes = vec![0; tensor_type.size_of(shape).unwrap() as usize];
+            match tensor_type {
+                TensorType::F32 => bytes.copy_from_slice(bytemuck::cast_slice(&weights)),
+                _ => {
+                    blocks::quantize(*tensor_type, &weights, shape[0] as usize, &mut bytes).unwrap()
+                }
+            }
+            writer.write_tensor(name, &bytes).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    fn tensors(&self) -> Vec<(String, Vec<u64>, TensorType)> {
+        let (width, inner, vocabulary) = (self.width, self.inner, VOCABULARY as u64);
+        let mut tensors = Vec::new();
+        let mut add = |name: String, shape: &[u64]| {
+            let vector = shape.len() == 1 || name.starts_with("position");
+            let tensor_type = if vector { TensorType::F32 } else { self.matrices };
+            tensors.push((name, shape.to_vec(), tensor_type));
+        };
+        add("token_embd.weight".to_owned(), &[width, vocabulary]);
+        if !self.llama {
+            add("position_embd.weight".to_owned(), &[width, CONTEXT]);
+        }
+        add("output_norm.weight".to_owned(), &[width]);
+        if !self.llama {
+            add("output_norm.bias".to_owned(), &[width]);
+        }
+        if !self.tied {
+            add("output.weight".to_owned(), &[width, vocabulary]);
+        }
+        for layer in 0..self.layers {
+            for (name, shape) in self.layer(width, inner) {
+                let name = format!("blk.{layer}.{name}");
+                add(format!("{name}.weight"), &shape);
+                if !self.llama {
+                    add(format!("{name}.bias"), &shape[shape.len() - 1..]);
+                }
+            }
+        }
+        tensors
+    }
+
+    fn layer(&self, width: u64, inner: u64) -> Vec<(&'static str, Vec<u64>)> {
+        let shared = [
+            ("attn_norm", vec![width]),
+            ("attn_output", vec![width, width]),
+            ("ffn_norm", vec![width]),
+            ("ffn_up", vec![width, inner]),
+            ("ffn_down", vec![inner, width]),
+        ];
+        let own: Vec<_> = if self.llama {
+            vec![
+                ("attn_q", vec![width, width]),
+                ("attn_k", vec![width, width / 2]),
+                ("attn_v", vec![width, width / 2]),
+                ("ffn_gate", vec![width, inner]),
+            ]
+        } else {
+            vec![("attn_qkv", vec![width, 3 * width])]
+        };
+        shared.into_iter().chain(own).collect()
+    }
+
+    fn metadata(&self) -> Metadata {
+        let name = if self.llama { "llama" } else { "gpt2" };
+        let text = |text: &str| Value::String(text.to_owned());
+        let mut metadata = Metadata::new();
+        metadata.set("general.architecture", text(name));
+        metadata.set("general.name", text("tiny"));
+        let mut of_model =
+            |key: &str, n: u64| metadata.set(format!("{name}.{key}"), Value::U32(n as u32));
+        of_model("context_length", CONTEXT);
+        of_model("embedding_length", self.width);
+        of_model("feed_forward_length", self.inner);
+        of_model("block_count", self.layers as u64);
+        of_model("attention.head_count", 4);
+        if self.llama {
+            of_model("attention.head_count_kv", 2);
+            of_model("rope.dimension_count", self.width / 4);
+        }
+        let norm = if self.llama { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
+        metadata.set(format!("{name}.attention.{norm}"), Value::F32(1e-5));
+        metadata.set("general.file_type", Value::U32(0));
+        metadata.set("tokenizer.ggml.model", text("gpt2"));
+        metadata.set("tokenizer.ggml.pre", text("gpt-2"));
+        let tokens = (0..VOCABULARY).map(|i| format!("t{i}")).collect();
+        metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+        metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![1; VOCABULARY])));
+        let merges = vec!["t 0".to_owned(), "t 1".to_owned()];
+        metadata.set("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
+        metadata.set("tokenizer.ggml.bos_token_id", Value::U32(0));
+        metadata.set("tokenizer.ggml.eos_token_id", Value::U32(0));
+        metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+        metadata
+    }
+}
+
+/// Roughly normal: the sum of four uniform numbers, from a 64-bit xorshift generator.
+fn bell(state: &mut u64) -> f32 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (0..4).map(|k| (*state >> (16 * k) & 0xffff) as f32 / 65536.0 - 0.5).sum()
+}
