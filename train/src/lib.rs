@@ -1,1 +1,81 @@
-//! (skeleton)
+//! The training room: a run file and a text in, a run folder with checkpoints out.
+//!
+//! ```text
+//! corpus ------> batches --\
+//!                           loop -> optimizer -> weights --> checkpoints/step-N
+//! schedule -> learning rate/   \--> metrics.jsonl --> loss.pdf, samples.txt
+//! ```
+//!
+//! [`train`] is the whole stage. A run is a function of its run file and its text: everything
+//! random follows from the seed and the step ([`kernels::random`]), so a run that was stopped and
+//! resumed ends with the same bits as one that was not.
+
+mod chart;
+mod corpus;
+mod device;
+mod evaluate;
+mod folder;
+mod metrics;
+mod optimizer;
+mod report;
+mod sample;
+mod schedule;
+mod session;
+mod state;
+mod tensors;
+
+use std::path::PathBuf;
+
+use cli::Interrupt;
+use config::RunFile;
+
+pub use report::{Losses, Report};
+pub use session::train;
+
+/// Shown below the help text.
+pub const EXAMPLES: &str = "\
+Example:
+  train --config configs/quickstart.toml --set train.batch_size=4";
+
+/// The command's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The run file (TOML); it names the text, the model and the run folder.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Override one value of the run file; may be repeated [default: none].
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Go on from the run folder's last checkpoint, also with changed settings [default: off; an
+    /// unfinished run with the same settings goes on by itself].
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
+    /// Start over: delete what an earlier run left in the run folder [default: off].
+    #[arg(long)]
+    pub force: bool,
+    /// Print the report as JSON [default: a table].
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the caller decides besides the run file.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Go on from the last checkpoint even if the settings have changed.
+    pub resume: bool,
+    /// Delete what an earlier run left in the run folder.
+    pub overwrite: bool,
+    /// Asked after every step; once requested, a checkpoint is written and training ends.
+    pub interrupt: Interrupt,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`train`], and when the run file is invalid.
+pub fn run(args: Args) -> anyhow::Result<Report> {
+    let run_file = RunFile::load(&args.config, &args.overrides)?;
+    let interrupt = Interrupt::install()?;
+    let options = Options { resume: args.resume, overwrite: args.force, interrupt };
+    train(&run_file, &options)
+}

@@ -1,0 +1,121 @@
+//! The text of a run as batches of token windows.
+
+use std::ops::Range;
+
+use anyhow::Context;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use config::{RunFile, TokenizerKind};
+use data::{Shuffle, TokenFile, Tokenizer, Windows};
+
+use crate::folder::RunFolder;
+
+/// One of the two parts of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// The front, which trains.
+    Train,
+    /// The rest.
+    Validation,
+}
+
+/// The tokens of a run and the windows cut from them.
+pub struct Corpus {
+    tokenizer: Tokenizer,
+    tokens: TokenFile,
+    ranges: data::Split,
+    context: usize,
+    stride: usize,
+}
+
+impl Corpus {
+    /// Encodes the text of a run file into the run folder.
+    ///
+    /// It is encoded each time, also when a run goes on: that takes seconds, and a text that has
+    /// changed meanwhile is noticed by the hash of its tokens.
+    ///
+    /// # Errors
+    /// When the text is missing or not UTF-8, or the tokens cannot be written.
+    pub fn prepare(run_file: &RunFile, folder: &RunFolder) -> anyhow::Result<Self> {
+        let settings = &run_file.data;
+        let tokenizer = match settings.tokenizer {
+            TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
+            TokenizerKind::Simple => data::simple_from_file(&settings.path)?,
+        };
+        data::encode_file(&settings.path, &tokenizer, &folder.tokens(), true)?;
+        let tokens = TokenFile::open(&folder.tokens())?;
+        let ranges = data::Split::new(tokens.len(), settings.train_fraction);
+        let (context, stride) = (settings.context, settings.stride());
+        Ok(Corpus { tokenizer, tokens, ranges, context, stride })
+    }
+
+    /// How text becomes token ids.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Hash of the tokens, in hexadecimal.
+    pub fn tokens_hash(&self) -> String {
+        self.tokens.hash()
+    }
+
+    /// Tokens in a window.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Windows in a split; 0 where it is shorter than one.
+    pub fn windows(&self, split: Split) -> usize {
+        self.cut(split).map_or(0, |windows| windows.len())
+    }
+
+    /// The windows at some places of an epoch's random order.
+    pub fn shuffled(&self, seed: u64, epoch: u64, places: Range<usize>) -> Vec<usize> {
+        let shuffle = Shuffle { epoch, ..Shuffle::new(seed, self.windows(Split::Train)) };
+        places.map(|place| shuffle.window_at(place)).collect()
+    }
+
+    /// Some windows of a split, side by side.
+    ///
+    /// # Errors
+    /// When the split has no windows.
+    pub fn batch(&self, split: Split, indices: &[usize]) -> anyhow::Result<Batch> {
+        let windows = self.cut(split)?;
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        for &index in indices {
+            let (input, target) = windows.get(index);
+            inputs.extend(input);
+            targets.extend(target);
+        }
+        Ok(Batch { inputs, targets, shape: [indices.len(), self.context] })
+    }
+
+    fn cut(&self, split: Split) -> anyhow::Result<Windows<'_>> {
+        let (range, name) = match split {
+            Split::Train => (&self.ranges.train, "training"),
+            Split::Validation => (&self.ranges.validation, "validation"),
+        };
+        Windows::new(&self.tokens, range.clone(), self.context, self.stride)
+            .with_context(|| format!("{name} split"))
+    }
+}
+
+/// Some windows, side by side.
+pub struct Batch {
+    /// `[B, T]`, row-major.
+    pub inputs: Vec<u32>,
+    /// `[B, T]`: the inputs one position later.
+    targets: Vec<u32>,
+    shape: [usize; 2],
+}
+
+impl Batch {
+    /// Inputs and targets, both `[B, T]`, on a device.
+    pub fn tensors(&self, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
+        let tensor = |ids: &[u32]| {
+            // A vocabulary is far smaller than 2^31.
+            let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+            Tensor::from_data(TensorData::new(ids, self.shape), device)
+        };
+        (tensor(&self.inputs), tensor(&self.targets))
+    }
+}

@@ -1,0 +1,67 @@
+//! From the name of a device in a run file to a device of Burn's.
+
+use anyhow::bail;
+use config::Device as Choice;
+
+/// A device and the name that is shown for it.
+pub struct Selected {
+    /// With autodiff, so that models made on it can be trained.
+    pub device: burn::tensor::Device,
+    /// As the run file spells it.
+    pub name: &'static str,
+}
+
+/// The device of a choice; `auto` takes the fastest one that was compiled in.
+///
+/// # Errors
+/// When the device was not compiled in.
+pub fn select(choice: Choice) -> anyhow::Result<Selected> {
+    let (device, name) = match choice {
+        #[cfg(feature = "wgpu")]
+        Choice::Auto | Choice::Wgpu => {
+            (burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), "wgpu")
+        }
+        #[cfg(not(feature = "wgpu"))]
+        Choice::Wgpu => return missing("wgpu"),
+        #[cfg(feature = "ndarray")]
+        Choice::Ndarray => (ndarray(), "ndarray"),
+        #[cfg(not(feature = "ndarray"))]
+        Choice::Ndarray => return missing("ndarray"),
+        #[cfg(not(feature = "wgpu"))]
+        Choice::Auto => (burn::tensor::Device::flex(), "flex"),
+        Choice::Flex => (burn::tensor::Device::flex(), "flex"),
+    };
+    Ok(Selected { device: device.autodiff(), name })
+}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable for comparison; Flex is its successor")]
+fn ndarray() -> burn::tensor::Device {
+    burn::tensor::Device::ndarray()
+}
+
+#[cfg(not(all(feature = "wgpu", feature = "ndarray")))]
+fn missing(name: &str) -> anyhow::Result<Selected> {
+    bail!(
+        "device = {name:?} was not compiled in; build with --features {name}, or set device to \
+         \"flex\" or \"auto\""
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_says_what_it_took() {
+        assert!(["flex", "wgpu"].contains(&select(Choice::Auto).unwrap().name));
+        assert!(select(Choice::Flex).unwrap().device.is_autodiff());
+    }
+
+    #[cfg(not(feature = "ndarray"))]
+    #[test]
+    fn what_is_not_compiled_in_is_refused_with_the_feature() {
+        let error = select(Choice::Ndarray).err().unwrap().to_string();
+        assert!(error.contains("--features ndarray"), "{error}");
+    }
+}

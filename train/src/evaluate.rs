@@ -1,0 +1,64 @@
+//! Losses without dropout, and the logits that later stages are compared with.
+
+use burn::tensor::Device;
+use checkpoint::Golden;
+use model::Model;
+
+use crate::corpus::{Corpus, Split};
+
+/// The mean loss over the first `limit` windows of a split (all of them if not given), each
+/// window weighing the same. `None` where the split is shorter than one window.
+///
+/// # Errors
+/// When the tokens cannot be read.
+pub fn mean_loss(
+    model: &Model,
+    corpus: &Corpus,
+    split: Split,
+    limit: Option<usize>,
+    batch_size: usize,
+    device: &Device,
+) -> anyhow::Result<Option<f64>> {
+    let windows = corpus.windows(split).min(limit.unwrap_or(usize::MAX));
+    if windows == 0 {
+        return Ok(None);
+    }
+    let model = model.without_graph();
+    let mut sum = 0.0;
+    let indices: Vec<usize> = (0..windows).collect();
+    for indices in indices.chunks(batch_size) {
+        let batch = corpus.batch(split, indices)?;
+        let (inputs, targets) = batch.tensors(&device.clone().inner());
+        let loss: f32 = model.loss(inputs, targets, None).into_scalar();
+        sum += f64::from(loss) * indices.len() as f64;
+    }
+    Ok(Some(sum / windows as f64))
+}
+
+/// The logits of up to `windows` windows of the validation split, or of the training split where
+/// that has none.
+///
+/// # Errors
+/// When the tokens cannot be read.
+pub fn golden(
+    model: &Model,
+    corpus: &Corpus,
+    windows: usize,
+    device: &Device,
+) -> anyhow::Result<Golden> {
+    let split = match corpus.windows(Split::Validation) >= windows {
+        true => Split::Validation,
+        false => Split::Train,
+    };
+    let windows = windows.min(corpus.windows(split));
+    let model = model.without_graph();
+    let (mut tokens, mut logits) = (Vec::new(), Vec::new());
+    for index in 0..windows {
+        let batch = corpus.batch(split, &[index])?;
+        let (inputs, _) = batch.tensors(&device.clone().inner());
+        tokens.extend(batch.inputs.iter().copied());
+        logits.extend(model.forward(inputs, None).into_data().iter::<f32>()); // [T, V]
+    }
+    let vocab_size = model.config().vocab_size;
+    Ok(Golden { tokens, logits, windows, context: corpus.context(), vocab_size })
+}

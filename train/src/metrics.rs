@@ -1,0 +1,151 @@
+//! `metrics.jsonl`: one JSON object for each step, appended as training goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use checkpoint::atomic::{self, AtomicError};
+use serde::{Deserialize, Serialize};
+
+/// What is known after a step; unknown values are left out of the line.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Optimizer steps taken; 0 is the model before training.
+    pub step: u64,
+    /// Epoch that the step belongs to, counted from 0.
+    pub epoch: u64,
+    /// Tokens trained on so far.
+    pub tokens: u64,
+    /// Loss of the step's batch in nats; at step 0 that of the training split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_loss: Option<f64>,
+    /// Loss of the validation split in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_loss: Option<f64>,
+    /// Learning rate of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// L2 norm of all gradients before clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
+    /// Tokens of the step divided by its seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_s: Option<f64>,
+    /// Seconds since training began, over all sessions of the run.
+    pub elapsed_s: f64,
+    /// Most memory the process has held so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// The open file, and what it holds.
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+    lines: Vec<Metrics>,
+}
+
+impl MetricsLog {
+    /// Opens the log of a run that goes on after `step`: lines of later steps, and what a killed
+    /// process left of a line, are cut off.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn open(path: &Path, step: Option<u64>) -> anyhow::Result<Self> {
+        let lines = match step {
+            Some(step) => read(path)?.into_iter().filter(|line| line.step <= step).collect(),
+            None => Vec::new(),
+        };
+        atomic::write_file(path, true, |out| {
+            for line in &lines {
+                write_line(out, line)
+                    .map_err(|source| AtomicError::Write { path: path.to_owned(), source })?;
+            }
+            Ok::<_, AtomicError>(())
+        })?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .with_context(|| format!("cannot append to {}", path.display()))?;
+        Ok(MetricsLog { path: path.to_owned(), file, lines })
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&mut self, line: Metrics) -> anyhow::Result<()> {
+        let written = write_line(&mut self.file, &line);
+        self.lines.push(line);
+        written.with_context(|| format!("cannot append to {}", self.path.display()))
+    }
+
+    /// All lines of the run so far.
+    pub fn lines(&self) -> &[Metrics] {
+        &self.lines
+    }
+}
+
+fn write_line(out: &mut impl Write, line: &Metrics) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    out.write_all(text.as_bytes())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<Metrics>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+    };
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+/// Most memory that this process has held, in bytes, where the system says so.
+pub fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64) -> Metrics {
+        Metrics { step, train_loss: Some(0.1 * step as f64), ..Metrics::default() }
+    }
+
+    #[test]
+    fn a_resumed_log_forgets_later_steps_and_half_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, None).unwrap();
+        (0..5).for_each(|step| log.append(line(step)).unwrap());
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"step\": 5, \"epo").unwrap();
+
+        let mut log = MetricsLog::open(&path, Some(2)).unwrap();
+        assert_eq!(log.lines(), [line(0), line(1), line(2)]);
+        log.append(line(3)).unwrap();
+        assert_eq!(read(&path).unwrap(), [line(0), line(1), line(2), line(3)]);
+    }
+
+    #[test]
+    fn a_fresh_log_is_empty_and_unknown_values_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        MetricsLog::open(&path, None).unwrap().append(line(1)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "{\"step\":1,\"epoch\":0,\"tokens\":0,\"train_loss\":0.1,\"elapsed_s\":0.0}\n"
+        );
+        assert_eq!(MetricsLog::open(&path, None).unwrap().lines(), []);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+}

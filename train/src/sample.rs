@@ -1,0 +1,108 @@
+//! What the model writes after each epoch, in `samples.txt`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use checkpoint::atomic::{self, AtomicError};
+use data::Tokenizer;
+use model::Model;
+
+/// The likeliest continuation of `prompt` by `count` tokens: text of both together.
+pub fn greedy(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    count: usize,
+    device: &Device,
+) -> String {
+    let model = model.without_graph();
+    let mut tokens = tokenizer.encode(prompt);
+    if tokens.is_empty() {
+        tokens.push(tokenizer.end_of_text().unwrap_or(0));
+    }
+    for _ in 0..count {
+        let start = tokens.len().saturating_sub(model.config().context_length);
+        let window: Vec<i32> = tokens[start..].iter().map(|&id| id as i32).collect();
+        let shape = [1, window.len()];
+        let window = TensorData::new(window, shape);
+        let window = Tensor::<2, Int>::from_data(window, &device.clone().inner());
+        let next: i64 = model.next_logits(window).argmax(1).into_scalar();
+        tokens.push(next as u32);
+        if Some(next as u32) == tokenizer.end_of_text() {
+            break;
+        }
+    }
+    tokenizer.decode(&tokens)
+}
+
+/// Heads the sample of one epoch; also what a resumed run finds its place by.
+fn heading(epoch: u64, step: u64) -> String {
+    format!("=== epoch {epoch}, step {step}\n")
+}
+
+/// Appends a sample.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn append(path: &Path, epoch: u64, step: u64, text: &str) -> anyhow::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(format!("{}{text}\n\n", heading(epoch, step)).as_bytes())
+        })
+        .with_context(|| format!("cannot append to {}", path.display()))
+}
+
+/// Cuts off the samples of steps after `step`.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn cut(path: &Path, step: u64) -> anyhow::Result<()> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    let Some(end) = end_of(&text, step) else { return Ok(()) };
+    atomic::write_file(path, true, |out| {
+        out.write_all(&text.as_bytes()[..end])
+            .map_err(|source| AtomicError::Write { path: path.to_owned(), source })
+    })?;
+    Ok(())
+}
+
+/// Where the first sample of a later step begins.
+fn end_of(text: &str, step: u64) -> Option<usize> {
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        let found = line.strip_prefix("=== epoch ").and_then(|rest| rest.split_once(", step "));
+        if let Some((_, number)) = found
+            && number.trim_end().parse::<u64>().is_ok_and(|number| number > step)
+        {
+            return Some(offset);
+        }
+        offset += line.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_cuts_the_samples_of_later_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("samples.txt");
+        cut(&path, 3).unwrap();
+        for epoch in 1..=3 {
+            append(&path, epoch, 10 * epoch, &format!("text {epoch}\nof two lines")).unwrap();
+        }
+        cut(&path, 20).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with("=== epoch 2, step 20\ntext 2\nof two lines\n\n"), "{text}");
+        cut(&path, 20).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+}

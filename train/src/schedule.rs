@@ -1,0 +1,76 @@
+//! The learning rate of each step.
+
+use config::{Optimizer, Schedule, ScheduleKind};
+
+/// Warm-up, then constant or half a cosine (nanoGPT's `get_lr`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRate {
+    kind: ScheduleKind,
+    peak: f64,
+    floor: f64,
+    warmup: u64,
+    last: u64,
+}
+
+impl LearningRate {
+    /// The schedule of a run of `total_steps` steps.
+    pub fn new(optimizer: &Optimizer, schedule: &Schedule, total_steps: u64) -> Self {
+        LearningRate {
+            kind: schedule.kind,
+            peak: optimizer.learning_rate,
+            floor: schedule.min_learning_rate,
+            warmup: schedule.warmup_steps as u64,
+            last: total_steps.saturating_sub(1),
+        }
+    }
+
+    /// The rate of one step, the first being 0. The warm-up rises in equal parts and reaches the
+    /// peak with the first step after it; the cosine reaches its floor with the last step.
+    pub fn at(&self, step: u64) -> f64 {
+        if step < self.warmup {
+            return self.peak * (step + 1) as f64 / (self.warmup + 1) as f64;
+        }
+        match self.kind {
+            ScheduleKind::Constant => self.peak,
+            ScheduleKind::Cosine => {
+                let span = self.last.saturating_sub(self.warmup).max(1);
+                let done = (step - self.warmup).min(span) as f64 / span as f64;
+                let share = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+                self.floor + share * (self.peak - self.floor)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(kind: ScheduleKind, warmup_steps: usize) -> LearningRate {
+        let optimizer = Optimizer { learning_rate: 1.0, ..Optimizer::default() };
+        let schedule = Schedule { kind, warmup_steps, min_learning_rate: 0.1 };
+        LearningRate::new(&optimizer, &schedule, 14)
+    }
+
+    #[test]
+    fn the_warm_up_rises_in_equal_parts_to_the_peak() {
+        let rate = schedule(ScheduleKind::Constant, 3);
+        assert_eq!([0, 1, 2, 3, 13].map(|step| rate.at(step)), [0.25, 0.5, 0.75, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn the_cosine_starts_at_the_peak_and_ends_at_the_floor() {
+        let rate = schedule(ScheduleKind::Cosine, 3);
+        assert_eq!(rate.at(3), 1.0);
+        assert!((rate.at(8) - 0.55).abs() < 1e-12, "half way: {}", rate.at(8));
+        assert!((rate.at(13) - 0.1).abs() < 1e-12);
+        assert!((rate.at(99) - 0.1).abs() < 1e-12, "beyond the end it stays");
+        assert!((3..13).all(|step| rate.at(step) > rate.at(step + 1)));
+    }
+
+    #[test]
+    fn a_run_that_ends_within_the_warm_up_is_no_division_by_zero() {
+        let rate = schedule(ScheduleKind::Cosine, 100);
+        assert!((0..200).all(|step| rate.at(step).is_finite()));
+    }
+}

@@ -1,0 +1,494 @@
+//! The training loop.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use burn::tensor::Tensor;
+use checkpoint::TrainerState;
+use cli::{Interrupted, Meter, Progress};
+use config::RunFile;
+use kernels::{Dropout, random};
+use model::Model;
+use model::parameters::ParameterGradients;
+
+use crate::corpus::{Corpus, Split};
+use crate::device::{self, Selected};
+use crate::folder::{RunFolder, Start};
+use crate::metrics::{Metrics, MetricsLog, peak_rss_bytes};
+use crate::optimizer::{Optimizer, accumulate, global_norm};
+use crate::report::{Losses, Report, median_after_warm_up};
+use crate::schedule::LearningRate;
+use crate::state::{self, Restored, Snapshot};
+use crate::{Options, chart, evaluate, sample};
+
+/// Trains the model of a run file.
+///
+/// # Errors
+/// [`Interrupted`] once the user asked to stop and a checkpoint is written. Otherwise bad input:
+/// a text too short for one step, a device that was not compiled in, a run folder that holds
+/// another run or cannot be written, a loss that is no number, a last checkpoint that cannot be
+/// written.
+pub fn train(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
+    run_file.validate()?;
+    let device = device::select(run_file.device)?;
+    let (folder, start) = RunFolder::open(run_file, options)?;
+    let corpus = Corpus::prepare(run_file, &folder)?;
+    let plan = Plan::new(run_file, corpus.windows(Split::Train))?;
+    let mut session = Session::begin(run_file, folder, corpus, plan, device, start)?;
+    session.run(options)?;
+    session.finish()
+}
+
+/// How steps, epochs and batches hang together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Plan {
+    /// Windows in one forward pass.
+    batch_size: usize,
+    /// Forward passes in one step.
+    accumulation: usize,
+    /// Steps in one epoch; windows that do not fill a step are left out of it.
+    steps_per_epoch: u64,
+    /// Steps of the whole run.
+    total_steps: u64,
+}
+
+impl Plan {
+    fn new(run_file: &RunFile, windows: usize) -> anyhow::Result<Self> {
+        let (batch_size, accumulation) =
+            (run_file.train.batch_size, run_file.train.gradient_accumulation);
+        let needed = batch_size.saturating_mul(accumulation);
+        let steps_per_epoch = (windows / needed) as u64;
+        if steps_per_epoch == 0 {
+            bail!(
+                "the text is too short: its training split has {windows} windows of {} tokens, \
+                 and one step needs {needed} (train.batch_size * train.gradient_accumulation); \
+                 use a longer text, or a smaller data.context or train.batch_size",
+                run_file.data.context
+            );
+        }
+        let all = steps_per_epoch.saturating_mul(run_file.train.epochs as u64);
+        let total_steps = run_file.train.max_steps.map_or(all, |most| all.min(most as u64));
+        Ok(Plan { batch_size, accumulation, steps_per_epoch, total_steps })
+    }
+
+    /// The windows of one forward pass of one step, as places in the epoch's order.
+    fn places(&self, step: u64, micro: usize) -> std::ops::Range<usize> {
+        let step_in_epoch = (step % self.steps_per_epoch) as usize;
+        let first = (step_in_epoch * self.accumulation + micro) * self.batch_size;
+        first..first + self.batch_size
+    }
+}
+
+/// A run at work.
+struct Session<'a> {
+    run_file: &'a RunFile,
+    folder: RunFolder,
+    corpus: Corpus,
+    plan: Plan,
+    schedule: LearningRate,
+    device: Selected,
+    /// `None` only while a step replaces it.
+    model: Option<Model>,
+    optimizer: Optimizer,
+    state: TrainerState,
+    log: MetricsLog,
+    progress: Progress,
+    tokenizer_json: String,
+    resumed_from: Option<u64>,
+    checkpoint: Option<PathBuf>,
+    before: Losses,
+    began: Instant,
+    elapsed_before_s: f64,
+    step_seconds: Vec<f64>,
+}
+
+impl<'a> Session<'a> {
+    fn begin(
+        run_file: &'a RunFile,
+        folder: RunFolder,
+        corpus: Corpus,
+        plan: Plan,
+        device: Selected,
+        start: Start,
+    ) -> anyhow::Result<Self> {
+        let config = run_file.model.config(corpus.tokenizer().vocab_size());
+        let tokens_hash = corpus.tokens_hash();
+        let (model, optimizer, state, checkpoint) = match start {
+            Start::Fresh => {
+                let seed = random::derive_named(run_file.run.seed, "weights");
+                let model = Model::init(&config, seed, &device.device);
+                let optimizer = Optimizer::new(run_file.optimizer.clone(), &model);
+                (model, optimizer, fresh_state(run_file, tokens_hash), None)
+            }
+            Start::Resume(checkpoint) => {
+                let Restored { model, optimizer, trainer } =
+                    state::restore(&checkpoint, run_file, &config, &tokens_hash, &device.device)?;
+                (model, optimizer, trainer, Some(checkpoint))
+            }
+        };
+        let resumed_from = checkpoint.is_some().then_some(state.step);
+        sample::cut(&folder.samples(), state.step)?;
+        let log = MetricsLog::open(&folder.metrics(), resumed_from)?;
+        let progress = Progress::new("train", plan.total_steps, Meter::Items);
+        progress.set(state.step);
+        Ok(Session {
+            schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
+            tokenizer_json: corpus.tokenizer().tokenizer_json()?,
+            elapsed_before_s: state.elapsed_s,
+            model: Some(model),
+            before: Losses::default(),
+            began: Instant::now(),
+            step_seconds: Vec::new(),
+            run_file,
+            folder,
+            corpus,
+            plan,
+            device,
+            optimizer,
+            state,
+            log,
+            progress,
+            resumed_from,
+            checkpoint,
+        })
+    }
+
+    /// All steps that are left.
+    fn run(&mut self, options: &Options) -> anyhow::Result<()> {
+        self.announce()?;
+        self.evaluate_first()?;
+        while self.state.step < self.plan.total_steps {
+            if options.interrupt.requested() {
+                self.stop()?;
+            }
+            self.one_step()?;
+        }
+        self.progress.finish();
+        Ok(())
+    }
+
+    /// What the user sees before the first step.
+    fn announce(&self) -> anyhow::Result<()> {
+        let model = self.model()?;
+        if self.state.step >= self.plan.total_steps {
+            self.progress.note(&format!(
+                "{} holds a finished run of {} steps; --force starts over",
+                self.folder.root().display(),
+                self.state.step
+            ));
+            return Ok(());
+        }
+        let from = self.resumed_from.map(|step| format!(", going on after step {step}"));
+        self.progress.note(&format!(
+            "training {} parameters on {}: {} steps of {} windows, {} in an epoch{}",
+            cli::count(model.config().parameter_count() as u64),
+            self.device.name,
+            cli::count(self.plan.total_steps),
+            self.plan.batch_size * self.plan.accumulation,
+            cli::count(self.plan.steps_per_epoch),
+            from.unwrap_or_default(),
+        ));
+        if self.corpus.windows(Split::Validation) == 0 {
+            self.progress.note(
+                "the validation split is shorter than one window: there will be no validation \
+                 loss",
+            );
+        }
+        Ok(())
+    }
+
+    /// The losses before the first step: measured, or read back from the log.
+    fn evaluate_first(&mut self) -> anyhow::Result<()> {
+        if let Some(first) = self.log.lines().first().filter(|first| first.step == 0) {
+            self.before = Losses { train: first.train_loss, validation: first.val_loss };
+            return Ok(());
+        }
+        if self.resumed_from.is_some() {
+            return Ok(()); // the log was removed; the losses are lost
+        }
+        self.before = self.losses()?;
+        self.note_losses(self.before);
+        self.log.append(Metrics {
+            train_loss: self.before.train,
+            val_loss: self.before.validation,
+            elapsed_s: self.elapsed_s(),
+            peak_rss_bytes: peak_rss_bytes(),
+            ..Metrics::default()
+        })
+    }
+
+    /// One optimizer step and whatever is due after it.
+    fn one_step(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let step = self.state.step;
+        let learning_rate = self.schedule.at(step);
+        let (loss, mut gradients) = self.gradients(step)?;
+        let grad_norm = global_norm(&mut gradients);
+        self.require_finite(loss, grad_norm, learning_rate)?;
+        let model = self.model.take().context("the model is gone")?;
+        self.model = Some(self.optimizer.step(model, gradients, grad_norm, learning_rate));
+        let seconds = began.elapsed().as_secs_f64();
+        self.step_seconds.push(seconds);
+
+        let tokens = self.tokens_per_step();
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.epoch = self.state.step / self.plan.steps_per_epoch;
+        self.state.batch = self.state.step % self.plan.steps_per_epoch;
+        let speed = tokens as f64 / seconds;
+        self.progress.advance(1);
+        self.progress.message(format!("loss {loss:.3}, {speed:.0} tokens/s"));
+        self.after_step(Metrics {
+            step: self.state.step,
+            epoch: step / self.plan.steps_per_epoch,
+            tokens: self.state.tokens,
+            train_loss: Some(loss),
+            learning_rate: Some(learning_rate),
+            grad_norm: Some(grad_norm),
+            tokens_per_s: Some(speed),
+            ..Metrics::default()
+        })
+    }
+
+    /// Loss and gradients of one step, averaged over its forward passes.
+    fn gradients(&self, step: u64) -> anyhow::Result<(f64, ParameterGradients)> {
+        let (seed, epoch) = (self.run_file.run.seed, step / self.plan.steps_per_epoch);
+        let model = self.model()?;
+        let key = random::derive(random::derive_named(seed, "dropout"), step);
+        let share = 1.0 / self.plan.accumulation as f64;
+        let (mut sum, mut gradients) = (0.0, ParameterGradients::new());
+        for micro in 0..self.plan.accumulation {
+            let windows = self.corpus.shuffled(seed, epoch, self.plan.places(step, micro));
+            let batch = self.corpus.batch(Split::Train, &windows)?;
+            let (inputs, targets) = batch.tensors(&self.device.device);
+            let key = random::derive(key, micro as u64);
+            let loss = model.loss(inputs, targets, Dropout::new(self.run_file.model.dropout, key));
+            sum += scalar(&loss);
+            accumulate(&mut gradients, model.take_gradients((loss * share).backward()));
+        }
+        Ok((sum * share, gradients))
+    }
+
+    fn require_finite(&self, loss: f64, grad_norm: f64, learning_rate: f64) -> anyhow::Result<()> {
+        let (what, value) = match (loss.is_finite(), grad_norm.is_finite()) {
+            (true, true) => return Ok(()),
+            (false, _) => ("loss", loss),
+            (true, false) => ("gradient norm", grad_norm),
+        };
+        let good = match &self.checkpoint {
+            Some(checkpoint) => format!("the last good checkpoint is {}", checkpoint.display()),
+            None => "there is no checkpoint yet".to_owned(),
+        };
+        bail!(
+            "the {what} is {value} at step {} with learning rate {learning_rate:e}; {good}; lower \
+             optimizer.learning_rate, or set optimizer.grad_clip",
+            self.state.step + 1
+        )
+    }
+
+    /// Evaluation, log, sample and checkpoint, each when it is due.
+    fn after_step(&mut self, mut metrics: Metrics) -> anyhow::Result<()> {
+        let (step, settings) = (self.state.step, &self.run_file.train);
+        let is_last = step == self.plan.total_steps; // `finish` does the rest then
+        if is_last || step.is_multiple_of(settings.eval_interval as u64) {
+            metrics.val_loss = self.loss(Split::Validation)?;
+            let losses = Losses { train: metrics.train_loss, validation: metrics.val_loss };
+            if !is_last {
+                self.note_losses(losses);
+            }
+        }
+        self.log_step(metrics)?;
+        if self.state.batch == 0 && settings.sample_tokens > 0 {
+            self.sample()?;
+        }
+        if step.is_multiple_of(settings.checkpoint_interval as u64) && !is_last {
+            self.checkpoint_or_note();
+        }
+        Ok(())
+    }
+
+    fn log_step(&mut self, metrics: Metrics) -> anyhow::Result<()> {
+        if let Some(loss) = metrics.val_loss {
+            let best = self.state.best_val_loss.get_or_insert(loss);
+            *best = best.min(loss);
+        }
+        let known = [
+            ("train_loss", metrics.train_loss),
+            ("val_loss", metrics.val_loss),
+            ("learning_rate", metrics.learning_rate),
+            ("grad_norm", metrics.grad_norm),
+        ];
+        let known = known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        self.state.metrics.extend(known);
+        self.state.elapsed_s = self.elapsed_s();
+        self.log.append(Metrics {
+            elapsed_s: self.state.elapsed_s,
+            peak_rss_bytes: peak_rss_bytes(),
+            ..metrics
+        })
+    }
+
+    fn sample(&mut self) -> anyhow::Result<()> {
+        let settings = &self.run_file.train;
+        let text = sample::greedy(
+            self.model()?,
+            self.corpus.tokenizer(),
+            &settings.sample_prompt,
+            settings.sample_tokens,
+            &self.device.device,
+        );
+        sample::append(&self.folder.samples(), self.state.epoch, self.state.step, &text)
+    }
+
+    /// A checkpoint in the middle of a run: a full disk is no reason to lose what is in memory.
+    fn checkpoint_or_note(&mut self) {
+        if let Err(error) = self.save(None) {
+            self.progress.note(&format!(
+                "warning: {}; training goes on and tries again in {} steps",
+                cli::one_line(&error),
+                self.run_file.train.checkpoint_interval
+            ));
+        }
+    }
+
+    fn save(&mut self, golden: Option<&checkpoint::Golden>) -> anyhow::Result<()> {
+        self.state.elapsed_s = self.elapsed_s();
+        let snapshot = Snapshot {
+            model: self.model()?,
+            optimizer: &self.optimizer,
+            trainer: &self.state,
+            tokenizer_json: &self.tokenizer_json,
+            golden,
+        };
+        let keep = self.run_file.train.keep_checkpoints;
+        self.checkpoint = Some(state::save(&self.folder, &snapshot, keep)?);
+        chart::write(&self.folder.chart(), self.log.lines())
+    }
+
+    /// Ends the session because the user asked to.
+    fn stop(&mut self) -> anyhow::Result<()> {
+        if self.resumed_from.unwrap_or(0) < self.state.step {
+            self.save(None)?;
+        }
+        self.progress.finish();
+        Err(Interrupted.into())
+    }
+
+    /// The last evaluation, the last checkpoint, and the report.
+    fn finish(mut self) -> anyhow::Result<Report> {
+        let train = self.loss(Split::Train)?;
+        let validation = match self.state.metrics.get("val_loss") {
+            Some(&loss) if !self.step_seconds.is_empty() => Some(loss),
+            _ => self.loss(Split::Validation)?,
+        };
+        let after = Losses { train, validation };
+        self.note_losses(after);
+        if !self.step_seconds.is_empty() {
+            let windows = self.run_file.eval.golden_windows;
+            let golden =
+                evaluate::golden(self.model()?, &self.corpus, windows, &self.device.device)?;
+            self.save(Some(&golden))?;
+        }
+        let step_time = median_after_warm_up(&self.step_seconds);
+        Ok(Report {
+            run_dir: self.folder.root().to_owned(),
+            checkpoint: self.checkpoint.clone().context("no checkpoint was written")?,
+            device: self.device.name.to_owned(),
+            parameters: self.model()?.config().parameter_count(),
+            steps: self.state.step,
+            tokens: self.state.tokens,
+            resumed_from: self.resumed_from,
+            before: self.before,
+            after,
+            wall_s: self.began.elapsed().as_secs_f64(),
+            elapsed_s: self.elapsed_s(),
+            tokens_per_s: step_time.map(|seconds| self.tokens_per_step() as f64 / seconds),
+            peak_rss_bytes: peak_rss_bytes(),
+        })
+    }
+
+    fn losses(&self) -> anyhow::Result<Losses> {
+        Ok(Losses { train: self.loss(Split::Train)?, validation: self.loss(Split::Validation)? })
+    }
+
+    fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
+        let settings = &self.run_file.train;
+        evaluate::mean_loss(
+            self.model()?,
+            &self.corpus,
+            split,
+            settings.eval_windows,
+            settings.batch_size,
+            &self.device.device,
+        )
+    }
+
+    fn note_losses(&self, losses: Losses) {
+        let show = |loss: Option<f64>| loss.map_or("none".to_owned(), |loss| format!("{loss:.3}"));
+        self.progress.note(&format!(
+            "step {:>6}  training loss {}  validation loss {}  {}",
+            self.state.step,
+            show(losses.train),
+            show(losses.validation),
+            cli::seconds(self.elapsed_s()),
+        ));
+    }
+
+    fn model(&self) -> anyhow::Result<&Model> {
+        self.model.as_ref().context("the model is gone: a step before this one failed")
+    }
+
+    fn tokens_per_step(&self) -> u64 {
+        let windows = self.plan.batch_size * self.plan.accumulation;
+        (windows * self.corpus.context()) as u64
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.elapsed_before_s + self.began.elapsed().as_secs_f64()
+    }
+}
+
+fn fresh_state(run_file: &RunFile, tokens_hash: String) -> TrainerState {
+    TrainerState {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: run_file.run.seed,
+        tokens_hash,
+        ..TrainerState::default()
+    }
+}
+
+/// The value of a loss, read without disturbing its graph.
+fn scalar(loss: &Tensor<1>) -> f64 {
+    f64::from(loss.clone().inner().into_scalar::<f32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(batch: usize, accumulation: usize, windows: usize) -> anyhow::Result<Plan> {
+        let mut run_file = RunFile::default();
+        run_file.train.batch_size = batch;
+        run_file.train.gradient_accumulation = accumulation;
+        run_file.train.epochs = 3;
+        Plan::new(&run_file, windows)
+    }
+
+    #[test]
+    fn every_window_of_an_epoch_is_used_at_most_once() {
+        let plan = plan(2, 3, 20).unwrap();
+        assert_eq!((plan.steps_per_epoch, plan.total_steps), (3, 9));
+        let places: Vec<usize> = (3..6)
+            .flat_map(|step| (0..3).map(move |micro| (step, micro)))
+            .flat_map(|(step, micro)| plan.places(step, micro))
+            .collect();
+        assert_eq!(places, (0..18).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_text_too_short_for_one_step_is_refused_with_the_numbers() {
+        let error = plan(2, 3, 5).unwrap_err().to_string();
+        assert!(error.contains("5 windows of 256 tokens") && error.contains("needs 6"), "{error}");
+    }
+}

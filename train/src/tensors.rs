@@ -1,0 +1,130 @@
+//! The model and the optimizer as a checkpoint wants to see them: Hugging Face's names and
+//! orientation, one tensor in memory at a time.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use burn::tensor::Tensor;
+use checkpoint::names::{self, Orientation, TensorName};
+use checkpoint::{CheckpointError, Tensors, Weights, transpose};
+use config::ModelConfig;
+use model::Model;
+
+use crate::optimizer::Optimizer;
+
+/// First and second moment, as PyTorch calls them.
+const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+
+/// A set of tensors by the names they have in a file.
+pub struct View {
+    entries: Vec<(String, Entry)>,
+    index: HashMap<String, usize>,
+}
+
+struct Entry {
+    row: TensorName,
+    values: Tensor<1>,
+}
+
+impl View {
+    /// The weights of a model: `transformer.wte.weight` and so on.
+    pub fn weights(model: &Model) -> Self {
+        let mut values: HashMap<String, Tensor<1>> =
+            model.parameters().into_iter().map(|p| (p.path, p.values)).collect();
+        Self::new(names::tensors(model.config()).into_iter().filter_map(|row| {
+            let values = values.remove(&row.burn)?;
+            Some((row.hugging_face.clone(), Entry { row, values }))
+        }))
+    }
+
+    /// The moments of an optimizer: `transformer.wte.weight.exp_avg` and so on.
+    pub fn moments(config: &ModelConfig, optimizer: &Optimizer) -> Self {
+        Self::new(names::tensors(config).into_iter().flat_map(|row| {
+            let moments = optimizer.moments().get(&row.burn);
+            let pair = moments.map(|m| [m.first.clone(), m.second.clone()]);
+            let named = pair.into_iter().flat_map(|pair| MOMENTS.into_iter().zip(pair));
+            named
+                .map(|(kind, values)| {
+                    (format!("{}.{kind}", row.hugging_face), Entry { row: row.clone(), values })
+                })
+                .collect::<Vec<_>>()
+        }))
+    }
+
+    fn new(entries: impl Iterator<Item = (String, Entry)>) -> Self {
+        let entries: Vec<(String, Entry)> = entries.collect();
+        let index = entries.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect();
+        View { entries, index }
+    }
+}
+
+impl Tensors for View {
+    fn list(&self) -> Vec<(String, Vec<usize>)> {
+        self.entries.iter().map(|(name, entry)| (name.clone(), entry.row.shape.clone())).collect()
+    }
+
+    fn data(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError> {
+        let missing =
+            || CheckpointError::MissingTensor { path: "memory".into(), name: name.to_owned() };
+        let Entry { row, values } = &self.entries[*self.index.get(name).ok_or_else(missing)?].1;
+        let values = values.to_data().iter::<f32>().collect::<Vec<f32>>();
+        Ok(Cow::Owned(match (row.orientation, row.burn_shape().as_slice()) {
+            (Orientation::OutputFirst, &[rows, columns]) => transpose(&values, rows, columns),
+            _ => values,
+        }))
+    }
+}
+
+/// Reads a model's weights, or its moments, back from a checkpoint's file.
+pub struct Reader<'a> {
+    table: HashMap<String, TensorName>,
+    weights: &'a Weights,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads tensors of a model of this shape from `weights`.
+    pub fn new(config: &ModelConfig, weights: &'a Weights) -> Self {
+        let table = names::tensors(config);
+        let table = table.into_iter().map(|row| (row.burn.clone(), row)).collect();
+        Reader { table, weights }
+    }
+
+    /// The weight at a Burn path, row-major in Burn's orientation.
+    ///
+    /// # Errors
+    /// When the file has no such tensor or it cannot be read.
+    pub fn weight(&self, path: &str) -> Result<Vec<f32>, CheckpointError> {
+        self.read(path, "")
+    }
+
+    /// First and second moment of the weight at a Burn path.
+    ///
+    /// # Errors
+    /// As [`Reader::weight`].
+    pub fn moments(&self, path: &str) -> Result<[Vec<f32>; 2], CheckpointError> {
+        let [first, second] = MOMENTS.map(|kind| self.read(path, &format!(".{kind}")));
+        Ok([first?, second?])
+    }
+
+    fn read(&self, path: &str, suffix: &str) -> Result<Vec<f32>, CheckpointError> {
+        let missing = |name: String| CheckpointError::MissingTensor {
+            path: self.weights.path().to_owned(),
+            name,
+        };
+        let row = self.table.get(path).ok_or_else(|| missing(path.to_owned()))?;
+        let name = format!("{}{suffix}", row.hugging_face);
+        if self.weights.shape(&name)? != row.shape {
+            return Err(CheckpointError::Shape {
+                path: self.weights.path().to_owned(),
+                found: self.weights.shape(&name)?.to_vec(),
+                expected: row.shape.clone(),
+                name,
+            });
+        }
+        let values = self.weights.read_f32(&name)?;
+        Ok(match (row.orientation, row.shape.as_slice()) {
+            (Orientation::OutputFirst, &[rows, columns]) => transpose(&values, rows, columns),
+            _ => values,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! The real command, stopped at any moment: what it leaves can be gone on from.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use checkpoint::Checkpoint;
+use common::{Fixture, assert_same_end, metrics, train};
+use config::RunFile;
+
+fn spawn(fixture: &Fixture, run_file: &RunFile) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_train"))
+        .arg("--config")
+        .arg(fixture.config_file(run_file))
+        .arg("--json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn long_run() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.run_file.train.epochs = 100;
+    fixture.run_file.train.max_steps = Some(60);
+    fixture.run_file.train.checkpoint_interval = 1;
+    fixture.run_file.train.eval_interval = 20;
+    fixture
+}
+
+#[test]
+fn killed_at_random_moments_a_run_still_ends_with_the_same_bits() {
+    let fixture = long_run();
+    let whole = fixture.other("whole");
+    train(&whole);
+    let killed = fixture.other("killed");
+    let mut kills = 0;
+    // Spread over start, steps and saves by an odd stride, the same in every run of the test.
+    for round in 0..40_u64 {
+        let mut child = spawn(&fixture, &killed);
+        std::thread::sleep(Duration::from_millis(20 + round * 37 % 150));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        if killed.run.dir.join("latest").exists() {
+            let checkpoint = Checkpoint::open(&checkpoint::latest(&killed.run.dir).unwrap());
+            let checkpoint = checkpoint.unwrap();
+            assert!(checkpoint.trainer().unwrap().is_some());
+            assert!(checkpoint.optimizer().unwrap().is_some());
+        }
+    }
+    assert!(kills > 0, "the run was over before it could be killed");
+    let output = spawn(&fixture, &killed).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(metrics(&killed), metrics(&whole));
+    assert_same_end(&killed, &whole);
+    let left = fs::read_dir(killed.run.dir.join("checkpoints")).unwrap().count();
+    assert!(left <= 3, "{left} checkpoints and leftovers");
+}
+
+#[test]
+fn ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on() {
+    let fixture = long_run();
+    let whole = fixture.other("whole");
+    train(&whole);
+    let mut stopped = fixture.other("stopped");
+    stopped.train.checkpoint_interval = 1000;
+    let mut child = spawn(&fixture, &stopped);
+    let log = stopped.run.dir.join("metrics.jsonl");
+    while fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "ended before it was stopped");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("run the same command again"), "{message}");
+    assert!(checkpoint::latest(&stopped.run.dir).is_ok());
+
+    let output = spawn(&fixture, &stopped).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["resumed_from"].as_u64().unwrap() >= 2);
+    assert_eq!(metrics(&stopped), metrics(&whole));
+    assert_same_end(&stopped, &whole);
+}
+
+#[test]
+fn bad_input_is_one_line_and_exit_code_2() {
+    let fixture = Fixture::new();
+    let config = fixture.path().join("bad.toml");
+    fs::write(&config, "[train]\nbatchsize = 2\n").unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_train")).arg("--config").arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("bad.toml:2: unknown field `batchsize`"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}

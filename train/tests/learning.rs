@@ -1,0 +1,134 @@
+//! What a run learns, and that stopping and accumulating do not change it.
+
+mod common;
+
+use std::fs;
+
+use checkpoint::{Checkpoint, TrainerState};
+use common::{Fixture, assert_same_end, metrics, resume, train};
+use config::{RunFile, ScheduleKind};
+
+#[test]
+fn a_small_model_learns_a_small_grammar() {
+    let mut fixture = Fixture::new();
+    let settings = &mut fixture.run_file;
+    settings.train.epochs = 30;
+    settings.train.max_steps = Some(60);
+    settings.train.checkpoint_interval = 1000;
+    settings.schedule.kind = ScheduleKind::Cosine;
+    settings.schedule.warmup_steps = 5;
+    let report = train(settings);
+    let (before, after) = (report.before.train.unwrap(), report.after.train.unwrap());
+    assert!(before > 2.0 && after < 0.75 * before, "{before} -> {after}");
+    let validation = report.after.validation.unwrap();
+    assert!((validation - after).abs() < 0.2, "{after}, validation {validation}");
+    assert_eq!((report.steps, report.resumed_from), (60, None));
+    assert_eq!(report.tokens, 60 * 4 * 16);
+}
+
+#[test]
+fn two_passes_of_one_window_are_one_pass_of_two() {
+    let mut fixture = Fixture::new();
+    fixture.run_file.model.dropout = 0.0;
+    fixture.run_file.optimizer.grad_clip = 0.0;
+    let mut small = fixture.other("small");
+    (small.train.batch_size, small.train.gradient_accumulation) = (1, 4);
+    let mut large = fixture.other("large");
+    (large.train.batch_size, large.train.gradient_accumulation) = (4, 1);
+    let (a, b) = (train(&small), train(&large));
+    assert_eq!((a.steps, a.tokens), (b.steps, b.tokens));
+    for (a, b) in metrics(&small).iter().zip(metrics(&large)) {
+        for key in ["train_loss", "val_loss", "grad_norm"] {
+            let (Some(a), Some(b)) = (a[key].as_f64(), b[key].as_f64()) else { continue };
+            assert!((a - b).abs() < 2e-3, "{key}: {a}, {b}");
+        }
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bits() {
+    let fixture = Fixture::new();
+    let (a, b) = (fixture.other("a"), fixture.other("b"));
+    train(&a);
+    train(&b);
+    assert_eq!(metrics(&a), metrics(&b));
+    assert_same_end(&a, &b);
+    let mut other_seed = fixture.other("c");
+    other_seed.run.seed += 1;
+    train(&other_seed);
+    assert_ne!(metrics(&a), metrics(&other_seed));
+}
+
+#[test]
+fn a_resumed_run_gives_the_same_bits_as_one_that_never_stopped() {
+    let fixture = Fixture::new();
+    let whole = fixture.other("whole");
+    train(&whole);
+    for stop in [1, 4, 7] {
+        let parts = fixture.other(&format!("stopped-at-{stop}"));
+        let mut first = parts.clone();
+        first.train.max_steps = Some(stop);
+        train(&first);
+        let report = resume(&parts);
+        assert_eq!((report.resumed_from, report.steps), (Some(stop as u64), 8));
+        // A step that was the last one had its validation loss measured; nothing else differs.
+        let [mut ours, theirs] = [metrics(&parts), metrics(&whole)];
+        if theirs[stop].get("val_loss").is_none() {
+            ours[stop].as_object_mut().unwrap().remove("val_loss");
+        }
+        assert_eq!(ours, theirs);
+        let samples = |run: &RunFile| fs::read_to_string(run.run.dir.join("samples.txt")).unwrap();
+        assert_eq!(samples(&parts), samples(&whole));
+        let [ours, theirs] = [&parts, &whole].map(|run| {
+            let dir = checkpoint::latest(&run.run.dir).unwrap();
+            ["model.safetensors", "optimizer.safetensors"].map(|f| fs::read(dir.join(f)).unwrap())
+        });
+        assert!(ours == theirs, "weights or moments differ after a stop at {stop}");
+    }
+}
+
+#[test]
+fn a_run_folder_holds_what_other_stages_read() {
+    let fixture = Fixture::new();
+    let report = train(&fixture.run_file);
+    let dir = &fixture.run_file.run.dir;
+    for file in ["config.toml", "metrics.jsonl", "samples.txt", "loss.pdf", "latest"] {
+        assert!(dir.join(file).metadata().unwrap().len() > 0, "{file}");
+    }
+    assert_eq!(checkpoint::latest(dir).unwrap(), report.checkpoint);
+    let saved = RunFile::load(&dir.join("config.toml"), &[]).unwrap();
+    assert_eq!(saved, fixture.run_file);
+
+    let checkpoint = Checkpoint::open(&report.checkpoint).unwrap();
+    assert_eq!(checkpoint.config().parameter_count(), report.parameters);
+    assert!(checkpoint.tokenizer_json().unwrap().contains("WordLevel"));
+    let golden = checkpoint.golden().unwrap().unwrap();
+    assert_eq!((golden.windows, golden.context), (2, 16));
+    assert_eq!(golden.vocab_size, checkpoint.config().vocab_size);
+    let TrainerState { step, epoch, batch, seed, best_val_loss, .. } =
+        checkpoint.trainer().unwrap().unwrap();
+    assert_eq!((step, seed), (8, fixture.run_file.run.seed));
+    assert!(epoch * 100 + batch > 0 && best_val_loss.is_some());
+    let moments = checkpoint.optimizer().unwrap().unwrap();
+    assert_eq!(moments.shape("lm_head.weight.exp_avg").unwrap(), [golden.vocab_size, 16]);
+    assert!(moments.contains("transformer.h.1.mlp.c_proj.weight.exp_avg_sq"));
+    assert!(!moments.contains("transformer.h.1.attn.c_attn.bias.exp_avg"), "no such parameter");
+
+    // Two checkpoints are kept: the last one, and the one before it.
+    let kept = fs::read_dir(dir.join("checkpoints")).unwrap().flatten();
+    let mut kept: Vec<String> =
+        kept.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    kept.sort();
+    assert_eq!(kept, ["step-000006", "step-000008"]);
+}
+
+/// The head is `[V, C]` in a file and `[C, V]` in Burn: what is loaded is what was saved.
+#[test]
+fn a_finished_run_is_reported_again_with_the_same_losses() {
+    let fixture = Fixture::new();
+    let first = train(&fixture.run_file);
+    let again = train(&fixture.run_file);
+    assert_eq!((again.before, again.after), (first.before, first.after));
+    assert_eq!((again.checkpoint, again.steps), (first.checkpoint, first.steps));
+    assert_eq!((again.resumed_from, again.tokens_per_s), (Some(8), None));
+}

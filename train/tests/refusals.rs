@@ -1,0 +1,117 @@
+//! Bad input and bad luck: one clear line, nothing lost.
+
+mod common;
+
+use std::fs;
+
+use common::{Fixture, failure, metrics, resume, text_of, train};
+use config::Device;
+use train::Options;
+
+#[test]
+fn a_text_shorter_than_one_step_is_refused_with_the_numbers() {
+    let fixture = Fixture::new();
+    fs::write(&fixture.run_file.data.path, text_of(5)).unwrap();
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("too short") && error.contains("16 tokens"), "{error}");
+}
+
+#[test]
+fn a_missing_text_is_named() {
+    let mut fixture = Fixture::new();
+    fixture.run_file.data.path = "no/such/text.txt".into();
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("no/such/text.txt"), "{error}");
+}
+
+#[test]
+fn a_run_folder_that_cannot_be_made_is_named() {
+    let mut fixture = Fixture::new();
+    fixture.run_file.run.dir = fixture.run_file.data.path.join("run");
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("text.txt/run") && error.contains("run.dir"), "{error}");
+}
+
+#[cfg(not(feature = "ndarray"))]
+#[test]
+fn a_device_that_was_not_compiled_in_is_refused_before_anything_is_written() {
+    let mut fixture = Fixture::new();
+    fixture.run_file.device = Device::Ndarray;
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("--features ndarray"), "{error}");
+    assert!(!fixture.run_file.run.dir.exists());
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint() {
+    let mut fixture = Fixture::new();
+    train(&fixture.run_file);
+    fixture.run_file.optimizer.learning_rate = 1e30;
+    fixture.run_file.optimizer.grad_clip = 0.0;
+    fixture.run_file.train.max_steps = Some(20);
+    fixture.run_file.train.epochs = 20;
+    fixture.run_file.train.checkpoint_interval = 1000;
+    let options = Options { resume: true, ..Options::default() };
+    let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
+    assert!(error.contains("at step 1") && error.contains("learning rate 1e30"), "{error}");
+    assert!(error.contains("step-000008"), "{error}");
+    assert!(checkpoint::latest(&fixture.run_file.run.dir).unwrap().ends_with("step-000008"));
+}
+
+#[test]
+fn another_run_is_not_overwritten_without_force() {
+    let mut fixture = Fixture::new();
+    train(&fixture.run_file);
+    fixture.run_file.optimizer.learning_rate = 2e-2;
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("--resume") && error.contains("--force"), "{error}");
+    assert_eq!(metrics(&fixture.run_file).len(), 9);
+
+    fs::write(fixture.run_file.run.dir.join("notes.txt"), "mine").unwrap();
+    let options = Options { overwrite: true, ..Options::default() };
+    let report = train::train(&fixture.run_file, &options).unwrap();
+    assert_eq!((report.resumed_from, report.steps), (None, 8));
+    assert_eq!(metrics(&fixture.run_file).len(), 9);
+    assert!(fixture.run_file.run.dir.join("notes.txt").exists(), "only our own files are removed");
+}
+
+#[test]
+fn a_resumed_run_may_go_on_longer_but_not_be_another() {
+    let mut fixture = Fixture::new();
+    train(&fixture.run_file);
+    let mut other = fixture.run_file.clone();
+    other.model.n_embd = 32;
+    let options = Options { resume: true, ..Options::default() };
+    let error = train::train(&other, &options).unwrap_err().to_string();
+    assert!(error.contains("[model]") && error.contains("--force"), "{error}");
+
+    fixture.run_file.train.max_steps = Some(10);
+    let report = resume(&fixture.run_file);
+    assert_eq!((report.resumed_from, report.steps), (Some(8), 10));
+    let steps: Vec<u64> =
+        metrics(&fixture.run_file).iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, (0..=10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_text_that_changed_is_noticed() {
+    let mut fixture = Fixture::new();
+    train(&fixture.run_file);
+    fs::write(&fixture.run_file.data.path, text_of(500)).unwrap();
+    fixture.run_file.train.max_steps = Some(9);
+    let options = Options { resume: true, ..Options::default() };
+    let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
+    assert!(error.contains("another text"), "{error}");
+}
+
+/// Whatever keeps a checkpoint from being written, what is in memory is not given up.
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_tried_again_later() {
+    let fixture = Fixture::new();
+    let checkpoints = fixture.run_file.run.dir.join("checkpoints");
+    fs::create_dir_all(&checkpoints).unwrap();
+    fs::write(checkpoints.join("step-000004"), "a file in the way").unwrap();
+    let report = train(&fixture.run_file);
+    assert_eq!(report.steps, 8);
+    assert!(report.checkpoint.ends_with("step-000008"));
+}
