@@ -19,7 +19,7 @@ use crate::text::{GenerateJob, TextReport, generate};
 #[command(
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Example: generate --model runs/quickstart --prompt \"The lamp\" --max-tokens 60"
+    after_help = "Example:\n  generate --model runs/quickstart --prompt \"The lamp\" --max-tokens 60"
 )]
 pub struct Args {
     /// Another picture of the same model.
@@ -40,12 +40,12 @@ pub struct Args {
 pub enum Verb {
     /// Write one text with each of several strategies, side by side with figures.
     #[command(
-        after_help = "Example: generate compare --model runs/quickstart --prompt \"The lamp\" \
+        after_help = "Example:\n  generate compare --model runs/quickstart --prompt \"The lamp\" \
                             --strategy greedy --strategy temperature=0.8,top-k=40"
     )]
     Compare(CompareArgs),
     /// Draw the next token's distribution at several temperatures as a PDF.
-    #[command(after_help = "Example: generate temperature-plot --model runs/quickstart \
+    #[command(after_help = "Example:\n  generate temperature-plot --model runs/quickstart \
                             --prompt \"The lamp\" --output temperature.pdf")]
     TemperaturePlot(TemperatureArgs),
 }

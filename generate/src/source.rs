@@ -37,7 +37,7 @@ impl Ready {
     /// # Errors
     /// When the path holds no model, the model no tokenizer, or the two differ in size.
     pub fn load(job: &ModelJob) -> Result<Self> {
-        let path = checkpoint_of_run(&job.path)?;
+        let path = checkpoint::locate(&job.path)?;
         ensure!(
             path.exists(),
             "{}: not found; expected a checkpoint folder, a GGUF file or a folder of fragments",
@@ -71,11 +71,6 @@ impl Ready {
         ensure!(!tokens.is_empty(), "the prompt {prompt:?} holds no token of this model");
         Ok(tokens)
     }
-}
-
-/// The newest checkpoint if `path` is a run folder, else `path` itself.
-fn checkpoint_of_run(path: &Path) -> Result<PathBuf> {
-    if path.join("latest").is_file() { Ok(checkpoint::latest(path)?) } else { Ok(path.to_owned()) }
 }
 
 /// The tokenizer beside the model, or inside it.
