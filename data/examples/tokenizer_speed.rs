@@ -1,0 +1,60 @@
+//! How fast the `gpt2` tokenizer encodes, to be held against `tokenizer_speed.py` beside it.
+//!
+//! ```text
+//! cargo run --release -p data --example tokenizer_speed -- TEXT [--threads N] [--runs 9]
+//! ```
+//!
+//! Prints one JSON object: the median over the runs in millions of bytes a second, text to ids
+//! in memory, and for comparison the same with tiktoken-rs on one thread.
+
+use std::time::Instant;
+
+use clap::Parser;
+use serde_json::json;
+
+/// Speed of the `gpt2` tokenizer.
+#[derive(Parser)]
+struct Args {
+    /// A UTF-8 text file.
+    text: std::path::PathBuf,
+    /// Number of threads; 0 for one on each core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Number of runs whose median is printed.
+    #[arg(long, default_value_t = 9)]
+    runs: usize,
+    /// Times that the text is repeated in one run.
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let text = std::fs::read_to_string(&args.text)?.repeat(args.repeat);
+    let tokenizer = data::Tokenizer::gpt2()?;
+    let crate_itself = tiktoken_rs::r50k_base()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
+    let speed = |encode: &dyn Fn() -> usize| {
+        let mut seconds: Vec<f64> = (0..args.runs.max(1))
+            .map(|_| {
+                let start = Instant::now();
+                std::hint::black_box(encode());
+                start.elapsed().as_secs_f64()
+            })
+            .collect();
+        seconds.sort_unstable_by(f64::total_cmp);
+        text.len() as f64 / 1e6 / seconds[seconds.len() / 2]
+    };
+    let ours = pool.install(|| speed(&|| tokenizer.encode_parallel(&text).len()));
+    let one_thread = speed(&|| tokenizer.encode(&text).len());
+    let theirs = speed(&|| crate_itself.encode_ordinary(&text).len());
+    let report = json!({
+        "text_bytes": text.len(),
+        "threads": pool.current_num_threads(),
+        "megabytes_per_second": ours,
+        "megabytes_per_second_on_one_thread": one_thread,
+        "tiktoken_rs_megabytes_per_second_on_one_thread": theirs,
+    });
+    println!("{report:#}");
+    Ok(())
+}
