@@ -50,7 +50,8 @@ impl RunFolder {
     }
 
     fn start(&self, run_file: &RunFile, options: &Options) -> anyhow::Result<Start> {
-        if !self.config().exists() {
+        // With a run file alone, a run was refused before its first step.
+        if !self.metrics().exists() && !self.latest().exists() {
             return Ok(Start::Fresh);
         }
         let saved = RunFile::load(&self.config(), &[])

@@ -299,7 +299,7 @@ impl<'a> Session<'a> {
             }
         }
         self.log_step(metrics)?;
-        if self.state.batch == 0 && settings.sample_tokens > 0 {
+        if (self.state.batch == 0 || is_last) && settings.sample_tokens > 0 {
             self.sample()?;
         }
         if step.is_multiple_of(settings.checkpoint_interval as u64) && !is_last {

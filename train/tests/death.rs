@@ -1,5 +1,6 @@
 //! The real command, stopped at any moment: what it leaves can be gone on from.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 #![cfg(unix)]
 
 mod common;

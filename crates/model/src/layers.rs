@@ -7,18 +7,18 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+/// Gives the values of the parameter with a path and a shape, row-major.
+pub type Read<'a, E> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E> + 'a;
+
 /// Where a model's values come from while it is built.
 pub struct Loader<'a, E> {
     device: &'a Device,
-    read: &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    read: &'a mut Read<'a, E>,
 }
 
 impl<'a, E> Loader<'a, E> {
     /// Puts what `read` gives for a path and a shape on `device`.
-    pub fn new(
-        device: &'a Device,
-        read: &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
-    ) -> Self {
+    pub fn new(device: &'a Device, read: &'a mut Read<'a, E>) -> Self {
         Loader { device, read }
     }
 

@@ -6,6 +6,8 @@
 //! `gpt-nano-sort-t0-partials.json` has the input `idx` and the activations: those from `ln1` to
 //! `mlpResid` belong to block 0, `block0` to `block2` are the blocks' outputs.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};

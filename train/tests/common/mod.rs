@@ -1,6 +1,7 @@
 //! A model small enough to train in a moment, and what tests ask of its run folder.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
