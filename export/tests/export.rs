@@ -1,5 +1,7 @@
 //! The `export` command as a user meets it.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod common;
 
 use std::fs;
@@ -138,4 +140,25 @@ fn bad_input_gets_one_line() {
         let error = refusal(dir, &args);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// A limit on the size of files fails a write halfway, as a full disk does.
+#[cfg(unix)]
+#[test]
+fn a_write_that_fails_halfway_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    common::write_checkpoint(&dir.join("model"), &common::config(2, 64, 4096));
+    fs::write(dir.join("a.gguf"), "precious").unwrap();
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" --input model --output a.gguf --force";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_export")])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.starts_with("error: cannot write a.gguf: "), "{error}");
+    assert_eq!(fs::read(dir.join("a.gguf")).unwrap(), b"precious");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "nothing is left behind");
 }

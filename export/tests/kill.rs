@@ -1,5 +1,7 @@
 //! Death at any moment leaves the old file or the new one, never a half.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod common;
 
 use std::path::Path;

@@ -56,6 +56,7 @@ pub fn save(dir: &Path, contents: CheckpointContents) -> Result<(), CheckpointEr
     let CheckpointContents { config, weights, tokenizer_json, optimizer, trainer, golden } =
         contents;
     let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json) };
+    check(dir, files)?;
     replaceable(dir)?;
     write_dir(dir, true, |folder| {
         write_hugging_face(folder, files)?;
@@ -80,10 +81,17 @@ pub fn save_hugging_face(
     overwrite: bool,
     files: HuggingFaceFiles,
 ) -> Result<(), CheckpointError> {
+    check(dir, files)?;
     if overwrite {
         replaceable(dir)?;
     }
     write_dir(dir, overwrite, |folder| write_hugging_face(folder, files))
+}
+
+/// What can be refused before anything is written; errors then name `dir`, not its sibling.
+fn check(dir: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
+    hf_config::check(&dir.join(CONFIG_FILE), files.config)?;
+    check_tensors(&dir.join(WEIGHTS_FILE), files.config, files.weights.list().into_iter())
 }
 
 /// Replacing a folder removes all that is in it, so it has to be a model's.
@@ -102,8 +110,6 @@ fn replaceable(dir: &Path) -> Result<(), CheckpointError> {
 
 fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
     let HuggingFaceFiles { config, weights, tokenizer_json } = files;
-    hf_config::check(&folder.join(CONFIG_FILE), config)?;
-    check_tensors(&folder.join(WEIGHTS_FILE), config, weights.list().into_iter())?;
     let vocabulary = tokenizer_json.map(Vocabulary::parse).transpose()?;
     let end_of_text = vocabulary.as_ref().and_then(Vocabulary::end_of_text);
     write_text(&folder.join(CONFIG_FILE), &hf_config::to_json(config, end_of_text))?;

@@ -1,5 +1,7 @@
 //! Checkpoint folders: what is saved opens as the same, and what does not fit is refused by name.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 mod common;
 
 use std::collections::BTreeMap;
