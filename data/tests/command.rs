@@ -1,0 +1,62 @@
+//! The real binary: exit codes, stdout and stderr, one line for each error.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn data(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_data")).args(args).current_dir(folder).output().unwrap()
+}
+
+fn refused(folder: &Path, args: &[&str], expected: &str) {
+    let output = data(folder, args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty());
+    assert!(stderr.starts_with("error: ") && stderr.contains(expected), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn encode_and_inspect() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = data(folder.path(), &["encode", "builtin", "--output", "tokens.bin", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["text_bytes"], data::BUILTIN_STORY.len());
+    let inspected = data(folder.path(), &["inspect", "tokens.bin", "--json", "--show", "2"]);
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["tokens"], report["tokens"]);
+    assert_eq!(inspected["tokens_blake3"], report["tokens_blake3"]);
+    assert_eq!(inspected["top"].as_array().unwrap().len(), 2);
+
+    refused(folder.path(), &["encode", "builtin", "-o", "tokens.bin"], "--force");
+    refused(folder.path(), &["encode", "nothing.txt", "-o", "a.bin"], "nothing.txt");
+    refused(folder.path(), &["encode", "the-verdict", "-o", "a.bin"], "data fetch the-verdict");
+    refused(
+        folder.path(),
+        &["encode", "builtin", "-o", "a.bin", "--tokenizer", "b"],
+        "tokenizer b",
+    );
+    refused(folder.path(), &["inspect", "tokens.bin", "--tokenizer", "simple"], "tokenizer.json");
+}
+
+#[test]
+fn a_simple_vocabulary_is_saved_and_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("text"), "the sea, the sea").unwrap();
+    let encode =
+        ["encode", "text", "-o", "t.bin", "--tokenizer", "simple", "--save-tokenizer", "t.json"];
+    assert!(data(folder.path(), &encode).status.success());
+    let inspected = data(folder.path(), &["inspect", "t.bin", "--tokenizer", "t.json"]);
+    let table = String::from_utf8(inspected.stdout).unwrap();
+    assert!(table.contains("simple, 5 tokens") && table.contains("\"sea\""), "{table}");
+    refused(folder.path(), &["inspect", "t.bin"], "another tokenizer");
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [&["fetch", "no-such-corpus"][..], &["encode"], &["no-such-verb"], &[]] {
+        assert_eq!(data(folder.path(), args).status.code(), Some(2), "{args:?}");
+    }
+}

@@ -1,0 +1,235 @@
+//! Token files: round trip, what is refused, windows, splits, and encoding files of any size.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use data::{
+    BUILTIN_STORY, Shuffle, Split, TokenFile, Tokenizer, Windows, encode_file, inspect,
+    simple_from_file,
+};
+use tempfile::TempDir;
+
+/// A folder with the token file of the story.
+fn story() -> (TempDir, PathBuf, Tokenizer) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.bin");
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    encode_file(Path::new("builtin"), &tokenizer, &path, false).unwrap();
+    (folder, path, tokenizer)
+}
+
+#[test]
+fn what_was_encoded_is_read_back() {
+    let (_folder, path, tokenizer) = story();
+    let expected = tokenizer.encode(BUILTIN_STORY);
+    let file = TokenFile::open(&path).unwrap();
+    file.verify().unwrap();
+    assert_eq!(file.len(), expected.len());
+    assert_eq!(file.get(0..file.len()), expected);
+    assert_eq!(file.get(7..9), expected[7..9]);
+    assert_eq!(file.token_bytes(), 2);
+    assert_eq!(file.vocab_size(), 50_257);
+    assert_eq!(file.text_bytes(), BUILTIN_STORY.len() as u64);
+    assert_eq!(file.tokenizer_hash(), tokenizer.hash());
+    assert!(TokenFile::is_token_file(&path));
+    assert!(!TokenFile::is_token_file(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    assert_eq!(tokenizer.decode(&file.get(0..file.len())), BUILTIN_STORY);
+}
+
+#[test]
+fn the_header_is_as_documented() {
+    let (_folder, path, tokenizer) = story();
+    let bytes = std::fs::read(&path).unwrap();
+    let payload = &bytes[128..];
+    assert_eq!(&bytes[..8], b"PGPTOKEN");
+    assert_eq!(bytes[8..16], [1, 0, 0, 0, 2, 0, 0, 0]);
+    assert_eq!(bytes[16..24], (payload.len() as u64 / 2).to_le_bytes());
+    assert_eq!(bytes[24..32], 50_257_u64.to_le_bytes());
+    assert_eq!(bytes[32..40], (BUILTIN_STORY.len() as u64).to_le_bytes());
+    assert_eq!(bytes[40..72], tokenizer.hash());
+    assert_eq!(bytes[72..104], *blake3::hash(payload).as_bytes());
+    assert_eq!(bytes[104..128], [0; 24]);
+    let first = tokenizer.encode("The")[0];
+    assert_eq!(payload[..2], (first as u16).to_le_bytes());
+}
+
+#[test]
+fn hostile_headers_are_refused_for_their_own_reason() {
+    let (folder, path, _) = story();
+    let original = std::fs::read(&path).unwrap();
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = original.clone();
+        change(&mut bytes);
+        let path = folder.path().join("changed.bin");
+        std::fs::write(&path, bytes).unwrap();
+        format!("{:#}", TokenFile::open(&path).unwrap_err())
+    };
+    let set = |at: usize, value: u64| {
+        move |bytes: &mut Vec<u8>| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes())
+    };
+    assert!(refused(&|b| b[0] = b'X').contains("not a token file"));
+    assert!(refused(&|b| b.truncate(100)).contains("not a token file"));
+    assert!(refused(&|b| b[8] = 2).contains("version 2, expected 1"));
+    assert!(refused(&|b| b[12] = 3).contains("3 bytes a token"));
+    assert!(refused(&|b| b.truncate(b.len() - 1)).contains("cut short"));
+    assert!(refused(&|b| b.push(0)).contains("cut short or added to"));
+    assert!(refused(&set(16, u64::MAX)).contains("promises 18446744073709551615 tokens"));
+    assert!(refused(&set(16, u64::MAX / 2 + 1)).contains("promises"));
+    assert!(refused(&set(24, 1 << 40)).contains("a vocabulary of 1099511627776"));
+    assert!(refused(&|b| b[110] = 1).contains("not zero"));
+    let missing = TokenFile::open(&folder.path().join("none")).unwrap_err();
+    assert!(format!("{missing:#}").contains("cannot open"));
+    assert!(TokenFile::open(folder.path()).is_err());
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, b"").unwrap();
+    assert!(TokenFile::open(&empty).is_err());
+}
+
+#[test]
+fn damage_is_found() {
+    let (_folder, path, tokenizer) = story();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let error = TokenFile::open(&path).unwrap().verify().unwrap_err().to_string();
+    assert!(error.contains("damaged"), "{error}");
+    assert!(inspect(&path, &tokenizer, 3).is_err());
+
+    // A token outside of the vocabulary under a hash that fits.
+    bytes[200..202].copy_from_slice(&[0xFF, 0xFF]);
+    let hash = *blake3::hash(&bytes[128..]).as_bytes();
+    bytes[72..104].copy_from_slice(&hash);
+    std::fs::write(&path, &bytes).unwrap();
+    let error = TokenFile::open(&path).unwrap().verify().unwrap_err().to_string();
+    assert!(error.contains("token 65535 at position 36"), "{error}");
+}
+
+#[test]
+fn an_existing_file_stays_unless_forced() {
+    let (_folder, path, tokenizer) = story();
+    let before = std::fs::read(&path).unwrap();
+    let error = encode_file(Path::new("builtin"), &tokenizer, &path, false).unwrap_err();
+    assert!(error.to_string().contains("--force"), "{error}");
+    let report = encode_file(Path::new("builtin"), &tokenizer, &path, true).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(report.tokens as usize, TokenFile::open(&path).unwrap().len());
+}
+
+#[test]
+fn a_text_larger_than_any_buffer_encodes_as_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text_path, path) = (folder.path().join("text"), folder.path().join("tokens.bin"));
+    let text = [BUILTIN_STORY, "caf\u{E9} \u{4E2D}\u{6587}\u{3002}\n\n"].concat().repeat(420);
+    assert!(text.len() > 9 << 20);
+    std::fs::write(&text_path, &text).unwrap();
+    for tokenizer in [Tokenizer::gpt2().unwrap(), simple_from_file(&text_path).unwrap()] {
+        encode_file(&text_path, &tokenizer, &path, true).unwrap();
+        let file = TokenFile::open(&path).unwrap();
+        assert!(file.get(0..file.len()) == tokenizer.encode(&text), "{}", tokenizer.kind());
+    }
+}
+
+#[test]
+fn a_large_vocabulary_takes_four_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text_path, path) = (folder.path().join("text"), folder.path().join("tokens.bin"));
+    let text: String = (0..70_000).map(|word| format!("w{word} ")).collect();
+    std::fs::write(&text_path, &text).unwrap();
+    let tokenizer = simple_from_file(&text_path).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 70_002);
+    encode_file(&text_path, &tokenizer, &path, false).unwrap();
+    let file = TokenFile::open(&path).unwrap();
+    file.verify().unwrap();
+    assert_eq!(file.token_bytes(), 4);
+    assert_eq!(file.get(0..file.len()), tokenizer.encode(&text));
+}
+
+#[test]
+fn text_that_is_not_utf8_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text_path, path) = (folder.path().join("text"), folder.path().join("tokens.bin"));
+    let mut text = BUILTIN_STORY.repeat(250).into_bytes();
+    let at = text.len() - 100;
+    text[at] = 0xFF;
+    std::fs::write(&text_path, text).unwrap();
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    let error = format!("{:#}", encode_file(&text_path, &tokenizer, &path, false).unwrap_err());
+    assert!(error.contains(&format!("not UTF-8 at byte {at}")), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn inspecting_the_text_and_its_tokens_counts_the_same() {
+    let (_folder, path, tokenizer) = story();
+    let of_tokens = inspect(&path, &tokenizer, 5).unwrap();
+    let of_text = inspect(Path::new("builtin"), &tokenizer, 5).unwrap();
+    assert_eq!((of_tokens.kind, of_text.kind), ("token file", "text"));
+    assert_eq!(of_tokens.head, of_text.head);
+    assert_eq!(of_tokens.top, of_text.top);
+    assert_eq!(of_tokens.text_bytes, of_text.text_bytes);
+    assert_eq!(of_tokens.head[0].text, "The");
+    assert!(of_tokens.to_string().contains("most frequent"));
+
+    let other = Tokenizer::simple("another vocabulary");
+    let error = inspect(&path, &other, 5).unwrap_err().to_string();
+    assert!(error.contains("another tokenizer"), "{error}");
+}
+
+#[test]
+fn windows_of_the_verdict_are_those_of_the_book() {
+    let Some(text) = common::shared("windows", "texts/the-verdict.txt") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.bin");
+    encode_file(&text, &Tokenizer::gpt2().unwrap(), &path, false).unwrap();
+    let file = TokenFile::open(&path).unwrap();
+    let split = Split::new(file.len(), 0.9);
+    assert_eq!((split.train.clone(), split.validation.clone()), (0..4630, 4630..5145));
+    // Raschka, 2024, section 5.1.3: 9 batches of 2 to train, 1 to validate.
+    let train = Windows::new(&file, split.train, 256, 256).unwrap();
+    let validation = Windows::new(&file, split.validation, 256, 256).unwrap();
+    assert_eq!(Shuffle::new(123, train.len()).batches(2).unwrap(), 9);
+    assert_eq!(Shuffle::new(123, validation.len()).batches(2).unwrap(), 1);
+    // Section 2.6: the first windows of four tokens.
+    let small = Windows::new(&file, 0..file.len(), 4, 1).unwrap();
+    assert_eq!(small.get(0), (vec![40, 367, 2885, 1464], vec![367, 2885, 1464, 1807]));
+    assert_eq!(small.get(1), (vec![367, 2885, 1464, 1807], vec![2885, 1464, 1807, 3619]));
+    assert_eq!(small.len(), file.len() - 4);
+}
+
+#[test]
+fn every_window_lies_inside_of_its_range_and_the_last_one_is_the_last_that_fits() {
+    let (_folder, path, _) = story();
+    let file = TokenFile::open(&path).unwrap();
+    for (len, context, stride) in [
+        (65, 64, 64),
+        (66, 64, 1),
+        (200, 64, 64),
+        (193, 64, 64),
+        (100, 10, 3),
+        (12, 1, 1),
+        (40, 8, 50),
+    ] {
+        let range = 17..17 + len;
+        let windows = Windows::new(&file, range.clone(), context, stride).unwrap();
+        for index in 0..windows.len() {
+            let (inputs, targets) = windows.get(index);
+            let start = range.start + index * stride;
+            assert_eq!(inputs, file.get(start..start + context));
+            assert_eq!(targets, file.get(start + 1..start + context + 1));
+            assert!(start + context < range.end);
+        }
+        let one_more = range.start + windows.len() * stride;
+        assert!(one_more + context >= range.end, "{len} {context} {stride}");
+    }
+}
+
+#[test]
+fn a_text_shorter_than_one_window_is_refused_with_the_numbers() {
+    let (_folder, path, _) = story();
+    let file = TokenFile::open(&path).unwrap();
+    let error = Windows::new(&file, 0..64, 64, 64).unwrap_err().to_string();
+    assert!(error.contains("64 tokens") && error.contains("context 64 needs 65"), "{error}");
+    assert!(Windows::new(&file, 0..file.len() + 1, 4, 4).is_err());
+    assert!(Windows::new(&file, 0..100, 0, 4).is_err());
+}
