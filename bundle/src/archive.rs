@@ -69,8 +69,7 @@ pub fn extract(archive: &Path, folder: &Path) -> anyhow::Result<()> {
             std::fs::create_dir_all(parent)?;
         }
         let size = entry.size();
-        let mut out = File::create_new(&path)
-            .with_context(|| format!("cannot unpack {name}"))?;
+        let mut out = File::create_new(&path).with_context(|| format!("cannot unpack {name}"))?;
         let copied = std::io::copy(&mut entry.take(size), &mut out)
             .with_context(|| format!("cannot unpack {name}"))?;
         ensure!(copied == size, "{name} is cut short");

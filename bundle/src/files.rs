@@ -19,7 +19,12 @@ pub fn list_files(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(paths)
 }
 
-fn collect(folder: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -> anyhow::Result<()> {
+fn collect(
+    folder: &Path,
+    prefix: &str,
+    depth: usize,
+    paths: &mut Vec<String>,
+) -> anyhow::Result<()> {
     let context = || format!("cannot list {}", folder.display());
     for entry in std::fs::read_dir(folder).with_context(context)? {
         let entry = entry.with_context(context)?;
@@ -30,7 +35,10 @@ fn collect(folder: &Path, prefix: &str, depth: usize, paths: &mut Vec<String>) -
         } else if kind.is_dir() && depth < MAX_DEPTH {
             collect(&entry.path(), &format!("{path}/"), depth + 1, paths)?;
         } else {
-            bail!("{} is no plain file: a bundle holds files and folders only", entry.path().display());
+            bail!(
+                "{} is no plain file: a bundle holds files and folders only",
+                entry.path().display()
+            );
         }
     }
     Ok(())

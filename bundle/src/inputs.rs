@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use checkpoint::Checkpoint;
 use config::RunFile;
+use data::Tokenizer;
 
 use crate::manifest::{Generation, Provenance, Quality};
 use crate::pack::{PackJob, VariantInput};
@@ -39,7 +40,9 @@ impl PackJob {
     pub fn from_inputs(inputs: Inputs, output: PathBuf) -> anyhow::Result<Self> {
         let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
             .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
-        let prompt_tokens = encode(&tokenizer_json, &inputs.prompt)?;
+        let prompt_tokens = Tokenizer::from_tokenizer_json(&tokenizer_json)
+            .with_context(|| inputs.tokenizer.display().to_string())?
+            .encode(&inputs.prompt);
         ensure!(!prompt_tokens.is_empty(), "the self-test's prompt is empty");
         let measured = inputs.report.as_deref().map(Measured::load).transpose()?;
         let variant = |(recipe, source): (String, PathBuf)| -> anyhow::Result<VariantInput> {
@@ -118,8 +121,4 @@ fn find_variant(run: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
     found.into_iter().next().with_context(|| {
         format!("{} has neither fragments/{recipe} nor gguf/*{suffix}: run quantize", run.display())
     })
-}
-
-fn encode(_tokenizer_json: &str, _prompt: &str) -> anyhow::Result<Vec<u32>> {
-    anyhow::bail!("there is no tokenizer yet")
 }

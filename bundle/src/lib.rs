@@ -148,7 +148,11 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
         Some(run) => PackJob::from_run(&run, args.output)?,
         None => {
             let inputs = Inputs {
-                variants: args.variant.iter().map(|text| variant(text)).collect::<Result<_, _>>()?,
+                variants: args
+                    .variant
+                    .iter()
+                    .map(|text| variant(text))
+                    .collect::<Result<_, _>>()?,
                 tokenizer: args.tokenizer.context("--tokenizer is missing")?,
                 report: args.report,
                 name: args.name,
@@ -166,9 +170,9 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
 }
 
 fn variant(text: &str) -> anyhow::Result<(String, PathBuf)> {
-    let (recipe, path) = text
-        .split_once('=')
-        .with_context(|| format!("--variant {text}: expected RECIPE=PATH, for example Q8_0=a.gguf"))?;
+    let (recipe, path) = text.split_once('=').with_context(|| {
+        format!("--variant {text}: expected RECIPE=PATH, for example Q8_0=a.gguf")
+    })?;
     Ok((recipe.to_owned(), PathBuf::from(path)))
 }
 

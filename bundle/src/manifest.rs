@@ -38,7 +38,7 @@ pub struct BundleManifest {
     pub architecture: String,
     /// Most tokens that the model can see.
     pub context_length: usize,
-    /// Trained weights; a tied head counts once.
+    /// Weights in the file; a tied head counts once.
     pub parameters: usize,
     /// SPDX expression for the weights.
     pub license: String,
@@ -68,7 +68,7 @@ pub struct Variant {
     pub sha256: String,
     /// BLAKE3 of the whole GGUF.
     pub blake3: String,
-    /// Bits of the file for each trained weight.
+    /// Bits of the file for each weight.
     pub bits_per_weight: f64,
     /// As measured on exactly this file.
     pub quality: Quality,
@@ -200,8 +200,7 @@ impl BundleManifest {
             "bundle version {}: this program reads version {VERSION}; take a newer one",
             head.version
         );
-        let manifest: BundleManifest =
-            serde_json::from_slice(text).context("not a bundle.json")?;
+        let manifest: BundleManifest = serde_json::from_slice(text).context("not a bundle.json")?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -221,7 +220,8 @@ impl BundleManifest {
     /// When the self-test has no answer for it.
     pub fn expected(&self, recipe: &str) -> anyhow::Result<&[u32]> {
         let expected = self.self_test.expected.iter().find(|expected| expected.recipe == recipe);
-        let expected = expected.with_context(|| format!("the self-test has no answer for {recipe}"))?;
+        let expected =
+            expected.with_context(|| format!("the self-test has no answer for {recipe}"))?;
         Ok(&expected.tokens)
     }
 
@@ -240,7 +240,11 @@ impl BundleManifest {
                 variant.manifest,
                 manifest_path(recipe)
             );
-            ensure!(paths.contains(variant.manifest.as_str()), "{} is not listed", variant.manifest);
+            ensure!(
+                paths.contains(variant.manifest.as_str()),
+                "{} is not listed",
+                variant.manifest
+            );
             self.expected(recipe)?;
         }
         self.check_self_test()
@@ -301,12 +305,13 @@ pub fn check_recipe(recipe: &str) -> anyhow::Result<()> {
 /// A relative path that stays where it starts, on every system.
 pub(crate) fn check_path(path: &str) -> anyhow::Result<()> {
     let plain = |part: &str| {
-        let allowed =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
     };
     if path.len() > 255 || !path.split('/').all(plain) {
-        bail!("path {path:?}: expected names of letters, digits, . _ - joined by /, within the bundle");
+        bail!(
+            "path {path:?}: expected names of letters, digits, . _ - joined by /, within the bundle"
+        );
     }
     Ok(())
 }

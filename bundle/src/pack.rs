@@ -78,7 +78,11 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
     fragment::guard_replaced(&job.output, BUNDLE_NAME)?;
     let archive_path = job.zip.then(|| archive_path(&job.output));
     if let Some(path) = &archive_path {
-        ensure!(job.force || !path.exists(), "{} exists: add --force to replace it", path.display());
+        ensure!(
+            job.force || !path.exists(),
+            "{} exists: add --force to replace it",
+            path.display()
+        );
     }
     let manifest = atomic::write_dir(&job.output, job.force, |folder| fill(folder, job))?;
     if let Some(path) = &archive_path {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use checkpoint::names::{self, Role, TensorName};
 use config::{ModelConfig, RunFile, TokenizerKind};
 use fragment::FragmentFolder;
 use gguf::{GgufFile, TensorSource, TensorType};
@@ -22,6 +23,9 @@ pub const SHARE_PERCENT: u64 = 50;
 /// Tokens of GPT-2's vocabulary, which a run file with that tokenizer implies.
 const GPT2_VOCABULARY: usize = 50257;
 
+/// More blocks than any model has: each is a dozen rows of the table of tensors.
+const MAX_LAYERS: usize = 4096;
+
 /// A model in one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -38,7 +42,7 @@ pub struct Candidate {
 pub struct PlanReport {
     /// `general.architecture`.
     pub architecture: String,
-    /// Trained weights.
+    /// Weights; a tied head counts once.
     pub parameters: usize,
     /// Tokens of context that this is for.
     pub context: usize,
@@ -119,11 +123,8 @@ pub fn candidates(
         return from_bundle(input);
     }
     let is_gguf = input.extension().is_some_and(|extension| extension == "gguf");
-    let source: Box<dyn TensorSource> = if is_gguf {
-        Box::new(GgufFile::open(input)?)
-    } else {
-        fragment::open_source(input)?
-    };
+    let source: Box<dyn TensorSource> =
+        if is_gguf { Box::new(GgufFile::open(input)?) } else { fragment::open_source(input)? };
     let name = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (config, candidate) = from_source(&*source, name)?;
     Ok((config, vec![candidate]))
@@ -143,6 +144,8 @@ fn from_run_file(
         ),
     };
     ensure!(vocab_size > 0, "--vocab-size 0: expected at least 1");
+    let layers = run_file.model.n_layer;
+    ensure!(layers <= MAX_LAYERS, "model.n_layer = {layers}: expected at most {MAX_LAYERS}");
     let config = run_file.model.config(vocab_size);
     let candidates = ["F32", "F16", "Q8_0", "Q4_K_M"].map(|recipe| Candidate {
         recipe: recipe.to_owned(),
@@ -179,37 +182,41 @@ pub fn weight_bytes(source: &dyn TensorSource) -> u64 {
     source.tensors().iter().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.size))
 }
 
-/// What the tensors of a recipe will take: matrices at the recipe's bits, vectors and positions
-/// in F32.
-///
-/// `Q4_K_M` keeps the head (or the embedding that serves as one) and about half of the value and
-/// down projections in Q6_K: the matrices of the blocks come to 5 bits on average.
+/// What the tensors of a recipe will take, by the table of names.
 fn estimated_weights(config: &ModelConfig, recipe: &str) -> u64 {
-    let bits = |tensor_type: TensorType| {
+    let tensors = names::tensors(config);
+    let bits = |tensor: &TensorName| tensor.elements() as f64 * bits_of(tensor, config, recipe);
+    (tensors.iter().map(bits).sum::<f64>() / 8.0) as u64
+}
+
+/// Bits of one weight. `Q4_K_M` keeps the head, or the embedding that serves as one, and about
+/// half of the value and down projections in Q6_K: the matrices of a block come to 5 bits.
+fn bits_of(tensor: &TensorName, config: &ModelConfig, recipe: &str) -> f64 {
+    let block = |tensor_type: TensorType| {
         tensor_type.block_bytes() as f64 * 8.0 / tensor_type.block_len() as f64
     };
-    let (blocks, embedding, head) = match recipe {
-        "F16" => (16.0, 16.0, 16.0),
-        "Q8_0" => (bits(TensorType::Q8_0), bits(TensorType::Q8_0), bits(TensorType::Q8_0)),
-        "Q4_K_M" => {
-            let head = bits(TensorType::Q6_K);
-            let embedding = if config.tie_embeddings { head } else { bits(TensorType::Q4_K) };
-            (5.0, embedding, head)
-        }
-        _ => (32.0, 32.0, 32.0),
-    };
-    let (c, f, v) = (config.n_embd as f64, config.n_inner as f64, config.vocab_size as f64);
-    let in_blocks = config.n_layer as f64 * (4.0 * c * c + 2.0 * c * f);
-    let heads = if config.tie_embeddings { 1.0 } else { 2.0 };
-    let in_f32 = (config.parameter_count() as f64 - in_blocks - heads * v * c).max(0.0);
-    let head_bits = if config.tie_embeddings { 0.0 } else { head };
-    ((in_blocks * blocks + v * c * (embedding + head_bits) + in_f32 * 32.0) / 8.0) as u64
+    if tensor.role != Role::Matrix {
+        return 32.0;
+    }
+    match (recipe, tensor.gguf.as_str()) {
+        ("F16", _) => 16.0,
+        ("Q8_0", _) => block(TensorType::Q8_0),
+        ("Q4_K_M", "output.weight") => block(TensorType::Q6_K),
+        ("Q4_K_M", "token_embd.weight") if config.tie_embeddings => block(TensorType::Q6_K),
+        ("Q4_K_M", "token_embd.weight") => block(TensorType::Q4_K),
+        ("Q4_K_M", _) => 5.0,
+        _ => 32.0,
+    }
 }
 
 impl fmt::Display for PlanReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parameters = cli::count(self.parameters as u64);
-        writeln!(f, "{} with {parameters} parameters, context {}", self.architecture, self.context)?;
+        writeln!(
+            f,
+            "{} with {parameters} parameters, context {}",
+            self.architecture, self.context
+        )?;
         writeln!(
             f,
             "\n{:<20} {:>10} {:>10} {:>10} {:>10}",

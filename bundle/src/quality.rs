@@ -81,8 +81,9 @@ impl Measured {
     /// # Errors
     /// When the report cannot be read, and [`cli::GateFailed`] for each gate that was missed.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(path)
-            .with_context(|| format!("cannot read the report {}: run eval first", path.display()))?;
+        let text = std::fs::read(path).with_context(|| {
+            format!("cannot read the report {}: run eval first", path.display())
+        })?;
         let report: Measured = serde_json::from_slice(&text)
             .with_context(|| format!("{} is no report of eval", path.display()))?;
         ensure!(
@@ -92,7 +93,8 @@ impl Measured {
             report.format,
             report.version
         );
-        let missed: Vec<String> = report.gates.iter().filter(|gate| !gate.passed).map(describe).collect();
+        let missed: Vec<String> =
+            report.gates.iter().filter(|gate| !gate.passed).map(describe).collect();
         if missed.is_empty() { Ok(report) } else { Err(cli::GateFailed { missed }.into()) }
     }
 
@@ -118,7 +120,8 @@ impl Measured {
     /// When the report says nothing of it.
     pub fn file(&self, recipe: &str) -> anyhow::Result<MeasuredFile> {
         let file = self.files.iter().find(|file| file.recipe == recipe);
-        let file = file.with_context(|| format!("the report says nothing of {recipe}: run eval again"))?;
+        let file =
+            file.with_context(|| format!("the report says nothing of {recipe}: run eval again"))?;
         Ok(MeasuredFile { sha256: file.sha256.clone(), tensor_bytes: Some(file.tensor_bytes) })
     }
 }
@@ -126,7 +129,11 @@ impl Measured {
 fn describe(gate: &Gate) -> String {
     match (gate.measured, gate.limit) {
         (Some(measured), Some(limit)) => {
-            format!("{} = {measured:e}, limit {limit:e}, missed by {:e}", gate.name, (measured - limit).abs())
+            format!(
+                "{} = {measured:e}, limit {limit:e}, missed by {:e}",
+                gate.name,
+                (measured - limit).abs()
+            )
         }
         _ => format!("{} could not be measured", gate.name),
     }
@@ -188,6 +195,8 @@ mod tests {
         let mut newer = report(true);
         newer["version"] = json!(2);
         assert!(load(&newer).unwrap_err().to_string().contains("run eval again"));
-        assert!(Measured::load(Path::new("/no/such")).unwrap_err().to_string().contains("run eval"));
+        assert!(
+            Measured::load(Path::new("/no/such")).unwrap_err().to_string().contains("run eval")
+        );
     }
 }

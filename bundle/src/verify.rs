@@ -51,7 +51,8 @@ fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
     let manifest = read_manifest(folder)?;
     let mut problems = check_files(folder, &manifest)?;
     if problems.is_empty() {
-        let check = |variant| check_variant(folder, variant).err().map(|error| damaged(variant, &error));
+        let check =
+            |variant| check_variant(folder, variant).err().map(|error| damaged(variant, &error));
         problems = manifest.variants.iter().filter_map(check).collect();
     }
     let mut self_test = Vec::new();
@@ -120,8 +121,7 @@ fn check_variant(folder: &Path, variant: &Variant) -> anyhow::Result<()> {
     report.require_sound()?;
     let file = fragment::read_manifest(&path)?.file;
     ensure!(
-        (file.size, &file.sha256, &file.blake3)
-            == (variant.size, &variant.sha256, &variant.blake3),
+        (file.size, &file.sha256, &file.blake3) == (variant.size, &variant.sha256, &variant.blake3),
         "the manifest is of another file than {BUNDLE_NAME} says"
     );
     Ok(())

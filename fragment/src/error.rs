@@ -23,7 +23,10 @@ pub enum ManifestError {
         found: String,
     },
     /// A version that this program does not know.
-    #[error("manifest version {found}: this program reads version {}; take a newer one", crate::manifest::VERSION)]
+    #[error(
+        "manifest version {found}: this program reads version {}; take a newer one",
+        crate::manifest::VERSION
+    )]
     WrongVersion {
         /// What the file says.
         found: u32,
@@ -97,7 +100,9 @@ pub enum ManifestError {
         limit: u64,
     },
     /// A gap or an overlap between two pieces.
-    #[error("fragment {id} starts at byte {offset}: expected {expected}, where the one before it ends")]
+    #[error(
+        "fragment {id} starts at byte {offset}: expected {expected}, where the one before it ends"
+    )]
     NotTiled {
         /// The fragment.
         id: usize,
@@ -129,7 +134,9 @@ pub enum ManifestError {
         expected: TensorKind,
     },
     /// A name, shape or dtype that no GGUF can hold.
-    #[error("tensor {name}: expected a name of 1 to 63 bytes and 1 to 4 dimensions whose rows are whole blocks of its dtype")]
+    #[error(
+        "tensor {name}: expected a name of 1 to 63 bytes and 1 to 4 dimensions whose rows are whole blocks of its dtype"
+    )]
     TensorShape {
         /// The tensor.
         name: String,

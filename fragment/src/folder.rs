@@ -128,9 +128,7 @@ impl TensorSource for FragmentFolder {
             .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })?;
         let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
         let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(tensor.size as usize)
-            .map_err(|error| refuse(error.into()))?;
+        bytes.try_reserve_exact(tensor.size as usize).map_err(|error| refuse(error.into()))?;
         for shard in &self.manifest.tensors[place].shards {
             self.append(shard, &mut bytes).map_err(|error| refuse(error.into()))?;
         }

@@ -62,10 +62,9 @@ fn write_whole<W: Write + Send>(
 /// Compares what the pieces add up to with what the manifest says of the whole.
 pub(crate) fn check_whole(manifest: &Manifest, hasher: Hasher) -> anyhow::Result<()> {
     let (found, expected) = (hasher.finish(), &manifest.file);
-    for (which, found, expected) in [
-        ("SHA-256", &found.sha256, &expected.sha256),
-        ("BLAKE3", &found.blake3, &expected.blake3),
-    ] {
+    for (which, found, expected) in
+        [("SHA-256", &found.sha256, &expected.sha256), ("BLAKE3", &found.blake3, &expected.blake3)]
+    {
         ensure!(
             found == expected,
             "the pieces are sound, but together their {which} is {found} and the manifest \

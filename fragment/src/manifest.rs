@@ -230,7 +230,8 @@ impl Manifest {
                 return Err(ManifestError::NotTiled { id, offset: fragment.offset, expected: end });
             }
             let twin = files.insert(&fragment.file, fragment);
-            let same = |twin: &Fragment| (twin.size, &twin.sha256) == (fragment.size, &fragment.sha256);
+            let same =
+                |twin: &Fragment| (twin.size, &twin.sha256) == (fragment.size, &fragment.sha256);
             if !twin.is_none_or(same) {
                 return Err(ManifestError::SharedFile { id });
             }
@@ -255,8 +256,8 @@ impl Manifest {
             if tensor.tensor_type != kind {
                 return Err(ManifestError::TensorKind { name: name(), expected: kind });
             }
-            let size = tensor_size(tensor)
-                .ok_or_else(|| ManifestError::TensorShape { name: name() })?;
+            let size =
+                tensor_size(tensor).ok_or_else(|| ManifestError::TensorShape { name: name() })?;
             let range = self.tensor_range(tensor)?;
             let length = range.end - range.start;
             if length != size {

@@ -22,7 +22,10 @@ use crate::manifest::Shard;
 pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<Vec<Range<u64>>> {
     let alignment = layout.alignment.max(1);
     let room = max_bytes - max_bytes % alignment;
-    ensure!(room > 0, "--max-bytes {max_bytes}: expected at least the file's alignment {alignment}");
+    ensure!(
+        room > 0,
+        "--max-bytes {max_bytes}: expected at least the file's alignment {alignment}"
+    );
 
     let mut pieces: Vec<Range<u64>> = Vec::new();
     let mut open: Option<Range<u64>> = None;

@@ -153,7 +153,12 @@ struct PieceWriter<'a> {
 }
 
 impl PieceWriter<'_> {
-    fn write(&self, id: usize, range: &Range<u64>, buffer: &mut Vec<u8>) -> anyhow::Result<Fragment> {
+    fn write(
+        &self,
+        id: usize,
+        range: &Range<u64>,
+        buffer: &mut Vec<u8>,
+    ) -> anyhow::Result<Fragment> {
         self.read(range, buffer)
             .with_context(|| format!("cannot read {}", self.input.display()))?;
         let digests = hash::hash_bytes(buffer);

@@ -66,8 +66,8 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("cannot list {}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let paths: std::io::Result<Vec<PathBuf>> =
         entries.map(|entry| entry.map(|entry| entry.path())).collect();
     paths.with_context(|| format!("cannot list {}", folder.display()))

@@ -1,4 +1,5 @@
 //! Folders that are not as they were written: each kind of damage is refused for its own reason.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A `split` that is killed leaves the old folder or the new one, never a half.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
 
@@ -54,11 +55,7 @@ fn a_killed_split_leaves_the_old_folder_or_the_new_one() {
 fn exit_codes_and_streams() {
     let fixture = common::Fixture::new();
     let run = |arguments: &[&str], path: &Path| {
-        Command::new(env!("CARGO_BIN_EXE_fragment"))
-            .args(arguments)
-            .arg(path)
-            .output()
-            .unwrap()
+        Command::new(env!("CARGO_BIN_EXE_fragment")).args(arguments).arg(path).output().unwrap()
     };
     let sound = run(&["verify", "--json", "--input"], &fixture.pieces());
     assert_eq!(sound.status.code(), Some(0));

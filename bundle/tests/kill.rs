@@ -1,0 +1,53 @@
+//! A `pack` that is killed leaves the old bundle or the new one, never a half.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::Fixture;
+
+const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null,
+"added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Split", "pattern": {"Regex":
+"([,.:;?_!\"()']|--|\\s)"}, "behavior": "Isolated", "invert": false}, "post_processor": null,
+"decoder": null, "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "<|endoftext|>": 2,
+"<|unk|>": 3}, "unk_token": "<|unk|>"}}"#;
+
+fn spawn(fixture: &Fixture, tokenizer: &Path, max_bytes: usize) -> Child {
+    let variant =
+        |recipe: &str| format!("{recipe}={}", fixture.path(&format!("{recipe}.gguf")).display());
+    Command::new(env!("CARGO_BIN_EXE_bundle"))
+        .args(["pack", "--force", "--zip", "--prompt", "a b a"])
+        .args(["--variant", &variant("F16"), "--variant", &variant("Q8_0")])
+        .args(["--max-bytes", &max_bytes.to_string()])
+        .arg("--tokenizer")
+        .arg(tokenizer)
+        .arg("--output")
+        .arg(fixture.output())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_killed_pack_leaves_the_old_bundle_or_the_new_one() {
+    let fixture = Fixture::new();
+    let tokenizer = fixture.path("tokenizer.json");
+    std::fs::write(&tokenizer, TOKENIZER).unwrap();
+    assert!(spawn(&fixture, &tokenizer, 8192).wait().unwrap().success());
+    let archive = fixture.path("pocket.zip");
+
+    let mut killed = 0;
+    for round in 0..24 {
+        let mut child = spawn(&fixture, &tokenizer, 8192 + 512 * round);
+        std::thread::sleep(Duration::from_micros((round * round * 150) as u64));
+        killed += usize::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        bundle::verify(&fixture.output()).unwrap().require_sound().unwrap();
+        bundle::verify(&archive).unwrap().require_sound().unwrap();
+    }
+    assert!(killed > 0, "no round was quick enough to kill anything");
+}

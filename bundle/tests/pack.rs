@@ -1,0 +1,172 @@
+//! What is packed is whole, works, is always the same, and is refused where it would lie.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod common;
+
+use bundle::{MeasuredFile, PackJob, pack, verify};
+use common::{Fixture, tiny, variant, write_gguf};
+use gguf::TensorType;
+
+fn refusal(job: &PackJob) -> String {
+    let error = pack(job).unwrap_err();
+    assert!(!job.output.exists(), "nothing may appear when packing fails");
+    cli::one_line(&error)
+}
+
+#[test]
+fn a_packed_bundle_is_sound_and_answers_as_packed() {
+    let fixture = Fixture::packed();
+    let report = verify(&fixture.output()).unwrap();
+    assert!(report.problems.is_empty(), "{report}");
+    assert_eq!(report.self_test.len(), 2);
+    assert!(report.self_test.iter().all(|test| test.passed && test.found.len() == 8), "{report}");
+    report.require_sound().unwrap();
+}
+
+#[test]
+fn the_answer_is_that_of_the_file_that_was_packed() {
+    let fixture = Fixture::packed();
+    let manifest = bundle::read_manifest(&fixture.output()).unwrap();
+    for recipe in ["F16", "Q8_0"] {
+        let file = gguf::GgufFile::open(&fixture.path(&format!("{recipe}.gguf"))).unwrap();
+        let answer = bundle::continuation(&file, &[1, 2, 3], 8).unwrap();
+        assert_eq!(manifest.expected(recipe).unwrap(), answer);
+    }
+}
+
+#[test]
+fn the_folder_holds_what_is_listed() {
+    let fixture = Fixture::packed();
+    let manifest = bundle::read_manifest(&fixture.output()).unwrap();
+    let recipes: Vec<&str> = manifest.variants.iter().map(|v| v.recipe.as_str()).collect();
+    assert_eq!(recipes, ["Q8_0", "F16"], "smallest first");
+    for name in [
+        "tokenizer.json",
+        "generation_config.json",
+        "LICENSE",
+        "MODEL_CARD.md",
+        "model/F16.manifest.json",
+        "model/Q8_0.manifest.json",
+    ] {
+        assert!(manifest.files.iter().any(|file| file.path == name), "{name}");
+        assert!(fixture.output().join(name).is_file(), "{name}");
+    }
+    let card = std::fs::read_to_string(fixture.output().join("MODEL_CARD.md")).unwrap();
+    assert!(card.contains("| Q8_0 |") && card.contains("1.20e-3") && card.contains("98.50 %"));
+    let generation = std::fs::read_to_string(fixture.output().join("generation_config.json"));
+    let generation: serde_json::Value = serde_json::from_str(&generation.unwrap()).unwrap();
+    assert_eq!(generation["eos_token_id"], 0);
+    // The same vectors and biases lie in both files: what is equal is stored once.
+    let pieces = fragment::verify(&fixture.output().join("model")).unwrap();
+    assert_eq!(pieces.manifests, 2);
+}
+
+#[test]
+fn fragments_and_files_give_the_same_bundle() {
+    let fixture = Fixture::packed();
+    let pieces = fixture.path("Q8_0");
+    fragment::split(&fragment::SplitJob {
+        input: fixture.path("Q8_0.gguf"),
+        output: pieces.clone(),
+        max_bytes: 8192,
+        force: false,
+    })
+    .unwrap();
+    let mut job = fixture.job();
+    job.output = fixture.path("again");
+    job.variants[1] = variant("Q8_0", pieces);
+    pack(&job).unwrap();
+    let text = |folder| std::fs::read_to_string(fixture.path(folder).join("bundle.json")).unwrap();
+    assert_eq!(text("pocket"), text("again"));
+}
+
+#[test]
+fn the_archive_is_deterministic_and_verifies() {
+    let fixture = Fixture::new();
+    let mut archives = Vec::new();
+    for name in ["one", "two"] {
+        let job = PackJob { output: fixture.path(name), zip: true, ..fixture.job() };
+        let report = pack(&job).unwrap();
+        let archive = report.archive.unwrap();
+        let report = verify(&archive).unwrap();
+        report.require_sound().unwrap();
+        assert_eq!(report.self_test.len(), 2);
+        archives.push(std::fs::read(archive).unwrap());
+    }
+    assert!(archives[0] == archives[1]);
+    // Stored: the weights of a fragment lie in the archive as they are.
+    let manifest = bundle::read_manifest(&fixture.path("one")).unwrap();
+    let piece = manifest.files.iter().find(|file| file.path.ends_with(".dat")).unwrap();
+    let bytes = std::fs::read(fixture.path("one").join(&piece.path)).unwrap();
+    assert!(archives[0].windows(bytes.len()).any(|window| window == bytes));
+}
+
+#[test]
+fn figures_of_another_file_are_refused() {
+    let fixture = Fixture::new();
+    for measured in [
+        MeasuredFile { sha256: Some("0".repeat(64)), tensor_bytes: None },
+        MeasuredFile { sha256: None, tensor_bytes: Some(1) },
+    ] {
+        let mut job = fixture.job();
+        job.variants[0].measured = measured;
+        assert!(refusal(&job).contains("the report is of another file"));
+    }
+}
+
+#[test]
+fn variants_of_different_models_are_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.path("other.gguf");
+    let other = config::ModelConfig { n_inner: 96, ..tiny() };
+    write_gguf(&path, &other, TensorType::F32);
+    let mut job = fixture.job();
+    job.variants[0] = variant("F32", path);
+    assert!(refusal(&job).contains("are of different models"));
+}
+
+#[test]
+fn prompts_and_recipes_that_cannot_be_are_refused() {
+    let fixture = Fixture::new();
+    let job = PackJob { prompt_tokens: vec![1; 48], ..fixture.job() };
+    assert!(refusal(&job).contains("the prompt fills the context of 48 tokens"));
+    let job = PackJob { prompt_tokens: vec![64], ..fixture.job() };
+    assert!(refusal(&job).contains("64"));
+    let job = PackJob { prompt_tokens: vec![], ..fixture.job() };
+    assert!(refusal(&job).contains("the self-test of"));
+    let mut job = fixture.job();
+    job.variants[0].recipe = "../F16".to_owned();
+    assert!(refusal(&job).contains("recipe \"../F16\""));
+    let mut job = fixture.job();
+    job.variants[1].recipe = "F16".to_owned();
+    assert!(refusal(&job).contains("given twice"));
+    let job = PackJob { variants: vec![], ..fixture.job() };
+    assert!(refusal(&job).contains("at least one variant"));
+}
+
+#[test]
+fn nothing_is_replaced_unless_it_is_a_bundle_and_forced() {
+    let fixture = Fixture::packed();
+    let error = pack(&fixture.job()).unwrap_err();
+    assert!(error.to_string().contains("--force"), "{error}");
+    pack(&PackJob { force: true, ..fixture.job() }).unwrap();
+    let job = PackJob { force: true, output: fixture.folder.path().into(), ..fixture.job() };
+    assert!(pack(&job).unwrap_err().to_string().contains("holds something else"));
+    assert!(fixture.path("F16.gguf").exists());
+}
+
+#[test]
+fn a_damaged_fragment_is_not_packed() {
+    let fixture = Fixture::new();
+    let pieces = fixture.path("pieces");
+    let (input, output) = (fixture.path("F16.gguf"), pieces.clone());
+    fragment::split(&fragment::SplitJob { input, output, max_bytes: 8192, force: false }).unwrap();
+    let manifest = fragment::read_manifest(&pieces.join("manifest.json")).unwrap();
+    let piece = pieces.join(&manifest.fragments[1].file);
+    let mut bytes = std::fs::read(&piece).unwrap();
+    bytes[9] ^= 4;
+    std::fs::write(piece, bytes).unwrap();
+    let mut job = fixture.job();
+    job.variants[0] = variant("F16", pieces);
+    assert!(refusal(&job).contains("is damaged"));
+}
