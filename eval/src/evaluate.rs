@@ -12,7 +12,7 @@ use crate::llama::Llama;
 use crate::metrics::{Comparison, Side};
 use crate::recipe::recipe_of;
 use crate::report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
-use crate::tokens::{Base, GoldenFile, TextTokens};
+use crate::tokens::{Base, GoldenFile, TextTokens, tokenizer};
 
 /// A model to judge: where each engine finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +160,10 @@ impl<'a> Run<'a> {
         context_length: usize,
     ) -> Result<Vec<Vec<u32>>> {
         let (from, windows) = match (&self.job.tokens_from, golden) {
-            (Some(text), _) => (&*text.path, text.read(source.metadata(), context_length)?),
+            (Some(text), _) => {
+                let tokenizer = tokenizer(self.job.checkpoint.as_deref(), source.metadata())?;
+                (text.path.as_path(), text.read(&tokenizer, context_length)?)
+            }
             (None, Some(golden)) => (golden.path(), golden.windows.clone()),
             (None, None) => anyhow::bail!(
                 "there are no tokens to read: give --checkpoint with golden windows, or \
@@ -192,7 +195,8 @@ impl<'a> Run<'a> {
         let progress = self.progress("reference", golden.windows.len());
         for (index, window) in golden.windows.iter().enumerate() {
             self.check_interrupt()?;
-            let logits = model.logits(window)?;
+            let logits =
+                model.logits(window).map_err(|error| naming(golden.path(), error.into()))?;
             measure.add(index, window, &golden.logits(index)?, &logits);
             if let Some(base) = &mut base {
                 base.push(&logits)?;

@@ -35,13 +35,17 @@ pub use recipe::recipe_of;
 pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 pub use tokens::TextTokens;
 
-/// Compares the forms of a model, logit by logit, and fails if one strays too far
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
+/// Shown after the help text.
+pub const EXAMPLES: &str = "\
 Examples:
   eval --run runs/quickstart
   eval --checkpoint runs/a/checkpoints/step-000090 --f32 a-F32.gguf --quantized a-Q4_K_M.gguf
-  eval --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from book.txt")]
+  eval --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from book.txt
+
+Exit code 1 if a gate is missed: the report is printed and saved all the same.";
+
+/// Compares the forms of a model, logit by logit, and fails if one strays too far.
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Run folder: judges its latest checkpoint, gguf/*.gguf and fragments/* [default: none]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["checkpoint", "f32", "quantized"])]
@@ -84,18 +88,13 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Evaluates. If a gate is missed, the report is printed here, before the error.
+/// Evaluates. Whoever prints the report then asks [`Report::check`], which makes a missed gate
+/// the error that ends the command.
 ///
 /// # Errors
-/// [`cli::GateFailed`] if a gate is missed; otherwise those of [`evaluate()`].
+/// Those of [`evaluate()`].
 pub fn run(args: Args) -> Result<Report> {
-    let json = args.json;
-    let report = evaluate(&job(args)?)?;
-    if let Err(missed) = report.check() {
-        cli::print_report(&report, json)?;
-        return Err(missed.into());
-    }
-    Ok(report)
+    evaluate(&job(args)?)
 }
 
 fn job(args: Args) -> Result<EvalJob> {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Compare Burn, the reference and llama.cpp on the same tokens.
 #[derive(Parser)]
-#[command(name = "eval", version)]
+#[command(name = "eval", version, after_help = eval::EXAMPLES)]
 struct Command {
     #[command(flatten)]
     args: eval::Args,
@@ -15,6 +16,8 @@ fn main() -> ExitCode {
     cli::main(|| {
         let args = Command::parse().args;
         let json = args.json;
-        cli::print_report(&eval::run(args)?, json)
+        let report = eval::run(args)?;
+        cli::print_report(&report, json)?;
+        Ok(report.check()?)
     })
 }

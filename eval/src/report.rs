@@ -186,7 +186,7 @@ fn write_pairs(f: &mut fmt::Formatter<'_>, pairs: &[Pair]) -> fmt::Result {
     let width = pairs.iter().map(|pair| pair.name().chars().count()).max().unwrap_or(0).max(16);
     writeln!(
         f,
-        "{:width$}  {:>8} {:>8} {:>8}  {:^35}  {:>7}  {:^17}",
+        "{:width$}  {:>8} {:>8} {:>8}  {:^35}  {:>7}  {:>14}",
         "", "relative", "largest", "", "KL divergence (nats)", "same", "perplexity"
     )?;
     writeln!(

@@ -88,34 +88,53 @@ pub struct TextTokens {
 }
 
 impl TextTokens {
-    /// Tokenizes the text with the vocabulary that a GGUF carries and cuts it into windows.
+    /// Tokenizes the text and cuts it into windows.
     ///
     /// # Errors
-    /// When the text cannot be read, is shorter than two tokens, or the GGUF has no vocabulary
-    /// that this project knows.
-    pub fn read(&self, metadata: &Metadata, context_length: usize) -> Result<Vec<Vec<u32>>> {
+    /// When the text cannot be read or has fewer than two tokens, or a window is longer than the
+    /// model's context.
+    pub fn read(
+        &self,
+        tokenizer: &data::Tokenizer,
+        context_length: usize,
+    ) -> Result<Vec<Vec<u32>>> {
         let place = || format!("--tokens-from {}", self.path.display());
         let size = std::fs::metadata(&self.path).with_context(place)?.len();
         ensure!(size <= TEXT_LIMIT, "{}: {size} bytes, at most {TEXT_LIMIT}", place());
         let text = std::fs::read_to_string(&self.path).with_context(place)?;
-        let tokens: Vec<u32> = {
-            let _ = (metadata, text);
-            bail!("no tokenizer yet")
-        };
+        let tokens = tokenizer.encode(&text);
         let context = self.context.unwrap_or(context_length.min(256));
         ensure!(
             (1..=context_length).contains(&context),
             "--context {context}: expected from 1 to the model's context of {context_length}"
         );
         ensure!(
-            tokens.len() >= context.min(2),
-            "{}: {} tokens are too few; give a longer text",
+            tokens.len() >= 2,
+            "{}: {} tokens are too few, at least 2 are needed; give a longer text",
             place(),
             tokens.len()
         );
         let context = context.min(tokens.len());
         Ok(tokens.chunks_exact(context).take(self.windows).map(<[u32]>::to_vec).collect())
     }
+}
+
+/// The tokenizer of the checkpoint, otherwise the one inside the GGUF.
+///
+/// # Errors
+/// When neither has one that this project knows.
+pub fn tokenizer(checkpoint: Option<&Path>, metadata: &Metadata) -> Result<data::Tokenizer> {
+    if let Some(dir) = checkpoint {
+        return data::Tokenizer::from_tokenizer_json(&Checkpoint::open(dir)?.tokenizer_json()?);
+    }
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let tokens = metadata.strings(&key("tokens")).context(
+        "this GGUF has no vocabulary, so no text can be tokenized for it: give --checkpoint, \
+         which has one",
+    )?;
+    let pre = metadata.string(&key("pre")).unwrap_or("default");
+    let merges = metadata.strings(&key("merges")).unwrap_or_default();
+    data::Tokenizer::from_gguf_vocabulary(metadata.string(&key("model"))?, pre, tokens, merges)
 }
 
 /// The logits of the pass that the others are judged by, kept in an unnamed temporary file: with

@@ -1,6 +1,8 @@
 //! The `eval` command on a tiny model with random weights: what holds, what must fail, what is
 //! refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{CONTEXT, Fixture, WINDOWS, eval, stderr, stdout};
@@ -208,6 +210,66 @@ fn bad_input_is_one_line_and_exit_code_2() {
     let both: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"--run", &no_run, &"--f32", &f32_file];
     assert_eq!(eval(&both).status.code(), Some(2));
     assert_eq!(eval(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_gguf_without_a_checkpoint_reads_a_text() {
+    let fixture = Fixture::new();
+    let text = fixture.path("text.txt");
+    std::fs::write(&text, "the cat sat on a mat, and a dog looked at the other one. ".repeat(4))
+        .unwrap();
+    let q8 = fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
+    let output = eval(&[
+        &"--f32",
+        &fixture.f32(),
+        &"--quantized",
+        &q8,
+        &"--tokens-from",
+        &text,
+        &"--context",
+        &"16",
+        &"--windows",
+        &"2",
+        &"--json",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report.tokens.windows, report.tokens.context), (2, 16));
+    assert_eq!(report.tokens.source, "text.txt");
+    assert_eq!(report.pairs.len(), 3, "no golden logits, no comparison with Burn");
+    assert!(report.notes.iter().any(|note| note.contains("Burn is not compared")));
+
+    let long: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--f32", &fixture.f32(), &"--tokens-from", &text, &"--context", &"33"];
+    let output = eval(&long);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--context 33: expected from 1 to the model's context of 32"));
+
+    std::fs::write(&text, "x").unwrap();
+    let output = eval(&[&"--f32", &fixture.f32(), &"--tokens-from", &text]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("1 tokens are too few"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_text_can_replace_the_golden_windows_but_not_their_comparison() {
+    let fixture = Fixture::new();
+    let text = fixture.path("text.txt");
+    std::fs::write(&text, "a text with nothing special in it, twice. ".repeat(2)).unwrap();
+    let output = eval(&[
+        &"--f32",
+        &fixture.f32(),
+        &"--checkpoint",
+        &fixture.checkpoint(),
+        &"--tokens-from",
+        &text,
+        &"--json",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    let positions: Vec<usize> =
+        report.pairs.iter().map(|pair| pair.metrics.as_ref().unwrap().positions).collect();
+    assert_eq!(positions, [WINDOWS * CONTEXT, report.tokens.windows * report.tokens.context]);
 }
 
 #[test]
