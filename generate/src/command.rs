@@ -26,9 +26,13 @@ pub struct Args {
     #[command(subcommand)]
     pub verb: Option<Verb>,
 
-    /// One text.
+    /// The model that writes one text, where no verb is given.
     #[command(flatten)]
-    pub text: Option<TextArgs>,
+    pub model: Option<ModelArgs>,
+
+    /// How it writes.
+    #[command(flatten)]
+    pub text: TextArgs,
 
     /// Print one JSON object to stdout in place of text.
     #[arg(long, global = true)]
@@ -76,13 +80,9 @@ pub struct ModelArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
-/// One text.
+/// How one text is written.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TextArgs {
-    /// The model and its prompt.
-    #[command(flatten)]
-    pub model: ModelArgs,
-
     /// Always take the most likely token; the same as --temperature 0.
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     pub greedy: bool,
@@ -190,7 +190,7 @@ impl std::fmt::Display for Report {
 /// # Errors
 /// Bad settings or input; the message names what was expected.
 pub fn run(args: Args) -> Result<Report> {
-    match (args.verb, args.text) {
+    match (args.verb, args.model) {
         (Some(Verb::Compare(args)), _) => {
             let report = compare(&args.into())?;
             eprintln!("{}", report.summary());
@@ -201,7 +201,7 @@ pub fn run(args: Args) -> Result<Report> {
             eprintln!("the prompt was read in {:.3} s", report.first_token_s);
             Ok(Report::Temperature(report))
         }
-        (None, Some(text)) => run_text(&text.into(), args.json),
+        (None, Some(model)) => run_text(&args.text.job(model), args.json),
         (None, None) => anyhow::bail!("nothing to do: pass --model PATH and --prompt TEXT"),
     }
 }
@@ -233,19 +233,19 @@ impl ModelArgs {
     }
 }
 
-impl From<TextArgs> for GenerateJob {
-    fn from(args: TextArgs) -> Self {
+impl TextArgs {
+    fn job(&self, model: ModelArgs) -> GenerateJob {
         GenerateJob {
+            model: model.job(),
+            prompt: model.prompt,
             sampling: Sampling {
-                temperature: if args.greedy { 0.0 } else { args.temperature },
-                top_k: args.top_k,
-                top_p: args.top_p,
-                repetition_penalty: args.repetition_penalty,
+                temperature: if self.greedy { 0.0 } else { self.temperature },
+                top_k: self.top_k,
+                top_p: self.top_p,
+                repetition_penalty: self.repetition_penalty,
             },
-            model: args.model.job(),
-            prompt: args.model.prompt,
-            seed: args.length.seed,
-            max_tokens: args.length.max_tokens,
+            seed: self.length.seed,
+            max_tokens: self.length.max_tokens,
         }
     }
 }

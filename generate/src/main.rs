@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Write text with a model
 #[derive(Parser)]
-#[command(name = "generate", version, about)]
+#[command(name = "generate", version)]
 struct Command {
     #[command(flatten)]
     args: generate::Args,

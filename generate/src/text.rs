@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::decode::{Decoded, Limits, Stop, Timing, decode};
@@ -84,7 +84,7 @@ fn speed(timing: &Timing) -> String {
 pub fn generate(job: &GenerateJob, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<TextReport> {
     // Before the model is loaded, which may take a while.
     job.sampling.validate()?;
-    anyhow::ensure!(!job.prompt.is_empty(), "the prompt is empty: give at least one character");
+    ensure!(!job.prompt.is_empty(), "the prompt is empty: give at least one character");
     let ready = Ready::load(&job.model)?;
     write_text(&ready, job, show)
 }
@@ -101,6 +101,12 @@ pub fn write_text(
     let prompt = ready.encode(&job.prompt)?;
     let mut sampler = Sampler::new(job.sampling, job.seed)?;
     let mut session = ready.model.session()?;
+    let (read, limit) = (prompt.len(), session.context_length());
+    // Before anything is shown.
+    ensure!(
+        read <= limit,
+        "the prompt's {read} tokens do not fit in the model's context of {limit}"
+    );
     let limits = Limits { max_tokens: job.max_tokens, end_of_text: ready.end_of_text };
 
     // Decoded from the start each time: how a token is spelled may depend on the one before it.
