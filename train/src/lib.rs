@@ -10,6 +10,7 @@
 //! random follows from the seed and the step ([`kernels::random`]), so a run that was stopped and
 //! resumed ends with the same bits as one that was not.
 
+mod allocator;
 mod chart;
 mod corpus;
 mod device;

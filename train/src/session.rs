@@ -20,7 +20,7 @@ use crate::optimizer::{Optimizer, accumulate, global_norm};
 use crate::report::{Losses, Report, median_after_warm_up};
 use crate::schedule::LearningRate;
 use crate::state::{self, Restored, Snapshot};
-use crate::{Options, chart, evaluate, sample};
+use crate::{Options, allocator, chart, evaluate, sample};
 
 /// Trains the model of a run file.
 ///
@@ -31,6 +31,7 @@ use crate::{Options, chart, evaluate, sample};
 /// written.
 pub fn train(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     run_file.validate()?;
+    let _freed_memory_is_kept = allocator::KeepFreedMemory::until_dropped();
     let device = device::select(run_file.device)?;
     let (folder, start) = RunFolder::open(run_file, options)?;
     let corpus = Corpus::prepare(run_file, &folder)?;
