@@ -9,12 +9,6 @@ use std::time::Duration;
 
 use common::Fixture;
 
-const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null,
-"added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Split", "pattern": {"Regex":
-"([,.:;?_!\"()']|--|\\s)"}, "behavior": "Isolated", "invert": false}, "post_processor": null,
-"decoder": null, "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "<|endoftext|>": 2,
-"<|unk|>": 3}, "unk_token": "<|unk|>"}}"#;
-
 fn spawn(fixture: &Fixture, tokenizer: &Path, max_bytes: usize) -> Child {
     let variant =
         |recipe: &str| format!("{recipe}={}", fixture.path(&format!("{recipe}.gguf")).display());
@@ -35,7 +29,8 @@ fn spawn(fixture: &Fixture, tokenizer: &Path, max_bytes: usize) -> Child {
 fn a_killed_pack_leaves_the_old_bundle_or_the_new_one() {
     let fixture = Fixture::new();
     let tokenizer = fixture.path("tokenizer.json");
-    std::fs::write(&tokenizer, TOKENIZER).unwrap();
+    let words = data::Tokenizer::simple("a b c");
+    std::fs::write(&tokenizer, words.tokenizer_json().unwrap()).unwrap();
     assert!(spawn(&fixture, &tokenizer, 8192).wait().unwrap().success());
     let archive = fixture.path("pocket.zip");
 
