@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::Block;
+use super::{Block, levels};
 
 /// Weights handed to a thread at a time: 256 KiB of floats, which stay in its cache between the
 /// check for NaN and the kernel. A multiple of every block length.
@@ -13,7 +13,7 @@ pub(super) fn quantize<B: Block>(x: &[f32], out: &mut [u8]) -> Option<usize> {
     let block_bytes = size_of::<B>();
     let chunk_bytes = CHUNK / B::TYPE.block_len() * block_bytes;
     for_each_chunk(x, out, chunk_bytes, |x, out| {
-        kernels::quantize::<B>(bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+        levels::quantize::<B>(bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
     })
 }
 
@@ -58,7 +58,7 @@ fn first_not_finite_weight(x: &[f32]) -> Option<usize> {
 pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
     let chunk_bytes = CHUNK / B::TYPE.block_len() * size_of::<B>();
     bytes.par_chunks(chunk_bytes).zip(out.par_chunks_mut(CHUNK)).for_each(|(bytes, out)| {
-        kernels::dequantize::<B>(bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
+        levels::dequantize::<B>(bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
     });
 }
 
@@ -75,77 +75,4 @@ pub(super) fn read_plain(bytes: &[u8], out: &mut [f32], read: fn(&[u8], &mut [f3
 pub(super) fn first_not_finite<B: Block>(bytes: &[u8]) -> Option<usize> {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     blocks.par_iter().with_min_len(CHUNK).position_first(|block| !block.is_finite())
-}
-
-/// The loops over blocks, compiled once for each level of vector instructions.
-mod kernels {
-    use super::Block;
-
-    #[inline(always)]
-    fn quantize_all<B: Block>(x: &[B::Weights], out: &mut [B]) {
-        for (x, block) in x.iter().zip(out) {
-            *block = B::quantize(x);
-        }
-    }
-
-    #[inline(always)]
-    fn dequantize_all<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
-        for (block, out) in blocks.iter().zip(out) {
-            block.dequantize(out);
-        }
-    }
-
-    macro_rules! levels {
-        ($($name:ident: $features:literal, if $present:expr;)*) => {
-            #[cfg(target_arch = "x86_64")]
-            mod x86_64 {
-                use super::Block;
-                $(pub(super) mod $name {
-                    use super::Block;
-
-                    #[target_feature(enable = $features)]
-                    pub(in super::super) fn quantize<B: Block>(x: &[B::Weights], out: &mut [B]) {
-                        super::super::quantize_all(x, out);
-                    }
-
-                    #[target_feature(enable = $features)]
-                    pub(in super::super) fn dequantize<B: Block>(
-                        blocks: &[B],
-                        out: &mut [B::Weights],
-                    ) {
-                        super::super::dequantize_all(blocks, out);
-                    }
-                })*
-            }
-
-            /// Quantizes block by block.
-            pub(super) fn quantize<B: Block>(x: &[B::Weights], out: &mut [B]) {
-                $(#[cfg(target_arch = "x86_64")]
-                if $present {
-                    // SAFETY: the processor has the features that the function was compiled for.
-                    return unsafe { x86_64::$name::quantize(x, out) };
-                })*
-                quantize_all(x, out);
-            }
-
-            /// Dequantizes block by block.
-            pub(super) fn dequantize<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
-                $(#[cfg(target_arch = "x86_64")]
-                if $present {
-                    // SAFETY: the processor has the features that the function was compiled for.
-                    return unsafe { x86_64::$name::dequantize(blocks, out) };
-                })*
-                dequantize_all(blocks, out);
-            }
-        };
-    }
-
-    levels! {
-        avx512: "avx512f,avx512bw,avx512dq,avx512vl",
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
-        avx2: "avx2", if is_x86_feature_detected!("avx2");
-    }
 }

@@ -41,13 +41,11 @@ pub(super) fn outermost<const N: usize>(x: &[f32; N]) -> f32 {
     if magnitude == 0.0 {
         return 0.0;
     }
-    let mut positive = N;
-    let mut negative = N;
-    for i in (0..N).rev() {
-        positive = if x[i] == magnitude { i } else { positive };
-        negative = if x[i] == -magnitude { i } else { negative };
+    let mut first = N as u32 - 1;
+    for (i, v) in x.iter().enumerate() {
+        first = first.min(if v.abs() == magnitude { i as u32 } else { u32::MAX });
     }
-    if negative < positive { -magnitude } else { magnitude }
+    x[first as usize]
 }
 
 /// Smallest and largest weight.

@@ -5,9 +5,9 @@
 //! do not touch each other: `Lanes` holds the same step of `N` of them. Every operation is the
 //! scalar one, per lane; the compiler turns a loop over the lanes into vector instructions.
 
-use std::array::from_fn;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use super::each::{each, map};
 use super::rounding::nearest_int;
 
 /// One number for each of `N` groups.
@@ -29,31 +29,31 @@ impl<const N: usize> Lanes<N> {
     /// Magnitudes.
     #[inline(always)]
     pub(super) fn abs(self) -> Self {
-        Lanes(self.0.map(f32::abs))
+        Lanes(map(&self.0, f32::abs))
     }
 
     /// Square roots.
     #[inline(always)]
     pub(super) fn sqrt(self) -> Self {
-        Lanes(self.0.map(f32::sqrt))
+        Lanes(map(&self.0, f32::sqrt))
     }
 
     /// The nearest integers, clamped, as floats.
     #[inline(always)]
     pub(super) fn round_within(self, low: i32, high: i32) -> Self {
-        Lanes(self.0.map(|x| nearest_int(x).clamp(low, high) as f32))
+        Lanes(map(&self.0, |x| nearest_int(x).clamp(low, high) as f32))
     }
 
     /// Where `self < other`.
     #[inline(always)]
     pub(super) fn less_than(self, other: Self) -> Mask<N> {
-        Mask(from_fn(|i| self.0[i] < other.0[i]))
+        Mask(each(|i| self.0[i] < other.0[i]))
     }
 
     /// Where `self == other`.
     #[inline(always)]
     pub(super) fn equals(self, other: Self) -> Mask<N> {
-        Mask(from_fn(|i| self.0[i] == other.0[i]))
+        Mask(each(|i| self.0[i] == other.0[i]))
     }
 }
 
@@ -61,13 +61,13 @@ impl<const N: usize> Mask<N> {
     /// `yes` where the answer is yes, `no` elsewhere.
     #[inline(always)]
     pub(super) fn select(self, yes: Lanes<N>, no: Lanes<N>) -> Lanes<N> {
-        Lanes(from_fn(|i| if self.0[i] { yes.0[i] } else { no.0[i] }))
+        Lanes(each(|i| if self.0[i] { yes.0[i] } else { no.0[i] }))
     }
 
     /// Yes where both are.
     #[inline(always)]
     pub(super) fn and(self, other: Self) -> Self {
-        Mask(from_fn(|i| self.0[i] & other.0[i]))
+        Mask(each(|i| self.0[i] & other.0[i]))
     }
 }
 
@@ -75,7 +75,11 @@ impl<const N: usize> Mask<N> {
 /// group `g`.
 #[inline(always)]
 pub(super) fn transpose<const N: usize, const LEN: usize>(x: &[f32]) -> [Lanes<N>; LEN] {
-    from_fn(|i| Lanes(from_fn(|group| x[group * LEN + i])))
+    let mut out = [Lanes::splat(0.0); LEN];
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = Lanes(each(|group| x[group * LEN + i]));
+    }
+    out
 }
 
 macro_rules! per_lane {
@@ -85,7 +89,7 @@ macro_rules! per_lane {
 
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
-                Lanes(from_fn(|i| self.0[i].$method(other.0[i])))
+                Lanes(each(|i| self.0[i].$method(other.0[i])))
             }
         }
     )*};
@@ -98,6 +102,6 @@ impl<const N: usize> Neg for Lanes<N> {
 
     #[inline(always)]
     fn neg(self) -> Self {
-        Lanes(self.0.map(|x| -x))
+        Lanes(map(&self.0, |x| -x))
     }
 }

@@ -23,10 +23,12 @@
 //! and give the same bytes each time: vectors are wider, sums keep their order.
 
 mod driver;
+mod each;
 mod error;
 mod extremes;
 mod half;
 mod lanes;
+mod levels;
 mod plain;
 mod q4;
 mod q4_k;
@@ -53,8 +55,24 @@ trait Block: Pod + Send + Sync {
     /// The block for these weights, which are finite.
     fn quantize(x: &Self::Weights) -> Self;
 
+    /// [`Block::quantize`] for one block after another.
+    #[inline(always)]
+    fn quantize_all(x: &[Self::Weights], out: &mut [Self]) {
+        for (x, block) in x.iter().zip(out) {
+            *block = Self::quantize(x);
+        }
+    }
+
     /// The weights that the block stands for.
     fn dequantize(&self, out: &mut Self::Weights);
+
+    /// [`Block::dequantize`] for one block after another.
+    #[inline(always)]
+    fn dequantize_all(blocks: &[Self], out: &mut [Self::Weights]) {
+        for (block, out) in blocks.iter().zip(out) {
+            block.dequantize(out);
+        }
+    }
 
     /// Whether all scales are numbers: they are not, where weights were too large for F16 scales.
     fn is_finite(&self) -> bool;

@@ -15,6 +15,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::each::{each, map};
 use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
 use super::rounding::{inverse_or_zero, truncate};
@@ -49,14 +50,14 @@ impl Block for BlockQ4_0 {
     fn quantize(x: &[f32; 32]) -> Self {
         let scale = outermost(x) / -8.0;
         let inverse = inverse_or_zero(scale);
-        let codes = x.map(|w| code(w * inverse + 8.5));
+        let codes = map(x, |w| code(w * inverse + 8.5));
         BlockQ4_0 { scale: Half::new(scale), quants: pack_nibbles(&codes) }
     }
 
     #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let scale = self.scale.get();
-        *out = unpack_nibbles(&self.quants).map(|q| (i32::from(q) - 8) as f32 * scale);
+        *out = map(&unpack_nibbles(&self.quants), |q| (i32::from(q) - 8) as f32 * scale);
     }
 
     #[inline(always)]
@@ -74,14 +75,14 @@ impl Block for BlockQ4_1 {
         let (min, max) = smallest_and_largest(x);
         let scale = (max - min) / 15.0;
         let inverse = inverse_or_zero(scale);
-        let codes = x.map(|w| code((w - min) * inverse + 0.5));
+        let codes = map(x, |w| code((w - min) * inverse + 0.5));
         BlockQ4_1 { scale: Half::new(scale), min: Half::new(min), quants: pack_nibbles(&codes) }
     }
 
     #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let (scale, min) = (self.scale.get(), self.min.get());
-        *out = unpack_nibbles(&self.quants).map(|q| f32::from(q) * scale + min);
+        *out = map(&unpack_nibbles(&self.quants), |q| f32::from(q) * scale + min);
     }
 
     #[inline(always)]
@@ -99,11 +100,16 @@ fn code(x: f32) -> u8 {
 /// Two codes to a byte: `j` low, `j + 16` high.
 #[inline(always)]
 pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
-    std::array::from_fn(|j| (codes[j] & 0x0f) | (codes[j + 16] << 4))
+    each(|j| (codes[j] & 0x0f) | (codes[j + 16] << 4))
 }
 
 /// The inverse of [`pack_nibbles`].
 #[inline(always)]
 pub(super) fn unpack_nibbles(bytes: &[u8; 16]) -> [u8; 32] {
-    std::array::from_fn(|j| if j < 16 { bytes[j] & 0x0f } else { bytes[j - 16] >> 4 })
+    let mut codes = [0; 32];
+    for (j, byte) in bytes.iter().enumerate() {
+        codes[j] = byte & 0x0f;
+        codes[j + 16] = byte >> 4;
+    }
+    codes
 }

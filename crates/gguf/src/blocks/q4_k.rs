@@ -22,6 +22,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::each::{each, map};
 use super::half::Half;
 use super::lanes::{Lanes, transpose};
 use super::rounding::nearest_int;
@@ -51,24 +52,23 @@ impl Block for BlockQ4K {
 
     #[inline(always)]
     fn quantize(x: &[f32; 256]) -> Self {
-        let fits = Fit::search(&transpose(x));
-        let max_scale = largest_positive(fits.scale);
-        let max_min = largest_positive(fits.min);
-        let scales = six_bits(fits.scale, max_scale);
-        let mins = six_bits(fits.min, max_min);
-        let mut block = BlockQ4K {
-            scale: Half::new(max_scale / MAX_SCALE),
-            min_scale: Half::new(max_min / MAX_SCALE),
-            packed: pack_six_bits(&scales, &mins),
-            quants: [0; 128],
-        };
-        let codes = block.codes(x, &fits);
-        for (pair, bytes) in block.quants.chunks_exact_mut(GROUP_LEN).enumerate() {
-            for (i, byte) in bytes.iter_mut().enumerate() {
-                *byte = codes[2 * pair][i] | codes[2 * pair + 1][i] << 4;
-            }
+        let fits = Fits::<GROUPS>::search(&transpose(x));
+        BlockQ4K::encode(x, &fits, 0)
+    }
+
+    /// Two blocks side by side: their 16 groups fill the widest registers.
+    #[inline(always)]
+    fn quantize_all(x: &[[f32; 256]], out: &mut [Self]) {
+        let (pairs, rest) = x.as_chunks::<2>();
+        let (out_pairs, out_rest) = out.as_chunks_mut::<2>();
+        for (pair, out) in pairs.iter().zip(out_pairs) {
+            let fits = Fits::<{ 2 * GROUPS }>::search(&transpose(pair.as_flattened()));
+            out[0] = BlockQ4K::encode(&pair[0], &fits, 0);
+            out[1] = BlockQ4K::encode(&pair[1], &fits, GROUPS);
         }
-        block
+        for (x, out) in rest.iter().zip(out_rest) {
+            *out = BlockQ4K::quantize(x);
+        }
     }
 
     #[inline(always)]
@@ -91,25 +91,54 @@ impl Block for BlockQ4K {
 }
 
 impl BlockQ4K {
+    /// The block for weights whose groups are those from `first` in `fits`.
+    #[inline(always)]
+    fn encode<const N: usize>(x: &[f32; 256], fits: &Fits<N>, first: usize) -> Self {
+        let fitted_scales: [f32; GROUPS] = each(|g| fits.scale[first + g]);
+        let fitted_mins: [f32; GROUPS] = each(|g| fits.min[first + g]);
+        let max_scale = largest_positive(&fitted_scales);
+        let max_min = largest_positive(&fitted_mins);
+        let scales = six_bits(&fitted_scales, max_scale);
+        let mins = six_bits(&fitted_mins, max_min);
+        let mut block = BlockQ4K {
+            scale: Half::new(max_scale / MAX_SCALE),
+            min_scale: Half::new(max_min / MAX_SCALE),
+            packed: pack_six_bits(&scales, &mins),
+            quants: [0; 128],
+        };
+        let codes = block.codes(x, fits, first);
+        for (pair, bytes) in block.quants.chunks_exact_mut(GROUP_LEN).enumerate() {
+            for (i, byte) in bytes.iter_mut().enumerate() {
+                *byte = codes[2 * pair][i] | (codes[2 * pair + 1][i] << 4);
+            }
+        }
+        block
+    }
+
     /// Scale and minimum of each group, as they are stored.
     #[inline(always)]
     fn steps(&self) -> [(f32, f32); GROUPS] {
         let (scale, min) = (self.scale.get(), self.min_scale.get());
         let stored = unpack_six_bits(&self.packed);
-        stored.map(|(s, m)| (scale * f32::from(s), min * f32::from(m)))
+        map(&stored, |(s, m)| (scale * f32::from(s), min * f32::from(m)))
     }
 
     /// The codes of all groups, for the stored scales. A group whose scale was rounded to zero
     /// keeps those of the search, as it does in ggml.
     #[inline(always)]
-    fn codes(&self, x: &[f32; 256], fits: &Fit) -> [[u8; GROUP_LEN]; GROUPS] {
+    fn codes<const N: usize>(
+        &self,
+        x: &[f32; 256],
+        fits: &Fits<N>,
+        first: usize,
+    ) -> [[u8; GROUP_LEN]; GROUPS] {
         let steps = self.steps();
         let mut codes = [[0; GROUP_LEN]; GROUPS];
         for (group, codes) in codes.iter_mut().enumerate() {
             let weights = &x[group * GROUP_LEN..][..GROUP_LEN];
             let (step, min) = steps[group];
             if step == 0.0 {
-                fits.searched_codes(group, weights, codes);
+                fits.searched_codes(first + group, weights, codes);
                 continue;
             }
             for (code, &w) in codes.iter_mut().zip(weights) {
@@ -120,21 +149,21 @@ impl BlockQ4K {
     }
 }
 
-/// The best scale and offset of each group, and how the codes were made that they fit.
-struct Fit {
+/// For each of `N` groups the best scale and minimum, and how the codes were made that they fit.
+struct Fits<const N: usize> {
     /// `a`, 0 in a group of equal weights.
-    scale: [f32; GROUPS],
+    scale: [f32; N],
     /// `-b`, never negative.
-    min: [f32; GROUPS],
+    min: [f32; N],
     /// Codes are `(w - code_offset) * code_step`, rounded.
-    code_step: [f32; GROUPS],
-    code_offset: [f32; GROUPS],
+    code_step: [f32; N],
+    code_offset: [f32; N],
 }
 
-impl Fit {
+impl<const N: usize> Fits<N> {
     /// `make_qkx2_quants` in ggml's `ggml-quants.c`, all groups side by side.
     #[inline(always)]
-    fn search(x: &[Lanes<GROUPS>; GROUP_LEN]) -> Self {
+    fn search(x: &[Lanes<N>; GROUP_LEN]) -> Self {
         let zero = Lanes::splat(0.0);
         let importance = importance(x);
 
@@ -194,7 +223,7 @@ impl Fit {
             min = better.select(new_min, min);
         }
 
-        Fit {
+        Fits {
             scale: flat.select(zero, scale).0,
             min: (-flat.select(lowest, min)).0,
             code_step: flat.select(zero, code_step).0,
@@ -216,26 +245,30 @@ impl Fit {
 
 /// `p`: how much an error of each weight counts.
 #[inline(always)]
-fn importance(x: &[Lanes<GROUPS>; GROUP_LEN]) -> [Lanes<GROUPS>; GROUP_LEN] {
+fn importance<const N: usize>(x: &[Lanes<N>; GROUP_LEN]) -> [Lanes<N>; GROUP_LEN] {
     let mut sum_of_squares = Lanes::splat(0.0);
     for &w in x {
         sum_of_squares = sum_of_squares + w * w;
     }
     let typical = (sum_of_squares / Lanes::splat(GROUP_LEN as f32)).sqrt();
-    x.map(|w| typical + w.abs())
+    let mut importance = [typical; GROUP_LEN];
+    for (p, &w) in importance.iter_mut().zip(x) {
+        *p = typical + w.abs();
+    }
+    importance
 }
 
 /// The largest of the positive ones, 0 if there is none.
 #[inline(always)]
-fn largest_positive(values: [f32; GROUPS]) -> f32 {
-    values.into_iter().fold(0.0, |largest, v| if v > largest { v } else { largest })
+fn largest_positive(values: &[f32; GROUPS]) -> f32 {
+    values.iter().fold(0.0, |largest, &v| if v > largest { v } else { largest })
 }
 
 /// Fractions of the largest, in 63rds.
 #[inline(always)]
-fn six_bits(values: [f32; GROUPS], largest: f32) -> [u8; GROUPS] {
+fn six_bits(values: &[f32; GROUPS], largest: f32) -> [u8; GROUPS] {
     let inverse = if largest > 0.0 { MAX_SCALE / largest } else { 0.0 };
-    values.map(|v| (nearest_int(inverse * v) as u8).min(63))
+    map(values, |v| (nearest_int(inverse * v) as u8).min(63))
 }
 
 /// Eight pairs of 6 bits in 12 bytes.

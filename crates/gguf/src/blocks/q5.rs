@@ -15,6 +15,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::each::map;
 use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
 use super::q4::{pack_nibbles, unpack_nibbles};
@@ -52,7 +53,7 @@ impl Block for BlockQ5_0 {
     fn quantize(x: &[f32; 32]) -> Self {
         let scale = outermost(x) / -16.0;
         let inverse = inverse_or_zero(scale);
-        let codes = x.map(|w| (truncate(w * inverse + 16.5) as i8).min(31) as u8);
+        let codes = map(x, |w| (truncate(w * inverse + 16.5) as i8).min(31) as u8);
         BlockQ5_0 {
             scale: Half::new(scale),
             high_bits: gather_fifth_bits(&codes),
@@ -63,7 +64,7 @@ impl Block for BlockQ5_0 {
     #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let scale = self.scale.get();
-        *out = unpack(&self.quants, self.high_bits).map(|q| (i32::from(q) - 16) as f32 * scale);
+        *out = map(&unpack(&self.quants, self.high_bits), |q| (i32::from(q) - 16) as f32 * scale);
     }
 
     #[inline(always)]
@@ -81,7 +82,7 @@ impl Block for BlockQ5_1 {
         let (min, max) = smallest_and_largest(x);
         let scale = (max - min) / 31.0;
         let inverse = inverse_or_zero(scale);
-        let codes = x.map(|w| truncate((w - min) * inverse + 0.5) as u8);
+        let codes = map(x, |w| truncate((w - min) * inverse + 0.5) as u8);
         BlockQ5_1 {
             scale: Half::new(scale),
             min: Half::new(min),
@@ -93,7 +94,7 @@ impl Block for BlockQ5_1 {
     #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let (scale, min) = (self.scale.get(), self.min.get());
-        *out = unpack(&self.quants, self.high_bits).map(|q| f32::from(q) * scale + min);
+        *out = map(&unpack(&self.quants, self.high_bits), |q| f32::from(q) * scale + min);
     }
 
     #[inline(always)]

@@ -18,6 +18,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::each::{each, map};
 use super::half::Half;
 use super::lanes::{Lanes, transpose};
 use super::rounding::nearest_int;
@@ -57,7 +58,7 @@ impl Block for BlockQ6K {
         let inverse = -128.0 / outermost;
         let mut block = BlockQ6K {
             scale: Half::new(1.0 / inverse),
-            scales: fits.scale.map(|scale| nearest_int(inverse * scale).min(127) as i8),
+            scales: map(&fits.scale, |scale| nearest_int(inverse * scale).min(127) as i8),
             ..BlockQ6K::zeroed()
         };
         let codes = block.codes(x, &fits);
@@ -87,7 +88,7 @@ impl BlockQ6K {
     #[inline(always)]
     fn steps(&self) -> [f32; GROUPS] {
         let scale = self.scale.get();
-        self.scales.map(|s| scale * f32::from(s))
+        map(&self.scales, |s| scale * f32::from(s))
     }
 
     /// The codes of all groups, for the stored scales. A group whose scale was rounded to zero
@@ -115,7 +116,7 @@ impl BlockQ6K {
         for half in 0..2 {
             let quarter = |k: usize, i: usize| codes[half * 128 + k * 32 + i];
             for i in 0..32 {
-                let q: [u8; 4] = std::array::from_fn(|k| quarter(k, i));
+                let q: [u8; 4] = each(|k| quarter(k, i));
                 self.low_bits[half * 64 + i] = q[0] & 0x0f | q[2] << 4;
                 self.low_bits[half * 64 + 32 + i] = q[1] & 0x0f | q[3] << 4;
                 self.high_bits[half * 32 + i] =

@@ -9,6 +9,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::each::map;
 use super::extremes::largest_magnitude;
 use super::half::Half;
 use super::rounding::{inverse_or_zero, truncate};
@@ -35,14 +36,14 @@ impl Block for BlockQ8_0 {
         let inverse = inverse_or_zero(scale);
         BlockQ8_0 {
             scale: Half::new(scale),
-            quants: x.map(|w| truncate((w * inverse).round()) as i8),
+            quants: map(x, |w| truncate((w * inverse).round()) as i8),
         }
     }
 
     #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let scale = self.scale.get();
-        *out = self.quants.map(|q| f32::from(q) * scale);
+        *out = map(&self.quants, |q| f32::from(q) * scale);
     }
 
     #[inline(always)]
