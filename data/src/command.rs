@@ -14,6 +14,13 @@ use crate::{
     inspect, simple_from_file,
 };
 
+/// Shown below the help of the whole command.
+pub const EXAMPLES: &str = "\
+Examples:
+  data encode builtin --output tokens.bin
+  data inspect tokens.bin
+  data fetch the-verdict";
+
 /// Texts and tokens.
 #[derive(Debug, ClapArgs)]
 pub struct Args {

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use checkpoint::atomic;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::corpus::{Corpus, Source};
 use crate::text::for_each_part;
 use crate::token_file::TokenWriter;
 use crate::tokenizer::{ParallelEncoder, WordsBuilder};
-use crate::{Tokenizer, resolve_corpus};
+use crate::{TokenFile, Tokenizer, resolve_corpus};
 
 /// What [`encode_file`] did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -82,6 +82,9 @@ pub fn encode_file(
     force: bool,
 ) -> Result<EncodeReport> {
     let corpus = resolve_corpus(text)?;
+    if let Source::File(path) = corpus.source() {
+        check_input(path, output)?;
+    }
     let progress = cli::Progress::new("encode", corpus.size()?, cli::Meter::Bytes);
     let (text_bytes, seconds, (tokens, token_bytes, hash)) =
         atomic::write_file::<_, anyhow::Error>(output, force, |out| {
@@ -111,6 +114,15 @@ pub fn encode_file(
         seconds,
         megabytes_per_second: text_bytes as f64 / 1e6 / seconds.max(1e-9),
     })
+}
+
+/// A token file is no text, and `force` must not replace the text by its tokens.
+fn check_input(text: &Path, output: &Path) -> Result<()> {
+    let name = text.display();
+    ensure!(!TokenFile::is_token_file(text), "{name} is a token file already; expected a text");
+    let is_output = output.exists() && output.canonicalize()? == text.canonicalize()?;
+    ensure!(!is_output, "{name} is the text and the output at once; name another output");
+    Ok(())
 }
 
 /// The `simple` tokenizer of a text (a file, a known corpus or `builtin`), read in parts.

@@ -234,7 +234,7 @@ fn receive(body: &mut impl Read, file: &mut File, corpus: &KnownCorpus, start: u
             file.set_len(0)?;
             bail!("the server sent more than the expected {} bytes", corpus.size);
         }
-        file.write_all(&buffer[..read])?;
+        file.write_all(&buffer[..read]).context("cannot write the download")?;
         progress.advance(read as u64);
     }
     progress.finish();

@@ -26,7 +26,7 @@ mod token_file;
 mod tokenizer;
 mod windows;
 
-pub use command::{Args, Report, open_tokenizer, run};
+pub use command::{Args, EXAMPLES, Report, open_tokenizer, run};
 pub use corpus::{
     BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, KnownCorpus, Source,
     resolve_corpus,

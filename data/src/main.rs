@@ -4,7 +4,7 @@ use clap::Parser;
 
 /// Texts and tokens: encode a text, look into one, fetch a known one.
 #[derive(Parser)]
-#[command(name = "data", version, after_help = "Example: data encode builtin --output tokens.bin")]
+#[command(name = "data", version, after_help = data::EXAMPLES)]
 struct Command {
     #[command(flatten)]
     args: data::Args,

@@ -118,7 +118,8 @@ impl TokenFile {
     /// # Panics
     /// As a slice does, when `range` reaches past [`TokenFile::len`].
     pub fn get(&self, range: Range<usize>) -> Vec<u32> {
-        let width = self.header.token_bytes;
+        let (width, len) = (self.header.token_bytes, self.header.len);
+        assert!(range.end <= len, "tokens up to {} of a file of {len}", range.end);
         let bytes = &self.payload()[range.start * width..range.end * width];
         match width {
             2 => bytes

@@ -1,5 +1,7 @@
 //! The real binary: exit codes, stdout and stderr, one line for each error.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

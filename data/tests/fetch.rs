@@ -1,5 +1,7 @@
 //! `data fetch` against a small server of this test's own.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

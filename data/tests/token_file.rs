@@ -1,5 +1,7 @@
 //! Token files: round trip, what is refused, windows, splits, and encoding files of any size.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 mod common;
 
 use std::path::{Path, PathBuf};
@@ -157,6 +159,18 @@ fn text_that_is_not_utf8_leaves_no_file() {
     let error = format!("{:#}", encode_file(&text_path, &tokenizer, &path, false).unwrap_err());
     assert!(error.contains(&format!("not UTF-8 at byte {at}")), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_text_is_not_replaced_by_its_tokens_and_tokens_are_no_text() {
+    let (folder, path, tokenizer) = story();
+    let error = encode_file(&path, &tokenizer, &folder.path().join("b"), false).unwrap_err();
+    assert!(error.to_string().contains("is a token file already"), "{error}");
+    let text = folder.path().join("text");
+    std::fs::write(&text, "text").unwrap();
+    let error = encode_file(&text, &tokenizer, &text, true).unwrap_err();
+    assert!(error.to_string().contains("name another output"), "{error}");
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), "text");
 }
 
 #[test]

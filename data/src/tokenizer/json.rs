@@ -25,7 +25,7 @@ impl Tokenizer {
     pub fn tokenizer_json(&self) -> Result<String> {
         let (vocabulary, mut file) = match &self.kind {
             Kind::Bpe(bpe) => (bpe.names(), bpe_file(bpe)),
-            Kind::Words(words) => (words.list().to_vec(), words_file(words)),
+            Kind::Words(words) => (words.list().to_vec(), words_file()),
         };
         let specials = [END_OF_TEXT, UNKNOWN].into_iter().filter_map(|special| {
             let is_special = special == END_OF_TEXT || matches!(self.kind, Kind::Words(_));
@@ -76,7 +76,7 @@ fn bpe_file(bpe: &Bpe) -> Value {
     })
 }
 
-fn words_file(_: &Words) -> Value {
+fn words_file() -> Value {
     // WordPiece without a real prefix puts a space before every word but the first.
     let mut decoders = vec![
         json!({ "type": "WordPiece", "prefix": "\u{0}", "cleanup": false }),

@@ -104,7 +104,8 @@ impl Tokenizer {
         ids
     }
 
-    /// The bytes that the tokens stand for. Unknown ids stand for nothing.
+    /// The bytes that the tokens stand for. Ids outside of the vocabulary stand for nothing, or
+    /// for `<|unk|>` where the vocabulary has that.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
         match &self.kind {
             Kind::Words(words) => words.decode(ids).into_bytes(),
