@@ -1,42 +1,80 @@
 //! Causal self-attention.
 
+use std::cell::OnceCell;
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
+use crate::cpu::attention::{Attention, ScoreDropout};
 use crate::dropout::{Dropout, dropout};
+use crate::fused;
+use crate::pass::Pass;
 
 /// Added to the scores of positions in the future: large enough that `exp` gives exactly 0,
 /// finite so that no backend meets an infinity in its exponential.
 const MASKED: f32 = -1e9;
 
-/// What keeps a position from looking ahead; built once for all layers of a forward pass.
+/// What keeps a position from looking ahead; built once for all layers of a forward pass, and only
+/// where an operation reads it.
 #[derive(Debug, Clone)]
-pub struct CausalMask(Tensor<4>);
+pub struct CausalMask {
+    time: usize,
+    device: Device,
+    scores: OnceCell<Tensor<4>>,
+}
 
 impl CausalMask {
     /// The mask for `time` positions.
     pub fn new(time: usize, device: &Device) -> Self {
-        let mut mask = vec![0.0; time * time];
-        for (query, row) in mask.chunks_mut(time.max(1)).enumerate() {
-            row[query + 1..].fill(MASKED);
-        }
-        let mask = TensorData::new(mask, [1, 1, time, time]);
-        CausalMask(Tensor::from_data(mask, device))
+        CausalMask { time, device: device.clone(), scores: OnceCell::new() }
+    }
+
+    /// What is added to the scores: `[1, 1, T, T]`.
+    fn scores(&self) -> Tensor<4> {
+        let build = || {
+            let time = self.time;
+            let mut mask = vec![0.0; time * time];
+            for (query, row) in mask.chunks_mut(time.max(1)).enumerate() {
+                row[query + 1..].fill(MASKED);
+            }
+            Tensor::from_data(TensorData::new(mask, [1, 1, time, time]), &self.device)
+        };
+        self.scores.get_or_init(build).clone()
     }
 }
 
-/// `dropout(softmax(q k^T / sqrt(D) + mask)) v` (Vaswani et al., 2017), dropout on the
-/// probabilities as in nanoGPT.
+/// `dropout(softmax(q k^T / sqrt(D) + mask)) v` for each head (Vaswani et al., 2017), dropout on
+/// the probabilities as in nanoGPT.
 ///
 /// # Shapes
-/// `q`, `k`, `v [B, H, T, D]` and the mask of `T` positions -> `[B, H, T, D]`.
-pub fn causal_attention(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    mask: &CausalMask,
-    drop: Option<Dropout>,
-) -> Tensor<4> {
-    dropout(attention_probabilities(q, k, mask), drop).matmul(v)
+/// `qkv [B * T, 3 C]`, all of `q`, then `k`, then `v`, each head after head, and the mask of `T`
+/// positions -> `[B * T, C]`.
+pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: Pass) -> Tensor<2> {
+    let [n, columns] = qkv.dims();
+    let (time, channels) = (mask.time, columns / 3);
+    if !fused::on_flex(&qkv.device()) {
+        return with_tensors(qkv, heads, mask, pass.dropout);
+    }
+    let (probability, key) = pass.dropout.map_or((0.0, 0), Dropout::parts);
+    let dropout = ScoreDropout { probability, key };
+    let shape = Attention { batch: n / time, time, heads, width: channels / heads, dropout };
+    fused::causal_attention(qkv, shape, pass.precision)
+}
+
+fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropout>) -> Tensor<2> {
+    let [n, columns] = qkv.dims();
+    let (t, c) = (mask.time, columns / 3);
+    let [q, k, v] = split_heads(qkv, [n / t, t, h, c / h]);
+    let y = dropout(attention_probabilities(q, k, mask), drop).matmul(v); // [B, H, T, D]
+    y.swap_dims(1, 2).reshape([n, c])
+}
+
+/// `qkv [B * T, 3 C]` -> `q`, `k`, `v`, each `[B, H, T, D]`.
+pub fn split_heads(qkv: Tensor<2>, [b, t, h, d]: [usize; 4]) -> [Tensor<4>; 3] {
+    let (n, c) = (b * t, h * d);
+    [0, 1, 2].map(|part| {
+        let heads = qkv.clone().slice([0..n, part * c..(part + 1) * c]); // [N, C]
+        heads.reshape([b, t, h, d]).swap_dims(1, 2) // [B, H, T, D]
+    })
 }
 
 /// `softmax(q k^T / sqrt(D) + mask)`: how much each position (row) takes from each (column).
@@ -47,7 +85,7 @@ pub fn attention_probabilities(q: Tensor<4>, k: Tensor<4>, mask: &CausalMask) ->
     let [_, _, _, d] = q.dims();
     // Scaling q costs T / D times less than scaling the scores.
     let scores = (q / (d as f64).sqrt()).matmul(k.swap_dims(2, 3)); // [B, H, T, T]
-    activation::softmax(scores + mask.0.clone(), 3)
+    activation::softmax(scores + mask.scores(), 3)
 }
 
 #[cfg(test)]
@@ -55,68 +93,47 @@ mod tests {
     use burn::tensor::Tolerance;
 
     use super::*;
+    use crate::pass::Precision;
     use crate::random;
 
-    fn draw(name: &str, shape: [usize; 4]) -> Vec<f32> {
-        random::normal(random::derive_named(1, name), shape.iter().product(), 1.0)
+    fn draw(name: &str, shape: [usize; 2]) -> Tensor<2> {
+        let values = random::normal(random::derive_named(1, name), shape[0] * shape[1], 1.0);
+        let device = Device::flex().autodiff();
+        Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
     }
 
-    /// Attention by its definition, in f64.
-    fn by_definition(q: &[f32], k: &[f32], v: &[f32], [b, h, t, d]: [usize; 4]) -> Vec<f32> {
-        let mut out = vec![0.0; b * h * t * d];
-        for head in 0..b * h {
-            let at = |x: &[f32], i: usize, j: usize| f64::from(x[(head * t + i) * d + j]);
-            for i in 0..t {
-                let weights: Vec<f64> = (0..=i)
-                    .map(|j| (0..d).map(|c| at(q, i, c) * at(k, j, c)).sum::<f64>())
-                    .map(|score| (score / (d as f64).sqrt()).exp())
-                    .collect();
-                let total: f64 = weights.iter().sum();
-                for c in 0..d {
-                    let sum: f64 = (0..=i).map(|j| weights[j] * at(v, j, c)).sum();
-                    out[(head * t + i) * d + c] = (sum / total) as f32;
-                }
-            }
-        }
-        out
-    }
-
+    /// The kernel follows its definition and its gradient by tests of its own; here it is held
+    /// against Burn's operations.
     #[test]
-    fn it_follows_the_definition_at_odd_shapes() {
-        let device = Device::flex();
-        for shape in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 2, 33, 17]] {
-            let data = ["q", "k", "v"].map(|name| draw(name, shape));
-            let [q, k, v] =
-                data.clone().map(|x| Tensor::from_data(TensorData::new(x, shape), &device));
-            let mask = CausalMask::new(shape[2], &device);
-            let expected = by_definition(&data[0], &data[1], &data[2], shape);
-            causal_attention(q, k, v, &mask, None).into_data().assert_approx_eq::<f32>(
-                &TensorData::new(expected, shape),
-                Tolerance::absolute(1e-5),
-            );
+    fn both_bodies_give_the_same_values_and_gradients() {
+        for [b, t, h, d] in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 140, 1, 4]] {
+            let mask = CausalMask::new(t, &Device::flex());
+            let qkv = draw("qkv", [b * t, 3 * h * d]);
+            let weights = draw("y", [b * t, h * d]).detach();
+            let run = |y: Tensor<2>| {
+                let gradient = qkv.grad(&(y.clone() * weights.clone()).sum().backward()).unwrap();
+                (y.inner().into_data(), gradient.into_data())
+            };
+            let (y, dqkv) = run(causal_attention(qkv.clone(), h, &mask, Pass::default()));
+            let (y_plain, dqkv_plain) = run(with_tensors(qkv.clone(), h, &mask, None));
+            y.assert_approx_eq::<f32>(&y_plain, Tolerance::absolute(1e-5));
+            dqkv.assert_approx_eq::<f32>(&dqkv_plain, Tolerance::absolute(2e-5));
+            let pass = Pass { precision: Precision::Bf16, ..Pass::default() };
+            let (y, _) = run(causal_attention(qkv.clone(), h, &mask, pass));
+            y.assert_approx_eq::<f32>(&y_plain, Tolerance::absolute(5e-2));
         }
     }
 
     #[test]
     fn the_future_changes_nothing() {
-        let device = Device::flex();
-        let shape = [1, 2, 9, 4];
-        let tensor = |x: Vec<f32>| Tensor::<4>::from_data(TensorData::new(x, shape), &device);
-        let mask = CausalMask::new(9, &device);
-        let run = |k: Vec<f32>| {
-            let y = causal_attention(
-                tensor(draw("q", shape)),
-                tensor(k.clone()),
-                tensor(k),
-                &mask,
-                None,
-            );
-            y.slice([0..1, 0..2, 0..8, 0..4]).into_data()
+        let (t, h) = (9, 2);
+        let mask = CausalMask::new(t, &Device::flex());
+        let first_rows = |qkv: Tensor<2>| {
+            with_tensors(qkv, h, &mask, None).slice([0..t - 1, 0..8]).inner().into_data()
         };
-        let mut changed = draw("k", shape);
-        for head in 0..2 {
-            changed[(head * 9 + 8) * 4..][..4].fill(1e4);
-        }
-        run(changed).assert_eq(&run(draw("k", shape)), true);
+        let qkv = draw("qkv", [t, 24]);
+        let changed =
+            qkv.clone().slice_assign([t - 1..t, 0..24], Tensor::full([1, 24], 1e4, &qkv.device()));
+        first_rows(changed).assert_eq(&first_rows(qkv), true);
     }
 }

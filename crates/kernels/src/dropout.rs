@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::random;
+use crate::{fused, random};
 
 /// How much is dropped, and the key that the masks of one forward pass follow from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +15,11 @@ impl Dropout {
     /// Dropout for one forward pass; `None` where nothing would be dropped.
     pub fn new(probability: f32, key: u64) -> Option<Self> {
         (probability > 0.0).then_some(Dropout { probability, key })
+    }
+
+    /// Probability of a zero, and the key of the mask.
+    pub(crate) fn parts(self) -> (f32, u64) {
+        (self.probability, self.key)
     }
 
     /// The same probability with the key of one site: a layer, or a place in a layer.
@@ -31,6 +36,9 @@ impl Dropout {
 /// `x` and the result: any.
 pub fn dropout<const RANK: usize>(x: Tensor<RANK>, dropout: Option<Dropout>) -> Tensor<RANK> {
     let Some(Dropout { probability, key }) = dropout else { return x };
+    if fused::on_flex(&x.device()) {
+        return fused::dropout(x, probability, key);
+    }
     let shape = x.dims();
     let factors = random::keep_factors(key, shape.iter().product(), probability);
     let factors = Tensor::from_data(TensorData::new(factors, shape), &x.device().inner());

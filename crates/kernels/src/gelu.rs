@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, activation};
 
+use crate::fused;
+
 /// GELU in the tanh form that GPT-2 was trained with (Hendrycks and Gimpel, 2016; `gelu_new`
 /// of Hugging Face, `NewGELU` of minGPT).
 ///
@@ -11,6 +13,10 @@ use burn::tensor::{Tensor, activation};
 /// # Shapes
 /// `x` and the result: any.
 pub fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
+    if fused::on_flex(&x.device()) { fused::gelu(x) } else { with_tensors(x) }
+}
+
+fn with_tensors<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     // 2 sqrt(2 / pi), and the same times 0.044715.
     const A: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     const B: f64 = A * 0.044715;

@@ -2,6 +2,9 @@
 
 use burn::tensor::{Int, Tensor, module};
 
+use crate::fused;
+use crate::pass::Precision;
+
 /// Rows of a table by number.
 ///
 /// # Shapes
@@ -17,8 +20,17 @@ pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
 ///
 /// # Shapes
 /// `x [N, In]`, `weight [In, Out]`, `bias [Out]` -> `[N, Out]`.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    module::linear(x, weight, bias)
+pub fn linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<2> {
+    if fused::on_flex(&x.device()) {
+        fused::linear(x, weight, bias, precision)
+    } else {
+        module::linear(x, weight, bias)
+    }
 }
 
 /// Layer normalisation over the last dimension (Ba, Kiros and Hinton, 2016), with the biased
@@ -27,14 +39,19 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 /// # Shapes
 /// `x [N, C]`, `gamma [C]`, `beta [C]` -> `[N, C]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    module::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
+    if fused::on_flex(&x.device()) {
+        fused::layer_norm(x, gamma, beta, epsilon)
+    } else {
+        module::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tolerance};
+    use burn::tensor::{Device, TensorData, Tolerance};
 
     use super::*;
+    use crate::random;
 
     #[test]
     fn an_embedding_adds_the_gradients_of_a_repeated_id() {
@@ -54,7 +71,7 @@ mod tests {
         let x = Tensor::from_floats([[1., 2.]], &device);
         let weight = Tensor::from_floats([[1., 0., 3.], [0., 1., 4.]], &device);
         let bias = Tensor::from_floats([10., 20., 30.], &device);
-        let y = linear(x, weight, Some(bias));
+        let y = linear(x, weight, Some(bias), Precision::F32);
         y.into_data().assert_eq(&[[11., 22., 41.]].into(), false);
     }
 
@@ -67,5 +84,57 @@ mod tests {
         let beta = Tensor::from_floats([0., 5., 0.], &device);
         let y = layer_norm(x, gamma, beta, 1.0 / 3.0);
         y.into_data().assert_approx_eq::<f32>(&[[-1., 5., 2.]].into(), Tolerance::absolute(1e-6));
+    }
+
+    fn draw<const RANK: usize>(name: &str, shape: [usize; RANK]) -> Tensor<RANK> {
+        let values = random::normal(random::derive_named(1, name), shape.iter().product(), 1.0);
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
+    }
+
+    /// Values and gradients of both bodies of an operation, at odd shapes.
+    #[test]
+    fn both_bodies_of_a_linear_layer_agree() {
+        for [n, input, output] in [[1, 1, 1], [3, 17, 33], [33, 5, 70]] {
+            let (x, w, b) =
+                (draw("x", [n, input]), draw("w", [input, output]), draw("b", [output]));
+            let dy = draw("dy", [n, output]).detach();
+            let run = |y: Tensor<2>| {
+                let grads = (y.clone() * dy.clone()).sum().backward();
+                let gradients = [
+                    x.grad(&grads).unwrap().into_data(),
+                    w.grad(&grads).unwrap().into_data(),
+                    b.grad(&grads).unwrap().into_data(),
+                ];
+                (y.inner().into_data(), gradients)
+            };
+            let plain = run(module::linear(x.clone(), w.clone(), Some(b.clone())));
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 0.1)] {
+                let fused = run(linear(x.clone(), w.clone(), Some(b.clone()), precision));
+                let tolerance = Tolerance::absolute(tolerance);
+                fused.0.assert_approx_eq::<f32>(&plain.0, tolerance);
+                for (fused, plain) in fused.1.iter().zip(&plain.1) {
+                    fused.assert_approx_eq::<f32>(plain, tolerance);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_bodies_of_layer_norm_agree() {
+        for [n, c] in [[1, 2], [3, 17], [40, 33]] {
+            let (x, gamma, beta) = (draw("x", [n, c]), draw("gamma", [c]), draw("beta", [c]));
+            let dy = draw("dy", [n, c]).detach();
+            let run = |y: Tensor<2>| {
+                let grads = (y.clone() * dy.clone()).sum().backward();
+                let dx = x.grad(&grads).unwrap().into_data();
+                let dgamma = gamma.grad(&grads).unwrap().into_data();
+                [y.inner().into_data(), dx, dgamma, beta.grad(&grads).unwrap().into_data()]
+            };
+            let fused = run(layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5));
+            let plain = run(module::layer_norm(x.clone(), gamma.clone(), Some(beta.clone()), 1e-5));
+            for (fused, plain) in fused.iter().zip(&plain) {
+                fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-4));
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`gelu`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
 //! | [`causal_attention`] | `y = dropout(softmax(q k^T / sqrt(D) + mask)) v` |
 //! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
+//! | [`head_loss`] | `cross_entropy(x W, target)` |
 //! | [`dropout`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
@@ -24,16 +25,26 @@
 //! and with any number of threads.
 
 mod attention;
+pub mod cpu;
 mod dropout;
+mod fused;
 mod gelu;
 mod layers;
 mod loss;
 mod optimizer;
+mod pass;
 pub mod random;
 
-pub use attention::{CausalMask, attention_probabilities, causal_attention};
+pub use attention::{CausalMask, attention_probabilities, causal_attention, split_heads};
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, layer_norm, linear};
-pub use loss::cross_entropy;
+pub use loss::{cross_entropy, head_loss};
 pub use optimizer::{AdamWStep, Moments, adamw, squared_norm};
+pub use pass::{Pass, Precision};
+
+/// Whether this processor has instructions for products of bf16 numbers; without them,
+/// [`Precision::Bf16`] gives the same results slowly.
+pub fn has_bf16() -> bool {
+    cpu::isa::Bf16Isa::best() != cpu::isa::Bf16Isa::Plain
+}

@@ -1,11 +1,30 @@
 //! The loss of a language model.
-//!
-//! With a vocabulary of 50,257, logits are the largest thing a forward pass makes, and plain
-//! operations walk over them a dozen times in forward and backward together. On Flex this module
-//! goes over them once, with all threads, and has loss and gradient at the end of it.
 
-use burn::tensor::{Device, Int, Tensor};
-use rayon::prelude::*;
+use burn::tensor::{Int, Tensor};
+
+use crate::fused;
+use crate::layers::linear;
+use crate::pass::Precision;
+
+/// The output head with its loss: [`cross_entropy`] of the head's logits, of which on the CPU
+/// only some rows exist at once.
+///
+/// # Shapes
+/// `x [N, C]`, `weight [C, V]`, or `[V, C]` where it is the tied embedding, `targets [N]` -> `[1]`.
+pub fn head_loss(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    tied: bool,
+    targets: Tensor<1, Int>,
+    precision: Precision,
+) -> Tensor<1> {
+    if fused::on_flex(&x.device()) {
+        let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
+        return fused::head_loss(x, weight, tied, &targets, precision);
+    }
+    let weight = if tied { weight.transpose() } else { weight };
+    cross_entropy(linear(x, weight, None, precision), targets)
+}
 
 /// Mean negative log-likelihood of the targets, in nats.
 ///
@@ -13,16 +32,8 @@ use rayon::prelude::*;
 /// overflows. The probabilities themselves are never stored.
 ///
 /// # Shapes
-/// `logits [N, V]`, `targets [N]`, each below `V` -> `[1]`.
+/// `logits [N, V]`, `targets [N]` -> `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    if logits.device() == Device::flex() {
-        in_one_pass(logits, targets)
-    } else {
-        with_tensors(logits, targets)
-    }
-}
-
-fn with_tensors(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let maximum = logits.clone().detach().max_dim(1); // [N, 1]
     let shifted = logits - maximum; // [N, V]
     let target = shifted.clone().gather(1, targets.unsqueeze_dim(1)); // [N, 1]
@@ -30,48 +41,12 @@ fn with_tensors(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     (log_sum - target).mean()
 }
 
-/// The loss by a pass of our own, and its gradient `(softmax(x) - onehot(target)) / N` handed to
-/// Burn as the slope of a linear function: `sum(logits * gradient)` has that gradient, and with
-/// its own value taken off and the loss put on, it has the right value as well.
-fn in_one_pass(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    let [n, v] = logits.dims();
-    let device = logits.device().inner();
-    let mut data = logits.clone().inner().into_data();
-    let ids: Vec<usize> = targets.clone().into_data().iter::<i64>().map(|id| id as usize).collect();
-    let Ok(rows) = data.as_mut_slice::<f32>() else {
-        return with_tensors(logits, targets); // another number format
-    };
-    let rows = rows.par_chunks_mut(v.max(1)).zip(&ids);
-    let losses: Vec<f64> = rows.map(|(row, &target)| to_gradient(row, target, n)).collect();
-    let loss = (losses.iter().sum::<f64>() / n as f64) as f32;
-    if !logits.is_tracked() {
-        return Tensor::from_floats([loss], &device);
-    }
-    let gradient = Tensor::<2>::from_data(data, &device).autodiff();
-    let linear = (logits * gradient).sum();
-    linear.clone() - linear.detach() + loss
-}
-
-/// Replaces a row of logits by the gradient of the mean over `n` rows; gives the row's loss.
-fn to_gradient(row: &mut [f32], target: usize, n: usize) -> f64 {
-    let maximum = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let wanted = row[target] - maximum;
-    let mut sum = 0.0;
-    for x in row.iter_mut() {
-        *x = (*x - maximum).exp();
-        sum += f64::from(*x);
-    }
-    let scale = (1.0 / (sum * n as f64)) as f32;
-    row.iter_mut().for_each(|x| *x *= scale);
-    row[target] -= 1.0 / n as f32;
-    sum.ln() - f64::from(wanted)
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{TensorData, Tolerance};
+    use burn::tensor::{Device, TensorData, Tolerance};
 
     use super::*;
+    use crate::random;
 
     #[test]
     fn equal_logits_cost_the_logarithm_of_the_vocabulary() {
@@ -109,33 +84,47 @@ mod tests {
     }
 
     #[test]
-    fn the_two_bodies_agree_in_value_and_gradient() {
+    fn the_head_in_one_operation_is_the_head_and_then_the_loss() {
         let device = Device::flex().autodiff();
-        for [n, v] in [[1, 1], [3, 17], [33, 1001]] {
-            let values = crate::random::normal(n as u64, n * v, 3.0);
-            let ids: Vec<i32> = (0..n).map(|i| (i * 7 % v) as i32).collect();
-            let run = |body: fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1>| {
-                let logits = TensorData::new(values.clone(), [n, v]);
-                let logits = Tensor::<2>::from_data(logits, &device).require_grad();
-                let targets = Tensor::from_data(TensorData::new(ids.clone(), [n]), &device);
-                // A factor behind the loss, as gradient accumulation has one.
-                let loss = body(logits.clone(), targets) * 0.5;
-                let gradient = logits.grad(&loss.backward()).unwrap();
-                (loss.inner().into_data(), gradient.into_data())
+        let draw = |name, shape: [usize; 2]| {
+            let values = random::normal(random::derive_named(1, name), shape[0] * shape[1], 1.0);
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device).require_grad()
+        };
+        let (n, c, v) = (19, 5, 33);
+        let targets: Tensor<1, Int> = Tensor::arange(0..n as i64, &Device::flex());
+        for tied in [false, true] {
+            let x = draw("x", [n, c]);
+            let weight = draw("w", if tied { [v, c] } else { [c, v] });
+            let run = |loss: Tensor<1>| {
+                // Twice the loss: the gradient must follow what comes after it.
+                let grads = (loss.clone() * 2.0).backward();
+                let gradients = [&x, &weight].map(|t| t.grad(&grads).unwrap().into_data());
+                (loss.inner().into_data(), gradients)
             };
-            let (one, other) = (run(in_one_pass), run(with_tensors));
-            one.0.assert_approx_eq::<f32>(&other.0, Tolerance::relative(1e-5).set_absolute(1e-6));
-            one.1.assert_approx_eq::<f32>(&other.1, Tolerance::absolute(1e-6));
+            let as_matrix = if tied { weight.clone().transpose() } else { weight.clone() };
+            let plain = run(cross_entropy(x.clone().matmul(as_matrix), targets.clone()));
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
+                let loss = head_loss(x.clone(), weight.clone(), tied, targets.clone(), precision);
+                let fused = run(loss);
+                fused.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(tolerance));
+                for (fused, plain) in fused.1.iter().zip(&plain.1) {
+                    fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(tolerance));
+                }
+            }
         }
     }
 
     #[test]
     fn no_number_in_is_no_number_out() {
-        let device = Device::flex().autodiff();
+        let device = Device::flex();
         for bad in [f32::NAN, f32::INFINITY] {
-            let logits = Tensor::<2>::from_floats([[0.0, bad, 1.0]], &device).require_grad();
-            let loss = cross_entropy(logits, Tensor::from_ints([0], &device));
-            assert!(loss.inner().into_scalar::<f32>().is_nan());
+            let x = Tensor::<2>::from_floats([[bad, 1.0]], &device);
+            let weight = Tensor::<2>::from_floats([[1.0, 2.0, -1.0], [0.5, 0.0, 1.0]], &device);
+            for precision in [Precision::F32, Precision::Bf16] {
+                let targets = Tensor::from_ints([0], &device);
+                let loss = head_loss(x.clone(), weight.clone(), false, targets, precision);
+                assert!(loss.into_scalar::<f32>().is_nan());
+            }
         }
     }
 }

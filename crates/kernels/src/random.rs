@@ -6,6 +6,8 @@
 
 use rayon::prelude::*;
 
+use crate::cpu::simd::widest;
+
 /// Values that one task fills: large enough to hide the cost of handing it out.
 const CHUNK: usize = 1 << 14;
 
@@ -84,6 +86,23 @@ pub fn keep_factors(key: u64, len: usize, probability: f32) -> Vec<f32> {
     values
 }
 
+/// Multiplies `values` by the factors that [`keep_factors`] gives, without storing them.
+pub fn apply_keep_factors(key: u64, probability: f32, values: &mut [f32]) {
+    let threshold = (f64::from(probability) * 2_f64.powi(32)) as u32;
+    let kept = 1.0 / (1.0 - probability);
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        let first = (chunk * CHUNK / 2) as u64;
+        widest(|| {
+            for (pair, values) in (0_u64..).zip(values.chunks_mut(2)) {
+                let draw = bits(key, first + pair);
+                for (value, half) in values.iter_mut().zip([draw as u32, (draw >> 32) as u32]) {
+                    *value *= if half >= threshold { kept } else { 0.0 };
+                }
+            }
+        });
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +132,14 @@ mod tests {
         let dropped = factors.iter().filter(|&&f| f == 0.0).count() as f64 / 100_001.0;
         assert!((dropped - 0.1).abs() < 0.005, "{dropped}");
         assert!(factors.iter().all(|&f| f == 0.0 || f == 1.0 / 0.9));
+    }
+
+    #[test]
+    fn factors_applied_are_the_factors_given() {
+        let mut values = vec![2.0; 3 * CHUNK + 1];
+        apply_keep_factors(7, 0.3, &mut values);
+        let factors = keep_factors(7, values.len(), 0.3);
+        assert!(values.iter().zip(&factors).all(|(value, factor)| *value == 2.0 * factor));
     }
 
     #[test]

@@ -12,7 +12,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use config::ModelConfig;
-use kernels::{CausalMask, Dropout, attention_probabilities, causal_attention, dropout, gelu};
+use kernels::{
+    CausalMask, Pass, Precision, attention_probabilities, causal_attention, dropout, gelu,
+    split_heads,
+};
 
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};
 use crate::trace::Trace;
@@ -64,17 +67,12 @@ impl Gpt2 {
     ///
     /// # Shapes
     /// `tokens [B, T]` -> `[N, C]`.
-    pub fn hidden(
-        &self,
-        tokens: Tensor<2, Int>,
-        drop: Option<Dropout>,
-        trace: &mut Trace,
-    ) -> Tensor<2> {
+    pub fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
         let [b, t] = tokens.dims();
         let mask = CausalMask::new(t, &self.device());
-        let mut x = dropout(self.embed(tokens, trace), drop.map(|d| d.at(0))); // [N, C]
+        let mut x = dropout(self.embed(tokens, trace), pass.at(0).dropout); // [N, C]
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, [b, t], &mask, drop.map(|d| d.at(i as u64 + 1)), i, trace);
+            x = block.forward(x, [b, t], &mask, pass.at(i as u64 + 1), i, trace);
         }
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
@@ -99,11 +97,28 @@ impl Gpt2 {
     ///
     /// # Shapes
     /// `x [N, C]` -> `[N, V]`.
-    pub fn head(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn head(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         match &self.lm_head {
-            Some(head) => head.forward(x),
-            None => kernels::linear(x, self.wte.weight.val().transpose(), None),
+            Some(head) => head.forward(x, precision),
+            None => kernels::linear(x, self.wte.weight.val().transpose(), None, precision),
         }
+    }
+
+    /// Mean cross-entropy of the targets in nats, without all logits at once.
+    ///
+    /// # Shapes
+    /// `x [N, C]`, `targets [N]` -> `[1]`.
+    pub fn head_loss(
+        &self,
+        x: Tensor<2>,
+        targets: Tensor<1, Int>,
+        precision: Precision,
+    ) -> Tensor<1> {
+        let (weight, tied) = match &self.lm_head {
+            Some(head) => (head.weight.val(), false),
+            None => (self.wte.weight.val(), true),
+        };
+        kernels::head_loss(x, weight, tied, targets, precision)
     }
 
     /// The device that holds the weights, without autodiff: for tensors that want no gradient.
@@ -142,17 +157,17 @@ impl Block {
         x: Tensor<2>,
         batch_time: [usize; 2],
         mask: &CausalMask,
-        drop: Option<Dropout>,
+        pass: Pass,
         i: usize,
         trace: &mut Trace,
     ) -> Tensor<2> {
         let normed = self.ln_1.forward(x.clone());
         trace.keep(|| format!("h.{i}.ln_1"), &normed);
-        let x = x + self.attn.forward(normed, batch_time, mask, drop, i, trace);
+        let x = x + self.attn.forward(normed, batch_time, mask, pass, i, trace);
         trace.keep(|| format!("h.{i}.attn.residual"), &x);
         let normed = self.ln_2.forward(x.clone());
         trace.keep(|| format!("h.{i}.ln_2"), &normed);
-        let x = x + self.mlp.forward(normed, drop.map(|d| d.at(2)), i, trace);
+        let x = x + self.mlp.forward(normed, pass.at(2), i, trace);
         trace.keep(|| format!("h.{i}"), &x);
         x
     }
@@ -184,31 +199,26 @@ impl Attention {
         x: Tensor<2>,
         [b, t]: [usize; 2],
         mask: &CausalMask,
-        drop: Option<Dropout>,
+        pass: Pass,
         i: usize,
         trace: &mut Trace,
     ) -> Tensor<2> {
-        let [n, c] = x.dims();
-        let (h, d) = (self.n_head, c / self.n_head);
-        let qkv = self.c_attn.forward(x); // [N, 3 C]
+        let h = self.n_head;
+        let qkv = self.c_attn.forward(x, pass.precision); // [N, 3 C]
         trace.keep(|| format!("h.{i}.attn.c_attn"), &qkv);
-        let [q, k, v] = [0, 1, 2].map(|part| {
-            let heads = qkv.clone().slice([0..n, part * c..(part + 1) * c]); // [N, C]
-            heads.reshape([b, t, h, d]).swap_dims(1, 2) // [B, H, T, D]
-        });
-        for (name, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
-            trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
-        }
         if trace.is_on() {
+            let [_, columns] = qkv.dims();
+            let [q, k, v] = split_heads(qkv.clone(), [b, t, h, columns / 3 / h]); // [B, H, T, D]
             let weights = attention_probabilities(q.clone(), k.clone(), mask);
-            trace.keep(|| format!("h.{i}.attn.weights"), &weights);
+            for (name, tensor) in [("q", &q), ("k", &k), ("v", &v), ("weights", &weights)] {
+                trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
+            }
         }
-        let y = causal_attention(q, k, v, mask, drop.map(|d| d.at(0))); // [B, H, T, D]
-        let y = y.swap_dims(1, 2).reshape([n, c]);
+        let y = causal_attention(qkv, h, mask, pass.at(0)); // [N, C]
         trace.keep(|| format!("h.{i}.attn.heads"), &y);
-        let y = self.c_proj.forward(y);
+        let y = self.c_proj.forward(y, pass.precision);
         trace.keep(|| format!("h.{i}.attn.c_proj"), &y);
-        dropout(y, drop.map(|d| d.at(1)))
+        dropout(y, pass.at(1).dropout)
     }
 }
 
@@ -231,20 +241,14 @@ impl Mlp {
     }
 
     /// `x [N, C]` -> `[N, C]`.
-    fn forward(
-        &self,
-        x: Tensor<2>,
-        drop: Option<Dropout>,
-        i: usize,
-        trace: &mut Trace,
-    ) -> Tensor<2> {
-        let x = self.c_fc.forward(x); // [N, F]
+    fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
+        let x = self.c_fc.forward(x, pass.precision); // [N, F]
         trace.keep(|| format!("h.{i}.mlp.c_fc"), &x);
         let x = gelu(x);
         trace.keep(|| format!("h.{i}.mlp.gelu"), &x);
-        let x = self.c_proj.forward(x); // [N, C]
+        let x = self.c_proj.forward(x, pass.precision); // [N, C]
         trace.keep(|| format!("h.{i}.mlp.c_proj"), &x);
-        dropout(x, drop)
+        dropout(x, pass.dropout)
     }
 }
 

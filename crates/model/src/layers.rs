@@ -6,6 +6,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::Precision;
 
 /// Gives the values of the parameter with a path and a shape, row-major.
 pub type Read<'a, E> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E> + 'a;
@@ -86,8 +87,8 @@ impl Linear {
     }
 
     /// `x [N, In]` -> `[N, Out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val), precision)
     }
 }
 

@@ -18,7 +18,7 @@ use std::convert::Infallible;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{Architecture, ModelConfig};
-use kernels::Dropout;
+use kernels::{Pass, Precision};
 
 use crate::gpt2::Gpt2;
 use crate::layers::Loader;
@@ -76,9 +76,11 @@ impl Model {
     ///
     /// # Shapes
     /// `tokens [B, T]`, `T` at most the model's context length -> `[B * T, V]`.
-    pub fn forward(&self, tokens: Tensor<2, Int>, dropout: Option<Dropout>) -> Tensor<2> {
+    pub fn forward(&self, tokens: Tensor<2, Int>, pass: Pass) -> Tensor<2> {
         match self {
-            Model::Gpt2(model) => model.head(model.hidden(tokens, dropout, &mut Trace::Off)),
+            Model::Gpt2(model) => {
+                model.head(model.hidden(tokens, pass, &mut Trace::Off), pass.precision)
+            }
         }
     }
 
@@ -91,7 +93,8 @@ impl Model {
         let last = Tensor::arange_step(t as i64 - 1..(b * t) as i64, t, &tokens.device());
         match self {
             Model::Gpt2(model) => {
-                model.head(model.hidden(tokens, None, &mut Trace::Off).select(0, last))
+                let hidden = model.hidden(tokens, Pass::default(), &mut Trace::Off);
+                model.head(hidden.select(0, last), Precision::F32)
             }
         }
     }
@@ -100,13 +103,13 @@ impl Model {
     ///
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`.
-    pub fn loss(
-        &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
-        dropout: Option<Dropout>,
-    ) -> Tensor<1> {
-        kernels::cross_entropy(self.forward(tokens, dropout), targets.flatten(0, 1))
+    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, pass: Pass) -> Tensor<1> {
+        match self {
+            Model::Gpt2(model) => {
+                let hidden = model.hidden(tokens, pass, &mut Trace::Off);
+                model.head_loss(hidden, targets.flatten(0, 1), pass.precision)
+            }
+        }
     }
 
     /// Every intermediate result of a forward pass without dropout, by name.
@@ -114,8 +117,9 @@ impl Model {
         let mut trace = Trace::On(Vec::new());
         match self {
             Model::Gpt2(model) => {
-                let hidden = model.hidden(tokens, None, &mut trace);
-                trace.keep(|| "logits".to_owned(), &model.head(hidden));
+                let hidden = model.hidden(tokens, Pass::default(), &mut trace);
+                let logits = model.head(hidden, Precision::F32);
+                trace.keep(|| "logits".to_owned(), &logits);
             }
         }
         trace.into_stages()

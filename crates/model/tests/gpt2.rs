@@ -5,7 +5,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use checkpoint::names;
 use config::{Architecture, ModelConfig};
-use kernels::Dropout;
+use kernels::{Dropout, Pass};
 use model::Model;
 
 fn config(qkv_bias: bool, tie_embeddings: bool) -> ModelConfig {
@@ -78,7 +78,7 @@ fn every_parameter_has_a_gradient() {
     for config in [config(true, true), config(false, false)] {
         let device = Device::flex().autodiff();
         let model = Model::init(&config, 1, &device);
-        let loss = model.loss(tokens(2, &device), tokens(2, &device), None);
+        let loss = model.loss(tokens(2, &device), tokens(2, &device), Pass::default());
         let gradients = model.take_gradients(loss.backward());
         for parameter in model.parameters() {
             let gradient = &gradients[&parameter.path];
@@ -96,7 +96,7 @@ fn gradients_follow_finite_differences() {
     let config = config(true, true);
     let model = Model::init(&config, 5, &device);
     let loss_of = |model: &Model| {
-        let loss = model.loss(tokens(2, &device), tokens(2, &device).flip([1]), None);
+        let loss = model.loss(tokens(2, &device), tokens(2, &device).flip([1]), Pass::default());
         (loss.clone().into_scalar::<f32>(), loss)
     };
     let gradients = model.take_gradients(loss_of(&model).1.backward());
@@ -120,7 +120,8 @@ fn gradients_follow_finite_differences() {
 fn a_fresh_model_knows_nothing() {
     let device = Device::flex();
     let model = Model::init(&config(true, false), 1, &device);
-    let loss = model.loss(tokens(3, &device), tokens(3, &device), None).into_scalar::<f32>();
+    let loss =
+        model.loss(tokens(3, &device), tokens(3, &device), Pass::default()).into_scalar::<f32>();
     assert!((loss - 29_f32.ln()).abs() < 0.1, "{loss}");
 }
 
@@ -128,7 +129,10 @@ fn a_fresh_model_knows_nothing() {
 fn dropout_follows_from_its_key_and_only_acts_when_asked() {
     let device = Device::flex();
     let model = Model::init(&config(true, true), 1, &device);
-    let run = |drop| model.forward(tokens(1, &device), drop).into_data();
+    let run = |dropout| {
+        let pass = Pass { dropout, ..Pass::default() };
+        model.forward(tokens(1, &device), pass).into_data()
+    };
     assert_eq!(run(None), run(None));
     assert_eq!(run(Dropout::new(0.2, 1)), run(Dropout::new(0.2, 1)));
     assert_ne!(run(Dropout::new(0.2, 1)), run(Dropout::new(0.2, 2)));
@@ -140,8 +144,8 @@ fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
     let device = Device::flex();
     let model = Model::init(&config(true, true), 1, &device);
     let short = tokens(1, &device).slice([0..1, 0..4]);
-    let long = model.forward(tokens(2, &device), None).slice([0..4, 0..29]);
-    let short = model.forward(short, None);
+    let long = model.forward(tokens(2, &device), Pass::default()).slice([0..4, 0..29]);
+    let short = model.forward(short, Pass::default());
     short.into_data().assert_approx_eq::<f32>(&long.into_data(), Tolerance::absolute(1e-6));
 }
 
@@ -149,7 +153,7 @@ fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
 fn next_logits_are_those_of_each_rows_last_position() {
     let device = Device::flex();
     let model = Model::init(&config(false, false), 1, &device);
-    let all = model.forward(tokens(3, &device), None);
+    let all = model.forward(tokens(3, &device), Pass::default());
     let last = Tensor::cat([6, 13, 20].map(|i| all.clone().slice([i..i + 1, 0..29])).to_vec(), 0);
     let next = model.next_logits(tokens(3, &device));
     next.into_data().assert_approx_eq::<f32>(&last.into_data(), Tolerance::absolute(1e-6));

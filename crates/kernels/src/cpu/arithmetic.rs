@@ -1,0 +1,96 @@
+//! The two number formats of matrix products, behind one trait, so that each operation is written
+//! once.
+
+use gemm::Parallelism;
+
+use super::matmul::pack::{Matrix, Packed};
+use super::matmul::{Into, multiply};
+
+/// How products of matrices are computed.
+pub trait Arithmetic: Copy + Send + Sync + 'static {
+    /// An operand, ready to be multiplied any number of times.
+    type Operand<'a>: Sync;
+
+    /// Prepares the left operand `[M, K]`.
+    fn left(a: Matrix<'_>) -> Self::Operand<'_>;
+
+    /// Prepares the right operand `[K, N]`.
+    fn right(b: Matrix<'_>) -> Self::Operand<'_>;
+
+    /// `out [M, N] = a b`, or `+=`.
+    fn multiply(a: &Self::Operand<'_>, b: &Self::Operand<'_>, out: &mut [f32], into: Into);
+}
+
+/// Operands in bf16, sums in f32: what mixed-precision training computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bf16;
+
+impl Arithmetic for Bf16 {
+    type Operand<'a> = Packed;
+
+    fn left(a: Matrix<'_>) -> Packed {
+        Packed::left(a)
+    }
+
+    fn right(b: Matrix<'_>) -> Packed {
+        Packed::right(b)
+    }
+
+    fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+        multiply(a, b, out, into);
+    }
+}
+
+/// All in f32, by the `gemm` crate.
+#[derive(Debug, Clone, Copy)]
+pub struct F32;
+
+/// Multiplications below which one thread is faster than several.
+const WORTH_SHARING: usize = 1 << 20;
+
+impl Arithmetic for F32 {
+    type Operand<'a> = Matrix<'a>;
+
+    fn left(a: Matrix<'_>) -> Matrix<'_> {
+        a
+    }
+
+    fn right(b: Matrix<'_>) -> Matrix<'_> {
+        b
+    }
+
+    fn multiply(a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], into: Into) {
+        let (m, k, n) = (a.rows(), a.columns(), b.columns());
+        assert_eq!(k, b.rows(), "the operands' inner lengths");
+        assert_eq!(out.len(), m * n, "an output of [{m}, {n}]");
+        let (a_row, a_column) = a.strides();
+        let (b_row, b_column) = b.strides();
+        let threads =
+            if m * k * n < WORTH_SHARING { Parallelism::None } else { Parallelism::Rayon(0) };
+        // SAFETY: the matrices checked their strides against their slices, and the output is
+        // [M, N] row by row.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                out.as_mut_ptr(),
+                1,
+                n as isize,
+                into == Into::Add,
+                a.data().as_ptr(),
+                a_column as isize,
+                a_row as isize,
+                b.data().as_ptr(),
+                b_column as isize,
+                b_row as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                threads,
+            );
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Causal attention with dropout, forward and backward, without the whole matrix of scores.
+//!
+//! For one head, with `q, k, v [T, D]` and a mask `M` of zeros and `1 / (1 - p)`:
+//!
+//! ```text
+//! S = q k^T / sqrt(D), -inf above the diagonal      L = log sum_j e^S[i, j]
+//! P = e^(S - L)                                     y = (P * M) v
+//!
+//! delta[i] = sum_d dy[i, d] y[i, d]
+//! dv = (P * M)^T dy          dP = M * (dy v^T)
+//! dS = P * (dP - delta) / sqrt(D)
+//! dq = dS k                  dk = dS^T q
+//! ```
+//!
+//! Scores are computed in squares of [`BLOCK`], those above the diagonal never, and again in the
+//! backward pass from `L` alone (Dao, "FlashAttention-2", 2023). A row's squares are all at hand
+//! before its softmax, so no rescaling is needed: `T` numbers a row fit in the cache.
+
+use rayon::prelude::*;
+
+use super::arithmetic::Arithmetic;
+use super::matmul::Into;
+use super::matmul::pack::Matrix;
+use super::simd::{dot, exp, widest};
+
+/// Queries and keys in a square of scores.
+const BLOCK: usize = 128;
+
+/// The shape of the attention, and its dropout.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Sequences `B`.
+    pub batch: usize,
+    /// Tokens in each, `T`.
+    pub time: usize,
+    /// Heads `H`.
+    pub heads: usize,
+    /// Width of a head `D`.
+    pub width: usize,
+    /// Which scores are dropped.
+    pub dropout: ScoreDropout,
+}
+
+/// Which scores are dropped: a function of a key and the score's position, so that the backward
+/// pass and a resumed run draw the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScoreDropout {
+    /// Probability of a zero.
+    pub probability: f32,
+    /// The key of this layer and step.
+    pub key: u64,
+}
+
+impl ScoreDropout {
+    /// Multiplies each number by 0 or `1 / (1 - p)`; `position` is the first one's.
+    #[inline(always)]
+    fn apply(self, row: &mut [f32], position: u32) {
+        let keep = 1.0 / (1.0 - self.probability);
+        // A draw is kept when its 32 bits reach the threshold.
+        let threshold = (f64::from(self.probability) * 4_294_967_296.0) as u32;
+        let (low, high) = (self.key as u32, (self.key >> 32) as u32);
+        for (i, x) in row.iter_mut().enumerate() {
+            let drawn = hash(position.wrapping_add(i as u32) ^ low).wrapping_add(high);
+            *x *= if hash(drawn) >= threshold { keep } else { 0.0 };
+        }
+    }
+}
+
+/// A bijection of 32 bits with good avalanche: two multiplications, which vectorise (Wellons,
+/// "Prospecting for hash functions", 2018, `lowbias32`).
+#[inline(always)]
+fn hash(mut x: u32) -> u32 {
+    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// `y [B, T, C]` and the logarithms `L [B, H, T]`.
+pub type Output = (Vec<f32>, Vec<f32>);
+
+/// One head of one sequence: where its rows lie in `[B, T, 3C]` and `[B, T, C]`.
+#[derive(Clone, Copy)]
+struct Head {
+    shape: Attention,
+    batch: usize,
+    head: usize,
+}
+
+impl Attention {
+    fn channels(&self) -> usize {
+        self.heads * self.width
+    }
+
+    fn heads(&self) -> impl IndexedParallelIterator<Item = Head> {
+        let shape = *self;
+        (0..self.batch * self.heads).into_par_iter().map(move |i| Head {
+            shape,
+            batch: i / shape.heads,
+            head: i % shape.heads,
+        })
+    }
+
+    fn blocks(&self) -> usize {
+        self.time.div_ceil(BLOCK)
+    }
+
+    /// Rows of a block.
+    fn rows(&self, block: usize) -> usize {
+        (self.time - block * BLOCK).min(BLOCK)
+    }
+}
+
+impl Head {
+    /// A block of rows of `q` (0), `k` (1) or `v` (2): `[rows, D]`.
+    fn part(self, qkv: &[f32], which: usize, block: usize) -> Matrix<'_> {
+        let (channels, width) = (self.shape.channels(), self.shape.width);
+        let row = self.batch * self.shape.time + block * BLOCK;
+        let start = row * 3 * channels + which * channels + self.head * width;
+        Matrix::strided(&qkv[start..], self.shape.rows(block), width, 3 * channels)
+    }
+
+    /// A block of rows of something shaped like the output: `[rows, D]`.
+    fn output_part(self, y: &[f32], block: usize) -> Matrix<'_> {
+        let (channels, width) = (self.shape.channels(), self.shape.width);
+        let start = (self.batch * self.shape.time + block * BLOCK) * channels + self.head * width;
+        Matrix::strided(&y[start..], self.shape.rows(block), width, channels)
+    }
+
+    /// The position of a score for the dropout's draw.
+    fn position(self, query: usize, key: usize) -> u32 {
+        let (heads, time) = (self.shape.heads, self.shape.time);
+        let row = (self.batch * heads + self.head) * time + query;
+        (row as u32).wrapping_mul(time as u32).wrapping_add(key as u32)
+    }
+
+    /// Scores of one block of queries against one of keys, scaled and masked: `[rows, keys]`.
+    fn scores<A: Arithmetic>(
+        self,
+        q: &A::Operand<'_>,
+        k: &A::Operand<'_>,
+        i: usize,
+        j: usize,
+    ) -> Vec<f32> {
+        let (rows, keys) = (self.shape.rows(i), self.shape.rows(j));
+        let mut scores = vec![0.0; rows * keys];
+        A::multiply(q, k, &mut scores, Into::Replace);
+        let scale = 1.0 / (self.shape.width as f32).sqrt();
+        widest(|| scores.iter_mut().for_each(|s| *s *= scale));
+        if i == j {
+            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                scores[row + 1..].fill(f32::NEG_INFINITY);
+            }
+        }
+        scores
+    }
+
+    fn drop(self, probabilities: &mut [f32], i: usize, j: usize) {
+        let dropout = self.shape.dropout;
+        if dropout.probability == 0.0 {
+            return;
+        }
+        let keys = self.shape.rows(j);
+        widest(|| {
+            for (row, p) in probabilities.chunks_exact_mut(keys).enumerate() {
+                dropout.apply(p, self.position(i * BLOCK + row, j * BLOCK));
+            }
+        });
+    }
+
+    /// `y [T, D]` and `L [T]` of this head.
+    fn forward<A: Arithmetic>(self, qkv: &[f32]) -> Output {
+        let (time, width) = (self.shape.time, self.shape.width);
+        let (mut y, mut logs) = (vec![0.0; time * width], vec![0.0; time]);
+        let keys: Vec<_> =
+            (0..self.shape.blocks()).map(|j| A::right(self.part(qkv, 1, j).transpose())).collect();
+        let values: Vec<_> =
+            (0..self.shape.blocks()).map(|j| A::right(self.part(qkv, 2, j))).collect();
+        for (i, (y, logs)) in y.chunks_mut(BLOCK * width).zip(logs.chunks_mut(BLOCK)).enumerate() {
+            let q = A::left(self.part(qkv, 0, i));
+            let mut squares: Vec<_> =
+                (0..=i).map(|j| self.scores::<A>(&q, &keys[j], i, j)).collect();
+            widest(|| softmax(&mut squares, logs));
+            for (j, p) in squares.iter_mut().enumerate() {
+                self.drop(p, i, j);
+                let p = A::left(Matrix::new(p, self.shape.rows(i), self.shape.rows(j)));
+                A::multiply(&p, &values[j], y, if j == 0 { Into::Replace } else { Into::Add });
+            }
+        }
+        (y, logs)
+    }
+
+    /// `dq, dk, dv`, each `[T, D]`.
+    fn backward<A: Arithmetic>(
+        self,
+        qkv: &[f32],
+        y: &[f32],
+        logs: &[f32],
+        dy: &[f32],
+    ) -> [Vec<f32>; 3] {
+        let (time, width, blocks) = (self.shape.time, self.shape.width, self.shape.blocks());
+        let mut gradients = [0; 3].map(|_| vec![0.0; time * width]);
+        let [dq, dk, dv] = &mut gradients;
+        let logs = &logs[(self.batch * self.shape.heads + self.head) * time..][..time];
+        let delta = self.delta(y, dy);
+        let queries: Vec<_> = (0..blocks).map(|i| A::left(self.part(qkv, 0, i))).collect();
+        let queries_right: Vec<_> = (0..blocks).map(|i| A::right(self.part(qkv, 0, i))).collect();
+        let dys: Vec<_> = (0..blocks).map(|i| A::left(self.output_part(dy, i))).collect();
+        let dys_right: Vec<_> = (0..blocks).map(|i| A::right(self.output_part(dy, i))).collect();
+        for j in 0..blocks {
+            let k_transposed = A::right(self.part(qkv, 1, j).transpose());
+            let k = A::right(self.part(qkv, 1, j));
+            let v_transposed = A::right(self.part(qkv, 2, j).transpose());
+            let keys = self.shape.rows(j);
+            let own = j * BLOCK * width..(j * BLOCK + keys) * width;
+            let (dk, dv) = (&mut dk[own.clone()], &mut dv[own]);
+            for i in j..blocks {
+                let rows = self.shape.rows(i);
+                let (logs, delta) = (&logs[i * BLOCK..][..rows], &delta[i * BLOCK..][..rows]);
+                let mut p = self.scores::<A>(&queries[i], &k_transposed, i, j);
+                widest(|| {
+                    for (p, log) in p.chunks_exact_mut(keys).zip(logs) {
+                        p.iter_mut().for_each(|s| *s = exp(*s - log));
+                    }
+                });
+                let mut dp = vec![0.0; rows * keys];
+                A::multiply(&dys[i], &v_transposed, &mut dp, Into::Replace);
+                self.drop(&mut dp, i, j);
+                let scale = 1.0 / (width as f32).sqrt();
+                let mut ds = dp;
+                widest(|| {
+                    let lines = ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys));
+                    for ((ds, p), delta) in lines.zip(delta) {
+                        for (ds, p) in ds.iter_mut().zip(p) {
+                            *ds = p * (*ds - delta) * scale;
+                        }
+                    }
+                });
+                self.drop(&mut p, i, j);
+                let first = if i == j { Into::Replace } else { Into::Add };
+                let p = Matrix::new(&p, rows, keys);
+                A::multiply(&A::left(p.transpose()), &dys_right[i], dv, first);
+                let ds = Matrix::new(&ds, rows, keys);
+                A::multiply(&A::left(ds.transpose()), &queries_right[i], dk, first);
+                let dq = &mut dq[i * BLOCK * width..][..rows * width];
+                A::multiply(&A::left(ds), &k, dq, Into::Add);
+            }
+        }
+        gradients
+    }
+
+    /// `sum_d dy[i, d] y[i, d]` for every row of this head.
+    fn delta(self, y: &[f32], dy: &[f32]) -> Vec<f32> {
+        let (channels, width, time) = (self.shape.channels(), self.shape.width, self.shape.time);
+        widest(|| {
+            (0..time)
+                .map(|t| {
+                    let start = (self.batch * time + t) * channels + self.head * width;
+                    dot(&y[start..start + width], &dy[start..start + width])
+                })
+                .collect()
+        })
+    }
+}
+
+/// Softmax of each row, which runs through all squares; gives the rows' `L`.
+#[inline(always)]
+fn softmax(squares: &mut [Vec<f32>], logs: &mut [f32]) {
+    let rows = logs.len();
+    for (row, log) in logs.iter_mut().enumerate() {
+        let mut most = f32::NEG_INFINITY;
+        for square in squares.iter() {
+            let keys = square.len() / rows;
+            most = most.max(super::simd::max(&square[row * keys..][..keys]));
+        }
+        let mut total = 0.0;
+        for square in squares.iter_mut() {
+            let keys = square.len() / rows;
+            let line = &mut square[row * keys..][..keys];
+            line.iter_mut().for_each(|s| *s = exp(*s - most));
+            total += super::simd::sum(line);
+        }
+        for square in squares.iter_mut() {
+            let keys = square.len() / rows;
+            square[row * keys..][..keys].iter_mut().for_each(|p| *p /= total);
+        }
+        *log = most + total.ln();
+    }
+}
+
+/// Attention over `qkv [B, T, 3C]` (all of `q`, then `k`, then `v`, each head after head).
+pub fn attention<A: Arithmetic>(shape: Attention, qkv: &[f32]) -> Output {
+    let (channels, width, time) = (shape.channels(), shape.width, shape.time);
+    assert_eq!(qkv.len(), shape.batch * time * 3 * channels, "qkv of [B, T, 3C]");
+    let each: Vec<Output> = shape.heads().map(|head| head.forward::<A>(qkv)).collect();
+    let mut y = vec![0.0; shape.batch * time * channels];
+    y.par_chunks_mut(channels).enumerate().for_each(|(row, y)| {
+        for (head, y) in y.chunks_exact_mut(width).enumerate() {
+            let from = &each[row / time * shape.heads + head].0;
+            y.copy_from_slice(&from[row % time * width..][..width]);
+        }
+    });
+    let logs = each.into_iter().flat_map(|(_, logs)| logs).collect();
+    (y, logs)
+}
+
+/// The gradient of `qkv`, `[B, T, 3C]`.
+pub fn attention_backward<A: Arithmetic>(
+    shape: Attention,
+    qkv: &[f32],
+    y: &[f32],
+    logs: &[f32],
+    dy: &[f32],
+) -> Vec<f32> {
+    let (channels, width, time) = (shape.channels(), shape.width, shape.time);
+    let each: Vec<_> = shape.heads().map(|head| head.backward::<A>(qkv, y, logs, dy)).collect();
+    let mut dqkv = vec![0.0; qkv.len()];
+    dqkv.par_chunks_mut(3 * channels).enumerate().for_each(|(row, out)| {
+        for (at, out) in out.chunks_exact_mut(width).enumerate() {
+            let (which, head) = (at / shape.heads, at % shape.heads);
+            let from = &each[row / time * shape.heads + head][which];
+            out.copy_from_slice(&from[row % time * width..][..width]);
+        }
+    });
+    dqkv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arithmetic::{Bf16, F32};
+    use super::super::testing::{assert_close, gradient, noise};
+    use super::*;
+
+    const NONE: ScoreDropout = ScoreDropout { probability: 0.0, key: 0 };
+
+    /// The factors that dropout multiplies the probabilities of one head with: `[T, T]`.
+    fn mask(shape: Attention, batch: usize, head: usize) -> Vec<f64> {
+        let at = Head { shape, batch, head };
+        let mut mask = vec![1.0; shape.time * shape.time];
+        for (t, row) in mask.chunks_exact_mut(shape.time).enumerate() {
+            shape.dropout.apply(row, at.position(t, 0));
+        }
+        mask.into_iter().map(f64::from).collect()
+    }
+
+    fn by_definition(shape: Attention, qkv: &[f64]) -> Vec<f64> {
+        let (time, width, channels) = (shape.time, shape.width, shape.channels());
+        let mut y = vec![0.0; shape.batch * time * channels];
+        for batch in 0..shape.batch {
+            for head in 0..shape.heads {
+                let mask = mask(shape, batch, head);
+                let row = |which: usize, t: usize| {
+                    let start = (batch * time + t) * 3 * channels + which * channels + head * width;
+                    &qkv[start..start + width]
+                };
+                for t in 0..time {
+                    let score = |s: usize| -> f64 {
+                        let dot: f64 = row(0, t).iter().zip(row(1, s)).map(|(a, b)| a * b).sum();
+                        (dot / (width as f64).sqrt()).exp()
+                    };
+                    let scores: Vec<f64> = (0..=t).map(score).collect();
+                    let total: f64 = scores.iter().sum();
+                    for (s, score) in scores.iter().enumerate() {
+                        for (d, v) in row(2, s).iter().enumerate() {
+                            let at = (batch * time + t) * channels + head * width + d;
+                            y[at] += score / total * mask[t * time + s] * v;
+                        }
+                    }
+                }
+            }
+        }
+        y
+    }
+
+    fn check<A: Arithmetic>(shape: Attention, tolerance: f64) {
+        let channels = shape.channels();
+        let qkv = noise(shape.batch * shape.time * 3 * channels, 1);
+        let dy = noise(shape.batch * shape.time * channels, 2);
+        let qkv64: Vec<f64> = qkv.iter().map(|&x| f64::from(x)).collect();
+        let (y, logs) = attention::<A>(shape, &qkv);
+        assert_close(&y, &by_definition(shape, &qkv64), tolerance);
+        let dqkv = attention_backward::<A>(shape, &qkv, &y, &logs, &dy);
+        assert_close(&dqkv, &gradient(&qkv64, &dy, |x| by_definition(shape, x)), tolerance);
+    }
+
+    fn shape(batch: usize, time: usize, heads: usize, width: usize) -> Attention {
+        Attention { batch, time, heads, width, dropout: NONE }
+    }
+
+    #[test]
+    fn values_and_gradients_on_odd_shapes() {
+        for shape in [shape(1, 1, 1, 1), shape(2, 3, 2, 5), shape(1, 17, 3, 2), shape(1, 131, 1, 2)]
+        {
+            check::<F32>(shape, 1e-4);
+            check::<Bf16>(shape, 2e-2);
+        }
+    }
+
+    #[test]
+    fn dropped_scores_have_no_gradient() {
+        let dropout = ScoreDropout { probability: 0.3, key: 0x1234_5678_9abc_def0 };
+        check::<F32>(Attention { dropout, ..shape(2, 9, 2, 3) }, 1e-4);
+        check::<F32>(Attention { dropout, ..shape(1, 130, 1, 2) }, 1e-4);
+    }
+
+    #[test]
+    fn dropout_keeps_its_share_and_the_mean() {
+        let dropout = ScoreDropout { probability: 0.1, key: 99 };
+        let mut ones = vec![1.0_f32; 1 << 20];
+        dropout.apply(&mut ones, 7);
+        let mean = ones.iter().map(|&x| f64::from(x)).sum::<f64>() / ones.len() as f64;
+        let dropped = ones.iter().filter(|&&x| x == 0.0).count() as f64 / ones.len() as f64;
+        // Four standard deviations of a million draws.
+        assert!((dropped - 0.1).abs() < 0.0012, "{dropped}");
+        assert!((mean - 1.0).abs() < 0.0014, "{mean}");
+    }
+
+    #[test]
+    fn a_later_token_changes_nothing_before_it() {
+        let shape = shape(1, 200, 2, 4);
+        let mut qkv = noise(200 * 24, 1);
+        let (before, _) = attention::<Bf16>(shape, &qkv);
+        qkv[150 * 24..].fill(0.5);
+        let (after, _) = attention::<Bf16>(shape, &qkv);
+        assert_eq!(before[..150 * 8], after[..150 * 8]);
+    }
+}

@@ -1,0 +1,213 @@
+//! The output head and its loss in one operation: logits, cross-entropy, and both gradients.
+//!
+//! ```text
+//! z [N, V] = x [N, C] W [C, V]
+//! loss = mean over rows of (log sum_j e^z[j] - z[target])
+//! dz = (softmax(z) - onehot(target)) / N      dx = dz W^T      dW = x^T dz
+//! ```
+//!
+//! The logits are the largest thing in a training step (a vocabulary for each token), so they
+//! exist for some rows at a time only, and turn into their own gradient in place.
+
+use rayon::prelude::*;
+
+use super::arithmetic::Arithmetic;
+use super::matmul::Into;
+use super::matmul::pack::Matrix;
+use super::simd::{exp, max, widest};
+
+/// Rows whose logits exist at once.
+const ROWS: usize = 256;
+
+/// The head's weight and how it lies in memory.
+#[derive(Debug, Clone, Copy)]
+pub enum HeadWeight<'a> {
+    /// `[C, V]`: a linear layer of its own.
+    Untied(&'a [f32]),
+    /// `[V, C]`: the token embedding's table.
+    Tied(&'a [f32]),
+}
+
+impl<'a> HeadWeight<'a> {
+    fn numbers(self) -> &'a [f32] {
+        match self {
+            HeadWeight::Untied(w) | HeadWeight::Tied(w) => w,
+        }
+    }
+
+    /// The weight as `[C, V]`.
+    fn matrix(self, channels: usize) -> Matrix<'a> {
+        let vocabulary = self.numbers().len() / channels;
+        match self {
+            HeadWeight::Untied(w) => Matrix::new(w, channels, vocabulary),
+            HeadWeight::Tied(w) => Matrix::new(w, vocabulary, channels).transpose(),
+        }
+    }
+}
+
+/// The loss and the gradients of its two inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadLoss {
+    /// Mean over all rows, in nats.
+    pub loss: f32,
+    /// `[N, C]`
+    pub dx: Vec<f32>,
+    /// Laid out as the weight is.
+    pub dw: Vec<f32>,
+}
+
+/// The mean loss alone, for evaluation.
+pub fn loss<A: Arithmetic>(
+    x: &[f32],
+    channels: usize,
+    weight: HeadWeight<'_>,
+    targets: &[u32],
+) -> f32 {
+    let vocabulary = weight.numbers().len() / channels;
+    let w = A::right(weight.matrix(channels));
+    let mut logits = vec![0.0; ROWS.min(targets.len()) * vocabulary];
+    let mut total = 0.0;
+    for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
+        let logits = &mut logits[..targets.len() * vocabulary];
+        A::multiply(&A::left(Matrix::new(x, targets.len(), channels)), &w, logits, Into::Replace);
+        total += losses(logits, targets, None);
+    }
+    (total / targets.len() as f64) as f32
+}
+
+/// The mean loss with the gradients of `x` and the weight.
+pub fn loss_and_gradients<A: Arithmetic>(
+    x: &[f32],
+    channels: usize,
+    weight: HeadWeight<'_>,
+    targets: &[u32],
+) -> HeadLoss {
+    let vocabulary = weight.numbers().len() / channels;
+    let scale = 1.0 / targets.len() as f32;
+    let mut dx = vec![0.0; x.len()];
+    let mut dw = vec![0.0; weight.numbers().len()];
+    let mut logits = vec![0.0; ROWS.min(targets.len()) * vocabulary];
+    let mut total = 0.0;
+    let (w, w_transposed) =
+        (A::right(weight.matrix(channels)), A::right(weight.matrix(channels).transpose()));
+    let parts = x.chunks(ROWS * channels).zip(dx.chunks_mut(ROWS * channels));
+    for (i, ((x, dx), targets)) in parts.zip(targets.chunks(ROWS)).enumerate() {
+        let rows = targets.len();
+        let z = &mut logits[..rows * vocabulary];
+        let x = Matrix::new(x, rows, channels);
+        A::multiply(&A::left(x), &w, z, Into::Replace);
+        total += losses(z, targets, Some(scale));
+        let dz = Matrix::new(z, rows, vocabulary);
+        A::multiply(&A::left(dz), &w_transposed, dx, Into::Replace);
+        let into = if i == 0 { Into::Replace } else { Into::Add };
+        match weight {
+            HeadWeight::Untied(_) => {
+                A::multiply(&A::left(x.transpose()), &A::right(dz), &mut dw, into)
+            }
+            HeadWeight::Tied(_) => {
+                A::multiply(&A::left(dz.transpose()), &A::right(x), &mut dw, into)
+            }
+        }
+    }
+    HeadLoss { loss: (total / targets.len() as f64) as f32, dx, dw }
+}
+
+/// The sum of the rows' losses. With a scale, the logits become their gradients times it.
+fn losses(logits: &mut [f32], targets: &[u32], gradient_scale: Option<f32>) -> f64 {
+    let vocabulary = logits.len() / targets.len();
+    let each: Vec<f64> = logits
+        .par_chunks_mut(vocabulary)
+        .zip(targets)
+        .map(|(row, &target)| widest(|| row_loss(row, target as usize, gradient_scale)))
+        .collect();
+    each.iter().sum()
+}
+
+#[inline(always)]
+fn row_loss(row: &mut [f32], target: usize, gradient_scale: Option<f32>) -> f64 {
+    let most = max(row);
+    let at_target = row[target];
+    let mut sums = [0.0_f32; 16];
+    let (blocks, rest) = row.as_chunks_mut::<16>();
+    for block in blocks {
+        for i in 0..16 {
+            block[i] = exp(block[i] - most);
+            sums[i] += block[i];
+        }
+    }
+    let mut sum: f64 = sums.iter().map(|&s| f64::from(s)).sum();
+    for z in rest {
+        *z = exp(*z - most);
+        sum += f64::from(*z);
+    }
+    if let Some(scale) = gradient_scale {
+        let factor = (f64::from(scale) / sum) as f32;
+        row.iter_mut().for_each(|z| *z *= factor);
+        row[target] -= scale;
+    }
+    sum.ln() + f64::from(most) - f64::from(at_target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arithmetic::{Bf16, F32};
+    use super::super::testing::{assert_close, gradient, noise};
+    use super::*;
+
+    fn by_definition(
+        x: &[f64],
+        w: &[f64],
+        channels: usize,
+        tied: bool,
+        targets: &[u32],
+    ) -> Vec<f64> {
+        let vocabulary = w.len() / channels;
+        let at =
+            |c: usize, v: usize| if tied { w[v * channels + c] } else { w[c * vocabulary + v] };
+        let mut total = 0.0;
+        for (x, &target) in x.chunks_exact(channels).zip(targets) {
+            let z: Vec<f64> = (0..vocabulary)
+                .map(|v| x.iter().enumerate().map(|(c, x)| x * at(c, v)).sum())
+                .collect();
+            total += z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[target as usize];
+        }
+        vec![total / targets.len() as f64]
+    }
+
+    fn check<A: Arithmetic>(
+        rows: usize,
+        channels: usize,
+        vocabulary: usize,
+        tied: bool,
+        tolerance: f64,
+    ) {
+        let (x, w) = (noise(rows * channels, 1), noise(channels * vocabulary, 2));
+        let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % vocabulary) as u32).collect();
+        let weight = if tied { HeadWeight::Tied(&w) } else { HeadWeight::Untied(&w) };
+        let [x64, w64] = [&x, &w].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+        let found = loss_and_gradients::<A>(&x, channels, weight, &targets);
+        let f = |x: &[f64], w: &[f64]| by_definition(x, w, channels, tied, &targets);
+        assert_close(&[found.loss], &f(&x64, &w64), tolerance);
+        assert_eq!(found.loss, loss::<A>(&x, channels, weight, &targets));
+        assert_close(&found.dx, &gradient(&x64, &[1.0], |x| f(x, &w64)), tolerance);
+        assert_close(&found.dw, &gradient(&w64, &[1.0], |w| f(&x64, w)), tolerance);
+    }
+
+    #[test]
+    fn loss_and_gradients_on_odd_shapes() {
+        for (rows, channels, vocabulary) in [(1, 1, 2), (3, 5, 17), (33, 3, 7), (259, 2, 5)] {
+            for tied in [false, true] {
+                check::<F32>(rows, channels, vocabulary, tied, 2e-5);
+                check::<Bf16>(rows, channels, vocabulary, tied, 2e-2);
+            }
+        }
+    }
+
+    #[test]
+    fn huge_logits_give_a_finite_loss() {
+        let weight = [1e4, -1e4];
+        let found = loss_and_gradients::<F32>(&[1.0], 1, HeadWeight::Untied(&weight), &[1]);
+        assert_eq!(found.loss, 2e4);
+        assert_eq!(found.dx, [2e4]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Layer normalisation (Ba, Kiros and Hinton, 2016) over rows, with the biased variance.
+//!
+//! ```text
+//! h = (x - mean(x)) r        r = 1 / sqrt(var(x) + eps)
+//! y = h gamma + beta
+//! dgamma = sum over rows of dy h       dbeta = sum over rows of dy
+//! g = dy gamma      dx = r (g - mean(g) - h mean(g h))
+//! ```
+
+use rayon::prelude::*;
+
+use super::simd::{dot, sum, widest};
+
+/// Rows that one task normalises.
+const ROWS: usize = 16;
+
+/// Mean and `r` of one row: what the gradient needs besides `x`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RowStatistics {
+    mean: f32,
+    inverse_deviation: f32,
+}
+
+/// Normalises `x [N, C]` into `y [N, C]`; gives each row's statistics.
+pub fn layer_norm(
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    epsilon: f32,
+    y: &mut [f32],
+) -> Vec<RowStatistics> {
+    let columns = gamma.len();
+    let mut statistics = vec![RowStatistics::default(); x.len() / columns];
+    y.par_chunks_mut(ROWS * columns)
+        .zip(x.par_chunks(ROWS * columns))
+        .zip(statistics.par_chunks_mut(ROWS))
+        .for_each(|((y, x), statistics)| {
+            widest(|| {
+                let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
+                for ((y, x), statistics) in rows.zip(statistics) {
+                    *statistics = row_statistics(x, epsilon);
+                    let RowStatistics { mean, inverse_deviation } = *statistics;
+                    for i in 0..columns {
+                        y[i] = (x[i] - mean) * inverse_deviation * gamma[i] + beta[i];
+                    }
+                }
+            });
+        });
+    statistics
+}
+
+#[inline(always)]
+fn row_statistics(x: &[f32], epsilon: f32) -> RowStatistics {
+    let n = x.len() as f32;
+    let mean = sum(x) / n;
+    // Around the mean, not as a difference of squares: that one cancels.
+    let mut squares = [0.0_f32; 16];
+    let (blocks, rest) = x.as_chunks::<16>();
+    for block in blocks {
+        for i in 0..16 {
+            let d = block[i] - mean;
+            squares[i] += d * d;
+        }
+    }
+    let rest: f32 = rest.iter().map(|x| (x - mean) * (x - mean)).sum();
+    let variance = (squares.iter().sum::<f32>() + rest) / n;
+    RowStatistics { mean, inverse_deviation: 1.0 / (variance + epsilon).sqrt() }
+}
+
+/// The gradients of `x`, `gamma` and `beta`.
+pub fn layer_norm_backward(
+    x: &[f32],
+    gamma: &[f32],
+    statistics: &[RowStatistics],
+    dy: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let columns = gamma.len();
+    let mut dx = vec![0.0; x.len()];
+    // A fixed cut into parts keeps the order of additions, whatever the number of threads.
+    let partial: Vec<(Vec<f32>, Vec<f32>)> = dx
+        .par_chunks_mut(ROWS * columns)
+        .zip(x.par_chunks(ROWS * columns))
+        .zip(dy.par_chunks(ROWS * columns))
+        .zip(statistics.par_chunks(ROWS))
+        .map(|(((dx, x), dy), statistics)| widest(|| backward_rows(x, gamma, statistics, dy, dx)))
+        .collect();
+    let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
+    for (gamma_part, beta_part) in &partial {
+        dgamma.iter_mut().zip(gamma_part).for_each(|(sum, x)| *sum += x);
+        dbeta.iter_mut().zip(beta_part).for_each(|(sum, x)| *sum += x);
+    }
+    (dx, dgamma, dbeta)
+}
+
+#[inline(always)]
+fn backward_rows(
+    x: &[f32],
+    gamma: &[f32],
+    statistics: &[RowStatistics],
+    dy: &[f32],
+    dx: &mut [f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let columns = gamma.len();
+    let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
+    let (mut h, mut g) = (vec![0.0; columns], vec![0.0; columns]);
+    let rows =
+        dx.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(dy.chunks_exact(columns));
+    for (((dx, x), dy), statistics) in rows.zip(statistics) {
+        let RowStatistics { mean, inverse_deviation } = *statistics;
+        for i in 0..columns {
+            h[i] = (x[i] - mean) * inverse_deviation;
+            g[i] = dy[i] * gamma[i];
+            dgamma[i] += dy[i] * h[i];
+            dbeta[i] += dy[i];
+        }
+        let mean_g = sum(&g) / columns as f32;
+        let mean_gh = dot(&g, &h) / columns as f32;
+        for i in 0..columns {
+            dx[i] = inverse_deviation * (g[i] - mean_g - h[i] * mean_gh);
+        }
+    }
+    (dgamma, dbeta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_close, gradient, noise};
+    use super::*;
+
+    fn by_definition(x: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
+        let n = gamma.len();
+        let mut y = Vec::new();
+        for row in x.chunks_exact(n) {
+            let mean = row.iter().sum::<f64>() / n as f64;
+            let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
+            let normal = row.iter().map(|x| (x - mean) / (variance + 1e-5).sqrt());
+            y.extend(normal.zip(gamma).zip(beta).map(|((h, g), b)| h * g + b));
+        }
+        y
+    }
+
+    #[test]
+    fn values_and_gradients_on_odd_shapes() {
+        for (rows, columns) in [(1, 2), (3, 17), (17, 33), (40, 5)] {
+            let (x, dy) = (noise(rows * columns, 1), noise(rows * columns, 2));
+            let (gamma, beta) = (noise(columns, 3), noise(columns, 4));
+            let mut y = vec![0.0; x.len()];
+            let statistics = layer_norm(&x, &gamma, &beta, 1e-5, &mut y);
+            let [x64, g64, b64] =
+                [&x, &gamma, &beta].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+            assert_close(&y, &by_definition(&x64, &g64, &b64), 1e-5);
+            let (dx, dgamma, dbeta) = layer_norm_backward(&x, &gamma, &statistics, &dy);
+            assert_close(&dx, &gradient(&x64, &dy, |x| by_definition(x, &g64, &b64)), 1e-4);
+            assert_close(&dgamma, &gradient(&g64, &dy, |g| by_definition(&x64, g, &b64)), 1e-5);
+            assert_close(&dbeta, &gradient(&b64, &dy, |b| by_definition(&x64, &g64, b)), 1e-5);
+        }
+    }
+}

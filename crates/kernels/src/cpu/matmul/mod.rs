@@ -1,0 +1,269 @@
+//! `C[M, N] = A[M, K] B[K, N]` with operands rounded to bf16 and sums in f32.
+//!
+//! What PyTorch's autocast computes: each product of two bf16 numbers is exact in f32, and the
+//! sums are f32, so the only loss is the rounding of the operands (relative 2^-9 each).
+//!
+//! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction), the most
+//! that the registers of either instruction set hold while they read each operand tile once for
+//! two outputs. The depth is cut into blocks of [`DEPTH_BLOCK`] tiles, so that A's block stays in
+//! the second-level cache while B streams past it.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pack_avx512;
+mod plain;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::isa::Bf16Isa;
+use pack::{Packed, TILE, Tile};
+
+/// Side of the square of outputs that one call of an inner loop computes.
+const SQUARE: usize = 2 * TILE;
+/// Tiles along the depth before the sums go back to memory: 1,024 numbers.
+const DEPTH_BLOCK: usize = 32;
+/// Squares times tiles of depth that one thread multiplies faster than it hands them to others.
+const WORTH_SHARING: usize = 512;
+
+/// A square of outputs, row by row.
+type Square = [[f32; SQUARE]; SQUARE];
+
+/// The tiles of one square: two strips of A, two of B, equally deep.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    a: [&'a [Tile]; 2],
+    b: [&'a [Tile]; 2],
+}
+
+/// Whether a product replaces what is in the output, or is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// `C = A B`
+    Replace,
+    /// `C = C + A B`
+    Add,
+}
+
+/// Multiplies packed operands into `out`, `[M, N]` row by row, on all threads.
+pub fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+    multiply_with(Bf16Isa::best(), a, b, out, into);
+}
+
+/// [`multiply`] on a chosen instruction set, for tests and measurements.
+pub fn multiply_with(isa: Bf16Isa, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+    let (m, n) = (a.width, b.width);
+    assert_eq!(a.depth, b.depth, "the operands' inner lengths");
+    assert_eq!(out.len(), m * n, "an output of [{m}, {n}]");
+    assert!(Bf16Isa::available().contains(&isa), "{isa:?} is not available here");
+    let output = Output { start: out.as_mut_ptr(), rows: m, columns: n };
+    let (row_squares, column_squares) = (m.div_ceil(SQUARE), n.div_ceil(SQUARE));
+    if row_squares * column_squares * a.tiles_deep() <= WORTH_SHARING {
+        // SAFETY: the only thread, with all squares.
+        unsafe { output.update_all(isa, a, b, 0..row_squares, 0..column_squares, into) };
+        return;
+    }
+    // Columns are shared out: B is read once, by one thread; A by all. With few columns, rows too.
+    let parts = 4 * rayon::current_num_threads();
+    let column_parts = column_squares.min(parts);
+    let row_parts = parts.div_ceil(column_parts).min(row_squares);
+    (0..column_parts * row_parts).into_par_iter().for_each(|part| {
+        let columns = share(column_squares, column_parts, part / row_parts);
+        let rows = share(row_squares, row_parts, part % row_parts);
+        // SAFETY: the parts' squares are disjoint.
+        unsafe { output.update_all(isa, a, b, rows, columns, into) };
+    });
+}
+
+/// The `index`-th of `parts` nearly equal shares of `0..total`.
+fn share(total: usize, parts: usize, index: usize) -> Range<usize> {
+    total * index / parts..total * (index + 1) / parts
+}
+
+/// The output, of which threads write disjoint squares.
+struct Output {
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+}
+
+// SAFETY: `multiply_with` hands every square to exactly one thread and outlives them all.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// Computes the squares of some rows and columns, block of depths by block of depths.
+    ///
+    /// # Safety
+    /// As for [`Output::update`], for all these squares.
+    unsafe fn update_all(
+        &self,
+        isa: Bf16Isa,
+        a: &Packed,
+        b: &Packed,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        into: Into,
+    ) {
+        let deep = a.tiles_deep();
+        isa.with_state(|| {
+            for k in (0..deep).step_by(DEPTH_BLOCK) {
+                let depth = k..deep.min(k + DEPTH_BLOCK);
+                let add = k > 0 || into == Into::Add;
+                for j in columns.clone() {
+                    for i in rows.clone() {
+                        let operands = Operands {
+                            a: [2 * i, 2 * i + 1].map(|s| &a.strip(s)[depth.clone()]),
+                            b: [2 * j, 2 * j + 1].map(|s| &b.strip(s)[depth.clone()]),
+                        };
+                        // SAFETY: the caller's promise.
+                        unsafe { self.update(isa, operands, i * SQUARE, j * SQUARE, add) };
+                    }
+                }
+            }
+        });
+    }
+
+    /// Computes the square at (`row`, `column`).
+    ///
+    /// # Safety
+    /// No other thread may be at the same square, and `isa` must be available.
+    unsafe fn update(
+        &self,
+        isa: Bf16Isa,
+        operands: Operands<'_>,
+        row: usize,
+        column: usize,
+        add: bool,
+    ) {
+        let rows = (self.rows - row).min(SQUARE);
+        let columns = (self.columns - column).min(SQUARE);
+        // SAFETY: row < rows and column < columns, so the corner is inside the output.
+        let corner = unsafe { self.start.add(row * self.columns + column) };
+        if rows == SQUARE && columns == SQUARE {
+            // SAFETY: the whole square lies inside the output, whose rows are `columns` apart.
+            unsafe { isa.square(operands, corner, self.columns, add) };
+            return;
+        }
+        let mut square: Square = [[0.0; SQUARE]; SQUARE];
+        // SAFETY: the buffer is a whole square with rows SQUARE apart.
+        unsafe { isa.square(operands, square.as_mut_ptr().cast(), SQUARE, false) };
+        for (r, line) in square.iter().enumerate().take(rows) {
+            // SAFETY: rows and columns were clipped to the output's edges.
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(corner.add(r * self.columns), columns) };
+            for (out, &sum) in out.iter_mut().zip(line) {
+                *out = if add { *out + sum } else { sum };
+            }
+        }
+    }
+}
+
+impl Bf16Isa {
+    /// Runs `work` with the thread's registers set up for [`Bf16Isa::square`].
+    fn with_state(self, work: impl FnOnce()) {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self == Bf16Isa::Amx {
+            return amx::with_tiles(work);
+        }
+        work();
+    }
+
+    /// Computes one square into memory whose rows are `stride` numbers apart.
+    ///
+    /// # Safety
+    /// The square must lie in memory that this thread may write, and the instruction set must be
+    /// available and set up with [`Bf16Isa::with_state`].
+    unsafe fn square(self, operands: Operands<'_>, corner: *mut f32, stride: usize, add: bool) {
+        match self {
+            // SAFETY: the caller's promises are those of each function.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Bf16Isa::Amx => unsafe { amx::square(operands, corner, stride, add) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Bf16Isa::Avx512 => unsafe { avx512::square(operands, corner, stride, add) },
+            // SAFETY: as above.
+            _ => unsafe { plain::square(operands, corner, stride, add) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pack::{Matrix, round_to_bf16};
+    use super::*;
+
+    /// Numbers between -1 and 1 without a pattern (Knuth's multiplicative hash).
+    fn noise(len: usize, seed: u32) -> Vec<f32> {
+        (0..len as u32)
+            .map(|i| {
+                (i.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32
+                    - 1.0
+            })
+            .collect()
+    }
+
+    fn rounded(x: f32) -> f64 {
+        f64::from(f32::from_bits(u32::from(round_to_bf16(x)) << 16))
+    }
+
+    /// The definition, in f64, on rounded operands.
+    fn expected(a: &[f32], b: &[f32], m: usize, n: usize, k: usize) -> Vec<f64> {
+        let mut out = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                out[i * n + j] =
+                    (0..k).map(|d| rounded(a[i * k + d]) * rounded(b[d * n + j])).sum();
+            }
+        }
+        out
+    }
+
+    fn transposed(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        let mut out = vec![0.0; data.len()];
+        for r in 0..rows {
+            for c in 0..columns {
+                out[c * rows + r] = data[r * columns + c];
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_product_on_odd_shapes() {
+        for &(m, k, n) in
+            &[(1, 1, 1), (3, 17, 33), (16, 32, 16), (33, 33, 31), (32, 64, 96), (70, 1100, 45)]
+        {
+            let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+            let exact = expected(&a, &b, m, n, k);
+            let (at, bt) = (transposed(&a, m, k), transposed(&b, k, n));
+            let lefts = [
+                Packed::left(Matrix::new(&a, m, k)),
+                Packed::left(Matrix::new(&at, k, m).transpose()),
+            ];
+            let rights = [
+                Packed::right(Matrix::new(&b, k, n)),
+                Packed::right(Matrix::new(&bt, n, k).transpose()),
+            ];
+            for &isa in Bf16Isa::available() {
+                for (left, right) in lefts.iter().zip(&rights) {
+                    let mut out = vec![f32::NAN; m * n];
+                    multiply_with(isa, left, right, &mut out, Into::Replace);
+                    multiply_with(isa, left, right, &mut out, Into::Add);
+                    for (at, (&x, &y)) in out.iter().zip(&exact).enumerate() {
+                        let error = (f64::from(x) - 2.0 * y).abs();
+                        assert!(
+                            error < 1e-6 * k as f64 + 1e-6,
+                            "{isa:?} [{m}, {k}, {n}] at {at}: {x} {}",
+                            2.0 * y
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The fused operations themselves: slices in, slices out, no tensor library.
+//!
+//! Each file holds one operation with its gradient, headed by the mathematics it does. Products
+//! of matrices are vectorised by hand ([`matmul`]); everything else is written so that the
+//! compiler vectorises it, and [`simd`] compiles it once for each instruction set.
+
+pub mod arithmetic;
+pub mod attention;
+pub mod elementwise;
+pub mod head;
+pub mod isa;
+pub mod layer_norm;
+pub mod linear;
+pub mod matmul;
+pub mod simd;
+#[cfg(test)]
+mod testing;

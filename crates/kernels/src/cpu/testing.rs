@@ -1,0 +1,36 @@
+//! What the kernels' tests share: numbers without a pattern, and gradients by finite differences.
+
+/// Numbers between -1 and 1 (Knuth's multiplicative hash).
+pub fn noise(len: usize, seed: u32) -> Vec<f32> {
+    let draw = |i: u32| (i.wrapping_add(seed << 20).wrapping_mul(2_654_435_761) >> 8) as f32;
+    (0..len as u32).map(|i| draw(i) / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// The gradient of `sum dy f(x)` by central differences in f64.
+pub fn gradient(x: &[f64], dy: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    const STEP: f64 = 1e-5;
+    let mut x = x.to_vec();
+    let mut weighted =
+        |x: &[f64]| -> f64 { f(x).iter().zip(dy).map(|(y, &dy)| y * f64::from(dy)).sum() };
+    (0..x.len())
+        .map(|i| {
+            let at = x[i];
+            x[i] = at + STEP;
+            let above = weighted(&x);
+            x[i] = at - STEP;
+            let below = weighted(&x);
+            x[i] = at;
+            (above - below) / (2.0 * STEP)
+        })
+        .collect()
+}
+
+/// Fails unless every number is within `tolerance` of the expected one, relative to the largest.
+pub fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(1e-3_f64, |most, x| most.max(x.abs()));
+    for (i, (&x, &y)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(x) - y).abs() / largest;
+        assert!(error <= tolerance, "number {i}: {x}, expected {y}: off by {error:e} of {largest}");
+    }
+}

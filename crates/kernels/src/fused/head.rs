@@ -1,0 +1,73 @@
+//! [`crate::cpu::head`] in the graph.
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::tensor::Tensor;
+
+use super::graph::{Operand, Raw, apply, numbers, raw};
+use crate::cpu::arithmetic::{Bf16, F32};
+use crate::cpu::head::{self, HeadWeight};
+use crate::pass::Precision;
+
+/// The gradients of `x` and the weight for a loss whose own gradient is 1: they exist since the
+/// forward pass.
+#[derive(Debug, Clone)]
+struct State {
+    gradients: [Raw; 2],
+}
+
+#[derive(Debug)]
+struct HeadBackward;
+
+impl Backward<Flex, 2> for HeadBackward {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let scale = grads.consume::<Flex>(&ops.node);
+        let scale = numbers(&scale)[0];
+        for (parent, gradient) in ops.parents.into_iter().zip(ops.state.gradients) {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, scaled(gradient, scale));
+            }
+        }
+    }
+}
+
+fn scaled(gradient: Raw, scale: f32) -> Raw {
+    if scale == 1.0 {
+        return gradient;
+    }
+    let shape = gradient.layout().shape().to_vec();
+    raw(numbers(&gradient).iter().map(|g| g * scale).collect(), shape)
+}
+
+/// Shapes as in [`crate::head_loss`].
+pub(crate) fn head_loss(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    tied: bool,
+    targets: &[u32],
+    precision: Precision,
+) -> Tensor<1> {
+    let ([rows, channels], weight_shape) = (x.dims(), weight.dims());
+    let (x, weight) = (Operand::new(x), Operand::new(weight));
+    apply(HeadBackward, [&x, &weight], |wants_state| {
+        let (x, numbers) = (x.numbers(), weight.numbers());
+        let weight = if tied { HeadWeight::Tied(&numbers) } else { HeadWeight::Untied(&numbers) };
+        if !wants_state {
+            let loss = match precision {
+                Precision::F32 => head::loss::<F32>(&x, channels, weight, targets),
+                Precision::Bf16 => head::loss::<Bf16>(&x, channels, weight, targets),
+            };
+            return (raw(vec![loss], [1]), None);
+        }
+        let found = match precision {
+            Precision::F32 => head::loss_and_gradients::<F32>(&x, channels, weight, targets),
+            Precision::Bf16 => head::loss_and_gradients::<Bf16>(&x, channels, weight, targets),
+        };
+        let gradients = [raw(found.dx, [rows, channels]), raw(found.dw, weight_shape)];
+        (raw(vec![found.loss], [1]), Some(State { gradients }))
+    })
+}

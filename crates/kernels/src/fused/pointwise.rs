@@ -1,0 +1,80 @@
+//! GELU and dropout in the graph.
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::tensor::Tensor;
+
+use super::graph::{Operand, Raw, apply, numbers, raw};
+use crate::cpu::elementwise;
+use crate::random;
+
+#[derive(Debug)]
+struct GeluBackward;
+
+impl Backward<Flex, 1> for GeluBackward {
+    type State = Raw;
+
+    fn backward(self, ops: Ops<Raw, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node);
+        let shape = ops.state.layout().shape().to_vec();
+        if let [Some(parent)] = ops.parents {
+            let mut dx = numbers(&dy).into_owned();
+            elementwise::gelu_backward(&numbers(&ops.state), &mut dx);
+            grads.register::<Flex>(parent.id, raw(dx, shape));
+        }
+    }
+}
+
+/// Shapes as in [`crate::gelu`].
+pub(crate) fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
+    let shape = x.dims();
+    let x = Operand::new(x);
+    apply(GeluBackward, [&x], |wants_state| {
+        let mut y = vec![0.0; shape.iter().product()];
+        elementwise::gelu(&x.numbers(), &mut y);
+        (raw(y, shape), Some(x.raw.clone()).filter(|_| wants_state))
+    })
+}
+
+/// What draws the mask again.
+#[derive(Debug, Clone)]
+struct Mask {
+    key: u64,
+    probability: f32,
+    shape: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct DropoutBackward;
+
+impl Backward<Flex, 1> for DropoutBackward {
+    type State = Mask;
+
+    fn backward(self, ops: Ops<Mask, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            let Mask { key, probability, shape } = ops.state;
+            let mut dx = numbers(&dy).into_owned();
+            random::apply_keep_factors(key, probability, &mut dx);
+            grads.register::<Flex>(parent.id, raw(dx, shape));
+        }
+    }
+}
+
+/// Shapes as in [`crate::dropout`].
+pub(crate) fn dropout<const RANK: usize>(
+    x: Tensor<RANK>,
+    probability: f32,
+    key: u64,
+) -> Tensor<RANK> {
+    let shape = x.dims();
+    let x = Operand::new(x);
+    apply(DropoutBackward, [&x], |wants_state| {
+        let mut y = x.numbers().into_owned();
+        random::apply_keep_factors(key, probability, &mut y);
+        let mask = Mask { key, probability, shape: shape.to_vec() };
+        (raw(y, shape), Some(mask).filter(|_| wants_state))
+    })
+}
