@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use config::Device as Choice;
+use kernels::Precision;
 
 /// A device and the name that is shown for it.
 pub struct Selected {
@@ -32,6 +33,24 @@ pub fn select(choice: Choice) -> anyhow::Result<Selected> {
         Choice::Flex => (burn::tensor::Device::flex(), "flex"),
     };
     Ok(Selected { device: device.autodiff(), name })
+}
+
+/// The number format of matrix products that a run file asks for, on a device.
+///
+/// # Errors
+/// When the device computes in f32 only.
+pub fn precision(choice: config::Precision, device: &Selected) -> anyhow::Result<Precision> {
+    let on_cpu = device.name == "flex";
+    match choice {
+        config::Precision::F32 => Ok(Precision::F32),
+        config::Precision::Auto if on_cpu && kernels::has_bf16() => Ok(Precision::Bf16),
+        config::Precision::Auto => Ok(Precision::F32),
+        config::Precision::Bf16 if on_cpu => Ok(Precision::Bf16),
+        config::Precision::Bf16 => bail!(
+            "train.precision = \"bf16\" needs device = \"flex\"; {} computes in f32",
+            device.name
+        ),
+    }
 }
 
 #[cfg(feature = "ndarray")]

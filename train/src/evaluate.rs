@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use checkpoint::Golden;
+use kernels::{Pass, Precision};
 use model::Model;
 
 use crate::corpus::{Corpus, Split};
@@ -17,6 +18,7 @@ pub fn mean_loss(
     split: Split,
     limit: Option<usize>,
     batch_size: usize,
+    precision: Precision,
     device: &Device,
 ) -> anyhow::Result<Option<f64>> {
     let windows = corpus.windows(split).min(limit.unwrap_or(usize::MAX));
@@ -29,7 +31,8 @@ pub fn mean_loss(
     for indices in indices.chunks(batch_size) {
         let batch = corpus.batch(split, indices)?;
         let (inputs, targets) = batch.tensors(&device.clone().inner());
-        let loss: f32 = model.loss(inputs, targets, None).into_scalar();
+        let loss: f32 =
+            model.loss(inputs, targets, Pass { precision, dropout: None }).into_scalar();
         sum += f64::from(loss) * indices.len() as f64;
     }
     Ok(Some(sum / windows as f64))
@@ -57,7 +60,7 @@ pub fn golden(
         let batch = corpus.batch(split, &[index])?;
         let (inputs, _) = batch.tensors(&device.clone().inner());
         tokens.extend(batch.inputs.iter().copied());
-        logits.extend(model.forward(inputs, None).into_data().iter::<f32>()); // [T, V]
+        logits.extend(model.forward(inputs, Pass::default()).into_data().iter::<f32>()); // [T, V]
     }
     let vocab_size = model.config().vocab_size;
     Ok(Golden { tokens, logits, windows, context: corpus.context(), vocab_size })

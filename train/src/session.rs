@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use checkpoint::TrainerState;
 use cli::{Interrupted, Meter, Progress};
 use config::RunFile;
-use kernels::{Dropout, random};
+use kernels::{Dropout, Pass, Precision, random};
 use model::Model;
 use model::parameters::ParameterGradients;
 
@@ -89,6 +89,7 @@ struct Session<'a> {
     plan: Plan,
     schedule: LearningRate,
     device: Selected,
+    precision: Precision,
     /// `None` only while a step replaces it.
     model: Option<Model>,
     optimizer: Optimizer,
@@ -113,6 +114,7 @@ impl<'a> Session<'a> {
         device: Selected,
         start: Start,
     ) -> anyhow::Result<Self> {
+        let precision = device::precision(run_file.train.precision, &device)?;
         let config = run_file.model.config(corpus.tokenizer().vocab_size());
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, state, checkpoint) = match start {
@@ -146,6 +148,7 @@ impl<'a> Session<'a> {
             corpus,
             plan,
             device,
+            precision,
             optimizer,
             state,
             log,
@@ -264,7 +267,9 @@ impl<'a> Session<'a> {
             let batch = self.corpus.batch(Split::Train, &windows)?;
             let (inputs, targets) = batch.tensors(&self.device.device);
             let key = random::derive(key, micro as u64);
-            let loss = model.loss(inputs, targets, Dropout::new(self.run_file.model.dropout, key));
+            let dropout = Dropout::new(self.run_file.model.dropout, key);
+            let pass = Pass { dropout, precision: self.precision };
+            let loss = model.loss(inputs, targets, pass);
             sum += scalar(&loss);
             accumulate(&mut gradients, model.take_gradients((loss * share).backward()));
         }
@@ -421,6 +426,7 @@ impl<'a> Session<'a> {
             split,
             settings.eval_windows,
             settings.batch_size,
+            self.precision,
             &self.device.device,
         )
     }

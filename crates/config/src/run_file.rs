@@ -180,11 +180,13 @@ impl Default for Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// The fastest that loses nothing on this device.
+    /// `bf16` on a processor with instructions for it, otherwise `f32`.
     #[default]
     Auto,
     /// 32-bit floats everywhere.
     F32,
+    /// Operands rounded to bf16, sums and weights in 32-bit floats; on the CPU.
+    Bf16,
 }
 
 /// `[train]`: the loop.
