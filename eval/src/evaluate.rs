@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
     fn base_pass(&mut self) -> Result<Base> {
         let path = &self.job.base.source;
         let source = open(path)?;
-        self.base_recipe = self.describe(path, source.as_ref());
+        self.base_recipe = self.describe(path, source.as_ref())?;
         let golden = self.job.checkpoint.as_deref().map(GoldenFile::open).transpose()?.flatten();
         let model = load(path, source.as_ref())?;
         let (vocab_size, context_length) =
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         let path = &variant.source;
         let recipe = {
             let source = open(path)?;
-            let recipe = self.describe(path, source.as_ref());
+            let recipe = self.describe(path, source.as_ref())?;
             let model = load(path, source.as_ref())?;
             self.check_vocabulary(path, model.config().vocab_size, base)?;
             let measure = self.judge_pass(&recipe, base, |window| Ok(model.logits(window)?))?;
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
     }
 
     /// Notes the file's size and returns its recipe.
-    fn describe(&mut self, path: &Path, source: &dyn TensorSource) -> String {
+    fn describe(&mut self, path: &Path, source: &dyn TensorSource) -> Result<String> {
         let recipe = recipe_of(path, source.metadata());
         let tensor_bytes = source.tensors().iter().map(|tensor| tensor.size).sum();
         let parameters = source.tensors().iter().map(|tensor| tensor.elements()).sum();
@@ -294,8 +294,9 @@ impl<'a> Run<'a> {
             tensor_bytes,
             parameters,
             bits_per_weight: 8.0 * tensor_bytes as f64 / (parameters as f64).max(1.0),
+            sha256: sha256_of(path)?,
         });
-        recipe
+        Ok(recipe)
     }
 
     fn check_vocabulary(&self, path: &Path, found: usize, base: &Base) -> Result<()> {
@@ -372,4 +373,14 @@ fn naming(path: &Path, error: anyhow::Error) -> anyhow::Error {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What tells this file from another of the same size; see [`FileSize::sha256`].
+fn sha256_of(path: &Path) -> Result<Option<String>> {
+    if path.is_file() && path.extension().is_none_or(|extension| extension != "json") {
+        let digests = checkpoint::hash::hash_file(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok(Some(digests.sha256));
+    }
+    Ok(fragment::Located::find(path).ok().map(|found| found.manifest.file.sha256))
 }

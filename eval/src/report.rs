@@ -57,6 +57,9 @@ pub struct FileSize {
     pub parameters: u64,
     /// Bits of a weight, on average.
     pub bits_per_weight: f64,
+    /// SHA-256 of the whole GGUF, for pieces that of the file they were cut from; none for a
+    /// checkpoint.
+    pub sha256: Option<String>,
 }
 
 /// A forward pass: who computes, on which file.
