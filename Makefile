@@ -4,7 +4,7 @@ CARGO := cargo
 # One profile for the program, its tests and its benchmarks: nothing is compiled twice.
 PROFILE := --release
 
-.PHONY: run setup build test check unit end-to-end test-peers bench
+.PHONY: run setup build test check unit end-to-end test-peers bench bench-train
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -35,3 +35,6 @@ test-peers: build
 
 bench: build
 	tests/bench.sh target/release
+
+bench-train: build
+	tests/bench_train.sh target/release

@@ -13,6 +13,8 @@ use anyhow::Context;
 use checkpoint::atomic;
 use serde::{Deserialize, Serialize};
 
+use crate::summary::Row;
+
 /// Changes whenever the meaning of `stages.json` does; an older file is then as good as none.
 const FORMAT: u32 = 1;
 
@@ -30,10 +32,8 @@ pub struct Entry {
     pub key: String,
     /// BLAKE3 of each output, by path relative to the run folder; empty while the stage runs.
     pub outputs: BTreeMap<PathBuf, String>,
-    /// Wall time of the stage, in seconds.
-    pub seconds: f64,
     /// What the summary says of it.
-    pub note: String,
+    pub row: Row,
 }
 
 impl Record {
@@ -59,7 +59,12 @@ impl Record {
     }
 
     /// The entry of `stage`, if it finished with this key and its outputs are untouched.
-    pub fn current(&self, run_dir: &Path, stage: &str, key: &str) -> anyhow::Result<Option<&Entry>> {
+    pub fn current(
+        &self,
+        run_dir: &Path,
+        stage: &str,
+        key: &str,
+    ) -> anyhow::Result<Option<&Entry>> {
         let Some(entry) = self.stages.get(stage) else { return Ok(None) };
         if entry.key != key || entry.outputs.is_empty() {
             return Ok(None);
@@ -73,19 +78,9 @@ impl Record {
         Ok(Some(entry))
     }
 
-    /// Whether `stage` began with this key: what it left behind can be gone on from.
-    pub fn started(&self, stage: &str, key: &str) -> bool {
-        self.stages.get(stage).is_some_and(|entry| entry.key == key)
-    }
-
     /// Writes down that `stage` begins: its outputs are nobody's until it ends.
     pub fn start(&mut self, run_dir: &Path, stage: &str, key: &str) -> anyhow::Result<()> {
-        let entry = Entry {
-            key: key.to_owned(),
-            outputs: BTreeMap::new(),
-            seconds: 0.0,
-            note: String::new(),
-        };
+        let entry = Entry { key: key.to_owned(), outputs: BTreeMap::new(), row: Row::default() };
         self.stages.insert(stage.to_owned(), entry);
         self.save(run_dir)
     }
@@ -96,8 +91,7 @@ impl Record {
         run_dir: &Path,
         stage: &str,
         outputs: &[PathBuf],
-        seconds: f64,
-        note: &str,
+        row: Row,
     ) -> anyhow::Result<()> {
         let mut digests = BTreeMap::new();
         for output in outputs {
@@ -106,8 +100,7 @@ impl Record {
         }
         if let Some(entry) = self.stages.get_mut(stage) {
             entry.outputs = digests;
-            entry.seconds = seconds;
-            entry.note = note.to_owned();
+            entry.row = row;
         }
         self.save(run_dir)
     }
@@ -126,7 +119,11 @@ fn path_in(run_dir: &Path) -> PathBuf {
 }
 
 /// Hash of what decides a stage's output.
-pub fn key_of(stage: &str, settings: &impl Serialize, inputs: &[PathBuf]) -> anyhow::Result<String> {
+pub fn key_of(
+    stage: &str,
+    settings: &impl Serialize,
+    inputs: &[PathBuf],
+) -> anyhow::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         // The length first, so that no two lists of parts read the same.
@@ -179,7 +176,8 @@ mod tests {
         let key = key_of("export", &"F32", &[input]).unwrap();
         let mut record = Record::load(run).unwrap();
         record.start(run, "export", &key).unwrap();
-        record.finish(run, "export", &[output], 1.5, "done").unwrap();
+        let row = Row { seconds: 1.5, quality: "done".to_owned(), ..Row::default() };
+        record.finish(run, "export", &[output], row).unwrap();
         (Record::load(run).unwrap(), key)
     }
 
@@ -188,7 +186,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let (record, key) = finished(run.path());
         let entry = record.current(run.path(), "export", &key).unwrap().unwrap();
-        assert_eq!((entry.seconds, entry.note.as_str()), (1.5, "done"));
+        assert_eq!((entry.row.seconds, entry.row.quality.as_str()), (1.5, "done"));
         std::fs::write(run.path().join("out"), "0utput").unwrap();
         assert!(record.current(run.path(), "export", &key).unwrap().is_none());
         std::fs::remove_file(run.path().join("out")).unwrap();
@@ -212,7 +210,6 @@ mod tests {
         let mut record = Record::load(run.path()).unwrap();
         record.start(run.path(), "train", "k").unwrap();
         let record = Record::load(run.path()).unwrap();
-        assert!(record.started("train", "k"));
         assert!(record.current(run.path(), "train", "k").unwrap().is_none());
     }
 

@@ -1,0 +1,316 @@
+//! All stages of a run file in a row: train, export, quantize, fragment, eval, bundle.
+//!
+//! Stages talk through files in the run folder only. Each is skipped when [`crate::record`] finds
+//! that its inputs, settings and program are those of its last output. A missed gate ends the run
+//! before there is a bundle.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use checkpoint::atomic;
+use cli::Interrupt;
+use config::RunFile;
+use serde::Serialize;
+
+use crate::record::{Record, key_of};
+use crate::summary::{Row, Summary};
+
+/// Shown below the help text.
+pub const EXAMPLES: &str = "\
+Example:
+  pocketgpt run --config configs/quickstart.toml --set run.dir=runs/first";
+
+/// The command's arguments.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The run file (TOML); it names the text, the model and the run folder.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Override one value of the run file; may be repeated [default: none].
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Run every stage, also those with nothing new to do; training starts over [default: off].
+    #[arg(long)]
+    pub force: bool,
+    /// Print the summary as JSON [default: a table].
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a stage's work comes to.
+struct Done {
+    outputs: Vec<PathBuf>,
+    bytes: u64,
+    quality: String,
+}
+
+/// A run under way.
+struct Pipeline {
+    run_file: RunFile,
+    run_dir: PathBuf,
+    record: Record,
+    force: bool,
+    interrupt: Interrupt,
+    rows: Vec<Row>,
+}
+
+/// Runs every stage.
+///
+/// # Errors
+/// The first stage that fails ends the run; [`cli::GateFailed`] if what failed was a gate.
+pub fn run(args: &Args) -> anyhow::Result<Summary> {
+    let run_file = RunFile::load(&args.config, &args.overrides)?;
+    let run_dir = run_file.run.dir.clone();
+    let record = Record::load(&run_dir)?;
+    let interrupt = Interrupt::install()?;
+    let mut pipeline =
+        Pipeline { run_file, run_dir, record, force: args.force, interrupt, rows: Vec::new() };
+    let checkpoint = pipeline.train()?;
+    let base = pipeline.export(&checkpoint)?;
+    let recipes = pipeline.run_file.quantize.recipes.clone();
+    let mut variants = Vec::new();
+    for recipe in &recipes {
+        let file = pipeline.quantize(&base, recipe)?;
+        let pieces = pipeline.fragment(&file, recipe)?;
+        variants.push((file, pieces));
+    }
+    pipeline.eval(&checkpoint, &base, &variants)?;
+    let bundle = pipeline.bundle(&checkpoint, &variants)?;
+    pipeline.verify(&bundle)?;
+    Ok(Summary { run_dir: pipeline.run_dir, stages: pipeline.rows, bundle })
+}
+
+impl Pipeline {
+    /// Runs one stage, or finds that it has nothing to do.
+    ///
+    /// `settings` is what the stage reads of the run file, `inputs` the files it reads.
+    fn stage(
+        &mut self,
+        name: &str,
+        settings: &impl Serialize,
+        inputs: &[PathBuf],
+        work: impl FnOnce(&Self) -> anyhow::Result<Done>,
+    ) -> anyhow::Result<()> {
+        if self.interrupt.requested() {
+            return Err(cli::Interrupted.into());
+        }
+        let key = key_of(name, settings, inputs)?;
+        if !self.force
+            && let Some(entry) = self.record.current(&self.run_dir, name, &key)?
+        {
+            self.rows.push(Row { skipped: true, ..entry.row.clone() });
+            return Ok(());
+        }
+        eprintln!("{name} ...");
+        let start = Instant::now();
+        // Training makes the run folder, and refuses one that is somebody else's.
+        if self.run_dir.exists() {
+            self.record.start(&self.run_dir, name, &key)?;
+        }
+        let done = work(self).with_context(|| format!("{name} failed"))?;
+        self.record.start(&self.run_dir, name, &key)?;
+        let first = done.outputs.first().cloned().unwrap_or_default();
+        let row = Row {
+            stage: name.to_owned(),
+            seconds: start.elapsed().as_secs_f64(),
+            output: first.strip_prefix(&self.run_dir).map(Path::to_owned).unwrap_or(first),
+            bytes: done.bytes,
+            quality: done.quality,
+            skipped: false,
+        };
+        self.record.finish(&self.run_dir, name, &done.outputs, row.clone())?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Trains, or goes on with a run that was interrupted; gives the last checkpoint.
+    fn train(&mut self) -> anyhow::Result<PathBuf> {
+        let f = &self.run_file;
+        let settings = serde_json::to_value((
+            (f.run.seed, f.device, &f.model, &f.data, &f.train),
+            (&f.optimizer, &f.schedule, f.eval.golden_windows),
+        ))?;
+        let inputs = match data::resolve_corpus(&f.data.path)?.source() {
+            data::Source::Builtin(_) => Vec::new(),
+            data::Source::File(path) => vec![path.clone()],
+        };
+        self.stage("train", &settings, &inputs, |this| {
+            let options = train::Options {
+                resume: false,
+                overwrite: this.force,
+                interrupt: this.interrupt.clone(),
+            };
+            let report = train::train(&this.run_file, &options)?;
+            let loss = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.3}"));
+            Ok(Done {
+                quality: format!(
+                    "train loss {} -> {}, validation {} -> {}",
+                    loss(report.before.train),
+                    loss(report.after.train),
+                    loss(report.before.validation),
+                    loss(report.after.validation),
+                ),
+                bytes: size_of(&report.checkpoint)?,
+                outputs: vec![report.checkpoint],
+            })
+        })?;
+        self.save_run_file()?;
+        Ok(checkpoint::latest(&self.run_dir)?)
+    }
+
+    /// What later stages read of the run file may differ from what training saved.
+    fn save_run_file(&self) -> anyhow::Result<()> {
+        let text = self.run_file.to_toml().context("cannot write the run file as TOML")?;
+        atomic::write_file(&self.run_dir.join("config.toml"), true, |out| -> anyhow::Result<()> {
+            out.write_all(text.as_bytes())?;
+            Ok(())
+        })
+    }
+
+    /// Writes the checkpoint as the GGUF that everything after it starts from.
+    fn export(&mut self, checkpoint: &Path) -> anyhow::Result<PathBuf> {
+        let name = self.run_file.bundle.name.clone();
+        let tensor_type = self.run_file.export.tensor_type.parse()?;
+        let output = self.gguf(&self.run_file.export.tensor_type);
+        let settings = (&name, &self.run_file.export.tensor_type);
+        self.stage("export", &serde_json::to_value(settings)?, &[checkpoint.to_owned()], |_| {
+            let report = export::export_gguf(&export::ExportJob {
+                input: checkpoint.to_owned(),
+                output: Some(output.clone()),
+                tensor_type,
+                name: Some(name),
+                overwrite: true,
+            })?;
+            let quality = format!("{} tensors", report.tensors);
+            Ok(Done { outputs: vec![output.clone()], bytes: report.size, quality })
+        })?;
+        Ok(output)
+    }
+
+    /// Writes one smaller file.
+    fn quantize(&mut self, base: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
+        let output = self.gguf(recipe);
+        self.stage(&format!("quantize {recipe}"), &recipe, &[base.to_owned()], |_| {
+            let report = quantize::quantize_file(&quantize::QuantizeJob {
+                input: base.to_owned(),
+                output: Some(output.clone()),
+                recipe: recipe.parse()?,
+                errors: false,
+                overwrite: true,
+            })?;
+            let quality = format!("{:.2} bits per weight", report.bits_per_weight());
+            Ok(Done { outputs: vec![output.clone()], bytes: report.bytes_after, quality })
+        })?;
+        Ok(output)
+    }
+
+    /// Cuts one file into pieces.
+    fn fragment(&mut self, file: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
+        let output = self.run_dir.join("fragments").join(recipe);
+        let max_bytes = self.run_file.fragment.max_bytes;
+        self.stage(&format!("fragment {recipe}"), &max_bytes, &[file.to_owned()], |_| {
+            let report = fragment::split(&fragment::SplitJob {
+                input: file.to_owned(),
+                output: output.clone(),
+                max_bytes,
+                force: true,
+            })?;
+            let quality = format!("{} pieces", report.pieces);
+            Ok(Done { outputs: vec![output.clone()], bytes: report.size, quality })
+        })?;
+        Ok(output)
+    }
+
+    /// Compares every file with the model that was trained; a missed gate ends the run.
+    fn eval(
+        &mut self,
+        checkpoint: &Path,
+        base: &Path,
+        variants: &[(PathBuf, PathBuf)],
+    ) -> anyhow::Result<()> {
+        let output = self.run_dir.join("report.json");
+        let mut inputs = vec![checkpoint.to_owned(), base.to_owned()];
+        inputs.extend(variants.iter().flat_map(|(file, pieces)| [file.clone(), pieces.clone()]));
+        let settings = serde_json::to_value(&self.run_file.eval)?;
+        self.stage("eval", &settings, &inputs, |this| {
+            let report = eval::evaluate(&eval::EvalJob {
+                checkpoint: Some(checkpoint.to_owned()),
+                base: eval::Variant::at(base),
+                // The reference reads the pieces that go onto the device, llama.cpp the file.
+                variants: variants
+                    .iter()
+                    .map(|(file, pieces)| eval::Variant {
+                        source: pieces.clone(),
+                        gguf: Some(file.clone()),
+                    })
+                    .collect(),
+                tokens_from: None,
+                gates: this.run_file.eval.gates.clone(),
+                output: Some(output.clone()),
+                overwrite: true,
+                interrupt: this.interrupt.clone(),
+            })?;
+            eprintln!("{report}");
+            report.check()?;
+            let quality = format!("{} gates met", report.gates.len());
+            Ok(Done { outputs: vec![output.clone()], bytes: size_of(&output)?, quality })
+        })
+    }
+
+    /// Packs what was measured.
+    fn bundle(
+        &mut self,
+        checkpoint: &Path,
+        variants: &[(PathBuf, PathBuf)],
+    ) -> anyhow::Result<PathBuf> {
+        let output = self.run_dir.join("bundle");
+        let mut inputs = vec![checkpoint.to_owned(), self.run_dir.join("report.json")];
+        inputs.extend(variants.iter().map(|(_, pieces)| pieces.clone()));
+        let settings = serde_json::to_value(&self.run_file)?;
+        self.stage("bundle", &settings, &inputs, |this| {
+            let job = bundle::PackJob::from_run(&this.run_dir, Some(output.clone()))?;
+            let report = bundle::pack(&bundle::PackJob { force: true, ..job })?;
+            let quality = format!("{} variants", report.variants.len());
+            Ok(Done { outputs: vec![output.clone()], bytes: size_of(&output)?, quality })
+        })?;
+        Ok(output)
+    }
+
+    /// Checks the bundle as the device will: every hash, then the self-test. Always runs.
+    fn verify(&mut self, bundle: &Path) -> anyhow::Result<()> {
+        eprintln!("verify ...");
+        let start = Instant::now();
+        let report = bundle::verify(bundle)?;
+        report.require_sound()?;
+        self.rows.push(Row {
+            stage: "verify".to_owned(),
+            seconds: start.elapsed().as_secs_f64(),
+            output: PathBuf::from("bundle"),
+            bytes: size_of(bundle)?,
+            quality: "all hashes and the self-test hold".to_owned(),
+            skipped: false,
+        });
+        Ok(())
+    }
+
+    fn gguf(&self, kind: &str) -> PathBuf {
+        let name = self.run_file.bundle.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        self.run_dir.join("gguf").join(format!("{name}-{kind}.gguf"))
+    }
+}
+
+/// Bytes of a file, or of all files in a folder.
+fn size_of(path: &Path) -> anyhow::Result<u64> {
+    let metadata =
+        std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    let mut total = 0;
+    for entry in std::fs::read_dir(path)? {
+        total += size_of(&entry?.path())?;
+    }
+    Ok(total)
+}

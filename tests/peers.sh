@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# What only an independent program can confirm: Hugging Face loads what we write, and its
+# tokenizers and forward pass agree with ours.
+#
+# usage: tests/peers.sh FOLDER_OF_BINARIES
+#
+# needs: Python (PYTHON=...; by default an environment under target/ is made, with torch,
+# transformers and tokenizers from the package index).
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+bin=$(cd "$1" && pwd)
+python=${PYTHON:-$root/target/peer/bin/python}
+if [ ! -x "$python" ] && ! command -v "$python" >/dev/null; then
+    python3 -m venv "$root/target/peer"
+    "$root/target/peer/bin/pip" install -q torch transformers tokenizers safetensors gguf numpy tiktoken
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+"$bin/train" --config "$root/configs/tiny.toml" --set run.dir=run --json >/dev/null 2>&1
+"$bin/export" --input run --to huggingface --output folder >/dev/null
+"$bin/export" --input run --output model.gguf >/dev/null
+
+"$python" - "run/checkpoints/$(cat run/latest)" folder model.gguf <<'PY'
+"""The checkpoint and the exported folder in transformers, the GGUF in llama.cpp's own reader."""
+import sys
+import gguf, numpy, torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+checkpoint, folder, file = sys.argv[1:]
+golden = load_file(f"{checkpoint}/golden.safetensors")
+for path in (checkpoint, folder):
+    model = AutoModelForCausalLM.from_pretrained(path).eval()
+    with torch.no_grad():
+        logits = model(golden["tokens"].long()).logits
+    expected = golden["logits"]
+    error = ((logits - expected).square().mean().sqrt() / expected.square().mean().sqrt()).item()
+    print(f"{path}: relative RMS of the logits against transformers {error:.1e}")
+    assert error <= 2e-6, "the logits stored in the checkpoint are not transformers'"
+    text = "The clock of Wending Quay, 1908: don't stop!"
+    ids = AutoTokenizer.from_pretrained(path)(text)["input_ids"]
+    assert AutoTokenizer.from_pretrained(path).decode(ids) == text
+
+names = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+weights = model.state_dict()
+got = numpy.array(names["blk.1.ffn_up.weight"].data)
+assert (got == weights["transformer.h.1.mlp.c_fc.weight"].T.numpy()).all(), "blk.1.ffn_up.weight"
+print(f"{file}: {len(names)} tensors, read by llama.cpp's Python reader")
+print("3 passed, 0 failed")
+PY
