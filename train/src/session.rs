@@ -120,7 +120,8 @@ impl<'a> Session<'a> {
         let (model, optimizer, state, checkpoint) = match start {
             Start::Fresh => {
                 let seed = random::derive_named(run_file.run.seed, "weights");
-                let model = Model::init(&config, seed, &device.device);
+                let model =
+                    Model::init(&config, run_file.train.initialization, seed, &device.device);
                 let optimizer = Optimizer::new(run_file.optimizer.clone(), &model);
                 (model, optimizer, fresh_state(run_file, tokens_hash), None)
             }

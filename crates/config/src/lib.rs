@@ -15,6 +15,6 @@ mod run_file;
 pub use error::ConfigError;
 pub use model::{Architecture, ModelConfig};
 pub use run_file::{
-    Bundle, Data, Device, Eval, Export, Fragment, Gates, Model, Optimizer, Precision, Quantize,
-    Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
+    Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Model, Optimizer,
+    Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
 };

@@ -189,10 +189,24 @@ pub enum Precision {
     Bf16,
 }
 
+/// Where weights start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Initialization {
+    /// Normal with deviation 0.02, narrower before the residual stream (GPT-2, nanoGPT).
+    #[default]
+    Gpt2,
+    /// The defaults of PyTorch's layers: tables normal with deviation 1, matrices and biases
+    /// uniform within `1 / sqrt(inputs)`. Learns a short text by heart sooner.
+    Pytorch,
+}
+
 /// `[train]`: the loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
+    /// Where weights start.
+    pub initialization: Initialization,
     /// Windows in one forward pass.
     pub batch_size: usize,
     /// Forward passes whose gradients are averaged before one optimizer step.
@@ -220,6 +234,7 @@ pub struct Train {
 impl Default for Train {
     fn default() -> Self {
         Train {
+            initialization: Initialization::Gpt2,
             batch_size: 2,
             gradient_accumulation: 1,
             epochs: 10,

@@ -67,6 +67,17 @@ pub fn normal(key: u64, len: usize, standard_deviation: f32) -> Vec<f32> {
     values
 }
 
+/// `len` draws from the uniform distribution on `[-limit, limit)`.
+pub fn uniform_within(key: u64, len: usize, limit: f32) -> Vec<f32> {
+    let mut values = vec![0.0; len];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        for (position, value) in ((chunk * CHUNK) as u64..).zip(values) {
+            *value = ((2.0 * uniform(key, position) - 1.0) * f64::from(limit)) as f32;
+        }
+    });
+    values
+}
+
 /// `len` factors that are 0 with `probability` and `1 / (1 - probability)` otherwise.
 pub fn keep_factors(key: u64, len: usize, probability: f32) -> Vec<f32> {
     let threshold = (f64::from(probability) * 2_f64.powi(32)) as u32;
@@ -124,6 +135,15 @@ mod tests {
         let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
         assert!(mean.abs() < 2e-4, "{mean}");
         assert!((variance.sqrt() - 0.02).abs() < 2e-4, "{}", variance.sqrt());
+    }
+
+    #[test]
+    fn uniform_draws_fill_their_range() {
+        let values = uniform_within(derive_named(123, "lm_head"), 200_001, 0.5);
+        let n = values.len() as f64;
+        assert!(values.iter().all(|v| (-0.5..=0.5).contains(v)));
+        let variance = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+        assert!((variance - 1.0 / 12.0).abs() < 1e-3, "{variance}");
     }
 
     #[test]

@@ -11,9 +11,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use config::ModelConfig;
+use config::{Initialization, ModelConfig};
 use kernels::{
-    CausalMask, Pass, Precision, attention_probabilities, causal_attention, dropout, gelu,
+    CausalMask, Pass, Precision, attention_probabilities, causal_attention, dropout, gelu, random,
     split_heads,
 };
 
@@ -252,21 +252,34 @@ impl Mlp {
     }
 }
 
-/// The weights before training: normal with deviation 0.02, the projections into the residual
-/// stream by `sqrt(2 n_layer)` narrower, so that the stream's variance does not grow with the
-/// depth; biases 0, scales 1 (Radford et al., 2019, 2.3; nanoGPT's `model.py`).
-pub fn initial_values(config: &ModelConfig, seed: u64, path: &str, shape: &[usize]) -> Vec<f32> {
+/// A weight before training. Scales start at 1 and shifts at 0; for the rest see
+/// [`Initialization`].
+///
+/// [`Initialization::Gpt2`]: the projections into the residual stream are narrower by
+/// `sqrt(2 n_layer)`, so that the stream's variance does not grow with the depth; biases are 0
+/// (Radford et al., 2019, 2.3; nanoGPT's `model.py`).
+pub fn initial_values(
+    config: &ModelConfig,
+    initialization: Initialization,
+    seed: u64,
+    path: &str,
+    shape: &[usize],
+) -> Vec<f32> {
     const DEVIATION: f32 = 0.02;
     let len = shape.iter().product();
-    let normal = |deviation| {
-        kernels::random::normal(kernels::random::derive_named(seed, path), len, deviation)
-    };
-    match path.rsplit('.').next() {
-        Some("gamma") => vec![1.0; len],
-        Some("beta" | "bias") => vec![0.0; len],
-        _ if path.ends_with("c_proj.weight") => {
-            normal(DEVIATION / (2.0 * config.n_layer as f32).sqrt())
+    let key = random::derive_named(seed, path);
+    let name = path.rsplit('.').next();
+    match (name, initialization) {
+        (Some("gamma"), _) => vec![1.0; len],
+        (Some("beta"), _) | (Some("bias"), Initialization::Gpt2) => vec![0.0; len],
+        (_, Initialization::Gpt2) if path.ends_with("c_proj.weight") => {
+            random::normal(key, len, DEVIATION / (2.0 * config.n_layer as f32).sqrt())
         }
-        _ => normal(DEVIATION),
+        (_, Initialization::Gpt2) => random::normal(key, len, DEVIATION),
+        _ if path.starts_with("wte.") || path.starts_with("wpe.") => random::normal(key, len, 1.0),
+        _ => {
+            let inputs = if path.contains("mlp.c_proj") { config.n_inner } else { config.n_embd };
+            random::uniform_within(key, len, 1.0 / (inputs as f32).sqrt())
+        }
     }
 }

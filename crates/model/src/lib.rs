@@ -17,7 +17,7 @@ use std::convert::Infallible;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
-use config::{Architecture, ModelConfig};
+use config::{Architecture, Initialization, ModelConfig};
 use kernels::{Pass, Precision};
 
 use crate::gpt2::Gpt2;
@@ -34,10 +34,17 @@ pub enum Model {
 
 impl Model {
     /// A model with fresh weights: the same seed gives the same weights, on every device.
-    pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+    pub fn init(
+        config: &ModelConfig,
+        initialization: Initialization,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
         let loaded = Self::load(config, device, |path, shape| {
             Ok::<_, Infallible>(match config.architecture {
-                Architecture::Gpt2 => gpt2::initial_values(config, seed, path, shape),
+                Architecture::Gpt2 => {
+                    gpt2::initial_values(config, initialization, seed, path, shape)
+                }
             })
         });
         match loaded {

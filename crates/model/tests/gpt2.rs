@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use checkpoint::names;
-use config::{Architecture, ModelConfig};
+use config::{Architecture, Initialization, ModelConfig};
 use kernels::{Dropout, Pass};
 use model::Model;
 
@@ -32,7 +32,7 @@ fn tokens(rows: usize, device: &Device) -> Tensor<2, Int> {
 #[test]
 fn parameters_are_those_of_the_name_table() {
     for config in [config(true, true), config(false, false)] {
-        let model = Model::init(&config, 1, &Device::flex());
+        let model = Model::init(&config, Initialization::Gpt2, 1, &Device::flex());
         let mut ours: Vec<_> = model.parameters().into_iter().map(|p| (p.path, p.shape)).collect();
         let mut table: Vec<_> = names::tensors(&config)
             .into_iter()
@@ -49,7 +49,7 @@ fn parameters_are_those_of_the_name_table() {
 fn the_seed_fixes_the_weights() {
     let config = config(true, false);
     let weights = |seed| -> Vec<TensorData> {
-        let model = Model::init(&config, seed, &Device::flex());
+        let model = Model::init(&config, Initialization::Gpt2, seed, &Device::flex());
         model.parameters().into_iter().map(|p| p.values.into_data()).collect()
     };
     assert_eq!(weights(1), weights(1));
@@ -59,7 +59,7 @@ fn the_seed_fixes_the_weights() {
 #[test]
 fn residual_projections_start_narrower() {
     let config = ModelConfig { n_embd: 64, n_inner: 256, ..config(true, true) };
-    let model = Model::init(&config, 1, &Device::flex());
+    let model = Model::init(&config, Initialization::Gpt2, 1, &Device::flex());
     let deviation = |path: &str| {
         let parameters = model.parameters();
         let found = parameters.iter().find(|p| p.path == path).unwrap();
@@ -77,7 +77,7 @@ fn residual_projections_start_narrower() {
 fn every_parameter_has_a_gradient() {
     for config in [config(true, true), config(false, false)] {
         let device = Device::flex().autodiff();
-        let model = Model::init(&config, 1, &device);
+        let model = Model::init(&config, Initialization::Gpt2, 1, &device);
         let loss = model.loss(tokens(2, &device), tokens(2, &device), Pass::default());
         let gradients = model.take_gradients(loss.backward());
         for parameter in model.parameters() {
@@ -94,7 +94,7 @@ fn every_parameter_has_a_gradient() {
 fn gradients_follow_finite_differences() {
     let device = Device::flex().autodiff();
     let config = config(true, true);
-    let model = Model::init(&config, 5, &device);
+    let model = Model::init(&config, Initialization::Gpt2, 5, &device);
     let loss_of = |model: &Model| {
         let loss = model.loss(tokens(2, &device), tokens(2, &device).flip([1]), Pass::default());
         (loss.clone().into_scalar::<f32>(), loss)
@@ -119,7 +119,7 @@ fn gradients_follow_finite_differences() {
 #[test]
 fn a_fresh_model_knows_nothing() {
     let device = Device::flex();
-    let model = Model::init(&config(true, false), 1, &device);
+    let model = Model::init(&config(true, false), Initialization::Gpt2, 1, &device);
     let loss =
         model.loss(tokens(3, &device), tokens(3, &device), Pass::default()).into_scalar::<f32>();
     assert!((loss - 29_f32.ln()).abs() < 0.1, "{loss}");
@@ -128,7 +128,7 @@ fn a_fresh_model_knows_nothing() {
 #[test]
 fn dropout_follows_from_its_key_and_only_acts_when_asked() {
     let device = Device::flex();
-    let model = Model::init(&config(true, true), 1, &device);
+    let model = Model::init(&config(true, true), Initialization::Gpt2, 1, &device);
     let run = |dropout| {
         let pass = Pass { dropout, ..Pass::default() };
         model.forward(tokens(1, &device), pass).into_data()
@@ -142,7 +142,7 @@ fn dropout_follows_from_its_key_and_only_acts_when_asked() {
 #[test]
 fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
     let device = Device::flex();
-    let model = Model::init(&config(true, true), 1, &device);
+    let model = Model::init(&config(true, true), Initialization::Gpt2, 1, &device);
     let short = tokens(1, &device).slice([0..1, 0..4]);
     let long = model.forward(tokens(2, &device), Pass::default()).slice([0..4, 0..29]);
     let short = model.forward(short, Pass::default());
@@ -152,9 +152,34 @@ fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
 #[test]
 fn next_logits_are_those_of_each_rows_last_position() {
     let device = Device::flex();
-    let model = Model::init(&config(false, false), 1, &device);
+    let model = Model::init(&config(false, false), Initialization::Gpt2, 1, &device);
     let all = model.forward(tokens(3, &device), Pass::default());
     let last = Tensor::cat([6, 13, 20].map(|i| all.clone().slice([i..i + 1, 0..29])).to_vec(), 0);
     let next = model.next_logits(tokens(3, &device));
     next.into_data().assert_approx_eq::<f32>(&last.into_data(), Tolerance::absolute(1e-6));
+}
+
+#[test]
+fn pytorchs_defaults_are_wide_tables_and_uniform_matrices() {
+    let config = ModelConfig { n_embd: 64, n_inner: 256, ..config(true, false) };
+    let model = Model::init(&config, Initialization::Pytorch, 1, &Device::flex());
+    let largest_and_deviation = |path: &str| {
+        let parameters = model.parameters();
+        let values = parameters.iter().find(|p| p.path == path).unwrap().values.clone();
+        let deviation = values.clone().square().mean().into_scalar::<f32>().sqrt();
+        (values.abs().max().into_scalar::<f32>(), deviation)
+    };
+    assert!((largest_and_deviation("wte.weight").1 - 1.0).abs() < 0.1);
+    // Uniform within 1 / sqrt(inputs): 1/8 of 64 inputs, 1/16 of 256.
+    for (path, limit) in [
+        ("blocks.0.attn.c_attn.weight", 0.125),
+        ("blocks.2.attn.c_proj.bias", 0.125),
+        ("lm_head.weight", 0.125),
+        ("blocks.1.mlp.c_proj.weight", 0.0625),
+    ] {
+        let (largest, deviation) = largest_and_deviation(path);
+        assert!(largest <= limit && largest > 0.9 * limit, "{path}: {largest}");
+        assert!((deviation / limit - 3_f32.sqrt().recip()).abs() < 0.1, "{path}: {deviation}");
+    }
+    assert_eq!(largest_and_deviation("ln_f.gamma"), (1.0, 1.0));
 }
