@@ -10,10 +10,22 @@ bin=$(cd "$1" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+expected=26 # checks below; one that is skipped by mistake is a failure too
 passed=0
 
 step() { echo "end-to-end: $1" >&2; }
-ok() { passed=$((passed + 1)); }
+
+# check COMMAND...: the command must succeed.
+check() {
+    "$@" || { echo "failed: $*" >&2; exit 1; }
+    passed=$((passed + 1))
+}
+
+# stage_is FILE STAGE SKIPPED: the summary in FILE says whether STAGE was skipped.
+stage_is() { grep -A6 "\"stage\": \"$2\"" "$1" | grep -q "\"skipped\": $3"; }
+
+# all_skipped FILE: every stage but the last one, which verifies the bundle and always runs.
+all_skipped() { [ "$(grep -c '"skipped": true' "$1")" = "$(($(grep -c '"skipped"' "$1") - 1))" ]; }
 
 # fails_with CODE PATTERN COMMAND...: the command must end with CODE and one line like PATTERN.
 fails_with() {
@@ -25,7 +37,7 @@ fails_with() {
         cat err >&2
         exit 1
     fi
-    ok
+    passed=$((passed + 1))
 }
 
 step 'each stage alone'
@@ -33,9 +45,9 @@ tiny=$root/configs/tiny.toml
 "$bin/train" --config "$tiny" --set run.dir=alone --json >train.json
 ckpt=alone/checkpoints/$(cat alone/latest)
 for file in config.json model.safetensors tokenizer.json optimizer.safetensors trainer.json golden.safetensors; do
-    [ -s "$ckpt/$file" ] || { echo "missing $ckpt/$file" >&2; exit 1; }
+    check test -s "$ckpt/$file"
 done
-head -c 4 alone/loss.pdf | grep -q '%PDF' && ok
+check grep -q '^%PDF' alone/loss.pdf
 "$bin/export" --input "$ckpt" --output tiny-F32.gguf
 "$bin/export" --input "$ckpt" --to huggingface --output hugging-face
 "$bin/quantize" --input tiny-F32.gguf --bits 8 --output tiny-Q8_0.gguf
@@ -43,36 +55,37 @@ head -c 4 alone/loss.pdf | grep -q '%PDF' && ok
 "$bin/fragment" split --input tiny-Q8_0.gguf --output pieces --max-bytes 1048576
 "$bin/fragment" verify --input pieces
 "$bin/fragment" join --input pieces --output joined.gguf
-cmp tiny-Q8_0.gguf joined.gguf && ok
+check cmp tiny-Q8_0.gguf joined.gguf
 "$bin/eval" --checkpoint "$ckpt" --f32 tiny-F32.gguf --quantized tiny-Q8_0.gguf --quantized tiny-Q4_K_M.gguf \
     --output report.json
 for engine in reference llama; do
     "$bin/generate" --model tiny-F32.gguf --engine "$engine" --prompt 'The clock' --greedy --max-tokens 8 >"$engine.txt"
 done
-cmp reference.txt llama.txt && ok
-"$bin/generate" --model pieces --prompt 'The clock' --greedy --max-tokens 4 >/dev/null && ok
+check test -s reference.txt
+check cmp reference.txt llama.txt
+"$bin/generate" --model pieces --prompt 'The clock' --greedy --max-tokens 4 >pieces.txt
+check test -s pieces.txt
 "$bin/bundle" pack --variant Q8_0=pieces --variant Q4_K_M=tiny-Q4_K_M.gguf --tokenizer "$ckpt/tokenizer.json" \
     --report report.json --prompt 'The' --output pocket
-"$bin/bundle" verify --input pocket && ok
-"$bin/bundle" plan --input "$tiny" >/dev/null && ok
+check "$bin/bundle" verify --input pocket
+check "$bin/bundle" plan --input "$tiny" >/dev/null
 
 step 'all stages by one command'
 run=("$bin/pocketgpt" run --config "$tiny" --set run.dir=runs/tiny)
 "${run[@]}" >first.txt
-grep -q '^bundle: runs/tiny/bundle$' first.txt && ok
+check grep -q '^bundle: runs/tiny/bundle$' first.txt
 
 step 'a second run has nothing to do, a changed setting redoes what depends on it'
 "${run[@]}" --json >second.json
-[ "$(grep -c '"skipped": true' second.json)" = "$(($(grep -c '"skipped"' second.json) - 1))" ] && ok
+check all_skipped second.json
 "${run[@]}" --set 'quantize.recipes=["Q8_0"]' --json >third.json
-grep -A6 '"stage": "quantize Q8_0"' third.json | grep -q '"skipped": true' && ok
-grep -A6 '"stage": "bundle"' third.json | grep -q '"skipped": false' && ok
+check stage_is third.json 'quantize Q8_0' true
+check stage_is third.json bundle false
 
 step 'what must fail'
 fails_with 1 'mean KL' "${run[@]}" --set eval.gates.mean_kl.Q8_0=0.0 --set run.dir=runs/tiny
-rm -rf gated
 fails_with 1 'mean KL' "$bin/pocketgpt" run --config "$tiny" --set run.dir=gated --set eval.gates.mean_kl.Q8_0=0.0
-[ ! -e gated/bundle ] && ok
+check test ! -e gated/bundle
 printf '[train]\nbatch_size = 2\nbatchsize = 3\n' >typo.toml
 fails_with 2 'typo.toml:3: unknown field `batchsize`' "$bin/pocketgpt" run --config typo.toml
 fails_with 2 'no-such.toml' "$bin/train" --config no-such.toml
@@ -83,4 +96,8 @@ printf 'damage' | dd of="$(ls pieces/*.dat | head -1)" bs=1 seek=1000 conv=notru
 fails_with 2 '.dat' "$bin/fragment" verify --input pieces
 fails_with 2 'force' "$bin/export" --input "$ckpt" --output tiny-F32.gguf
 
+if [ "$passed" != "$expected" ]; then
+    echo "expected $expected checks, found $passed: a check was added or lost" >&2
+    exit 1
+fi
 echo "$passed passed, 0 failed"
