@@ -24,6 +24,18 @@ pub enum AtomicError {
         /// The target.
         path: PathBuf,
     },
+    /// What is to be written would take the place of what it is made from.
+    #[error(
+        "{path} is, holds or lies inside of the input {input}; name another output",
+        path = path.display(),
+        input = input.display()
+    )]
+    OverInput {
+        /// The target.
+        path: PathBuf,
+        /// What it is made from.
+        input: PathBuf,
+    },
     /// The path ends in `..` or is the root.
     #[error("{path} does not end in a name; write the name out", path = path.display())]
     NoName {

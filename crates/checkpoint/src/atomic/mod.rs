@@ -6,6 +6,7 @@
 
 mod error;
 mod leftovers;
+mod place;
 mod swap;
 
 use std::fs::{self, File, OpenOptions};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{TempDir, TempPath};
 
 pub use error::AtomicError;
+pub use place::{ensure_outside, same_place};
 
 /// Large enough that a write of a tensor row goes through and a write of a number does not.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -73,7 +75,7 @@ pub fn write_dir<T, E: From<AtomicError>>(
     }
     let (temporary, _lock) = target.create_dir()?;
     let value = fill(temporary.path())?;
-    target.publish_dir(temporary)?;
+    target.publish_dir(temporary, overwrite)?;
     Ok(value)
 }
 
@@ -149,11 +151,21 @@ impl Target {
         sync_dir(&self.parent).map_err(|source| self.folder_error(source))
     }
 
-    fn publish_dir(&self, temporary: TempDir) -> Result<(), AtomicError> {
+    fn publish_dir(&self, temporary: TempDir, overwrite: bool) -> Result<(), AtomicError> {
         sync_tree(temporary.path()).map_err(|source| self.write_error(source))?;
         // On success the name is gone or holds the old folder, which is then removed with it.
-        swap::replace(temporary.path(), &self.path, &self.parent, &self.name)
-            .map_err(|source| self.write_error(source))?;
+        let moved = if overwrite {
+            swap::replace(temporary.path(), &self.path, &self.parent, &self.name)
+        } else {
+            swap::place(temporary.path(), &self.path)
+        };
+        moved.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+                AtomicError::Exists { path: self.path.clone() }
+            }
+            io::ErrorKind::NotADirectory => AtomicError::NotAFolder { path: self.path.clone() },
+            _ => self.write_error(error),
+        })?;
         sync_dir(&self.parent).map_err(|source| self.folder_error(source))?;
         drop(temporary);
         Ok(())

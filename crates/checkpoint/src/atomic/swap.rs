@@ -4,6 +4,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Renames `new` to `target` unless something is there by now; an empty folder is nothing.
+///
+/// Unix renames a folder over an empty one and refuses any other, which is exactly this rule, in
+/// one step.
+pub(super) fn place(new: &Path, target: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        // Removes an empty folder only; what cannot be removed is refused by the rename.
+        let _ = fs::remove_dir(target);
+    }
+    fs::rename(new, target)
+}
+
 /// Renames `new` to `target`. An old folder there ends up under the name of `new`, or is gone.
 pub(super) fn replace(new: &Path, target: &Path, parent: &Path, name: &str) -> io::Result<()> {
     if !target.exists() {

@@ -82,6 +82,20 @@ fn a_folder_is_replaced_whole() {
 }
 
 #[test]
+fn a_folder_that_appears_meanwhile_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let result = write_dir(&path, false, |_| {
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a"), "theirs").unwrap();
+        Ok::<_, AtomicError>(())
+    });
+    assert!(matches!(result, Err(AtomicError::Exists { .. })), "{result:?}");
+    assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "theirs");
+    assert_eq!(names(folder.path()), ["out"]);
+}
+
+#[test]
 fn an_empty_folder_counts_as_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out");
