@@ -34,7 +34,8 @@ pub(crate) fn straight(
         weights.read_f32_at(name, i * PIECE, piece)?;
         out.par_chunks_mut(STRIP * width).zip(piece.par_chunks(STRIP)).enumerate().try_for_each(
             |(strip, (out, values))| {
-                encode(to, values, out).map_err(|bad| bad.at(name, i * PIECE + strip * STRIP))
+                encode(to, values, out)
+                    .map_err(|bad| bad.at(name, |n| i * PIECE + strip * STRIP + n))
             },
         )?;
     }
@@ -63,8 +64,9 @@ pub(crate) fn turned(
             for (row, out) in out.chunks_mut(rows * width).enumerate() {
                 let values = &gathered[row * height..(row + 1) * height];
                 let out = &mut out[first * width..(first + height) * width];
-                encode(to, values, out)
-                    .map_err(|bad| bad.at(name, first * columns + group * GROUP + row))?;
+                // Down a column of the input: the next value is a whole row further on.
+                let position = |n: usize| (first + n) * columns + group * GROUP + row;
+                encode(to, values, out).map_err(|bad| bad.at(name, position))?;
             }
             Ok::<_, CheckpointError>(())
         })?;
@@ -86,16 +88,18 @@ fn gather(piece: &[f32], columns: usize, first: usize, height: usize, gathered: 
 /// A weight that cannot be stored.
 struct BadValue {
     value: f32,
-    position: usize,
+    /// Place among the values that were encoded together.
+    index: usize,
     cure: &'static str,
 }
 
 impl BadValue {
-    fn at(self, name: &str, offset: usize) -> CheckpointError {
+    /// `position` gives the place in the tensor of an index.
+    fn at(self, name: &str, position: impl Fn(usize) -> usize) -> CheckpointError {
         CheckpointError::Value {
             name: name.to_owned(),
             value: self.value,
-            position: offset + self.position,
+            position: position(self.index),
             cure: self.cure,
         }
     }
@@ -103,16 +107,16 @@ impl BadValue {
 
 /// Writes `values` in the format `to`, rounding to nearest, ties to even.
 fn encode(to: TensorType, values: &[f32], out: &mut [u8]) -> Result<(), BadValue> {
-    let bad = |position: usize, cure| BadValue { value: values[position], position, cure };
-    if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-        return Err(bad(position, "training went wrong, take an earlier checkpoint"));
+    let bad = |index: usize, cure| BadValue { value: values[index], index, cure };
+    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+        return Err(bad(index, "training went wrong, take an earlier checkpoint"));
     }
     match to {
         TensorType::F16 => {
             let mut narrow = vec![f16::ZERO; values.len()];
             narrow.convert_from_f32_slice(values);
-            if let Some(position) = narrow.iter().position(|value| !value.is_finite()) {
-                return Err(bad(position, "F16 ends at 65504, use --type BF16 or F32"));
+            if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
+                return Err(bad(index, "F16 ends at 65504, use --type BF16 or F32"));
             }
             out.copy_from_slice(bytemuck::cast_slice(&narrow));
         }

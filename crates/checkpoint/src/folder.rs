@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use config::ModelConfig;
 
+use crate::atomic::same_place;
 use crate::limits::{SMALL_JSON_BYTES, TOKENIZER_BYTES, read_text};
 use crate::{
     CONFIG_FILE, CheckpointError, GOLDEN_FILE, Golden, OPTIMIZER_FILE, TOKENIZER_FILE,
-    TRAINER_FILE, TrainerState, WEIGHTS_FILE, Weights, hf_config, names,
+    TRAINER_FILE, TrainerState, WEIGHTS_FILE, Weights, foreign, hf_config, names, save,
 };
 
 /// A folder whose weights are exactly those that its `config.json` asks for.
@@ -35,15 +36,18 @@ impl Checkpoint {
             });
         }
         let config = hf_config::parse(&config_path, &read_text(&config_path, SMALL_JSON_BYTES)?)?;
-        let weights = Weights::open(&dir.join(WEIGHTS_FILE))?;
+        let mut weights = Weights::open(&dir.join(WEIGHTS_FILE))?;
+        foreign::adapt(&mut weights, &config)?;
         let found = weights.iter().map(|(name, shape)| (name.to_owned(), shape.to_vec()));
         check_tensors(weights.path(), &config, found)?;
-        let checkpoint = Checkpoint { dir: dir.to_owned(), config, weights };
+        // `.` has neither a name nor a parent to put output beside it.
+        let dir = fs::canonicalize(dir).map_err(CheckpointError::io(dir))?;
+        let checkpoint = Checkpoint { dir, config, weights };
         checkpoint.check_zeros()?;
         Ok(checkpoint)
     }
 
-    /// The folder.
+    /// The folder, as an absolute path without links.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -107,14 +111,18 @@ impl Checkpoint {
     /// What the model is called where nobody named it: the run folder of
     /// `RUN/checkpoints/step-000090`, otherwise the folder itself.
     pub fn default_name(&self) -> String {
-        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let named = run_dir(&dir).unwrap_or(&dir).file_name();
+        let named = run_dir(&self.dir).unwrap_or(&self.dir).file_name();
         named.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
     /// The run folder that this checkpoint belongs to, if it lies in one.
     pub fn run_dir(&self) -> Option<PathBuf> {
         run_dir(&self.dir).map(Path::to_owned)
+    }
+
+    /// Whether `path` is one of the files that this checkpoint consists of.
+    pub fn consists_of(&self, path: &Path) -> bool {
+        save::FILES.iter().any(|name| same_place(&self.dir.join(name), path))
     }
 
     /// A bias that `config.json` says is not there must be zeros in the file: `transformers` and

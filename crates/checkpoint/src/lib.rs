@@ -26,6 +26,7 @@ pub mod atomic;
 mod convert;
 mod error;
 mod folder;
+mod foreign;
 mod gguf_keys;
 mod gguf_view;
 mod golden;

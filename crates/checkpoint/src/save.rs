@@ -17,6 +17,21 @@ use crate::{
     VocabularyKind, WEIGHTS_FILE, hf_config, store,
 };
 
+/// All that [`save`] writes: first what [`save_hugging_face`] does, then the state of training.
+pub(crate) const FILES: [&str; 8] = [
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    GENERATION_FILE,
+    TOKENIZER_FILE,
+    TOKENIZER_CONFIG_FILE,
+    OPTIMIZER_FILE,
+    TRAINER_FILE,
+    GOLDEN_FILE,
+];
+
+/// How many of [`FILES`] are Hugging Face's.
+const HUGGING_FACE: usize = 5;
+
 /// What other programs read of a checkpoint.
 #[derive(Clone, Copy)]
 pub struct HuggingFaceFiles<'a> {
@@ -57,7 +72,7 @@ pub fn save(dir: &Path, contents: CheckpointContents) -> Result<(), CheckpointEr
         contents;
     let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json) };
     check(dir, files)?;
-    replaceable(dir)?;
+    replaceable(dir, &FILES)?;
     write_dir(dir, true, |folder| {
         write_hugging_face(folder, files)?;
         if let Some(optimizer) = optimizer {
@@ -74,8 +89,11 @@ pub fn save(dir: &Path, contents: CheckpointContents) -> Result<(), CheckpointEr
 
 /// Writes a folder that `transformers` loads, without the state of training.
 ///
+/// A checkpoint with the state of training in it is never replaced by one without.
+///
 /// # Errors
-/// As for [`save`]; and when there is a folder and `overwrite` is false.
+/// As for [`save`]; and when there is a folder and `overwrite` is false, or it holds anything
+/// that this function does not write.
 pub fn save_hugging_face(
     dir: &Path,
     overwrite: bool,
@@ -83,7 +101,7 @@ pub fn save_hugging_face(
 ) -> Result<(), CheckpointError> {
     check(dir, files)?;
     if overwrite {
-        replaceable(dir)?;
+        replaceable(dir, &FILES[..HUGGING_FACE])?;
     }
     write_dir(dir, overwrite, |folder| write_hugging_face(folder, files))
 }
@@ -94,18 +112,27 @@ fn check(dir: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
     check_tensors(&dir.join(WEIGHTS_FILE), files.config, files.weights.list().into_iter())
 }
 
-/// Replacing a folder removes all that is in it, so it has to be a model's.
-fn replaceable(dir: &Path) -> Result<(), CheckpointError> {
-    let is_model = dir.join(CONFIG_FILE).exists();
-    let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
-    if is_model || is_empty || !dir.exists() {
+/// Replacing a folder removes all that is in it, so it has to be a model's and hold nothing but
+/// the files that are written anew.
+fn replaceable(dir: &Path, known: &[&str]) -> Result<(), CheckpointError> {
+    let refuse = |what: &str| CheckpointError::NoCheckpoint {
+        path: dir.to_owned(),
+        reason: format!("{what}, so it is not replaced; name another folder"),
+    };
+    let mut found = Vec::new();
+    // Whether it is no folder at all is for the write to say.
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        found.push(entry.map_err(CheckpointError::io(dir))?.file_name());
+    }
+    found.sort();
+    if let Some(other) = found.iter().find(|name| !known.iter().any(|known| *known == **name)) {
+        return Err(refuse(&format!("holds other files ({other:?})")));
+    }
+    let has = |name: &str| found.iter().any(|found| *found == *name);
+    if found.is_empty() || has(CONFIG_FILE) && has(WEIGHTS_FILE) {
         return Ok(());
     }
-    Err(CheckpointError::NoCheckpoint {
-        path: dir.to_owned(),
-        reason: "holds other files and no config.json, so it is not replaced; name another folder"
-            .to_owned(),
-    })
+    Err(refuse("holds no whole model"))
 }
 
 fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {

@@ -159,6 +159,17 @@ impl Weights {
         }
     }
 
+    /// Gives every tensor the name that `rename` makes of its own; no two may become equal.
+    pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> String) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors.into_iter().map(|(name, info)| (rename(&name), info)).collect();
+    }
+
+    /// Forgets a tensor.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
     fn info(&self, name: &str) -> Result<&TensorInfo, CheckpointError> {
         self.tensors.get(name).ok_or_else(|| CheckpointError::MissingTensor {
             path: self.path.clone(),

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use checkpoint::{
-    Checkpoint, CheckpointContents, CheckpointError, Golden, HuggingFaceFiles, NamedTensor,
+    Checkpoint, CheckpointContents, CheckpointError, Dtype, Golden, HuggingFaceFiles, NamedTensor,
     TrainerState, Weights, latest, locate, save, save_hugging_face,
 };
 use common::{TOKENIZER, config, weights, write};
@@ -136,7 +136,11 @@ fn settings_and_tensors_that_contradict_each_other_are_refused() {
         ("\"n_layer\": 2", "\"n_layer\": 3", "tensor transformer.h.2.ln_1.weight is missing"),
         ("\"n_layer\": 2", "\"n_layer\": 1", "transformer.h.1.attn.c_attn.bias belongs to no part"),
         ("\"n_inner\": 6", "\"n_inner\": 8", "c_fc.weight has shape [4, 6], expected [4, 8]"),
-        ("embeddings\": false", "embeddings\": true", "lm_head.weight belongs to no part"),
+        (
+            "embeddings\": false",
+            "embeddings\": true",
+            "lm_head.weight and transformer.wte.weight differ at position 0",
+        ),
         ("\"gpt2\"", "\"llama\"", "architecture llama is not supported"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -250,4 +254,91 @@ fn damaged_headers_never_panic() {
             }
         }
     });
+}
+
+/// Writes `tensors` as they are over the weights of a saved checkpoint.
+fn put_weights(dir: &Path, tensors: &[NamedTensor]) {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|t| t.data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, tensor.shape.clone(), bytes);
+        (tensor.name.as_str(), view.unwrap())
+    });
+    let file = safetensors::serialize(views, None).unwrap();
+    fs::write(dir.join("model.safetensors"), file).unwrap();
+}
+
+#[test]
+fn the_names_of_openai_are_those_without_the_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    let tied = ModelConfig { tie_embeddings: true, ..config() };
+    let ours = write(folder.path(), &tied);
+    let mut theirs = ours.clone();
+    for tensor in &mut theirs {
+        tensor.name = tensor.name.replace("transformer.", "");
+    }
+    let mask = |name: &str| NamedTensor {
+        name: name.into(),
+        shape: vec![1, 1, 7, 7],
+        data: vec![0.0; 49],
+    };
+    theirs.push(mask("h.0.attn.bias"));
+    put_weights(folder.path(), &theirs);
+    let opened = Checkpoint::open(folder.path()).unwrap();
+    for tensor in &ours {
+        assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
+    }
+
+    let mut mixed = ours.clone();
+    mixed.push(mask("h.0.attn.bias"));
+    put_weights(folder.path(), &mixed);
+    let error = opening(folder.path());
+    assert!(error.contains("tensor h.0.attn.bias belongs to no part"), "{error}");
+}
+
+#[test]
+fn a_head_that_repeats_the_embedding_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let tied = ModelConfig { tie_embeddings: true, ..config() };
+    let mut tensors = write(folder.path(), &tied);
+    tensors.push(NamedTensor { name: "lm_head.weight".into(), ..tensors[0].clone() });
+    put_weights(folder.path(), &tensors);
+    let opened = Checkpoint::open(folder.path()).unwrap();
+    assert!(!opened.weights().contains("lm_head.weight"));
+
+    let head = tensors.len() - 1;
+    tensors[head].data[13] += 1.0;
+    put_weights(folder.path(), &tensors);
+    let error = opening(folder.path());
+    assert!(error.contains("differ at position 13"), "{error}");
+    assert!(error.contains("\"tie_word_embeddings\": false"), "{error}");
+}
+
+#[test]
+fn the_state_of_training_is_not_replaced_by_a_model_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("model");
+    let weights = write(&dir, &config());
+    let files = HuggingFaceFiles { config: &config(), weights: &weights, tokenizer_json: None };
+    let error = save_hugging_face(&dir, true, files).unwrap_err().to_string();
+    assert!(error.contains("trainer.json"), "{error}");
+    assert!(Checkpoint::open(&dir).unwrap().trainer().unwrap().is_some());
+    fs::remove_file(dir.join("trainer.json")).unwrap();
+    save_hugging_face(&dir, true, files).unwrap();
+    // Without its weights it is not what it looks like.
+    fs::remove_file(dir.join("model.safetensors")).unwrap();
+    let error = save_hugging_face(&dir, true, files).unwrap_err().to_string();
+    assert!(error.contains("holds no whole model"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_knows_its_own_files_and_its_absolute_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("runs/story/checkpoints/step-000001");
+    write(&dir, &config());
+    let opened = Checkpoint::open(&dir.join("../step-000001/.")).unwrap();
+    assert_eq!(opened.dir(), dir.canonicalize().unwrap());
+    assert_eq!(opened.default_name(), "story");
+    assert!(opened.consists_of(&dir.join("model.safetensors")));
+    assert!(!opened.consists_of(&dir.join("model.gguf")));
 }

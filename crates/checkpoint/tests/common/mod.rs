@@ -7,7 +7,7 @@ use config::{Architecture, ModelConfig};
 
 pub const TOKENIZER: &str = r#"{
     "added_tokens": [{"id": 4, "content": "<|endoftext|>", "special": true}],
-    "pre_tokenizer": {"type": "ByteLevel"},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
     "model": {"type": "BPE", "merges": [["a", "b"]],
         "vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "<|endoftext|>": 4}}}"#;
 
