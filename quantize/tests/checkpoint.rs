@@ -15,7 +15,7 @@ use quantize::{QuantizeJob, Recipe, quantize_file};
 
 const TOKENIZER: &str = r#"{
     "added_tokens": [{"id": 3, "content": "<|endoftext|>", "special": true}],
-    "pre_tokenizer": {"type": "ByteLevel"},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
     "model": {"type": "BPE", "merges": ["a b"],
         "vocab": {"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}}}"#;
 

@@ -50,12 +50,23 @@ struct Document {
     #[serde(default)]
     added_tokens: Vec<AddedToken>,
     #[serde(default)]
+    normalizer: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
     pre_tokenizer: Option<PreTokenizer>,
 }
 
+/// With the defaults of Hugging Face's `ByteLevel`.
 #[derive(Deserialize)]
 struct PreTokenizer {
     r#type: String,
+    #[serde(default = "yes")]
+    add_prefix_space: bool,
+    #[serde(default = "yes")]
+    use_regex: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -74,6 +85,14 @@ struct Model {
     merges: Vec<Merge>,
     #[serde(default)]
     unk_token: Option<String>,
+    #[serde(default)]
+    continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    byte_fallback: bool,
+    #[serde(default)]
+    ignore_merges: bool,
 }
 
 /// Older files write `"a b"`, newer ones `["a", "b"]`.
@@ -152,12 +171,7 @@ impl Document {
     fn kind(&self) -> Result<VocabularyKind, CheckpointError> {
         match self.model.r#type.as_deref() {
             Some("BPE") => {
-                let pre = self.pre_tokenizer.as_ref().map_or("(none)", |pre| pre.r#type.as_str());
-                if pre != "ByteLevel" {
-                    return Err(refuse(format!(
-                        "pre-tokenizer {pre} is not supported, expected ByteLevel (GPT-2's)"
-                    )));
-                }
+                self.check_is_gpt2()?;
                 let merges = self.model.merges.iter().map(Merge::text).collect::<Result<_, _>>()?;
                 Ok(VocabularyKind::Bpe { merges })
             }
@@ -169,8 +183,45 @@ impl Document {
         }
     }
 
+    /// `gpt-2` in a GGUF promises that text is split and merged exactly as GPT-2 does it: with
+    /// any of these differences llama.cpp would make other tokens than the model was trained on.
+    fn check_is_gpt2(&self) -> Result<(), CheckpointError> {
+        let pre = self.pre_tokenizer.as_ref();
+        let kind = pre.map_or("(none)", |pre| pre.r#type.as_str());
+        if kind != "ByteLevel" {
+            return Err(refuse(format!(
+                "pre-tokenizer {kind:?} is not supported, expected ByteLevel (GPT-2's)"
+            )));
+        }
+        let model = &self.model;
+        let is_some = |affix: &Option<String>| affix.as_ref().is_some_and(|text| !text.is_empty());
+        for (differs, what) in [
+            (self.normalizer.is_some(), "a normalizer"),
+            (pre.is_some_and(|pre| pre.add_prefix_space), "add_prefix_space, which is the default"),
+            (pre.is_some_and(|pre| !pre.use_regex), "use_regex = false"),
+            (is_some(&model.continuing_subword_prefix), "a continuing_subword_prefix"),
+            (is_some(&model.end_of_word_suffix), "an end_of_word_suffix"),
+            (model.byte_fallback, "byte_fallback"),
+            (model.ignore_merges, "ignore_merges"),
+        ] {
+            if differs {
+                return Err(refuse(format!(
+                    "it has {what}; GPT-2's tokenizer has not, and a GGUF cannot say so"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Texts by id, every id from 0 on exactly once.
     fn tokens(&self) -> Result<Vec<String>, CheckpointError> {
+        for AddedToken { id, content, .. } in &self.added_tokens {
+            if let Some(other) = self.model.vocab.get(content).filter(|other| *other != id) {
+                return Err(refuse(format!(
+                    "{content:?} is token {other} in the vocabulary and {id} among the added ones"
+                )));
+            }
+        }
         let model = self.model.vocab.iter().map(|(text, &id)| (id, text));
         let added = self.added_tokens.iter().map(|token| (token.id, &token.content));
         let mut all: Vec<(u32, &String)> = model.chain(added).collect();
@@ -291,6 +342,34 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_level_bpe_that_is_not_gpt2s_is_refused() {
+        let pre = "\"add_prefix_space\": false";
+        let unknown = "\"unk_token\": null";
+        for (place, instead, expected) in [
+            (pre, "\"add_prefix_space\": true".to_owned(), "add_prefix_space"),
+            (pre, "\"trim_offsets\": true".to_owned(), "add_prefix_space"),
+            (pre, format!("{pre}, \"use_regex\": false"), "use_regex = false"),
+            (unknown, "\"continuing_subword_prefix\": \"##\"".to_owned(), "continuing_subword"),
+            (unknown, "\"end_of_word_suffix\": \"</w>\"".to_owned(), "end_of_word_suffix"),
+            (unknown, "\"byte_fallback\": true".to_owned(), "byte_fallback"),
+            (unknown, "\"ignore_merges\": true".to_owned(), "ignore_merges"),
+            ("{", "{\"normalizer\": {\"type\": \"NFC\"},".to_owned(), "a normalizer"),
+        ] {
+            let text = BPE.replacen(place, &instead, 1);
+            assert_ne!(text, BPE);
+            let error = describe(&text, 4).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        // What they are when they are written out.
+        let explicit = format!(
+            "{unknown}, \"continuing_subword_prefix\": \"\", \"end_of_word_suffix\": null, \
+             \"byte_fallback\": false, \"ignore_merges\": false"
+        );
+        let explicit = BPE.replace(unknown, &explicit).replacen('{', "{\"normalizer\": null,", 1);
+        assert_eq!(describe(&explicit, 4), describe(BPE, 4));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_the_reason() {
         let refusals = [
             (BPE.to_owned(), 5, "4 tokens, but the model's embedding has 5 rows"),
@@ -298,9 +377,10 @@ mod tests {
             (BPE.replace("\"b\": 1", "\"b\": 0"), 4, "id 0 has two tokens"),
             (BPE.replace("\"a\", \"b\"", "\"a\", \"b c\""), 4, "expected two tokens"),
             (BPE.replace("[\"a\", \"b\"]", "\"ab\""), 4, "expected two tokens"),
-            (BPE.replace("ByteLevel", "Metaspace"), 4, "pre-tokenizer Metaspace"),
+            (BPE.replace("ByteLevel", "Metaspace"), 4, "pre-tokenizer \"Metaspace\""),
             (BPE.replace("\"BPE\"", "\"Unigram\""), 4, "model type Unigram"),
-            (BPE.replace("\"id\": 3", "\"id\": 4000000000"), 4, "id 4 has no token"),
+            (BPE.replace("\"id\": 3", "\"id\": 4"), 4, "is token 3 in the vocabulary and 4"),
+            (WORDS.replace("\"id\": 2", "\"id\": 4000000000"), 3, "4000000000 among the added"),
             ("{".to_owned(), 4, "EOF"),
         ];
         for (text, rows, expected) in refusals {
