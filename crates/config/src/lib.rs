@@ -8,6 +8,7 @@
 //! ```
 
 mod error;
+pub mod limits;
 mod load;
 mod model;
 mod run_file;

@@ -153,12 +153,25 @@ mod tests {
     }
 
     #[test]
+    fn a_gate_that_is_set_leaves_the_others_in_place() {
+        let text = "[eval.gates.mean_kl]\nQ8_0 = 5e-4\n";
+        let gates = load(text, &["eval.gates.mean_kl.Q6_K=0.5"]).unwrap().eval.gates.mean_kl;
+        assert_eq!((gates["Q8_0"], gates["Q6_K"], gates["Q4_K_M"]), (5e-4, 0.5, 0.1));
+    }
+
+    #[test]
     fn relations_between_keys_are_checked() {
         let error = load("[model]\nn_head = 7\n", &[]).unwrap_err();
         assert_eq!(error, "model.n_head = 7: expected a divisor of model.n_embd = 768");
         let error = load("[data]\ncontext = 2048\n", &[]).unwrap_err();
         assert_eq!(error, "data.context = 2048: expected at most model.context_length = 1024");
+        let error = load("[model]\nn_embd = 4611686018427387904\n", &[]).unwrap_err();
+        assert_eq!(error, "model.n_embd = 4611686018427387904: expected 1 to 1048576");
         let error = load("[train]\nbatch_size = 0\n", &[]).unwrap_err();
         assert_eq!(error, "train.batch_size = 0: expected at least 1");
+        let error = load("[bundle]\nself_test_tokens = 0\n", &[]).unwrap_err();
+        assert_eq!(error, "bundle.self_test_tokens = 0: expected at least 1");
+        let error = load("[optimizer]\nepsilon = 0.0\n", &[]).unwrap_err();
+        assert_eq!(error, "optimizer.epsilon = 0: expected a finite number above 0");
     }
 }

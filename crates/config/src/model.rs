@@ -57,6 +57,23 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The smallest GPT-2 as OpenAI published it, without dropout: the size that everybody knows.
+    pub fn gpt2_124m() -> Self {
+        ModelConfig {
+            architecture: Architecture::Gpt2,
+            vocab_size: 50257,
+            context_length: 1024,
+            n_layer: 12,
+            n_head: 12,
+            n_embd: 768,
+            n_inner: 3072,
+            norm_epsilon: 1e-5,
+            qkv_bias: true,
+            tie_embeddings: true,
+            dropout: 0.0,
+        }
+    }
+
     /// Width of one attention head, `D = C / H`.
     pub fn head_width(&self) -> usize {
         self.n_embd / self.n_head
@@ -78,32 +95,17 @@ impl ModelConfig {
 mod tests {
     use super::*;
 
-    fn gpt2_124m() -> ModelConfig {
-        ModelConfig {
-            architecture: Architecture::Gpt2,
-            vocab_size: 50257,
-            context_length: 1024,
-            n_layer: 12,
-            n_head: 12,
-            n_embd: 768,
-            n_inner: 3072,
-            norm_epsilon: 1e-5,
-            qkv_bias: true,
-            tie_embeddings: true,
-            dropout: 0.0,
-        }
-    }
-
     #[test]
     fn counts_the_parameters_of_gpt2_124m() {
         // 124,439,808 is what transformers reports for openai-community/gpt2.
-        assert_eq!(gpt2_124m().parameter_count(), 124_439_808);
+        assert_eq!(ModelConfig::gpt2_124m().parameter_count(), 124_439_808);
     }
 
     #[test]
     fn counts_the_parameters_of_the_untied_variant() {
         // 163,009,536 parameters without QKV bias and with an untied head (Raschka, 2024, ch. 4).
-        let config = ModelConfig { qkv_bias: false, tie_embeddings: false, ..gpt2_124m() };
+        let config =
+            ModelConfig { qkv_bias: false, tie_embeddings: false, ..ModelConfig::gpt2_124m() };
         assert_eq!(config.parameter_count(), 163_009_536);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, ConfigError, ModelConfig};
+use crate::{Architecture, ConfigError, ModelConfig, limits};
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ impl Model {
             n_layer: self.n_layer,
             n_head: self.n_head,
             n_embd: self.n_embd,
-            n_inner: self.n_inner.unwrap_or(4 * self.n_embd),
+            n_inner: self.n_inner.unwrap_or(self.n_embd.saturating_mul(4)),
             norm_epsilon: self.norm_epsilon,
             qkv_bias: self.qkv_bias,
             tie_embeddings: self.tie_embeddings,
@@ -372,8 +372,36 @@ pub struct Gates {
     pub llama_vs_reference_mean_kl: f64,
     /// Share of positions where llama.cpp and the reference agree on the likeliest token, at least.
     pub llama_vs_reference_top1: f64,
-    /// Mean KL divergence in nats of each recipe's file against the F32 file, at most.
+    /// Mean KL divergence in nats of each recipe's file against the F32 file, at most. Recipes
+    /// that a run file does not name keep their default.
+    #[serde(deserialize_with = "over_default_limits")]
     pub mean_kl: BTreeMap<String, f64>,
+}
+
+/// Loose enough for any small model that works, tight enough to catch one that does not.
+const MEAN_KL_LIMITS: [(&str, f64); 8] = [
+    ("Q8_0", 1e-2),
+    ("Q6_K", 2e-2),
+    ("Q5_1", 0.05),
+    ("Q5_0", 0.05),
+    ("Q4_1", 0.15),
+    ("Q4_K_M", 0.1),
+    ("Q4_0", 0.15),
+    ("Q4_K", 0.15),
+];
+
+fn default_mean_kl_limits() -> BTreeMap<String, f64> {
+    MEAN_KL_LIMITS.into_iter().map(|(recipe, limit)| (recipe.to_owned(), limit)).collect()
+}
+
+/// The limits given, and the defaults of all other recipes: setting one gate opens no other.
+fn over_default_limits<'de, D>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let mut limits = default_mean_kl_limits();
+    limits.extend(BTreeMap::<String, f64>::deserialize(deserializer)?);
+    Ok(limits)
 }
 
 impl Default for Gates {
@@ -382,7 +410,7 @@ impl Default for Gates {
             reference_vs_burn_relative_rms: 2e-6,
             llama_vs_reference_mean_kl: 1e-7,
             llama_vs_reference_top1: 0.995,
-            mean_kl: BTreeMap::from([("Q8_0".to_owned(), 1e-2), ("Q4_K_M".to_owned(), 0.1)]),
+            mean_kl: default_mean_kl_limits(),
         }
     }
 }
@@ -422,11 +450,6 @@ impl RunFile {
     /// [`ConfigError::Invalid`] with the first key that does not hold.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let positive = [
-            ("model.context_length", self.model.context_length),
-            ("model.n_layer", self.model.n_layer),
-            ("model.n_head", self.model.n_head),
-            ("model.n_embd", self.model.n_embd),
-            ("model.n_inner", self.model.n_inner.unwrap_or(1)),
             ("data.context", self.data.context),
             ("data.stride", self.data.stride()),
             ("train.batch_size", self.train.batch_size),
@@ -438,11 +461,21 @@ impl RunFile {
             ("train.checkpoint_interval", self.train.checkpoint_interval),
             ("train.keep_checkpoints", self.train.keep_checkpoints),
             ("eval.golden_windows", self.eval.golden_windows),
+            ("bundle.self_test_tokens", self.bundle.self_test_tokens),
         ];
         for (key, value) in positive {
             require(key, value, value >= 1, "at least 1")?;
         }
         let model = &self.model;
+        for (key, value, most) in [
+            ("model.context_length", model.context_length, limits::CONTEXT_LENGTH),
+            ("model.n_layer", model.n_layer, limits::N_LAYER),
+            ("model.n_head", model.n_head, limits::N_HEAD),
+            ("model.n_embd", model.n_embd, limits::N_EMBD),
+            ("model.n_inner", model.n_inner.unwrap_or(1), limits::N_INNER),
+        ] {
+            require(key, value, (1..=most).contains(&value), &format!("1 to {most}"))?;
+        }
         require(
             "model.n_head",
             model.n_head,
@@ -488,11 +521,18 @@ impl RunFile {
         }
         for (key, value) in [
             ("optimizer.weight_decay", self.optimizer.weight_decay),
-            ("optimizer.epsilon", self.optimizer.epsilon),
             ("optimizer.grad_clip", self.optimizer.grad_clip),
         ] {
             require(key, value, value >= 0.0 && value.is_finite(), "a finite number, 0 or above")?;
         }
+        // Where a gradient has always been zero, 0 / 0 would be the step.
+        let epsilon = self.optimizer.epsilon;
+        require(
+            "optimizer.epsilon",
+            epsilon,
+            epsilon > 0.0 && epsilon.is_finite(),
+            "a finite number above 0",
+        )?;
         let floor = self.schedule.min_learning_rate;
         require(
             "schedule.min_learning_rate",
