@@ -83,7 +83,7 @@ fn ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on() {
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{message}");
-    assert!(message.contains("run the same command again"), "{message}");
+    assert!(message.contains("run the command again without --force"), "{message}");
     assert!(checkpoint::latest(&stopped.run.dir).is_ok());
 
     let output = spawn(&fixture, &stopped).wait_with_output().unwrap();

@@ -1,4 +1,4 @@
-//! What all commands share: exit codes, errors on one line, Ctrl-C, progress and the log.
+//! What all commands share: exit codes, errors on one line, Ctrl-C, progress, memory and the log.
 //!
 //! Data goes to stdout; everything else goes to stderr, so that every command can be piped.
 //!
@@ -10,6 +10,7 @@
 //! | 130 | stopped by Ctrl-C, after everything worth keeping was written |
 
 mod interrupt;
+pub mod memory;
 mod progress;
 mod units;
 
@@ -42,7 +43,7 @@ pub struct Interrupted;
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted; run the same command again to go on")
+        write!(f, "interrupted; run the command again without --force to go on")
     }
 }
 
