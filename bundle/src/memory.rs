@@ -90,49 +90,34 @@ fn product(factors: &[usize]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use config::Architecture;
-
     use super::*;
-
-    fn gpt2_124m() -> ModelConfig {
-        ModelConfig {
-            architecture: Architecture::Gpt2,
-            vocab_size: 50257,
-            context_length: 1024,
-            n_layer: 12,
-            n_head: 12,
-            n_embd: 768,
-            n_inner: 3072,
-            norm_epsilon: 1e-5,
-            qkv_bias: true,
-            tie_embeddings: true,
-            dropout: 0.0,
-        }
-    }
 
     #[test]
     fn the_cache_of_gpt2_is_what_llama_cpp_prints() {
         // "KV buffer size = 36.00 MiB" for 1,024 cells and 12 layers in f16.
-        assert_eq!(kv_cache_bytes(&gpt2_124m(), 1024), 36 << 20);
-        assert_eq!(kv_cache_bytes(&gpt2_124m(), 1), kv_cache_bytes(&gpt2_124m(), 256));
+        assert_eq!(kv_cache_bytes(&ModelConfig::gpt2_124m(), 1024), 36 << 20);
+        assert_eq!(
+            kv_cache_bytes(&ModelConfig::gpt2_124m(), 1),
+            kv_cache_bytes(&ModelConfig::gpt2_124m(), 256)
+        );
     }
 
     #[test]
     fn the_logits_dominate_a_small_model() {
-        let compute = compute_bytes(&gpt2_124m(), 1024);
+        let compute = compute_bytes(&ModelConfig::gpt2_124m(), 1024);
         let logits = 512 * 50257 * 4;
         assert!(compute > logits && compute < logits + (10 << 20), "{compute}");
     }
 
     #[test]
     fn a_shorter_context_than_a_batch_needs_less() {
-        let config = gpt2_124m();
+        let config = ModelConfig::gpt2_124m();
         assert!(compute_bytes(&config, 256) < compute_bytes(&config, 512));
     }
 
     #[test]
     fn absurd_sizes_stay_absurd() {
-        let config = ModelConfig { n_embd: usize::MAX, ..gpt2_124m() };
+        let config = ModelConfig { n_embd: usize::MAX, ..ModelConfig::gpt2_124m() };
         assert_eq!(MemoryNeed::of(&config, 1, usize::MAX).total, u64::MAX);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use checkpoint::names::{self, Role, TensorName};
-use config::{ModelConfig, RunFile, TokenizerKind};
+use config::{ModelConfig, RunFile, TokenizerKind, limits};
 use fragment::FragmentFolder;
 use gguf::{GgufFile, TensorSource, TensorType};
 use serde::Serialize;
@@ -22,9 +22,6 @@ pub const SHARE_PERCENT: u64 = 50;
 
 /// Tokens of GPT-2's vocabulary, which a run file with that tokenizer implies.
 const GPT2_VOCABULARY: usize = 50257;
-
-/// More blocks than any model has: each is a dozen rows of the table of tensors.
-const MAX_LAYERS: usize = 4096;
 
 /// A model in one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,9 +140,11 @@ fn from_run_file(
             path.display()
         ),
     };
-    ensure!(vocab_size > 0, "--vocab-size 0: expected at least 1");
-    let layers = run_file.model.n_layer;
-    ensure!(layers <= MAX_LAYERS, "model.n_layer = {layers}: expected at most {MAX_LAYERS}");
+    ensure!(
+        (1..=limits::VOCAB_SIZE).contains(&vocab_size),
+        "--vocab-size {vocab_size}: expected 1 to {}",
+        limits::VOCAB_SIZE
+    );
     let config = run_file.model.config(vocab_size);
     let candidates = ["F32", "F16", "Q8_0", "Q4_K_M"].map(|recipe| Candidate {
         recipe: recipe.to_owned(),

@@ -42,6 +42,10 @@ fn a_run_file_is_enough() {
 
     std::fs::write(&path, "[data]\ntokenizer = \"simple\"\n").unwrap();
     assert!(candidates(&path, None).unwrap_err().to_string().contains("--vocab-size"));
+    for size in [0, usize::MAX] {
+        let error = candidates(&path, Some(size)).unwrap_err().to_string();
+        assert!(error.contains("expected 1 to 67108864"), "{error}");
+    }
     assert_eq!(candidates(&path, Some(100)).unwrap().0.vocab_size, 100);
 }
 

@@ -171,17 +171,10 @@ mod tests {
 
     fn config() -> ModelConfig {
         ModelConfig {
-            architecture: Architecture::Gpt2,
-            vocab_size: 50257,
-            context_length: 1024,
-            n_layer: 12,
-            n_head: 12,
-            n_embd: 768,
-            n_inner: 3072,
-            norm_epsilon: 1e-5,
             qkv_bias: false,
             tie_embeddings: false,
             dropout: 0.1,
+            ..ModelConfig::gpt2_124m()
         }
     }
 

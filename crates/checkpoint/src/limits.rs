@@ -1,10 +1,10 @@
-//! Largest sizes that are believed when a file states them, and files read with a cap.
+//! Sizes that a file states, held against what is believed; and files read with a cap.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use config::ModelConfig;
+use config::{ModelConfig, limits};
 
 use crate::CheckpointError;
 
@@ -34,12 +34,12 @@ pub(crate) fn check(
     keys: &SizeKeys,
 ) -> Result<(), CheckpointError> {
     let sizes = [
-        (keys.vocab_size, config.vocab_size, 1 << 26),
-        (keys.context_length, config.context_length, 1 << 28),
-        (keys.n_layer, config.n_layer, 1 << 12),
-        (keys.n_head, config.n_head, 1 << 16),
-        (keys.n_embd, config.n_embd, 1 << 20),
-        (keys.n_inner, config.n_inner, 1 << 24),
+        (keys.vocab_size, config.vocab_size, limits::VOCAB_SIZE),
+        (keys.context_length, config.context_length, limits::CONTEXT_LENGTH),
+        (keys.n_layer, config.n_layer, limits::N_LAYER),
+        (keys.n_head, config.n_head, limits::N_HEAD),
+        (keys.n_embd, config.n_embd, limits::N_EMBD),
+        (keys.n_inner, config.n_inner, limits::N_INNER),
     ];
     let refuse = |key: &str, value: String, expected: String| {
         let (place, key) = (place.to_owned(), key.to_owned());

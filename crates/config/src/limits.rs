@@ -1,0 +1,18 @@
+//! Largest sizes of a model that are believed, whoever states them: a run file, a `config.json`
+//! or a GGUF.
+//!
+//! They are far beyond any model of these families, and small enough that no product of them
+//! overflows 64 bits.
+
+/// Rows of the token embedding.
+pub const VOCAB_SIZE: usize = 1 << 26;
+/// Tokens of context.
+pub const CONTEXT_LENGTH: usize = 1 << 28;
+/// Transformer blocks.
+pub const N_LAYER: usize = 1 << 12;
+/// Attention heads.
+pub const N_HEAD: usize = 1 << 16;
+/// Width of the residual stream.
+pub const N_EMBD: usize = 1 << 20;
+/// Width of the feed-forward layer.
+pub const N_INNER: usize = 1 << 24;
