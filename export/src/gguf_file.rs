@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use checkpoint::hash::{Digests, Hasher};
 use checkpoint::{Checkpoint, GgufView, atomic};
 use cli::{Meter, Progress};
 use gguf::{TensorSource, TensorType, Writer};
 
-use crate::{Report, memory, open};
+use crate::{Report, open};
 
 /// What [`export_gguf`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +31,19 @@ pub struct ExportJob {
 ///
 /// # Errors
 /// When the input is no checkpoint of a known architecture, its tokenizer does not go with it, a
-/// weight is not finite or too large for the type, or the file cannot be written.
+/// weight is not finite or too large for the type, or the file cannot be written or is one of the
+/// checkpoint's own.
 pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
     let start = Instant::now();
     let checkpoint = open(&job.input)?;
     let name = job.name.clone().unwrap_or_else(|| checkpoint.default_name());
     let output =
         job.output.clone().unwrap_or_else(|| default_output(&checkpoint, &name, job.tensor_type));
+    ensure!(
+        !checkpoint.consists_of(&output),
+        "{} is part of the checkpoint itself; name another --output",
+        output.display()
+    );
     let view = GgufView::new(checkpoint, job.tensor_type, &name)
         .with_context(|| format!("cannot export {}", job.input.display()))?;
     let digests = write(&view, &output, job.overwrite).with_context(|| cannot_write(&output))?;
@@ -47,7 +53,7 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
         tensors: view.tensors().len(),
         size: digests.size,
         seconds: start.elapsed().as_secs_f64(),
-        peak_rss_bytes: memory::peak_rss(),
+        peak_rss_bytes: cli::memory::peak_resident(),
         sha256: digests.sha256,
         blake3: digests.blake3,
     })

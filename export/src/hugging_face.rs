@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use checkpoint::{HuggingFaceFiles, TOKENIZER_FILE, WEIGHTS_FILE, hash};
+use checkpoint::{HuggingFaceFiles, TOKENIZER_FILE, WEIGHTS_FILE, atomic, hash};
 
-use crate::{Report, memory, open};
+use crate::{Report, open};
 
 /// What [`export_hugging_face`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +23,12 @@ pub struct HuggingFaceJob {
 /// Weights are F32, the tokenizer is left out where the input has none.
 ///
 /// # Errors
-/// When the input is no checkpoint of a known architecture, or the folder cannot be written.
+/// When the input is no checkpoint of a known architecture, or the folder cannot be written, is
+/// the input, holds it or lies inside of it.
 pub fn export_hugging_face(job: &HuggingFaceJob) -> anyhow::Result<Report> {
     let start = Instant::now();
     let checkpoint = open(&job.input)?;
+    atomic::ensure_outside(checkpoint.dir(), &job.output)?;
     let has_tokenizer = checkpoint.dir().join(TOKENIZER_FILE).exists();
     let tokenizer_json = has_tokenizer.then(|| checkpoint.tokenizer_json()).transpose()?;
     let files = HuggingFaceFiles {
@@ -46,7 +48,7 @@ pub fn export_hugging_face(job: &HuggingFaceJob) -> anyhow::Result<Report> {
         tensors: checkpoint::Checkpoint::open(&job.output)?.weights().names().len(),
         size: digests.size,
         seconds: start.elapsed().as_secs_f64(),
-        peak_rss_bytes: memory::peak_rss(),
+        peak_rss_bytes: cli::memory::peak_resident(),
         sha256: digests.sha256,
         blake3: digests.blake3,
     })

@@ -6,7 +6,6 @@
 
 mod gguf_file;
 mod hugging_face;
-mod memory;
 mod report;
 
 use std::path::PathBuf;

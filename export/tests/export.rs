@@ -39,9 +39,8 @@ fn a_run_folder_gives_a_file_in_its_gguf_folder() {
     let output = export(folder.path(), &["--input", "runs/story", "--type", "bf16", "--json"]);
     assert!(output.status.success(), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["output"], "runs/story/gguf/story-BF16.gguf");
-
-    let path = folder.path().join("runs/story/gguf/story-BF16.gguf");
+    let path = folder.path().canonicalize().unwrap().join("runs/story/gguf/story-BF16.gguf");
+    assert_eq!(report["output"], path.to_str().unwrap());
     let digests = hash_file(&path).unwrap();
     assert_eq!(report["size"], digests.size);
     assert_eq!(report["sha256"], digests.sha256.as_str());
@@ -110,6 +109,39 @@ fn nothing_is_replaced_without_force() {
 }
 
 #[test]
+fn a_checkpoint_named_from_inside_gets_its_file_in_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let step = folder.path().join("runs/story/checkpoints/step-000090");
+    common::write_checkpoint(&step, &common::config(2, 8, 12));
+    let before = fs::read_dir(&step).unwrap().count();
+    for input in [".", "../step-000090"] {
+        let output = export(&step, &["--input", input, "--force"]);
+        assert!(output.status.success(), "{output:?}");
+        let path = folder.path().join("runs/story/gguf/story-F32.gguf");
+        fs::remove_file(path).unwrap();
+    }
+    assert_eq!(fs::read_dir(&step).unwrap().count(), before);
+}
+
+#[test]
+fn a_checkpoint_is_never_exported_over_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    model(dir, "models/a");
+    let weights = hash_file(&dir.join("models/a/model.safetensors")).unwrap();
+    for output in ["models/a", "models/a/", "models", "models/a/inner", "models/b/../a"] {
+        let hugging_face = ["--to", "huggingface", "--input", "models/a", "--force", "--output"];
+        let error = refusal(dir, &[&hugging_face[..], &[output]].concat());
+        assert!(error.contains("name another output"), "{error}");
+    }
+    let gguf = ["--input", "models/a", "--force", "--output", "models/a/../a/model.safetensors"];
+    let error = refusal(dir, &gguf);
+    assert!(error.contains("part of the checkpoint itself"), "{error}");
+    assert_eq!(hash_file(&dir.join("models/a/model.safetensors")).unwrap(), weights);
+    assert!(dir.join("models/a/trainer.json").exists());
+}
+
+#[test]
 fn bad_input_gets_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -135,7 +167,7 @@ fn bad_input_gets_one_line() {
         (vec!["--input", "model", "--output", "file/a.gguf"], "cannot write in the folder file"),
         (vec!["--input", "model", "--output", "model"], "model is a folder; name a file"),
         (vec!["--input", "model", "--to", "huggingface"], "needs --output FOLDER"),
-        (vec!["--input", "model", "--to", "huggingface", "--output", "model"], "use --force"),
+        (vec!["--input", "model", "--to", "huggingface", "--output", "other"], "use --force"),
     ] {
         let error = refusal(dir, &args);
         assert!(error.contains(expected), "{error}");

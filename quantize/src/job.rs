@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use checkpoint::{Checkpoint, GgufView, atomic};
+use cli::memory::{AnonymousPeak, peak_resident};
 use cli::{Meter, Progress};
 use gguf::{
     GgufFile, Layout, Metadata, TensorInfo, TensorSource, TensorType, Value, Writer, blocks,
 };
 
-use crate::memory::Peak;
 use crate::report::{Fallback, TensorReport};
 use crate::{Choice, Recipe, Report, contexts};
 
@@ -47,8 +47,8 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let start = Instant::now();
     let input = Input::open(&job.input)?;
     let output = job.output.clone().unwrap_or_else(|| default_output(&input, job.recipe));
-    if same_file(&job.input, &output) {
-        bail!("{} is the input itself; name another --output", output.display());
+    if input.consists_of(&output) {
+        bail!("{} is the input itself or a part of it; name another --output", output.display());
     }
     let source = input.source();
     refuse_unsuitable(source)
@@ -66,8 +66,8 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
         types: Report::by_type(&tensors),
         tensors,
         seconds: start.elapsed().as_secs_f64(),
-        peak_resident_bytes: Peak::resident(),
-        peak_anonymous_bytes: peak.anonymous,
+        peak_resident_bytes: peak_resident(),
+        peak_anonymous_bytes: peak.bytes(),
         output,
     })
 }
@@ -91,6 +91,13 @@ impl Input {
         let view = GgufView::new(checkpoint, TensorType::F32, &name)
             .with_context(|| format!("cannot read {} as a GGUF", path.display()))?;
         Ok(Input::Checkpoint(Box::new(view)))
+    }
+
+    fn consists_of(&self, path: &Path) -> bool {
+        match self {
+            Input::File(file) => atomic::same_place(file.path(), path),
+            Input::Checkpoint(view) => view.checkpoint().consists_of(path),
+        }
     }
 
     fn source(&self) -> &dyn TensorSource {
@@ -120,10 +127,6 @@ fn default_output(input: &Input, recipe: Recipe) -> PathBuf {
             folder.join(format!("{}-{recipe}.gguf", checkpoint.default_name()))
         }
     }
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Refuses what would give a bad file, or another one than `llama-quantize` makes.
@@ -166,7 +169,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn plan(source: &'a dyn TensorSource, recipe: Recipe) -> anyhow::Result<Self> {
-        let choices: Vec<Choice> = contexts(source.metadata(), source.tensors())
+        let choices: Vec<Choice> = contexts(source.metadata(), source.tensors())?
             .iter()
             .map(|tensor| recipe.tensor_type(tensor))
             .collect();
@@ -203,14 +206,18 @@ impl<'a> Work<'a> {
             .collect()
     }
 
-    fn write(&self, output: &Path, job: &QuantizeJob) -> anyhow::Result<(Vec<TensorReport>, Peak)> {
+    fn write(
+        &self,
+        output: &Path,
+        job: &QuantizeJob,
+    ) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
         let total = self.source.tensors().iter().map(|tensor| tensor.size).sum();
         let progress = Progress::new("quantize", total, Meter::Bytes);
         let chosen: Vec<_> = self.choices.iter().map(|choice| choice.tensor_type).collect();
         let written = atomic::write_file(output, job.overwrite, |out| {
             let mut writer = Writer::new(out, &self.metadata, &described(self.source, &chosen))?;
             let mut reports = Vec::new();
-            let mut peak = Peak::default();
+            let mut peak = AnonymousPeak::default();
             for (tensor, &tensor_type) in self.source.tensors().iter().zip(&chosen) {
                 progress.message(&tensor.name);
                 let bytes = self.source.read(tensor)?;

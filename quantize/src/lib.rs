@@ -5,7 +5,6 @@
 //! tensor and byte by byte, what `llama-quantize` makes of the same file.
 
 mod job;
-mod memory;
 mod recipe;
 mod report;
 mod role;

@@ -1,5 +1,8 @@
 //! What a tensor does in its model, by llama.cpp's tensor names.
 
+use std::collections::HashMap;
+
+use anyhow::ensure;
 use gguf::{Metadata, TensorInfo, TensorType};
 
 /// What matters about a tensor for the choice of its type.
@@ -55,15 +58,21 @@ const KEPT: [&str; 14] = [
     "time_mix_lerp_fused.weight",
 ];
 
+/// Most layers that are believed: the limit on every model that is read.
+const LAYERS: u64 = 1 << 12;
+
 /// The context of every tensor, in the order of `tensors`.
-pub fn contexts(metadata: &Metadata, tensors: &[TensorInfo]) -> Vec<TensorContext> {
+///
+/// # Errors
+/// When `block_count` is beyond any model, or fewer than the layers that the tensors belong to.
+pub fn contexts(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Vec<TensorContext>> {
     let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
     let roles: Vec<Role> = tensors.iter().map(|tensor| role(tensor, tied)).collect();
-    let places = places(tensors, &roles);
-    let layers = layer_count(metadata);
+    let (places, totals) = places(tensors, &roles);
+    let layers = layer_count(metadata, tensors)?;
     let total = |role| match (role, layers) {
         (Role::FeedForwardDown, Some(layers)) => layers,
-        _ => roles.iter().filter(|&&other| other == role).count(),
+        _ => totals[&role],
     };
     let context = |(i, tensor): (usize, &TensorInfo)| TensorContext {
         role: roles[i],
@@ -72,7 +81,7 @@ pub fn contexts(metadata: &Metadata, tensors: &[TensorInfo]) -> Vec<TensorContex
         row_len: tensor.row_len() as u64,
         stored: tensor.tensor_type,
     };
-    tensors.iter().enumerate().map(context).collect()
+    Ok(tensors.iter().enumerate().map(context).collect())
 }
 
 fn role(tensor: &TensorInfo, tied: bool) -> Role {
@@ -98,15 +107,19 @@ fn is_matrix(shape: &[u64]) -> bool {
     shape.iter().skip(1).any(|&length| length > 1)
 }
 
-/// How many tensors of the same role precede each, sorted by layer and then by name.
-fn places(tensors: &[TensorInfo], roles: &[Role]) -> Vec<usize> {
+/// How many tensors of the same role precede each, sorted by layer and then by name; and how many
+/// there are of each role.
+fn places(tensors: &[TensorInfo], roles: &[Role]) -> (Vec<usize>, HashMap<Role, usize>) {
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&i| (layer(&tensors[i].name), &tensors[i].name));
     let mut places = vec![0; tensors.len()];
-    for (n, &i) in order.iter().enumerate() {
-        places[i] = order[..n].iter().filter(|&&before| roles[before] == roles[i]).count();
+    let mut totals = HashMap::new();
+    for i in order {
+        let before = totals.entry(roles[i]).or_insert(0);
+        places[i] = *before;
+        *before += 1;
     }
-    places
+    (places, totals)
 }
 
 /// The number in `blk.7.attn_v.weight`; `None`, which sorts first, outside the layers.
@@ -114,15 +127,25 @@ fn layer(name: &str) -> Option<u32> {
     name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
-/// `block_count` of the model's architecture.
-fn layer_count(metadata: &Metadata) -> Option<usize> {
-    let architecture = metadata.string("general.architecture").ok()?;
-    let layers = metadata.unsigned(&format!("{architecture}.block_count")).ok()?;
-    usize::try_from(layers).ok()
+/// `block_count` of the model's architecture, if it is stated.
+fn layer_count(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Option<usize>> {
+    let Ok(architecture) = metadata.string("general.architecture") else { return Ok(None) };
+    let key = format!("{architecture}.block_count");
+    let Ok(layers) = metadata.unsigned(&key) else { return Ok(None) };
+    let last = tensors.iter().filter_map(|tensor| layer(&tensor.name)).max();
+    let least = last.map_or(0, |last| u64::from(last) + 1);
+    ensure!(
+        (least..=LAYERS).contains(&layers),
+        "{key} = {layers}: expected {least} (the layers of its tensors) to {LAYERS}; export the \
+         model again"
+    );
+    Ok(Some(layers as usize))
 }
 
 #[cfg(test)]
 mod tests {
+    use gguf::Value;
+
     use super::*;
 
     fn tensor(name: &str, shape: &[u64]) -> TensorInfo {
@@ -162,8 +185,24 @@ mod tests {
     fn places_follow_the_layers_and_not_the_file() {
         let names = [10, 9, 2, 1].map(|layer| format!("blk.{layer}.attn_v.weight"));
         let tensors: Vec<_> = names.iter().map(|name| tensor(name, &[64, 64])).collect();
-        let contexts = contexts(&Metadata::new(), &tensors);
+        let contexts = contexts(&Metadata::new(), &tensors).unwrap();
         assert_eq!(contexts.iter().map(|c| c.place).collect::<Vec<_>>(), [3, 2, 1, 0]);
         assert!(contexts.iter().all(|c| c.of == 4 && c.role == Role::AttentionValue));
+    }
+
+    #[test]
+    fn a_block_count_that_cannot_be_is_refused() {
+        let tensors = [tensor("blk.2.ffn_down.weight", &[64, 64])];
+        let of = |layers: u64| {
+            let mut metadata = Metadata::new();
+            metadata.set("general.architecture", Value::String("gpt2".to_owned()));
+            metadata.set("gpt2.block_count", Value::U64(layers));
+            contexts(&metadata, &tensors).map(|contexts| contexts[0].of)
+        };
+        assert_eq!(of(3).unwrap(), 3);
+        for layers in [0, 2, 4097, u64::MAX] {
+            let error = of(layers).unwrap_err().to_string();
+            assert!(error.contains("gpt2.block_count = "), "{error}");
+        }
     }
 }
