@@ -121,6 +121,13 @@ impl TensorSource for FragmentFolder {
         &self.layout.tensors
     }
 
+    fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        let place = self.places.get(name);
+        place
+            .map(|&place| &self.layout.tensors[place])
+            .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
+    }
+
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
         let place = self.places.get(&tensor.name).copied();
         let place = place

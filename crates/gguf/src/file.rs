@@ -1,6 +1,7 @@
 //! A GGUF file, mapped into memory.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub struct GgufFile {
     map: Mmap,
     metadata: Metadata,
     layout: Layout,
+    /// Place of each tensor in the layout, by name: a file may hold very many.
+    places: HashMap<String, usize>,
 }
 
 impl GgufFile {
@@ -33,7 +36,8 @@ impl GgufFile {
             |source| GgufError::InFile { path: path.to_owned(), source: Box::new(source) };
         let (metadata, layout) = parse_header(&map).map_err(in_file)?;
         check_size(&layout, map.len() as u64).map_err(in_file)?;
-        Ok(Self { path: path.to_owned(), map, metadata, layout })
+        let places = layout.tensors.iter().map(|tensor| tensor.name.clone()).zip(0..).collect();
+        Ok(Self { path: path.to_owned(), map, metadata, layout, places })
     }
 
     /// The path that was opened.
@@ -78,6 +82,13 @@ impl TensorSource for GgufFile {
 
     fn tensors(&self) -> &[TensorInfo] {
         &self.layout.tensors
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        let place = self.places.get(name);
+        place
+            .map(|&place| &self.layout.tensors[place])
+            .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
     }
 
     /// # Errors
