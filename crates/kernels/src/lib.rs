@@ -1,9 +1,9 @@
 //! Every operation that a model here is made of, one function each.
 //!
-//! Models call these functions and nothing else of Burn's tensor library, so an operation can
-//! get a faster body for one device without any model knowing. Today most bodies are plain Burn
-//! operations, which run on every device and give their own gradients; those that do better on
-//! the CPU say so.
+//! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
+//! CPU most have a body of their own ([`cpu`], put into Burn's graph by `fused`): one pass over
+//! memory, all threads, a gradient written by hand. On every other device they are plain Burn
+//! operations, and those are what the tests hold the fused bodies against.
 //!
 //! | function | formula |
 //! |---|---|

@@ -7,6 +7,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::cpu::simd::widest;
+
 /// Values that one task works on: four streams of 64 KiB stay in a core's cache.
 const CHUNK: usize = 1 << 14;
 
@@ -123,12 +125,14 @@ fn adamw_in_place(
     let chunks = (weight.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK));
     let moments = (first.par_chunks_mut(CHUNK), second.par_chunks_mut(CHUNK));
     chunks.into_par_iter().zip(moments.into_par_iter()).for_each(|((w, g), (m, v))| {
-        for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-            let g = g * gradient_scale;
-            *m += (1.0 - beta1) * (g - *m);
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *w = *w * keep - step_size * *m / (v.sqrt() * root_scale + epsilon);
-        }
+        widest(|| {
+            for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                let g = g * gradient_scale;
+                *m += (1.0 - beta1) * (g - *m);
+                *v = beta2 * *v + (1.0 - beta2) * g * g;
+                *w = *w * keep - step_size * *m / (v.sqrt() * root_scale + epsilon);
+            }
+        });
     });
 }
 
@@ -161,7 +165,7 @@ pub fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
     }
     let data = tensor.into_data();
     let sum = data.as_slice::<f32>().map(|values| {
-        let chunks = values.par_chunks(CHUNK).map(sum_of_squares);
+        let chunks = values.par_chunks(CHUNK).map(|part| widest(|| sum_of_squares(part)));
         chunks.collect::<Vec<f64>>().iter().sum()
     });
     // Only a float tensor of another width has no f32 slice, and our models have none.
@@ -169,6 +173,7 @@ pub fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
 }
 
 /// Eight running sums, so that the compiler may use vectors.
+#[inline(always)]
 fn sum_of_squares(values: &[f32]) -> f64 {
     let mut sums = [0.0; 8];
     let (blocks, rest) = values.as_chunks::<8>();

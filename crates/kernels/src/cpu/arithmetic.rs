@@ -4,7 +4,7 @@
 use gemm::Parallelism;
 
 use super::matmul::pack::{Matrix, Packed};
-use super::matmul::{Into, multiply};
+use super::matmul::{Into, multiply, product};
 
 /// How products of matrices are computed.
 pub trait Arithmetic: Copy + Send + Sync + 'static {
@@ -16,6 +16,9 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
 
     /// Prepares the right operand `[K, N]`.
     fn right(b: Matrix<'_>) -> Self::Operand<'_>;
+
+    /// `a b`, `[M, N]`.
+    fn product(a: &Self::Operand<'_>, b: &Self::Operand<'_>) -> Vec<f32>;
 
     /// `out [M, N] = a b`, or `+=`.
     fn multiply(a: &Self::Operand<'_>, b: &Self::Operand<'_>, out: &mut [f32], into: Into);
@@ -34,6 +37,10 @@ impl Arithmetic for Bf16 {
 
     fn right(b: Matrix<'_>) -> Packed {
         Packed::right(b)
+    }
+
+    fn product(a: &Packed, b: &Packed) -> Vec<f32> {
+        product(a, b)
     }
 
     fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
@@ -59,38 +66,56 @@ impl Arithmetic for F32 {
         b
     }
 
-    fn multiply(a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], into: Into) {
-        let (m, k, n) = (a.rows(), a.columns(), b.columns());
-        assert_eq!(k, b.rows(), "the operands' inner lengths");
-        assert_eq!(out.len(), m * n, "an output of [{m}, {n}]");
-        let (a_row, a_column) = a.strides();
-        let (b_row, b_column) = b.strides();
-        let threads =
-            if m * k * n < WORTH_SHARING { Parallelism::None } else { Parallelism::Rayon(0) };
-        // SAFETY: the matrices checked their strides against their slices, and the output is
-        // [M, N] row by row.
+    fn product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
+        let len = a.rows() * b.columns();
+        let mut out = Vec::with_capacity(len);
+        // SAFETY: the capacity is [M, N], and every number is written, none read.
         unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                out.as_mut_ptr(),
-                1,
-                n as isize,
-                into == Into::Add,
-                a.data().as_ptr(),
-                a_column as isize,
-                a_row as isize,
-                b.data().as_ptr(),
-                b_column as isize,
-                b_row as isize,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                threads,
-            );
+            gemm_raw(a, b, out.as_mut_ptr(), Into::Replace);
+            out.set_len(len);
         }
+        out
+    }
+
+    fn multiply(a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], into: Into) {
+        assert_eq!(out.len(), a.rows() * b.columns(), "an output of [M, N]");
+        // SAFETY: the slice is [M, N].
+        unsafe { gemm_raw(a, b, out.as_mut_ptr(), into) };
+    }
+}
+
+/// # Safety
+/// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
+unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: Into) {
+    let (m, k, n) = (a.rows(), a.columns(), b.columns());
+    assert_eq!(k, b.rows(), "the operands' inner lengths");
+    let (a_row, a_column) = a.strides();
+    let (b_row, b_column) = b.strides();
+    let threads =
+        if m * k * n <= WORTH_SHARING { Parallelism::None } else { Parallelism::Rayon(0) };
+    // SAFETY: the matrices checked their strides against their slices, and the output is
+    // [M, N] row by row.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out,
+            1,
+            n as isize,
+            into == Into::Add,
+            a.data().as_ptr(),
+            a_column as isize,
+            a_row as isize,
+            b.data().as_ptr(),
+            b_column as isize,
+            b_row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            threads,
+        );
     }
 }

@@ -22,6 +22,7 @@ use super::arithmetic::Arithmetic;
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
 use super::simd::{dot, exp, widest};
+use crate::random::derive;
 
 /// Queries and keys in a square of scores.
 const BLOCK: usize = 128;
@@ -52,7 +53,7 @@ pub struct ScoreDropout {
 }
 
 impl ScoreDropout {
-    /// Multiplies each number by 0 or `1 / (1 - p)`; `position` is the first one's.
+    /// Multiplies each number by 0 or `1 / (1 - p)`; `position` is the first one's in its row.
     #[inline(always)]
     fn apply(self, row: &mut [f32], position: u32) {
         let keep = 1.0 / (1.0 - self.probability);
@@ -126,11 +127,11 @@ impl Head {
         Matrix::strided(&y[start..], self.shape.rows(block), width, channels)
     }
 
-    /// The position of a score for the dropout's draw.
-    fn position(self, query: usize, key: usize) -> u32 {
-        let (heads, time) = (self.shape.heads, self.shape.time);
-        let row = (self.batch * heads + self.head) * time + query;
-        (row as u32).wrapping_mul(time as u32).wrapping_add(key as u32)
+    /// What drops scores of one query: each row of each head draws with a key of its own.
+    fn row_dropout(self, query: usize) -> ScoreDropout {
+        let ScoreDropout { probability, key } = self.shape.dropout;
+        let head = (self.batch * self.shape.heads + self.head) as u64;
+        ScoreDropout { probability, key: derive(derive(key, head), query as u64) }
     }
 
     /// Scores of one block of queries against one of keys, scaled and masked: `[rows, keys]`.
@@ -155,14 +156,13 @@ impl Head {
     }
 
     fn drop(self, probabilities: &mut [f32], i: usize, j: usize) {
-        let dropout = self.shape.dropout;
-        if dropout.probability == 0.0 {
+        if self.shape.dropout.probability == 0.0 {
             return;
         }
         let keys = self.shape.rows(j);
         widest(|| {
             for (row, p) in probabilities.chunks_exact_mut(keys).enumerate() {
-                dropout.apply(p, self.position(i * BLOCK + row, j * BLOCK));
+                self.row_dropout(i * BLOCK + row).apply(p, (j * BLOCK) as u32);
             }
         });
     }
@@ -337,7 +337,7 @@ mod tests {
         let at = Head { shape, batch, head };
         let mut mask = vec![1.0; shape.time * shape.time];
         for (t, row) in mask.chunks_exact_mut(shape.time).enumerate() {
-            shape.dropout.apply(row, at.position(t, 0));
+            at.row_dropout(t).apply(row, 0);
         }
         mask.into_iter().map(f64::from).collect()
     }
@@ -412,6 +412,27 @@ mod tests {
         // Four standard deviations of a million draws.
         assert!((dropped - 0.1).abs() < 0.0012, "{dropped}");
         assert!((mean - 1.0).abs() < 0.0014, "{mean}");
+    }
+
+    #[test]
+    fn neighbouring_rows_and_heads_drop_independently() {
+        let dropout = ScoreDropout { probability: 0.5, key: 99 };
+        let shape = Attention { dropout, ..shape(2, 512, 2, 1) };
+        let mask = |batch, head, query| {
+            let mut row = vec![1.0_f32; 512];
+            Head { shape, batch, head }.row_dropout(query).apply(&mut row, 0);
+            row
+        };
+        let agreement = |a: Vec<f32>, b: Vec<f32>| {
+            a.iter().zip(&b).filter(|(a, b)| a == b).count() as f64 / 512.0
+        };
+        for query in 0..100 {
+            for other in [mask(0, 0, query + 1), mask(0, 1, query), mask(1, 0, query)] {
+                // Half of the places agree by chance; six standard deviations of 512 draws.
+                let share = agreement(mask(0, 0, query), other);
+                assert!((share - 0.5).abs() < 0.133, "{share}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::matmul::pack::Matrix;
 use super::simd::{exp, max, widest};
 
 /// Rows whose logits exist at once.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 
 /// The head's weight and how it lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -63,14 +63,12 @@ pub fn loss<A: Arithmetic>(
     weight: HeadWeight<'_>,
     targets: &[u32],
 ) -> f32 {
-    let vocabulary = weight.numbers().len() / channels;
+    assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
     let w = A::right(weight.matrix(channels));
-    let mut logits = vec![0.0; ROWS.min(targets.len()) * vocabulary];
     let mut total = 0.0;
     for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
-        let logits = &mut logits[..targets.len() * vocabulary];
-        A::multiply(&A::left(Matrix::new(x, targets.len(), channels)), &w, logits, Into::Replace);
-        total += losses(logits, targets, None);
+        let mut logits = A::product(&A::left(Matrix::new(x, targets.len(), channels)), &w);
+        total += losses(&mut logits, targets, None);
     }
     (total / targets.len() as f64) as f32
 }
@@ -82,34 +80,39 @@ pub fn loss_and_gradients<A: Arithmetic>(
     weight: HeadWeight<'_>,
     targets: &[u32],
 ) -> HeadLoss {
+    assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
     let vocabulary = weight.numbers().len() / channels;
     let scale = 1.0 / targets.len() as f32;
-    let mut dx = vec![0.0; x.len()];
-    let mut dw = vec![0.0; weight.numbers().len()];
-    let mut logits = vec![0.0; ROWS.min(targets.len()) * vocabulary];
+    let (mut dx, mut dw) = (Vec::with_capacity(x.len()), None);
     let mut total = 0.0;
-    let (w, w_transposed) =
-        (A::right(weight.matrix(channels)), A::right(weight.matrix(channels).transpose()));
-    let parts = x.chunks(ROWS * channels).zip(dx.chunks_mut(ROWS * channels));
-    for (i, ((x, dx), targets)) in parts.zip(targets.chunks(ROWS)).enumerate() {
-        let rows = targets.len();
-        let z = &mut logits[..rows * vocabulary];
-        let x = Matrix::new(x, rows, channels);
-        A::multiply(&A::left(x), &w, z, Into::Replace);
-        total += losses(z, targets, Some(scale));
-        let dz = Matrix::new(z, rows, vocabulary);
-        A::multiply(&A::left(dz), &w_transposed, dx, Into::Replace);
-        let into = if i == 0 { Into::Replace } else { Into::Add };
-        match weight {
-            HeadWeight::Untied(_) => {
-                A::multiply(&A::left(x.transpose()), &A::right(dz), &mut dw, into)
-            }
-            HeadWeight::Tied(_) => {
-                A::multiply(&A::left(dz.transpose()), &A::right(x), &mut dw, into)
-            }
-        }
+    // The weight is prepared again for each part: two of it at once would be the peak of a step.
+    for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
+        let x = Matrix::new(x, targets.len(), channels);
+        let mut z = A::product(&A::left(x), &A::right(weight.matrix(channels)));
+        total += losses(&mut z, targets, Some(scale));
+        let dz = Matrix::new(&z, targets.len(), vocabulary);
+        dx.extend(A::product(&A::left(dz), &A::right(weight.matrix(channels).transpose())));
+        add_weight_gradient::<A>(weight, x, dz, &mut dw);
     }
+    let dw = dw.unwrap_or_else(|| vec![0.0; weight.numbers().len()]);
     HeadLoss { loss: (total / targets.len() as f64) as f32, dx, dw }
+}
+
+/// `dW = x^T dz`, or its transpose where the weight lies transposed; added to what is there.
+fn add_weight_gradient<A: Arithmetic>(
+    weight: HeadWeight<'_>,
+    x: Matrix<'_>,
+    dz: Matrix<'_>,
+    dw: &mut Option<Vec<f32>>,
+) {
+    let (left, right) = match weight {
+        HeadWeight::Untied(_) => (A::left(x.transpose()), A::right(dz)),
+        HeadWeight::Tied(_) => (A::left(dz.transpose()), A::right(x)),
+    };
+    match dw {
+        None => *dw = Some(A::product(&left, &right)),
+        Some(dw) => A::multiply(&left, &right, dw, Into::Add),
+    }
 }
 
 /// The sum of the rows' losses. With a scale, the logits become their gradients times it.

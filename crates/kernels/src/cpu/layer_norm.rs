@@ -30,6 +30,10 @@ pub fn layer_norm(
     y: &mut [f32],
 ) -> Vec<RowStatistics> {
     let columns = gamma.len();
+    assert!(
+        beta.len() == columns && x.len() == y.len(),
+        "x and y of [N, C], gamma and beta of [C]"
+    );
     let mut statistics = vec![RowStatistics::default(); x.len() / columns];
     y.par_chunks_mut(ROWS * columns)
         .zip(x.par_chunks(ROWS * columns))

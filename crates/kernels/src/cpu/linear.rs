@@ -7,7 +7,6 @@
 
 use super::arithmetic::Arithmetic;
 use super::elementwise::{add_bias, sum_of_rows};
-use super::matmul::Into;
 use super::matmul::pack::Matrix;
 
 /// The shape of a linear layer.
@@ -29,10 +28,9 @@ pub fn linear<A: Arithmetic>(
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let mut y = vec![0.0; rows * output];
     let x = A::left(Matrix::new(x, rows, input));
     let weight = A::right(Matrix::new(weight, input, output));
-    A::multiply(&x, &weight, &mut y, Into::Replace);
+    let mut y = A::product(&x, &weight);
     if let Some(bias) = bias {
         add_bias(&mut y, bias);
     }
@@ -42,21 +40,17 @@ pub fn linear<A: Arithmetic>(
 /// `dx`, `[N, In]`.
 pub fn input_gradient<A: Arithmetic>(shape: Shape, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let mut dx = vec![0.0; rows * input];
     let dy = A::left(Matrix::new(dy, rows, output));
     let weight = A::right(Matrix::new(weight, input, output).transpose());
-    A::multiply(&dy, &weight, &mut dx, Into::Replace);
-    dx
+    A::product(&dy, &weight)
 }
 
 /// `dW`, `[In, Out]`.
 pub fn weight_gradient<A: Arithmetic>(shape: Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let mut dw = vec![0.0; input * output];
     let x = A::left(Matrix::new(x, rows, input).transpose());
     let dy = A::right(Matrix::new(dy, rows, output));
-    A::multiply(&x, &dy, &mut dw, Into::Replace);
-    dw
+    A::product(&x, &dy)
 }
 
 /// `db`, `[Out]`.

@@ -48,9 +48,9 @@ impl Operand {
 pub(super) fn numbers(raw: &Raw) -> Cow<'_, [f32]> {
     match raw.as_slice::<f32>() {
         Some(slice) => Cow::Borrowed(slice),
-        None => match raw.to_contiguous().as_slice::<f32>() {
-            Some(slice) => Cow::Owned(slice.to_vec()),
-            None => unreachable!("a contiguous tensor of f32"),
+        None => match raw.to_contiguous().into_data().try_into_vec::<f32>() {
+            Ok(numbers) => Cow::Owned(numbers),
+            Err(error) => unreachable!("a contiguous tensor of f32: {error:?}"),
         },
     }
 }

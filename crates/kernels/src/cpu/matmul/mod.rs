@@ -50,6 +50,18 @@ pub enum Into {
     Add,
 }
 
+/// `A B`, `[M, N]` row by row, on all threads.
+pub fn product(a: &Packed, b: &Packed) -> Vec<f32> {
+    let len = a.width * b.width;
+    let mut out = Vec::with_capacity(len);
+    // SAFETY: the capacity is [M, N], and every number is written, none read.
+    unsafe {
+        multiply_raw(Bf16Isa::best(), a, b, out.as_mut_ptr(), Into::Replace);
+        out.set_len(len);
+    }
+    out
+}
+
 /// Multiplies packed operands into `out`, `[M, N]` row by row, on all threads.
 pub fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
     multiply_with(Bf16Isa::best(), a, b, out, into);
@@ -57,11 +69,21 @@ pub fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
 
 /// [`multiply`] on a chosen instruction set, for tests and measurements.
 pub fn multiply_with(isa: Bf16Isa, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+    assert_eq!(out.len(), a.width * b.width, "an output of [{}, {}]", a.width, b.width);
+    // SAFETY: the slice is [M, N].
+    unsafe { multiply_raw(isa, a, b, out.as_mut_ptr(), into) };
+}
+
+/// # Safety
+/// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
+unsafe fn multiply_raw(isa: Bf16Isa, a: &Packed, b: &Packed, out: *mut f32, into: Into) {
     let (m, n) = (a.width, b.width);
     assert_eq!(a.depth, b.depth, "the operands' inner lengths");
-    assert_eq!(out.len(), m * n, "an output of [{m}, {n}]");
     assert!(Bf16Isa::available().contains(&isa), "{isa:?} is not available here");
-    let output = Output { start: out.as_mut_ptr(), rows: m, columns: n };
+    if m == 0 || n == 0 {
+        return;
+    }
+    let output = Output { start: out, rows: m, columns: n };
     let (row_squares, column_squares) = (m.div_ceil(SQUARE), n.div_ceil(SQUARE));
     if row_squares * column_squares * a.tiles_deep() <= WORTH_SHARING {
         // SAFETY: the only thread, with all squares.
@@ -153,11 +175,13 @@ impl Output {
         // SAFETY: the buffer is a whole square with rows SQUARE apart.
         unsafe { isa.square(operands, square.as_mut_ptr().cast(), SQUARE, false) };
         for (r, line) in square.iter().enumerate().take(rows) {
-            // SAFETY: rows and columns were clipped to the output's edges.
-            let out =
-                unsafe { std::slice::from_raw_parts_mut(corner.add(r * self.columns), columns) };
-            for (out, &sum) in out.iter_mut().zip(line) {
-                *out = if add { *out + sum } else { sum };
+            for (c, &sum) in line.iter().enumerate().take(columns) {
+                // SAFETY: rows and columns were clipped to the output's edges; what is added to
+                // was written before, by the caller's promise or by an earlier block of depths.
+                unsafe {
+                    let out = corner.add(r * self.columns + c);
+                    out.write(if add { out.read() + sum } else { sum });
+                }
             }
         }
     }
@@ -196,16 +220,7 @@ impl Bf16Isa {
 mod tests {
     use super::pack::{Matrix, round_to_bf16};
     use super::*;
-
-    /// Numbers between -1 and 1 without a pattern (Knuth's multiplicative hash).
-    fn noise(len: usize, seed: u32) -> Vec<f32> {
-        (0..len as u32)
-            .map(|i| {
-                (i.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32
-                    - 1.0
-            })
-            .collect()
-    }
+    use crate::cpu::testing::noise;
 
     fn rounded(x: f32) -> f64 {
         f64::from(f32::from_bits(u32::from(round_to_bf16(x)) << 16))

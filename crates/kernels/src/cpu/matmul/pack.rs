@@ -11,7 +11,11 @@
 //! Both instruction sets want B in pairs of depths: one 32-bit lane holds the two numbers that are
 //! multiplied with the two in A's lane and summed. Edges are filled with zeros, which add nothing.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
+
+use crate::cpu::isa::Bf16Isa;
 
 /// Rows of A or columns of B in a tile.
 pub const TILE: usize = 16;
@@ -21,6 +25,8 @@ pub const TILE_DEPTH: usize = 32;
 pub const TILE_LEN: usize = TILE * TILE_DEPTH;
 /// Tiles that one thread packs faster than it hands them to others.
 const WORTH_SHARING: usize = 256;
+/// Most strips that are packed side by side.
+const STRIPS: usize = 16;
 
 /// One tile, aligned to a cache line.
 #[derive(Debug, Clone, Copy)]
@@ -110,34 +116,23 @@ impl Packed {
         // An even number of strips: the inner loops take two at a time.
         let strips = width.div_ceil(2 * TILE).max(1) * 2;
         let mut tiles = Vec::with_capacity(strips * deep);
-        let stride = source.stride;
-        let tile_at = |at: usize| {
-            let (across, along) = (at / deep * TILE, at % deep * TILE_DEPTH);
-            let start = match kind {
-                Kind::LeftAlongDepth | Kind::RightAlongDepth => across * stride + along,
-                Kind::LeftAcross | Kind::RightAcross => along * stride + across,
-            };
-            let region = Region {
-                kind,
-                data: source.data.get(start..).unwrap_or_default(),
-                stride,
-                width: width.saturating_sub(across).min(TILE),
-                depth: depth.saturating_sub(along).min(TILE_DEPTH),
-            };
-            region.tile()
-        };
+        let spare = &mut tiles.spare_capacity_mut()[..strips * deep];
+        let work = Packing { kind, data: source.data, stride: source.stride, width, depth };
         if strips * deep <= WORTH_SHARING {
-            tiles.extend((0..strips * deep).map(tile_at));
+            work.fill(spare, deep, 0);
         } else {
-            let all = (0..strips * deep).into_par_iter().with_min_len(WORTH_SHARING);
-            all.map(tile_at).collect_into_vec(&mut tiles);
+            let share = (strips / (4 * rayon::current_num_threads())).clamp(1, STRIPS);
+            let shares = spare.par_chunks_mut(share * deep).enumerate();
+            shares.for_each(|(i, tiles)| work.fill(tiles, deep, i * share));
         }
+        // SAFETY: the shares are all of the tiles, and `fill` writes every tile of its share.
+        unsafe { tiles.set_len(strips * deep) };
         Packed { tiles, width, depth }
     }
 
     /// Tiles along the depth.
     pub fn tiles_deep(&self) -> usize {
-        self.depth.div_ceil(TILE_DEPTH)
+        self.depth.div_ceil(TILE_DEPTH).max(1)
     }
 
     /// The tiles of 16 rows (or columns), from depth 0 on.
@@ -157,48 +152,78 @@ pub(super) enum Kind {
     RightAcross,
 }
 
-/// The numbers of one tile: where they start in memory and how far apart their lines are.
+impl Kind {
+    fn lines_run_along_depth(self) -> bool {
+        matches!(self, Kind::LeftAlongDepth | Kind::RightAlongDepth)
+    }
+}
+
+/// A matrix on its way into tiles.
 #[derive(Clone, Copy)]
-struct Region<'a> {
+struct Packing<'a> {
     kind: Kind,
     data: &'a [f32],
-    /// From one line in memory to the next.
+    /// Numbers from one line in memory to the next.
     stride: usize,
-    /// Rows of A or columns of B that exist, at most 16.
+    /// Rows of A or columns of B.
     width: usize,
-    /// Depths that exist, at most 32.
     depth: usize,
 }
 
-impl Region<'_> {
-    fn tile(self) -> Tile {
-        #[cfg(target_arch = "x86_64")]
-        if self.width == TILE && self.depth == TILE_DEPTH && is_x86_feature_detected!("avx512bf16")
-        {
-            // SAFETY: the processor has the features that the function is compiled for.
-            return unsafe { super::pack_avx512::tile(self.kind, self.data, self.stride) };
-        }
-        self.tile_plain()
-    }
-
-    fn tile_plain(self) -> Tile {
-        let mut tile = Tile([0; TILE_LEN]);
-        for across in 0..self.width {
-            for depth in 0..self.depth {
-                let from = match self.kind {
-                    Kind::LeftAlongDepth | Kind::RightAlongDepth => across * self.stride + depth,
-                    Kind::LeftAcross | Kind::RightAcross => depth * self.stride + across,
-                };
-                let to = match self.kind {
-                    Kind::LeftAlongDepth | Kind::LeftAcross => across * TILE_DEPTH + depth,
-                    Kind::RightAlongDepth | Kind::RightAcross => {
-                        depth / 2 * 2 * TILE + across * 2 + depth % 2
-                    }
-                };
-                tile.0[to] = round_to_bf16(self.data[from]);
+impl Packing<'_> {
+    /// Fills the strips from `first` on. Lines in memory are walked along: a tile's lines lie on
+    /// as many pages, which the next tile of the same lines finds in the address cache.
+    fn fill(self, tiles: &mut [MaybeUninit<Tile>], deep: usize, first: usize) {
+        let strips = tiles.len() / deep;
+        if self.kind.lines_run_along_depth() {
+            for (at, tile) in tiles.iter_mut().enumerate() {
+                self.tile(tile, first + at / deep, at % deep);
+            }
+        } else {
+            for k in 0..deep {
+                for strip in 0..strips {
+                    self.tile(&mut tiles[strip * deep + k], first + strip, k);
+                }
             }
         }
-        tile
+    }
+
+    /// Writes the `k`-th tile of a strip.
+    fn tile(self, out: &mut MaybeUninit<Tile>, strip: usize, k: usize) {
+        let (across, along) = (strip * TILE, k * TILE_DEPTH);
+        let start = if self.kind.lines_run_along_depth() {
+            across * self.stride + along
+        } else {
+            along * self.stride + across
+        };
+        let data = self.data.get(start..).unwrap_or_default();
+        let width = self.width.saturating_sub(across).min(TILE);
+        let depth = self.depth.saturating_sub(along).min(TILE_DEPTH);
+        #[cfg(target_arch = "x86_64")]
+        if width == TILE && depth == TILE_DEPTH && Bf16Isa::best() >= Bf16Isa::Avx512 {
+            // SAFETY: the processor has the features that the function is compiled for.
+            unsafe { super::pack_avx512::tile(self.kind, data, self.stride, out) };
+            return;
+        }
+        self.tile_plain(out, data, width, depth);
+    }
+
+    fn tile_plain(self, out: &mut MaybeUninit<Tile>, data: &[f32], width: usize, depth: usize) {
+        let tile = out.write(Tile([0; TILE_LEN]));
+        for w in 0..width {
+            for d in 0..depth {
+                let from = if self.kind.lines_run_along_depth() {
+                    w * self.stride + d
+                } else {
+                    d * self.stride + w
+                };
+                let to = match self.kind {
+                    Kind::LeftAlongDepth | Kind::LeftAcross => w * TILE_DEPTH + d,
+                    Kind::RightAlongDepth | Kind::RightAcross => d / 2 * 2 * TILE + w * 2 + d % 2,
+                };
+                tile.0[to] = round_to_bf16(data[from]);
+            }
+        }
     }
 }
 

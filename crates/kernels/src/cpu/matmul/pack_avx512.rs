@@ -2,12 +2,13 @@
 //! 16 x 16 lanes on its side takes 64 shuffles.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
-use super::pack::{Kind, TILE, TILE_DEPTH, TILE_LEN, Tile};
+use super::pack::{Kind, TILE, TILE_DEPTH, Tile};
 
 /// Rounds and packs a whole tile whose lines in memory are `stride` numbers apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn tile(kind: Kind, data: &[f32], stride: usize) -> Tile {
+pub(super) fn tile(kind: Kind, data: &[f32], stride: usize, out: &mut MaybeUninit<Tile>) {
     let (lines, line) = match kind {
         Kind::LeftAlongDepth | Kind::RightAlongDepth => (TILE, TILE_DEPTH),
         Kind::LeftAcross | Kind::RightAcross => (TILE_DEPTH, TILE),
@@ -34,12 +35,10 @@ pub(super) fn tile(kind: Kind, data: &[f32], stride: usize) -> Tile {
             })
         }
     };
-    let mut tile = Tile([0; TILE_LEN]);
-    for (out, row) in tile.0.chunks_exact_mut(TILE_DEPTH).zip(rows) {
-        // SAFETY: the chunk is 64 bytes.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), row) };
+    for (line, row) in rows.into_iter().enumerate() {
+        // SAFETY: a tile is 16 lines of 64 bytes.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast::<__m512i>().add(line), row) };
     }
-    tile
 }
 
 /// 32 floats to bf16, `first` in the lower half.

@@ -30,10 +30,13 @@ pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: us
         }
     }
     for (row, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller promises 32 rows of 32 numbers, `stride` apart.
-        let out = unsafe { std::slice::from_raw_parts_mut(corner.add(row * stride), SQUARE) };
-        for (out, &sum) in out.iter_mut().zip(sums) {
-            *out = if add { *out + sum } else { sum };
+        for (column, &sum) in sums.iter().enumerate() {
+            // SAFETY: the caller promises 32 rows of 32 numbers, `stride` apart, which may be
+            // read where they are added to.
+            unsafe {
+                let out = corner.add(row * stride + column);
+                out.write(if add { out.read() + sum } else { sum });
+            }
         }
     }
 }
