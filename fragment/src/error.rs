@@ -119,6 +119,12 @@ pub enum ManifestError {
         /// Bytes of the file.
         size: u64,
     },
+    /// A name that would garble a terminal.
+    #[error("tensor {name:?}: expected a name without control characters")]
+    TensorName {
+        /// What the manifest says.
+        name: String,
+    },
     /// Two tensors of one name.
     #[error("tensor {name} is listed twice")]
     DuplicateTensor {

@@ -1,9 +1,10 @@
 //! Pieces back into the one file they were cut from, byte for byte.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use checkpoint::atomic;
 use checkpoint::hash::Hasher;
 
 use crate::folder::Located;
@@ -25,11 +26,13 @@ pub struct JoinJob {
 /// Concatenates the pieces. Every piece and the whole are verified before the file appears.
 ///
 /// # Errors
-/// When the manifest is refused, a piece is missing or damaged, the output exists and `force` is
-/// off, or the system refuses.
+/// When the manifest is refused, a piece is missing or damaged, the output lies in the folder of
+/// the pieces, it exists and `force` is off, or the system refuses.
 pub fn join(job: &JoinJob) -> anyhow::Result<JoinReport> {
-    let Located { manifest, pieces, .. } = Located::find(&job.input)?;
-    checkpoint::atomic::write_file(&job.output, job.force, |out| {
+    let Located { path, manifest, pieces } = Located::find(&job.input)?;
+    // Beside the manifest it would take a piece's place, or be foreign to the folder.
+    atomic::ensure_outside(path.parent().unwrap_or(Path::new("")), &job.output)?;
+    atomic::write_file(&job.output, job.force, |out| {
         write_whole(&manifest, &pieces, out)
             .with_context(|| format!("cannot join {}", job.input.display()))
     })?;

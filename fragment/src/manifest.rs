@@ -249,6 +249,9 @@ impl Manifest {
         let mut end = 0_u64;
         for tensor in &self.tensors {
             let name = || tensor.tensor_name.clone();
+            if tensor.tensor_name.contains(char::is_control) {
+                return Err(ManifestError::TensorName { name: name() });
+            }
             if !names.insert(tensor.tensor_name.as_str()) {
                 return Err(ManifestError::DuplicateTensor { name: name() });
             }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use anyhow::{Context, ensure};
 use gguf::Layout;
 
-use crate::manifest::Shard;
+use crate::manifest::{MAX_ENTRIES, Shard};
 
 /// The byte ranges of the pieces of a file of this layout and size, none longer than `max_bytes`.
 ///
@@ -18,7 +18,8 @@ use crate::manifest::Shard;
 /// always holds some of its bytes and not padding alone.
 ///
 /// # Errors
-/// When `max_bytes` is smaller than the file's alignment, or the layout contradicts itself.
+/// When `max_bytes` is smaller than the file's alignment or gives more pieces than a manifest may
+/// list, or the layout contradicts itself.
 pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<Vec<Range<u64>>> {
     let alignment = layout.alignment.max(1);
     let room = max_bytes - max_bytes % alignment;
@@ -27,6 +28,8 @@ pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<V
         "--max-bytes {max_bytes}: expected at least the file's alignment {alignment}"
     );
 
+    // No file has fewer pieces than this: known before the first of them takes memory.
+    check_count(file_size.div_ceil(room), file_size, max_bytes)?;
     let mut pieces: Vec<Range<u64>> = Vec::new();
     let mut open: Option<Range<u64>> = None;
     for item in items(layout, file_size)? {
@@ -43,7 +46,19 @@ pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<V
         }
     }
     pieces.extend(open);
+    check_count(pieces.len() as u64, file_size, max_bytes)?;
     Ok(pieces)
+}
+
+/// Pieces may be half empty where tensors do not fill them, so the advice leaves room for that.
+fn check_count(pieces: u64, file_size: u64, max_bytes: u64) -> anyhow::Result<()> {
+    let enough = file_size.div_ceil(MAX_ENTRIES as u64 / 4).next_power_of_two();
+    ensure!(
+        pieces <= MAX_ENTRIES as u64,
+        "--max-bytes {max_bytes}: gives {pieces} pieces or more, a manifest lists at most \
+         {MAX_ENTRIES}; use --max-bytes {enough}"
+    );
+    Ok(())
 }
 
 /// The shards of bytes `start..end`, given all pieces in order.
@@ -81,4 +96,28 @@ fn items(layout: &Layout, file_size: u64) -> anyhow::Result<Vec<Range<u64>>> {
         "the tensors of this file are out of order or empty: export or quantize it again"
     );
     Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use gguf::{TensorInfo, TensorType};
+
+    use super::*;
+
+    #[test]
+    fn pieces_too_small_for_the_manifest_are_refused_before_they_are_counted_out() {
+        let size = 1 << 50;
+        let tensor = TensorInfo {
+            name: "a.weight".to_owned(),
+            shape: vec![size],
+            tensor_type: TensorType::F32,
+            offset: 0,
+            size,
+        };
+        let layout =
+            Layout { tensors: vec![tensor], data_start: 64, alignment: 32, file_size: size + 64 };
+        let error = pack(&layout, size + 64, 4096).unwrap_err().to_string();
+        assert!(error.contains("use --max-bytes 8589934592"), "{error}");
+        assert!(pack(&layout, size + 64, 8_589_934_592).is_ok());
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, ensure};
-use checkpoint::hash;
+use checkpoint::{atomic, hash};
 use gguf::{GgufFile, Layout};
 use rayon::prelude::*;
 
@@ -39,11 +39,12 @@ pub struct SplitJob {
 /// or not at all.
 ///
 /// # Errors
-/// When the input is no canonical GGUF, the output exists and `force` is off, or the system
-/// refuses.
+/// When the input is no canonical GGUF or lies inside of the output, the output exists and `force`
+/// is off, or the system refuses.
 pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
     guard_replaced(&job.output, MANIFEST_NAME)?;
-    let manifest = checkpoint::atomic::write_dir(&job.output, job.force, |folder| {
+    atomic::ensure_outside(&job.input, &job.output)?;
+    let manifest = atomic::write_dir(&job.output, job.force, |folder| {
         split_into(folder, MANIFEST_NAME, &job.input, job.max_bytes)
     })?;
     Ok(SplitReport::new(&job.output, &manifest))

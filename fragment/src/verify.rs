@@ -118,9 +118,11 @@ fn foreign_files(
         expected.contains(name) || manifests.iter().any(|found| found.path == path)
     };
     let foreign = list(folder)?.into_iter().filter(|path| !known(path)).map(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Whoever put it there chose the name, which may hold what a terminal obeys.
+        let name =
+            path.file_name().unwrap_or_default().to_string_lossy().replace(char::is_control, "?");
         Problem {
-            what: format!("{} belongs to no manifest of this folder", path.display()),
+            what: format!("{path:?} belongs to no manifest of this folder"),
             file: name,
             kind: ProblemKind::Foreign,
         }

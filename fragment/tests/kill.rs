@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use common::{metadata, tensors, write};
 
@@ -26,17 +26,18 @@ fn a_killed_split_leaves_the_old_folder_or_the_new_one() {
     let input = folder.path().join("a.gguf");
     write(&input, &metadata(1000), &tensors(&[200_000; 24]));
     let output = folder.path().join("pieces");
+    let started = Instant::now();
     assert!(split(&input, &output, 1 << 20).wait().unwrap().success());
+    let whole = started.elapsed();
 
     let mut killed = 0;
-    for round in 0..24_u64 {
+    for round in 0..24_u32 {
         // Another piece size each time, so that old and new differ.
-        let mut child = split(&input, &output, 100_000 + 1000 * round);
-        std::thread::sleep(Duration::from_micros(round * round * 150));
-        let was_running = child.try_wait().unwrap().is_none();
+        let mut child = split(&input, &output, 100_000 + 1000 * u64::from(round));
+        // From the first moment to a little after the end.
+        std::thread::sleep(whole * 6 / 5 * round / 23);
         child.kill().unwrap();
-        child.wait().unwrap();
-        killed += usize::from(was_running);
+        killed += usize::from(!child.wait().unwrap().success());
         let report = fragment::verify(&output).unwrap();
         assert!(report.problems.is_empty(), "round {round}: {report}");
     }

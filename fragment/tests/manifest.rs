@@ -192,6 +192,14 @@ fn tensors_must_not_overlap_or_repeat() {
 }
 
 #[test]
+fn names_that_garble_a_terminal_are_refused_and_shown_harmless() {
+    for pointer in ["/tensors/0/tensor_name", "/file/name"] {
+        let error = refusal(pointer, json!("a\u{1b}[31m"));
+        assert!(error.contains(r#"a\u{1b}[31m"#) && !error.contains('\u{1b}'), "{error}");
+    }
+}
+
+#[test]
 fn tensors_are_what_their_names_say() {
     assert!(refusal("/tensors/1/tensor_type", json!("weight")).contains("tensor_type Bias"));
     assert!(refusal("/tensors/1/tensor_type", json!("scale")).contains("unknown variant"));

@@ -133,6 +133,27 @@ fn a_folder_of_something_else_is_never_replaced() {
 }
 
 #[test]
+fn nothing_is_written_over_its_own_input() {
+    let fixture = Fixture::new();
+    let inside = fixture.pieces().join("model.gguf");
+    std::fs::copy(fixture.input(), &inside).unwrap();
+    let job = SplitJob { input: inside.clone(), force: true, ..fixture.job(4096) };
+    let error = split(&job).unwrap_err().to_string();
+    assert!(error.contains("name another output"), "{error}");
+    assert_eq!(std::fs::read(&inside).unwrap(), fixture.bytes);
+
+    let manifest = std::fs::read(fixture.manifest_path()).unwrap();
+    for input in [fixture.pieces(), fixture.manifest_path()] {
+        for output in [fixture.manifest_path(), fixture.pieces().join("new.gguf")] {
+            let job = JoinJob { input: input.clone(), output, force: true };
+            let error = join(&job).unwrap_err().to_string();
+            assert!(error.contains("name another output"), "{error}");
+        }
+    }
+    assert_eq!(std::fs::read(fixture.manifest_path()).unwrap(), manifest);
+}
+
+#[test]
 fn impossible_piece_sizes_are_refused() {
     let fixture = Fixture::new();
     let output = fixture.folder.path().join("other");
