@@ -41,6 +41,12 @@ pub fn write<W: Write + Seek>(
     Ok(())
 }
 
+/// Whether `path` is the archive of a bundle, as far as its list of entries tells.
+pub fn is_bundle(path: &Path) -> bool {
+    let archive = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
+    archive.is_some_and(|archive| archive.index_for_name(BUNDLE_NAME).is_some())
+}
+
 /// Unpacks a bundle into an empty folder.
 ///
 /// Only stored entries with plain paths are taken, and no more bytes than the archive itself has,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, atomic};
 use config::RunFile;
 use data::Tokenizer;
 
@@ -36,8 +36,12 @@ impl PackJob {
     /// A job for files named one by one, with empty provenance.
     ///
     /// # Errors
-    /// When the tokenizer or the report cannot be read, or a gate of the report was missed.
+    /// When the tokenizer or the report cannot be read or lies inside of the output, or a gate of
+    /// the report was missed.
     pub fn from_inputs(inputs: Inputs, output: PathBuf) -> anyhow::Result<Self> {
+        for input in std::iter::once(&inputs.tokenizer).chain(&inputs.report) {
+            atomic::ensure_outside(input, &output)?;
+        }
         let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
             .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
         let prompt_tokens = Tokenizer::from_tokenizer_json(&tokenizer_json)

@@ -227,6 +227,18 @@ impl BundleManifest {
 
     fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.variants.is_empty(), "a bundle needs at least one variant");
+        for (key, text) in [
+            ("name", &self.name),
+            ("architecture", &self.architecture),
+            ("license", &self.license),
+            ("provenance.program_version", &self.provenance.program_version),
+        ] {
+            // They are shown to the user, and a terminal obeys some of these.
+            ensure!(
+                !text.contains(char::is_control),
+                "{key} is {text:?}: expected no control characters"
+            );
+        }
         ensure!(self.context_length > 0, "context_length is 0: expected at least 1");
         let paths = self.check_files()?;
         let mut recipes = HashSet::new();

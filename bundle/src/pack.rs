@@ -28,7 +28,8 @@ use crate::self_test::continuation;
 pub struct PackJob {
     /// The bundle's folder.
     pub output: PathBuf,
-    /// Also write the bundle as `OUTPUT.zip`.
+    /// Also write the bundle as `OUTPUT.zip`. An archive of that name which is there already is
+    /// replaced with `force`, or else removed, since it is of another bundle then.
     pub zip: bool,
     /// Replace folder and archive if they exist.
     pub force: bool,
@@ -71,31 +72,42 @@ pub struct VariantInput {
 ///
 /// # Errors
 /// When a variant is damaged, is not the file that was measured or does not share its settings
-/// with the others, when the output exists and `force` is off, or when the system refuses.
+/// with the others, when it lies inside of the output, when the output exists and `force` is off,
+/// or when the system refuses.
 pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
     ensure!(!job.variants.is_empty(), "a bundle needs at least one variant");
     ensure!(job.self_test_tokens > 0, "the self-test needs at least one token");
     fragment::guard_replaced(&job.output, BUNDLE_NAME)?;
-    let archive_path = job.zip.then(|| archive_path(&job.output));
-    if let Some(path) = &archive_path {
-        ensure!(
-            job.force || !path.exists(),
-            "{} exists: add --force to replace it",
-            path.display()
-        );
+    for variant in &job.variants {
+        atomic::ensure_outside(&variant.source, &job.output)?;
     }
+    let archive_path = archive_path(&job.output)?;
+    ensure!(
+        job.force || !job.zip || !archive_path.exists(),
+        "{} exists: add --force to replace it",
+        archive_path.display()
+    );
     let manifest = atomic::write_dir(&job.output, job.force, |folder| fill(folder, job))?;
-    if let Some(path) = &archive_path {
-        atomic::write_file(path, job.force, |out| archive::write(&job.output, &manifest, out))?;
+    if job.zip {
+        atomic::write_file(&archive_path, job.force, |out| {
+            archive::write(&job.output, &manifest, out)
+        })?;
+    } else if job.force && archive::is_bundle(&archive_path) {
+        // That of the bundle which was replaced: whoever took it for the new one would be wrong.
+        std::fs::remove_file(&archive_path)
+            .with_context(|| format!("cannot remove the old {}", archive_path.display()))?;
     }
-    Ok(PackReport::new(&job.output, archive_path, &manifest))
+    Ok(PackReport::new(&job.output, job.zip.then_some(archive_path), &manifest))
 }
 
-/// `OUTPUT.zip`, beside the folder.
-fn archive_path(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
+/// `OUTPUT.zip`, beside the folder; a slash at the end of its path is no part of its name.
+fn archive_path(output: &Path) -> anyhow::Result<PathBuf> {
+    let mut name = output
+        .file_name()
+        .with_context(|| format!("{} does not end in a name", output.display()))?
+        .to_owned();
     name.push(".zip");
-    PathBuf::from(name)
+    Ok(output.with_file_name(name))
 }
 
 fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
@@ -213,7 +225,8 @@ fn check_measured(input: &VariantInput, manifest: &Manifest, bytes: u64) -> anyh
 }
 
 /// Puts a variant's fragments and their manifest, called `path`, into the bundle: by cutting a
-/// GGUF, or by copying fragments that exist, each verified on the way.
+/// GGUF, or by copying fragments that exist. Every hash that their manifest states, of the pieces
+/// and of the whole, is verified first: the bundle repeats them as its own claims.
 fn place_fragments(path: &Path, input: &VariantInput, max_bytes: u64) -> anyhow::Result<Manifest> {
     let folder = path.parent().context("a manifest lies in a folder")?;
     let name = path.file_name().and_then(|name| name.to_str()).context("a manifest has a name")?;
@@ -221,7 +234,8 @@ fn place_fragments(path: &Path, input: &VariantInput, max_bytes: u64) -> anyhow:
     if !input.source.is_dir() && !is_manifest {
         return fragment::split_into(folder, name, &input.source, max_bytes);
     }
-    let Located { manifest, pieces, .. } = Located::find(&input.source)?;
+    let Located { path: source, manifest, pieces } = Located::find(&input.source)?;
+    fragment::verify(&source)?.require_sound()?;
     let mut buffer = Vec::new();
     for piece in &manifest.fragments {
         let target = folder.join(&piece.file);

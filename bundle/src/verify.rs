@@ -82,8 +82,9 @@ fn check_files(folder: &Path, manifest: &BundleManifest) -> anyhow::Result<Vec<P
             Some(entry) => problems.extend(check_file(folder, entry)?),
             None if path == BUNDLE_NAME => {}
             None => problems.push(Problem {
-                what: format!("{path} is not listed in {BUNDLE_NAME}"),
-                file: path,
+                what: format!("{path:?} is not listed in {BUNDLE_NAME}"),
+                // Whoever put it there chose the name, which may hold what a terminal obeys.
+                file: path.replace(char::is_control, "?"),
                 kind: ProblemKind::Foreign,
             }),
         }

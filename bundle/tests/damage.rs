@@ -50,6 +50,15 @@ fn a_flipped_bit_in_any_file_is_found() {
 }
 
 #[test]
+fn texts_that_garble_a_terminal_are_refused_and_shown_harmless() {
+    let fixture = Fixture::packed();
+    for pointer in ["/name", "/license", "/architecture", "/provenance/program_version"] {
+        let error = refusal(&fixture, pointer, json!("pocket\u{1b}]0;owned\u{7}"));
+        assert!(error.contains("control characters") && !error.contains('\u{1b}'), "{error}");
+    }
+}
+
+#[test]
 fn missing_short_and_foreign_files_are_named() {
     let fixture = Fixture::packed();
     let license = fixture.output().join("LICENSE");

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use common::Fixture;
 
@@ -31,16 +31,18 @@ fn a_killed_pack_leaves_the_old_bundle_or_the_new_one() {
     let tokenizer = fixture.path("tokenizer.json");
     let words = data::Tokenizer::simple("a b c");
     std::fs::write(&tokenizer, words.tokenizer_json().unwrap()).unwrap();
+    let started = Instant::now();
     assert!(spawn(&fixture, &tokenizer, 8192).wait().unwrap().success());
+    let whole = started.elapsed();
     let archive = fixture.path("pocket.zip");
 
     let mut killed = 0;
-    for round in 0..24 {
-        let mut child = spawn(&fixture, &tokenizer, 8192 + 512 * round);
-        std::thread::sleep(Duration::from_micros((round * round * 150) as u64));
-        killed += usize::from(child.try_wait().unwrap().is_none());
+    for round in 0..24_u32 {
+        let mut child = spawn(&fixture, &tokenizer, 8192 + 512 * round as usize);
+        // From the first moment to a little after the end.
+        std::thread::sleep(whole * 6 / 5 * round / 23);
         child.kill().unwrap();
-        child.wait().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
         bundle::verify(&fixture.output()).unwrap().require_sound().unwrap();
         bundle::verify(&archive).unwrap().require_sound().unwrap();
     }

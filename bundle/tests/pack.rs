@@ -3,7 +3,7 @@
 
 mod common;
 
-use bundle::{MeasuredFile, PackJob, pack, verify};
+use bundle::{Inputs, MeasuredFile, PackJob, pack, verify};
 use common::{Fixture, tiny, variant, write_gguf};
 use gguf::TensorType;
 
@@ -169,4 +169,71 @@ fn a_damaged_fragment_is_not_packed() {
     let mut job = fixture.job();
     job.variants[0] = variant("F16", pieces);
     assert!(refusal(&job).contains("is damaged"));
+}
+
+#[test]
+fn hashes_that_a_manifest_claims_are_not_repeated_unverified() {
+    let fixture = Fixture::new();
+    let pieces = fixture.path("pieces");
+    let (input, output) = (fixture.path("F16.gguf"), pieces.clone());
+    fragment::split(&fragment::SplitJob { input, output, max_bytes: 8192, force: false }).unwrap();
+    let path = pieces.join("manifest.json");
+    let sound = fragment::read_manifest(&path).unwrap();
+    let mut whole = sound.clone();
+    whole.file.sha256 = "0".repeat(64);
+    let mut piece = sound.clone();
+    piece.fragments[1].sha256 = "0".repeat(64);
+    for altered in [whole, piece] {
+        std::fs::write(&path, altered.to_json().unwrap()).unwrap();
+        let mut job = fixture.job();
+        job.variants[0] = variant("F16", pieces.clone());
+        let error = refusal(&job);
+        assert!(error.contains("SHA-256") && error.contains(&"0".repeat(64)), "{error}");
+    }
+}
+
+#[test]
+fn the_archive_lies_beside_the_folder_and_goes_with_it() {
+    let fixture = Fixture::new();
+    let archive = fixture.path("pocket.zip");
+    let output = fixture.path("pocket/");
+    let job = PackJob { output, zip: true, ..fixture.job() };
+    assert_eq!(pack(&job).unwrap().archive.as_ref(), Some(&archive));
+    verify(&archive).unwrap().require_sound().unwrap();
+    verify(&fixture.output()).unwrap().require_sound().unwrap();
+    // The next bundle has no archive, and the last one's is not of this bundle.
+    pack(&PackJob { force: true, ..fixture.job() }).unwrap();
+    assert!(!archive.exists());
+    std::fs::write(&archive, "something else").unwrap();
+    pack(&PackJob { force: true, ..fixture.job() }).unwrap();
+    assert!(archive.exists());
+}
+
+#[test]
+fn a_bundle_is_not_packed_over_what_it_is_made_from() {
+    let fixture = Fixture::packed();
+    let inside = fixture.output().join("Q8_0.gguf");
+    std::fs::copy(fixture.path("Q8_0.gguf"), &inside).unwrap();
+    let mut job = PackJob { force: true, ..fixture.job() };
+    job.variants[1] = variant("Q8_0", inside.clone());
+    let error = pack(&job).unwrap_err().to_string();
+    assert!(error.contains("name another output"), "{error}");
+    assert!(inside.exists());
+
+    let inputs = |tokenizer, report| Inputs {
+        variants: Vec::new(),
+        tokenizer,
+        report,
+        name: "tiny".to_owned(),
+        license: "MIT".to_owned(),
+        prompt: "a".to_owned(),
+        self_test_tokens: 1,
+        max_bytes: 8192,
+    };
+    let tokenizer = fixture.output().join("tokenizer.json");
+    let report = fixture.output().join("report.json");
+    for inputs in [inputs(tokenizer, None), inputs(fixture.path("t.json"), Some(report))] {
+        let error = PackJob::from_inputs(inputs, fixture.output()).unwrap_err().to_string();
+        assert!(error.contains("name another output"), "{error}");
+    }
 }
