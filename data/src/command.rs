@@ -3,15 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use checkpoint::atomic;
 use clap::{Args as ClapArgs, Subcommand, builder::PossibleValuesParser};
 use serde::Serialize;
 
-use crate::corpus::{KNOWN_CORPORA, KnownCorpus};
+use crate::corpus::{KNOWN_CORPORA, KnownCorpus, Source};
 use crate::{
     EncodeReport, FetchJob, FetchReport, InspectReport, TokenFile, Tokenizer, encode_file, fetch,
-    inspect, simple_from_file,
+    inspect, resolve_corpus, simple_from_file,
 };
 
 /// Shown below the help of the whole command.
@@ -58,9 +58,9 @@ struct Encode {
     /// Also write the tokenizer as a Hugging Face tokenizer.json; not written by default.
     #[arg(long, value_name = "FILE")]
     save_tokenizer: Option<PathBuf>,
-    /// Number of threads; 0 for one on each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    /// Number of threads, at most 1024; 0 for one on each core.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    threads: u16,
     /// Replace existing output files; off by default.
     #[arg(long)]
     force: bool,
@@ -136,14 +136,38 @@ pub fn run(args: Args) -> Result<Report> {
 }
 
 fn run_encode(encode: &Encode) -> Result<EncodeReport> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(encode.threads).build()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(encode.threads)).build()?;
     pool.install(|| {
+        if let Some(path) = &encode.save_tokenizer {
+            check_tokenizer_output(path, encode)?;
+        }
         let tokenizer = open_tokenizer(&encode.tokenizer, &encode.text)?;
+        let report = encode_file(&encode.text, &tokenizer, &encode.output, encode.force)?;
+        // Last: a tokenizer whose tokens never came to be would only mislead.
         if let Some(path) = &encode.save_tokenizer {
             write_tokenizer(&tokenizer, path, encode.force)?;
         }
-        encode_file(&encode.text, &tokenizer, &encode.output, encode.force)
+        Ok(report)
     })
+}
+
+/// What can be refused before the text is read: the tokenizer goes over neither of the two other
+/// files, nor over one that may not be replaced.
+fn check_tokenizer_output(path: &Path, encode: &Encode) -> Result<()> {
+    let name = path.display();
+    let corpus = resolve_corpus(&encode.text)?;
+    if let Source::File(text) = corpus.source() {
+        ensure!(
+            !atomic::same_place(path, text),
+            "{name} is the text and the output of --save-tokenizer at once; name another file"
+        );
+    }
+    ensure!(
+        !atomic::same_place(path, &encode.output),
+        "{name} is the output of --output and of --save-tokenizer at once; name another file"
+    );
+    ensure!(encode.force || !path.exists(), "{name} exists already; use --force to replace it");
+    Ok(())
 }
 
 /// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in `text`), or the path of

@@ -120,8 +120,10 @@ pub fn encode_file(
 fn check_input(text: &Path, output: &Path) -> Result<()> {
     let name = text.display();
     ensure!(!TokenFile::is_token_file(text), "{name} is a token file already; expected a text");
-    let is_output = output.exists() && output.canonicalize()? == text.canonicalize()?;
-    ensure!(!is_output, "{name} is the text and the output at once; name another output");
+    ensure!(
+        !atomic::same_place(text, output),
+        "{name} is the text and the output at once; name another output"
+    );
     Ok(())
 }
 

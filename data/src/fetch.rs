@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use checkpoint::{atomic, hash};
+use checkpoint::atomic;
+use checkpoint::hash::{self, Digests, Hasher};
 use serde::Serialize;
 
 use crate::corpus::{CORPORA_FOLDER, KnownCorpus};
@@ -90,8 +91,7 @@ pub fn fetch(job: &FetchJob) -> Result<FetchReport> {
         }
     }
     if let Some(from) = &job.from {
-        check(from, corpus)?;
-        copy(from, &path)?;
+        copy(from, &path, corpus)?;
         return Ok(report(&from.display().to_string(), 0));
     }
     std::fs::create_dir_all(&folder)
@@ -114,31 +114,56 @@ pub fn fetch(job: &FetchJob) -> Result<FetchReport> {
 
 /// Size first, because it is free, then SHA-256.
 fn check(path: &Path, corpus: &KnownCorpus) -> Result<()> {
-    let size =
-        std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let is_not = || format!("{} is not {}", path.display(), corpus.name);
+    let cannot_read = || format!("cannot read {}", path.display());
+    check_size(path, std::fs::metadata(path).with_context(cannot_read)?.len(), corpus)?;
+    check_hash(path, &hash::hash_file(path).with_context(cannot_read)?, corpus)
+}
+
+fn check_size(path: &Path, size: u64, corpus: &KnownCorpus) -> Result<()> {
     ensure!(
-        size.len() == corpus.size,
-        "{}: it has {} bytes, expected {}",
-        is_not(),
-        size.len(),
+        size == corpus.size,
+        "{} is not {}: it has {size} bytes, expected {}",
+        path.display(),
+        corpus.name,
         corpus.size
     );
-    let found = hash::hash_file(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(())
+}
+
+fn check_hash(path: &Path, found: &Digests, corpus: &KnownCorpus) -> Result<()> {
     ensure!(
         found.sha256 == corpus.sha256,
-        "{}: its SHA-256 is {}, expected {}",
-        is_not(),
+        "{} is not {}: its SHA-256 is {}, expected {}",
+        path.display(),
+        corpus.name,
         found.sha256,
         corpus.sha256
     );
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+/// Hashes the very bytes that are written, and only then lets them have the corpus's name: the
+/// file may change while it is copied.
+fn copy(from: &Path, to: &Path, corpus: &KnownCorpus) -> Result<()> {
+    let cannot_read = || format!("cannot read {}", from.display());
+    let file = File::open(from).with_context(cannot_read)?;
+    check_size(from, file.metadata().with_context(cannot_read)?.len(), corpus)?;
+    // One byte more than it may have, so that a file that grows is noticed.
+    let mut input = file.take(corpus.size.saturating_add(1));
     atomic::write_file::<_, anyhow::Error>(to, true, |out| {
-        std::io::copy(&mut File::open(from)?, out)?;
-        Ok(())
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let read = match input.read(&mut buffer).with_context(cannot_read)? {
+                0 => break,
+                read => read,
+            };
+            hasher.update(&buffer[..read]);
+            out.write_all(&buffer[..read]).context("cannot write the copy")?;
+        }
+        let found = hasher.finish();
+        check_size(from, found.size, corpus)?;
+        check_hash(from, &found, corpus)
     })
 }
 

@@ -56,9 +56,40 @@ fn a_simple_vocabulary_is_saved_and_used_again() {
 }
 
 #[test]
+fn a_saved_tokenizer_goes_over_nothing_and_comes_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("text"), "the sea, the sea").unwrap();
+    let encode = |text: &'static str, save: &'static str| {
+        let args = ["encode", text, "-o", "t.bin", "--tokenizer", "simple", "--save-tokenizer"];
+        [&args[..], &[save]].concat()
+    };
+    let forced = |save| [&encode("text", save)[..], &["--force"]].concat();
+    refused(folder.path(), &forced("./text"), "is the text and the output");
+    refused(folder.path(), &forced("./t.bin"), "at once; name another file");
+    assert_eq!(std::fs::read(path("text")).unwrap(), b"the sea, the sea");
+
+    std::fs::write(path("old.json"), "precious").unwrap();
+    refused(folder.path(), &encode("text", "old.json"), "old.json exists already; use --force");
+    assert!(!path("t.bin").exists(), "refused before anything is written");
+
+    std::fs::write(path("broken"), b"the sea \xff").unwrap();
+    let broken =
+        ["encode", "broken", "-o", "t.bin", "--tokenizer", "gpt2", "--save-tokenizer", "t.json"];
+    refused(folder.path(), &broken, "broken");
+    assert!(!path("t.json").exists() && !path("t.bin").exists());
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
-    for args in [&["fetch", "no-such-corpus"][..], &["encode"], &["no-such-verb"], &[]] {
+    for args in [
+        &["fetch", "no-such-corpus"][..],
+        &["encode"],
+        &["no-such-verb"],
+        &[],
+        &["encode", "builtin", "-o", "a.bin", "--threads", "100000"],
+    ] {
         assert_eq!(data(folder.path(), args).status.code(), Some(2), "{args:?}");
     }
 }
