@@ -128,7 +128,7 @@ fn a_checkpoint_is_never_exported_over_itself() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     model(dir, "models/a");
-    let weights = hash_file(&dir.join("models/a/model.safetensors")).unwrap();
+    let weights = hash_file(dir.join("models/a/model.safetensors")).unwrap();
     for output in ["models/a", "models/a/", "models", "models/a/inner", "models/b/../a"] {
         let hugging_face = ["--to", "huggingface", "--input", "models/a", "--force", "--output"];
         let error = refusal(dir, &[&hugging_face[..], &[output]].concat());
@@ -137,7 +137,7 @@ fn a_checkpoint_is_never_exported_over_itself() {
     let gguf = ["--input", "models/a", "--force", "--output", "models/a/../a/model.safetensors"];
     let error = refusal(dir, &gguf);
     assert!(error.contains("part of the checkpoint itself"), "{error}");
-    assert_eq!(hash_file(&dir.join("models/a/model.safetensors")).unwrap(), weights);
+    assert_eq!(hash_file(dir.join("models/a/model.safetensors")).unwrap(), weights);
     assert!(dir.join("models/a/trainer.json").exists());
 }
 
