@@ -25,10 +25,21 @@ pub struct Corpus {
     ranges: data::Split,
     context: usize,
     stride: usize,
+    is_kept: bool,
+}
+
+impl Drop for Corpus {
+    /// A run that was refused leaves no tokens behind.
+    fn drop(&mut self) {
+        if !self.is_kept {
+            std::fs::remove_file(self.tokens.path()).ok();
+        }
+    }
 }
 
 impl Corpus {
-    /// Encodes the text of a run file into the run folder.
+    /// Encodes the text of a run file into the run folder, beside the tokens of a run that is
+    /// there already; [`Corpus::keep`] puts them in their place.
     ///
     /// It is encoded each time, also when a run goes on: that takes seconds, and a text that has
     /// changed meanwhile is noticed by the hash of its tokens.
@@ -41,11 +52,25 @@ impl Corpus {
             TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
             TokenizerKind::Simple => data::simple_from_file(&settings.path)?,
         };
-        data::encode_file(&settings.path, &tokenizer, &folder.tokens(), true)?;
-        let tokens = TokenFile::open(&folder.tokens())?;
+        let path = folder.new_tokens();
+        data::encode_file(&settings.path, &tokenizer, &path, true)?;
+        let tokens = TokenFile::open(&path)?;
         let ranges = data::Split::new(tokens.len(), settings.train_fraction);
         let (context, stride) = (settings.context, settings.stride());
-        Ok(Corpus { tokenizer, tokens, ranges, context, stride })
+        Ok(Corpus { tokenizer, tokens, ranges, context, stride, is_kept: false })
+    }
+
+    /// Puts the tokens where the run folder has them.
+    ///
+    /// # Errors
+    /// When they cannot be moved.
+    pub fn keep(&mut self, folder: &RunFolder) -> anyhow::Result<()> {
+        let path = folder.tokens();
+        std::fs::rename(self.tokens.path(), &path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        self.is_kept = true;
+        self.tokens = TokenFile::open(&path)?;
+        Ok(())
     }
 
     /// How text becomes token ids.

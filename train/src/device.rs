@@ -12,25 +12,23 @@ pub struct Selected {
     pub name: &'static str,
 }
 
-/// The device of a choice; `auto` takes the fastest one that was compiled in.
+/// The device of a choice; `auto` takes the fastest one that was compiled in and is present.
 ///
 /// # Errors
 /// When the device was not compiled in.
 pub fn select(choice: Choice) -> anyhow::Result<Selected> {
     let (device, name) = match choice {
         #[cfg(feature = "wgpu")]
-        Choice::Auto | Choice::Wgpu => {
-            (burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), "wgpu")
-        }
+        Choice::Wgpu => (wgpu(), "wgpu"),
         #[cfg(not(feature = "wgpu"))]
         Choice::Wgpu => return missing("wgpu"),
         #[cfg(feature = "ndarray")]
         Choice::Ndarray => (ndarray(), "ndarray"),
         #[cfg(not(feature = "ndarray"))]
         Choice::Ndarray => return missing("ndarray"),
-        #[cfg(not(feature = "wgpu"))]
-        Choice::Auto => (burn::tensor::Device::flex(), "flex"),
-        Choice::Flex => (burn::tensor::Device::flex(), "flex"),
+        #[cfg(feature = "wgpu")]
+        Choice::Auto if has_adapter() => (wgpu(), "wgpu"),
+        Choice::Auto | Choice::Flex => (burn::tensor::Device::flex(), "flex"),
     };
     Ok(Selected { device: device.autodiff(), name })
 }
@@ -51,6 +49,45 @@ pub fn precision(choice: config::Precision, device: &Selected) -> anyhow::Result
             device.name
         ),
     }
+}
+
+/// What a run file calls a number format.
+pub fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+/// What to say where a run goes on in another number format than `recorded`: the bits of the
+/// weights will not be those of a run that never stopped.
+pub fn precision_changed(recorded: &str, precision: Precision) -> Option<String> {
+    let now = precision_name(precision);
+    (!recorded.is_empty() && recorded != now).then(|| {
+        format!(
+            "the run was in {recorded} and goes on in {now}; train.precision = {recorded:?} keeps \
+             it as it was"
+        )
+    })
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu() -> burn::tensor::Device {
+    burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+}
+
+/// Whether there is anything that wgpu can compute on: opening the default device of a machine
+/// without an adapter panics, listing what is there does not.
+#[cfg(feature = "wgpu")]
+fn has_adapter() -> bool {
+    let present = burn::tensor::Device::enumerate(burn::tensor::DeviceType::Wgpu)
+        .into_iter()
+        .next()
+        .is_some();
+    if !present {
+        eprintln!("no graphics adapter found: training on the CPU (flex)");
+    }
+    present
 }
 
 #[cfg(feature = "ndarray")]
@@ -75,6 +112,14 @@ mod tests {
     fn auto_says_what_it_took() {
         assert!(["flex", "wgpu"].contains(&select(Choice::Auto).unwrap().name));
         assert!(select(Choice::Flex).unwrap().device.is_autodiff());
+    }
+
+    #[test]
+    fn a_change_of_precision_is_said() {
+        assert_eq!(precision_changed("", Precision::Bf16), None);
+        assert_eq!(precision_changed("bf16", Precision::Bf16), None);
+        let note = precision_changed("bf16", Precision::F32).unwrap();
+        assert!(note.contains("in bf16 and goes on in f32"), "{note}");
     }
 
     #[cfg(not(feature = "ndarray"))]

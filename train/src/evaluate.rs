@@ -38,22 +38,26 @@ pub fn mean_loss(
     Ok(Some(sum / windows as f64))
 }
 
-/// The logits of up to `windows` windows of the validation split, or of the training split where
-/// that has none.
+/// Where `wanted` golden windows come from, and how many there are: the validation split if it
+/// has as many, otherwise the training split.
+pub fn golden_windows(corpus: &Corpus, wanted: usize) -> (Split, usize) {
+    let split = match corpus.windows(Split::Validation) >= wanted {
+        true => Split::Validation,
+        false => Split::Train,
+    };
+    (split, wanted.min(corpus.windows(split)))
+}
+
+/// The logits of the first windows of a split.
 ///
 /// # Errors
 /// When the tokens cannot be read.
 pub fn golden(
     model: &Model,
     corpus: &Corpus,
-    windows: usize,
+    (split, windows): (Split, usize),
     device: &Device,
 ) -> anyhow::Result<Golden> {
-    let split = match corpus.windows(Split::Validation) >= windows {
-        true => Split::Validation,
-        false => Split::Train,
-    };
-    let windows = windows.min(corpus.windows(split));
     let model = model.without_graph();
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
     for index in 0..windows {

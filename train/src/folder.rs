@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use checkpoint::atomic::{self, AtomicError};
 use config::RunFile;
 
-use crate::Options;
+use crate::{Options, state};
 
 /// Paths in a run folder.
 #[derive(Debug, Clone)]
@@ -25,40 +25,98 @@ pub enum Start {
     Resume(PathBuf),
 }
 
+/// Every file and folder that a stage writes into a run folder.
+const OURS: [&str; 12] = [
+    "config.toml",
+    "tokens.bin",
+    "metrics.jsonl",
+    "samples.txt",
+    "loss.pdf",
+    "latest",
+    "checkpoints",
+    "stages.json",
+    "report.json",
+    "gguf",
+    "fragments",
+    "bundle",
+];
+
 impl RunFolder {
-    /// Opens the run folder of a run file and decides where to start. The run file is saved as
-    /// `config.toml` before anything else happens.
+    /// The run folder of a run file, and where the run starts; nothing in it is changed yet.
     ///
     /// # Errors
-    /// When the folder holds another run and `options` does not say what to do with it, or the
-    /// folder cannot be written.
+    /// When the folder is somebody else's, holds another run and `options` does not say what to
+    /// do with it, has nothing to go on from though `options` asks for that, or cannot be made.
     pub fn open(run_file: &RunFile, options: &Options) -> anyhow::Result<(Self, Start)> {
         let folder = RunFolder { root: run_file.run.dir.clone() };
-        fs::create_dir_all(folder.checkpoints()).with_context(|| {
+        fs::create_dir_all(&folder.root).with_context(|| {
             format!(
                 "cannot make the run folder {}; choose another with --set run.dir=FOLDER",
                 folder.root.display()
             )
         })?;
-        if options.overwrite {
-            folder.clear()?;
-        }
-        let start = folder.start(run_file, options)?;
-        let text = run_file.to_toml().context("cannot write the run file as TOML")?;
-        write_text(&folder.config(), &text)?;
+        folder.require_ours()?;
+        let start = match options.overwrite {
+            true => Start::Fresh,
+            false => folder.start(run_file, options)?,
+        };
         Ok((folder, start))
     }
 
+    /// Makes the folder this run's, once nothing speaks against the run any more: what training
+    /// left here goes if `overwrite` says so, and the run file is saved.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn begin(&self, run_file: &RunFile, overwrite: bool) -> anyhow::Result<()> {
+        if overwrite {
+            self.clear()?;
+        }
+        let checkpoints = self.checkpoints();
+        fs::create_dir_all(&checkpoints)
+            .with_context(|| format!("cannot make the folder {}", checkpoints.display()))?;
+        let text = run_file.to_toml().context("cannot write the run file as TOML")?;
+        write_text(&self.config(), &text)
+    }
+
+    /// Refuses a folder whose files are not a run's.
+    fn require_ours(&self) -> anyhow::Result<()> {
+        if [self.metrics(), self.latest(), self.checkpoints()].iter().any(|path| path.exists()) {
+            return Ok(());
+        }
+        let entries = fs::read_dir(&self.root)
+            .with_context(|| format!("cannot read the folder {}", self.root.display()))?;
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let stranger = names
+            .filter(|name| !name.starts_with('.') && !OURS.contains(&name.as_str()))
+            .min()
+            .or_else(|| {
+                let is_strange =
+                    self.config().exists() && RunFile::load(&self.config(), &[]).is_err();
+                is_strange.then(|| "a config.toml that is no run file".to_owned())
+            });
+        match stranger {
+            None => Ok(()),
+            Some(name) => bail!(
+                "{} holds {name} and no run: choose an empty folder with --set run.dir=FOLDER",
+                self.root.display()
+            ),
+        }
+    }
+
     fn start(&self, run_file: &RunFile, options: &Options) -> anyhow::Result<Start> {
+        let checkpoint = self.last_checkpoint()?;
+        if checkpoint.is_none() && options.resume {
+            bail!("{} holds no checkpoint to go on from: leave --resume out", self.root.display());
+        }
         // With a run file alone, a run was refused before its first step.
-        if !self.metrics().exists() && !self.latest().exists() {
+        if checkpoint.is_none() && !self.metrics().exists() {
             return Ok(Start::Fresh);
         }
         let saved = RunFile::load(&self.config(), &[])
             .with_context(|| format!("{} holds a run; --force starts over", self.root.display()))?;
-        let checkpoint = checkpoint::latest(&self.root);
-        if let (true, Ok(_), Some(key)) =
-            (options.resume, &checkpoint, changed_essence(&saved, run_file))
+        if options.resume
+            && let Some(key) = changed_essence(&saved, run_file)
         {
             bail!(
                 "{}: {key} differs from the run that is there, and a resumed run cannot change \
@@ -73,32 +131,49 @@ impl RunFolder {
                 self.root.display()
             );
         }
-        match checkpoint {
-            Ok(checkpoint) => Ok(Start::Resume(checkpoint)),
-            // Stopped before its first checkpoint: there is nothing to lose.
-            Err(_) if !self.latest().exists() => Ok(Start::Fresh),
-            Err(error) => Err(error.into()),
+        // Stopped before its first checkpoint, there is nothing to lose.
+        Ok(checkpoint.map_or(Start::Fresh, Start::Resume))
+    }
+
+    /// The checkpoint that `latest` names. A process that was killed after writing its first one
+    /// has left no `latest`: the first checkpoint alone then is the last one too.
+    fn last_checkpoint(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.latest().exists() {
+            let checkpoint = checkpoint::latest(&self.root).with_context(|| {
+                format!(
+                    "{} is damaged: write the name of a folder in checkpoints into it, or start \
+                     over with --force",
+                    self.latest().display()
+                )
+            })?;
+            return Ok(Some(checkpoint));
+        }
+        let mut steps = state::steps(&self.checkpoints());
+        steps.retain(|(_, name)| self.checkpoints().join(name).is_dir());
+        match steps.as_slice() {
+            [] => Ok(None),
+            [(_, only)] => Ok(Some(self.checkpoints().join(only))),
+            [.., (_, newest)] => bail!(
+                "{root} holds checkpoints, but {latest} that names the last one is missing: put \
+                 it back with `echo {newest} > {latest}`, or start over with --force",
+                root = self.root.display(),
+                latest = self.latest().display(),
+            ),
         }
     }
 
-    /// Removes what training left here, and nothing else. The pointer to the last checkpoint
-    /// goes first, so that a process killed half way leaves no pointer into nothing.
+    /// Removes what training left here, and nothing else. The pointer to the last checkpoint and
+    /// the checkpoints' folder go first, so that a process killed half way leaves no part of a
+    /// run that looks like a whole one.
     fn clear(&self) -> anyhow::Result<()> {
-        let files = [self.latest(), self.metrics(), self.samples(), self.chart(), self.tokens()];
-        let removed = files.iter().map(|file| (file, fs::remove_file(file)));
-        let folder = self.checkpoints();
-        let removed = removed.chain([(&folder, fs::remove_dir_all(&folder))]);
-        for (path, result) in removed.collect::<Vec<_>>() {
-            match result {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
+        gone(&self.latest(), fs::remove_file(self.latest()))?;
+        let removed = self.root.join(".removed-checkpoints");
+        gone(&removed, fs::remove_dir_all(&removed))?;
+        gone(&self.checkpoints(), fs::rename(self.checkpoints(), &removed))?;
+        for file in [self.metrics(), self.samples(), self.chart(), self.tokens(), self.config()] {
+            gone(&file, fs::remove_file(&file))?;
         }
-        fs::remove_file(self.config()).ok();
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))
+        gone(&removed, fs::remove_dir_all(&removed))
     }
 
     /// The folder itself.
@@ -114,6 +189,11 @@ impl RunFolder {
     /// The text as token ids.
     pub fn tokens(&self) -> PathBuf {
         self.root.join("tokens.bin")
+    }
+
+    /// The text as token ids, until the run may begin.
+    pub fn new_tokens(&self) -> PathBuf {
+        self.root.join(".tokens.bin.new")
     }
 
     /// One line for each step.
@@ -139,6 +219,16 @@ impl RunFolder {
     /// Holds a folder for each checkpoint.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+}
+
+/// How a removal went; what was not there is gone too.
+fn gone(path: &Path, removed: std::io::Result<()>) -> anyhow::Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ mod corpus;
 mod device;
 mod evaluate;
 mod folder;
+mod journal;
 mod metrics;
 mod optimizer;
 mod report;
@@ -24,8 +25,6 @@ mod schedule;
 mod session;
 mod state;
 mod tensors;
-
-use std::path::PathBuf;
 
 use cli::Interrupt;
 use config::RunFile;
@@ -41,12 +40,9 @@ Example:
 /// The command's arguments.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The run file (TOML); it names the text, the model and the run folder.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Override one value of the run file; may be repeated [default: none].
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub run_file: cli::RunFileArgs,
     /// Go on from the run folder's last checkpoint, also with changed settings [default: off; an
     /// unfinished run with the same settings goes on by itself].
     #[arg(long, conflicts_with = "force")]
@@ -75,7 +71,7 @@ pub struct Options {
 /// # Errors
 /// As [`train`], and when the run file is invalid.
 pub fn run(args: Args) -> anyhow::Result<Report> {
-    let run_file = RunFile::load(&args.config, &args.overrides)?;
+    let run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
     let interrupt = Interrupt::install()?;
     let options = Options { resume: args.resume, overwrite: args.force, interrupt };
     train(&run_file, &options)

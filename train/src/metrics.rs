@@ -1,12 +1,11 @@
 //! `metrics.jsonl`: one JSON object for each step, appended as training goes.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
-use checkpoint::atomic::{self, AtomicError};
 use serde::{Deserialize, Serialize};
+
+use crate::journal::Journal;
 
 /// What is known after a step; unknown values are left out of the line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -39,10 +38,9 @@ pub struct Metrics {
     pub peak_rss_bytes: Option<u64>,
 }
 
-/// The open file, and what it holds.
+/// The file, and what it holds.
 pub struct MetricsLog {
-    path: PathBuf,
-    file: File,
+    file: Journal,
     lines: Vec<Metrics>,
 }
 
@@ -53,32 +51,30 @@ impl MetricsLog {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(path: &Path, step: Option<u64>) -> anyhow::Result<Self> {
-        let lines = match step {
+        let lines: Vec<Metrics> = match step {
             Some(step) => read(path)?.into_iter().filter(|line| line.step <= step).collect(),
             None => Vec::new(),
         };
-        atomic::write_file(path, true, |out| {
-            for line in &lines {
-                write_line(out, line)
-                    .map_err(|source| AtomicError::Write { path: path.to_owned(), source })?;
-            }
-            Ok::<_, AtomicError>(())
-        })?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .with_context(|| format!("cannot append to {}", path.display()))?;
-        Ok(MetricsLog { path: path.to_owned(), file, lines })
+        let text = lines.iter().map(text_of).collect::<Result<String, _>>()?;
+        Ok(MetricsLog { file: Journal::start(path, &text)?, lines })
     }
 
     /// Appends a line.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// As [`Journal::append`]; the line is kept.
     pub fn append(&mut self, line: Metrics) -> anyhow::Result<()> {
-        let written = write_line(&mut self.file, &line);
+        let text = text_of(&line)?;
         self.lines.push(line);
-        written.with_context(|| format!("cannot append to {}", self.path.display()))
+        self.file.append(&text)
+    }
+
+    /// Writes the lines that could not be written so far.
+    ///
+    /// # Errors
+    /// As [`Journal::catch_up`].
+    pub fn catch_up(&mut self) -> anyhow::Result<()> {
+        self.file.catch_up()
     }
 
     /// All lines of the run so far.
@@ -87,10 +83,8 @@ impl MetricsLog {
     }
 }
 
-fn write_line(out: &mut impl Write, line: &Metrics) -> std::io::Result<()> {
-    let mut text = serde_json::to_string(line)?;
-    text.push('\n');
-    out.write_all(text.as_bytes())
+fn text_of(line: &Metrics) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(line)? + "\n")
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<Metrics>> {
@@ -114,6 +108,9 @@ pub fn peak_rss_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
     use super::*;
 
     fn line(step: u64) -> Metrics {

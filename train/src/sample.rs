@@ -1,14 +1,13 @@
 //! What the model writes after each epoch, in `samples.txt`.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use checkpoint::atomic::{self, AtomicError};
 use data::Tokenizer;
 use model::Model;
+
+use crate::journal::Journal;
 
 /// The likeliest continuation of `prompt` by `count` tokens: text of both together.
 pub fn greedy(
@@ -43,33 +42,25 @@ fn heading(epoch: u64, step: u64) -> String {
     format!("=== epoch {epoch}, step {step}\n")
 }
 
-/// Appends a sample.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn append(path: &Path, epoch: u64, step: u64, text: &str) -> anyhow::Result<()> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(format!("{}{text}\n\n", heading(epoch, step)).as_bytes())
-        })
-        .with_context(|| format!("cannot append to {}", path.display()))
+/// One sample as it stands in the file.
+pub fn entry(epoch: u64, step: u64, text: &str) -> String {
+    format!("{}{text}\n\n", heading(epoch, step))
 }
 
-/// Cuts off the samples of steps after `step`.
+/// Opens the samples of a run that goes on after `step`: those of later steps are cut off.
 ///
 /// # Errors
 /// When the file cannot be read or written.
-pub fn cut(path: &Path, step: u64) -> anyhow::Result<()> {
-    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
-    let Some(end) = end_of(&text, step) else { return Ok(()) };
-    atomic::write_file(path, true, |out| {
-        out.write_all(&text.as_bytes()[..end])
-            .map_err(|source| AtomicError::Write { path: path.to_owned(), source })
-    })?;
-    Ok(())
+pub fn open(path: &Path, step: u64) -> anyhow::Result<Journal> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+    };
+    let end = end_of(&text, step).unwrap_or(text.len());
+    Journal::start(path, &text[..end])
 }
 
 /// Where the first sample of a later step begins.
@@ -95,14 +86,15 @@ mod tests {
     fn a_resumed_run_cuts_the_samples_of_later_steps() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("samples.txt");
-        cut(&path, 3).unwrap();
+        let mut samples = open(&path, 3).unwrap();
         for epoch in 1..=3 {
-            append(&path, epoch, 10 * epoch, &format!("text {epoch}\nof two lines")).unwrap();
+            let text = format!("text {epoch}\nof two lines");
+            samples.append(&entry(epoch, 10 * epoch, &text)).unwrap();
         }
-        cut(&path, 20).unwrap();
+        open(&path, 20).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.ends_with("=== epoch 2, step 20\ntext 2\nof two lines\n\n"), "{text}");
-        cut(&path, 20).unwrap();
+        open(&path, 20).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 }

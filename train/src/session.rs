@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use burn::tensor::Tensor;
-use checkpoint::TrainerState;
+use checkpoint::{Checkpoint, TrainerState};
 use cli::{Interrupted, Meter, Progress};
 use config::RunFile;
 use kernels::{Dropout, Pass, Precision, random};
@@ -15,6 +15,7 @@ use model::parameters::ParameterGradients;
 use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
 use crate::folder::{RunFolder, Start};
+use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog, peak_rss_bytes};
 use crate::optimizer::{Optimizer, accumulate, global_norm};
 use crate::report::{Losses, Report, median_after_warm_up};
@@ -33,10 +34,10 @@ pub fn train(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     run_file.validate()?;
     let _freed_memory_is_kept = allocator::KeepFreedMemory::until_dropped();
     let device = device::select(run_file.device)?;
+    let precision = device::precision(run_file.train.precision, &device)?;
     let (folder, start) = RunFolder::open(run_file, options)?;
-    let corpus = Corpus::prepare(run_file, &folder)?;
-    let plan = Plan::new(run_file, corpus.windows(Split::Train))?;
-    let mut session = Session::begin(run_file, folder, corpus, plan, device, start)?;
+    let parts = Parts { folder, start, device, precision };
+    let mut session = Session::begin(run_file, options, parts)?;
     session.run(options)?;
     session.finish()
 }
@@ -95,6 +96,7 @@ struct Session<'a> {
     optimizer: Optimizer,
     state: TrainerState,
     log: MetricsLog,
+    samples: Journal,
     progress: Progress,
     tokenizer_json: String,
     resumed_from: Option<u64>,
@@ -105,19 +107,23 @@ struct Session<'a> {
     step_seconds: Vec<f64>,
 }
 
+/// What is known of a run before its text is read.
+struct Parts {
+    folder: RunFolder,
+    start: Start,
+    device: Selected,
+    precision: Precision,
+}
+
 impl<'a> Session<'a> {
-    fn begin(
-        run_file: &'a RunFile,
-        folder: RunFolder,
-        corpus: Corpus,
-        plan: Plan,
-        device: Selected,
-        start: Start,
-    ) -> anyhow::Result<Self> {
-        let precision = device::precision(run_file.train.precision, &device)?;
+    /// Everything that can speak against the run is found before anything of an older one goes.
+    fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
+        let Parts { folder, start, device, precision } = parts;
+        let mut corpus = Corpus::prepare(run_file, &folder)?;
+        let plan = Plan::new(run_file, corpus.windows(Split::Train))?;
         let config = run_file.model.config(corpus.tokenizer().vocab_size());
         let tokens_hash = corpus.tokens_hash();
-        let (model, optimizer, state, checkpoint) = match start {
+        let (model, optimizer, mut state, checkpoint) = match start {
             Start::Fresh => {
                 let seed = random::derive_named(run_file.run.seed, "weights");
                 let model =
@@ -132,10 +138,16 @@ impl<'a> Session<'a> {
             }
         };
         let resumed_from = checkpoint.is_some().then_some(state.step);
-        sample::cut(&folder.samples(), state.step)?;
+        folder.begin(run_file, options.overwrite)?;
+        corpus.keep(&folder)?;
+        let samples = sample::open(&folder.samples(), state.step)?;
         let log = MetricsLog::open(&folder.metrics(), resumed_from)?;
         let progress = Progress::new("train", plan.total_steps, Meter::Items);
         progress.set(state.step);
+        if let Some(note) = device::precision_changed(&state.precision, precision) {
+            progress.note(&note);
+        }
+        state.precision = device::precision_name(precision).to_owned();
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json: corpus.tokenizer().tokenizer_json()?,
@@ -153,6 +165,7 @@ impl<'a> Session<'a> {
             optimizer,
             state,
             log,
+            samples,
             progress,
             resumed_from,
             checkpoint,
@@ -214,13 +227,15 @@ impl<'a> Session<'a> {
         }
         self.before = self.losses()?;
         self.note_losses(self.before);
-        self.log.append(Metrics {
+        let written = self.log.append(Metrics {
             train_loss: self.before.train,
             val_loss: self.before.validation,
             elapsed_s: self.elapsed_s(),
             peak_rss_bytes: peak_rss_bytes(),
             ..Metrics::default()
-        })
+        });
+        self.note_failure(written);
+        Ok(())
     }
 
     /// One optimizer step and whatever is due after it.
@@ -305,7 +320,7 @@ impl<'a> Session<'a> {
                 self.note_losses(losses);
             }
         }
-        self.log_step(metrics)?;
+        self.log_step(metrics);
         if (self.state.batch == 0 || is_last) && settings.sample_tokens > 0 {
             self.sample()?;
         }
@@ -315,7 +330,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn log_step(&mut self, metrics: Metrics) -> anyhow::Result<()> {
+    fn log_step(&mut self, metrics: Metrics) {
         if let Some(loss) = metrics.val_loss {
             let best = self.state.best_val_loss.get_or_insert(loss);
             *best = best.min(loss);
@@ -329,11 +344,22 @@ impl<'a> Session<'a> {
         let known = known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         self.state.metrics.extend(known);
         self.state.elapsed_s = self.elapsed_s();
-        self.log.append(Metrics {
+        let written = self.log.append(Metrics {
             elapsed_s: self.state.elapsed_s,
             peak_rss_bytes: peak_rss_bytes(),
             ..metrics
-        })
+        });
+        self.note_failure(written);
+    }
+
+    /// A full disk is no reason to stop: what could not be written is in memory.
+    fn note_failure(&self, written: anyhow::Result<()>) {
+        if let Err(error) = written {
+            self.progress.note(&format!(
+                "warning: {}; training goes on and tries again",
+                cli::one_line(&error)
+            ));
+        }
     }
 
     fn sample(&mut self) -> anyhow::Result<()> {
@@ -345,7 +371,10 @@ impl<'a> Session<'a> {
             settings.sample_tokens,
             &self.device.device,
         );
-        sample::append(&self.folder.samples(), self.state.epoch, self.state.step, &text)
+        let entry = sample::entry(self.state.epoch, self.state.step, &text);
+        let written = self.samples.append(&entry);
+        self.note_failure(written);
+        Ok(())
     }
 
     /// A checkpoint in the middle of a run: a full disk is no reason to lose what is in memory.
@@ -391,11 +420,9 @@ impl<'a> Session<'a> {
         };
         let after = Losses { train, validation };
         self.note_losses(after);
-        if !self.step_seconds.is_empty() {
-            let windows = self.run_file.eval.golden_windows;
-            let golden =
-                evaluate::golden(self.model()?, &self.corpus, windows, &self.device.device)?;
-            self.save(Some(&golden))?;
+        self.save_with_golden()?;
+        for written in [self.log.catch_up(), self.samples.catch_up()] {
+            self.note_failure(written);
         }
         let step_time = median_after_warm_up(&self.step_seconds);
         Ok(Report {
@@ -413,6 +440,19 @@ impl<'a> Session<'a> {
             tokens_per_s: step_time.map(|seconds| self.tokens_per_step() as f64 / seconds),
             peak_rss_bytes: peak_rss_bytes(),
         })
+    }
+
+    /// The last checkpoint, unless it is there with as many golden windows as are asked for.
+    fn save_with_golden(&mut self) -> anyhow::Result<()> {
+        let windows = evaluate::golden_windows(&self.corpus, self.run_file.eval.golden_windows);
+        if let (true, Some(checkpoint)) = (self.step_seconds.is_empty(), &self.checkpoint) {
+            let golden = Checkpoint::open(checkpoint)?.golden()?;
+            if golden.is_some_and(|golden| golden.windows == windows.1) {
+                return Ok(());
+            }
+        }
+        let golden = evaluate::golden(self.model()?, &self.corpus, windows, &self.device.device)?;
+        self.save(Some(&golden))
     }
 
     fn losses(&self) -> anyhow::Result<Losses> {

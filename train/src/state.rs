@@ -55,21 +55,10 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
 /// Removes all but the newest `keep` checkpoints, and what killed processes left. One that
 /// cannot be removed is no reason to stop training: the next save tries again.
 fn prune(checkpoints: &Path, keep: usize) {
-    let Ok(entries) = fs::read_dir(checkpoints) else { return };
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let (hidden, mut steps): (Vec<String>, Vec<(u64, String)>) =
-        names.fold((Vec::new(), Vec::new()), |(mut hidden, mut steps), name| {
-            match name.strip_prefix("step-").map(str::parse) {
-                Some(Ok(step)) => steps.push((step, name)),
-                _ if name.starts_with(REMOVED) => hidden.push(name),
-                _ => {}
-            }
-            (hidden, steps)
-        });
-    for name in hidden {
+    for name in names_in(checkpoints).filter(|name| name.starts_with(REMOVED)) {
         fs::remove_dir_all(checkpoints.join(name)).ok();
     }
-    steps.sort();
+    let steps = steps(checkpoints);
     let surplus = steps.len().saturating_sub(keep);
     for (_, name) in &steps[..surplus] {
         // Out of sight first, so that a reader never finds half a checkpoint.
@@ -78,6 +67,20 @@ fn prune(checkpoints: &Path, keep: usize) {
             fs::remove_dir_all(&removed).ok();
         }
     }
+}
+
+/// The checkpoints in a folder by step, oldest first; none where it cannot be read.
+pub fn steps(checkpoints: &Path) -> Vec<(u64, String)> {
+    let number = |name: &str| name.strip_prefix("step-")?.parse().ok();
+    let mut steps: Vec<(u64, String)> =
+        names_in(checkpoints).filter_map(|name| Some((number(&name)?, name))).collect();
+    steps.sort();
+    steps
+}
+
+fn names_in(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
 /// Begins the name of a checkpoint that is being removed.

@@ -8,7 +8,7 @@ use std::fs;
 
 use checkpoint::{Checkpoint, TrainerState};
 use common::{Fixture, assert_same_end, metrics, resume, train};
-use config::{RunFile, ScheduleKind};
+use config::{Precision, RunFile, ScheduleKind};
 
 #[test]
 fn a_small_model_learns_a_small_grammar() {
@@ -32,6 +32,7 @@ fn a_small_model_learns_a_small_grammar() {
 fn two_passes_of_one_window_are_one_pass_of_two() {
     let mut fixture = Fixture::new();
     fixture.run_file.model.dropout = 0.0;
+    fixture.run_file.train.precision = Precision::F32;
     fixture.run_file.optimizer.grad_clip = 0.0;
     let mut small = fixture.other("small");
     (small.train.batch_size, small.train.gradient_accumulation) = (1, 4);
@@ -47,9 +48,22 @@ fn two_passes_of_one_window_are_one_pass_of_two() {
     }
 }
 
+/// A fixture with dropout on for each number format of the matrix products.
+fn in_each_precision() -> [Fixture; 2] {
+    [Precision::F32, Precision::Bf16].map(|precision| {
+        let mut fixture = Fixture::new();
+        fixture.run_file.train.precision = precision;
+        assert!(fixture.run_file.model.dropout > 0.0);
+        fixture
+    })
+}
+
 #[test]
 fn the_same_run_gives_the_same_bits() {
-    let fixture = Fixture::new();
+    in_each_precision().iter().for_each(same_bits);
+}
+
+fn same_bits(fixture: &Fixture) {
     let (a, b) = (fixture.other("a"), fixture.other("b"));
     train(&a);
     train(&b);
@@ -63,7 +77,10 @@ fn the_same_run_gives_the_same_bits() {
 
 #[test]
 fn a_resumed_run_gives_the_same_bits_as_one_that_never_stopped() {
-    let fixture = Fixture::new();
+    in_each_precision().iter().for_each(same_bits_after_a_stop);
+}
+
+fn same_bits_after_a_stop(fixture: &Fixture) {
     let whole = fixture.other("whole");
     train(&whole);
     for stop in [1, 4, 7] {
@@ -97,7 +114,8 @@ fn a_resumed_run_gives_the_same_bits_as_one_that_never_stopped() {
 
 #[test]
 fn a_run_folder_holds_what_other_stages_read() {
-    let fixture = Fixture::new();
+    let mut fixture = Fixture::new();
+    fixture.run_file.train.precision = Precision::Bf16;
     let report = train(&fixture.run_file);
     let dir = &fixture.run_file.run.dir;
     for file in ["config.toml", "metrics.jsonl", "samples.txt", "loss.pdf", "latest"] {
@@ -113,8 +131,9 @@ fn a_run_folder_holds_what_other_stages_read() {
     let golden = checkpoint.golden().unwrap().unwrap();
     assert_eq!((golden.windows, golden.context), (2, 16));
     assert_eq!(golden.vocab_size, checkpoint.config().vocab_size);
-    let TrainerState { step, epoch, batch, seed, best_val_loss, .. } =
+    let TrainerState { step, epoch, batch, seed, best_val_loss, precision, .. } =
         checkpoint.trainer().unwrap().unwrap();
+    assert_eq!(precision, "bf16");
     assert_eq!((step, seed), (8, fixture.run_file.run.seed));
     assert!(epoch * 100 + batch > 0 && best_val_loss.is_some());
     let moments = checkpoint.optimizer().unwrap().unwrap();
@@ -128,6 +147,20 @@ fn a_run_folder_holds_what_other_stages_read() {
         kept.map(|entry| entry.file_name().into_string().unwrap()).collect();
     kept.sort();
     assert_eq!(kept, ["step-000006", "step-000008"]);
+}
+
+#[test]
+fn a_finished_run_gets_the_golden_windows_that_are_asked_for() {
+    let mut fixture = Fixture::new();
+    let golden = |fixture: &Fixture| {
+        let report = train(&fixture.run_file);
+        Checkpoint::open(&report.checkpoint).unwrap().golden().unwrap().unwrap()
+    };
+    let before = golden(&fixture);
+    fixture.run_file.eval.golden_windows = 1;
+    let after = golden(&fixture);
+    assert_eq!((before.windows, after.windows), (2, 1));
+    assert_eq!(after.logits, before.logits[..after.logits.len()]);
 }
 
 /// The head is `[V, C]` in a file and `[C, V]` in Burn: what is loaded is what was saved.

@@ -16,6 +16,7 @@ fn a_text_shorter_than_one_step_is_refused_with_the_numbers() {
     fs::write(&fixture.run_file.data.path, text_of(10)).unwrap();
     let error = failure(&fixture.run_file);
     assert!(error.contains("too short") && error.contains("16 tokens"), "{error}");
+    assert_eq!(fs::read_dir(&fixture.run_file.run.dir).unwrap().count(), 0);
     // The next attempt, with a setting changed as advised, is no other run that is in the way.
     fixture.run_file.train.batch_size = 1;
     assert_eq!(train(&fixture.run_file).resumed_from, None);
@@ -78,6 +79,66 @@ fn another_run_is_not_overwritten_without_force() {
     assert_eq!((report.resumed_from, report.steps), (None, 8));
     assert_eq!(metrics(&fixture.run_file).len(), 9);
     assert!(fixture.run_file.run.dir.join("notes.txt").exists(), "only our own files are removed");
+}
+
+#[test]
+fn an_old_run_goes_only_once_the_new_one_can_begin() {
+    let mut fixture = Fixture::new();
+    let report = train(&fixture.run_file);
+    let old = fixture.run_file.clone();
+    let tokens = fs::read(old.run.dir.join("tokens.bin")).unwrap();
+    let force = Options { overwrite: true, ..Options::default() };
+    let whole_text = fs::read(&old.data.path).unwrap();
+
+    fs::write(&old.data.path, text_of(10)).unwrap();
+    let error = train::train(&old, &force).unwrap_err().to_string();
+    assert!(error.contains("too short"), "{error}");
+    fixture.run_file.data.path = "no/such/text.txt".into();
+    train::train(&fixture.run_file, &force).unwrap_err();
+
+    assert_eq!(checkpoint::latest(&old.run.dir).unwrap(), report.checkpoint);
+    assert_eq!(metrics(&old).len(), 9);
+    assert_eq!(fs::read(old.run.dir.join("tokens.bin")).unwrap(), tokens);
+    fs::write(&old.data.path, whole_text).unwrap();
+    assert_eq!(train(&old).resumed_from, Some(8));
+}
+
+#[test]
+fn a_folder_that_is_somebody_elses_is_left_alone() {
+    let fixture = Fixture::new();
+    let dir = &fixture.run_file.run.dir;
+    fs::create_dir_all(dir).unwrap();
+    let (name, text) = ("config.toml", "[server]\nport = 80\n");
+    fs::write(dir.join(name), text).unwrap();
+    for overwrite in [false, true] {
+        let options = Options { overwrite, ..Options::default() };
+        let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
+        assert!(error.contains("config.toml") && error.contains("run.dir"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), text);
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 1);
+    fs::rename(dir.join(name), dir.join("thesis.tex")).unwrap();
+    assert!(failure(&fixture.run_file).contains("thesis.tex"));
+}
+
+#[test]
+fn checkpoints_that_nothing_points_at_are_not_trained_over() {
+    let fixture = Fixture::new();
+    train(&fixture.run_file);
+    let latest = fixture.run_file.run.dir.join("latest");
+    fs::remove_file(&latest).unwrap();
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("echo step-000008 >") && error.contains("--force"), "{error}");
+    fs::write(&latest, "step-000008").unwrap();
+    assert_eq!(train(&fixture.run_file).resumed_from, Some(8));
+}
+
+#[test]
+fn there_must_be_a_run_to_resume() {
+    let fixture = Fixture::new();
+    let options = Options { resume: true, ..Options::default() };
+    let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
+    assert!(error.contains("leave --resume out"), "{error}");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub struct TrainerState {
     pub tokens: u64,
     /// Seed of the run.
     pub seed: u64,
+    /// Number format of the matrix products: `f32` or `bf16`; empty where it was not recorded.
+    pub precision: String,
     /// State of the random generators by name, each as its owner encodes it.
     pub random: BTreeMap<String, String>,
     /// Lowest validation loss so far, in nats per token.

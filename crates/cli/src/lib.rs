@@ -14,6 +14,7 @@ pub mod memory;
 mod progress;
 mod units;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
@@ -48,6 +49,17 @@ impl std::fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// Where a stage's settings come from.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunFileArgs {
+    /// The run file (TOML); it names the text, the model and the run folder.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Override one value of the run file; may be repeated [default: none].
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+}
 
 /// Sets the log up, runs a command, prints its error as one line and picks the exit code.
 pub fn main(run: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
