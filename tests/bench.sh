@@ -9,7 +9,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=$(cd "$1" && pwd)
+bin=$(cd "${1:?usage: tests/bench.sh FOLDER_OF_BINARIES [ROUNDS]}" && pwd)
 rounds=${2:-5}
 data=${DATA:-$root/../shared/data}
 text=$data/texts/wiki.test.raw
@@ -36,7 +36,7 @@ done
 echo '== a GPT-2 124M of random weights, as F32'
 "$bin/train" --config configs/gpt2-124m.toml --set run.dir="$work/run" --set data.path=builtin \
     --set train.max_steps=1 --set train.eval_windows=1 --set train.sample_tokens=0 --set eval.golden_windows=1 \
-    >/dev/null 2>&1
+    >/dev/null
 "$bin/export" --input "$work/run" --output "$work/model-F32.gguf"
 
 echo '== quantizing beside llama.cpp'

@@ -6,11 +6,11 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=$(cd "$1" && pwd)
+bin=$(cd "${1:?usage: tests/end_to_end.sh FOLDER_OF_BINARIES}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-expected=26 # checks below; one that is skipped by mistake is a failure too
+expected=36 # checks below; one that is skipped by mistake is a failure too
 passed=0
 
 step() { echo "end-to-end: $1" >&2; }
@@ -82,12 +82,27 @@ check all_skipped second.json
 check stage_is third.json 'quantize Q8_0' true
 check stage_is third.json bundle false
 
+step 'a setting of training changed: refused, nothing lost, resumed when asked to'
+fails_with 2 'resume' "${run[@]}" --set train.max_steps=14
+"${run[@]}" --json >fourth.json
+check stage_is fourth.json train true
+"${run[@]}" --set train.max_steps=14 --resume --json >fifth.json
+check stage_is fifth.json train false
+check grep -q step-000014 runs/tiny/latest
+
 step 'what must fail'
 fails_with 1 'mean KL' "${run[@]}" --set eval.gates.mean_kl.Q8_0=0.0 --set run.dir=runs/tiny
 fails_with 1 'mean KL' "$bin/pocketgpt" run --config "$tiny" --set run.dir=gated --set eval.gates.mean_kl.Q8_0=0.0
 check test ! -e gated/bundle
 printf '[train]\nbatch_size = 2\nbatchsize = 3\n' >typo.toml
 fails_with 2 'typo.toml:3: unknown field `batchsize`' "$bin/pocketgpt" run --config typo.toml
+fails_with 2 'unknown recipe Q9_0' "$bin/pocketgpt" run --config "$tiny" --set run.dir=refused --set 'quantize.recipes=["Q9_0"]'
+fails_with 2 'recipes is empty' "$bin/pocketgpt" run --config "$tiny" --set run.dir=refused --set 'quantize.recipes=[]'
+check test ! -e refused
+mkdir thesis && echo mine >thesis/config.toml
+fails_with 2 'no run file' "$bin/pocketgpt" run --config "$tiny" --set run.dir=thesis --force
+check test "$(ls -A thesis)" = config.toml
+check grep -q mine thesis/config.toml
 fails_with 2 'no-such.toml' "$bin/train" --config no-such.toml
 head -c 100000 tiny-Q8_0.gguf >short.gguf
 fails_with 2 'short.gguf' "$bin/fragment" split --input short.gguf --output short

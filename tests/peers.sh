@@ -9,7 +9,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=$(cd "$1" && pwd)
+bin=$(cd "${1:?usage: tests/peers.sh FOLDER_OF_BINARIES}" && pwd)
 python=${PYTHON:-$root/target/peer/bin/python}
 if [ ! -x "$python" ] && ! command -v "$python" >/dev/null; then
     python3 -m venv "$root/target/peer"
@@ -19,7 +19,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-"$bin/train" --config "$root/configs/tiny.toml" --set run.dir=run --json >/dev/null 2>&1
+"$bin/train" --config "$root/configs/tiny.toml" --set run.dir=run --json >/dev/null
 "$bin/export" --input run --to huggingface --output folder >/dev/null
 "$bin/export" --input run --output model.gguf >/dev/null
 

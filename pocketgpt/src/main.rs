@@ -42,45 +42,30 @@ enum Stage {
     Bundle(bundle::Args),
 }
 
+/// Runs a stage and prints its report as its arguments ask for.
+macro_rules! report {
+    ($run:path, $args:expr) => {{
+        let args = $args;
+        let json = args.json;
+        cli::print_report(&$run(args)?, json)
+    }};
+}
+
 fn main() -> ExitCode {
     cli::main(|| match Cli::parse().stage {
-        Stage::Run(args) => {
-            let json = args.json;
-            cli::print_report(&pipeline::run(&args)?, json)
-        }
-        Stage::Data(args) => {
-            let json = args.json;
-            cli::print_report(&data::run(args)?, json)
-        }
-        Stage::Train(args) => {
-            let json = args.json;
-            cli::print_report(&train::run(args)?, json)
-        }
-        Stage::Export(args) => {
-            let json = args.json;
-            cli::print_report(&export::run(args)?, json)
-        }
-        Stage::Quantize(args) => {
-            let json = args.json;
-            cli::print_report(&quantize::run(args)?, json)
-        }
-        Stage::Fragment(args) => {
-            let json = args.json;
-            cli::print_report(&fragment::run(args)?, json)
-        }
+        Stage::Run(args) => report!(pipeline::run, args),
+        Stage::Data(args) => report!(data::run, args),
+        Stage::Train(args) => report!(train::run, args),
+        Stage::Export(args) => report!(export::run, args),
+        Stage::Quantize(args) => report!(quantize::run, args),
+        Stage::Fragment(args) => report!(fragment::run, args),
+        Stage::Generate(args) => report!(generate::run, args),
+        Stage::Bundle(args) => report!(bundle::run, args),
         Stage::Eval(args) => {
             let json = args.json;
             let report = eval::run(args)?;
             cli::print_report(&report, json)?;
             Ok(report.check()?)
-        }
-        Stage::Generate(args) => {
-            let json = args.json;
-            cli::print_report(&generate::run(args)?, json)
-        }
-        Stage::Bundle(args) => {
-            let json = args.json;
-            cli::print_report(&bundle::run(args)?, json)
         }
     })
 }

@@ -8,10 +8,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use checkpoint::atomic;
 use cli::Interrupt;
 use config::RunFile;
+use quantize::Recipe;
 use serde::Serialize;
 
 use crate::record::{Record, key_of};
@@ -25,12 +26,13 @@ Example:
 /// The command's arguments.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The run file (TOML); it names the text, the model and the run folder.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Override one value of the run file; may be repeated [default: none].
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
+    /// Where the settings come from.
+    #[command(flatten)]
+    pub run_file: cli::RunFileArgs,
+    /// Let training go on from its last checkpoint, also with changed settings [default: off; an
+    /// unfinished run with the same settings goes on by itself].
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
     /// Run every stage, also those with nothing new to do; training starts over [default: off].
     #[arg(long)]
     pub force: bool,
@@ -38,6 +40,9 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 }
+
+/// The stage that makes the run folder.
+const TRAIN: &str = "train";
 
 /// What a stage's work comes to.
 struct Done {
@@ -52,6 +57,7 @@ struct Pipeline {
     run_dir: PathBuf,
     record: Record,
     force: bool,
+    resume: bool,
     interrupt: Interrupt,
     rows: Vec<Row>,
 }
@@ -59,19 +65,26 @@ struct Pipeline {
 /// Runs every stage.
 ///
 /// # Errors
-/// The first stage that fails ends the run; [`cli::GateFailed`] if what failed was a gate.
-pub fn run(args: &Args) -> anyhow::Result<Summary> {
-    let run_file = RunFile::load(&args.config, &args.overrides)?;
+/// What the run file asks of later stages in vain is refused first. Then the first stage that
+/// fails ends the run; [`cli::GateFailed`] if what failed was a gate.
+pub fn run(args: Args) -> anyhow::Result<Summary> {
+    let run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
+    let recipes = recipes(&run_file)?;
     let run_dir = run_file.run.dir.clone();
     let record = Record::load(&run_dir)?;
-    let interrupt = Interrupt::install()?;
-    let mut pipeline =
-        Pipeline { run_file, run_dir, record, force: args.force, interrupt, rows: Vec::new() };
+    let mut pipeline = Pipeline {
+        run_file,
+        run_dir,
+        record,
+        force: args.force,
+        resume: args.resume,
+        interrupt: Interrupt::install()?,
+        rows: Vec::new(),
+    };
     let checkpoint = pipeline.train()?;
     let base = pipeline.export(&checkpoint)?;
-    let recipes = pipeline.run_file.quantize.recipes.clone();
     let mut variants = Vec::new();
-    for recipe in &recipes {
+    for recipe in recipes {
         let file = pipeline.quantize(&base, recipe)?;
         let pieces = pipeline.fragment(&file, recipe)?;
         variants.push((file, pieces));
@@ -80,6 +93,26 @@ pub fn run(args: &Args) -> anyhow::Result<Summary> {
     let bundle = pipeline.bundle(&checkpoint, &variants)?;
     pipeline.verify(&bundle)?;
     Ok(Summary { run_dir: pipeline.run_dir, stages: pipeline.rows, bundle })
+}
+
+/// The recipes of a run file: at least one, none twice, each with a gate to pass.
+fn recipes(run_file: &RunFile) -> anyhow::Result<Vec<Recipe>> {
+    let mut recipes = Vec::new();
+    for name in &run_file.quantize.recipes {
+        let recipe: Recipe = name.parse().context("quantize.recipes")?;
+        ensure!(!recipes.contains(&recipe), "quantize.recipes names {recipe} twice");
+        ensure!(
+            run_file.eval.gates.mean_kl.contains_key(recipe.name()),
+            "{recipe} has no gate: set eval.gates.mean_kl.{recipe} to the largest mean KL \
+             divergence from the F32 file, in nats"
+        );
+        recipes.push(recipe);
+    }
+    ensure!(
+        !recipes.is_empty(),
+        "quantize.recipes is empty: a bundle needs at least one, for example [\"Q8_0\"]"
+    );
+    Ok(recipes)
 }
 
 impl Pipeline {
@@ -105,8 +138,9 @@ impl Pipeline {
         }
         eprintln!("{name} ...");
         let start = Instant::now();
-        // Training makes the run folder, and refuses one that is somebody else's.
-        if self.run_dir.exists() {
+        // Training may yet refuse to touch the folder and what it holds; its outputs name the
+        // last checkpoint, so once that changes the old entry is void by itself.
+        if name != TRAIN {
             self.record.start(&self.run_dir, name, &key)?;
         }
         let done = work(self).with_context(|| format!("{name} failed"))?;
@@ -136,9 +170,9 @@ impl Pipeline {
             data::Source::Builtin(_) => Vec::new(),
             data::Source::File(path) => vec![path.clone()],
         };
-        self.stage("train", &settings, &inputs, |this| {
+        self.stage(TRAIN, &settings, &inputs, |this| {
             let options = train::Options {
-                resume: false,
+                resume: this.resume,
                 overwrite: this.force,
                 interrupt: this.interrupt.clone(),
             };
@@ -153,7 +187,7 @@ impl Pipeline {
                     loss(report.after.validation),
                 ),
                 bytes: size_of(&report.checkpoint)?,
-                outputs: vec![report.checkpoint],
+                outputs: vec![report.checkpoint, this.run_dir.join("latest")],
             })
         })?;
         self.save_run_file()?;
@@ -190,25 +224,28 @@ impl Pipeline {
     }
 
     /// Writes one smaller file.
-    fn quantize(&mut self, base: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
-        let output = self.gguf(recipe);
-        self.stage(&format!("quantize {recipe}"), &recipe, &[base.to_owned()], |_| {
+    fn quantize(&mut self, base: &Path, recipe: Recipe) -> anyhow::Result<PathBuf> {
+        let output = self.gguf(recipe.name());
+        self.stage(&format!("quantize {recipe}"), &recipe.name(), &[base.to_owned()], |_| {
             let report = quantize::quantize_file(&quantize::QuantizeJob {
                 input: base.to_owned(),
                 output: Some(output.clone()),
-                recipe: recipe.parse()?,
+                recipe,
                 errors: false,
                 overwrite: true,
             })?;
-            let quality = format!("{:.2} bits per weight", report.bits_per_weight());
+            // Tensors only, as the evaluation counts; the header would count in a small file.
+            let tensors: u64 = report.tensors.iter().map(|tensor| tensor.bytes).sum();
+            let bits = tensors as f64 * 8.0 / report.weights as f64;
+            let quality = format!("{bits:.2} bits per weight");
             Ok(Done { outputs: vec![output.clone()], bytes: report.bytes_after, quality })
         })?;
         Ok(output)
     }
 
     /// Cuts one file into pieces.
-    fn fragment(&mut self, file: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
-        let output = self.run_dir.join("fragments").join(recipe);
+    fn fragment(&mut self, file: &Path, recipe: Recipe) -> anyhow::Result<PathBuf> {
+        let output = self.run_dir.join("fragments").join(recipe.name());
         let max_bytes = self.run_file.fragment.max_bytes;
         self.stage(&format!("fragment {recipe}"), &max_bytes, &[file.to_owned()], |_| {
             let report = fragment::split(&fragment::SplitJob {
@@ -273,7 +310,9 @@ impl Pipeline {
             let job = bundle::PackJob::from_run(&this.run_dir, Some(output.clone()))?;
             let report = bundle::pack(&bundle::PackJob { force: true, ..job })?;
             let quality = format!("{} variants", report.variants.len());
-            Ok(Done { outputs: vec![output.clone()], bytes: size_of(&output)?, quality })
+            let bytes = size_of(&output)?;
+            let outputs = std::iter::once(output.clone()).chain(report.archive).collect();
+            Ok(Done { outputs, bytes, quality })
         })?;
         Ok(output)
     }
@@ -313,4 +352,33 @@ fn size_of(path: &Path) -> anyhow::Result<u64> {
         total += size_of(&entry?.path())?;
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(names: &[&str]) -> anyhow::Result<Vec<Recipe>> {
+        let mut run_file = RunFile::default();
+        run_file.quantize.recipes = names.iter().map(|&name| name.to_owned()).collect();
+        recipes(&run_file)
+    }
+
+    #[test]
+    fn every_recipe_has_a_gate_by_default() {
+        let names = Recipe::ALL.map(Recipe::name);
+        assert_eq!(of(&names).unwrap(), Recipe::ALL);
+    }
+
+    #[test]
+    fn what_later_stages_would_refuse_is_refused_first() {
+        let refusal = |names: &[&str]| cli::one_line(&of(names).unwrap_err());
+        assert!(refusal(&["Q8_0", "Q9_0"]).contains("quantize.recipes: unknown recipe Q9_0"));
+        assert_eq!(refusal(&["Q8_0", "q8_0"]), "quantize.recipes names Q8_0 twice");
+        assert!(refusal(&[]).contains("at least one"));
+        let mut run_file = RunFile::default();
+        run_file.eval.gates.mean_kl.remove("Q4_K_M");
+        let refusal = recipes(&run_file).unwrap_err().to_string();
+        assert!(refusal.contains("set eval.gates.mean_kl.Q4_K_M"), "{refusal}");
+    }
 }
