@@ -86,12 +86,13 @@ step 'a setting of training changed: refused, nothing lost, resumed when asked t
 fails_with 2 'resume' "${run[@]}" --set train.max_steps=14
 "${run[@]}" --json >fourth.json
 check stage_is fourth.json train true
-"${run[@]}" --set train.max_steps=14 --resume --json >fifth.json
+run+=(--set train.max_steps=14)
+"${run[@]}" --resume --json >fifth.json
 check stage_is fifth.json train false
 check grep -q step-000014 runs/tiny/latest
 
 step 'what must fail'
-fails_with 1 'mean KL' "${run[@]}" --set eval.gates.mean_kl.Q8_0=0.0 --set run.dir=runs/tiny
+fails_with 1 'mean KL' "${run[@]}" --set eval.gates.mean_kl.Q8_0=0.0
 fails_with 1 'mean KL' "$bin/pocketgpt" run --config "$tiny" --set run.dir=gated --set eval.gates.mean_kl.Q8_0=0.0
 check test ! -e gated/bundle
 printf '[train]\nbatch_size = 2\nbatchsize = 3\n' >typo.toml
