@@ -26,7 +26,7 @@ pub enum Start {
 }
 
 /// Every file and folder that a stage writes into a run folder.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "config.toml",
     "tokens.bin",
     "metrics.jsonl",
@@ -39,6 +39,7 @@ const OURS: [&str; 12] = [
     "gguf",
     "fragments",
     "bundle",
+    "bundle.zip",
 ];
 
 impl RunFolder {
