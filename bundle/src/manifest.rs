@@ -24,6 +24,9 @@ pub const MAX_BYTES: u64 = 64 << 20;
 /// Most tokens of the self-test, so that nobody's bundle keeps a device busy for hours.
 pub const MAX_SELF_TEST_TOKENS: usize = 1024;
 
+/// Most variants: far more than there are recipes, and few enough to look each up in the list.
+pub const MAX_VARIANTS: usize = 64;
+
 /// The whole of `bundle.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -227,6 +230,12 @@ impl BundleManifest {
 
     fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.variants.is_empty(), "a bundle needs at least one variant");
+        for (what, count) in [
+            ("variants", self.variants.len()),
+            ("self-test answers", self.self_test.expected.len()),
+        ] {
+            ensure!(count <= MAX_VARIANTS, "{count} {what}: expected at most {MAX_VARIANTS}");
+        }
         for (key, text) in [
             ("name", &self.name),
             ("architecture", &self.architecture),

@@ -59,6 +59,16 @@ fn texts_that_garble_a_terminal_are_refused_and_shown_harmless() {
 }
 
 #[test]
+fn more_variants_than_anybody_makes_are_refused() {
+    let fixture = Fixture::packed();
+    for pointer in ["/variants", "/self_test/expected"] {
+        let one = bundle_json(&fixture).pointer(pointer).unwrap()[0].clone();
+        let error = refusal(&fixture, pointer, vec![one; 65].into());
+        assert!(error.contains("expected at most 64"), "{error}");
+    }
+}
+
+#[test]
 fn missing_short_and_foreign_files_are_named() {
     let fixture = Fixture::packed();
     let license = fixture.output().join("LICENSE");

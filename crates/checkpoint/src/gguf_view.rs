@@ -18,7 +18,10 @@ pub struct GgufView {
     checkpoint: Checkpoint,
     metadata: Metadata,
     layout: Layout,
-    rows: HashMap<String, TensorName>,
+    /// In the order of the layout's tensors.
+    table: Vec<TensorName>,
+    /// Place of each tensor in both, by its GGUF name.
+    places: HashMap<String, usize>,
 }
 
 impl GgufView {
@@ -50,8 +53,8 @@ impl GgufView {
             .map(|row| (row.gguf.clone(), row.gguf_shape(), stored_type(row, tensor_type)))
             .collect();
         let layout = Layout::plan(&metadata, &plan)?;
-        let rows = table.into_iter().map(|row| (row.gguf.clone(), row)).collect();
-        Ok(GgufView { checkpoint, metadata, layout, rows })
+        let places = table.iter().map(|row| row.gguf.clone()).zip(0..).collect();
+        Ok(GgufView { checkpoint, metadata, layout, table, places })
     }
 
     /// The checkpoint that is seen.
@@ -64,11 +67,13 @@ impl GgufView {
         &self.layout
     }
 
+    fn place(&self, name: &str) -> Result<usize, GgufError> {
+        let place = self.places.get(name).copied();
+        place.ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
+    }
+
     fn load(&self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
-        let row = self
-            .rows
-            .get(&tensor.name)
-            .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })?;
+        let row = &self.table[self.place(&tensor.name)?];
         let weights = self.checkpoint.weights();
         let name = row.hugging_face.as_str();
         if !row.in_model && !weights.contains(name) {
@@ -97,6 +102,10 @@ impl TensorSource for GgufView {
 
     fn tensors(&self) -> &[TensorInfo] {
         &self.layout.tensors
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        Ok(&self.layout.tensors[self.place(name)?])
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
