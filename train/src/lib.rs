@@ -19,6 +19,7 @@ mod folder;
 mod journal;
 mod metrics;
 mod optimizer;
+mod plan;
 mod report;
 mod sample;
 mod schedule;
