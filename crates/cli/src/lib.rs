@@ -87,10 +87,11 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The chain of causes, outermost first; a cause that its parent already spelled out is left out.
+/// Control characters, which a damaged file may have brought in, become spaces.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string().replace('\n', " ");
+        let text = cause.to_string().replace(char::is_control, " ");
         if line.is_empty() {
             line = text;
         } else if !line.contains(&text) {
@@ -139,6 +140,12 @@ mod tests {
         let inner = std::io::Error::other("disk full");
         let error = anyhow::Error::new(inner).context("cannot write a.gguf: disk full");
         assert_eq!(one_line(&error), "cannot write a.gguf: disk full");
+    }
+
+    #[test]
+    fn what_a_file_brings_in_cannot_steer_a_terminal() {
+        let error = anyhow::anyhow!("tensor \x1b[31mred\nline");
+        assert_eq!(one_line(&error), "tensor  [31mred line");
     }
 
     #[test]
