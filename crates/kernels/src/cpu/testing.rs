@@ -10,7 +10,7 @@ pub fn noise(len: usize, seed: u32) -> Vec<f32> {
 pub fn gradient(x: &[f64], dy: &[f32], f: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let mut x = x.to_vec();
-    let mut weighted =
+    let weighted =
         |x: &[f64]| -> f64 { f(x).iter().zip(dy).map(|(y, &dy)| y * f64::from(dy)).sum() };
     (0..x.len())
         .map(|i| {
