@@ -1,4 +1,4 @@
-//! From a run folder, or from files named one by one, to what [`pack`](crate::pack) needs.
+//! From a run folder, or from files named one by one, to what [`pack`](crate::pack()) needs.
 
 use std::path::{Path, PathBuf};
 

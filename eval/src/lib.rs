@@ -10,7 +10,7 @@
 //!                                                        on every quantized file
 //! ```
 //!
-//! [`metrics`] is the arithmetic and knows nothing else; [`evaluate`] runs the passes; limits
+//! [`metrics`] is the arithmetic and knows nothing else; [`evaluate()`] runs the passes; limits
 //! come from the run file's `[eval.gates]`. A missed gate ends the command with exit code 1, but
 //! the report is printed and saved all the same.
 

@@ -10,11 +10,11 @@
 //! | [`embedding`] | `y[i] = W[ids[i]]` |
 //! | [`linear`] | `y = x W + b` |
 //! | [`layer_norm`] | `y = (x - mean) / sqrt(var + eps) * gamma + beta` |
-//! | [`gelu`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
+//! | [`gelu()`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
 //! | [`causal_attention`] | `y = dropout(softmax(q k^T / sqrt(D) + mask)) v` |
 //! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
 //! | [`head_loss`] | `cross_entropy(x W, target)` |
-//! | [`dropout`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
+//! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `D = C / H`,

@@ -12,7 +12,7 @@
 //! dq = dS k                  dk = dS^T q
 //! ```
 //!
-//! Scores are computed in squares of [`BLOCK`], those above the diagonal never, and again in the
+//! Scores are computed in squares of `BLOCK`, those above the diagonal never, and again in the
 //! backward pass from `L` alone (Dao, "FlashAttention-2", 2023). A row's squares are all at hand
 //! before its softmax, so no rescaling is needed: `T` numbers a row fit in the cache.
 

@@ -27,7 +27,7 @@ impl Backward<Flex, 1> for GeluBackward {
     }
 }
 
-/// Shapes as in [`crate::gelu`].
+/// Shapes as in [`crate::gelu()`].
 pub(crate) fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     let shape = x.dims();
     let x = Operand::new(x);
@@ -63,7 +63,7 @@ impl Backward<Flex, 1> for DropoutBackward {
     }
 }
 
-/// Shapes as in [`crate::dropout`].
+/// Shapes as in [`crate::dropout()`].
 pub(crate) fn dropout<const RANK: usize>(
     x: Tensor<RANK>,
     probability: f32,
