@@ -29,17 +29,17 @@ pub struct Report {
     pub steps: u64,
     /// Tokens trained on, over all sessions.
     pub tokens: u64,
-    /// The step this session went on from.
+    /// The step this process went on from.
     pub resumed_from: Option<u64>,
     /// Losses before the first step.
     pub before: Losses,
     /// Losses after the last step.
     pub after: Losses,
-    /// Seconds of this session, with evaluation, samples and checkpoints.
+    /// Seconds of this process, with evaluation, samples and checkpoints.
     pub wall_s: f64,
     /// Seconds of all sessions.
     pub elapsed_s: f64,
-    /// Tokens of a step over the median of this session's step times, the first two left out.
+    /// Tokens of a step over the median of this process's step times, the first two left out.
     pub tokens_per_s: Option<f64>,
     /// Most memory held, where the system says so.
     pub peak_rss_bytes: Option<u64>,
