@@ -6,24 +6,12 @@
 
 use std::time::Instant;
 
-use config::{Architecture, ModelConfig};
+use config::ModelConfig;
 use reference::{MemorySource, Model, ReferenceError};
 
 fn main() -> Result<(), ReferenceError> {
     let tokens = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1024_usize);
-    let config = ModelConfig {
-        architecture: Architecture::Gpt2,
-        vocab_size: 50257,
-        context_length: 1024,
-        n_layer: 12,
-        n_head: 12,
-        n_embd: 768,
-        n_inner: 3072,
-        norm_epsilon: 1e-5,
-        qkv_bias: true,
-        tie_embeddings: true,
-        dropout: 0.0,
-    };
+    let config = ModelConfig::gpt2_124m();
     let source = weights(&config);
     let model = timed("load", || Model::from_parts(config.clone(), &source))?;
     drop(source);
