@@ -51,6 +51,9 @@ impl Corpus {
         let tokenizer = match settings.tokenizer {
             TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
             TokenizerKind::Simple => data::simple_from_file(&settings.path)?,
+            TokenizerKind::HuggingFace | TokenizerKind::Trained => {
+                anyhow::bail!("this kind of tokenizer is not built yet")
+            }
         };
         let path = folder.new_tokens();
         data::encode_file(&settings.path, &tokenizer, &path, true)?;

@@ -21,6 +21,7 @@ const PIECE: usize = 4 << 20;
 pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
     match config.architecture {
         Architecture::Gpt2 => gpt2(weights, config),
+        _ => unimplemented!("tables of this family"),
     }
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn metadata(
     metadata.set("general.name", Value::String(name.to_owned()));
     match architecture {
         Architecture::Gpt2 => gpt2(config, &mut metadata),
+        _ => unimplemented!("tables of this family"),
     }
     metadata.set("general.file_type", Value::U32(file_type(tensor_type)));
     metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
@@ -91,7 +92,7 @@ pub fn gguf_config(
     let name = metadata.string("general.architecture")?;
     let config = match Architecture::from_name(name) {
         Some(Architecture::Gpt2) => gpt2_config(metadata, tensors)?,
-        None => {
+        _ => {
             let (place, name) = (PLACE.into(), name.to_owned());
             return Err(CheckpointError::Architecture { place, name });
         }
@@ -117,9 +118,11 @@ fn gpt2_config(
         context_length: size(KEYS.context_length)?,
         n_layer: size(KEYS.n_layer)?,
         n_head: size(KEYS.n_head)?,
+        n_kv_head: size(KEYS.n_head)?,
         n_embd: size(KEYS.n_embd)?,
         n_inner: size(KEYS.n_inner)?,
         norm_epsilon: metadata.float(KEYS.norm_epsilon)?,
+        rope_base: config::ROPE_BASE,
         qkv_bias: true,
         tie_embeddings: find("output.weight").is_none(),
         dropout: 0.0,

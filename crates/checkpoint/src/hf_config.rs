@@ -30,7 +30,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
     let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
     match Architecture::from_name(&name) {
         Some(Architecture::Gpt2) => gpt2(&reader),
-        None => Err(CheckpointError::Architecture { place: path.to_owned(), name }),
+        _ => Err(CheckpointError::Architecture { place: path.to_owned(), name }),
     }
 }
 
@@ -47,12 +47,14 @@ fn gpt2(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         context_length: reader.size("n_positions")?,
         n_layer: reader.size("n_layer")?,
         n_head: reader.size("n_head")?,
+        n_kv_head: reader.size("n_head")?,
         n_embd,
         n_inner: match reader.get("n_inner") {
             Some(_) => reader.size("n_inner")?,
             None => n_embd.saturating_mul(4),
         },
         norm_epsilon: reader.float("layer_norm_epsilon", 1e-5)?,
+        rope_base: config::ROPE_BASE,
         qkv_bias: reader.switch("qkv_bias", true)?,
         tie_embeddings: reader.switch("tie_word_embeddings", true)?,
         dropout: reader.float("resid_pdrop", 0.1)?,
@@ -86,6 +88,7 @@ pub(crate) fn to_json(config: &ModelConfig, end_of_text: Option<u32>) -> String 
             "torch_dtype": "float32",
             "vocab_size": config.vocab_size,
         }),
+        _ => unimplemented!("tables of this family"),
     };
     format!("{value:#}\n")
 }

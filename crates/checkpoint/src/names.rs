@@ -78,6 +78,7 @@ impl TensorName {
 pub fn tensors(config: &ModelConfig) -> Vec<TensorName> {
     match config.architecture {
         Architecture::Gpt2 => gpt2(config),
+        _ => unimplemented!("tables of this family"),
     }
 }
 
@@ -90,6 +91,7 @@ pub fn is_ignored(config: &ModelConfig, hugging_face: &str) -> bool {
             hugging_face.starts_with("transformer.h.")
                 && buffer.iter().any(|end| hugging_face.ends_with(end))
         }
+        _ => false,
     }
 }
 
@@ -194,9 +196,11 @@ mod tests {
                 context_length: 7,
                 n_layer: 3,
                 n_head: 2,
+                n_kv_head: 2,
                 n_embd: 6,
                 n_inner: 10,
                 norm_epsilon: 1e-5,
+                rope_base: config::ROPE_BASE,
                 qkv_bias,
                 tie_embeddings,
                 dropout: 0.0,

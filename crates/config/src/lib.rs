@@ -12,10 +12,11 @@ pub mod limits;
 mod load;
 mod model;
 mod run_file;
+mod validate;
 
 pub use error::ConfigError;
-pub use model::{Architecture, ModelConfig};
+pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use run_file::{
-    Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Model, Optimizer,
-    Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
+    Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Lora, LoraTarget, Model,
+    Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
 };

@@ -2,33 +2,77 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A family of models. Only `crates/model`, `crates/reference` and the name and
-/// metadata tables of `crates/checkpoint` branch on it.
+/// A family of models. Only `crates/model`, `crates/reference` and the tables of
+/// `crates/checkpoint` branch on it.
+///
+/// The names are llama.cpp's: a Mistral without sliding window is a `llama`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// Learned positions, LayerNorm, tanh-GELU (Radford et al., 2019).
     Gpt2,
+    /// GPT-2 with rotary positions in place of learned ones (Su et al., 2021): LayerNorm,
+    /// tanh-GELU, attention and feed-forward one after the other. The rotation pairs the halves
+    /// of a head.
+    GptNeox,
+    /// RMSNorm, SwiGLU, grouped-query attention, no biases (Touvron et al., 2023). The rotation
+    /// pairs neighbours.
+    Llama,
+    /// A LLaMA with biases on query, key and value (Yang et al., 2024). The rotation pairs the
+    /// halves of a head.
+    Qwen2,
+}
+
+/// Which two channels of a head one rotation turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RopePairs {
+    /// Channels `2i` and `2i + 1`: `LLAMA_ROPE_TYPE_NORM` of llama.cpp.
+    Adjacent,
+    /// Channels `i` and `i + D / 2`: `LLAMA_ROPE_TYPE_NEOX` of llama.cpp, "rotate half" of
+    /// transformers.
+    Halves,
 }
 
 impl Architecture {
-    /// The name in `general.architecture` of a GGUF and in `model_type` of Hugging Face.
+    /// Every family.
+    pub const ALL: [Architecture; 4] =
+        [Architecture::Gpt2, Architecture::GptNeox, Architecture::Llama, Architecture::Qwen2];
+
+    /// The name in `general.architecture` of a GGUF and in `model.architecture` of a run file.
     pub fn name(self) -> &'static str {
         match self {
             Architecture::Gpt2 => "gpt2",
+            Architecture::GptNeox => "gptneox",
+            Architecture::Llama => "llama",
+            Architecture::Qwen2 => "qwen2",
         }
     }
 
     /// The inverse of [`Architecture::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        (name == "gpt2").then_some(Architecture::Gpt2)
+        Self::ALL.into_iter().find(|architecture| architecture.name() == name)
+    }
+
+    /// How positions rotate queries and keys; none where positions are learned.
+    pub fn rope_pairs(self) -> Option<RopePairs> {
+        match self {
+            Architecture::Gpt2 => None,
+            Architecture::Llama => Some(RopePairs::Adjacent),
+            Architecture::GptNeox | Architecture::Qwen2 => Some(RopePairs::Halves),
+        }
+    }
+
+    /// Whether norms are RMSNorm and the feed-forward layer has a gate (SwiGLU), all without
+    /// bias; otherwise LayerNorm and two matrices with biases.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Architecture::Llama | Architecture::Qwen2)
     }
 }
 
 /// Everything that fixes the number and shapes of a model's parameters.
 ///
 /// Letters used for shapes throughout: `B` batch, `T` time, `C` = `n_embd`, `H` = `n_head`,
-/// `D` = `C / H`, `V` = `vocab_size`, `F` = `n_inner`.
+/// `K` = `n_kv_head`, `D` = `C / H`, `V` = `vocab_size`, `F` = `n_inner`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -42,12 +86,17 @@ pub struct ModelConfig {
     pub n_layer: usize,
     /// Attention heads `H`.
     pub n_head: usize,
+    /// Heads of keys and values `K`, each shared by `H / K` heads of queries (Ainslie et al.,
+    /// 2023); `H` where every head has its own.
+    pub n_kv_head: usize,
     /// Width of the residual stream `C`.
     pub n_embd: usize,
     /// Width of the feed-forward layer `F`.
     pub n_inner: usize,
-    /// Added to the variance inside LayerNorm.
+    /// Added to the variance or mean square inside the normalisation layers.
     pub norm_epsilon: f32,
+    /// Base of the wavelengths of rotary positions; unused where positions are learned.
+    pub rope_base: f32,
     /// Whether the query, key and value projections have a bias.
     pub qkv_bias: bool,
     /// Whether the output head shares the token embedding's matrix.
@@ -55,6 +104,9 @@ pub struct ModelConfig {
     /// Dropout probability while training.
     pub dropout: f32,
 }
+
+/// Base of the wavelengths that rotary positions were published with (Su et al., 2021).
+pub const ROPE_BASE: f32 = 10_000.0;
 
 impl ModelConfig {
     /// The smallest GPT-2 as OpenAI published it, without dropout: the size that everybody knows.
@@ -65,11 +117,32 @@ impl ModelConfig {
             context_length: 1024,
             n_layer: 12,
             n_head: 12,
+            n_kv_head: 12,
             n_embd: 768,
             n_inner: 3072,
             norm_epsilon: 1e-5,
+            rope_base: ROPE_BASE,
             qkv_bias: true,
             tie_embeddings: true,
+            dropout: 0.0,
+        }
+    }
+
+    /// TinyLlama 1.1B as published (Zhang et al., 2024).
+    pub fn tinyllama_1_1b() -> Self {
+        ModelConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 32000,
+            context_length: 2048,
+            n_layer: 22,
+            n_head: 32,
+            n_kv_head: 4,
+            n_embd: 2048,
+            n_inner: 5632,
+            norm_epsilon: 1e-5,
+            rope_base: ROPE_BASE,
+            qkv_bias: false,
+            tie_embeddings: false,
             dropout: 0.0,
         }
     }
@@ -79,15 +152,23 @@ impl ModelConfig {
         self.n_embd / self.n_head
     }
 
+    /// Width of all keys of one position, and of all values: `K * D`.
+    pub fn kv_width(&self) -> usize {
+        self.n_kv_head * self.head_width()
+    }
+
     /// Trainable parameters; a tied head counts once.
     pub fn parameter_count(&self) -> usize {
-        let (c, f, v) = (self.n_embd, self.n_inner, self.vocab_size);
-        let norm = 2 * c;
-        let attention = 3 * c * c + if self.qkv_bias { 3 * c } else { 0 } + c * c + c;
-        let feed_forward = c * f + f + f * c + c;
+        let (c, f, v, kv) = (self.n_embd, self.n_inner, self.vocab_size, self.kv_width());
+        let gated = self.architecture.is_gated();
+        let norm = if gated { c } else { 2 * c };
+        let qkv = (c + 2 * kv) * (c + usize::from(self.qkv_bias));
+        let output = c * c + if gated { 0 } else { c };
+        let feed_forward = if gated { 3 * c * f } else { 2 * c * f + f + c };
+        let positions =
+            if self.architecture.rope_pairs().is_none() { self.context_length * c } else { 0 };
         let head = if self.tie_embeddings { 0 } else { v * c };
-        let embeddings = v * c + self.context_length * c;
-        embeddings + self.n_layer * (2 * norm + attention + feed_forward) + norm + head
+        v * c + positions + self.n_layer * (2 * norm + qkv + output + feed_forward) + norm + head
     }
 }
 
@@ -107,5 +188,40 @@ mod tests {
         let config =
             ModelConfig { qkv_bias: false, tie_embeddings: false, ..ModelConfig::gpt2_124m() };
         assert_eq!(config.parameter_count(), 163_009_536);
+    }
+
+    #[test]
+    fn counts_the_parameters_of_tinyllama() {
+        // 1,100,048,384 is what transformers reports for TinyLlama/TinyLlama-1.1B-Chat-v1.0.
+        assert_eq!(ModelConfig::tinyllama_1_1b().parameter_count(), 1_100_048_384);
+    }
+
+    #[test]
+    fn counts_the_parameters_of_qwen2_0_5b() {
+        // 494,032,768 is what transformers reports for Qwen/Qwen2-0.5B.
+        let config = ModelConfig {
+            architecture: Architecture::Qwen2,
+            vocab_size: 151_936,
+            context_length: 32_768,
+            n_layer: 24,
+            n_head: 14,
+            n_kv_head: 2,
+            n_embd: 896,
+            n_inner: 4864,
+            norm_epsilon: 1e-6,
+            rope_base: 1e6,
+            qkv_bias: true,
+            tie_embeddings: true,
+            dropout: 0.0,
+        };
+        assert_eq!(config.parameter_count(), 494_032_768);
+    }
+
+    #[test]
+    fn names_lead_back_to_their_family() {
+        for architecture in Architecture::ALL {
+            assert_eq!(Architecture::from_name(architecture.name()), Some(architecture));
+        }
+        assert_eq!(Architecture::from_name("mamba"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, ConfigError, ModelConfig, limits};
+use crate::{Architecture, ModelConfig, ROPE_BASE};
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct RunFile {
     pub data: Data,
     /// `[train]`
     pub train: Train,
+    /// `[lora]`
+    pub lora: Lora,
     /// `[optimizer]`
     pub optimizer: Optimizer,
     /// `[schedule]`
@@ -80,14 +82,20 @@ pub struct Model {
     pub n_layer: usize,
     /// Attention heads.
     pub n_head: usize,
+    /// Heads of keys and values, a divisor of `n_head`; `n_head` if not given.
+    pub n_kv_head: Option<usize>,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Width of the feed-forward layer; `4 * n_embd` if not given.
+    /// Width of the feed-forward layer. If not given: `4 * n_embd`, and where the layer has a
+    /// gate `8 / 3 * n_embd`, rounded up to a multiple of 256 (LLaMA).
     pub n_inner: Option<usize>,
-    /// Added to the variance inside the normalisation layers.
+    /// Added to the variance or mean square inside the normalisation layers.
     pub norm_epsilon: f32,
-    /// Whether the query, key and value projections have a bias.
-    pub qkv_bias: bool,
+    /// Base of the wavelengths of rotary positions; unused where positions are learned.
+    pub rope_base: f32,
+    /// Whether the query, key and value projections have a bias; if not given, as published:
+    /// everywhere but in `llama`.
+    pub qkv_bias: Option<bool>,
     /// Whether the output head shares the token embedding's matrix.
     pub tie_embeddings: bool,
     /// Dropout probability while training.
@@ -101,10 +109,12 @@ impl Default for Model {
             context_length: 1024,
             n_layer: 12,
             n_head: 12,
+            n_kv_head: None,
             n_embd: 768,
             n_inner: None,
             norm_epsilon: 1e-5,
-            qkv_bias: true,
+            rope_base: ROPE_BASE,
+            qkv_bias: None,
             tie_embeddings: true,
             dropout: 0.0,
         }
@@ -120,12 +130,22 @@ impl Model {
             context_length: self.context_length,
             n_layer: self.n_layer,
             n_head: self.n_head,
+            n_kv_head: self.n_kv_head.unwrap_or(self.n_head),
             n_embd: self.n_embd,
-            n_inner: self.n_inner.unwrap_or(self.n_embd.saturating_mul(4)),
+            n_inner: self.n_inner.unwrap_or_else(|| self.default_inner()),
             norm_epsilon: self.norm_epsilon,
-            qkv_bias: self.qkv_bias,
+            rope_base: self.rope_base,
+            qkv_bias: self.qkv_bias.unwrap_or(self.architecture != Architecture::Llama),
             tie_embeddings: self.tie_embeddings,
             dropout: self.dropout,
+        }
+    }
+
+    /// As many parameters with a gate as without; whole blocks of 256 for the K-quants.
+    fn default_inner(&self) -> usize {
+        match self.architecture.is_gated() {
+            true => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(256),
+            false => self.n_embd.saturating_mul(4),
         }
     }
 }
@@ -139,6 +159,11 @@ pub enum TokenizerKind {
     Gpt2,
     /// Words and punctuation of the corpus (Raschka, 2024, ch. 2).
     Simple,
+    /// A `tokenizer.json` of Hugging Face: `data.tokenizer_path`.
+    #[serde(rename = "huggingface")]
+    HuggingFace,
+    /// Byte-level BPE of `data.vocab_size` tokens, trained on the corpus before it is encoded.
+    Trained,
 }
 
 /// `[data]`: the text and the windows cut from it.
@@ -149,6 +174,10 @@ pub struct Data {
     pub path: PathBuf,
     /// How text becomes token ids.
     pub tokenizer: TokenizerKind,
+    /// The `tokenizer.json`, or the folder that holds it, of `tokenizer = "huggingface"`.
+    pub tokenizer_path: Option<PathBuf>,
+    /// Tokens of `tokenizer = "trained"`.
+    pub vocab_size: usize,
     /// Tokens in a training window.
     pub context: usize,
     /// Tokens from the start of one window to the start of the next; `context` if not given.
@@ -169,6 +198,8 @@ impl Default for Data {
         Data {
             path: PathBuf::from("builtin"),
             tokenizer: TokenizerKind::Gpt2,
+            tokenizer_path: None,
+            vocab_size: 8192,
             context: 256,
             stride: None,
             train_fraction: 0.9,
@@ -205,8 +236,11 @@ pub enum Initialization {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
-    /// Where weights start.
+    /// Where weights start, unless `init_from` is given.
     pub initialization: Initialization,
+    /// A checkpoint or Hugging Face folder to go on from: its weights, its shape and its
+    /// tokenizer in place of `[model]` and `data.tokenizer`.
+    pub init_from: Option<PathBuf>,
     /// Windows in one forward pass.
     pub batch_size: usize,
     /// Forward passes whose gradients are averaged before one optimizer step.
@@ -217,6 +251,9 @@ pub struct Train {
     pub max_steps: Option<usize>,
     /// Number format of the matrix products.
     pub precision: Precision,
+    /// Keep only each block's input and compute the rest of it again in the backward pass (Chen
+    /// et al., 2016): less memory, a third more products.
+    pub activation_checkpointing: bool,
     /// Optimizer steps between two validation losses.
     pub eval_interval: usize,
     /// Windows of each split that an evaluation reads; all of them if not given.
@@ -235,11 +272,13 @@ impl Default for Train {
     fn default() -> Self {
         Train {
             initialization: Initialization::Gpt2,
+            init_from: None,
             batch_size: 2,
             gradient_accumulation: 1,
             epochs: 10,
             max_steps: None,
             precision: Precision::Auto,
+            activation_checkpointing: false,
             eval_interval: 50,
             eval_windows: None,
             checkpoint_interval: 500,
@@ -247,6 +286,45 @@ impl Default for Train {
             sample_prompt: "Every effort moves you".to_owned(),
             sample_tokens: 50,
         }
+    }
+}
+
+/// Matrices that an adapter can sit on, in all blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoraTarget {
+    /// Queries; of a fused projection its first rows.
+    Query,
+    /// Keys.
+    Key,
+    /// Values.
+    Value,
+    /// What attention writes to the residual stream.
+    Output,
+    /// The gate of a gated feed-forward layer.
+    Gate,
+    /// Into the feed-forward layer.
+    Up,
+    /// Out of the feed-forward layer.
+    Down,
+}
+
+/// `[lora]`: train two thin matrices beside each target and leave the rest as it is (Hu et al.,
+/// 2021). Needs `train.init_from`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lora {
+    /// Width between the two matrices; 0 trains the model itself.
+    pub rank: usize,
+    /// The adapter's output is scaled by `alpha / rank`.
+    pub alpha: f32,
+    /// Which matrices get an adapter.
+    pub targets: Vec<LoraTarget>,
+}
+
+impl Default for Lora {
+    fn default() -> Self {
+        Lora { rank: 0, alpha: 16.0, targets: vec![LoraTarget::Query, LoraTarget::Value] }
     }
 }
 
@@ -441,128 +519,4 @@ impl Default for Bundle {
             zip: false,
         }
     }
-}
-
-impl RunFile {
-    /// Checks ranges and relations that types cannot express.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] with the first key that does not hold.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let positive = [
-            ("data.context", self.data.context),
-            ("data.stride", self.data.stride()),
-            ("train.batch_size", self.train.batch_size),
-            ("train.gradient_accumulation", self.train.gradient_accumulation),
-            ("train.epochs", self.train.epochs),
-            ("train.max_steps", self.train.max_steps.unwrap_or(1)),
-            ("train.eval_interval", self.train.eval_interval),
-            ("train.eval_windows", self.train.eval_windows.unwrap_or(1)),
-            ("train.checkpoint_interval", self.train.checkpoint_interval),
-            ("train.keep_checkpoints", self.train.keep_checkpoints),
-            ("eval.golden_windows", self.eval.golden_windows),
-            ("bundle.self_test_tokens", self.bundle.self_test_tokens),
-        ];
-        for (key, value) in positive {
-            require(key, value, value >= 1, "at least 1")?;
-        }
-        let model = &self.model;
-        for (key, value, most) in [
-            ("model.context_length", model.context_length, limits::CONTEXT_LENGTH),
-            ("model.n_layer", model.n_layer, limits::N_LAYER),
-            ("model.n_head", model.n_head, limits::N_HEAD),
-            ("model.n_embd", model.n_embd, limits::N_EMBD),
-            ("model.n_inner", model.n_inner.unwrap_or(1), limits::N_INNER),
-        ] {
-            require(key, value, (1..=most).contains(&value), &format!("1 to {most}"))?;
-        }
-        require(
-            "model.n_head",
-            model.n_head,
-            model.n_embd.is_multiple_of(model.n_head),
-            &format!("a divisor of model.n_embd = {}", model.n_embd),
-        )?;
-        require(
-            "data.context",
-            self.data.context,
-            self.data.context <= model.context_length,
-            &format!("at most model.context_length = {}", model.context_length),
-        )?;
-        let fraction = self.data.train_fraction;
-        require(
-            "data.train_fraction",
-            fraction,
-            fraction > 0.0 && fraction < 1.0,
-            "between 0 and 1, both excluded",
-        )?;
-        require(
-            "model.dropout",
-            model.dropout,
-            (0.0..1.0).contains(&model.dropout),
-            "from 0 to below 1",
-        )?;
-        require(
-            "model.norm_epsilon",
-            model.norm_epsilon,
-            model.norm_epsilon > 0.0 && model.norm_epsilon < 1.0,
-            "between 0 and 1, both excluded",
-        )?;
-        let rate = self.optimizer.learning_rate;
-        require(
-            "optimizer.learning_rate",
-            rate,
-            rate > 0.0 && rate.is_finite(),
-            "a finite number above 0",
-        )?;
-        for (key, beta) in
-            [("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)]
-        {
-            require(key, beta, (0.0..1.0).contains(&beta), "from 0 to below 1")?;
-        }
-        for (key, value) in [
-            ("optimizer.weight_decay", self.optimizer.weight_decay),
-            ("optimizer.grad_clip", self.optimizer.grad_clip),
-        ] {
-            require(key, value, value >= 0.0 && value.is_finite(), "a finite number, 0 or above")?;
-        }
-        // Where a gradient has always been zero, 0 / 0 would be the step.
-        let epsilon = self.optimizer.epsilon;
-        require(
-            "optimizer.epsilon",
-            epsilon,
-            epsilon > 0.0 && epsilon.is_finite(),
-            "a finite number above 0",
-        )?;
-        let floor = self.schedule.min_learning_rate;
-        require(
-            "schedule.min_learning_rate",
-            floor,
-            (0.0..=rate).contains(&floor),
-            &format!("from 0 to optimizer.learning_rate = {rate}"),
-        )?;
-        require(
-            "export.tensor_type",
-            &self.export.tensor_type,
-            ["F32", "F16", "BF16"].contains(&self.export.tensor_type.as_str()),
-            "F32, F16 or BF16",
-        )?;
-        require(
-            "fragment.max_bytes",
-            self.fragment.max_bytes,
-            self.fragment.max_bytes >= 4096,
-            "at least 4096",
-        )
-    }
-}
-
-fn require(
-    key: &'static str,
-    value: impl std::fmt::Display,
-    holds: bool,
-    expected: &str,
-) -> Result<(), ConfigError> {
-    if holds {
-        return Ok(());
-    }
-    Err(ConfigError::Invalid { key, value: value.to_string(), expected: expected.to_owned() })
 }

@@ -45,6 +45,7 @@ impl Model {
                 Architecture::Gpt2 => {
                     gpt2::initial_values(config, initialization, seed, path, shape)
                 }
+                _ => unimplemented!("module of this family"),
             })
         });
         match loaded {
@@ -69,6 +70,7 @@ impl Model {
         let mut loader = Loader::new(device, &mut read);
         match config.architecture {
             Architecture::Gpt2 => Gpt2::load(config, &mut loader).map(Model::Gpt2),
+            _ => unimplemented!("module of this family"),
         }
     }
 

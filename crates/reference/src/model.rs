@@ -49,6 +49,7 @@ impl Model {
         check_config(&config)?;
         let decoder: Arc<dyn Decoder> = match config.architecture {
             Architecture::Gpt2 => Arc::new(Gpt2::load(&config, source)?),
+            _ => unimplemented!("forward pass of this family"),
         };
         Ok(Model { config: Arc::new(config), decoder })
     }

@@ -34,7 +34,7 @@ impl Fixture {
         run_file.model.n_embd = 16;
         run_file.model.dropout = 0.1;
         run_file.model.tie_embeddings = false;
-        run_file.model.qkv_bias = false;
+        run_file.model.qkv_bias = Some(false);
         run_file.train.batch_size = 4;
         run_file.train.epochs = 2;
         run_file.train.max_steps = Some(8);

@@ -1,0 +1,198 @@
+//! Ranges and relations of a run file that types cannot express.
+
+use crate::{ConfigError, RunFile, TokenizerKind, limits};
+
+impl RunFile {
+    /// Checks ranges and relations that types cannot express.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with the first key that does not hold.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("data.context", self.data.context),
+            ("data.stride", self.data.stride()),
+            ("train.batch_size", self.train.batch_size),
+            ("train.gradient_accumulation", self.train.gradient_accumulation),
+            ("train.epochs", self.train.epochs),
+            ("train.max_steps", self.train.max_steps.unwrap_or(1)),
+            ("train.eval_interval", self.train.eval_interval),
+            ("train.eval_windows", self.train.eval_windows.unwrap_or(1)),
+            ("train.checkpoint_interval", self.train.checkpoint_interval),
+            ("train.keep_checkpoints", self.train.keep_checkpoints),
+            ("eval.golden_windows", self.eval.golden_windows),
+            ("bundle.self_test_tokens", self.bundle.self_test_tokens),
+        ];
+        for (key, value) in positive {
+            require(key, value, value >= 1, "at least 1")?;
+        }
+        self.check_model()?;
+        self.check_data()?;
+        self.check_optimizer()?;
+        require(
+            "export.tensor_type",
+            &self.export.tensor_type,
+            ["F32", "F16", "BF16"].contains(&self.export.tensor_type.as_str()),
+            "F32, F16 or BF16",
+        )?;
+        require(
+            "fragment.max_bytes",
+            self.fragment.max_bytes,
+            self.fragment.max_bytes >= 4096,
+            "at least 4096",
+        )
+    }
+
+    fn check_model(&self) -> Result<(), ConfigError> {
+        let model = &self.model;
+        for (key, value, most) in [
+            ("model.context_length", model.context_length, limits::CONTEXT_LENGTH),
+            ("model.n_layer", model.n_layer, limits::N_LAYER),
+            ("model.n_head", model.n_head, limits::N_HEAD),
+            ("model.n_embd", model.n_embd, limits::N_EMBD),
+            ("model.n_inner", model.n_inner.unwrap_or(1), limits::N_INNER),
+        ] {
+            require(key, value, (1..=most).contains(&value), &format!("1 to {most}"))?;
+        }
+        require(
+            "model.n_head",
+            model.n_head,
+            model.n_embd.is_multiple_of(model.n_head),
+            &format!("a divisor of model.n_embd = {}", model.n_embd),
+        )?;
+        let kv = model.n_kv_head.unwrap_or(model.n_head);
+        require(
+            "model.n_kv_head",
+            kv,
+            kv >= 1 && model.n_head.is_multiple_of(kv),
+            &format!("a divisor of model.n_head = {}", model.n_head),
+        )?;
+        let head_width = model.n_embd / model.n_head;
+        require(
+            "model.n_head",
+            model.n_head,
+            model.architecture.rope_pairs().is_none() || head_width.is_multiple_of(2),
+            "heads of an even width: rotary positions turn pairs of channels",
+        )?;
+        require(
+            "model.n_kv_head",
+            kv,
+            model.architecture.is_gated() || kv == model.n_head,
+            "model.n_head: only llama and qwen2 share keys and values between heads",
+        )?;
+        require(
+            "model.rope_base",
+            model.rope_base,
+            model.rope_base > 1.0 && model.rope_base.is_finite(),
+            "a finite number above 1",
+        )?;
+        require(
+            "model.dropout",
+            model.dropout,
+            (0.0..1.0).contains(&model.dropout),
+            "from 0 to below 1",
+        )?;
+        require(
+            "model.norm_epsilon",
+            model.norm_epsilon,
+            model.norm_epsilon > 0.0 && model.norm_epsilon < 1.0,
+            "between 0 and 1, both excluded",
+        )
+    }
+
+    fn check_data(&self) -> Result<(), ConfigError> {
+        require(
+            "data.context",
+            self.data.context,
+            self.data.context <= self.model.context_length,
+            &format!("at most model.context_length = {}", self.model.context_length),
+        )?;
+        let fraction = self.data.train_fraction;
+        require(
+            "data.train_fraction",
+            fraction,
+            fraction > 0.0 && fraction < 1.0,
+            "between 0 and 1, both excluded",
+        )?;
+        require(
+            "data.tokenizer_path",
+            "(nothing)",
+            self.data.tokenizer != TokenizerKind::HuggingFace || self.data.tokenizer_path.is_some(),
+            "a tokenizer.json, which data.tokenizer = \"huggingface\" reads",
+        )?;
+        // Byte-level BPE starts from 256 bytes and the end of a text.
+        let vocab_size = self.data.vocab_size;
+        require(
+            "data.vocab_size",
+            vocab_size,
+            (257..=limits::VOCAB_SIZE).contains(&vocab_size),
+            &format!("257 to {}", limits::VOCAB_SIZE),
+        )
+    }
+
+    fn check_optimizer(&self) -> Result<(), ConfigError> {
+        let lora = &self.lora;
+        require(
+            "lora.rank",
+            lora.rank,
+            lora.rank == 0 || self.train.init_from.is_some(),
+            "0, or train.init_from with the model to adapt",
+        )?;
+        require(
+            "lora.rank",
+            lora.rank,
+            lora.rank == 0 || !lora.targets.is_empty(),
+            "0, or at least one of lora.targets",
+        )?;
+        require(
+            "lora.alpha",
+            lora.alpha,
+            lora.alpha > 0.0 && lora.alpha.is_finite(),
+            "a finite number above 0",
+        )?;
+        let rate = self.optimizer.learning_rate;
+        require(
+            "optimizer.learning_rate",
+            rate,
+            rate > 0.0 && rate.is_finite(),
+            "a finite number above 0",
+        )?;
+        for (key, beta) in
+            [("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)]
+        {
+            require(key, beta, (0.0..1.0).contains(&beta), "from 0 to below 1")?;
+        }
+        for (key, value) in [
+            ("optimizer.weight_decay", self.optimizer.weight_decay),
+            ("optimizer.grad_clip", self.optimizer.grad_clip),
+        ] {
+            require(key, value, value >= 0.0 && value.is_finite(), "a finite number, 0 or above")?;
+        }
+        // Where a gradient has always been zero, 0 / 0 would be the step.
+        let epsilon = self.optimizer.epsilon;
+        require(
+            "optimizer.epsilon",
+            epsilon,
+            epsilon > 0.0 && epsilon.is_finite(),
+            "a finite number above 0",
+        )?;
+        let floor = self.schedule.min_learning_rate;
+        require(
+            "schedule.min_learning_rate",
+            floor,
+            (0.0..=rate).contains(&floor),
+            &format!("from 0 to optimizer.learning_rate = {rate}"),
+        )
+    }
+}
+
+fn require(
+    key: &'static str,
+    value: impl std::fmt::Display,
+    holds: bool,
+    expected: &str,
+) -> Result<(), ConfigError> {
+    if holds {
+        return Ok(());
+    }
+    Err(ConfigError::Invalid { key, value: value.to_string(), expected: expected.to_owned() })
+}
