@@ -46,5 +46,5 @@ pub use pass::{Pass, Precision};
 /// Whether this processor has instructions for products of bf16 numbers; without them,
 /// [`Precision::Bf16`] gives the same results slowly.
 pub fn has_bf16() -> bool {
-    cpu::isa::Bf16Isa::best() != cpu::isa::Bf16Isa::Plain
+    cpu::isa::Isa::best().has_bf16()
 }

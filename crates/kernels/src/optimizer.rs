@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::cpu::simd::widest;
+use crate::cpu::isa::Isa;
 
 /// Values that one task works on: four streams of 64 KiB stay in a core's cache.
 const CHUNK: usize = 1 << 14;
@@ -93,7 +93,7 @@ pub fn adamw(
     let updated = match (data.each_mut().map(TensorData::as_mut_slice::<f32>), gradient.as_slice())
     {
         ([Ok(weight), Ok(first), Ok(second)], Ok(gradient)) => {
-            adamw_in_place(weight, gradient, first, second, step);
+            adamw_in_place(Isa::best(), weight, gradient, first, second, step);
             true
         }
         _ => false, // another number format
@@ -114,6 +114,7 @@ fn take(tensor: &mut Tensor<1>) -> Tensor<1> {
 }
 
 fn adamw_in_place(
+    isa: Isa,
     weight: &mut [f32],
     gradient: &[f32],
     first: &mut [f32],
@@ -125,7 +126,7 @@ fn adamw_in_place(
     let chunks = (weight.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK));
     let moments = (first.par_chunks_mut(CHUNK), second.par_chunks_mut(CHUNK));
     chunks.into_par_iter().zip(moments.into_par_iter()).for_each(|((w, g), (m, v))| {
-        widest(|| {
+        isa.run(|| {
             for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
                 let g = g * gradient_scale;
                 *m += (1.0 - beta1) * (g - *m);
@@ -165,7 +166,7 @@ pub fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
     }
     let data = tensor.into_data();
     let sum = data.as_slice::<f32>().map(|values| {
-        let chunks = values.par_chunks(CHUNK).map(|part| widest(|| sum_of_squares(part)));
+        let chunks = values.par_chunks(CHUNK).map(|part| Isa::best().run(|| sum_of_squares(part)));
         chunks.collect::<Vec<f64>>().iter().sum()
     });
     // Only a float tensor of another width has no f32 slice, and our models have none.

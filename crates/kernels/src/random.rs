@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::simd::widest;
+use crate::cpu::isa::Isa;
 
 /// Values that one task fills: large enough to hide the cost of handing it out.
 const CHUNK: usize = 1 << 14;
@@ -103,7 +103,7 @@ pub fn apply_keep_factors(key: u64, probability: f32, values: &mut [f32]) {
     let kept = 1.0 / (1.0 - probability);
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let first = (chunk * CHUNK / 2) as u64;
-        widest(|| {
+        Isa::best().run(|| {
             for (pair, values) in (0_u64..).zip(values.chunks_mut(2)) {
                 let draw = bits(key, first + pair);
                 for (value, half) in values.iter_mut().zip([draw as u32, (draw >> 32) as u32]) {

@@ -3,54 +3,62 @@
 
 use gemm::Parallelism;
 
+use super::isa::Isa;
 use super::matmul::pack::{Matrix, Packed};
 use super::matmul::{Into, multiply, product};
 
-/// How products of matrices are computed.
+/// How products of matrices are computed: a number format on an instruction set.
 pub trait Arithmetic: Copy + Send + Sync + 'static {
     /// An operand, ready to be multiplied any number of times.
     type Operand<'a>: Sync;
 
+    /// The instruction set of the products, and of everything around them.
+    fn isa(self) -> Isa;
+
     /// Prepares the left operand `[M, K]`.
-    fn left(a: Matrix<'_>) -> Self::Operand<'_>;
+    fn left(self, a: Matrix<'_>) -> Self::Operand<'_>;
 
     /// Prepares the right operand `[K, N]`.
-    fn right(b: Matrix<'_>) -> Self::Operand<'_>;
+    fn right(self, b: Matrix<'_>) -> Self::Operand<'_>;
 
     /// `a b`, `[M, N]`.
-    fn product(a: &Self::Operand<'_>, b: &Self::Operand<'_>) -> Vec<f32>;
+    fn product(self, a: &Self::Operand<'_>, b: &Self::Operand<'_>) -> Vec<f32>;
 
     /// `out [M, N] = a b`, or `+=`.
-    fn multiply(a: &Self::Operand<'_>, b: &Self::Operand<'_>, out: &mut [f32], into: Into);
+    fn multiply(self, a: &Self::Operand<'_>, b: &Self::Operand<'_>, out: &mut [f32], into: Into);
 }
 
 /// Operands in bf16, sums in f32: what mixed-precision training computes.
 #[derive(Debug, Clone, Copy)]
-pub struct Bf16;
+pub struct Bf16(pub Isa);
 
 impl Arithmetic for Bf16 {
     type Operand<'a> = Packed;
 
-    fn left(a: Matrix<'_>) -> Packed {
-        Packed::left(a)
+    fn isa(self) -> Isa {
+        self.0
     }
 
-    fn right(b: Matrix<'_>) -> Packed {
-        Packed::right(b)
+    fn left(self, a: Matrix<'_>) -> Packed {
+        Packed::left(self.0, a)
     }
 
-    fn product(a: &Packed, b: &Packed) -> Vec<f32> {
-        product(a, b)
+    fn right(self, b: Matrix<'_>) -> Packed {
+        Packed::right(self.0, b)
     }
 
-    fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
-        multiply(a, b, out, into);
+    fn product(self, a: &Packed, b: &Packed) -> Vec<f32> {
+        product(self.0, a, b)
+    }
+
+    fn multiply(self, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+        multiply(self.0, a, b, out, into);
     }
 }
 
-/// All in f32, by the `gemm` crate.
+/// All in f32, by the `gemm` crate, which detects its instructions itself.
 #[derive(Debug, Clone, Copy)]
-pub struct F32;
+pub struct F32(pub Isa);
 
 /// Multiplications below which one thread is faster than several.
 const WORTH_SHARING: usize = 1 << 20;
@@ -58,15 +66,19 @@ const WORTH_SHARING: usize = 1 << 20;
 impl Arithmetic for F32 {
     type Operand<'a> = Matrix<'a>;
 
-    fn left(a: Matrix<'_>) -> Matrix<'_> {
+    fn isa(self) -> Isa {
+        self.0
+    }
+
+    fn left(self, a: Matrix<'_>) -> Matrix<'_> {
         a
     }
 
-    fn right(b: Matrix<'_>) -> Matrix<'_> {
+    fn right(self, b: Matrix<'_>) -> Matrix<'_> {
         b
     }
 
-    fn product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
+    fn product(self, a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
         let len = a.rows() * b.columns();
         let mut out = Vec::with_capacity(len);
         // SAFETY: the capacity is [M, N], and every number is written, none read.
@@ -77,7 +89,7 @@ impl Arithmetic for F32 {
         out
     }
 
-    fn multiply(a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], into: Into) {
+    fn multiply(self, a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], into: Into) {
         assert_eq!(out.len(), a.rows() * b.columns(), "an output of [M, N]");
         // SAFETY: the slice is [M, N].
         unsafe { gemm_raw(a, b, out.as_mut_ptr(), into) };

@@ -19,9 +19,10 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
+use super::isa::Isa;
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
-use super::simd::{dot, exp, widest};
+use super::simd::{dot, exp};
 use crate::random::derive;
 
 /// Queries and keys in a square of scores.
@@ -137,6 +138,7 @@ impl Head {
     /// Scores of one block of queries against one of keys, scaled and masked: `[rows, keys]`.
     fn scores<A: Arithmetic>(
         self,
+        math: A,
         q: &A::Operand<'_>,
         k: &A::Operand<'_>,
         i: usize,
@@ -144,9 +146,9 @@ impl Head {
     ) -> Vec<f32> {
         let (rows, keys) = (self.shape.rows(i), self.shape.rows(j));
         let mut scores = vec![0.0; rows * keys];
-        A::multiply(q, k, &mut scores, Into::Replace);
+        math.multiply(q, k, &mut scores, Into::Replace);
         let scale = 1.0 / (self.shape.width as f32).sqrt();
-        widest(|| scores.iter_mut().for_each(|s| *s *= scale));
+        math.isa().run(|| scores.iter_mut().for_each(|s| *s *= scale));
         if i == j {
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
                 scores[row + 1..].fill(f32::NEG_INFINITY);
@@ -155,12 +157,12 @@ impl Head {
         scores
     }
 
-    fn drop(self, probabilities: &mut [f32], i: usize, j: usize) {
+    fn drop(self, isa: Isa, probabilities: &mut [f32], i: usize, j: usize) {
         if self.shape.dropout.probability == 0.0 {
             return;
         }
         let keys = self.shape.rows(j);
-        widest(|| {
+        isa.run(|| {
             for (row, p) in probabilities.chunks_exact_mut(keys).enumerate() {
                 self.row_dropout(i * BLOCK + row).apply(p, (j * BLOCK) as u32);
             }
@@ -168,22 +170,23 @@ impl Head {
     }
 
     /// `y [T, D]` and `L [T]` of this head.
-    fn forward<A: Arithmetic>(self, qkv: &[f32]) -> Output {
+    fn forward<A: Arithmetic>(self, math: A, qkv: &[f32]) -> Output {
         let (time, width) = (self.shape.time, self.shape.width);
         let (mut y, mut logs) = (vec![0.0; time * width], vec![0.0; time]);
-        let keys: Vec<_> =
-            (0..self.shape.blocks()).map(|j| A::right(self.part(qkv, 1, j).transpose())).collect();
+        let keys: Vec<_> = (0..self.shape.blocks())
+            .map(|j| math.right(self.part(qkv, 1, j).transpose()))
+            .collect();
         let values: Vec<_> =
-            (0..self.shape.blocks()).map(|j| A::right(self.part(qkv, 2, j))).collect();
+            (0..self.shape.blocks()).map(|j| math.right(self.part(qkv, 2, j))).collect();
         for (i, (y, logs)) in y.chunks_mut(BLOCK * width).zip(logs.chunks_mut(BLOCK)).enumerate() {
-            let q = A::left(self.part(qkv, 0, i));
+            let q = math.left(self.part(qkv, 0, i));
             let mut squares: Vec<_> =
-                (0..=i).map(|j| self.scores::<A>(&q, &keys[j], i, j)).collect();
-            widest(|| softmax(&mut squares, logs));
+                (0..=i).map(|j| self.scores(math, &q, &keys[j], i, j)).collect();
+            math.isa().run(|| softmax(&mut squares, logs));
             for (j, p) in squares.iter_mut().enumerate() {
-                self.drop(p, i, j);
-                let p = A::left(Matrix::new(p, self.shape.rows(i), self.shape.rows(j)));
-                A::multiply(&p, &values[j], y, if j == 0 { Into::Replace } else { Into::Add });
+                self.drop(math.isa(), p, i, j);
+                let p = math.left(Matrix::new(p, self.shape.rows(i), self.shape.rows(j)));
+                math.multiply(&p, &values[j], y, if j == 0 { Into::Replace } else { Into::Add });
             }
         }
         (y, logs)
@@ -192,6 +195,7 @@ impl Head {
     /// `dq, dk, dv`, each `[T, D]`.
     fn backward<A: Arithmetic>(
         self,
+        math: A,
         qkv: &[f32],
         y: &[f32],
         logs: &[f32],
@@ -201,33 +205,33 @@ impl Head {
         let mut gradients = [0; 3].map(|_| vec![0.0; time * width]);
         let [dq, dk, dv] = &mut gradients;
         let logs = &logs[(self.batch * self.shape.heads + self.head) * time..][..time];
-        let delta = self.delta(y, dy);
-        let queries: Vec<_> = (0..blocks).map(|i| A::left(self.part(qkv, 0, i))).collect();
-        let queries_right: Vec<_> = (0..blocks).map(|i| A::right(self.part(qkv, 0, i))).collect();
-        let dys: Vec<_> = (0..blocks).map(|i| A::left(self.output_part(dy, i))).collect();
-        let dys_right: Vec<_> = (0..blocks).map(|i| A::right(self.output_part(dy, i))).collect();
+        let delta = self.delta(math.isa(), y, dy);
+        let queries: Vec<_> = (0..blocks).map(|i| math.left(self.part(qkv, 0, i))).collect();
+        let queries_right: Vec<_> = (0..blocks).map(|i| math.right(self.part(qkv, 0, i))).collect();
+        let dys: Vec<_> = (0..blocks).map(|i| math.left(self.output_part(dy, i))).collect();
+        let dys_right: Vec<_> = (0..blocks).map(|i| math.right(self.output_part(dy, i))).collect();
         for j in 0..blocks {
-            let k_transposed = A::right(self.part(qkv, 1, j).transpose());
-            let k = A::right(self.part(qkv, 1, j));
-            let v_transposed = A::right(self.part(qkv, 2, j).transpose());
+            let k_transposed = math.right(self.part(qkv, 1, j).transpose());
+            let k = math.right(self.part(qkv, 1, j));
+            let v_transposed = math.right(self.part(qkv, 2, j).transpose());
             let keys = self.shape.rows(j);
             let own = j * BLOCK * width..(j * BLOCK + keys) * width;
             let (dk, dv) = (&mut dk[own.clone()], &mut dv[own]);
             for i in j..blocks {
                 let rows = self.shape.rows(i);
                 let (logs, delta) = (&logs[i * BLOCK..][..rows], &delta[i * BLOCK..][..rows]);
-                let mut p = self.scores::<A>(&queries[i], &k_transposed, i, j);
-                widest(|| {
+                let mut p = self.scores(math, &queries[i], &k_transposed, i, j);
+                math.isa().run(|| {
                     for (p, log) in p.chunks_exact_mut(keys).zip(logs) {
                         p.iter_mut().for_each(|s| *s = exp(*s - log));
                     }
                 });
                 let mut dp = vec![0.0; rows * keys];
-                A::multiply(&dys[i], &v_transposed, &mut dp, Into::Replace);
-                self.drop(&mut dp, i, j);
+                math.multiply(&dys[i], &v_transposed, &mut dp, Into::Replace);
+                self.drop(math.isa(), &mut dp, i, j);
                 let scale = 1.0 / (width as f32).sqrt();
                 let mut ds = dp;
-                widest(|| {
+                math.isa().run(|| {
                     let lines = ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys));
                     for ((ds, p), delta) in lines.zip(delta) {
                         for (ds, p) in ds.iter_mut().zip(p) {
@@ -235,23 +239,23 @@ impl Head {
                         }
                     }
                 });
-                self.drop(&mut p, i, j);
+                self.drop(math.isa(), &mut p, i, j);
                 let first = if i == j { Into::Replace } else { Into::Add };
                 let p = Matrix::new(&p, rows, keys);
-                A::multiply(&A::left(p.transpose()), &dys_right[i], dv, first);
+                math.multiply(&math.left(p.transpose()), &dys_right[i], dv, first);
                 let ds = Matrix::new(&ds, rows, keys);
-                A::multiply(&A::left(ds.transpose()), &queries_right[i], dk, first);
+                math.multiply(&math.left(ds.transpose()), &queries_right[i], dk, first);
                 let dq = &mut dq[i * BLOCK * width..][..rows * width];
-                A::multiply(&A::left(ds), &k, dq, Into::Add);
+                math.multiply(&math.left(ds), &k, dq, Into::Add);
             }
         }
         gradients
     }
 
     /// `sum_d dy[i, d] y[i, d]` for every row of this head.
-    fn delta(self, y: &[f32], dy: &[f32]) -> Vec<f32> {
+    fn delta(self, isa: Isa, y: &[f32], dy: &[f32]) -> Vec<f32> {
         let (channels, width, time) = (self.shape.channels(), self.shape.width, self.shape.time);
-        widest(|| {
+        isa.run(|| {
             (0..time)
                 .map(|t| {
                     let start = (self.batch * time + t) * channels + self.head * width;
@@ -288,10 +292,10 @@ fn softmax(squares: &mut [Vec<f32>], logs: &mut [f32]) {
 }
 
 /// Attention over `qkv [B, T, 3C]` (all of `q`, then `k`, then `v`, each head after head).
-pub fn attention<A: Arithmetic>(shape: Attention, qkv: &[f32]) -> Output {
+pub fn attention<A: Arithmetic>(math: A, shape: Attention, qkv: &[f32]) -> Output {
     let (channels, width, time) = (shape.channels(), shape.width, shape.time);
     assert_eq!(qkv.len(), shape.batch * time * 3 * channels, "qkv of [B, T, 3C]");
-    let each: Vec<Output> = shape.heads().map(|head| head.forward::<A>(qkv)).collect();
+    let each: Vec<Output> = shape.heads().map(|head| head.forward(math, qkv)).collect();
     let mut y = vec![0.0; shape.batch * time * channels];
     y.par_chunks_mut(channels).enumerate().for_each(|(row, y)| {
         for (head, y) in y.chunks_exact_mut(width).enumerate() {
@@ -305,6 +309,7 @@ pub fn attention<A: Arithmetic>(shape: Attention, qkv: &[f32]) -> Output {
 
 /// The gradient of `qkv`, `[B, T, 3C]`.
 pub fn attention_backward<A: Arithmetic>(
+    math: A,
     shape: Attention,
     qkv: &[f32],
     y: &[f32],
@@ -312,7 +317,7 @@ pub fn attention_backward<A: Arithmetic>(
     dy: &[f32],
 ) -> Vec<f32> {
     let (channels, width, time) = (shape.channels(), shape.width, shape.time);
-    let each: Vec<_> = shape.heads().map(|head| head.backward::<A>(qkv, y, logs, dy)).collect();
+    let each: Vec<_> = shape.heads().map(|head| head.backward(math, qkv, y, logs, dy)).collect();
     let mut dqkv = vec![0.0; qkv.len()];
     dqkv.par_chunks_mut(3 * channels).enumerate().for_each(|(row, out)| {
         for (at, out) in out.chunks_exact_mut(width).enumerate() {
@@ -371,14 +376,14 @@ mod tests {
         y
     }
 
-    fn check<A: Arithmetic>(shape: Attention, tolerance: f64) {
+    fn check<A: Arithmetic>(math: A, shape: Attention, tolerance: f64) {
         let channels = shape.channels();
         let qkv = noise(shape.batch * shape.time * 3 * channels, 1);
         let dy = noise(shape.batch * shape.time * channels, 2);
         let qkv64: Vec<f64> = qkv.iter().map(|&x| f64::from(x)).collect();
-        let (y, logs) = attention::<A>(shape, &qkv);
+        let (y, logs) = attention(math, shape, &qkv);
         assert_close(&y, &by_definition(shape, &qkv64), tolerance);
-        let dqkv = attention_backward::<A>(shape, &qkv, &y, &logs, &dy);
+        let dqkv = attention_backward(math, shape, &qkv, &y, &logs, &dy);
         assert_close(&dqkv, &gradient(&qkv64, &dy, |x| by_definition(shape, x)), tolerance);
     }
 
@@ -390,16 +395,20 @@ mod tests {
     fn values_and_gradients_on_odd_shapes() {
         for shape in [shape(1, 1, 1, 1), shape(2, 3, 2, 5), shape(1, 17, 3, 2), shape(1, 131, 1, 2)]
         {
-            check::<F32>(shape, 1e-4);
-            check::<Bf16>(shape, 2e-2);
+            for &isa in Isa::available() {
+                check(F32(isa), shape, 1e-4);
+                check(Bf16(isa), shape, 2e-2);
+            }
         }
     }
 
     #[test]
     fn dropped_scores_have_no_gradient() {
         let dropout = ScoreDropout { probability: 0.3, key: 0x1234_5678_9abc_def0 };
-        check::<F32>(Attention { dropout, ..shape(2, 9, 2, 3) }, 1e-4);
-        check::<F32>(Attention { dropout, ..shape(1, 130, 1, 2) }, 1e-4);
+        for &isa in Isa::available() {
+            check(F32(isa), Attention { dropout, ..shape(2, 9, 2, 3) }, 1e-4);
+            check(F32(isa), Attention { dropout, ..shape(1, 130, 1, 2) }, 1e-4);
+        }
     }
 
     #[test]
@@ -439,9 +448,9 @@ mod tests {
     fn a_later_token_changes_nothing_before_it() {
         let shape = shape(1, 200, 2, 4);
         let mut qkv = noise(200 * 24, 1);
-        let (before, _) = attention::<Bf16>(shape, &qkv);
+        let (before, _) = attention(Bf16(Isa::best()), shape, &qkv);
         qkv[150 * 24..].fill(0.5);
-        let (after, _) = attention::<Bf16>(shape, &qkv);
+        let (after, _) = attention(Bf16(Isa::best()), shape, &qkv);
         assert_eq!(before[..150 * 8], after[..150 * 8]);
     }
 }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::simd::{exp, widest};
+use super::isa::Isa;
+use super::simd::exp;
 
 /// Numbers that one task works on.
 const CHUNK: usize = 1 << 14;
@@ -14,10 +15,10 @@ const CUBIC: f32 = 0.044_715;
 
 /// `x s(2 u)` with the logistic function `s` and `u = sqrt(2 / pi) (x + 0.044715 x^3)`: the tanh
 /// form of GELU, since `(1 + tanh u) / 2 = s(2 u)`.
-pub fn gelu(x: &[f32], y: &mut [f32]) {
+pub fn gelu(isa: Isa, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "gelu's input and output");
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        widest(|| {
+        isa.run(|| {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = x * logistic_of_2u(x);
             }
@@ -26,10 +27,10 @@ pub fn gelu(x: &[f32], y: &mut [f32]) {
 }
 
 /// `dx = dy (s + x s (1 - s) 2 du/dx)`, in place of `dy`.
-pub fn gelu_backward(x: &[f32], dy: &mut [f32]) {
+pub fn gelu_backward(isa: Isa, x: &[f32], dy: &mut [f32]) {
     assert_eq!(x.len(), dy.len(), "gelu's input and gradient");
     dy.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(dy, x)| {
-        widest(|| {
+        isa.run(|| {
             for (dy, &x) in dy.iter_mut().zip(x) {
                 let s = logistic_of_2u(x);
                 let slope = 2.0 * SCALE * (1.0 + 3.0 * CUBIC * x * x);
@@ -45,19 +46,19 @@ fn logistic_of_2u(x: f32) -> f32 {
 }
 
 /// Adds `bias [C]` to every row of `y [N, C]`.
-pub fn add_bias(y: &mut [f32], bias: &[f32]) {
+pub fn add_bias(isa: Isa, y: &mut [f32], bias: &[f32]) {
     y.par_chunks_mut(bias.len().max(1)).with_min_len(8).for_each(|row| {
-        widest(|| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+        isa.run(|| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
     });
 }
 
 /// The sum over the rows of `x [N, C]`: the gradient of a bias.
-pub fn sum_of_rows(x: &[f32], columns: usize) -> Vec<f32> {
+pub fn sum_of_rows(isa: Isa, x: &[f32], columns: usize) -> Vec<f32> {
     /// Columns that one task adds up: their sums stay in registers and cache.
     const STRIP: usize = 256;
     let mut out = vec![0.0; columns];
     out.par_chunks_mut(STRIP).enumerate().for_each(|(strip, sums)| {
-        widest(|| {
+        isa.run(|| {
             for row in x.chunks_exact(columns) {
                 let part = &row[strip * STRIP..][..sums.len()];
                 sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
@@ -79,15 +80,17 @@ mod tests {
     #[test]
     fn gelu_and_its_gradient_follow_the_definition() {
         let x: Vec<f32> = (-600..600).map(|i| i as f32 * 0.02).collect();
-        let mut y = vec![0.0; x.len()];
-        let mut dx = vec![1.0; x.len()];
-        gelu(&x, &mut y);
-        gelu_backward(&x, &mut dx);
-        for ((&x, &y), &dx) in x.iter().zip(&y).zip(&dx) {
-            let x = f64::from(x);
-            let slope = (exact(x + 1e-6) - exact(x - 1e-6)) / 2e-6;
-            assert!((f64::from(y) - exact(x)).abs() < 1e-6, "gelu({x})");
-            assert!((f64::from(dx) - slope).abs() < 2e-6, "gelu'({x}): {dx} {slope}");
+        for &isa in Isa::available() {
+            let mut y = vec![0.0; x.len()];
+            let mut dx = vec![1.0; x.len()];
+            gelu(isa, &x, &mut y);
+            gelu_backward(isa, &x, &mut dx);
+            for ((&x, &y), &dx) in x.iter().zip(&y).zip(&dx) {
+                let x = f64::from(x);
+                let slope = (exact(x + 1e-6) - exact(x - 1e-6)) / 2e-6;
+                assert!((f64::from(y) - exact(x)).abs() < 1e-6, "gelu({x})");
+                assert!((f64::from(dx) - slope).abs() < 2e-6, "gelu'({x}): {dx} {slope}");
+            }
         }
     }
 
@@ -95,8 +98,8 @@ mod tests {
     fn a_bias_and_its_gradient() {
         let mut y = vec![0.0; 3 * 700];
         let bias: Vec<f32> = (0..700).map(|i| i as f32).collect();
-        add_bias(&mut y, &bias);
-        let sums = sum_of_rows(&y, 700);
+        add_bias(Isa::best(), &mut y, &bias);
+        let sums = sum_of_rows(Isa::best(), &y, 700);
         assert!(sums.iter().zip(&bias).all(|(sum, bias)| *sum == 3.0 * bias));
     }
 }

@@ -12,9 +12,10 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
+use super::isa::Isa;
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
-use super::simd::{exp, max, widest};
+use super::simd::{exp, max};
 
 /// Rows whose logits exist at once.
 const ROWS: usize = 512;
@@ -58,23 +59,25 @@ pub struct HeadLoss {
 
 /// The mean loss alone, for evaluation.
 pub fn loss<A: Arithmetic>(
+    math: A,
     x: &[f32],
     channels: usize,
     weight: HeadWeight<'_>,
     targets: &[u32],
 ) -> f32 {
     assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
-    let w = A::right(weight.matrix(channels));
+    let w = math.right(weight.matrix(channels));
     let mut total = 0.0;
     for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
-        let mut logits = A::product(&A::left(Matrix::new(x, targets.len(), channels)), &w);
-        total += losses(&mut logits, targets, None);
+        let mut logits = math.product(&math.left(Matrix::new(x, targets.len(), channels)), &w);
+        total += losses(math.isa(), &mut logits, targets, None);
     }
     (total / targets.len() as f64) as f32
 }
 
 /// The mean loss with the gradients of `x` and the weight.
 pub fn loss_and_gradients<A: Arithmetic>(
+    math: A,
     x: &[f32],
     channels: usize,
     weight: HeadWeight<'_>,
@@ -88,11 +91,11 @@ pub fn loss_and_gradients<A: Arithmetic>(
     // The weight is prepared again for each part: two of it at once would be the peak of a step.
     for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
         let x = Matrix::new(x, targets.len(), channels);
-        let mut z = A::product(&A::left(x), &A::right(weight.matrix(channels)));
-        total += losses(&mut z, targets, Some(scale));
+        let mut z = math.product(&math.left(x), &math.right(weight.matrix(channels)));
+        total += losses(math.isa(), &mut z, targets, Some(scale));
         let dz = Matrix::new(&z, targets.len(), vocabulary);
-        dx.extend(A::product(&A::left(dz), &A::right(weight.matrix(channels).transpose())));
-        add_weight_gradient::<A>(weight, x, dz, &mut dw);
+        dx.extend(math.product(&math.left(dz), &math.right(weight.matrix(channels).transpose())));
+        add_weight_gradient(math, weight, x, dz, &mut dw);
     }
     let dw = dw.unwrap_or_else(|| vec![0.0; weight.numbers().len()]);
     HeadLoss { loss: (total / targets.len() as f64) as f32, dx, dw }
@@ -100,28 +103,29 @@ pub fn loss_and_gradients<A: Arithmetic>(
 
 /// `dW = x^T dz`, or its transpose where the weight lies transposed; added to what is there.
 fn add_weight_gradient<A: Arithmetic>(
+    math: A,
     weight: HeadWeight<'_>,
     x: Matrix<'_>,
     dz: Matrix<'_>,
     dw: &mut Option<Vec<f32>>,
 ) {
     let (left, right) = match weight {
-        HeadWeight::Untied(_) => (A::left(x.transpose()), A::right(dz)),
-        HeadWeight::Tied(_) => (A::left(dz.transpose()), A::right(x)),
+        HeadWeight::Untied(_) => (math.left(x.transpose()), math.right(dz)),
+        HeadWeight::Tied(_) => (math.left(dz.transpose()), math.right(x)),
     };
     match dw {
-        None => *dw = Some(A::product(&left, &right)),
-        Some(dw) => A::multiply(&left, &right, dw, Into::Add),
+        None => *dw = Some(math.product(&left, &right)),
+        Some(dw) => math.multiply(&left, &right, dw, Into::Add),
     }
 }
 
 /// The sum of the rows' losses. With a scale, the logits become their gradients times it.
-fn losses(logits: &mut [f32], targets: &[u32], gradient_scale: Option<f32>) -> f64 {
+fn losses(isa: Isa, logits: &mut [f32], targets: &[u32], gradient_scale: Option<f32>) -> f64 {
     let vocabulary = logits.len() / targets.len();
     let each: Vec<f64> = logits
         .par_chunks_mut(vocabulary)
         .zip(targets)
-        .map(|(row, &target)| widest(|| row_loss(row, target as usize, gradient_scale)))
+        .map(|(row, &target)| isa.run(|| row_loss(row, target as usize, gradient_scale)))
         .collect();
     each.iter().sum()
 }
@@ -178,6 +182,7 @@ mod tests {
     }
 
     fn check<A: Arithmetic>(
+        math: A,
         rows: usize,
         channels: usize,
         vocabulary: usize,
@@ -188,10 +193,10 @@ mod tests {
         let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % vocabulary) as u32).collect();
         let weight = if tied { HeadWeight::Tied(&w) } else { HeadWeight::Untied(&w) };
         let [x64, w64] = [&x, &w].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-        let found = loss_and_gradients::<A>(&x, channels, weight, &targets);
+        let found = loss_and_gradients(math, &x, channels, weight, &targets);
         let f = |x: &[f64], w: &[f64]| by_definition(x, w, channels, tied, &targets);
         assert_close(&[found.loss], &f(&x64, &w64), tolerance);
-        assert_eq!(found.loss, loss::<A>(&x, channels, weight, &targets));
+        assert_eq!(found.loss, loss(math, &x, channels, weight, &targets));
         assert_close(&found.dx, &gradient(&x64, &[1.0], |x| f(x, &w64)), tolerance);
         assert_close(&found.dw, &gradient(&w64, &[1.0], |w| f(&x64, w)), tolerance);
     }
@@ -199,9 +204,10 @@ mod tests {
     #[test]
     fn loss_and_gradients_on_odd_shapes() {
         for (rows, channels, vocabulary) in [(1, 1, 2), (3, 5, 17), (33, 3, 7), (259, 2, 5)] {
-            for tied in [false, true] {
-                check::<F32>(rows, channels, vocabulary, tied, 2e-5);
-                check::<Bf16>(rows, channels, vocabulary, tied, 2e-2);
+            for (&isa, tied) in Isa::available().iter().flat_map(|isa| [(isa, false), (isa, true)])
+            {
+                check(F32(isa), rows, channels, vocabulary, tied, 2e-5);
+                check(Bf16(isa), rows, channels, vocabulary, tied, 2e-2);
             }
         }
     }
@@ -209,7 +215,8 @@ mod tests {
     #[test]
     fn huge_logits_give_a_finite_loss() {
         let weight = [1e4, -1e4];
-        let found = loss_and_gradients::<F32>(&[1.0], 1, HeadWeight::Untied(&weight), &[1]);
+        let found =
+            loss_and_gradients(F32(Isa::best()), &[1.0], 1, HeadWeight::Untied(&weight), &[1]);
         assert_eq!(found.loss, 2e4);
         assert_eq!(found.dx, [2e4]);
     }

@@ -1,46 +1,124 @@
-//! Which instructions this processor has for products of bf16 numbers.
+//! Which vector and matrix instructions this processor has.
+//!
+//! Every kernel takes the instruction set as a value, so that a test can run it on each one that
+//! the machine has. An [`Isa`] exists only for instructions that were detected, which is what makes
+//! running code compiled for them sound.
+//!
+//! On other processors (NEON on AArch64 among them) there is only [`Level::Plain`]: the kernels'
+//! loops are written so that the compiler vectorises them for whatever the target's baseline is,
+//! and NEON is in AArch64's.
 
 use std::sync::LazyLock;
 
-/// How a product of two bf16 matrices is computed, slowest first.
+/// A set of instructions, each containing those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bf16Isa {
-    /// Plain Rust: runs everywhere, and is what the others are tested against.
+pub enum Level {
+    /// What every processor of the target has.
     Plain,
-    /// AVX-512 with `vdpbf16ps`: 16 dot products of two pairs in one instruction.
+    /// 256-bit vectors.
+    Avx2,
+    /// 512-bit vectors: AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// Tile registers, `tdpbf16ps`: 256 dot products of 16 pairs in one instruction.
+    /// AVX-512 with `vdpbf16ps`: 16 dot products of two pairs of bf16 in one instruction.
+    Avx512Bf16,
+    /// Tile registers with `tdpbf16ps`: 256 dot products of 16 pairs of bf16 in one instruction.
     Amx,
 }
 
-impl Bf16Isa {
-    /// All that this processor and operating system offer, slowest first.
-    pub fn available() -> &'static [Bf16Isa] {
-        static AVAILABLE: LazyLock<Vec<Bf16Isa>> = LazyLock::new(detect);
+/// An instruction set that this processor and operating system offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Isa(Level);
+
+impl Isa {
+    /// All that were detected, slowest first.
+    pub fn available() -> &'static [Isa] {
+        static AVAILABLE: LazyLock<Vec<Isa>> =
+            LazyLock::new(|| detect().into_iter().map(Isa).collect());
         &AVAILABLE
     }
 
-    /// The fastest of [`Bf16Isa::available`].
-    pub fn best() -> Bf16Isa {
-        Self::available().last().copied().unwrap_or(Bf16Isa::Plain)
+    /// The fastest of [`Isa::available`].
+    pub fn best() -> Isa {
+        Self::available().last().copied().unwrap_or(Isa(Level::Plain))
+    }
+
+    /// Which one this is.
+    pub fn level(self) -> Level {
+        self.0
+    }
+
+    /// Whether products of bf16 numbers have instructions of their own.
+    pub fn has_bf16(self) -> bool {
+        self.0 >= Level::Avx512Bf16
+    }
+
+    /// Runs `work` compiled for these instructions.
+    ///
+    /// The closure is inlined into a function with the wider vectors enabled, so the compiler
+    /// vectorises its loops for them. Results do not depend on the choice: no operation is
+    /// contracted or reordered.
+    #[inline]
+    pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Isa` is made by `detect`, so the processor has the function's features.
+            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { avx512(work) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Level::Avx2 => unsafe { avx2(work) },
+            _ => work(),
+        }
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn detect() -> Vec<Bf16Isa> {
-    vec![Bf16Isa::Plain]
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn avx512<R>(work: impl FnOnce() -> R) -> R {
+    work()
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn detect() -> Vec<Bf16Isa> {
-    let mut found = vec![Bf16Isa::Plain];
-    if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
-        found.push(Bf16Isa::Avx512);
-        if has_amx_bf16() && request_amx() {
-            found.push(Bf16Isa::Amx);
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Vec<Level> {
+    vec![Level::Plain]
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Vec<Level> {
+    let has_avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    let mut found = vec![Level::Plain];
+    if is_x86_feature_detected!("avx2") {
+        found.push(Level::Avx2);
+        if has_avx512 {
+            found.push(Level::Avx512);
+            if is_x86_feature_detected!("avx512bf16") {
+                found.push(Level::Avx512Bf16);
+                if has_amx() {
+                    found.push(Level::Amx);
+                }
+            }
         }
     }
     found
+}
+
+/// Other systems than Linux give tile registers in other ways; nobody has tried them here.
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn has_amx() -> bool {
+    false
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn has_amx() -> bool {
+    has_amx_bf16() && request_amx()
 }
 
 /// CPUID leaf 7: EDX bit 22 is AMX-BF16, bit 24 AMX-TILE (Intel SDM, volume 2, CPUID).

@@ -9,7 +9,8 @@
 
 use rayon::prelude::*;
 
-use super::simd::{dot, sum, widest};
+use super::isa::Isa;
+use super::simd::{dot, sum};
 
 /// Rows that one task normalises.
 const ROWS: usize = 16;
@@ -23,6 +24,7 @@ pub struct RowStatistics {
 
 /// Normalises `x [N, C]` into `y [N, C]`; gives each row's statistics.
 pub fn layer_norm(
+    isa: Isa,
     x: &[f32],
     gamma: &[f32],
     beta: &[f32],
@@ -39,7 +41,7 @@ pub fn layer_norm(
         .zip(x.par_chunks(ROWS * columns))
         .zip(statistics.par_chunks_mut(ROWS))
         .for_each(|((y, x), statistics)| {
-            widest(|| {
+            isa.run(|| {
                 let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
                 for ((y, x), statistics) in rows.zip(statistics) {
                     *statistics = row_statistics(x, epsilon);
@@ -73,6 +75,7 @@ fn row_statistics(x: &[f32], epsilon: f32) -> RowStatistics {
 
 /// The gradients of `x`, `gamma` and `beta`.
 pub fn layer_norm_backward(
+    isa: Isa,
     x: &[f32],
     gamma: &[f32],
     statistics: &[RowStatistics],
@@ -86,7 +89,7 @@ pub fn layer_norm_backward(
         .zip(x.par_chunks(ROWS * columns))
         .zip(dy.par_chunks(ROWS * columns))
         .zip(statistics.par_chunks(ROWS))
-        .map(|(((dx, x), dy), statistics)| widest(|| backward_rows(x, gamma, statistics, dy, dx)))
+        .map(|(((dx, x), dy), statistics)| isa.run(|| backward_rows(x, gamma, statistics, dy, dx)))
         .collect();
     let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
     for (gamma_part, beta_part) in &partial {
@@ -148,15 +151,17 @@ mod tests {
         for (rows, columns) in [(1, 2), (3, 17), (17, 33), (40, 5)] {
             let (x, dy) = (noise(rows * columns, 1), noise(rows * columns, 2));
             let (gamma, beta) = (noise(columns, 3), noise(columns, 4));
-            let mut y = vec![0.0; x.len()];
-            let statistics = layer_norm(&x, &gamma, &beta, 1e-5, &mut y);
-            let [x64, g64, b64] =
-                [&x, &gamma, &beta].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-            assert_close(&y, &by_definition(&x64, &g64, &b64), 1e-5);
-            let (dx, dgamma, dbeta) = layer_norm_backward(&x, &gamma, &statistics, &dy);
-            assert_close(&dx, &gradient(&x64, &dy, |x| by_definition(x, &g64, &b64)), 1e-4);
-            assert_close(&dgamma, &gradient(&g64, &dy, |g| by_definition(&x64, g, &b64)), 1e-5);
-            assert_close(&dbeta, &gradient(&b64, &dy, |b| by_definition(&x64, &g64, b)), 1e-5);
+            for &isa in Isa::available() {
+                let mut y = vec![0.0; x.len()];
+                let statistics = layer_norm(isa, &x, &gamma, &beta, 1e-5, &mut y);
+                let [x64, g64, b64] = [&x, &gamma, &beta]
+                    .map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+                assert_close(&y, &by_definition(&x64, &g64, &b64), 1e-5);
+                let (dx, dgamma, dbeta) = layer_norm_backward(isa, &x, &gamma, &statistics, &dy);
+                assert_close(&dx, &gradient(&x64, &dy, |x| by_definition(x, &g64, &b64)), 1e-4);
+                assert_close(&dgamma, &gradient(&g64, &dy, |g| by_definition(&x64, g, &b64)), 1e-5);
+                assert_close(&dbeta, &gradient(&b64, &dy, |b| by_definition(&x64, &g64, b)), 1e-5);
+            }
         }
     }
 }

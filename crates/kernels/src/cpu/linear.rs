@@ -1,4 +1,4 @@
-//! `y = x W + b` with its gradients, in either arithmetic.
+//! `y = x W + b` with its gradients, in either math.
 //!
 //! ```text
 //! y [N, Out] = x [N, In] W [In, Out] + b
@@ -7,6 +7,7 @@
 
 use super::arithmetic::Arithmetic;
 use super::elementwise::{add_bias, sum_of_rows};
+use super::isa::Isa;
 use super::matmul::pack::Matrix;
 
 /// The shape of a linear layer.
@@ -22,38 +23,44 @@ pub struct Shape {
 
 /// `y`, `[N, Out]`.
 pub fn linear<A: Arithmetic>(
+    math: A,
     shape: Shape,
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let x = A::left(Matrix::new(x, rows, input));
-    let weight = A::right(Matrix::new(weight, input, output));
-    let mut y = A::product(&x, &weight);
+    let x = math.left(Matrix::new(x, rows, input));
+    let weight = math.right(Matrix::new(weight, input, output));
+    let mut y = math.product(&x, &weight);
     if let Some(bias) = bias {
-        add_bias(&mut y, bias);
+        add_bias(math.isa(), &mut y, bias);
     }
     y
 }
 
 /// `dx`, `[N, In]`.
-pub fn input_gradient<A: Arithmetic>(shape: Shape, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+pub fn input_gradient<A: Arithmetic>(
+    math: A,
+    shape: Shape,
+    weight: &[f32],
+    dy: &[f32],
+) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let dy = A::left(Matrix::new(dy, rows, output));
-    let weight = A::right(Matrix::new(weight, input, output).transpose());
-    A::product(&dy, &weight)
+    let dy = math.left(Matrix::new(dy, rows, output));
+    let weight = math.right(Matrix::new(weight, input, output).transpose());
+    math.product(&dy, &weight)
 }
 
 /// `dW`, `[In, Out]`.
-pub fn weight_gradient<A: Arithmetic>(shape: Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
+pub fn weight_gradient<A: Arithmetic>(math: A, shape: Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let x = A::left(Matrix::new(x, rows, input).transpose());
-    let dy = A::right(Matrix::new(dy, rows, output));
-    A::product(&x, &dy)
+    let x = math.left(Matrix::new(x, rows, input).transpose());
+    let dy = math.right(Matrix::new(dy, rows, output));
+    math.product(&x, &dy)
 }
 
 /// `db`, `[Out]`.
-pub fn bias_gradient(shape: Shape, dy: &[f32]) -> Vec<f32> {
-    sum_of_rows(dy, shape.output)
+pub fn bias_gradient(isa: Isa, shape: Shape, dy: &[f32]) -> Vec<f32> {
+    sum_of_rows(isa, dy, shape.output)
 }

@@ -1,42 +1,5 @@
-//! One body, compiled for several instruction sets, and the functions that `libm` has only one
-//! number at a time.
-
-/// Runs `work` compiled for the widest registers that this processor has.
-///
-/// The closure is inlined into a function with the wider instructions enabled, so the compiler
-/// vectorises its loops for them. Results do not depend on the choice: no operation is contracted
-/// or reordered.
-#[inline]
-pub fn widest<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the processor has the features that the function is compiled for.
-            return unsafe { avx512(work) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: as above.
-            return unsafe { avx2(work) };
-        }
-    }
-    work()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn avx512<R>(work: impl FnOnce() -> R) -> R {
-    work()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2<R>(work: impl FnOnce() -> R) -> R {
-    work()
-}
+//! Functions that `libm` has only one number at a time, and sums, written so that the compiler
+//! vectorises them inside [`Isa::run`](super::isa::Isa::run).
 
 /// `e^x` within 2 units in the last place; 0 below -87.3, clamped at 88.7.
 ///

@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use super::graph::{Operand, Raw, apply, numbers, raw};
 use crate::cpu::arithmetic::{Bf16, F32};
 use crate::cpu::attention::{self, Attention};
+use crate::cpu::isa::Isa;
 use crate::pass::Precision;
 
 #[derive(Debug, Clone)]
@@ -30,12 +31,16 @@ impl Backward<Flex, 1> for AttentionBackward {
         let dy = grads.consume::<Flex>(&ops.node);
         let State { shape, precision, qkv, y, logs } = &ops.state;
         let (qkv, y, dy) = (numbers(qkv), numbers(y), numbers(&dy));
-        let backward = match precision {
-            Precision::F32 => attention::attention_backward::<F32>,
-            Precision::Bf16 => attention::attention_backward::<Bf16>,
-        };
         if let [Some(parent)] = ops.parents {
-            let dqkv = backward(*shape, &qkv, &y, logs, &dy);
+            let isa = Isa::best();
+            let dqkv = match precision {
+                Precision::F32 => {
+                    attention::attention_backward(F32(isa), *shape, &qkv, &y, logs, &dy)
+                }
+                Precision::Bf16 => {
+                    attention::attention_backward(Bf16(isa), *shape, &qkv, &y, logs, &dy)
+                }
+            };
             let columns = 3 * shape.heads * shape.width;
             grads.register::<Flex>(parent.id, raw(dqkv, [shape.batch * shape.time, columns]));
         }
@@ -51,8 +56,8 @@ pub(crate) fn causal_attention(
     let qkv = Operand::new(qkv);
     apply(AttentionBackward, [&qkv], |wants_state| {
         let (y, logs) = match precision {
-            Precision::F32 => attention::attention::<F32>(shape, &qkv.numbers()),
-            Precision::Bf16 => attention::attention::<Bf16>(shape, &qkv.numbers()),
+            Precision::F32 => attention::attention(F32(Isa::best()), shape, &qkv.numbers()),
+            Precision::Bf16 => attention::attention(Bf16(Isa::best()), shape, &qkv.numbers()),
         };
         let y = raw(y, [shape.batch * shape.time, shape.heads * shape.width]);
         let state = State { shape, precision, qkv: qkv.raw.clone(), y: y.clone(), logs };

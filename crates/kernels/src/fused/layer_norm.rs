@@ -7,6 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
+use crate::cpu::isa::Isa;
 use crate::cpu::layer_norm::{self, RowStatistics};
 
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ impl Backward<Flex, 3> for LayerNormBackward {
         let columns = gamma.len();
         let rows = statistics.len();
         let (dx, dgamma, dbeta) =
-            layer_norm::layer_norm_backward(&x, &gamma, statistics, &numbers(&dy));
+            layer_norm::layer_norm_backward(Isa::best(), &x, &gamma, statistics, &numbers(&dy));
         let gradients = [raw(dx, [rows, columns]), raw(dgamma, [columns]), raw(dbeta, [columns])];
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(parent) = parent {
@@ -51,6 +52,7 @@ pub(crate) fn layer_norm(
     apply(LayerNormBackward, [&x, &gamma, &beta], |wants_state| {
         let mut y = vec![0.0; rows * columns];
         let statistics = layer_norm::layer_norm(
+            Isa::best(),
             &x.numbers(),
             &gamma.numbers(),
             &beta.numbers(),

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
 use crate::cpu::arithmetic::{Bf16, F32};
+use crate::cpu::isa::Isa;
 use crate::cpu::linear::{self, Shape};
 use crate::pass::Precision;
 
@@ -27,8 +28,8 @@ impl State {
     fn input_gradient(&self, dy: &[f32]) -> Raw {
         let weight = numbers(&self.weight);
         let dx = match self.precision {
-            Precision::F32 => linear::input_gradient::<F32>(self.shape, &weight, dy),
-            Precision::Bf16 => linear::input_gradient::<Bf16>(self.shape, &weight, dy),
+            Precision::F32 => linear::input_gradient(F32(Isa::best()), self.shape, &weight, dy),
+            Precision::Bf16 => linear::input_gradient(Bf16(Isa::best()), self.shape, &weight, dy),
         };
         raw(dx, [self.shape.rows, self.shape.input])
     }
@@ -36,8 +37,8 @@ impl State {
     fn weight_gradient(&self, dy: &[f32]) -> Raw {
         let x = numbers(&self.x);
         let dw = match self.precision {
-            Precision::F32 => linear::weight_gradient::<F32>(self.shape, &x, dy),
-            Precision::Bf16 => linear::weight_gradient::<Bf16>(self.shape, &x, dy),
+            Precision::F32 => linear::weight_gradient(F32(Isa::best()), self.shape, &x, dy),
+            Precision::Bf16 => linear::weight_gradient(Bf16(Isa::best()), self.shape, &x, dy),
         };
         raw(dw, [self.shape.input, self.shape.output])
     }
@@ -55,7 +56,10 @@ impl<const N: usize> Backward<Flex, N> for LinearBackward {
             let gradient = match i {
                 0 => ops.state.input_gradient(&dy),
                 1 => ops.state.weight_gradient(&dy),
-                _ => raw(linear::bias_gradient(ops.state.shape, &dy), [ops.state.shape.output]),
+                _ => raw(
+                    linear::bias_gradient(Isa::best(), ops.state.shape, &dy),
+                    [ops.state.shape.output],
+                ),
             };
             grads.register::<Flex>(parent.id, gradient);
         }
@@ -76,12 +80,20 @@ pub(crate) fn linear(
         let bias_numbers = bias.as_ref().map(Operand::numbers);
         let bias_numbers = bias_numbers.as_deref();
         let y = match precision {
-            Precision::F32 => {
-                linear::linear::<F32>(shape, &x.numbers(), &weight.numbers(), bias_numbers)
-            }
-            Precision::Bf16 => {
-                linear::linear::<Bf16>(shape, &x.numbers(), &weight.numbers(), bias_numbers)
-            }
+            Precision::F32 => linear::linear(
+                F32(Isa::best()),
+                shape,
+                &x.numbers(),
+                &weight.numbers(),
+                bias_numbers,
+            ),
+            Precision::Bf16 => linear::linear(
+                Bf16(Isa::best()),
+                shape,
+                &x.numbers(),
+                &weight.numbers(),
+                bias_numbers,
+            ),
         };
         let state = State { shape, precision, x: x.raw.clone(), weight: weight.raw.clone() };
         (raw(y, [rows, output]), Some(state).filter(|_| wants_state))

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
 use crate::cpu::elementwise;
+use crate::cpu::isa::Isa;
 use crate::random;
 
 #[derive(Debug)]
@@ -21,7 +22,7 @@ impl Backward<Flex, 1> for GeluBackward {
         let shape = ops.state.layout().shape().to_vec();
         if let [Some(parent)] = ops.parents {
             let mut dx = numbers(&dy).into_owned();
-            elementwise::gelu_backward(&numbers(&ops.state), &mut dx);
+            elementwise::gelu_backward(Isa::best(), &numbers(&ops.state), &mut dx);
             grads.register::<Flex>(parent.id, raw(dx, shape));
         }
     }
@@ -33,7 +34,7 @@ pub(crate) fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     let x = Operand::new(x);
     apply(GeluBackward, [&x], |wants_state| {
         let mut y = vec![0.0; shape.iter().product()];
-        elementwise::gelu(&x.numbers(), &mut y);
+        elementwise::gelu(Isa::best(), &x.numbers(), &mut y);
         (raw(y, shape), Some(x.raw.clone()).filter(|_| wants_state))
     })
 }

@@ -21,7 +21,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::isa::Bf16Isa;
+use super::isa::{Isa, Level};
 use pack::{Packed, TILE, Tile};
 
 /// Side of the square of outputs that one call of an inner loop computes.
@@ -51,24 +51,19 @@ pub enum Into {
 }
 
 /// `A B`, `[M, N]` row by row, on all threads.
-pub fn product(a: &Packed, b: &Packed) -> Vec<f32> {
+pub fn product(isa: Isa, a: &Packed, b: &Packed) -> Vec<f32> {
     let len = a.width * b.width;
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
     unsafe {
-        multiply_raw(Bf16Isa::best(), a, b, out.as_mut_ptr(), Into::Replace);
+        multiply_raw(isa, a, b, out.as_mut_ptr(), Into::Replace);
         out.set_len(len);
     }
     out
 }
 
 /// Multiplies packed operands into `out`, `[M, N]` row by row, on all threads.
-pub fn multiply(a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
-    multiply_with(Bf16Isa::best(), a, b, out, into);
-}
-
-/// [`multiply`] on a chosen instruction set, for tests and measurements.
-pub fn multiply_with(isa: Bf16Isa, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+pub fn multiply(isa: Isa, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
     assert_eq!(out.len(), a.width * b.width, "an output of [{}, {}]", a.width, b.width);
     // SAFETY: the slice is [M, N].
     unsafe { multiply_raw(isa, a, b, out.as_mut_ptr(), into) };
@@ -76,10 +71,9 @@ pub fn multiply_with(isa: Bf16Isa, a: &Packed, b: &Packed, out: &mut [f32], into
 
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
-unsafe fn multiply_raw(isa: Bf16Isa, a: &Packed, b: &Packed, out: *mut f32, into: Into) {
+unsafe fn multiply_raw(isa: Isa, a: &Packed, b: &Packed, out: *mut f32, into: Into) {
     let (m, n) = (a.width, b.width);
     assert_eq!(a.depth, b.depth, "the operands' inner lengths");
-    assert!(Bf16Isa::available().contains(&isa), "{isa:?} is not available here");
     if m == 0 || n == 0 {
         return;
     }
@@ -114,7 +108,7 @@ struct Output {
     columns: usize,
 }
 
-// SAFETY: `multiply_with` hands every square to exactly one thread and outlives them all.
+// SAFETY: `multiply_raw` hands every square to exactly one thread and outlives them all.
 unsafe impl Sync for Output {}
 
 impl Output {
@@ -124,7 +118,7 @@ impl Output {
     /// As for [`Output::update`], for all these squares.
     unsafe fn update_all(
         &self,
-        isa: Bf16Isa,
+        isa: Isa,
         a: &Packed,
         b: &Packed,
         rows: Range<usize>,
@@ -153,10 +147,10 @@ impl Output {
     /// Computes the square at (`row`, `column`).
     ///
     /// # Safety
-    /// No other thread may be at the same square, and `isa` must be available.
+    /// No other thread may be at the same square.
     unsafe fn update(
         &self,
-        isa: Bf16Isa,
+        isa: Isa,
         operands: Operands<'_>,
         row: usize,
         column: usize,
@@ -187,31 +181,31 @@ impl Output {
     }
 }
 
-impl Bf16Isa {
-    /// Runs `work` with the thread's registers set up for [`Bf16Isa::square`].
+impl Isa {
+    /// Runs `work` with the thread's registers set up for [`Isa::square`].
     fn with_state(self, work: impl FnOnce()) {
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if self == Bf16Isa::Amx {
-            return amx::with_tiles(work);
+        match self.level() {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Level::Amx => amx::with_tiles(work),
+            _ => work(),
         }
-        work();
     }
 
     /// Computes one square into memory whose rows are `stride` numbers apart.
     ///
     /// # Safety
-    /// The square must lie in memory that this thread may write, and the instruction set must be
-    /// available and set up with [`Bf16Isa::with_state`].
+    /// The square must lie in memory that this thread may write, and the call must be inside
+    /// [`Isa::with_state`].
     unsafe fn square(self, operands: Operands<'_>, corner: *mut f32, stride: usize, add: bool) {
-        match self {
+        match self.level() {
             // SAFETY: the caller's promises are those of each function.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Bf16Isa::Amx => unsafe { amx::square(operands, corner, stride, add) },
+            Level::Amx => unsafe { amx::square(operands, corner, stride, add) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Bf16Isa::Avx512 => unsafe { avx512::square(operands, corner, stride, add) },
+            Level::Avx512Bf16 => unsafe { avx512::square(operands, corner, stride, add) },
             // SAFETY: as above.
-            _ => unsafe { plain::square(operands, corner, stride, add) },
+            _ => self.run(|| unsafe { plain::square(operands, corner, stride, add) }),
         }
     }
 }
@@ -256,19 +250,19 @@ mod tests {
             let (a, b) = (noise(m * k, 1), noise(k * n, 2));
             let exact = expected(&a, &b, m, n, k);
             let (at, bt) = (transposed(&a, m, k), transposed(&b, k, n));
-            let lefts = [
-                Packed::left(Matrix::new(&a, m, k)),
-                Packed::left(Matrix::new(&at, k, m).transpose()),
-            ];
-            let rights = [
-                Packed::right(Matrix::new(&b, k, n)),
-                Packed::right(Matrix::new(&bt, n, k).transpose()),
-            ];
-            for &isa in Bf16Isa::available() {
+            for &isa in Isa::available() {
+                let lefts = [
+                    Packed::left(isa, Matrix::new(&a, m, k)),
+                    Packed::left(isa, Matrix::new(&at, k, m).transpose()),
+                ];
+                let rights = [
+                    Packed::right(isa, Matrix::new(&b, k, n)),
+                    Packed::right(isa, Matrix::new(&bt, n, k).transpose()),
+                ];
                 for (left, right) in lefts.iter().zip(&rights) {
                     let mut out = vec![f32::NAN; m * n];
-                    multiply_with(isa, left, right, &mut out, Into::Replace);
-                    multiply_with(isa, left, right, &mut out, Into::Add);
+                    multiply(isa, left, right, &mut out, Into::Replace);
+                    multiply(isa, left, right, &mut out, Into::Add);
                     for (at, (&x, &y)) in out.iter().zip(&exact).enumerate() {
                         let error = (f64::from(x) - 2.0 * y).abs();
                         assert!(

@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use crate::cpu::isa::Bf16Isa;
+use crate::cpu::isa::Isa;
 
 /// Rows of A or columns of B in a tile.
 pub const TILE: usize = 16;
@@ -100,24 +100,24 @@ pub struct Packed {
 
 impl Packed {
     /// Rounds and packs the left operand, `[M, K]`.
-    pub fn left(a: Matrix<'_>) -> Self {
+    pub fn left(isa: Isa, a: Matrix<'_>) -> Self {
         let kind = if a.transposed { Kind::LeftAcross } else { Kind::LeftAlongDepth };
-        Self::pack(a, a.rows, a.columns, kind)
+        Self::pack(isa, a, a.rows, a.columns, kind)
     }
 
     /// Rounds and packs the right operand, `[K, N]`.
-    pub fn right(b: Matrix<'_>) -> Self {
+    pub fn right(isa: Isa, b: Matrix<'_>) -> Self {
         let kind = if b.transposed { Kind::RightAlongDepth } else { Kind::RightAcross };
-        Self::pack(b, b.columns, b.rows, kind)
+        Self::pack(isa, b, b.columns, b.rows, kind)
     }
 
-    fn pack(source: Matrix<'_>, width: usize, depth: usize, kind: Kind) -> Self {
+    fn pack(isa: Isa, source: Matrix<'_>, width: usize, depth: usize, kind: Kind) -> Self {
         let deep = depth.div_ceil(TILE_DEPTH).max(1);
         // An even number of strips: the inner loops take two at a time.
         let strips = width.div_ceil(2 * TILE).max(1) * 2;
         let mut tiles = Vec::with_capacity(strips * deep);
         let spare = &mut tiles.spare_capacity_mut()[..strips * deep];
-        let work = Packing { kind, data: source.data, stride: source.stride, width, depth };
+        let work = Packing { isa, kind, data: source.data, stride: source.stride, width, depth };
         if strips * deep <= WORTH_SHARING {
             work.fill(spare, deep, 0);
         } else {
@@ -161,6 +161,7 @@ impl Kind {
 /// A matrix on its way into tiles.
 #[derive(Clone, Copy)]
 struct Packing<'a> {
+    isa: Isa,
     kind: Kind,
     data: &'a [f32],
     /// Numbers from one line in memory to the next.
@@ -200,7 +201,7 @@ impl Packing<'_> {
         let width = self.width.saturating_sub(across).min(TILE);
         let depth = self.depth.saturating_sub(along).min(TILE_DEPTH);
         #[cfg(target_arch = "x86_64")]
-        if width == TILE && depth == TILE_DEPTH && Bf16Isa::best() >= Bf16Isa::Avx512 {
+        if width == TILE && depth == TILE_DEPTH && self.isa.has_bf16() {
             // SAFETY: the processor has the features that the function is compiled for.
             unsafe { super::pack_avx512::tile(self.kind, data, self.stride, out) };
             return;

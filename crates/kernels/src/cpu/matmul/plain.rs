@@ -11,6 +11,7 @@ fn widen(x: u16) -> f32 {
 ///
 /// # Safety
 /// `corner` must be the start of a writable square whose rows are `stride` numbers apart.
+#[inline(always)]
 pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: usize, add: bool) {
     let mut sums: Square = [[0.0; SQUARE]; SQUARE];
     for (i, a) in operands.a.iter().enumerate() {
