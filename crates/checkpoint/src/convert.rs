@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::names::RowOrder;
 use crate::{CheckpointError, Weights};
 
 /// Weights read at a time.
@@ -38,6 +39,36 @@ pub(crate) fn straight(
                     .map_err(|bad| bad.at(name, |n| i * PIECE + strip * STRIP + n))
             },
         )?;
+    }
+    Ok(out)
+}
+
+/// A matrix or vector whose rows of `width` weights each have another place in the result.
+pub(crate) fn reordered(
+    weights: &Weights,
+    name: &str,
+    (rows, width): (RowOrder, usize),
+    to: TensorType,
+) -> Result<Vec<u8>, CheckpointError> {
+    let elements: usize = weights.shape(name)?.iter().product();
+    let row_bytes = width * to.block_bytes();
+    let mut out = vec![0; elements * to.block_bytes()];
+    let rows_per_piece = (PIECE / width).clamp(1, elements / width);
+    let mut piece = vec![0.0; rows_per_piece * width];
+    let mut encoded = vec![0; rows_per_piece * row_bytes];
+    for first in (0..elements / width).step_by(rows_per_piece) {
+        let height = rows_per_piece.min(elements / width - first);
+        let piece = &mut piece[..height * width];
+        weights.read_f32_at(name, first * width, piece)?;
+        let encoded = &mut encoded[..height * row_bytes];
+        encoded.par_chunks_mut(row_bytes).zip(piece.par_chunks(width)).enumerate().try_for_each(
+            |(row, (out, values))| {
+                encode(to, values, out).map_err(|bad| bad.at(name, |n| (first + row) * width + n))
+            },
+        )?;
+        for (row, bytes) in encoded.chunks_exact(row_bytes).enumerate() {
+            out[rows.ours(first + row) * row_bytes..][..row_bytes].copy_from_slice(bytes);
+        }
     }
     Ok(out)
 }

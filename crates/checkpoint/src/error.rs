@@ -44,7 +44,7 @@ pub enum CheckpointError {
     },
     /// The model is of a family that is not supported.
     #[error(
-        "{place}: architecture {name} is not supported, expected one of: gpt2",
+        "{place}: architecture {name} is not supported, expected one of: {known}",
         place = place.display()
     )]
     Architecture {
@@ -52,6 +52,8 @@ pub enum CheckpointError {
         place: PathBuf,
         /// The family's name as found.
         name: String,
+        /// The names that are supported there.
+        known: String,
     },
     /// A setting of the model is missing, out of range or not supported.
     #[error("{place}: {key} = {value}, expected {expected}", place = place.display())]

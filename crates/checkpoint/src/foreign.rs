@@ -1,46 +1,66 @@
 //! The same weights as others write them, seen as our own table of names has them.
 //!
-//! OpenAI's GPT-2 on Hugging Face is a bare `GPT2Model`: its names lack the `transformer.` that
-//! `GPT2LMHeadModel` puts before them. Other writers store a tied head a second time.
+//! Files of a class without a head (`GPT2Model`, as OpenAI's GPT-2 is, or `LlamaModel`) lack the
+//! prefix that the class with one puts before every name. Other writers store a tied head a
+//! second time.
 
 use config::{Architecture, ModelConfig};
 
 use crate::{CheckpointError, Weights};
 
-const PREFIX: &str = "transformer.";
-const EMBEDDING: &str = "transformer.wte.weight";
-const HEAD: &str = "lm_head.weight";
-
 /// Weights that are compared at a time.
 const PIECE: usize = 4 << 20;
+
+/// What a family calls the tensors that files differ in.
+struct Names {
+    prefix: &'static str,
+    embedding: &'static str,
+    head: &'static str,
+}
+
+impl Names {
+    fn of(architecture: Architecture) -> Self {
+        match architecture {
+            Architecture::Gpt2 => Names {
+                prefix: "transformer.",
+                embedding: "transformer.wte.weight",
+                head: "lm_head.weight",
+            },
+            Architecture::GptNeox => Names {
+                prefix: "gpt_neox.",
+                embedding: "gpt_neox.embed_in.weight",
+                head: "embed_out.weight",
+            },
+            Architecture::Llama | Architecture::Qwen2 => Names {
+                prefix: "model.",
+                embedding: "model.embed_tokens.weight",
+                head: "lm_head.weight",
+            },
+        }
+    }
+}
 
 /// Renames tensors to those of our table and forgets those that repeat another.
 ///
 /// A file that has some names with the prefix and some without is left as it is, so that the
 /// check against the table names one of them.
 pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
-    match config.architecture {
-        Architecture::Gpt2 => gpt2(weights, config),
-        _ => unimplemented!("tables of this family"),
-    }
-}
-
-fn gpt2(weights: &mut Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
-    if !weights.names().any(|name| name.starts_with(PREFIX)) {
-        weights.rename(|name| match name.starts_with("lm_head.") {
+    let Names { prefix, embedding, head } = Names::of(config.architecture);
+    if !weights.names().any(|name| name.starts_with(prefix)) {
+        weights.rename(|name| match name == head {
             true => name.to_owned(),
-            false => format!("{PREFIX}{name}"),
+            false => format!("{prefix}{name}"),
         });
     }
-    if config.tie_embeddings && weights.contains(HEAD) && weights.contains(EMBEDDING) {
-        check_same(weights)?;
-        weights.remove(HEAD);
+    if config.tie_embeddings && weights.contains(head) && weights.contains(embedding) {
+        check_same(weights, head, embedding)?;
+        weights.remove(head);
     }
     Ok(())
 }
 
 /// A tied model has one matrix; a head beside it that differs is another model's.
-fn check_same(weights: &Weights) -> Result<(), CheckpointError> {
+fn check_same(weights: &Weights, head: &str, embedding: &str) -> Result<(), CheckpointError> {
     let refuse = |what: String| CheckpointError::Content {
         path: weights.path().to_owned(),
         reason: format!(
@@ -48,20 +68,23 @@ fn check_same(weights: &Weights) -> Result<(), CheckpointError> {
              model has a head of its own"
         ),
     };
-    let (head, embedding) = (weights.shape(HEAD)?, weights.shape(EMBEDDING)?);
-    if head != embedding {
-        return Err(refuse(format!("{HEAD} has shape {head:?} and {EMBEDDING} {embedding:?}")));
+    let shapes = [weights.shape(head)?, weights.shape(embedding)?];
+    if shapes[0] != shapes[1] {
+        let [of_head, of_embedding] = shapes;
+        return Err(refuse(format!(
+            "{head} has shape {of_head:?} and {embedding} {of_embedding:?}"
+        )));
     }
-    let elements: usize = head.iter().product();
+    let elements: usize = shapes[0].iter().product();
     let mut pieces = [vec![0.0; PIECE.min(elements)], vec![0.0; PIECE.min(elements)]];
     for first in (0..elements).step_by(PIECE) {
         let length = PIECE.min(elements - first);
-        let [head, embedding] = pieces.each_mut().map(|piece| &mut piece[..length]);
-        weights.read_f32_at(HEAD, first, head)?;
-        weights.read_f32_at(EMBEDDING, first, embedding)?;
-        if let Some(at) = (0..length).find(|&i| head[i] != embedding[i]) {
+        let [a, b] = pieces.each_mut().map(|piece| &mut piece[..length]);
+        weights.read_f32_at(head, first, a)?;
+        weights.read_f32_at(embedding, first, b)?;
+        if let Some(at) = (0..length).find(|&i| a[i] != b[i]) {
             return Err(refuse(format!(
-                "{HEAD} and {EMBEDDING} differ at position {}",
+                "{head} and {embedding} differ at position {}",
                 first + at
             )));
         }

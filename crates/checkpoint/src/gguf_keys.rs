@@ -1,11 +1,12 @@
 //! The keys of a GGUF that describe a model, written and read.
 //!
-//! Source: `src/llama-arch.cpp` and `src/models/gpt2.cpp` of llama.cpp for the names,
-//! `convert_hf_to_gguf.py` for the order.
+//! Source: `src/llama-arch.cpp`, `load_hparams` in `src/llama-model.cpp` and `src/models/` of
+//! llama.cpp for the names and what is asked for; `conversion/base.py` and the converter of each
+//! family for the order.
 
 use std::path::Path;
 
-use config::{Architecture, ModelConfig};
+use config::{Architecture, ModelConfig, ROPE_BASE};
 use gguf::{GgufError, Metadata, TensorInfo, TensorType, Value};
 
 use crate::limits::{self, SizeKeys};
@@ -14,16 +15,6 @@ use crate::{CheckpointError, Vocabulary};
 
 /// The layout of ggml's quantized blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
-
-const KEYS: SizeKeys = SizeKeys {
-    vocab_size: "rows of token_embd.weight",
-    context_length: "gpt2.context_length",
-    n_layer: "gpt2.block_count",
-    n_head: "gpt2.attention.head_count",
-    n_embd: "gpt2.embedding_length",
-    n_inner: "gpt2.feed_forward_length",
-    norm_epsilon: "gpt2.attention.layer_norm_epsilon",
-};
 
 /// Names the source in errors: whoever called knows the file.
 const PLACE: &str = "GGUF metadata";
@@ -45,6 +36,25 @@ pub fn file_type(tensor_type: TensorType) -> u32 {
     }
 }
 
+/// The keys of a family, for example `llama.block_count`.
+fn keys(architecture: Architecture) -> SizeKeys {
+    let key = |name: &str| format!("{}.{name}", architecture.name());
+    SizeKeys {
+        vocab_size: "rows of token_embd.weight".to_owned(),
+        context_length: key("context_length"),
+        n_layer: key("block_count"),
+        n_head: key("attention.head_count"),
+        n_kv_head: key("attention.head_count_kv"),
+        n_embd: key("embedding_length"),
+        n_inner: key("feed_forward_length"),
+        norm_epsilon: key(match architecture.is_gated() {
+            true => "attention.layer_norm_rms_epsilon",
+            false => "attention.layer_norm_epsilon",
+        }),
+        rope_base: key("rope.freq_base"),
+    }
+}
+
 /// All keys of a file.
 pub(crate) fn metadata(
     config: &ModelConfig,
@@ -56,76 +66,195 @@ pub(crate) fn metadata(
     let architecture = config.architecture;
     metadata.set("general.architecture", Value::String(architecture.name().to_owned()));
     metadata.set("general.name", Value::String(name.to_owned()));
-    match architecture {
-        Architecture::Gpt2 => gpt2(config, &mut metadata),
-        _ => unimplemented!("tables of this family"),
-    }
+    describe_shape(config, &mut metadata);
     metadata.set("general.file_type", Value::U32(file_type(tensor_type)));
+    describe_family(config, &mut metadata);
     metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     vocabulary.describe(architecture, config.vocab_size, &mut metadata)?;
     Ok(metadata)
 }
 
-fn gpt2(config: &ModelConfig, metadata: &mut Metadata) {
+/// What all families state.
+fn describe_shape(config: &ModelConfig, metadata: &mut Metadata) {
+    let keys = keys(config.architecture);
     // Every checkpoint was held against the limits, which are far below 2^32.
-    let mut size = |key: &str, value: usize| metadata.set(key, Value::U32(value as u32));
-    size(KEYS.n_layer, config.n_layer);
-    size(KEYS.context_length, config.context_length);
-    size(KEYS.n_embd, config.n_embd);
-    size(KEYS.n_inner, config.n_inner);
-    size(KEYS.n_head, config.n_head);
-    metadata.set(KEYS.norm_epsilon, Value::F32(config.norm_epsilon));
+    let mut size = |key: String, value: usize| metadata.set(key, Value::U32(value as u32));
+    size(keys.n_layer, config.n_layer);
+    size(keys.context_length, config.context_length);
+    size(keys.n_embd, config.n_embd);
+    size(keys.n_inner, config.n_inner);
+    size(keys.n_head, config.n_head);
+    if config.architecture.is_gated() {
+        size(keys.n_kv_head, config.n_kv_head);
+    }
+    if config.architecture.rope_pairs().is_some() {
+        metadata.set(keys.rope_base, Value::F32(config.rope_base));
+    }
+    metadata.set(keys.norm_epsilon, Value::F32(config.norm_epsilon));
 }
 
-/// The shape of the model in a GGUF.
+/// What the converter of the family adds.
+fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
+    let architecture = config.architecture;
+    let key = |name: &str| format!("{}.{name}", architecture.name());
+    if architecture == Architecture::Llama {
+        metadata.set(key("vocab_size"), Value::U32(config.vocab_size as u32));
+    }
+    if architecture.rope_pairs().is_some() {
+        metadata.set(key("rope.dimension_count"), Value::U32(config.head_width() as u32));
+    }
+    if architecture == Architecture::GptNeox {
+        metadata.set(key("use_parallel_residual"), Value::Bool(false));
+    }
+}
+
+/// The shape of the model in a GGUF, ours or any other writer's.
 ///
-/// What a GGUF does not record comes out as it makes no difference to the file: the QKV bias
-/// counts as present (its zeros are weights like any other), and dropout is 0.
+/// What a GGUF does not record comes out as it makes no difference to the file: a QKV bias that
+/// the family asks for counts as present (its zeros are weights like any other), and dropout is 0.
 ///
 /// # Errors
-/// When the architecture is unknown, a key is missing or out of range, or a tensor is missing,
-/// misshapen or unknown.
+/// When the architecture is unknown, a key is missing or out of range or asks for something that
+/// is not computed here, or a tensor is missing, misshapen or unknown.
 pub fn gguf_config(
     metadata: &Metadata,
     tensors: &[TensorInfo],
 ) -> Result<ModelConfig, CheckpointError> {
     let name = metadata.string("general.architecture")?;
-    let config = match Architecture::from_name(name) {
-        Some(Architecture::Gpt2) => gpt2_config(metadata, tensors)?,
-        _ => {
-            let (place, name) = (PLACE.into(), name.to_owned());
-            return Err(CheckpointError::Architecture { place, name });
-        }
-    };
-    limits::check(&config, Path::new(PLACE), &KEYS)?;
+    let architecture = Architecture::from_name(name).ok_or_else(|| {
+        let known = Architecture::ALL.map(Architecture::name).join(", ");
+        CheckpointError::Architecture { place: PLACE.into(), name: name.to_owned(), known }
+    })?;
+    let config = shape(architecture, metadata, tensors)?;
+    limits::check(&config, Path::new(PLACE), &keys(architecture))?;
+    check_keys(&config, metadata)?;
     check_tensors(&config, tensors)?;
     Ok(config)
 }
 
-fn gpt2_config(
+fn shape(
+    architecture: Architecture,
     metadata: &Metadata,
     tensors: &[TensorInfo],
 ) -> Result<ModelConfig, CheckpointError> {
+    let keys = keys(architecture);
     // Too large for this machine is too large for the limits.
     let size = |key: &str| metadata.unsigned(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
     let embedding = find("token_embd.weight")
         .ok_or_else(|| GgufError::MissingTensor { name: "token_embd.weight".to_owned() })?;
-    let vocab_size = embedding.shape.get(1).map_or(0, |&rows| rows as usize);
+    let n_head = size(&keys.n_head)?;
     Ok(ModelConfig {
-        architecture: Architecture::Gpt2,
-        vocab_size,
-        context_length: size(KEYS.context_length)?,
-        n_layer: size(KEYS.n_layer)?,
-        n_head: size(KEYS.n_head)?,
-        n_kv_head: size(KEYS.n_head)?,
-        n_embd: size(KEYS.n_embd)?,
-        n_inner: size(KEYS.n_inner)?,
-        norm_epsilon: metadata.float(KEYS.norm_epsilon)?,
-        rope_base: config::ROPE_BASE,
-        qkv_bias: true,
+        architecture,
+        vocab_size: embedding.shape.get(1).map_or(0, |&rows| rows as usize),
+        context_length: size(&keys.context_length)?,
+        n_layer: size(&keys.n_layer)?,
+        n_head,
+        n_kv_head: match metadata.get(&keys.n_kv_head) {
+            Some(_) => size(&keys.n_kv_head)?,
+            None => n_head,
+        },
+        n_embd: size(&keys.n_embd)?,
+        n_inner: size(&keys.n_inner)?,
+        norm_epsilon: metadata.float(&keys.norm_epsilon)?,
+        rope_base: match metadata.get(&keys.rope_base) {
+            Some(_) => metadata.float(&keys.rope_base)?,
+            None => ROPE_BASE,
+        },
+        qkv_bias: architecture != Architecture::Llama || find("blk.0.attn_q.bias").is_some(),
         tie_embeddings: find("output.weight").is_none(),
         dropout: 0.0,
+    })
+}
+
+/// Every other key of the family: each can change what the model computes, so one that is not
+/// known here, or asks for something that is not done here, is refused.
+fn check_keys(config: &ModelConfig, metadata: &Metadata) -> Result<(), CheckpointError> {
+    let prefix = format!("{}.", config.architecture.name());
+    let of_family =
+        metadata.iter().filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?, value)));
+    for (name, value) in of_family {
+        if let Some(expected) = objection(config, name, value) {
+            return Err(CheckpointError::Setting {
+                place: PLACE.into(),
+                key: format!("{prefix}{name}"),
+                value: value.to_string(),
+                expected,
+            });
+        }
+    }
+    if config.architecture == Architecture::GptNeox {
+        let key = format!("{prefix}use_parallel_residual");
+        metadata.get(&key).ok_or(GgufError::MissingKey { key })?;
+    }
+    Ok(())
+}
+
+/// What was expected instead of `value` under the key `name` of the family; nothing where the
+/// value is fine.
+fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> {
+    let number = number(value);
+    let width = config.head_width();
+    let (fine, expected) = match name {
+        // Read above, or of no effect.
+        "context_length"
+        | "block_count"
+        | "embedding_length"
+        | "feed_forward_length"
+        | "attention.head_count"
+        | "attention.head_count_kv"
+        | "attention.layer_norm_epsilon"
+        | "attention.layer_norm_rms_epsilon"
+        | "rope.freq_base"
+        | "vocab_size"
+        | "tensor_data_layout" => (true, String::new()),
+        "rope.dimension_count" => {
+            (number == Some(width as f64), format!("{width}: all channels of a head are rotated"))
+        }
+        "attention.key_length" | "attention.value_length" => {
+            (number == Some(width as f64), format!("{width}: embedding length / heads"))
+        }
+        "use_parallel_residual" => (
+            *value == Value::Bool(false),
+            "false: attention and feed-forward one after the other".to_owned(),
+        ),
+        "attention.causal" => (*value == Value::Bool(true), "true".to_owned()),
+        "attention.sliding_window" => (
+            number == Some(0.0) || number >= Some(config.context_length as f64),
+            format!("0 or at least the context of {}", config.context_length),
+        ),
+        // What llama.cpp assumes where there is no factor.
+        "rope.scaling.type" => (
+            ["none", "linear"].iter().any(|name| *value == Value::String((*name).to_owned())),
+            "\"none\": positions are not scaled here".to_owned(),
+        ),
+        "rope.scaling.factor" | "rope.scale_linear" => (
+            matches!(number, Some(factor) if factor == 0.0 || factor == 1.0),
+            "1: positions are not scaled here".to_owned(),
+        ),
+        "rope.scaling.finetuned" => (*value == Value::Bool(false), "false".to_owned()),
+        "expert_count" | "expert_used_count" => {
+            (number == Some(0.0), "0: models without experts".to_owned())
+        }
+        _ => (false, "no such key: it is not known here what it does to the model".to_owned()),
+    };
+    (!fine).then_some(expected)
+}
+
+/// Any numeric value.
+fn number(value: &Value) -> Option<f64> {
+    Some(match *value {
+        Value::U8(n) => n.into(),
+        Value::I8(n) => n.into(),
+        Value::U16(n) => n.into(),
+        Value::I16(n) => n.into(),
+        Value::U32(n) => n.into(),
+        Value::I32(n) => n.into(),
+        Value::U64(n) => n as f64,
+        Value::I64(n) => n as f64,
+        Value::F32(x) => x.into(),
+        Value::F64(x) => x,
+        Value::Bool(_) | Value::String(_) | Value::Array(_) => return None,
     })
 }
 
@@ -153,6 +282,12 @@ fn check_tensors(config: &ModelConfig, tensors: &[TensorInfo]) -> Result<(), Che
         }
     }
     match found.into_keys().min() {
+        Some("rope_freqs.weight") => Err(CheckpointError::Content {
+            path: "GGUF".into(),
+            reason: "tensor rope_freqs.weight scales the positions (Llama 3.1 and later), which \
+                     is not computed here"
+                .to_owned(),
+        }),
         Some(name) => {
             Err(CheckpointError::ExtraTensor { path: "GGUF".into(), name: name.to_owned() })
         }

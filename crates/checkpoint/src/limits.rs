@@ -27,47 +27,71 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointErr
 }
 
 /// Refuses a model whose sizes are zero, contradict each other, or would overflow when they are
-/// multiplied. `place` names the file; `keys` are the names that its sizes have there.
+/// multiplied. `place` names the file; `keys` are the names that its settings have there.
 pub(crate) fn check(
     config: &ModelConfig,
     place: &Path,
     keys: &SizeKeys,
 ) -> Result<(), CheckpointError> {
-    let sizes = [
-        (keys.vocab_size, config.vocab_size, limits::VOCAB_SIZE),
-        (keys.context_length, config.context_length, limits::CONTEXT_LENGTH),
-        (keys.n_layer, config.n_layer, limits::N_LAYER),
-        (keys.n_head, config.n_head, limits::N_HEAD),
-        (keys.n_embd, config.n_embd, limits::N_EMBD),
-        (keys.n_inner, config.n_inner, limits::N_INNER),
-    ];
     let refuse = |key: &str, value: String, expected: String| {
         let (place, key) = (place.to_owned(), key.to_owned());
         Err(CheckpointError::Setting { place, key, value, expected })
     };
-    for (key, value, most) in sizes {
+    for (key, value, most) in [
+        (&keys.vocab_size, config.vocab_size, limits::VOCAB_SIZE),
+        (&keys.context_length, config.context_length, limits::CONTEXT_LENGTH),
+        (&keys.n_layer, config.n_layer, limits::N_LAYER),
+        (&keys.n_head, config.n_head, limits::N_HEAD),
+        (&keys.n_embd, config.n_embd, limits::N_EMBD),
+        (&keys.n_inner, config.n_inner, limits::N_INNER),
+    ] {
         if !(1..=most).contains(&value) {
             return refuse(key, value.to_string(), format!("1 to {most}"));
         }
     }
     if !config.n_embd.is_multiple_of(config.n_head) {
         let expected = format!("a divisor of {} = {}", keys.n_embd, config.n_embd);
-        return refuse(keys.n_head, config.n_head.to_string(), expected);
+        return refuse(&keys.n_head, config.n_head.to_string(), expected);
+    }
+    let kv = config.n_kv_head;
+    if kv == 0 || !config.n_head.is_multiple_of(kv) {
+        let expected = format!("a divisor of {} = {}", keys.n_head, config.n_head);
+        return refuse(&keys.n_kv_head, kv.to_string(), expected);
+    }
+    if !config.architecture.is_gated() && kv != config.n_head {
+        let expected = format!("{} = {}, as all of this family", keys.n_head, config.n_head);
+        return refuse(&keys.n_kv_head, kv.to_string(), expected);
+    }
+    if config.architecture.rope_pairs().is_some() {
+        let width = config.head_width();
+        if !width.is_multiple_of(2) {
+            let expected = format!(
+                "heads of an even width, found {} / {} = {width}",
+                config.n_embd, config.n_head
+            );
+            return refuse(&keys.n_head, config.n_head.to_string(), expected);
+        }
+        let base = config.rope_base;
+        if !(base.is_finite() && base > 1.0) {
+            return refuse(&keys.rope_base, base.to_string(), "a number above 1".to_owned());
+        }
     }
     let epsilon = config.norm_epsilon;
     if !(epsilon.is_finite() && epsilon > 0.0) {
-        return refuse(keys.norm_epsilon, epsilon.to_string(), "a positive number".to_owned());
+        return refuse(&keys.norm_epsilon, epsilon.to_string(), "a positive number".to_owned());
     }
     Ok(())
 }
 
-/// What a format calls the sizes of a model.
+/// What a format calls the settings of a model.
 pub(crate) struct SizeKeys {
-    pub vocab_size: &'static str,
-    pub context_length: &'static str,
-    pub n_layer: &'static str,
-    pub n_head: &'static str,
-    pub n_embd: &'static str,
-    pub n_inner: &'static str,
-    pub norm_epsilon: &'static str,
+    pub vocab_size: String,
+    pub context_length: String,
+    pub n_layer: String,
+    pub n_head: String,
+    pub n_kv_head: String,
+    pub n_embd: String,
+    pub n_inner: String,
+    pub norm_epsilon: String,
+    pub rope_base: String,
 }

@@ -141,7 +141,7 @@ fn settings_and_tensors_that_contradict_each_other_are_refused() {
             "embeddings\": true",
             "lm_head.weight and transformer.wte.weight differ at position 0",
         ),
-        ("\"gpt2\"", "\"llama\"", "architecture llama is not supported"),
+        ("\"gpt2\"", "\"mamba\"", "architecture mamba is not supported"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &config());

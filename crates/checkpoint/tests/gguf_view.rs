@@ -131,7 +131,7 @@ fn keys_and_tensors_that_contradict_each_other_are_refused() {
     write(folder.path(), &config());
     let view = view(folder.path(), TensorType::F32);
     for (key, value, expected) in [
-        ("general.architecture", Value::String("llama".into()), "architecture llama"),
+        ("general.architecture", Value::String("mamba".into()), "architecture mamba"),
         ("gpt2.block_count", Value::U32(3), "tensor blk.2.attn_norm.weight is missing"),
         ("gpt2.block_count", Value::U32(1), "blk.1.attn_norm.bias belongs to no part"),
         ("gpt2.block_count", Value::U32(u32::MAX), "gpt2.block_count = 4294967295, expected 1 to"),

@@ -1,0 +1,158 @@
+//! `config.json` as `transformers` writes and reads it, with one key of our own: `qkv_bias`.
+//!
+//! A key that is left out has the default of transformers, and every switch that changes the
+//! mathematics is read: what is not computed here is refused with the key's name.
+
+mod gpt2;
+mod gptneox;
+mod llama;
+mod reader;
+mod rope;
+
+use std::path::Path;
+
+use config::{Architecture, ModelConfig};
+use serde_json::{Map, Value, json};
+
+use crate::CheckpointError;
+use crate::limits::{self, SizeKeys};
+
+use reader::Reader;
+
+/// The classes of transformers that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Gpt2,
+    GptNeox,
+    Llama,
+    Mistral,
+    Qwen2,
+}
+
+impl Family {
+    const ALL: [Family; 5] =
+        [Family::Gpt2, Family::GptNeox, Family::Llama, Family::Mistral, Family::Qwen2];
+
+    /// `model_type`, and what the names of its classes begin with.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Family::Gpt2 => ("gpt2", "GPT2"),
+            Family::GptNeox => ("gpt_neox", "GPTNeoX"),
+            Family::Llama => ("llama", "Llama"),
+            Family::Mistral => ("mistral", "Mistral"),
+            Family::Qwen2 => ("qwen2", "Qwen2"),
+        }
+    }
+
+    /// The class that writes the next token; files of the one without a head have the same
+    /// tensors if the head is tied.
+    fn is_class(self, class: &str) -> bool {
+        let (_, prefix) = self.names();
+        let end = class.strip_prefix(prefix);
+        matches!(end, Some("LMHeadModel" | "ForCausalLM" | "Model"))
+    }
+}
+
+/// Reads the text of a `config.json`; `path` names it in errors.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointError> {
+    let map: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })?;
+    let reader = Reader::new(path, &map);
+    let family = family(&reader)?;
+    if reader.get("quantization_config").is_some() {
+        let expected = "null: take the weights before they were quantized";
+        return Err(reader.refuse("quantization_config", expected));
+    }
+    let config = match family {
+        Family::Gpt2 => gpt2::read(&reader)?,
+        Family::GptNeox => gptneox::read(&reader)?,
+        Family::Llama | Family::Mistral | Family::Qwen2 => llama::read(&reader, family)?,
+    };
+    check(path, &config)?;
+    Ok(config)
+}
+
+fn family(reader: &Reader) -> Result<Family, CheckpointError> {
+    let name = reader.require("model_type", "the family's name, for example \"gpt2\"")?;
+    let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+    let refuse = |name: String| CheckpointError::Architecture {
+        place: reader.path().to_owned(),
+        name,
+        known: Family::ALL.map(|family| family.names().0).join(", "),
+    };
+    let family = Family::ALL.into_iter().find(|family| family.names().0 == name);
+    let family = family.ok_or_else(|| refuse(name))?;
+    let classes = reader.get("architectures").and_then(Value::as_array);
+    let other = classes.into_iter().flatten().find(|class| {
+        // A class that is no text is nothing that can be told from the right one.
+        !class.as_str().is_some_and(|class| family.is_class(class))
+    });
+    match other {
+        Some(class) => Err(refuse(class.as_str().map_or_else(|| class.to_string(), str::to_owned))),
+        None => Ok(family),
+    }
+}
+
+/// The text of `config.json`; `end_of_text` is the token that begins and ends a text.
+pub(crate) fn to_json(config: &ModelConfig, end_of_text: Option<u32>) -> String {
+    let mut value = match config.architecture {
+        Architecture::Gpt2 => gpt2::write(config),
+        Architecture::GptNeox => gptneox::write(config),
+        Architecture::Llama | Architecture::Qwen2 => llama::write(config),
+    };
+    let common = json!({
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "torch_dtype": "float32",
+    });
+    extend(&mut value, common);
+    format!("{value:#}\n")
+}
+
+/// Adds the keys of one object to another.
+fn extend(value: &mut Value, more: Value) {
+    if let (Value::Object(value), Value::Object(more)) = (value, more) {
+        value.extend(more);
+    }
+}
+
+/// Refuses a model that no checkpoint could hold.
+pub(crate) fn check(path: &Path, config: &ModelConfig) -> Result<(), CheckpointError> {
+    let keys = match config.architecture {
+        Architecture::Gpt2 => gpt2::keys(),
+        Architecture::GptNeox => gptneox::keys(),
+        Architecture::Llama | Architecture::Qwen2 => llama::keys(),
+    };
+    if config.architecture == Architecture::Llama && config.qkv_bias {
+        return Err(CheckpointError::Setting {
+            place: path.to_owned(),
+            key: "qkv_bias".to_owned(),
+            value: "true".to_owned(),
+            expected: "false in a llama; one with these biases is a qwen2".to_owned(),
+        });
+    }
+    limits::check(config, path, &keys)
+}
+
+/// The names that all newer classes share.
+fn common_keys(norm_epsilon: &str) -> SizeKeys {
+    SizeKeys {
+        vocab_size: "vocab_size".to_owned(),
+        context_length: "max_position_embeddings".to_owned(),
+        n_layer: "num_hidden_layers".to_owned(),
+        n_head: "num_attention_heads".to_owned(),
+        n_kv_head: "num_key_value_heads".to_owned(),
+        n_embd: "hidden_size".to_owned(),
+        n_inner: "intermediate_size".to_owned(),
+        norm_epsilon: norm_epsilon.to_owned(),
+        rope_base: "rope_theta".to_owned(),
+    }
+}
+
+/// `0.1_f32` as `0.1`, not as the `0.10000000149` that it is.
+fn short(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
+#[cfg(test)]
+mod tests;
