@@ -4,7 +4,8 @@ CARGO := cargo
 # One profile for the program, its tests and its benchmarks: nothing is compiled twice.
 PROFILE := --release
 
-.PHONY: run setup build test check unit end-to-end test-peers bench bench-train
+.PHONY: run setup build test check unit end-to-end test-app test-peers test-wgpu bench bench-app \
+	bench-train
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -29,12 +30,23 @@ unit: setup
 end-to-end: build
 	tests/end_to_end.sh target/release
 
+# The web chat, driven in a real browser through a real bundle.
+test-app: build
+	tests/app.sh target/release
+
+# The model on a GPU (or a software Vulkan driver) against the CPU; builds for 20 minutes.
+test-wgpu: setup
+	tests/wgpu.sh
+
 # Comparisons with Python packages and llama.cpp's own tools; these install what they compare with.
 test-peers: build
 	tests/peers.sh target/release
 
 bench: build
 	tests/bench.sh target/release
+
+bench-app: build
+	tests/app.sh target/release bench
 
 bench-train: build
 	tests/bench_train.sh target/release

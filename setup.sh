@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the build needs and is missing: cargo is asked for, cmake, a C++ compiler and
 # libclang (llama.cpp is compiled from source and its header is read by bindgen) are installed.
-# Running it again changes nothing.
+# Where there is Node.js, the web chat is built too. Running it again changes nothing.
 set -eu
+cd "$(dirname "$0")"
 
 fail() {
     echo "setup: $1" >&2
@@ -15,13 +16,37 @@ have_libclang() {
         [ -n "${LIBCLANG_PATH:-}" ] || [ "$(uname)" = Darwin ]
 }
 
+has_node() {
+    command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'
+}
+
+# The web chat is newer than everything it is made of.
+app_is_built() {
+    [ -f bundle/app/dist/index.html ] &&
+        [ -z "$(find bundle/app -path '*/node_modules' -prune -o -path '*/dist' -prune -o \
+            -type f -newer bundle/app/dist/index.html -print | head -n 1)" ]
+}
+
+build_app() {
+    app_is_built && return
+    if ! has_node; then
+        echo 'setup: no Node.js 20 or newer: bundles will have no web chat' >&2
+        return
+    fi
+    echo 'setup: building the web chat' >&2
+    (cd bundle/app && npm ci --no-audit --no-fund && npm run build) >&2
+}
+
 command -v cargo >/dev/null || fail 'cargo is missing: install Rust 1.95 or newer from https://rustup.rs'
 
 missing=
 command -v cmake >/dev/null || missing="$missing cmake"
 command -v c++ >/dev/null || missing="$missing c++"
 have_libclang || missing="$missing libclang"
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    build_app
+    exit 0
+fi
 
 echo "setup: installing$missing" >&2
 if command -v apt-get >/dev/null; then
@@ -38,3 +63,4 @@ elif command -v brew >/dev/null; then
 else
     fail "please install$missing with this system's package manager"
 fi
+build_app

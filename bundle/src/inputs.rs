@@ -8,7 +8,7 @@ use config::RunFile;
 use data::Tokenizer;
 
 use crate::manifest::{Generation, Provenance, Quality};
-use crate::pack::{PackJob, VariantInput};
+use crate::pack::{AppChoice, PackJob, VariantInput};
 use crate::quality::{Measured, MeasuredFile};
 
 /// Files named one by one.
@@ -60,6 +60,7 @@ impl PackJob {
             output,
             zip: false,
             force: false,
+            app: AppChoice::default(),
             variants: inputs.variants.into_iter().map(variant).collect::<anyhow::Result<_>>()?,
             name: inputs.name,
             license: inputs.license,

@@ -5,11 +5,14 @@
 //! bundle.json             everything the app needs to choose a variant, and every file's hashes
 //! model/                  Q4_K_M.manifest.json, Q8_0.manifest.json, <blake3>.dat shared by them
 //! tokenizer.json  generation_config.json  LICENSE  MODEL_CARD.md
+//! app/                    the web chat, with everything it loads
+//! bundle.sig              who vouches for it (optional)
 //! ```
 //!
 //! The self-test runs the model that was packed, from the fragments that were packed, through
 //! `reference`: that is why this room uses it, and `data` for the prompt's tokens.
 
+mod app;
 mod archive;
 mod card;
 mod files;
@@ -22,6 +25,9 @@ mod plan;
 mod quality;
 mod report;
 mod self_test;
+pub mod serve;
+mod signature;
+mod static_site;
 mod verify;
 
 use std::path::PathBuf;
@@ -31,11 +37,14 @@ use anyhow::{Context, ensure};
 pub use inputs::Inputs;
 pub use manifest::{BundleManifest, Generation, Provenance, Quality};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
-pub use pack::{PackJob, VariantInput, pack};
+pub use pack::{AppChoice, PackJob, VariantInput, pack};
 pub use plan::{Candidate, DevicePlan, PlanReport, PlannedVariant, candidates, plan};
 pub use quality::{Measured, MeasuredFile};
 pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
 pub use self_test::continuation;
+pub use serve::{Certificate, Reach, ServeJob, ServeReport, serve};
+pub use signature::{KeyReport, keygen, require_signed_by, sign, signer};
+pub use static_site::{StaticReport, export_static};
 pub use verify::{read_manifest, verify};
 
 /// Plans, packs and verifies what goes onto the device.
@@ -63,6 +72,50 @@ pub enum Verb {
         /// The bundle's folder or .zip
         #[arg(long, value_name = "PATH")]
         input: PathBuf,
+        /// Require a signature by this public key, of a folder (none)
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Make a key to sign bundles with
+    #[command(after_help = "Example: bundle keygen --output release.pem")]
+    Keygen {
+        /// File of the secret key; the public one gets .pub added to its name
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace the files if they exist (off)
+        #[arg(long)]
+        force: bool,
+    },
+    /// Sign a bundle, so that an app can tell who made it
+    #[command(after_help = "Example: bundle sign --input pocket --key release.pem")]
+    Sign {
+        /// The bundle's folder
+        #[arg(long, value_name = "DIR")]
+        input: PathBuf,
+        /// The secret key that keygen wrote
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Replace a signature that is there (off)
+        #[arg(long)]
+        force: bool,
+    },
+    /// Serve the web chat and the model to a browser
+    #[command(after_help = "Examples:
+  bundle serve --input pocket
+  bundle serve --input pocket --lan")]
+    Serve(ServeArgs),
+    /// Copy a bundle to a folder that any web host can serve
+    #[command(after_help = "Example: bundle export-static --input pocket --output site")]
+    ExportStatic {
+        /// The bundle's folder
+        #[arg(long, value_name = "DIR")]
+        input: PathBuf,
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+        /// Replace the output if it exists (off)
+        #[arg(long)]
+        force: bool,
     },
     /// Show what the model needs and which variant fits 1, 2, 4, 6 and 8 GB devices
     #[command(after_help = "Example: bundle plan --input configs/gpt2-124m.toml --context 512")]
@@ -77,6 +130,37 @@ pub enum Verb {
         #[arg(long, value_name = "TOKENS")]
         vocab_size: Option<usize>,
     },
+}
+
+/// The flags of `serve`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeArgs {
+    /// The bundle's folder
+    #[arg(long, value_name = "DIR")]
+    pub input: PathBuf,
+    /// TCP port; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// Serve this network over HTTPS, not this machine alone over HTTP (off)
+    #[arg(long)]
+    pub lan: bool,
+    /// PEM certificate that the devices trust, for --lan (one made for this run)
+    #[arg(long, value_name = "FILE", requires = "lan", requires = "certificate_key")]
+    pub certificate: Option<PathBuf>,
+    /// PEM key of the certificate (none)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub certificate_key: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    fn job(self) -> ServeJob {
+        let certificate = match (self.certificate, self.certificate_key) {
+            (Some(chain), Some(key)) => Certificate::Files { chain, key },
+            _ => Certificate::SelfSigned,
+        };
+        let reach = if self.lan { Reach::Lan(certificate) } else { Reach::Loopback };
+        ServeJob { input: self.input, port: self.port, reach }
+    }
 }
 
 /// The flags of `pack`: a run folder, or files one by one.
@@ -119,6 +203,9 @@ pub struct PackArgs {
     /// Replace the output if it exists (off)
     #[arg(long)]
     pub force: bool,
+    /// Leave the web chat out (off)
+    #[arg(long)]
+    pub no_app: bool,
 }
 
 /// Runs the command. A bundle that `verify` finds unsound is reported on stdout, file by file,
@@ -129,13 +216,24 @@ pub struct PackArgs {
 pub fn run(args: Args) -> anyhow::Result<Report> {
     match args.verb {
         Verb::Pack(pack_args) => pack(&pack_job(pack_args)?).map(Report::Pack),
-        Verb::Verify { input } => {
+        Verb::Verify { input, key } => {
+            if let Some(key) = key {
+                require_signed_by(&input, &key)?;
+            }
             let report = verify(&input)?;
             if let Err(error) = report.require_sound() {
                 cli::print_report(&report, args.json)?;
                 return Err(error);
             }
             Ok(Report::Verify(report))
+        }
+        Verb::Keygen { output, force } => keygen(&output, force).map(Report::Key),
+        Verb::Sign { input, key, force } => sign(&input, &key, force).map(Report::Key),
+        Verb::Serve(serve_args) => {
+            serve(&serve_args.job(), &cli::Interrupt::install()?).map(Report::Serve)
+        }
+        Verb::ExportStatic { input, output, force } => {
+            export_static(&input, &output, force).map(Report::Static)
         }
         Verb::Plan { input, context, vocab_size } => {
             plan_inputs(&input, context, vocab_size).map(Report::Plan)
@@ -166,6 +264,7 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
     };
     job.zip |= args.zip;
     job.force = args.force;
+    job.app = if args.no_app { AppChoice::Left } else { AppChoice::Required };
     Ok(job)
 }
 

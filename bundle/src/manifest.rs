@@ -19,6 +19,9 @@ pub const VERSION: u32 = 1;
 /// Name of this file in the bundle.
 pub const BUNDLE_NAME: &str = "bundle.json";
 
+/// The page of the web chat.
+pub const APP_PAGE: &str = "app/index.html";
+
 /// Largest `bundle.json` that is read; 46,000 files take about 12 MiB.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// Most tokens of the self-test, so that nobody's bundle keeps a device busy for hours.
@@ -191,6 +194,11 @@ struct Head {
 }
 
 impl BundleManifest {
+    /// Whether the bundle holds the web chat.
+    pub fn has_app(&self) -> bool {
+        self.files.iter().any(|file| file.path == APP_PAGE)
+    }
+
     /// Reads and checks `bundle.json`.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use fragment::{FragmentFolder, Located, Manifest};
 use gguf::TensorSource;
 use serde_json::json;
 
+use crate::app;
 use crate::archive;
 use crate::card::model_card;
 use crate::files::list_files;
@@ -33,6 +34,8 @@ pub struct PackJob {
     pub zip: bool,
     /// Replace folder and archive if they exist.
     pub force: bool,
+    /// Whether the web chat goes in.
+    pub app: AppChoice,
     /// Shown to the user.
     pub name: String,
     /// SPDX expression for the weights.
@@ -53,6 +56,28 @@ pub struct PackJob {
     pub self_test_tokens: usize,
     /// Where the weights come from.
     pub provenance: Provenance,
+}
+
+/// Whether the web chat goes into a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AppChoice {
+    /// If this program has it.
+    #[default]
+    IfBuilt,
+    /// Or nothing is packed.
+    Required,
+    /// Not, for bundles that another app opens.
+    Left,
+}
+
+impl AppChoice {
+    fn wants_app(self) -> bool {
+        match self {
+            AppChoice::IfBuilt => app::is_built(),
+            AppChoice::Required => true,
+            AppChoice::Left => false,
+        }
+    }
 }
 
 /// One size of the model.
@@ -148,6 +173,9 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
     write_text(folder, "generation_config.json", &generation_config)?;
     write_text(folder, "LICENSE", &crate::license::text(&job.license, &job.name))?;
     write_text(folder, "MODEL_CARD.md", &model_card(&manifest))?;
+    if job.app.wants_app() {
+        app::write(folder)?;
+    }
     manifest.files = entries(folder)?;
     write_text(folder, BUNDLE_NAME, &manifest.to_json()?)?;
     Ok(manifest)

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::manifest::{BundleManifest, Variant};
 use crate::plan::{PlanReport, megabytes};
+use crate::serve::ServeReport;
+use crate::signature::KeyReport;
+use crate::static_site::StaticReport;
 
 /// The report of whichever command ran.
 #[derive(Debug, Serialize)]
@@ -19,6 +22,12 @@ pub enum Report {
     Verify(VerifyReport),
     /// Of `plan`.
     Plan(PlanReport),
+    /// Of `keygen` and `sign`.
+    Key(KeyReport),
+    /// Of `serve`.
+    Serve(ServeReport),
+    /// Of `export-static`.
+    Static(StaticReport),
 }
 
 impl fmt::Display for Report {
@@ -27,6 +36,9 @@ impl fmt::Display for Report {
             Report::Pack(report) => report.fmt(f),
             Report::Verify(report) => report.fmt(f),
             Report::Plan(report) => report.fmt(f),
+            Report::Key(report) => report.fmt(f),
+            Report::Serve(report) => report.fmt(f),
+            Report::Static(report) => report.fmt(f),
         }
     }
 }
@@ -42,6 +54,8 @@ pub struct PackReport {
     pub size: u64,
     /// Files in the folder.
     pub files: usize,
+    /// Whether the web chat is among them.
+    pub has_app: bool,
     /// Smallest first.
     pub variants: Vec<Variant>,
 }
@@ -53,6 +67,7 @@ impl PackReport {
             archive,
             size: manifest.files.iter().map(|file| file.size).sum(),
             files: manifest.files.len() + 1,
+            has_app: manifest.has_app(),
             variants: manifest.variants.clone(),
         }
     }
@@ -83,7 +98,8 @@ impl fmt::Display for PackReport {
             )?;
         }
         let size = cli::bytes(self.size);
-        write!(f, "{}: {} files, {size}", self.output.display(), self.files)?;
+        let app = if self.has_app { "with" } else { "without" };
+        write!(f, "{}: {} files, {size}, {app} the web chat", self.output.display(), self.files)?;
         match &self.archive {
             Some(archive) => write!(f, "\n{}", archive.display()),
             None => Ok(()),
@@ -98,6 +114,8 @@ pub struct VerifyReport {
     pub input: PathBuf,
     /// Name of the model.
     pub name: String,
+    /// The public key whose signature holds; `None` where nobody signed.
+    pub signed_by: Option<String>,
     /// Files that should be there.
     pub files: usize,
     /// Their bytes, `bundle.json` not counted.
@@ -156,6 +174,9 @@ impl fmt::Display for VerifyReport {
         for result in &self.self_test {
             let verdict = if result.passed { "as packed" } else { "OTHER TOKENS" };
             writeln!(f, "self-test {:<10} {} tokens {verdict}", result.recipe, result.found.len())?;
+        }
+        if let Some(key) = &self.signed_by {
+            writeln!(f, "signed by {key}")?;
         }
         let verdict = if self.require_sound().is_ok() { "sound" } else { "NOT SOUND" };
         let size = cli::bytes(self.size);

@@ -13,9 +13,11 @@ use crate::files::list_files;
 use crate::manifest::{BUNDLE_NAME, BundleManifest, FileEntry, MAX_BYTES, Variant};
 use crate::report::{SelfTestResult, VerifyReport};
 use crate::self_test::continuation;
+use crate::signature::{self, SIGNATURE_NAME};
 
 /// Verifies a bundle's folder or `.zip`: every file against its hashes, every variant's fragments
-/// against the whole file, then the self-test of every variant, from the fragments as they lie.
+/// against the whole file, the signature if there is one, then the self-test of every variant,
+/// from the fragments as they lie.
 ///
 /// What is wrong with a file or a self-test is in the report and is no error; the self-test is run
 /// only on sound files.
@@ -50,6 +52,11 @@ pub fn read_manifest(folder: &Path) -> anyhow::Result<BundleManifest> {
 fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
     let manifest = read_manifest(folder)?;
     let mut problems = check_files(folder, &manifest)?;
+    let signed_by = signature::signer(folder).unwrap_or_else(|error| {
+        let (file, what) = (SIGNATURE_NAME.to_owned(), cli::one_line(&error));
+        problems.push(Problem { file, kind: ProblemKind::Damaged, what });
+        None
+    });
     if problems.is_empty() {
         let check =
             |variant| check_variant(folder, variant).err().map(|error| damaged(variant, &error));
@@ -64,6 +71,7 @@ fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
     Ok(VerifyReport {
         input: input.to_owned(),
         name: manifest.name,
+        signed_by,
         files: manifest.files.len() + 1,
         size: manifest.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size)),
         problems,
@@ -80,7 +88,7 @@ fn check_files(folder: &Path, manifest: &BundleManifest) -> anyhow::Result<Vec<P
     for path in list_files(folder)? {
         match listed.remove(path.as_str()) {
             Some(entry) => problems.extend(check_file(folder, entry)?),
-            None if path == BUNDLE_NAME => {}
+            None if path == BUNDLE_NAME || path == SIGNATURE_NAME => {}
             None => problems.push(Problem {
                 what: format!("{path:?} is not listed in {BUNDLE_NAME}"),
                 // Whoever put it there chose the name, which may hold what a terminal obeys.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle::{Generation, MeasuredFile, PackJob, Provenance, Quality, VariantInput};
+use bundle::{AppChoice, Generation, MeasuredFile, PackJob, Provenance, Quality, VariantInput};
 use config::{Architecture, ModelConfig};
 use gguf::{Metadata, TensorType, Value, Writer};
 
@@ -118,6 +118,7 @@ impl Fixture {
             output: self.output(),
             zip: false,
             force: false,
+            app: AppChoice::Left,
             name: "tiny".to_owned(),
             license: "MIT".to_owned(),
             variants: vec![

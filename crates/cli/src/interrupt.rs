@@ -24,6 +24,11 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// Asks to stop, as the user can.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
     /// True once the user has asked to stop.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)

@@ -1,0 +1,41 @@
+//! The web chat, as it was built from `bundle/app` and compiled into this program.
+//!
+//! Everything it loads is in here, its WebAssembly too, so that a bundle runs where there is no
+//! network. A program that was built without Node.js has none, and says so.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use rust_embed::RustEmbed;
+
+/// How to get a program that has the web chat.
+pub const HOW_TO_BUILD: &str = "this program was built without the web chat: run `make app` (Node.js 20 or newer), build again";
+
+#[derive(RustEmbed)]
+#[folder = "app/dist"]
+#[allow_missing = true]
+struct App;
+
+/// Whether this program has the web chat.
+pub fn is_built() -> bool {
+    App::iter().next().is_some()
+}
+
+/// Writes the web chat to `folder/app`, which must not exist yet.
+///
+/// # Errors
+/// When this program has none, or the system refuses.
+pub fn write(folder: &Path) -> anyhow::Result<()> {
+    ensure!(is_built(), "{HOW_TO_BUILD}");
+    let app = folder.join("app");
+    std::fs::create_dir(&app).with_context(|| format!("cannot create {}", app.display()))?;
+    for name in App::iter() {
+        let path = app.join(name.as_ref());
+        let file = App::get(&name).with_context(|| format!("{name} is listed and missing"))?;
+        let parent = path.parent().context("a file lies in a folder")?;
+        std::fs::create_dir_all(parent)
+            .and_then(|()| std::fs::write(&path, file.data))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

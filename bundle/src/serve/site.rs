@@ -1,0 +1,158 @@
+//! Which paths exist, and how each is answered.
+//!
+//! A path exists if `bundle.json` lists it. It is looked up as it came, never decoded, joined or
+//! cleaned, so there is nothing that could lead out of the bundle.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderName};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
+use tower_http::compression::CompressionLayer;
+use tower_http::services::ServeFile;
+
+use crate::manifest::{APP_PAGE, BUNDLE_NAME};
+use crate::signature::SIGNATURE_NAME;
+use crate::verify::read_manifest;
+
+/// Sent with every answer. The first three let a page use threads (`SharedArrayBuffer`) and keep
+/// other sites from reading it; the fourth lets it load from here only.
+pub(crate) const HEADERS: [(&str, &str); 6] = [
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-embedder-policy", "require-corp"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+];
+
+/// No foreign origin and no inline code. WebAssembly must be compiled; llama.cpp's threads start
+/// from a `blob:`.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; \
+    worker-src 'self' blob:; connect-src 'self' blob:; img-src 'self' data:; style-src 'self'; \
+    manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Named by their content, so they never change.
+const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Kept, but asked about each time.
+const ASK: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// A bundle that is served. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Site(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    name: String,
+    paths: HashSet<String>,
+    requests: AtomicU64,
+}
+
+impl Site {
+    /// Reads the list of a bundle's files.
+    ///
+    /// # Errors
+    /// When `folder` has no valid `bundle.json`.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let manifest = read_manifest(folder)?;
+        let own = [BUNDLE_NAME, SIGNATURE_NAME].map(str::to_owned);
+        Ok(Site(Arc::new(Inner {
+            folder: folder.to_owned(),
+            name: manifest.name,
+            paths: manifest.files.into_iter().map(|file| file.path).chain(own).collect(),
+            requests: AtomicU64::new(0),
+        })))
+    }
+
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether the bundle has a page to show.
+    pub fn has_app(&self) -> bool {
+        self.0.paths.contains(APP_PAGE)
+    }
+
+    /// Answers given so far.
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// The file that a path names.
+    fn find(&self, path: &str) -> Option<PathBuf> {
+        let path = path.strip_prefix('/')?;
+        let name = if path == "app/" { APP_PAGE } else { path };
+        self.0.paths.contains(name).then(|| self.0.folder.join(name))
+    }
+}
+
+/// Everything there is to answer.
+pub fn router(site: Site) -> Router {
+    let compress = CompressionLayer::new().compress_when(is_worth_compressing);
+    Router::new().fallback(answer).with_state(site).layer(compress)
+}
+
+async fn answer(State(site): State<Site>, mut request: Request) -> Response {
+    site.0.requests.fetch_add(1, Ordering::Relaxed);
+    // A part of the file as it was asked about before may not be a part of it as it is: the
+    // whole is always right.
+    if request.headers().contains_key(header::IF_RANGE) {
+        request.headers_mut().remove(header::RANGE);
+    }
+    let cache = cache_control(request.uri().path());
+    let mut response = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/" | "/app") => redirect(),
+        (&Method::GET | &Method::HEAD, path) => match site.find(path) {
+            Some(file) => send(&file, request).await,
+            None => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        },
+        _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.insert(header::CACHE_CONTROL, cache);
+    response
+}
+
+fn redirect() -> Response {
+    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/app/")]).into_response()
+}
+
+/// Ranges, validators and the media type are tower-http's work.
+async fn send(file: &Path, request: Request<Body>) -> Response {
+    match ServeFile::new(file).try_call(request).await {
+        Ok(response) => response.map(Body::new),
+        Err(error) => {
+            tracing::warn!("{}: {error}", file.display());
+            (StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n").into_response()
+        }
+    }
+}
+
+fn cache_control(path: &str) -> HeaderValue {
+    let by_content = path.ends_with(".dat") || path.starts_with("/app/assets/");
+    if by_content { FOREVER } else { ASK }
+}
+
+/// The page and its WebAssembly shrink to a third; weights do not shrink.
+fn is_worth_compressing(
+    status: StatusCode,
+    _: Version,
+    headers: &HeaderMap,
+    _: &Extensions,
+) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default();
+    let texts = ["text/", "application/javascript", "application/json", "application/wasm"];
+    status == StatusCode::OK && texts.iter().any(|text| kind.starts_with(text))
+}
