@@ -86,6 +86,14 @@ pub enum GgufError {
         /// The version found.
         version: u32,
     },
+    /// A version that no reader here knows.
+    #[error("GGUF version {version}: expected 1 to {newest}; the file is newer than this program")]
+    UnknownVersion {
+        /// The version found.
+        version: u32,
+        /// The last one that is known.
+        newest: u32,
+    },
     /// Written on, or for, a big-endian machine.
     #[error(
         "a big-endian GGUF: expected little-endian; convert it with gguf_convert_endian.py of llama.cpp"

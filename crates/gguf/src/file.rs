@@ -117,7 +117,8 @@ impl TensorSource for GgufFile {
     }
 }
 
-fn map(path: &Path) -> io::Result<Mmap> {
+/// The bytes of a file; a folder is refused by what it is.
+pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use crate::{GgufError, Metadata, TensorInfo, TensorType, Value, encode, limits};
 
 /// The key that changes the alignment.
-const ALIGNMENT_KEY: &str = "general.alignment";
+pub(crate) const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// Name, shape (fastest dimension first) and format of a tensor to be placed.
 pub(crate) type Described = (String, Vec<u64>, TensorType);

@@ -15,6 +15,7 @@
 //! | to | use |
 //! |---|---|
 //! | read a file | [`GgufFile::open`], then [`TensorSource`] |
+//! | look into any file, of any version, format and program | [`WildModel::open`] |
 //! | read a header from part of a file | [`parse_header`] |
 //! | know sizes and offsets before there are weights | [`Layout::plan`] |
 //! | write a file, one tensor in memory at a time | [`Writer`] |
@@ -32,7 +33,7 @@
 //!
 //! | refused here | since |
 //! |---|---|
-//! | version 2 | superseded in 2023; the original model converts again |
+//! | versions 1 and 2 | superseded in 2023; the original model converts again |
 //! | text that is no UTF-8, control characters in names | they end up on terminals and in JSON |
 //! | tensors without weights, alignments above 1 MiB | no model has them |
 //! | bytes after the last tensor | they would be lost when the file is written again |
@@ -50,6 +51,7 @@
 //! same file.
 
 pub mod blocks;
+mod cursor;
 mod describe;
 mod encode;
 mod error;
@@ -61,6 +63,7 @@ mod parse;
 mod sniff;
 mod source;
 mod tensor_type;
+mod wild;
 mod writer;
 
 pub use blocks::read_f32;
@@ -71,6 +74,7 @@ pub use metadata::{Array, Metadata, Value};
 pub use parse::parse_header;
 pub use source::{TensorInfo, TensorSource};
 pub use tensor_type::TensorType;
+pub use wild::{ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor};
 pub use writer::Writer;
 
 /// Tensor data starts and ends at multiples of this many bytes, unless `general.alignment` says

@@ -7,13 +7,12 @@
 use std::collections::HashSet;
 
 use gguf_rs_lib::GGUFError;
-use gguf_rs_lib::format::{GGUFHeader, GGUFTensorType, GGUFValueType, MetadataValue, endian};
+use gguf_rs_lib::format::{GGUFHeader, GGUFValueType, MetadataValue, endian};
 
+use crate::cursor::{Cursor, MIN_KEY_BYTES};
 use crate::layout::{self, Layout};
-use crate::{Array, GgufError, Metadata, TensorType, Value, limits, sniff};
+use crate::{Array, GgufError, Metadata, StoredFormat, TensorType, Value, limits, sniff};
 
-/// Fewest bytes of a key: length, one letter, type, one byte of value.
-const MIN_KEY_BYTES: u64 = 8 + 1 + 4 + 1;
 /// Fewest bytes of a tensor: length, one letter, dimension count, one dimension, type, offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
@@ -28,7 +27,7 @@ const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 /// does.
 pub fn parse_header(bytes: &[u8]) -> Result<(Metadata, Layout), GgufError> {
     sniff::check_magic_and_version(bytes)?;
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Cursor::new(bytes);
     let what = || "the header".to_owned();
     reader.need(GGUFHeader::size() as u64, what)?;
     let header = reader.decode(what, GGUFHeader::read_from)?;
@@ -45,7 +44,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(Metadata, Layout), GgufError> {
         described.push(tensor);
         offsets.push(offset);
     }
-    let layout = Layout::place(reader.at as u64, alignment, described)?;
+    let layout = Layout::place(reader.position(), alignment, described)?;
     check_offsets(&layout, &offsets)?;
     Ok((metadata, layout))
 }
@@ -63,39 +62,19 @@ fn check_offsets(layout: &Layout, offsets: &[u64]) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// Bytes, and how far they have been read.
-#[derive(Clone, Copy)]
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn left(&self) -> u64 {
-        (self.bytes.len() - self.at) as u64
-    }
-
-    /// Refuses to go on unless `needed` bytes are left.
-    fn need(&self, needed: u64, what: impl Fn() -> String) -> Result<(), GgufError> {
-        if needed > self.left() { Err(self.cut(what(), needed)) } else { Ok(()) }
-    }
-
-    fn cut(&self, what: String, needed: u64) -> GgufError {
-        GgufError::Truncated { what, at: self.at as u64, needed, left: self.left() }
-    }
-
+impl<'a> Cursor<'a> {
     /// Runs one decoding function of the container library on the bytes that are left.
     fn decode<T>(
         &mut self,
         what: impl Fn() -> String,
         decode: impl FnOnce(&mut &'a [u8]) -> Result<T, GGUFError>,
     ) -> Result<T, GgufError> {
-        let mut rest: &'a [u8] = &self.bytes[self.at..];
+        let mut rest = self.rest();
         let value = decode(&mut rest).map_err(|error| match error {
             GGUFError::Io(_) | GGUFError::UnexpectedEof => self.cut(what(), self.left() + 1),
             other => GgufError::Malformed { what: what(), source: Box::new(other) },
         })?;
-        self.at = self.bytes.len() - rest.len();
+        self.leave(rest.len());
         Ok(value)
     }
 
@@ -109,34 +88,10 @@ impl<'a> Reader<'a> {
         self.decode(what, endian::read_u64)
     }
 
-    /// Refuses a count beyond `limit`, or one that the bytes left cannot hold.
-    fn check_count(
-        &self,
-        what: &str,
-        count: u64,
-        limit: u64,
-        min_bytes: u64,
-    ) -> Result<(), GgufError> {
-        if count > limit {
-            return Err(GgufError::TooMany { what: what.to_owned(), count, limit });
-        }
-        self.need(count * min_bytes, || format!("the section of {count} {what}"))
-    }
-
     /// A name with its length before it, checked.
     fn name(&mut self, limit: usize, what: impl Fn() -> String) -> Result<&'a str, GgufError> {
         let length = self.u64(&what)?;
-        if length > limit as u64 {
-            return Err(GgufError::NameTooLong { what: what(), length, limit: limit as u64 });
-        }
-        self.need(length, &what)?;
-        let end = self.at + length as usize;
-        let bytes = &self.bytes[self.at..end];
-        let name =
-            std::str::from_utf8(bytes).map_err(|_| GgufError::NameNotUtf8 { what: what() })?;
-        limits::check_name(name, limit, what)?;
-        self.at = end;
-        Ok(name)
+        self.checked_name(length, limit, what)
     }
 
     fn metadata(&mut self, count: u64) -> Result<Metadata, GgufError> {
@@ -201,7 +156,7 @@ impl<'a> Reader<'a> {
         let tensor_type = TensorType::from_id(id).ok_or_else(|| GgufError::UnknownTensorType {
             name: name.to_owned(),
             id,
-            type_name: GGUFTensorType::from_u32(id).map_or("an unknown format", |t| t.name()),
+            type_name: StoredFormat(id).known_name().unwrap_or("an unknown format"),
         })?;
         let offset = self.u64(what)?;
         Ok(((name.to_owned(), shape, tensor_type), offset))

@@ -1,6 +1,6 @@
-//! The first eight bytes: is this a GGUF that we read, and if not, what is it?
+//! The first eight bytes: is this a GGUF, of which version, and if it is none, what is it?
 
-use crate::GgufError;
+use crate::{ByteOrder, GgufError};
 
 /// The only version there is in the wild since late 2023.
 const VERSION: u32 = 3;
@@ -23,24 +23,40 @@ const LOOK_ALIKES: [(&[u8], &str); 14] = [
     (b"\0\0\0\0", "zeros (an unfinished download; fetch the file again)"),
 ];
 
+/// What the first eight bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Magic {
+    pub version: u32,
+    pub byte_order: ByteOrder,
+}
+
 /// Refuses whatever is no little-endian GGUF of version 3, saying what it looks like instead.
 /// Fewer than eight bytes are left to the caller, unless they are wrong already.
 pub(crate) fn check_magic_and_version(bytes: &[u8]) -> Result<(), GgufError> {
+    match read_magic(bytes)? {
+        None => Ok(()),
+        Some(Magic { byte_order: ByteOrder::Big, .. }) => Err(GgufError::BigEndian),
+        Some(Magic { version: VERSION, .. }) => Ok(()),
+        Some(Magic { version, .. }) => Err(GgufError::Version { version }),
+    }
+}
+
+/// Version and byte order, or what the file looks like if it is no GGUF; nothing where too few
+/// bytes are there to tell.
+pub(crate) fn read_magic(bytes: &[u8]) -> Result<Option<Magic>, GgufError> {
     let Some(after_magic) = bytes.strip_prefix(b"GGUF") else {
         if b"GGUF".starts_with(bytes) {
-            return Ok(());
+            return Ok(None);
         }
         return Err(GgufError::NotGguf { looks_like: looks_like(bytes) });
     };
-    let Some(version) = after_magic.first_chunk().map(|&four| u32::from_le_bytes(four)) else {
-        return Ok(());
-    };
-    match version {
-        VERSION => Ok(()),
+    Ok(after_magic.first_chunk().map(|&four| match u32::from_le_bytes(four) {
         // ggml's own test: a version read in the wrong byte order has its low half empty.
-        swapped if swapped != 0 && swapped & 0xffff == 0 => Err(GgufError::BigEndian),
-        version => Err(GgufError::Version { version }),
-    }
+        swapped if swapped != 0 && swapped & 0xffff == 0 => {
+            Magic { version: swapped.swap_bytes(), byte_order: ByteOrder::Big }
+        }
+        version => Magic { version, byte_order: ByteOrder::Little },
+    }))
 }
 
 fn looks_like(bytes: &[u8]) -> &'static str {

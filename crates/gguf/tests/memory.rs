@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::raw::Raw;
-use gguf::parse_header;
+use gguf::{WildHeader, parse_header};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -39,6 +39,7 @@ fn peak(bytes: &[u8]) -> usize {
     let before = HELD.load(Relaxed);
     PEAK.store(before, Relaxed);
     drop(parse_header(bytes));
+    drop(WildHeader::parse(bytes));
     PEAK.load(Relaxed) - before
 }
 

@@ -1,0 +1,133 @@
+//! A model in one file or in several.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{WildHeader, WildTensor};
+use crate::GgufError;
+
+/// Where in the order of parts a file stands, and how many there are (`gguf-split` of llama.cpp).
+const SPLIT_COUNT: &str = "split.count";
+/// Tensors of all parts together.
+const SPLIT_TENSORS: &str = "split.tensors.count";
+
+/// One file of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WildPart {
+    /// The file.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub file_size: u64,
+    /// What its head says.
+    pub header: WildHeader,
+}
+
+impl WildPart {
+    fn open(path: &Path) -> Result<Self, GgufError> {
+        let header = WildHeader::open(path)?;
+        let file_size = fs::metadata(path)
+            .map_err(|source| GgufError::Io { path: path.to_owned(), source })?
+            .len();
+        Ok(WildPart { path: path.to_owned(), file_size, header })
+    }
+}
+
+/// A model of the wild: the file that was named, and with it all others that it is cut into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WildModel {
+    /// In order; the first one has the keys of the model.
+    pub parts: Vec<WildPart>,
+    /// What is wrong and does not keep anybody from looking: parts that are not there, bytes that
+    /// are cut off.
+    pub problems: Vec<String>,
+}
+
+impl WildModel {
+    /// Reads the head of the file at `path`, and if it is one part of several, of those that lie
+    /// beside it.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or is damaged.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let named = WildPart::open(path)?;
+        let count = named.header.metadata.unsigned(SPLIT_COUNT).unwrap_or(1);
+        let mut model = if count > 1 {
+            Self::open_parts(named, count)?
+        } else {
+            WildModel { parts: vec![named], problems: Vec::new() }
+        };
+        model.check_sizes();
+        Ok(model)
+    }
+
+    fn open_parts(named: WildPart, count: u64) -> Result<Self, GgufError> {
+        let mut problems = Vec::new();
+        let Some(paths) = part_paths(&named.path, count) else {
+            problems.push(format!(
+                "one of {count} parts, but {} is not called NAME-00001-of-{count:05}.gguf, so the \
+                 others cannot be found",
+                named.path.display()
+            ));
+            return Ok(WildModel { parts: vec![named], problems });
+        };
+        let mut parts = Vec::with_capacity(paths.len());
+        for path in paths {
+            if path == named.path {
+                parts.push(named.clone());
+            } else if path.exists() {
+                parts.push(WildPart::open(&path)?);
+            } else {
+                problems.push(format!("{} is missing; fetch it, too", path.display()));
+            }
+        }
+        let mut model = WildModel { parts, problems };
+        model.check_tensor_count();
+        Ok(model)
+    }
+
+    /// All tensors, each with its part.
+    pub fn tensors(&self) -> impl Iterator<Item = (&WildPart, &WildTensor)> {
+        self.parts.iter().flat_map(|part| part.header.tensors.iter().map(move |t| (part, t)))
+    }
+
+    fn check_tensor_count(&mut self) {
+        let Some(first) = self.parts.first().filter(|_| self.problems.is_empty()) else { return };
+        let found = self.tensors().count() as u64;
+        if let Ok(expected) = first.header.metadata.unsigned(SPLIT_TENSORS)
+            && expected != found
+        {
+            let problem = format!(
+                "all parts together have {found} tensors, not the {expected} of {SPLIT_TENSORS}"
+            );
+            self.problems.push(problem);
+        }
+    }
+
+    fn check_sizes(&mut self) {
+        for WildPart { path, file_size, header } in &self.parts {
+            let expected = header.data_end();
+            if *file_size < expected {
+                let problem = format!(
+                    "{} is cut short: {file_size} bytes of at least {expected}; fetch it again",
+                    path.display()
+                );
+                self.problems.push(problem);
+            }
+        }
+    }
+}
+
+/// The names of all `count` parts, if `path` is called as one of them.
+fn part_paths(path: &Path, count: u64) -> Option<Vec<PathBuf>> {
+    /// Part numbers are 16 bits wide in the file.
+    const MOST: u64 = u16::MAX as u64;
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(&format!("-of-{count:05}.gguf"))?;
+    let (prefix, number) = stem.rsplit_once('-')?;
+    let is_number = number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || count > MOST {
+        return None;
+    }
+    let part = |i: u64| path.with_file_name(format!("{prefix}-{i:05}-of-{count:05}.gguf"));
+    Some((1..=count).map(part).collect())
+}
