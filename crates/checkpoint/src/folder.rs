@@ -7,9 +7,10 @@ use config::ModelConfig;
 
 use crate::atomic::same_place;
 use crate::limits::{SMALL_JSON_BYTES, TOKENIZER_BYTES, read_text};
+use crate::lora::{ADAPTER_FOLDER, Adapter};
 use crate::{
     CONFIG_FILE, CheckpointError, GOLDEN_FILE, Golden, OPTIMIZER_FILE, TOKENIZER_FILE,
-    TRAINER_FILE, TrainerState, WEIGHTS_FILE, Weights, foreign, hf_config, names, save,
+    TRAINER_FILE, TrainerState, Weights, foreign, hf_config, names, save,
 };
 
 /// A folder whose weights are exactly those that its `config.json` asks for.
@@ -36,13 +37,13 @@ impl Checkpoint {
             });
         }
         let config = hf_config::parse(&config_path, &read_text(&config_path, SMALL_JSON_BYTES)?)?;
-        let mut weights = Weights::open(&dir.join(WEIGHTS_FILE))?;
+        // `.` has neither a name nor a parent to put output beside it.
+        let dir = &fs::canonicalize(dir).map_err(CheckpointError::io(dir))?;
+        let mut weights = Weights::open_folder(dir)?;
         foreign::adapt(&mut weights, &config)?;
         let found = weights.iter().map(|(name, shape)| (name.to_owned(), shape.to_vec()));
         check_tensors(weights.path(), &config, found)?;
-        // `.` has neither a name nor a parent to put output beside it.
-        let dir = fs::canonicalize(dir).map_err(CheckpointError::io(dir))?;
-        let checkpoint = Checkpoint { dir, config, weights };
+        let checkpoint = Checkpoint { dir: dir.clone(), config, weights };
         checkpoint.check_zeros()?;
         Ok(checkpoint)
     }
@@ -108,6 +109,15 @@ impl Checkpoint {
         if path.exists() { Weights::open(&path).map(Some) } else { Ok(None) }
     }
 
+    /// The adapter that was trained, if training left one. It is part of the weights already.
+    ///
+    /// # Errors
+    /// When it is there and damaged, or sits on another model.
+    pub fn adapter(&self) -> Result<Option<Adapter>, CheckpointError> {
+        let dir = self.dir.join(ADAPTER_FOLDER);
+        if dir.exists() { Adapter::open(&dir, &self.config).map(Some) } else { Ok(None) }
+    }
+
     /// What the model is called where nobody named it: the run folder of
     /// `RUN/checkpoints/step-000090`, otherwise the folder itself.
     pub fn default_name(&self) -> String {
@@ -122,7 +132,9 @@ impl Checkpoint {
 
     /// Whether `path` is one of the files that this checkpoint consists of.
     pub fn consists_of(&self, path: &Path) -> bool {
-        save::FILES.iter().any(|name| same_place(&self.dir.join(name), path))
+        let ours = save::FILES.iter().map(|name| self.dir.join(name));
+        let weights = self.weights.files().map(Path::to_owned);
+        ours.chain(weights).any(|file| same_place(&file, path))
     }
 
     /// A bias that `config.json` says is not there must be zeros in the file: `transformers` and

@@ -12,6 +12,7 @@
 //!   optimizer.safetensors   moments by parameter name        training only
 //!   trainer.json            step, cursor, random state       training only
 //!   golden.safetensors      tokens and the logits for them   evaluation
+//!   adapter/                what LoRA trained, for peft      after training with LoRA
 //! ```
 //!
 //! [`names`] ties the three names of every tensor together, [`GgufView`] shows a checkpoint as
@@ -33,6 +34,7 @@ mod golden;
 pub mod hash;
 mod hf_config;
 mod limits;
+pub mod lora;
 pub mod names;
 mod save;
 mod store;
@@ -46,9 +48,14 @@ pub use folder::{Checkpoint, latest, locate};
 pub use gguf_keys::{file_type, gguf_config};
 pub use gguf_view::{GgufView, open_source};
 pub use golden::Golden;
-pub use save::{CheckpointContents, HuggingFaceFiles, save, save_hugging_face};
+pub use save::{
+    AdapterContents, CheckpointContents, HuggingFaceFiles, save, save_adapted, save_hugging_face,
+};
 pub use tensors::{NamedTensor, Tensors, transpose};
-pub use tokenizer::{Vocabulary, VocabularyKind};
+pub use tokenizer::{
+    PreTokenizer, SPACE_MARK, SpacePrefix, SpecialTokens, TokenType, Vocabulary, VocabularyKind,
+    byte_token, splits,
+};
 pub use trainer::TrainerState;
 pub use weights::{Dtype, Weights};
 

@@ -10,15 +10,16 @@ use serde_json::json;
 
 use crate::atomic::write_dir;
 use crate::folder::check_tensors;
+use crate::lora::{self, ADAPTER_FOLDER, AdapterSettings};
 use crate::names::{self, TensorName};
 use crate::{
     CONFIG_FILE, CheckpointError, GENERATION_FILE, GOLDEN_FILE, Golden, OPTIMIZER_FILE,
-    TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINER_FILE, Tensors, TrainerState, Vocabulary,
-    VocabularyKind, WEIGHTS_FILE, hf_config, store,
+    PreTokenizer, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINER_FILE, Tensors, TrainerState,
+    Vocabulary, VocabularyKind, WEIGHTS_FILE, hf_config, store,
 };
 
 /// All that [`save`] writes: first what [`save_hugging_face`] does, then the state of training.
-pub(crate) const FILES: [&str; 8] = [
+pub(crate) const FILES: [&str; 9] = [
     CONFIG_FILE,
     WEIGHTS_FILE,
     GENERATION_FILE,
@@ -27,6 +28,7 @@ pub(crate) const FILES: [&str; 8] = [
     OPTIMIZER_FILE,
     TRAINER_FILE,
     GOLDEN_FILE,
+    ADAPTER_FOLDER,
 ];
 
 /// How many of [`FILES`] are Hugging Face's.
@@ -62,12 +64,33 @@ pub struct CheckpointContents<'a> {
     pub golden: Option<&'a Golden>,
 }
 
+/// An adapter that a checkpoint holds beside the weights that it is merged into.
+#[derive(Clone, Copy)]
+pub struct AdapterContents<'a> {
+    /// Rank, scale and base model.
+    pub settings: &'a AdapterSettings,
+    /// The factors, by the names of [`crate::lora::factors`].
+    pub tensors: &'a dyn Tensors,
+}
+
 /// Writes a checkpoint folder, whole or not at all. One that is there already is replaced.
 ///
 /// # Errors
 /// When a tensor is missing, misshapen or not part of the model, or the folder cannot be
 /// written. What was there before is still there then.
 pub fn save(dir: &Path, contents: CheckpointContents) -> Result<(), CheckpointError> {
+    save_adapted(dir, contents, None)
+}
+
+/// [`save`] with the adapter that was trained.
+///
+/// # Errors
+/// As for [`save`].
+pub fn save_adapted(
+    dir: &Path,
+    contents: CheckpointContents,
+    adapter: Option<AdapterContents>,
+) -> Result<(), CheckpointError> {
     let CheckpointContents { config, weights, tokenizer_json, optimizer, trainer, golden } =
         contents;
     let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json) };
@@ -83,6 +106,9 @@ pub fn save(dir: &Path, contents: CheckpointContents) -> Result<(), CheckpointEr
             .to_json()
             .map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
         write_text(&path, &text)?;
+        if let Some(AdapterContents { settings, tensors }) = adapter {
+            lora::save(&folder.join(ADAPTER_FOLDER), config, settings, tensors)?;
+        }
         golden.map_or(Ok(()), |golden| golden.save(&folder.join(GOLDEN_FILE)))
     })
 }
@@ -151,18 +177,25 @@ fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), Chec
     Ok(())
 }
 
+/// What `transformers` needs to load `tokenizer.json`. Only for GPT-2's own way of splitting there
+/// is a class that does the same; any other file is taken as it is.
 fn tokenizer_config(vocabulary: &Vocabulary, context_length: usize) -> String {
-    let special = vocabulary.end_of_text().map(|_| "<|endoftext|>");
     let class = match vocabulary.kind {
-        VocabularyKind::Bpe { .. } => "GPT2TokenizerFast",
-        VocabularyKind::Words => "PreTrainedTokenizerFast",
+        VocabularyKind::Bpe { pre, .. } if pre == PreTokenizer::GPT2 => "GPT2TokenizerFast",
+        _ => "PreTrainedTokenizerFast",
     };
-    let value = json!({
-        "tokenizer_class": class,
-        "bos_token": special,
-        "eos_token": special,
-        "model_max_length": context_length,
-    });
+    let special = &vocabulary.special;
+    let mut value = json!({ "tokenizer_class": class, "model_max_length": context_length });
+    for (name, id) in [
+        ("bos_token", special.bos),
+        ("eos_token", special.eos),
+        ("unk_token", special.unknown),
+        ("pad_token", special.padding),
+    ] {
+        if let Some(id) = id {
+            value[name] = vocabulary.tokens[id as usize].as_str().into();
+        }
+    }
     format!("{value:#}\n")
 }
 
@@ -180,7 +213,9 @@ struct Complete<'a> {
 impl<'a> Complete<'a> {
     fn new(config: &ModelConfig, weights: &'a dyn Tensors) -> Self {
         let present = weights.list().into_iter().map(|(name, _)| name).collect();
-        Complete { table: names::tensors(config), present, weights }
+        // A tensor that repeats another is left out, as transformers does.
+        let table = names::tensors(config).into_iter().filter(|row| row.repeats.is_none());
+        Complete { table: table.collect(), present, weights }
     }
 }
 
