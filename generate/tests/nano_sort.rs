@@ -3,11 +3,14 @@
 
 #[path = "../../crates/reference/tests/nano/mod.rs"]
 mod nano;
+#[path = "../../crates/reference/tests/test_data/mod.rs"]
+mod test_data;
 
 use generate::decode::{Limits, Stop, decode};
 use generate::sampling::{Sampler, Sampling};
-use nano::{array, nano_sort, nano_sort_config, read_json, test_data};
+use nano::{array, nano_sort, nano_sort_config, read_json};
 use reference::Model;
+use test_data::test_data;
 
 #[test]
 fn greedy_decoding_sorts() {

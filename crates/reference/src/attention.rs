@@ -1,10 +1,12 @@
 //! Causal attention of many heads over everything read so far.
 
+use config::ModelConfig;
 use rayon::prelude::*;
 
-use crate::cache::LayerCache;
+use crate::cache::{Cache, LayerCache};
 use crate::matmul::{Rows, product};
 use crate::ops;
+use crate::trace::BlockTrace;
 
 /// Queries that one task answers: enough to use the matrix product, few enough to share out.
 const TASK_QUERIES: usize = 96;
@@ -15,25 +17,57 @@ pub(crate) struct Sizes {
     pub queries: usize,
     /// Positions read before them.
     pub past: usize,
-    /// `H`.
+    /// Heads of queries, `H`.
     pub heads: usize,
+    /// Heads of keys and values, `K`.
+    pub kv_heads: usize,
     /// `D`.
     pub head_width: usize,
     /// Positions the cache has room for.
     pub capacity: usize,
 }
 
-/// What attention computes; the inner steps only if they were asked for.
-pub(crate) struct Attended {
-    /// `[T, C]`
-    pub y: Vec<f32>,
-    /// `[H, T, S]`: scaled products, `-inf` where a query may not look.
-    pub scores: Vec<f32>,
-    /// `[H, T, S]`: their softmax.
-    pub weights: Vec<f32>,
+impl Sizes {
+    /// The attention of `queries` new positions after those in the cache.
+    pub fn new(config: &ModelConfig, queries: usize, cache: &Cache) -> Self {
+        Sizes {
+            queries,
+            past: cache.len,
+            heads: config.n_head,
+            kv_heads: config.n_kv_head,
+            head_width: config.head_width(),
+            capacity: cache.capacity,
+        }
+    }
+
+    /// Width of all queries of a position, `H * D = C`.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Width of all keys of a position, and of all values: `K * D`.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_width
+    }
+
+    /// The head of keys and values that a head of queries looks at: neighbours share one.
+    fn kv_head(&self, head: usize) -> usize {
+        head / (self.heads / self.kv_heads)
+    }
 }
 
-/// Scaled dot-product attention (Vaswani et al., 2017) with a causal mask. With `S = past + T`:
+/// What attention computes; the inner steps only if they were asked for.
+struct Attended {
+    /// `[T, C]`
+    y: Vec<f32>,
+    /// `[H, T, S]`: scaled products, `-inf` where a query may not look.
+    scores: Vec<f32>,
+    /// `[H, T, S]`: their softmax.
+    weights: Vec<f32>,
+}
+
+/// Scaled dot-product attention (Vaswani et al., 2017) with a causal mask; `H / K` heads of queries
+/// share a head of keys and values (Ainslie et al., 2023). With `S = past + T`:
 ///
 /// ```text
 /// scores[t, s]  = q[t] · k[s] / sqrt(D)      for s <= past + t
@@ -42,14 +76,15 @@ pub(crate) struct Attended {
 /// ```
 ///
 /// `q` holds rows `stride` apart, heads side by side; keys and values of all `S` positions are in
-/// the cache.
+/// the cache. The result is `[T, C]`.
 pub(crate) fn attend(
     q: &[f32],
     stride: usize,
     cache: &LayerCache,
     sizes: &Sizes,
-    keep_steps: bool,
-) -> Attended {
+    trace: &mut BlockTrace<'_>,
+) -> Vec<f32> {
+    let keep_steps = trace.is_on();
     let tasks: Vec<(usize, usize)> = (0..sizes.heads)
         .flat_map(|head| (0..sizes.queries).step_by(TASK_QUERIES).map(move |first| (head, first)))
         .collect();
@@ -57,7 +92,14 @@ pub(crate) fn attend(
         .into_par_iter()
         .map(|(head, first)| attend_part(q, stride, cache, sizes, head, first, keep_steps))
         .collect();
-    assemble(parts, sizes, keep_steps)
+    let Attended { y, scores, weights } = assemble(parts, sizes, keep_steps);
+    if keep_steps {
+        let shape = [sizes.heads, sizes.queries, sizes.past + sizes.queries];
+        trace.keep("attn.scores", &shape, &scores);
+        trace.keep("attn.weights", &shape, &weights);
+    }
+    trace.keep("attn.y", &[sizes.queries, sizes.width()], &y);
+    y
 }
 
 /// The answer to a run of queries of one head.
@@ -84,12 +126,12 @@ fn attend_part(
     keep_steps: bool,
 ) -> Part {
     let d = sizes.head_width;
-    let width = sizes.heads * d;
+    let kv_start = sizes.kv_head(head) * d;
     let queries = TASK_QUERIES.min(sizes.queries - first);
     let seen = sizes.past + first + queries;
 
     let q = Rows::strided(&q[first * stride + head * d..], queries, d, stride);
-    let k = Rows::strided(&cache.keys[head * d..], seen, d, width);
+    let k = Rows::strided(&cache.keys[kv_start..], seen, d, sizes.kv_width());
     let mut weights = product(q, k); // [queries, seen]
     let scale = 1.0 / (d as f32).sqrt();
     let mut scores = Vec::new();
@@ -104,7 +146,7 @@ fn attend_part(
         future.fill(0.0);
     }
 
-    let v = Rows::strided(&cache.values[head * d * sizes.capacity..], d, seen, sizes.capacity);
+    let v = Rows::strided(&cache.values[kv_start * sizes.capacity..], d, seen, sizes.capacity);
     let y = product(Rows::new(&weights, seen), v); // [queries, D]
     let weights = if keep_steps { weights } else { Vec::new() };
     Part { head, first, seen, y, scores, weights }
@@ -112,8 +154,7 @@ fn attend_part(
 
 /// Puts the parts where they belong: heads side by side in `y`, one after the other in the steps.
 fn assemble(parts: Vec<Part>, sizes: &Sizes, keep_steps: bool) -> Attended {
-    let (d, total) = (sizes.head_width, sizes.past + sizes.queries);
-    let width = sizes.heads * d;
+    let (d, total, width) = (sizes.head_width, sizes.past + sizes.queries, sizes.width());
     let steps = if keep_steps { sizes.heads * sizes.queries * total } else { 0 };
     let mut all = Attended {
         y: vec![0.0; sizes.queries * width],

@@ -2,9 +2,9 @@
 
 /// Keys and values of one layer.
 pub(crate) struct LayerCache {
-    /// `[capacity, C]`: the key of each position, heads side by side.
+    /// `[capacity, K * D]`: the key of each position, heads side by side.
     pub keys: Vec<f32>,
-    /// `[C, capacity]`: values with time along the row, so that the sum over time is a dot
+    /// `[K * D, capacity]`: values with time along the row, so that the sum over time is a dot
     /// product of two contiguous rows.
     pub values: Vec<f32>,
 }
@@ -28,7 +28,7 @@ impl Cache {
 }
 
 impl LayerCache {
-    /// Puts the key and the value of one position, each `[C]`, in place.
+    /// Puts the key and the value of one position, each `[K * D]`, in place.
     pub fn put(&mut self, position: usize, capacity: usize, key: &[f32], value: &[f32]) {
         let width = key.len();
         self.keys[position * width..(position + 1) * width].copy_from_slice(key);

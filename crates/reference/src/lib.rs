@@ -2,12 +2,12 @@
 //!
 //! Training runs on Burn and devices run llama.cpp; when the two disagree, something has to say
 //! who is right. This crate shares no arithmetic with either: weights are dequantized to f32,
-//! every sum is written out here, and [`gpt2`](self) reads top to bottom in the order data meets
-//! it. It is the slow one only by comparison, because its one hot loop ([`matmul`]) uses the
+//! every sum is written out here, and each family ([`gpt2`](self), [`llama`](self)) reads top to
+//! bottom in the order data meets it. It is the slow one only by comparison, because its one hot loop ([`matmul`]) uses the
 //! machine's vector registers.
 //!
-//! Letters used for shapes: `B` batch, `T` time, `C` channels, `H` heads, `D` head width,
-//! `V` vocabulary, `F` feed-forward. All arrays are row-major f32.
+//! Letters used for shapes: `B` batch, `T` time, `C` channels, `H` heads of queries, `K` heads of
+//! keys and values, `D` head width, `V` vocabulary, `F` feed-forward. All arrays are row-major f32.
 //!
 //! The result for one position does not depend on how many positions were computed together, nor
 //! on the number of threads: every output element is the same sum in the same order. So a
@@ -25,10 +25,13 @@ mod attention;
 mod cache;
 mod error;
 mod gpt2;
+mod layers;
+mod llama;
 pub mod matmul;
 mod memory;
 mod model;
 pub mod ops;
+mod rope;
 mod trace;
 mod weights;
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use config::{Architecture, ModelConfig};
+use config::ModelConfig;
 use gguf::TensorSource;
 
 use crate::ReferenceError;
 use crate::cache::Cache;
 use crate::gpt2::Gpt2;
+use crate::llama::Llama;
+use crate::rope::Rope;
 use crate::trace::{Stage, Trace};
 
 /// What an architecture has to do; everything else here is the same for all.
@@ -47,9 +49,10 @@ impl Model {
         source: &dyn TensorSource,
     ) -> Result<Self, ReferenceError> {
         check_config(&config)?;
-        let decoder: Arc<dyn Decoder> = match config.architecture {
-            Architecture::Gpt2 => Arc::new(Gpt2::load(&config, source)?),
-            _ => unimplemented!("forward pass of this family"),
+        // Learned positions are GPT-2's alone: what has a gate has a rotation.
+        let decoder: Arc<dyn Decoder> = match (config.architecture.is_gated(), Rope::new(&config)) {
+            (true, Some(rope)) => Arc::new(Llama::load(&config, rope, source)?),
+            (_, rope) => Arc::new(Gpt2::load(&config, rope, source)?),
         };
         Ok(Model { config: Arc::new(config), decoder })
     }
@@ -75,7 +78,14 @@ impl Model {
     /// For `gpt2`: `tok_emb`, `pos_emb`, `x`; per block `h.N.` `ln_1`, `attn.qkv` `[T, 3C]`,
     /// `attn.scores` and `attn.weights` `[H, T, T]`, `attn.y`, `attn.c_proj`, `attn_residual`,
     /// `ln_2`, `mlp.c_fc` `[T, F]`, `mlp.gelu` `[T, F]`, `mlp.c_proj`, `output`; `ln_f`;
-    /// `lm_head` `[T, V]`. All others are `[T, C]`.
+    /// `lm_head` `[T, V]`. For `gptneox` the same with `attn.qkv_rope` `[T, 3C]`, and without
+    /// `pos_emb` and `x`.
+    ///
+    /// For `llama` and `qwen2`: `tok_emb`; per block `h.N.` `attn_norm`, `attn.q`, `attn.k` and
+    /// `attn.v` `[T, K * D]`, `attn.q_rope`, `attn.k_rope` `[T, K * D]`, `attn.scores` and
+    /// `attn.weights` `[H, T, T]`, `attn.y`, `attn.output`, `attn_residual`, `ffn_norm`,
+    /// `mlp.gate`, `mlp.up` and `mlp.swiglu` `[T, F]`, `mlp.down`, `output`; `norm`; `lm_head`
+    /// `[T, V]`. All others are `[T, C]`.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -94,7 +104,7 @@ impl Model {
     }
 
     fn cache(&self, capacity: usize) -> Cache {
-        Cache::new(self.config.n_layer, self.config.n_embd, capacity)
+        Cache::new(self.config.n_layer, self.config.kv_width(), capacity)
     }
 
     fn check_tokens(&self, tokens: &[u32], past: usize) -> Result<(), ReferenceError> {
@@ -154,15 +164,38 @@ fn check_config(config: &ModelConfig) -> Result<(), ReferenceError> {
         ("context_length", config.context_length),
         ("n_layer", config.n_layer),
         ("n_head", config.n_head),
+        ("n_kv_head", config.n_kv_head),
         ("n_embd", config.n_embd),
         ("n_inner", config.n_inner),
     ];
     if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
         return Err(ReferenceError::Config { reason: format!("{name} = 0: expected at least 1") });
     }
-    let (c, h) = (config.n_embd, config.n_head);
-    if c % h != 0 {
-        let reason = format!("n_head = {h}: expected a divisor of n_embd = {c}");
+    let divides = |name: &str, n: usize, of: &str, total: usize| match total % n {
+        0 => Ok(()),
+        _ => {
+            let reason = format!("{name} = {n}: expected a divisor of {of} = {total}");
+            Err(ReferenceError::Config { reason })
+        }
+    };
+    divides("n_head", config.n_head, "n_embd", config.n_embd)?;
+    divides("n_kv_head", config.n_kv_head, "n_head", config.n_head)?;
+    let rotates = config.architecture.rope_pairs().is_some();
+    if rotates && !config.head_width().is_multiple_of(2) {
+        let reason = format!(
+            "heads of width {}: expected an even width, since positions rotate pairs of channels",
+            config.head_width()
+        );
+        return Err(ReferenceError::Config { reason });
+    }
+    if !config.architecture.is_gated() && config.n_kv_head != config.n_head {
+        let reason = format!(
+            "n_kv_head = {}: expected n_head = {}, since {} has one head of keys for each of \
+             queries",
+            config.n_kv_head,
+            config.n_head,
+            config.architecture.name()
+        );
         return Err(ReferenceError::Config { reason });
     }
     Ok(())

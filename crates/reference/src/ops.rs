@@ -25,6 +25,24 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32) -> Vec<
     y
 }
 
+/// RMSNorm (Zhang and Sennrich, 2019) over each row of `x` `[T, C]`:
+///
+/// ```text
+/// y = x / sqrt(mean(x²) + epsilon) * weight
+/// ```
+pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
+    let width = weight.len();
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| {
+        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / width as f64;
+        let scale = 1.0 / (mean + f64::from(epsilon)).sqrt();
+        for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
+            *y = (f64::from(x) * scale) as f32 * weight;
+        }
+    });
+    y
+}
+
 /// GELU in its tanh form (Hendrycks and Gimpel, 2016), `gelu_new` of Hugging Face, in place:
 ///
 /// ```text
@@ -36,6 +54,19 @@ pub fn gelu(x: &mut [f32]) {
         for x in chunk {
             let inner = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
             *x *= 0.5 * (1.0 + inner.tanh());
+        }
+    });
+}
+
+/// SwiGLU (Shazeer, 2020), in place of its gate:
+///
+/// ```text
+/// gate = silu(gate) · up,   silu(x) = x / (1 + exp(-x))
+/// ```
+pub fn swiglu(gate: &mut [f32], up: &[f32]) {
+    gate.par_chunks_mut(4096).zip(up.par_chunks(4096)).for_each(|(gate, up)| {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate *= up / (1.0 + (-*gate).exp());
         }
     });
 }
@@ -77,6 +108,24 @@ mod tests {
     fn layer_norm_of_a_constant_row_is_its_bias() {
         let y = layer_norm(&[7.0; 4], &[2.0; 4], &[0.25; 4], 1e-5);
         assert_eq!(y, [0.25; 4]);
+    }
+
+    #[test]
+    fn rms_norm_of_two_numbers() {
+        // mean square 4: 2 / 2 · 3 and -2 / 2 · 0.5, and the same for any multiple
+        assert_eq!(rms_norm(&[2.0, -2.0], &[3.0, 0.5], 0.0), [3.0, -0.5]);
+        assert_eq!(rms_norm(&[14.0, -14.0], &[3.0, 0.5], 0.0), [3.0, -0.5]);
+        // mean square 3, epsilon 1
+        assert_eq!(rms_norm(&[1.0, 5.0_f32.sqrt()], &[1.0, 0.0], 1.0), [0.5, 0.0]);
+    }
+
+    #[test]
+    fn swiglu_at_known_points() {
+        // torch.nn.functional.silu(torch.tensor([...])) * 2
+        let mut gate = [-100.0, -3.0, -1.0, 0.0, 0.5, 100.0];
+        swiglu(&mut gate, &[2.0; 6]);
+        let expected = [0.0, -0.284_554_96, -0.537_882_8, 0.0, 0.622_459_3, 200.0];
+        assert!(gate.iter().zip(expected).all(|(x, e)| (x - e).abs() < 1e-6), "{gate:?}");
     }
 
     #[test]

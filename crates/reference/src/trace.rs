@@ -33,11 +33,34 @@ impl Trace {
         }
     }
 
+    /// The steps of one block, under the name `h.LAYER.`.
+    pub fn block(&mut self, layer: usize) -> BlockTrace<'_> {
+        BlockTrace { trace: self, layer }
+    }
+
     /// What was kept.
     pub fn into_stages(self) -> Vec<Stage> {
         match self {
             Trace::Off => Vec::new(),
             Trace::On(stages) => stages,
         }
+    }
+}
+
+/// The part of a [`Trace`] that one block sees.
+pub(crate) struct BlockTrace<'a> {
+    trace: &'a mut Trace,
+    layer: usize,
+}
+
+impl BlockTrace<'_> {
+    /// Whether anybody asked.
+    pub fn is_on(&self) -> bool {
+        self.trace.is_on()
+    }
+
+    /// Adds a copy of `data`.
+    pub fn keep(&mut self, step: &str, shape: &[usize], data: &[f32]) {
+        self.trace.keep(|| format!("h.{}.{step}", self.layer), shape, data);
     }
 }

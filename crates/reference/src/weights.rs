@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use gguf::{TensorInfo, TensorSource};
 
 use crate::ReferenceError;
-use crate::matmul::{Rows, linear};
 
 /// The tensor that a model expects under a name; shape slowest dimension first.
 pub(crate) struct Expected {
@@ -43,28 +42,4 @@ pub(crate) fn check(
 /// The tensor called `name`, dequantized, row-major.
 pub(crate) fn read(source: &dyn TensorSource, name: &str) -> Result<Vec<f32>, ReferenceError> {
     Ok(gguf::read_f32(source, source.tensor(name)?)?)
-}
-
-/// `y = x Wᵀ + b`.
-pub(crate) struct Linear {
-    /// `[out, in]`
-    weight: Vec<f32>,
-    /// `[out]`
-    bias: Vec<f32>,
-}
-
-impl Linear {
-    /// The tensors `NAME.weight` and `NAME.bias`.
-    pub fn load(source: &dyn TensorSource, name: &str) -> Result<Self, ReferenceError> {
-        Ok(Linear {
-            weight: read(source, &format!("{name}.weight"))?,
-            bias: read(source, &format!("{name}.bias"))?,
-        })
-    }
-
-    /// `[T, in] -> [T, out]`
-    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let width = self.weight.len() / self.bias.len();
-        linear(Rows::new(x, width), Rows::new(&self.weight, width), Some(&self.bias))
-    }
 }

@@ -1,14 +1,14 @@
-//! The logits of another implementation: Hugging Face's GPT-2 in float64.
+//! The logits of another implementation: Hugging Face's models in float64.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;
 
-use random_weights::{config, source};
+use random_weights::{families, source};
 use reference::Model;
 
-#[test]
-fn logits_are_those_of_hugging_face() {
-    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/gpt2.json")).unwrap();
+/// Root of the mean squared difference over that of `golden`'s logits, for the family `name`.
+fn relative_rms(name: &str, golden: &str) -> f64 {
+    let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
     let numbers = |value: &serde_json::Value| -> Vec<f64> {
         value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
     };
@@ -16,12 +16,25 @@ fn logits_are_those_of_hugging_face() {
     let expected: Vec<f64> =
         golden["logits"].as_array().unwrap().iter().flat_map(numbers).collect();
 
-    let model = Model::from_parts(config(), &source(&config(), |_| ())).unwrap();
+    let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
+    let model = Model::from_parts(config.clone(), &source(&config, |_| ())).unwrap();
     let logits = model.logits(&tokens).unwrap();
     assert_eq!(logits.len(), expected.len());
     let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
     let error = squares(&mut logits.iter().zip(&expected).map(|(&x, e)| f64::from(x) - e));
     let size = squares(&mut expected.iter().copied());
-    let relative_rms = (error / size).sqrt();
-    assert!(relative_rms < 5e-7, "relative RMS error {relative_rms:e}");
+    (error / size).sqrt()
+}
+
+#[test]
+fn logits_are_those_of_hugging_face() {
+    for (name, golden) in [
+        ("gpt2", include_str!("golden/gpt2.json")),
+        ("gptneox", include_str!("golden/gptneox.json")),
+        ("llama", include_str!("golden/llama.json")),
+        ("qwen2", include_str!("golden/qwen2.json")),
+    ] {
+        let error = relative_rms(name, golden);
+        assert!(error < 5e-7, "{name}: relative RMS error {error:e}");
+    }
 }

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod nano;
+mod test_data;
 
-use nano::{array, nano_sort, nano_sort_config, read_json, test_data};
+use nano::{array, nano_sort, nano_sort_config, read_json};
 use reference::{Model, Stage};
+use test_data::test_data;
 
 /// The model and the recorded activations.
 fn load(test: &str) -> Option<(Model, serde_json::Value)> {

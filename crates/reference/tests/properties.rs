@@ -3,12 +3,19 @@
 
 mod random_weights;
 
-use config::ModelConfig;
-use random_weights::{config, source};
+use std::collections::HashSet;
+
+use config::{Architecture, ModelConfig};
+use gguf::TensorSource;
+use random_weights::{config, families, source};
 use reference::{MemorySource, Model, ReferenceError};
 
 fn model() -> Model {
-    Model::from_parts(config(), &source(&config(), |_| ())).unwrap()
+    load(&config())
+}
+
+fn load(config: &ModelConfig) -> Model {
+    Model::from_parts(config.clone(), &source(config, |_| ())).unwrap()
 }
 
 fn tokens(n: u32) -> Vec<u32> {
@@ -17,45 +24,101 @@ fn tokens(n: u32) -> Vec<u32> {
 
 #[test]
 fn a_session_gives_the_bits_of_the_full_pass() {
-    let (model, tokens) = (model(), tokens(130));
-    let full = model.logits(&tokens).unwrap();
-    for pieces in [vec![1; 130], vec![130], vec![7, 100, 1, 22], vec![64, 66]] {
-        let (mut session, mut at) = (model.session(), 0);
-        for piece in pieces {
-            let last = session.push(&tokens[at..at + piece]).unwrap();
-            at += piece;
-            assert_eq!(session.position(), at);
-            assert_eq!(last, full[(at - 1) * 101..at * 101], "after {at} tokens");
+    for (name, config) in families() {
+        let (model, tokens) = (load(&config), tokens(130));
+        let full = model.logits(&tokens).unwrap();
+        for pieces in [vec![1; 130], vec![130], vec![7, 100, 1, 22], vec![64, 66]] {
+            let (mut session, mut at) = (model.session(), 0);
+            for piece in pieces {
+                let last = session.push(&tokens[at..at + piece]).unwrap();
+                at += piece;
+                assert_eq!(session.position(), at);
+                assert_eq!(last, full[(at - 1) * 101..at * 101], "{name}: after {at} tokens");
+            }
         }
     }
 }
 
 #[test]
 fn the_future_changes_nothing() {
-    let (model, tokens) = (model(), tokens(120));
-    let full = model.logits(&tokens).unwrap();
-    for len in [1, 2, 17, 97] {
-        assert_eq!(model.logits(&tokens[..len]).unwrap(), full[..len * 101]);
+    for (name, config) in families() {
+        let (model, tokens) = (load(&config), tokens(120));
+        let full = model.logits(&tokens).unwrap();
+        for len in [1, 2, 17, 97] {
+            assert_eq!(model.logits(&tokens[..len]).unwrap(), full[..len * 101], "{name}");
+        }
     }
 }
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let (model, tokens) = (model(), tokens(120));
-    let with = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| model.logits(&tokens).unwrap())
-    };
-    let one = with(1);
-    assert_eq!(one, with(2));
-    assert_eq!(one, with(5));
+    for (name, config) in families() {
+        let (model, tokens) = (load(&config), tokens(120));
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| model.logits(&tokens).unwrap())
+        };
+        let one = with(1);
+        assert_eq!(one, with(2), "{name}");
+        assert_eq!(one, with(5), "{name}");
+    }
 }
 
 #[test]
 fn an_untied_head_is_used() {
-    let untied = ModelConfig { tie_embeddings: false, ..config() };
-    let other = Model::from_parts(untied.clone(), &source(&untied, |_| ())).unwrap();
-    assert_ne!(other.logits(&[1]).unwrap(), model().logits(&[1]).unwrap());
+    for (name, config) in families() {
+        let logits = |tie_embeddings: bool| {
+            load(&ModelConfig { tie_embeddings, ..config.clone() }).logits(&[1]).unwrap()
+        };
+        assert_ne!(logits(true), logits(false), "{name}");
+    }
+}
+
+/// What grouped-query attention saves is copies: a model with the shared heads written out for
+/// each of its readers gives the same bits.
+#[test]
+fn shared_keys_are_keys_that_are_equal() {
+    for (name, config) in families() {
+        let group = config.n_head / config.n_kv_head;
+        let shared = source(&config, |_| ());
+        let mut written_out = MemorySource::default();
+        for tensor in shared.tensors() {
+            let data = gguf::read_f32(&shared, tensor).unwrap();
+            let mut shape: Vec<usize> = tensor.shape.iter().rev().map(|&n| n as usize).collect();
+            let is_kv = tensor.name.contains("attn_k.") || tensor.name.contains("attn_v.");
+            let copies = if is_kv { group } else { 1 };
+            let head = data.len() / if is_kv { config.n_kv_head } else { 1 };
+            shape[0] *= copies;
+            let data = data.chunks(head).flat_map(|head| head.repeat(copies)).collect();
+            written_out.add(&tensor.name, &shape, data);
+        }
+        let full = ModelConfig { n_kv_head: config.n_head, ..config.clone() };
+        let full = Model::from_parts(full, &written_out).unwrap();
+        let logits = |model: &Model| model.logits(&tokens(50)).unwrap();
+        assert_eq!(logits(&full), logits(&load(&config)), "{name}");
+    }
+}
+
+#[test]
+fn where_a_token_stands_matters() {
+    for (name, config) in families() {
+        let logits = load(&config).logits(&[7, 8, 7, 8, 7, 8]).unwrap();
+        assert_ne!(logits[2 * 101..3 * 101], logits[4 * 101..5 * 101], "{name}");
+    }
+}
+
+#[test]
+fn the_stages_end_in_the_logits_and_have_names_of_their_own() {
+    for (name, config) in families() {
+        let model = load(&config);
+        let stages = model.stages(&tokens(9)).unwrap();
+        let names: HashSet<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(names.len(), stages.len(), "{name}");
+        assert!(stages.iter().all(|s| s.shape.iter().product::<usize>() == s.data.len()));
+        let last = stages.last().unwrap();
+        assert_eq!((last.name.as_str(), &last.shape), ("lm_head", &vec![9, 101]), "{name}");
+        assert_eq!(last.data, model.logits(&tokens(9)).unwrap(), "{name}");
+    }
 }
 
 #[test]
@@ -130,4 +193,12 @@ fn settings_that_contradict_themselves_are_refused() {
         refusal(ModelConfig { n_head: 0, ..config() }),
         "model settings: n_head = 0: expected at least 1"
     );
+    assert_eq!(
+        refusal(ModelConfig { n_kv_head: 2, ..config() }),
+        "model settings: n_kv_head = 2: expected a divisor of n_head = 3"
+    );
+    let one_for_all = refusal(ModelConfig { n_kv_head: 1, ..config() });
+    assert!(one_for_all.contains("n_kv_head = 1: expected n_head = 3"), "{one_for_all}");
+    let odd = refusal(ModelConfig { architecture: Architecture::Llama, ..config() });
+    assert!(odd.contains("heads of width 17: expected an even width"), "{odd}");
 }

@@ -1,25 +1,9 @@
 //! nano-sort: a trained GPT of 3 layers that sorts letters, with the activations that minGPT
 //! recorded for one batch.
 
-use std::path::PathBuf;
-
 use config::{Architecture, ModelConfig};
 use reference::MemorySource;
 use serde_json::Value;
-
-/// The shared test data, or a line that says why a test was skipped.
-pub fn test_data(test: &str, file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("POCKETGPT_TEST_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
-    let path = folder.join(file);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("{test}: skipped: {} not found", path.display());
-    None
-}
 
 /// One array of the JSON files: shape and numbers.
 pub fn array(json: &Value, name: &str) -> (Vec<usize>, Vec<f32>) {

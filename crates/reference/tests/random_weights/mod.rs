@@ -1,9 +1,10 @@
-//! A small GPT-2 whose weights come from a formula, so that no file has to hold them.
+//! Small models whose weights come from a formula, so that no file has to hold them.
+#![allow(dead_code, reason = "not every test needs every family")]
 
 use config::{Architecture, ModelConfig};
 use reference::MemorySource;
 
-/// Sizes that no vector width and no task size divides.
+/// A GPT-2 of sizes that no vector width and no task size divides.
 pub fn config() -> ModelConfig {
     ModelConfig {
         architecture: Architecture::Gpt2,
@@ -22,40 +23,51 @@ pub fn config() -> ModelConfig {
     }
 }
 
-/// Weights that look random, the same every time and in `golden/make_gpt2.py`; `change` may alter
-/// the list of tensors.
+/// One model of each kind: every family, tied and untied, keys and values shared by none, some
+/// and all of the heads.
+pub fn families() -> Vec<(&'static str, ModelConfig)> {
+    let gpt2 = config();
+    let gptneox = ModelConfig {
+        architecture: Architecture::GptNeox,
+        tie_embeddings: false,
+        n_embd: 54,
+        ..config()
+    };
+    let llama = ModelConfig {
+        architecture: Architecture::Llama,
+        n_head: 9,
+        n_kv_head: 3,
+        n_embd: 54,
+        qkv_bias: false,
+        ..config()
+    };
+    let qwen2 = ModelConfig {
+        architecture: Architecture::Qwen2,
+        n_head: 7,
+        n_kv_head: 1,
+        n_embd: 70,
+        rope_base: 1e6,
+        qkv_bias: true,
+        tie_embeddings: false,
+        ..config()
+    };
+    let plain = ModelConfig { n_kv_head: 9, tie_embeddings: false, ..llama.clone() };
+    vec![
+        ("gpt2", gpt2),
+        ("gptneox", gptneox),
+        ("llama", llama),
+        ("qwen2", qwen2),
+        ("llama without shared keys", plain),
+    ]
+}
+
+/// Weights that look random, the same every time and in `golden/make_golden.py`; `change` may
+/// alter the list of tensors.
 pub fn source(
     config: &ModelConfig,
     change: impl Fn(&mut Vec<(String, Vec<usize>)>),
 ) -> MemorySource {
-    let (c, f) = (config.n_embd, config.n_inner);
-    let mut tensors = vec![
-        ("token_embd.weight".to_owned(), vec![config.vocab_size, c]),
-        ("position_embd.weight".to_owned(), vec![config.context_length, c]),
-        ("output_norm.weight".to_owned(), vec![c]),
-        ("output_norm.bias".to_owned(), vec![c]),
-    ];
-    for layer in 0..config.n_layer {
-        for (name, shape) in [
-            ("attn_norm.weight", vec![c]),
-            ("attn_norm.bias", vec![c]),
-            ("attn_qkv.weight", vec![3 * c, c]),
-            ("attn_qkv.bias", vec![3 * c]),
-            ("attn_output.weight", vec![c, c]),
-            ("attn_output.bias", vec![c]),
-            ("ffn_norm.weight", vec![c]),
-            ("ffn_norm.bias", vec![c]),
-            ("ffn_up.weight", vec![f, c]),
-            ("ffn_up.bias", vec![f]),
-            ("ffn_down.weight", vec![c, f]),
-            ("ffn_down.bias", vec![c]),
-        ] {
-            tensors.push((format!("blk.{layer}.{name}"), shape));
-        }
-    }
-    if !config.tie_embeddings {
-        tensors.push(("output.weight".to_owned(), vec![config.vocab_size, c]));
-    }
+    let mut tensors = tensors(config);
     change(&mut tensors);
     let mut source = MemorySource::default();
     let mut state = 1_u64;
@@ -68,4 +80,68 @@ pub fn source(
         source.add(&name, &shape, data);
     }
     source
+}
+
+/// Names and shapes, slowest dimension first, in the order in which weights are drawn.
+fn tensors(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+    let (c, v) = (config.n_embd, config.vocab_size);
+    let gated = config.architecture.is_gated();
+    let mut tensors = vec![("token_embd.weight".to_owned(), vec![v, c])];
+    if config.architecture == Architecture::Gpt2 {
+        tensors.push(("position_embd.weight".to_owned(), vec![config.context_length, c]));
+    }
+    tensors.push(("output_norm.weight".to_owned(), vec![c]));
+    if !gated {
+        tensors.push(("output_norm.bias".to_owned(), vec![c]));
+    }
+    for layer in 0..config.n_layer {
+        let block = if gated { llama_block(config) } else { gpt2_block(config) };
+        tensors
+            .extend(block.into_iter().map(|(name, shape)| (format!("blk.{layer}.{name}"), shape)));
+    }
+    if !config.tie_embeddings {
+        tensors.push(("output.weight".to_owned(), vec![v, c]));
+    }
+    tensors
+}
+
+fn gpt2_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
+    let (c, f) = (config.n_embd, config.n_inner);
+    vec![
+        ("attn_norm.weight", vec![c]),
+        ("attn_norm.bias", vec![c]),
+        ("attn_qkv.weight", vec![3 * c, c]),
+        ("attn_qkv.bias", vec![3 * c]),
+        ("attn_output.weight", vec![c, c]),
+        ("attn_output.bias", vec![c]),
+        ("ffn_norm.weight", vec![c]),
+        ("ffn_norm.bias", vec![c]),
+        ("ffn_up.weight", vec![f, c]),
+        ("ffn_up.bias", vec![f]),
+        ("ffn_down.weight", vec![c, f]),
+        ("ffn_down.bias", vec![c]),
+    ]
+}
+
+fn llama_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
+    let (c, f, kv) = (config.n_embd, config.n_inner, config.kv_width());
+    let mut tensors = vec![("attn_norm.weight", vec![c])];
+    for (weight, bias, rows) in [
+        ("attn_q.weight", "attn_q.bias", c),
+        ("attn_k.weight", "attn_k.bias", kv),
+        ("attn_v.weight", "attn_v.bias", kv),
+    ] {
+        tensors.push((weight, vec![rows, c]));
+        if config.qkv_bias {
+            tensors.push((bias, vec![rows]));
+        }
+    }
+    tensors.extend([
+        ("attn_output.weight", vec![c, c]),
+        ("ffn_norm.weight", vec![c]),
+        ("ffn_gate.weight", vec![f, c]),
+        ("ffn_up.weight", vec![f, c]),
+        ("ffn_down.weight", vec![c, f]),
+    ]);
+    tensors
 }

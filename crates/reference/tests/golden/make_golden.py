@@ -1,0 +1,177 @@
+"""Makes gpt2.json, gptneox.json, llama.json and qwen2.json: what Hugging Face's models answer, in
+float64, with the weights of random_weights/mod.rs.
+
+    python make_golden.py        (transformers 5.23, torch 2.15)
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import (
+    GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM,
+    Qwen2Config, Qwen2ForCausalLM,
+)
+
+VOCAB, CONTEXT, LAYERS, INNER = 101, 130, 2, 70
+TOKENS = [(i * 37 + i * i * 11) % VOCAB for i in range(20)]
+
+
+class Numbers:
+    """Knuth's MMIX generator: the upper 24 bits, between -0.5 and 0.5."""
+
+    def __init__(self):
+        self.state = 1
+
+    def __call__(self, *shape):
+        values = []
+        for _ in range(torch.Size(shape).numel()):
+            self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
+            values.append(((self.state >> 40) / 2**23 - 1) * 0.5)
+        return torch.tensor(values, dtype=torch.float64).reshape(shape)
+
+
+def gpt2(draw):
+    heads, width = 3, 51
+    config = GPT2Config(
+        vocab_size=VOCAB, n_positions=CONTEXT, n_layer=LAYERS, n_head=heads, n_embd=width,
+        n_inner=INNER, activation_function="gelu_new", layer_norm_epsilon=1e-5,
+        tie_word_embeddings=True, attn_implementation="eager",
+    )
+    # In the order in which the Rust test draws them. Conv1D is [in, out], so matrices drawn as
+    # [out, in] are transposed.
+    weights = {
+        "transformer.wte.weight": draw(VOCAB, width),
+        "transformer.wpe.weight": draw(CONTEXT, width),
+        "transformer.ln_f.weight": draw(width),
+        "transformer.ln_f.bias": draw(width),
+    }
+    for layer in range(LAYERS):
+        h = f"transformer.h.{layer}"
+        weights[f"{h}.ln_1.weight"] = draw(width)
+        weights[f"{h}.ln_1.bias"] = draw(width)
+        weights[f"{h}.attn.c_attn.weight"] = draw(3 * width, width).T
+        weights[f"{h}.attn.c_attn.bias"] = draw(3 * width)
+        weights[f"{h}.attn.c_proj.weight"] = draw(width, width).T
+        weights[f"{h}.attn.c_proj.bias"] = draw(width)
+        weights[f"{h}.ln_2.weight"] = draw(width)
+        weights[f"{h}.ln_2.bias"] = draw(width)
+        weights[f"{h}.mlp.c_fc.weight"] = draw(INNER, width).T
+        weights[f"{h}.mlp.c_fc.bias"] = draw(INNER)
+        weights[f"{h}.mlp.c_proj.weight"] = draw(width, INNER).T
+        weights[f"{h}.mlp.c_proj.bias"] = draw(width)
+    weights["lm_head.weight"] = weights["transformer.wte.weight"]
+    return GPT2LMHeadModel(config), weights
+
+
+def gptneox(draw):
+    heads, width = 3, 54
+    config = GPTNeoXConfig(
+        vocab_size=VOCAB, max_position_embeddings=CONTEXT, num_hidden_layers=LAYERS,
+        num_attention_heads=heads, hidden_size=width, intermediate_size=INNER,
+        hidden_act="gelu_new", layer_norm_eps=1e-5, use_parallel_residual=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0},
+        tie_word_embeddings=False, attn_implementation="eager",
+    )
+
+    def per_head(qkv):
+        """All Q, all K, all V -> Q, K, V of one head after the other."""
+        parts = qkv.reshape(3, heads, width // heads, -1).transpose(0, 1)
+        return parts.reshape(qkv.shape)
+
+    weights = {
+        "gpt_neox.embed_in.weight": draw(VOCAB, width),
+        "gpt_neox.final_layer_norm.weight": draw(width),
+        "gpt_neox.final_layer_norm.bias": draw(width),
+    }
+    for layer in range(LAYERS):
+        h = f"gpt_neox.layers.{layer}"
+        weights[f"{h}.input_layernorm.weight"] = draw(width)
+        weights[f"{h}.input_layernorm.bias"] = draw(width)
+        weights[f"{h}.attention.query_key_value.weight"] = per_head(draw(3 * width, width))
+        weights[f"{h}.attention.query_key_value.bias"] = per_head(draw(3 * width))
+        weights[f"{h}.attention.dense.weight"] = draw(width, width)
+        weights[f"{h}.attention.dense.bias"] = draw(width)
+        weights[f"{h}.post_attention_layernorm.weight"] = draw(width)
+        weights[f"{h}.post_attention_layernorm.bias"] = draw(width)
+        weights[f"{h}.mlp.dense_h_to_4h.weight"] = draw(INNER, width)
+        weights[f"{h}.mlp.dense_h_to_4h.bias"] = draw(INNER)
+        weights[f"{h}.mlp.dense_4h_to_h.weight"] = draw(width, INNER)
+        weights[f"{h}.mlp.dense_4h_to_h.bias"] = draw(width)
+    model = GPTNeoXForCausalLM(config)
+    head = next(name for name in ("lm_head.weight", "embed_out.weight") if name in model.state_dict())
+    weights[head] = draw(VOCAB, width)
+    return model, weights
+
+
+def gated(draw, model, config, heads, kv_heads, width, bias, adjacent, tied):
+    """LLaMA and Qwen2; `adjacent` rows of queries and keys are drawn in GGUF's order."""
+    d = width // heads
+
+    def halves(rows):
+        """Pairs of neighbours -> the first of all pairs, then the second of all pairs."""
+        if not adjacent:
+            return rows
+        return rows.reshape(-1, d // 2, 2, width).transpose(1, 2).reshape(rows.shape)
+
+    weights = {"model.embed_tokens.weight": draw(VOCAB, width), "model.norm.weight": draw(width)}
+    for layer in range(LAYERS):
+        h = f"model.layers.{layer}"
+        weights[f"{h}.input_layernorm.weight"] = draw(width)
+        for name, n in [("q", heads), ("k", kv_heads), ("v", kv_heads)]:
+            rows = draw(n * d, width)
+            weights[f"{h}.self_attn.{name}_proj.weight"] = rows if name == "v" else halves(rows)
+            if bias:
+                weights[f"{h}.self_attn.{name}_proj.bias"] = draw(n * d)
+        weights[f"{h}.self_attn.o_proj.weight"] = draw(width, width)
+        weights[f"{h}.post_attention_layernorm.weight"] = draw(width)
+        weights[f"{h}.mlp.gate_proj.weight"] = draw(INNER, width)
+        weights[f"{h}.mlp.up_proj.weight"] = draw(INNER, width)
+        weights[f"{h}.mlp.down_proj.weight"] = draw(width, INNER)
+    embedding = weights["model.embed_tokens.weight"]
+    weights["lm_head.weight"] = embedding if tied else draw(VOCAB, width)
+    config = config(
+        vocab_size=VOCAB, max_position_embeddings=CONTEXT, num_hidden_layers=LAYERS,
+        num_attention_heads=heads, num_key_value_heads=kv_heads, hidden_size=width,
+        intermediate_size=INNER, rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4 if adjacent else 1e6},
+        tie_word_embeddings=tied, attn_implementation="eager",
+    )
+    return model(config), weights
+
+
+def llama(draw):
+    return gated(draw, LlamaForCausalLM, LlamaConfig, 9, 3, 54, bias=False, adjacent=True, tied=True)
+
+
+def qwen2(draw):
+    return gated(draw, Qwen2ForCausalLM, Qwen2Config, 7, 1, 70, bias=True, adjacent=False, tied=False)
+
+
+def exact_angles(config, device=None, **_):
+    """Rotary frequencies in float64: transformers has them in float32 whatever the model is in."""
+    d = config.hidden_size // config.num_attention_heads
+    base = config.rope_parameters["rope_theta"]
+    return base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d), 1.0
+
+
+def exact_rotary(self, x, position_ids):
+    frequencies, _ = exact_angles(self.config)
+    angles = position_ids[:, :, None].double() * frequencies
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+for family in (gpt2, gptneox, llama, qwen2):
+    model, weights = family(Numbers())
+    model = model.double().eval()
+    model.load_state_dict(weights, strict=True)
+    for module in model.modules():
+        if type(module).__name__.endswith("RotaryEmbedding"):
+            module.forward = exact_rotary.__get__(module)
+    with torch.no_grad():
+        logits = model(torch.tensor([TOKENS])).logits[0]
+    rows = [[float(f"{x:.9g}") for x in row] for row in logits.tolist()]
+    path = Path(__file__).with_name(f"{family.__name__}.json")
+    path.write_text(json.dumps({"tokens": TOKENS, "logits": rows}) + "\n")
