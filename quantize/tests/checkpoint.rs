@@ -71,6 +71,7 @@ fn a_checkpoint_and_its_gguf_give_the_same_file() {
         config: &CONFIG,
         weights: &Made,
         tokenizer_json: TOKENIZER,
+        origin: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden: None,

@@ -75,6 +75,19 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// Weights in the format that is a program.
+    #[error(
+        "{path}: a pickle, which runs whatever code is in it when it is read; if you trust it, \
+         convert it: python -c \"from transformers import AutoModelForCausalLM as M; \
+         M.from_pretrained('{dir}').save_pretrained('{dir}-safetensors')\"",
+        path = path.display(), dir = dir.display()
+    )]
+    Pickle {
+        /// The file at hand.
+        path: PathBuf,
+        /// Its folder.
+        dir: PathBuf,
+    },
     /// A tensor that the model has is not in the file.
     #[error("{path}: tensor {name} is missing", path = path.display())]
     MissingTensor {

@@ -43,6 +43,9 @@ impl Checkpoint {
         foreign::adapt(&mut weights, &config)?;
         let found = weights.iter().map(|(name, shape)| (name.to_owned(), shape.to_vec()));
         check_tensors(weights.path(), &config, found)?;
+        // Masks may be of any type.
+        let names = weights.names().filter(|name| !names::is_ignored(&config, name));
+        names.into_iter().try_for_each(|name| weights.check_float(name))?;
         let checkpoint = Checkpoint { dir: dir.clone(), config, weights };
         checkpoint.check_zeros()?;
         Ok(checkpoint)

@@ -45,7 +45,7 @@ impl GgufView {
             });
         }
         let config = checkpoint.config();
-        let vocabulary = Vocabulary::parse(&checkpoint.tokenizer_json()?)?;
+        let vocabulary = Vocabulary::of_folder(checkpoint.dir(), &checkpoint.tokenizer_json()?)?;
         let metadata = gguf_keys::metadata(config, vocabulary, tensor_type, name)?;
         let table = names::tensors(config);
         let plan: Vec<(String, Vec<u64>, TensorType)> = table
@@ -75,13 +75,16 @@ impl GgufView {
     fn load(&self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
         let row = &self.table[self.place(&tensor.name)?];
         let weights = self.checkpoint.weights();
-        let name = row.hugging_face.as_str();
+        let name = row.repeats.as_ref().unwrap_or(&row.hugging_face).as_str();
         if !row.in_model && !weights.contains(name) {
             return Ok(vec![0; row.elements() * tensor.tensor_type.block_bytes()]);
         }
         match (row.orientation, row.shape.as_slice()) {
             (Orientation::InputFirst, &[rows, columns]) => {
                 convert::turned(weights, name, [rows, columns], tensor.tensor_type)
+            }
+            _ if !row.rows.is_same() => {
+                convert::reordered(weights, name, (row.rows, row.row_width()), tensor.tensor_type)
             }
             _ => convert::straight(weights, name, tensor.tensor_type),
         }

@@ -67,6 +67,10 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// What `transformers` needs to pick a tokenizer class.
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// The chat template by itself, as newer folders have it.
+pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+/// Special tokens by their purpose, in older folders.
+pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 /// Which tokens begin and end a text.
 pub const GENERATION_FILE: &str = "generation_config.json";
 /// The optimizer's moments.

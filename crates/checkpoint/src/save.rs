@@ -10,21 +10,25 @@ use serde_json::json;
 
 use crate::atomic::write_dir;
 use crate::folder::check_tensors;
+use crate::limits::read_text;
 use crate::lora::{self, ADAPTER_FOLDER, AdapterSettings};
 use crate::names::{self, TensorName};
 use crate::{
-    CONFIG_FILE, CheckpointError, GENERATION_FILE, GOLDEN_FILE, Golden, OPTIMIZER_FILE,
-    PreTokenizer, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINER_FILE, Tensors, TrainerState,
-    Vocabulary, VocabularyKind, WEIGHTS_FILE, hf_config, store,
+    CHAT_TEMPLATE_FILE, CONFIG_FILE, CheckpointError, Dtype, GENERATION_FILE, GOLDEN_FILE, Golden,
+    OPTIMIZER_FILE, PreTokenizer, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE,
+    TRAINER_FILE, Tensors, TrainerState, Vocabulary, VocabularyKind, WEIGHTS_FILE, hf_config,
+    store,
 };
 
 /// All that [`save`] writes: first what [`save_hugging_face`] does, then the state of training.
-pub(crate) const FILES: [&str; 9] = [
+pub(crate) const FILES: [&str; 11] = [
     CONFIG_FILE,
     WEIGHTS_FILE,
     GENERATION_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
+    CHAT_TEMPLATE_FILE,
+    SPECIAL_TOKENS_FILE,
     OPTIMIZER_FILE,
     TRAINER_FILE,
     GOLDEN_FILE,
@@ -32,7 +36,14 @@ pub(crate) const FILES: [&str; 9] = [
 ];
 
 /// How many of [`FILES`] are Hugging Face's.
-const HUGGING_FACE: usize = 5;
+const HUGGING_FACE: usize = 7;
+
+/// Those that go along unchanged from the folder that a tokenizer came from.
+const COMPANIONS: [&str; 4] =
+    [GENERATION_FILE, TOKENIZER_CONFIG_FILE, CHAT_TEMPLATE_FILE, SPECIAL_TOKENS_FILE];
+
+/// `tokenizer_config.json` may spell all added tokens out; the largest in use have 1 MB.
+const COMPANION_BYTES: u64 = 16 << 20;
 
 /// What other programs read of a checkpoint.
 #[derive(Clone, Copy)]
@@ -44,6 +55,9 @@ pub struct HuggingFaceFiles<'a> {
     pub weights: &'a dyn Tensors,
     /// The text of `tokenizer.json`.
     pub tokenizer_json: Option<&'a str>,
+    /// The Hugging Face folder that the tokenizer came from, if any: what stands beside it there
+    /// (chat template, special tokens, generation defaults) goes along.
+    pub origin: Option<&'a Path>,
 }
 
 /// Everything that a checkpoint of ours holds.
@@ -56,6 +70,8 @@ pub struct CheckpointContents<'a> {
     pub weights: &'a dyn Tensors,
     /// The text of `tokenizer.json`.
     pub tokenizer_json: &'a str,
+    /// As in [`HuggingFaceFiles`].
+    pub origin: Option<&'a Path>,
     /// Moments, by any unique names.
     pub optimizer: Option<&'a dyn Tensors>,
     /// Where training stands.
@@ -91,15 +107,15 @@ pub fn save_adapted(
     contents: CheckpointContents,
     adapter: Option<AdapterContents>,
 ) -> Result<(), CheckpointError> {
-    let CheckpointContents { config, weights, tokenizer_json, optimizer, trainer, golden } =
-        contents;
-    let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json) };
+    let CheckpointContents { config, weights, tokenizer_json, origin, .. } = contents;
+    let CheckpointContents { optimizer, trainer, golden, .. } = contents;
+    let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json), origin };
     check(dir, files)?;
     replaceable(dir, &FILES)?;
     write_dir(dir, true, |folder| {
         write_hugging_face(folder, files)?;
         if let Some(optimizer) = optimizer {
-            store::write_f32(&folder.join(OPTIMIZER_FILE), optimizer)?;
+            store::write_floats(&folder.join(OPTIMIZER_FILE), optimizer)?;
         }
         let path = folder.join(TRAINER_FILE);
         let text = trainer
@@ -162,17 +178,37 @@ fn replaceable(dir: &Path, known: &[&str]) -> Result<(), CheckpointError> {
 }
 
 fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
-    let HuggingFaceFiles { config, weights, tokenizer_json } = files;
-    let vocabulary = tokenizer_json.map(Vocabulary::parse).transpose()?;
-    let end_of_text = vocabulary.as_ref().and_then(Vocabulary::end_of_text);
-    write_text(&folder.join(CONFIG_FILE), &hf_config::to_json(config, end_of_text))?;
-    store::write_f32(&folder.join(WEIGHTS_FILE), &Complete::new(config, weights))?;
-    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
-    write_text(&folder.join(GENERATION_FILE), &format!("{generation:#}\n"))?;
+    let HuggingFaceFiles { config, weights, tokenizer_json, origin } = files;
+    let vocabulary = tokenizer_json.map(|text| match origin {
+        Some(origin) => Vocabulary::of_folder(origin, text),
+        None => Vocabulary::parse(text),
+    });
+    let vocabulary = vocabulary.transpose()?;
+    let special = vocabulary.as_ref().map(|vocabulary| &vocabulary.special);
+    let ids = json!({
+        "bos_token_id": special.and_then(|special| special.bos),
+        "eos_token_id": special.and_then(|special| special.eos),
+    });
+    let weights = Complete::new(config, weights);
+    let text = hf_config::to_json(config, &ids, weights.common_dtype());
+    write_text(&folder.join(CONFIG_FILE), &text)?;
+    store::write_floats(&folder.join(WEIGHTS_FILE), &weights)?;
+    write_text(&folder.join(GENERATION_FILE), &format!("{ids:#}\n"))?;
     if let (Some(text), Some(vocabulary)) = (tokenizer_json, vocabulary) {
         write_text(&folder.join(TOKENIZER_FILE), text)?;
         let text = tokenizer_config(&vocabulary, config.context_length);
         write_text(&folder.join(TOKENIZER_CONFIG_FILE), &text)?;
+    }
+    origin.map_or(Ok(()), |origin| copy_companions(origin, folder))
+}
+
+/// What the folder of a tokenizer says about it is better than what follows from the tokenizer.
+fn copy_companions(from: &Path, to: &Path) -> Result<(), CheckpointError> {
+    for name in COMPANIONS {
+        let path = from.join(name);
+        if path.exists() {
+            write_text(&to.join(name), &read_text(&path, COMPANION_BYTES)?)?;
+        }
     }
     Ok(())
 }
@@ -217,6 +253,13 @@ impl<'a> Complete<'a> {
         let table = names::tensors(config).into_iter().filter(|row| row.repeats.is_none());
         Complete { table: table.collect(), present, weights }
     }
+
+    /// The format of all tensors that the model has, F32 where they differ.
+    fn common_dtype(&self) -> Dtype {
+        let mut all = self.table.iter().filter(|row| row.in_model).map(|row| &row.hugging_face);
+        let first = all.next().map_or(Dtype::F32, |name| self.dtype(name));
+        if all.all(|name| self.dtype(name) == first) { first } else { Dtype::F32 }
+    }
 }
 
 impl Tensors for Complete<'_> {
@@ -230,5 +273,9 @@ impl Tensors for Complete<'_> {
         }
         let elements = self.table.iter().find(|row| row.hugging_face == name);
         Ok(Cow::Owned(vec![0.0; elements.map_or(0, TensorName::elements)]))
+    }
+
+    fn dtype(&self, name: &str) -> Dtype {
+        self.weights.dtype(name)
     }
 }

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
@@ -21,17 +23,38 @@ pub(crate) struct Entry {
     pub shape: Vec<usize>,
 }
 
-/// The weights of one tensor, of either type that is written.
+/// The weights of one tensor, of any type that is written.
 pub(crate) enum Values<'a> {
     F32(Cow<'a, [f32]>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
     U32(&'a [u32]),
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
+    /// In the format of a file.
+    fn narrowed(values: Cow<'a, [f32]>, dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => {
+                let mut narrow = vec![f16::ZERO; values.len()];
+                narrow.convert_from_f32_slice(&values);
+                Values::F16(narrow)
+            }
+            Dtype::BF16 => {
+                let mut narrow = vec![bf16::ZERO; values.len()];
+                narrow.convert_from_f32_slice(&values);
+                Values::BF16(narrow)
+            }
+            _ => Values::F32(values),
+        }
+    }
+
     /// As they lie in memory.
     fn as_bytes(&self) -> &[u8] {
         match self {
             Values::F32(values) => bytemuck::cast_slice(values),
+            Values::F16(values) => bytemuck::cast_slice(values),
+            Values::BF16(values) => bytemuck::cast_slice(values),
             Values::U32(values) => bytemuck::cast_slice(values),
         }
     }
@@ -66,14 +89,16 @@ pub(crate) fn write<'a>(
     })
 }
 
-/// Writes a set of float tensors.
-pub(crate) fn write_f32(path: &Path, tensors: &dyn Tensors) -> Result<(), CheckpointError> {
+/// Writes a set of float tensors, each in its own format.
+pub(crate) fn write_floats(path: &Path, tensors: &dyn Tensors) -> Result<(), CheckpointError> {
     let entries: Vec<Entry> = tensors
         .list()
         .into_iter()
-        .map(|(name, shape)| Entry { name, dtype: Dtype::F32, shape })
+        .map(|(name, shape)| Entry { dtype: tensors.dtype(&name), name, shape })
         .collect();
-    write(path, &entries, |entry| tensors.data(&entry.name).map(Values::F32))
+    write(path, &entries, |entry| {
+        tensors.data(&entry.name).map(|values| Values::narrowed(values, entry.dtype))
+    })
 }
 
 /// The header, padded to 8 bytes as the format asks, and the bytes of each tensor.

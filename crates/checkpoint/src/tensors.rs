@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{CheckpointError, Weights};
+use crate::{CheckpointError, Dtype, Weights};
 
 /// A tensor with its name.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,13 @@ pub trait Tensors {
     /// # Errors
     /// When the tensor is not in the set or cannot be read.
     fn data(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError>;
+
+    /// How a file should store one tensor: F32, F16 or BF16. A narrower format than F32 is only
+    /// for values that came from it.
+    fn dtype(&self, name: &str) -> Dtype {
+        let _ = name;
+        Dtype::F32
+    }
 }
 
 impl Tensors for Vec<NamedTensor> {
@@ -48,6 +55,13 @@ impl Tensors for Weights {
 
     fn data(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError> {
         self.read_f32(name).map(Cow::Owned)
+    }
+
+    fn dtype(&self, name: &str) -> Dtype {
+        match Weights::dtype(self, name) {
+            Ok(narrow @ (Dtype::F16 | Dtype::BF16)) => narrow,
+            _ => Dtype::F32,
+        }
     }
 }
 

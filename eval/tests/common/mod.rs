@@ -141,6 +141,7 @@ fn save(folder: &Path, config: &ModelConfig, golden: Option<&Golden>) {
         config,
         weights: &weights,
         tokenizer_json: &tokenizer_json(),
+        origin: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden,

@@ -14,8 +14,8 @@ use std::path::Path;
 use config::{Architecture, ModelConfig};
 use serde_json::{Map, Value, json};
 
-use crate::CheckpointError;
 use crate::limits::{self, SizeKeys};
+use crate::{CheckpointError, Dtype};
 
 use reader::Reader;
 
@@ -93,19 +93,21 @@ fn family(reader: &Reader) -> Result<Family, CheckpointError> {
     }
 }
 
-/// The text of `config.json`; `end_of_text` is the token that begins and ends a text.
-pub(crate) fn to_json(config: &ModelConfig, end_of_text: Option<u32>) -> String {
+/// The text of `config.json`; `ids` are the keys of special tokens, `dtype` the format of the
+/// weights.
+pub(crate) fn to_json(config: &ModelConfig, ids: &Value, dtype: Dtype) -> String {
     let mut value = match config.architecture {
         Architecture::Gpt2 => gpt2::write(config),
         Architecture::GptNeox => gptneox::write(config),
         Architecture::Llama | Architecture::Qwen2 => llama::write(config),
     };
-    let common = json!({
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
-        "torch_dtype": "float32",
-    });
-    extend(&mut value, common);
+    extend(&mut value, ids.clone());
+    let dtype = match dtype {
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    extend(&mut value, json!({ "torch_dtype": dtype }));
     format!("{value:#}\n")
 }
 

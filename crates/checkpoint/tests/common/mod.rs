@@ -53,6 +53,7 @@ pub fn write(dir: &std::path::Path, config: &ModelConfig) -> Vec<NamedTensor> {
         config,
         weights: &weights,
         tokenizer_json: TOKENIZER,
+        origin: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden: None,
