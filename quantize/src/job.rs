@@ -150,9 +150,12 @@ fn refuse_unsuitable(source: &dyn TensorSource) -> anyhow::Result<()> {
     if of_model("expert_count") > 1 {
         bail!("models with experts have rules of their own, which are not built in");
     }
-    if architecture == "falcon"
-        || (architecture == "llama" && of_model("block_count") == 80 && grouped)
-    {
+    let has_70b_rules = match architecture {
+        "llama" => of_model("block_count") == 80 && grouped,
+        "qwen2" => of_model("block_count") == 80,
+        _ => false,
+    };
+    if architecture == "falcon" || has_70b_rules {
         bail!("the rules for this {architecture} need Q5_K, which is not built in");
     }
     Ok(())

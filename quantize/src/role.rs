@@ -41,21 +41,40 @@ pub struct TensorContext {
 ///
 /// Those of architectures that this project does not know are here too: a file of theirs is
 /// quantized by its names alone.
-const KEPT: [&str; 14] = [
+const KEPT: [&str; 33] = [
     "_norm.weight",
-    "position_embd.weight",
+    "position_embd",
     "token_types.weight",
     "ffn_gate_inp.weight",
+    "ffn_gate_tid2eid.weight",
     "altup",
     "laurel",
     "per_layer_model_proj",
     "ssm_conv1d",
     "shortconv.conv.weight",
+    "indexer.k_proj.weight",
+    "indexer.q_proj.weight",
     "attn_rel_b.weight",
     "time_mix_first.weight",
-    "time_mix_w",
-    "time_mix_decay_w",
+    "time_mix_w0.weight",
+    "time_mix_w1.weight",
+    "time_mix_w2.weight",
+    "time_mix_v0.weight",
+    "time_mix_v1.weight",
+    "time_mix_v2.weight",
+    "time_mix_a0.weight",
+    "time_mix_a1.weight",
+    "time_mix_a2.weight",
+    "time_mix_g1.weight",
+    "time_mix_g2.weight",
+    "time_mix_decay_w1.weight",
+    "time_mix_decay_w2.weight",
     "time_mix_lerp_fused.weight",
+    ".rel_pos",
+    ".patch_embd",
+    ".patch_merger",
+    "a.rvq.codebook",
+    "mm.a.code_embd",
 ];
 
 /// Most layers that are believed: the limit on every model that is read.
@@ -92,8 +111,8 @@ fn role(tensor: &TensorInfo, tied: bool) -> Role {
     }
     match name {
         "output.weight" => Role::Output,
-        "token_embd.weight" if tied => Role::Output,
-        "token_embd.weight" => Role::TokenEmbedding,
+        "token_embd.weight" | "per_layer_token_embd.weight" if tied => Role::Output,
+        "token_embd.weight" | "per_layer_token_embd.weight" => Role::TokenEmbedding,
         _ if has("attn_qkv.weight") || has("attn_kv_b.weight") || has("attn_v.weight") => {
             Role::AttentionValue
         }

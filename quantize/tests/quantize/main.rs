@@ -7,8 +7,9 @@ mod oracle;
 
 use std::path::{Path, PathBuf};
 
+use config::Architecture;
 use gguf::{GgufFile, Metadata, TensorSource, TensorType};
-use models::{GPT2, Model};
+use models::{GPT2, LLAMA, Model};
 use oracle::llama_quantize;
 use quantize::{QuantizeJob, Recipe, Report, quantize_file};
 use tempfile::TempDir;
@@ -72,12 +73,47 @@ fn every_recipe_equals_llama_quantize() {
 }
 
 #[test]
-fn untied_and_llama_like_models_do_too() {
+fn untied_models_do_too() {
     let some = [Recipe::Q4_K_M, Recipe::Q4_K, Recipe::Q4_0, Recipe::Q8_0];
     assert_same_as_llama(Model { tied: false, ..GPT2 }, &some);
-    let llama = Model { llama: true, tied: false, layers: 12, ..GPT2 };
-    assert_same_as_llama(llama, &some);
-    assert_same_as_llama(Model { tied: true, layers: 3, ..llama }, &[Recipe::Q4_K_M]);
+}
+
+#[test]
+fn every_family_equals_llama_quantize() {
+    for architecture in [Architecture::Llama, Architecture::Qwen2] {
+        assert_same_as_llama(Model { architecture, layers: 3, ..LLAMA }, &Recipe::ALL);
+        for (tied, kv_heads) in [(false, 4), (true, 2), (true, 1)] {
+            let model = Model { architecture, tied, kv_heads, ..LLAMA };
+            assert_same_as_llama(model, &[Recipe::Q4_K_M]);
+        }
+    }
+    let gptneox = Model { architecture: Architecture::GptNeox, tied: false, ..GPT2 };
+    assert_same_as_llama(Model { layers: 3, ..gptneox }, &Recipe::ALL);
+    assert_same_as_llama(gptneox, &[Recipe::Q4_K_M]);
+}
+
+/// Which layers get more bits follows from their number, and from nothing else.
+#[test]
+fn any_number_of_layers_equals_llama_quantize() {
+    for layers in [1, 2, 7, 8, 16, 22] {
+        assert_same_as_llama(Model { layers, ..LLAMA }, &[Recipe::Q4_K_M]);
+    }
+}
+
+/// The widths of small models: 288 is llama2.c's 15M, 576 SmolLM's, 896 Qwen2's 0.5B.
+#[test]
+fn widths_that_256_does_not_divide_fall_back_in_every_family() {
+    for (architecture, width, heads, kv_heads, inner) in [
+        (Architecture::Llama, 288, 6, 6, 768),
+        (Architecture::Llama, 576, 9, 3, 512),
+        (Architecture::Qwen2, 896, 14, 2, 304),
+        (Architecture::GptNeox, 320, 5, 5, 640),
+    ] {
+        let model = Model { architecture, width, heads, kv_heads, inner, layers: 1, ..LLAMA };
+        let recipes = [Recipe::Q4_K_M, Recipe::Q6_K, Recipe::Q4_0];
+        assert_same_as_llama(Model { tied: true, ..model }, &recipes);
+        assert_same_as_llama(model, &recipes);
+    }
 }
 
 #[test]
@@ -183,6 +219,13 @@ fn what_makes_no_sense_is_refused() {
     onto_itself.overwrite = true;
     assert!(refusal(&onto_itself).contains("is the input itself"));
     assert!(refusal(&job(&path("none.gguf"), &path("x"), Recipe::Q4_0)).contains("none.gguf"));
+    // llama.cpp knows models of 80 layers by that number, and has Q5_K for their shared values.
+    for architecture in [Architecture::Llama, Architecture::Qwen2] {
+        let large = Model { architecture, layers: 80, width: 32, inner: 32, ..LLAMA };
+        large.write(&path("large.gguf"), 1);
+        let refused = refusal(&job(&path("large.gguf"), &path("x"), Recipe::Q4_K_M));
+        assert!(refused.contains("need Q5_K, which is not built in"), "{refused}");
+    }
     std::fs::write(path("text.gguf"), "not a model").unwrap();
     assert!(refusal(&job(&path("text.gguf"), &path("x"), Recipe::Q4_0)).contains("no GGUF"));
     assert!(!path("x").exists());

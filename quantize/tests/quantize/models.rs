@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
+use config::Architecture;
 use gguf::{Array, Metadata, TensorType, Value, Writer, blocks};
 
 /// Shape of a model.
@@ -17,8 +18,12 @@ pub struct Model {
     pub inner: u64,
     /// Whether the token embedding is the output too.
     pub tied: bool,
-    /// Whether it is a LLaMA (split q, k, v; gate) and not a GPT-2 (fused qkv, biases).
-    pub llama: bool,
+    /// The family: fused or split q, k, v; biases; gate; positions.
+    pub architecture: Architecture,
+    /// Heads of queries.
+    pub heads: u64,
+    /// Heads of keys and values.
+    pub kv_heads: u64,
     /// The type of its matrices.
     pub matrices: TensorType,
 }
@@ -29,9 +34,16 @@ pub const GPT2: Model = Model {
     width: 256,
     inner: 256,
     tied: true,
-    llama: false,
+    architecture: Architecture::Gpt2,
+    heads: 4,
+    kv_heads: 4,
     matrices: TensorType::F32,
 };
+
+/// As many layers as make thirds and eighths differ, with two heads of queries for each of keys.
+#[allow(dead_code, reason = "not every test needs both")]
+pub const LLAMA: Model =
+    Model { layers: 12, architecture: Architecture::Llama, kv_heads: 2, tied: false, ..GPT2 };
 
 const VOCABULARY: usize = 300;
 const CONTEXT: u64 = 16;
@@ -65,7 +77,7 @@ impl Model {
     }
 
     fn tensors(&self) -> Vec<(String, Vec<u64>, TensorType)> {
-        let (width, inner, vocabulary) = (self.width, self.inner, VOCABULARY as u64);
+        let (width, vocabulary) = (self.width, VOCABULARY as u64);
         let mut tensors = Vec::new();
         let mut add = |name: String, shape: &[u64]| {
             let vector = shape.len() == 1 || name.starts_with("position");
@@ -73,21 +85,21 @@ impl Model {
             tensors.push((name, shape.to_vec(), tensor_type));
         };
         add("token_embd.weight".to_owned(), &[width, vocabulary]);
-        if !self.llama {
+        if self.architecture == Architecture::Gpt2 {
             add("position_embd.weight".to_owned(), &[width, CONTEXT]);
         }
         add("output_norm.weight".to_owned(), &[width]);
-        if !self.llama {
+        if !self.architecture.is_gated() {
             add("output_norm.bias".to_owned(), &[width]);
         }
         if !self.tied {
             add("output.weight".to_owned(), &[width, vocabulary]);
         }
         for layer in 0..self.layers {
-            for (name, shape) in self.layer(width, inner) {
+            for (name, shape, has_bias) in self.layer() {
                 let name = format!("blk.{layer}.{name}");
                 add(format!("{name}.weight"), &shape);
-                if !self.llama {
+                if has_bias {
                     add(format!("{name}.bias"), &shape[shape.len() - 1..]);
                 }
             }
@@ -95,29 +107,34 @@ impl Model {
         tensors
     }
 
-    fn layer(&self, width: u64, inner: u64) -> Vec<(&'static str, Vec<u64>)> {
+    /// Name, shape and whether there is a bias.
+    fn layer(&self) -> Vec<(&'static str, Vec<u64>, bool)> {
+        let (width, inner) = (self.width, self.inner);
+        let kv_width = width / self.heads * self.kv_heads;
+        let gated = self.architecture.is_gated();
         let shared = [
-            ("attn_norm", vec![width]),
-            ("attn_output", vec![width, width]),
-            ("ffn_norm", vec![width]),
-            ("ffn_up", vec![width, inner]),
-            ("ffn_down", vec![inner, width]),
+            ("attn_norm", vec![width], !gated),
+            ("attn_output", vec![width, width], !gated),
+            ("ffn_norm", vec![width], !gated),
+            ("ffn_up", vec![width, inner], !gated),
+            ("ffn_down", vec![inner, width], !gated),
         ];
-        let own: Vec<_> = if self.llama {
+        let qkv_bias = self.architecture != Architecture::Llama;
+        let own = if gated {
             vec![
-                ("attn_q", vec![width, width]),
-                ("attn_k", vec![width, width / 2]),
-                ("attn_v", vec![width, width / 2]),
-                ("ffn_gate", vec![width, inner]),
+                ("attn_q", vec![width, width], qkv_bias),
+                ("attn_k", vec![width, kv_width], qkv_bias),
+                ("attn_v", vec![width, kv_width], qkv_bias),
+                ("ffn_gate", vec![width, inner], false),
             ]
         } else {
-            vec![("attn_qkv", vec![width, 3 * width])]
+            vec![("attn_qkv", vec![width, 3 * width], true)]
         };
         shared.into_iter().chain(own).collect()
     }
 
     fn metadata(&self) -> Metadata {
-        let name = if self.llama { "llama" } else { "gpt2" };
+        let name = self.architecture.name();
         let text = |text: &str| Value::String(text.to_owned());
         let mut metadata = Metadata::new();
         metadata.set("general.architecture", text(name));
@@ -128,12 +145,20 @@ impl Model {
         of_model("embedding_length", self.width);
         of_model("feed_forward_length", self.inner);
         of_model("block_count", self.layers as u64);
-        of_model("attention.head_count", 4);
-        if self.llama {
-            of_model("attention.head_count_kv", 2);
-            of_model("rope.dimension_count", self.width / 4);
+        of_model("attention.head_count", self.heads);
+        if self.architecture.rope_pairs().is_some() {
+            of_model("rope.dimension_count", self.width / self.heads);
         }
-        let norm = if self.llama { "layer_norm_rms_epsilon" } else { "layer_norm_epsilon" };
+        if self.architecture.is_gated() {
+            of_model("attention.head_count_kv", self.kv_heads);
+        } else {
+            metadata.set(format!("{name}.use_parallel_residual"), Value::Bool(false));
+        }
+        let norm = if self.architecture.is_gated() {
+            "layer_norm_rms_epsilon"
+        } else {
+            "layer_norm_epsilon"
+        };
         metadata.set(format!("{name}.attention.{norm}"), Value::F32(1e-5));
         metadata.set("general.file_type", Value::U32(0));
         metadata.set("tokenizer.ggml.model", text("gpt2"));
