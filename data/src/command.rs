@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use checkpoint::atomic;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::corpus::{KNOWN_CORPORA, KnownCorpus, Source};
 use crate::{
     EncodeReport, FetchJob, FetchReport, InspectReport, TokenFile, Tokenizer, encode_file, fetch,
-    inspect, resolve_corpus, simple_from_file,
+    inspect, resolve_corpus, simple_from_file, train_tokenizer,
 };
 
 /// Shown below the help of the whole command.
@@ -19,7 +20,8 @@ pub const EXAMPLES: &str = "\
 Examples:
   data encode builtin --output tokens.bin
   data inspect tokens.bin
-  data fetch the-verdict";
+  data fetch the-verdict
+  data train-tokenizer --input corpus.txt --vocab-size 8192 --output tokenizer.json";
 
 /// Texts and tokens.
 #[derive(Debug, ClapArgs)]
@@ -43,6 +45,26 @@ enum Verb {
     #[command(after_help = "Example: data fetch the-verdict\n\
                             Without a network: data fetch the-verdict --from the-verdict.txt")]
     Fetch(Fetch),
+    /// Learn a vocabulary (byte-level BPE, GPT-2's kind) from a text.
+    #[command(after_help = "Example: data train-tokenizer --input corpus.txt --vocab-size 8192 \
+                            --output tokenizer.json")]
+    TrainTokenizer(TrainTokenizer),
+}
+
+#[derive(Debug, ClapArgs)]
+struct TrainTokenizer {
+    /// A UTF-8 text file, the name of a fetched corpus, or `builtin` for the story compiled in.
+    #[arg(long, value_name = "TEXT")]
+    input: PathBuf,
+    /// Number of tokens, 257 to 1,048,576; fewer come out of a text too short for so many.
+    #[arg(long, value_name = "N", default_value_t = 8192)]
+    vocab_size: usize,
+    /// The tokenizer.json to write.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace an existing output file; off by default.
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -52,7 +74,8 @@ struct Encode {
     /// The token file to write.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// `gpt2`, `simple` (words of this text), or the path of a tokenizer.json.
+    /// `gpt2`, `simple` (words of this text), or the path of a tokenizer.json of any kind or of
+    /// the folder that holds it.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
     /// Also write the tokenizer as a Hugging Face tokenizer.json; not written by default.
@@ -70,7 +93,8 @@ struct Encode {
 struct Inspect {
     /// A token file, a UTF-8 text file, the name of a fetched corpus, or `builtin`.
     input: PathBuf,
-    /// `gpt2`, `simple` (words of the text), or the path of a tokenizer.json.
+    /// `gpt2`, `simple` (words of the text), or the path of a tokenizer.json of any kind or of
+    /// the folder that holds it.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
     /// Number of first tokens and of most frequent tokens to show.
@@ -104,6 +128,36 @@ pub enum Report {
     Inspect(InspectReport),
     /// Of `fetch`.
     Fetch(FetchReport),
+    /// Of `train-tokenizer`.
+    Trained(TrainedReport),
+}
+
+/// What `train-tokenizer` did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainedReport {
+    /// The text, as it was named.
+    pub input: PathBuf,
+    /// The tokenizer.json.
+    pub output: PathBuf,
+    /// Size of the vocabulary that was asked for.
+    pub asked: usize,
+    /// Size of the vocabulary that came out; less where the text has no more pairs that repeat.
+    pub vocab_size: usize,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+impl fmt::Display for TrainedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "text        {}", self.input.display())?;
+        write!(f, "tokenizer   byte-level BPE, {} tokens", cli::count(self.vocab_size as u64))?;
+        if self.vocab_size < self.asked {
+            let asked = cli::count(self.asked as u64);
+            write!(f, " of the {asked} asked for: the text has no more pairs that repeat")?;
+        }
+        writeln!(f, "\ntime        {}", cli::seconds(self.seconds))?;
+        write!(f, "output      {}", self.output.display())
+    }
 }
 
 impl fmt::Display for Report {
@@ -112,6 +166,7 @@ impl fmt::Display for Report {
             Report::Encode(report) => report.fmt(f),
             Report::Inspect(report) => report.fmt(f),
             Report::Fetch(report) => report.fmt(f),
+            Report::Trained(report) => report.fmt(f),
         }
     }
 }
@@ -126,6 +181,7 @@ pub fn run(args: Args) -> Result<Report> {
         Verb::Inspect(Inspect { input, tokenizer, show }) => {
             inspect(&input, &open_tokenizer(&tokenizer, &input)?, show).map(Report::Inspect)
         }
+        Verb::TrainTokenizer(job) => run_train(job).map(Report::Trained),
         Verb::Fetch(Fetch { name, output, from, force }) => {
             let corpus = KnownCorpus::find(&name).with_context(|| {
                 format!("no known corpus {name}; expected one of: {}", KnownCorpus::names())
@@ -133,6 +189,23 @@ pub fn run(args: Args) -> Result<Report> {
             fetch(&FetchJob { corpus, folder: output, from, force }).map(Report::Fetch)
         }
     }
+}
+
+fn run_train(job: TrainTokenizer) -> Result<TrainedReport> {
+    let TrainTokenizer { input, vocab_size: asked, output, force } = job;
+    let name = output.display();
+    ensure!(force || !output.exists(), "{name} exists already; use --force to replace it");
+    if let Source::File(text) = resolve_corpus(&input)?.source() {
+        ensure!(
+            !atomic::same_place(&output, text),
+            "{name} is the text and the output at once; name another output"
+        );
+    }
+    let start = Instant::now();
+    let tokenizer = train_tokenizer(&input, asked)?;
+    write_tokenizer(&tokenizer, &output, force)?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(TrainedReport { input, output, asked, vocab_size: tokenizer.vocab_size(), seconds })
 }
 
 fn run_encode(encode: &Encode) -> Result<EncodeReport> {
@@ -171,10 +244,10 @@ fn check_tokenizer_output(path: &Path, encode: &Encode) -> Result<()> {
 }
 
 /// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in `text`), or the path of
-/// a `tokenizer.json`.
+/// a `tokenizer.json` or of the folder that holds it.
 ///
 /// # Errors
-/// When the file is missing or of a kind that is not built in.
+/// When the file is missing or cannot be loaded.
 pub fn open_tokenizer(choice: &Path, text: &Path) -> Result<Tokenizer> {
     match choice.to_str() {
         Some("gpt2") => Tokenizer::gpt2(),
@@ -187,15 +260,7 @@ pub fn open_tokenizer(choice: &Path, text: &Path) -> Result<Tokenizer> {
             );
             simple_from_file(text)
         }
-        _ => {
-            let json = std::fs::read_to_string(choice).with_context(|| {
-                format!(
-                    "cannot read the tokenizer {}; expected gpt2, simple or a tokenizer.json",
-                    choice.display()
-                )
-            })?;
-            Tokenizer::from_tokenizer_json(&json).with_context(|| choice.display().to_string())
-        }
+        _ => Tokenizer::open(choice),
     }
 }
 

@@ -91,8 +91,9 @@ pub fn encode_file(
             let mut writer = TokenWriter::new(out, tokenizer)?;
             let encoder = ParallelEncoder::new(tokenizer);
             let start = Instant::now();
+            let mut begins = true;
             let text_bytes = read_parts(&corpus, tokenizer, |part| {
-                for segment in encoder.encode(part) {
+                for segment in encoder.encode(part, std::mem::take(&mut begins)) {
                     writer.push(&segment)?;
                 }
                 progress.advance(part.len() as u64);
@@ -153,7 +154,8 @@ pub(crate) fn read_parts(
         .with_context(|| corpus.name().to_owned())
 }
 
-fn open(corpus: &Corpus) -> Result<Box<dyn Read + '_>> {
+/// The text of a corpus.
+pub(crate) fn open(corpus: &Corpus) -> Result<Box<dyn Read + '_>> {
     Ok(match corpus.source() {
         Source::Builtin(text) => Box::new(text.as_bytes()),
         Source::File(path) => {

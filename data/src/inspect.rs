@@ -112,8 +112,10 @@ pub fn inspect(path: &Path, tokenizer: &Tokenizer, show: usize) -> Result<Inspec
     } else {
         let corpus = resolve_corpus(path)?;
         let encoder = ParallelEncoder::new(tokenizer);
+        let mut begins = true;
         let text_bytes = read_parts(&corpus, tokenizer, |part| {
-            encoder.encode(part).iter().for_each(|segment| tally.add(segment));
+            let segments = encoder.encode(part, std::mem::take(&mut begins));
+            segments.iter().for_each(|segment| tally.add(segment));
             Ok(())
         })?;
         ("text", corpus.name().to_owned(), text_bytes, None)

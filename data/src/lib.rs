@@ -26,7 +26,7 @@ mod token_file;
 mod tokenizer;
 mod windows;
 
-pub use command::{Args, EXAMPLES, Report, open_tokenizer, run};
+pub use command::{Args, EXAMPLES, Report, TrainedReport, open_tokenizer, run};
 pub use corpus::{
     BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, KnownCorpus, Source,
     resolve_corpus,
@@ -36,5 +36,5 @@ pub use fetch::{FetchJob, FetchReport, fetch};
 pub use inspect::{InspectReport, TokenCount, TokenShown, check_tokenizer, inspect};
 pub use shuffle::Shuffle;
 pub use token_file::TokenFile;
-pub use tokenizer::{END_OF_TEXT, Tokenizer};
+pub use tokenizer::{END_OF_TEXT, Tokenizer, train_tokenizer};
 pub use windows::{Split, Windows};

@@ -125,16 +125,14 @@ impl TextTokens {
 /// When neither has one that this project knows.
 pub fn tokenizer(checkpoint: Option<&Path>, metadata: &Metadata) -> Result<data::Tokenizer> {
     if let Some(dir) = checkpoint {
-        return data::Tokenizer::from_tokenizer_json(&Checkpoint::open(dir)?.tokenizer_json()?);
+        return data::Tokenizer::from_folder(dir);
     }
-    let key = |name: &str| format!("tokenizer.ggml.{name}");
-    let tokens = metadata.strings(&key("tokens")).context(
+    ensure!(
+        metadata.get("tokenizer.ggml.tokens").is_some(),
         "this GGUF has no vocabulary, so no text can be tokenized for it: give --checkpoint, \
-         which has one",
-    )?;
-    let pre = metadata.string(&key("pre")).unwrap_or("default");
-    let merges = metadata.strings(&key("merges")).unwrap_or_default();
-    data::Tokenizer::from_gguf_vocabulary(metadata.string(&key("model"))?, pre, tokens, merges)
+         which has one"
+    );
+    data::Tokenizer::from_gguf(metadata)
 }
 
 /// The logits of the pass that the others are judged by, kept in an unnamed temporary file: with

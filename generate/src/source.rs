@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use data::Tokenizer;
-use gguf::{Metadata, Value};
+use gguf::Metadata;
 
 use crate::engine::{EngineKind, LoadedModel};
 
@@ -45,7 +45,7 @@ impl Ready {
         );
         let source = fragment::open_source(&path)?;
         let tokenizer = match &job.tokenizer {
-            Some(file) => tokenizer_from_json(file)?,
+            Some(file) => Tokenizer::open(file)?,
             None => tokenizer_of(&path, source.metadata())?,
         };
         let end_of_text = tokenizer.end_of_text().or_else(|| end_in(source.metadata()));
@@ -58,7 +58,7 @@ impl Ready {
         Ok(Ready { model, tokenizer, end_of_text })
     }
 
-    /// The prompt's tokens.
+    /// The prompt's tokens, behind the one that begins a text where the model has it.
     ///
     /// # Errors
     /// When there are none.
@@ -67,23 +67,18 @@ impl Ready {
             !prompt.is_empty(),
             "the prompt is empty: give at least one character to go on from"
         );
-        let tokens = self.tokenizer.encode(prompt);
-        ensure!(!tokens.is_empty(), "the prompt {prompt:?} holds no token of this model");
-        Ok(tokens)
+        let text = self.tokenizer.encode(prompt);
+        ensure!(!text.is_empty(), "the prompt {prompt:?} holds no token of this model");
+        Ok(self.tokenizer.begin_of_text().into_iter().chain(text).collect())
     }
 }
 
 /// The tokenizer beside the model, or inside it.
 fn tokenizer_of(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
-    let beside = path.join(checkpoint::TOKENIZER_FILE);
-    if beside.is_file() { tokenizer_from_json(&beside) } else { tokenizer_in(metadata, path) }
-}
-
-fn tokenizer_from_json(file: &Path) -> Result<Tokenizer> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read the tokenizer {}", file.display()))?;
-    Tokenizer::from_tokenizer_json(&text)
-        .with_context(|| format!("{} is no tokenizer of ours", file.display()))
+    match path.join(checkpoint::TOKENIZER_FILE).is_file() {
+        true => Tokenizer::from_folder(path),
+        false => tokenizer_in(metadata, path),
+    }
 }
 
 /// The tokenizer in a GGUF's metadata.
@@ -96,16 +91,7 @@ fn tokenizer_in(metadata: &Metadata, path: &Path) -> Result<Tokenizer> {
     if model == "no_vocab" && metadata.get("tokenizer.ggml.tokens").is_none() {
         bail!("{} was written without a tokenizer: {WAY_OUT}", path.display());
     }
-    let pre = match metadata.get("tokenizer.ggml.pre") {
-        Some(Value::String(pre)) => pre.as_str(),
-        _ => "",
-    };
-    let tokens = metadata.strings("tokenizer.ggml.tokens")?;
-    let merges = match metadata.get("tokenizer.ggml.merges") {
-        Some(_) => metadata.strings("tokenizer.ggml.merges")?,
-        None => &[],
-    };
-    Tokenizer::from_gguf_vocabulary(model, pre, tokens, merges)
+    Tokenizer::from_gguf(metadata)
         .with_context(|| format!("{}: the tokenizer inside cannot be used", path.display()))
 }
 

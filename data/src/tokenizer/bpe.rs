@@ -1,12 +1,8 @@
 //! Byte-level byte-pair encoding: GPT-2's own vocabulary and any other of its kind.
 //!
 //! ```text
-//! text --scanner--> pieces --cache, or bytes + merges--> token ids
+//! text --scanner--> pieces --bytes + merges--> token ids
 //! ```
-//!
-//! A natural text says the same few thousand words again and again, so an [`Encoder`] remembers
-//! what short pieces became. Its memory is fixed, it belongs to one thread, and what it has
-//! forgotten it merges again: the result never depends on it.
 
 use std::collections::HashMap;
 
@@ -14,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::alphabet::Alphabet;
 use super::classes::Classes;
+use super::encoder::Pieces;
 use super::merge::{Merge, MergeTable, Scratch};
 
 /// The one special token that GPT-2 has.
@@ -30,7 +27,6 @@ pub(crate) struct Bpe {
     byte_ids: [u32; 256],
     table: MergeTable,
     merges: Vec<(u32, u32)>,
-    end_of_text: Option<u32>,
 }
 
 impl Bpe {
@@ -65,18 +61,16 @@ impl Bpe {
             }
         }
         let merges = derive_merges(&tokens[..end_of_text as usize], &byte_ids, &table)?;
-        Ok(Bpe {
-            classes: Classes::new()?,
-            tokens,
-            byte_ids,
-            table,
-            merges,
-            end_of_text: Some(end_of_text),
-        })
+        Ok(Bpe { classes: Classes::new()?, tokens, byte_ids, table, merges })
     }
 
     /// A vocabulary in the byte alphabet, in order of ids, with merges as lines of two tokens.
-    pub fn from_merges(names: &[String], merges: &[String]) -> Result<Self> {
+    /// Tokens for which `is_plain` is true are written as they are.
+    pub fn from_merges(
+        names: &[String],
+        merges: &[String],
+        is_plain: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
         ensure!(names.len() <= MAX_TOKENS, "{} tokens; expected at most {MAX_TOKENS}", names.len());
         let alphabet = Alphabet::new();
         let mut ids = HashMap::with_capacity(names.len());
@@ -108,8 +102,7 @@ impl Bpe {
             byte_ids,
             table,
             merges: pairs,
-            end_of_text: ids.get(END_OF_TEXT).copied(),
-            tokens: names.iter().map(|name| alphabet.read(name).into_boxed_slice()).collect(),
+            tokens: bytes_of(names, is_plain),
         })
     }
 
@@ -136,25 +129,36 @@ impl Bpe {
         &self.tokens
     }
 
-    /// The id of `<|endoftext|>`, where the vocabulary has it.
-    pub fn end_of_text(&self) -> Option<u32> {
-        self.end_of_text
-    }
-
     /// What cuts text into pieces.
     pub fn classes(&self) -> &Classes {
         &self.classes
     }
+}
 
-    /// An encoder whose cache suits about `text_len` bytes of text.
-    pub fn encoder(&self, text_len: usize) -> Encoder<'_> {
-        let slots = (text_len / 4).next_power_of_two().clamp(1 << 4, 1 << 15);
-        Encoder {
-            bpe: self,
-            cache: vec![Slot::default(); slots].into_boxed_slice(),
-            ids: Vec::new(),
-            scratch: Scratch::default(),
-        }
+/// The bytes that each name in the byte alphabet stands for; those for which `is_plain` is true
+/// stand for themselves.
+pub(crate) fn bytes_of(names: &[String], is_plain: impl Fn(usize) -> bool) -> Vec<Box<[u8]>> {
+    let alphabet = Alphabet::new();
+    let bytes = |(id, name): (usize, &String)| match is_plain(id) {
+        true => name.clone().into_bytes().into_boxed_slice(),
+        false => alphabet.read(name).into_boxed_slice(),
+    };
+    names.iter().enumerate().map(bytes).collect()
+}
+
+impl Pieces for Bpe {
+    #[inline]
+    fn piece_end(&self, text: &str, start: usize) -> usize {
+        self.classes.piece_end(text, start)
+    }
+
+    #[inline]
+    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) {
+        ids.extend(piece.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
+    }
+
+    fn table(&self) -> &MergeTable {
+        &self.table
     }
 }
 
@@ -190,90 +194,4 @@ fn byte_ids(id_of: impl Fn(u8) -> Option<u32>) -> Result<[u32; 256]> {
         })?;
     }
     Ok(ids)
-}
-
-/// Longest piece that the cache keeps, in bytes: one byte of the key is the length.
-const KEY_BYTES: usize = 15;
-/// Most tokens that the cache keeps for a piece.
-const SLOT_IDS: usize = 3;
-
-/// One remembered piece. An empty slot has key 0, which no piece has.
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    key: u128,
-    ids: [u32; SLOT_IDS],
-    len: u32,
-}
-
-/// Encodes text with one vocabulary on one thread.
-#[derive(Debug)]
-pub(crate) struct Encoder<'a> {
-    bpe: &'a Bpe,
-    cache: Box<[Slot]>,
-    ids: Vec<u32>,
-    scratch: Scratch,
-}
-
-impl Encoder<'_> {
-    /// Appends the tokens of `text` to `out`.
-    pub fn encode(&mut self, text: &str, out: &mut Vec<u32>) {
-        let mut start = 0;
-        while start < text.len() {
-            let end = self.bpe.classes.piece_end(text, start);
-            self.encode_piece(&text.as_bytes()[start..end], out);
-            start = end;
-        }
-    }
-
-    #[inline]
-    fn encode_piece(&mut self, piece: &[u8], out: &mut Vec<u32>) {
-        if let [byte] = piece {
-            out.push(self.bpe.byte_ids[usize::from(*byte)]);
-        } else if piece.len() > KEY_BYTES {
-            self.merge(piece);
-            out.extend_from_slice(&self.ids);
-        } else {
-            let key = key(piece);
-            let slot = slot_of(key, self.cache.len());
-            if self.cache[slot].key != key {
-                self.merge(piece);
-                if self.ids.len() > SLOT_IDS {
-                    out.extend_from_slice(&self.ids);
-                    return;
-                }
-                let found = &mut self.cache[slot];
-                found.key = key;
-                found.len = self.ids.len() as u32;
-                found.ids[..self.ids.len()].copy_from_slice(&self.ids);
-            }
-            let found = &self.cache[slot];
-            out.extend_from_slice(&found.ids[..found.len as usize]);
-        }
-    }
-
-    /// Leaves the tokens of `piece` in `self.ids`.
-    fn merge(&mut self, piece: &[u8]) {
-        let bpe = self.bpe;
-        self.ids.clear();
-        self.ids.extend(piece.iter().map(|&byte| bpe.byte_ids[usize::from(byte)]));
-        bpe.table.apply(&mut self.ids, u32::MAX, &mut self.scratch);
-    }
-}
-
-/// The bytes of a short piece and their number as one integer.
-#[inline]
-fn key(piece: &[u8]) -> u128 {
-    let mut bytes = [0; 16];
-    bytes[..piece.len()].copy_from_slice(piece);
-    bytes[KEY_BYTES] = piece.len() as u8;
-    u128::from_le_bytes(bytes)
-}
-
-/// Multiplying the two halves and folding the product mixes every bit into the lowest ones.
-#[inline]
-fn slot_of(key: u128, slots: usize) -> usize {
-    let low = key as u64 ^ 0x9E37_79B9_7F4A_7C15;
-    let high = (key >> 64) as u64 ^ 0xD1B5_4A32_D192_ED03;
-    let product = u128::from(low) * u128::from(high);
-    ((product ^ (product >> 64)) as usize) & (slots - 1)
 }

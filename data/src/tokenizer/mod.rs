@@ -4,7 +4,12 @@
 //! |---|---|---|
 //! | `gpt2` | GPT-2's byte-level BPE | 50,257 tokens, embedded in tiktoken-rs |
 //! | `simple` | words and punctuation (Raschka, 2024, ch. 2) | what the corpus contains |
-//! | any `tokenizer.json` or GGUF vocabulary of these two kinds | | its own |
+//! | `trained` | as `gpt2` | byte-level BPE learnt from the corpus ([`crate::train_tokenizer`]) |
+//! | `huggingface` | what its `tokenizer.json` says | its own |
+//! | of a GGUF | what its metadata says | its own |
+//!
+//! A file whose kind is GPT-2's, SentencePiece's BPE or `simple` runs through code of our own;
+//! every other one (Llama 3, Qwen2, Unigram, WordPiece, ...) through Hugging Face's `tokenizers`.
 //!
 //! `<|endoftext|>` in a text is ordinary text unless asked for ([`Tokenizer::encode_with_specials`]):
 //! a corpus must not be able to end a document by spelling it.
@@ -12,35 +17,56 @@
 mod alphabet;
 mod bpe;
 mod classes;
-mod gguf;
+mod encoder;
+mod foreign;
 mod json;
 mod merge;
+mod named;
+mod open;
 mod parallel;
+mod sentencepiece;
 mod split;
+mod train;
 mod words;
 
 use std::borrow::Cow;
 
 use anyhow::Result;
+use checkpoint::SpacePrefix;
 
 pub use bpe::END_OF_TEXT;
+pub use train::train_tokenizer;
 
 pub(crate) use parallel::ParallelEncoder;
 pub(crate) use words::WordsBuilder;
 
-use bpe::{Bpe, Encoder};
+use bpe::Bpe;
+use encoder::{Encoder, Pieces};
+use foreign::Foreign;
+use named::{Fragment, Named};
+use sentencepiece::SentencePiece;
 use words::Words;
 
 /// A vocabulary and the rules that go with it. It can be shared between threads.
 #[derive(Debug)]
 pub struct Tokenizer {
     kind: Kind,
+    /// Found in every text as they are spelled.
+    user_defined: Named,
+    /// Found only where special tokens are asked for.
+    controls: Named,
+    begin_of_text: Option<u32>,
+    end_of_text: Option<u32>,
+    /// The `tokenizer.json` that it was read from.
+    source: Option<Box<str>>,
 }
 
 #[derive(Debug)]
 enum Kind {
     Bpe(Box<Bpe>),
+    SentencePiece(Box<SentencePiece>),
     Words(Words),
+    Foreign(Box<Foreign>),
 }
 
 impl Tokenizer {
@@ -49,7 +75,9 @@ impl Tokenizer {
     /// # Errors
     /// Only if the vocabulary inside of tiktoken-rs is not GPT-2's.
     pub fn gpt2() -> Result<Self> {
-        Ok(Tokenizer { kind: Kind::Bpe(Box::new(Bpe::gpt2()?)) })
+        let bpe = Bpe::gpt2()?;
+        let end_of_text = bpe.tokens().len() as u32 - 1;
+        Ok(Self::from_bpe(bpe, end_of_text))
     }
 
     /// The words and punctuation of `corpus`, sorted, then `<|endoftext|>` and `<|unk|>`.
@@ -60,46 +88,81 @@ impl Tokenizer {
     }
 
     pub(crate) fn from_words(words: Words) -> Self {
-        Tokenizer { kind: Kind::Words(words) }
-    }
-
-    fn from_bpe(bpe: Bpe) -> Self {
-        Tokenizer { kind: Kind::Bpe(Box::new(bpe)) }
-    }
-
-    /// What kind of tokenizer this is, for people: `byte-level BPE` or `simple`.
-    pub fn kind(&self) -> &'static str {
-        match &self.kind {
-            Kind::Bpe(_) => "byte-level BPE",
-            Kind::Words(_) => "simple",
+        let end_of_text = words.end_of_text();
+        let unknown = words.unknown();
+        Tokenizer {
+            kind: Kind::Words(words),
+            user_defined: Named::default(),
+            controls: end_of_text
+                .map(|id| (END_OF_TEXT, id))
+                .into_iter()
+                .chain([(words::UNKNOWN, unknown)])
+                .collect(),
+            begin_of_text: None,
+            end_of_text,
+            source: None,
         }
     }
 
-    /// The tokens of `text`, on this thread. Special tokens are not looked for.
+    fn from_bpe(bpe: Bpe, end_of_text: u32) -> Self {
+        Tokenizer {
+            kind: Kind::Bpe(Box::new(bpe)),
+            user_defined: Named::default(),
+            controls: [(END_OF_TEXT, end_of_text)].into_iter().collect(),
+            begin_of_text: None,
+            end_of_text: Some(end_of_text),
+            source: None,
+        }
+    }
+
+    fn from_foreign(foreign: Foreign, end_of_text: Option<u32>) -> Self {
+        Tokenizer {
+            kind: Kind::Foreign(Box::new(foreign)),
+            user_defined: Named::default(),
+            controls: Named::default(),
+            begin_of_text: None,
+            end_of_text,
+            source: None,
+        }
+    }
+
+    /// What kind of tokenizer this is, for people: `byte-level BPE` for example.
+    pub fn kind(&self) -> &'static str {
+        match &self.kind {
+            Kind::Bpe(_) => "byte-level BPE",
+            Kind::SentencePiece(_) => "SentencePiece",
+            Kind::Words(_) => "simple",
+            Kind::Foreign(_) => "Hugging Face",
+        }
+    }
+
+    /// The tokens of `text`, on this thread. Special tokens are not looked for, and none goes
+    /// before it ([`Tokenizer::begin_of_text`]).
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
-        self.worker(text.len()).encode(text, &mut ids);
+        self.worker(text.len()).encode(text, true, &mut ids);
         ids
     }
 
     /// The tokens of `text` on all threads of the current rayon pool: the same as
     /// [`Tokenizer::encode`], sooner.
     pub fn encode_parallel(&self, text: &str) -> Vec<u32> {
-        ParallelEncoder::new(self).encode(text).concat()
+        ParallelEncoder::new(self).encode(text, true).concat()
     }
 
-    /// The tokens of `text`, where each `<|endoftext|>` that it spells is the special token.
+    /// The tokens of `text`, where each special token that it spells is that token.
     pub fn encode_with_specials(&self, text: &str) -> Vec<u32> {
-        let Some(end_of_text) = self.end_of_text() else {
-            return self.encode(text);
-        };
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
+        if let Kind::Foreign(foreign) = &self.kind {
+            foreign.encode_with_specials(text, &mut ids);
+            return ids;
+        }
         let mut worker = self.worker(text.len());
-        for (part, plain) in text.split(END_OF_TEXT).enumerate() {
-            if part > 0 {
-                ids.push(end_of_text);
+        for (place, fragment) in self.controls.split(text).into_iter().enumerate() {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(plain) => worker.encode_fragment(plain, place == 0, &mut ids),
             }
-            worker.encode(plain, &mut ids);
         }
         ids
     }
@@ -107,11 +170,20 @@ impl Tokenizer {
     /// The bytes that the tokens stand for. Ids outside of the vocabulary stand for nothing, or
     /// for `<|unk|>` where the vocabulary has that.
     pub fn decode_bytes(&self, ids: &[u32]) -> Vec<u8> {
+        let join = |tokens: &[Box<[u8]>]| -> Vec<u8> {
+            ids.iter().filter_map(|&id| tokens.get(id as usize)).flatten().copied().collect()
+        };
         match &self.kind {
             Kind::Words(words) => words.decode(ids).into_bytes(),
-            Kind::Bpe(bpe) => {
-                let tokens = bpe.tokens();
-                ids.iter().filter_map(|&id| tokens.get(id as usize)).flatten().copied().collect()
+            Kind::Bpe(bpe) => join(bpe.tokens()),
+            Kind::Foreign(foreign) => foreign.decode(ids),
+            Kind::SentencePiece(pieces) => {
+                let mut bytes = join(pieces.tokens());
+                // The space that encoding put there.
+                if pieces.prefix() != SpacePrefix::Never && bytes.first() == Some(&b' ') {
+                    bytes.remove(0);
+                }
+                bytes
             }
         }
     }
@@ -124,29 +196,36 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes of one token; `None` if the vocabulary has no such id. With `simple`, the
-    /// spaces between words belong to no token, so joining these is not decoding.
+    /// The bytes of one token; `None` if the vocabulary has no such id. Joining these is not
+    /// decoding: with `simple` the spaces between words belong to no token, and SentencePiece's
+    /// first word has a space that was not in the text.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.tokens().get(id as usize).map(AsRef::as_ref),
             Kind::Words(words) => words.list().get(id as usize).map(String::as_bytes),
+            Kind::Bpe(bpe) => bpe.tokens().get(id as usize).map(AsRef::as_ref),
+            Kind::SentencePiece(pieces) => pieces.tokens().get(id as usize).map(AsRef::as_ref),
+            Kind::Foreign(foreign) => foreign.tokens().get(id as usize).map(AsRef::as_ref),
         }
     }
 
     /// Number of tokens, special ones included: ids run from 0 to one less.
     pub fn vocab_size(&self) -> usize {
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.tokens().len(),
             Kind::Words(words) => words.list().len(),
+            Kind::Bpe(bpe) => bpe.tokens().len(),
+            Kind::SentencePiece(pieces) => pieces.tokens().len(),
+            Kind::Foreign(foreign) => foreign.tokens().len(),
         }
     }
 
-    /// The id of `<|endoftext|>`, where the vocabulary has it.
+    /// The token that goes before a text, where the model was trained with one there.
+    pub fn begin_of_text(&self) -> Option<u32> {
+        self.begin_of_text
+    }
+
+    /// The token that ends a text (GPT-2: `<|endoftext|>`), where there is one.
     pub fn end_of_text(&self) -> Option<u32> {
-        match &self.kind {
-            Kind::Bpe(bpe) => bpe.end_of_text(),
-            Kind::Words(words) => words.end_of_text(),
-        }
+        self.end_of_text
     }
 
     /// BLAKE3 of everything that decides which ids a text becomes: kind, tokens, merges, special
@@ -158,59 +237,136 @@ impl Tokenizer {
             hasher.update(bytes);
         };
         add(self.kind().as_bytes());
-        add(&self.end_of_text().map_or([0xFF; 4], u32::to_le_bytes));
+        add(&self.end_of_text.map_or([0xFF; 4], u32::to_le_bytes));
+        let mut add_pairs = |tokens: &[Box<[u8]>], merges: &[(u32, u32)]| {
+            tokens.iter().for_each(|token| add(token));
+            for (left, right) in merges {
+                add(&[left.to_le_bytes(), right.to_le_bytes()].concat());
+            }
+        };
         match &self.kind {
-            Kind::Bpe(bpe) => {
-                bpe.tokens().iter().for_each(|token| add(token));
-                for (left, right) in bpe.merges() {
-                    add(&[left.to_le_bytes(), right.to_le_bytes()].concat());
-                }
+            Kind::Bpe(bpe) => add_pairs(bpe.tokens(), bpe.merges()),
+            Kind::SentencePiece(pieces) => {
+                add_pairs(pieces.tokens(), pieces.merges());
+                add(format!("{:?}", pieces.prefix()).as_bytes());
             }
             Kind::Words(words) => words.list().iter().for_each(|word| add(word.as_bytes())),
+            Kind::Foreign(foreign) => add(foreign.json().as_bytes()),
+        }
+        for (text, id) in self.user_defined.iter() {
+            add(&[text.as_bytes(), &id.to_le_bytes()].concat());
         }
         *hasher.finalize().as_bytes()
     }
 
     /// What encodes on one thread; `text_len` bytes are about what it will be given.
     fn worker(&self, text_len: usize) -> Worker<'_> {
-        match &self.kind {
-            Kind::Bpe(bpe) => Worker::Bpe(bpe.encoder(text_len)),
-            Kind::Words(words) => Worker::Words(words),
-        }
+        let encoding = match &self.kind {
+            Kind::Bpe(bpe) => Encoding::Bpe(Encoder::new(bpe, text_len)),
+            Kind::SentencePiece(pieces) => Encoding::SentencePiece(Encoder::new(pieces, text_len)),
+            Kind::Words(words) => Encoding::Words(words),
+            Kind::Foreign(foreign) => Encoding::Foreign(foreign),
+        };
+        Worker { encoding, user_defined: &self.user_defined }
     }
 
     /// The last place where `text` may be cut so that its parts encode as the whole does.
     pub(crate) fn last_cut(&self, text: &str) -> Option<usize> {
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.classes().last_cut(text),
+            _ if !self.cuts() => None,
             Kind::Words(_) => text.rfind(char::is_whitespace),
+            Kind::SentencePiece(pieces) => pieces.last_cut(text),
+            Kind::Bpe(bpe) if self.user_defined.is_empty() => bpe.classes().last_cut(text),
+            Kind::Bpe(_) | Kind::Foreign(_) => {
+                let mut spaces = text.rmatch_indices(' ');
+                spaces.find(|&(at, _)| text[..at].ends_with(char::is_alphabetic)).map(|(at, _)| at)
+            }
         }
     }
 
     /// The first such place at or behind byte `from`; the end of `text` if there is none.
     pub(crate) fn next_cut(&self, text: &str, from: usize) -> usize {
+        let from = text.floor_char_boundary(from);
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.classes().next_cut(text, from),
+            _ if !self.cuts() => text.len(),
             Kind::Words(_) => {
-                let from = text.floor_char_boundary(from);
                 text[from..].find(char::is_whitespace).map_or(text.len(), |at| from + at)
             }
+            Kind::SentencePiece(pieces) => pieces.next_cut(text, from),
+            Kind::Bpe(bpe) if self.user_defined.is_empty() => bpe.classes().next_cut(text, from),
+            Kind::Bpe(_) | Kind::Foreign(_) => {
+                let mut spaces = text[from..].match_indices(' ').map(|(at, _)| from + at);
+                let behind_letter = |at: &usize| text[..*at].ends_with(char::is_alphabetic);
+                spaces.find(behind_letter).unwrap_or(text.len())
+            }
+        }
+    }
+
+    /// Whether there are places to cut: a token that is found by its spelling must not have a
+    /// space inside.
+    fn cuts(&self) -> bool {
+        let whole = self.user_defined.iter().all(|(text, _)| !text.trim_start().contains(' '));
+        match &self.kind {
+            Kind::Foreign(foreign) => foreign.cuts_at_words(),
+            Kind::SentencePiece(_) => self.user_defined.is_empty(),
+            Kind::Bpe(_) | Kind::Words(_) => whole,
         }
     }
 }
 
 /// The part of encoding that belongs to one thread.
 #[derive(Debug)]
-enum Worker<'a> {
-    Bpe(Encoder<'a>),
+struct Worker<'a> {
+    encoding: Encoding<'a>,
+    user_defined: &'a Named,
+}
+
+#[derive(Debug)]
+enum Encoding<'a> {
+    Bpe(Encoder<'a, Bpe>),
+    SentencePiece(Encoder<'a, SentencePiece>),
     Words(&'a Words),
+    Foreign(&'a Foreign),
 }
 
 impl Worker<'_> {
-    fn encode(&mut self, text: &str, out: &mut Vec<u32>) {
-        match self {
-            Worker::Bpe(encoder) => encoder.encode(text, out),
-            Worker::Words(words) => words.encode(text, out),
+    /// Appends the tokens of a text, or of a part of one: only the first part begins it.
+    fn encode(&mut self, text: &str, begins: bool, out: &mut Vec<u32>) {
+        match &mut self.encoding {
+            // It finds tokens by their spelling itself.
+            Encoding::Foreign(foreign) => foreign.encode(text, out),
+            Encoding::SentencePiece(encoder) if !begins => encoder.encode(text, out),
+            _ => self.encode_fragment(text, begins, out),
+        }
+    }
+
+    /// Appends the tokens of the text between two special tokens.
+    fn encode_fragment(&mut self, text: &str, at_beginning: bool, out: &mut Vec<u32>) {
+        if self.user_defined.is_empty() {
+            return self.encode_plain(text, at_beginning, out);
+        }
+        for (place, fragment) in self.user_defined.split(text).into_iter().enumerate() {
+            match fragment {
+                Fragment::Token(id) => out.push(id),
+                Fragment::Text(plain) => self.encode_plain(plain, at_beginning && place == 0, out),
+            }
+        }
+    }
+
+    fn encode_plain(&mut self, text: &str, at_beginning: bool, out: &mut Vec<u32>) {
+        match &mut self.encoding {
+            Encoding::Bpe(encoder) => encoder.encode(text, out),
+            Encoding::Words(words) => words.encode(text, out),
+            Encoding::Foreign(foreign) => foreign.encode(text, out),
+            Encoding::SentencePiece(encoder) => {
+                let pieces = encoder.vocabulary();
+                if !pieces.adds_space(text, at_beginning) {
+                    return encoder.encode(text, out);
+                }
+                let (first, rest) = text.split_at(pieces.piece_end(text, 0));
+                encoder.encode_piece(format!(" {first}").as_bytes(), out);
+                encoder.encode(rest, out);
+            }
         }
     }
 }

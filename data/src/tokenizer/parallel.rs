@@ -25,17 +25,19 @@ impl<'a> ParallelEncoder<'a> {
         ParallelEncoder { tokenizer, workers: workers.collect() }
     }
 
-    /// The tokens of `text` in order, in one vector for each segment.
-    pub fn encode(&self, text: &str) -> Vec<Vec<u32>> {
+    /// The tokens of a text or of a part of one, in order, in one vector for each segment. Only
+    /// the first part of a text `begins` it.
+    pub fn encode(&self, text: &str, begins: bool) -> Vec<Vec<u32>> {
         self.segments(text)
             .into_par_iter()
-            .map(|segment| {
+            .enumerate()
+            .map(|(place, segment)| {
                 // A thread of the pool has a worker to itself, so the lock is never waited for.
                 let thread = rayon::current_thread_index().unwrap_or(0) % self.workers.len();
                 let mut worker =
                     self.workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 let mut ids = Vec::with_capacity(segment.len() / 3 + 1);
-                worker.encode(segment, &mut ids);
+                worker.encode(segment, begins && place == 0, &mut ids);
                 ids
             })
             .collect()

@@ -54,6 +54,11 @@ impl Words {
         self.end_of_text
     }
 
+    /// The id of `<|unk|>`.
+    pub fn unknown(&self) -> u32 {
+        self.unknown
+    }
+
     /// Appends the tokens of `text` to `out`. The special tokens are not looked for.
     pub fn encode(&self, text: &str, out: &mut Vec<u32>) {
         for_each_word(text, |word| {

@@ -1,0 +1,181 @@
+//! Which tokens begin, end and pad a text, and the chat template: what stands beside a
+//! `tokenizer.json` in a folder of Hugging Face.
+//!
+//! The order of precedence is that of llama.cpp's converter (`SpecialVocab` of gguf-py):
+//! `tokenizer_config.json`, then the ids in the model's own settings.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::document::Document;
+use super::{END_OF_TEXT, PreTokenizer, VocabularyKind, refuse};
+use crate::limits::{SMALL_JSON_BYTES, read_text};
+use crate::{
+    CHAT_TEMPLATE_FILE, CONFIG_FILE, CheckpointError, GENERATION_FILE, TOKENIZER_CONFIG_FILE,
+};
+
+/// `tokenizer_config.json` may spell all added tokens out; the largest in use have 1 MB.
+const TOKENIZER_CONFIG_BYTES: u64 = 16 * SMALL_JSON_BYTES;
+
+/// Tokens with a meaning of their own, by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// Begins a text.
+    pub bos: Option<u32>,
+    /// Ends a text or an answer.
+    pub eos: Option<u32>,
+    /// Stands for what has no token.
+    pub unknown: Option<u32>,
+    /// Fills up a batch.
+    pub padding: Option<u32>,
+    /// Whether the tokenizer puts `bos` before a text.
+    pub add_bos: bool,
+    /// Whether the tokenizer puts `eos` behind a text.
+    pub add_eos: bool,
+}
+
+/// Names that a tokenizer without a word about it gives these tokens.
+const BOS_NAMES: [&str; 3] = [END_OF_TEXT, "<s>", "<|begin_of_text|>"];
+const EOS_NAMES: [&str; 3] = [END_OF_TEXT, "</s>", "<|end_of_text|>"];
+
+impl SpecialTokens {
+    /// From a `tokenizer.json` alone: by the usual names.
+    pub(super) fn guess(document: &Document, tokens: &[String]) -> Self {
+        let find = |name: &str| id_of(tokens, name);
+        let (first, last) = document.around();
+        let bos = first.and_then(find).or_else(|| BOS_NAMES.into_iter().find_map(find));
+        let eos = last.and_then(find).or_else(|| EOS_NAMES.into_iter().find_map(find));
+        SpecialTokens {
+            bos,
+            eos,
+            unknown: document.model.unk_token.as_deref().and_then(find),
+            padding: None,
+            add_bos: first.is_some(),
+            add_eos: last.is_some(),
+        }
+    }
+}
+
+/// The files beside a `tokenizer.json`; one that is missing says nothing.
+pub(super) struct Beside {
+    config: Value,
+    template: Option<String>,
+    model: Value,
+    generation: Value,
+}
+
+impl Beside {
+    pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
+        let template = dir.join(CHAT_TEMPLATE_FILE);
+        Ok(Beside {
+            config: read_json(&dir.join(TOKENIZER_CONFIG_FILE), TOKENIZER_CONFIG_BYTES)?,
+            template: match template.exists() {
+                true => Some(read_text(&template, SMALL_JSON_BYTES)?),
+                false => None,
+            },
+            model: read_json(&dir.join(CONFIG_FILE), SMALL_JSON_BYTES)?,
+            generation: read_json(&dir.join(GENERATION_FILE), SMALL_JSON_BYTES)?,
+        })
+    }
+
+    /// Overrides what was guessed by what the files say.
+    pub fn special(
+        &self,
+        guess: SpecialTokens,
+        document: &Document,
+        tokens: &[String],
+    ) -> Result<SpecialTokens, CheckpointError> {
+        let token = |name: &str| -> Result<Option<u32>, CheckpointError> {
+            let by_name = self.named(name, tokens)?;
+            Ok(by_name.or_else(|| self.numbered(name, tokens.len())))
+        };
+        let bos = token("bos")?.or(guess.bos);
+        let eos = token("eos")?.or(guess.eos);
+        let (first, last) = document.around();
+        let adds = |name: &str, around: Option<&str>, id: Option<u32>| {
+            let stated = self.config[format!("add_{name}_token")].as_bool();
+            let text = id.map(|id| tokens[id as usize].as_str());
+            stated.unwrap_or(around.is_some() && around == text)
+        };
+        Ok(SpecialTokens {
+            bos,
+            eos,
+            unknown: token("unk")?.or(guess.unknown),
+            padding: token("pad")?,
+            add_bos: bos.is_some() && adds("bos", first, bos),
+            add_eos: eos.is_some() && adds("eos", last, eos),
+        })
+    }
+
+    /// The template for conversations: the one named `default` where there are several.
+    pub fn chat_template(&self) -> Option<String> {
+        let stated = match &self.config["chat_template"] {
+            Value::String(text) => Some(text.clone()),
+            Value::Array(list) => {
+                let default = list.iter().find(|entry| entry["name"] == "default");
+                default.and_then(|entry| entry["template"].as_str().map(str::to_owned))
+            }
+            _ => None,
+        };
+        stated.or_else(|| self.template.clone())
+    }
+
+    /// `"eos_token": "</s>"`, or an object with its `content`.
+    fn named(&self, name: &str, tokens: &[String]) -> Result<Option<u32>, CheckpointError> {
+        let entry = &self.config[format!("{name}_token")];
+        let Some(text) = entry.as_str().or_else(|| entry["content"].as_str()) else {
+            return Ok(None);
+        };
+        id_of(tokens, text).map(Some).ok_or_else(|| {
+            refuse(format!(
+                "{TOKENIZER_CONFIG_FILE} says {name}_token = {text:?}, which is not in the \
+                 vocabulary"
+            ))
+        })
+    }
+
+    /// `"eos_token_id": 2`, or the first of a list.
+    fn numbered(&self, name: &str, count: usize) -> Option<u32> {
+        let key = format!("{name}_token_id");
+        [&self.model, &self.generation].into_iter().find_map(|file| {
+            let entry = &file[&key];
+            let id = entry.as_u64().or_else(|| entry[0].as_u64())?;
+            u32::try_from(id).ok().filter(|&id| (id as usize) < count)
+        })
+    }
+}
+
+/// An object without keys where there is no file.
+fn read_json(path: &Path, limit: u64) -> Result<Value, CheckpointError> {
+    if !path.exists() {
+        return Ok(Value::Null);
+    }
+    let text = read_text(path, limit)?;
+    serde_json::from_str(&text)
+        .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })
+}
+
+fn id_of(tokens: &[String], name: &str) -> Option<u32> {
+    let place = tokens.iter().position(|token| token == name)?;
+    u32::try_from(place).ok()
+}
+
+/// What llama.cpp assumes where a GGUF does not say: for SentencePiece the ids of LLaMA.
+pub(super) fn gguf_defaults(kind: &VocabularyKind, count: usize) -> SpecialTokens {
+    let present = |id: u32| Some(id).filter(|&id| (id as usize) < count);
+    match kind {
+        VocabularyKind::SentencePiece { .. } => SpecialTokens {
+            bos: present(1),
+            eos: present(2),
+            unknown: present(0),
+            padding: None,
+            add_bos: true,
+            add_eos: false,
+        },
+        VocabularyKind::Bpe { pre: PreTokenizer { add_bos, .. }, .. } => {
+            SpecialTokens { add_bos: *add_bos, ..SpecialTokens::default() }
+        }
+        VocabularyKind::Words => SpecialTokens::default(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Tokenizers from files: a `tokenizer.json`, a folder that holds one, the metadata of a GGUF.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use checkpoint::{CheckpointError, PreTokenizer, TokenType, Vocabulary, VocabularyKind};
+use gguf::Metadata;
+
+use super::bpe::Bpe;
+use super::foreign::Foreign;
+use super::json::is_simple;
+use super::named::Named;
+use super::sentencepiece::SentencePiece;
+use super::words::Words;
+use super::{Kind, Tokenizer};
+
+/// Longest `tokenizer.json` that is read, in bytes; the largest in use have 30 MB.
+const JSON_BYTES: u64 = 256 << 20;
+
+impl Tokenizer {
+    /// From the text of a `tokenizer.json` of any kind. Which tokens begin and end a text is
+    /// known by the usual names only; [`Tokenizer::from_folder`] knows it from the files beside.
+    ///
+    /// # Errors
+    /// Malformed JSON; a vocabulary with holes or doubles; a kind that Hugging Face's own crate
+    /// does not load.
+    pub fn from_tokenizer_json(text: &str) -> Result<Self> {
+        from_json(text, Vocabulary::parse(text))
+    }
+
+    /// From a folder of Hugging Face or of ours: its `tokenizer.json`, and the special tokens
+    /// that the files beside it name.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::from_tokenizer_json`]; and when there is no such file.
+    pub fn from_folder(dir: &Path) -> Result<Self> {
+        let path = dir.join(checkpoint::TOKENIZER_FILE);
+        let text = read(&path)?;
+        from_json(&text, Vocabulary::of_folder(dir, &text))
+            .with_context(|| path.display().to_string())
+    }
+
+    /// From the path of a `tokenizer.json` or of the folder that holds it.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::from_folder`].
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::from_folder(path);
+        }
+        Self::from_tokenizer_json(&read(path)?).with_context(|| path.display().to_string())
+    }
+
+    /// From the `tokenizer.*` keys of a GGUF.
+    ///
+    /// # Errors
+    /// A model or pre-tokenizer that is not known, by name; tokens that occur twice, a missing
+    /// byte, a merge of tokens that the vocabulary does not have.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
+        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        from_vocabulary(&vocabulary, None).context("the tokenizer in the GGUF metadata")
+    }
+
+    /// From a vocabulary that was read already, such as llama2.c's.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::from_gguf`].
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self> {
+        from_vocabulary(vocabulary, None)
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let name = path.display();
+    let size = std::fs::metadata(path).map(|found| found.len());
+    let size = size.with_context(|| {
+        format!(
+            "cannot read the tokenizer {name}; expected gpt2, simple, a tokenizer.json or a \
+             folder that holds one"
+        )
+    })?;
+    anyhow::ensure!(size <= JSON_BYTES, "{name}: {size} bytes, expected at most {JSON_BYTES}");
+    std::fs::read_to_string(path).with_context(|| format!("cannot read the tokenizer {name}"))
+}
+
+fn from_json(text: &str, vocabulary: Result<Vocabulary, CheckpointError>) -> Result<Tokenizer> {
+    match vocabulary {
+        Ok(vocabulary) => from_vocabulary(&vocabulary, Some(text)).context("tokenizer.json"),
+        // What does not go into a GGUF may still be a good tokenizer.
+        Err(refusal @ CheckpointError::Tokenizer { .. }) => {
+            let foreign = Foreign::new(text.to_owned(), None)
+                .with_context(|| format!("{refusal}, and the tokenizers crate does not load it"))?;
+            Ok(Tokenizer::from_foreign(foreign, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `source` is the `tokenizer.json` that the vocabulary is from.
+fn from_vocabulary(vocabulary: &Vocabulary, source: Option<&str>) -> Result<Tokenizer> {
+    let is_plain = |id: usize| vocabulary.types[id] != TokenType::Normal;
+    let kind = match (&vocabulary.kind, source) {
+        (VocabularyKind::Bpe { pre, merges }, source) => {
+            let as_gpt2 = *pre == PreTokenizer::GPT2;
+            match source {
+                _ if as_gpt2 => {
+                    let bpe = Bpe::from_merges(&vocabulary.tokens, merges, is_plain)?;
+                    Kind::Bpe(Box::new(bpe))
+                }
+                Some(text) => foreign(Foreign::new(text.to_owned(), Some(vocabulary))?),
+                None => foreign(Foreign::from_vocabulary(vocabulary)?),
+            }
+        }
+        (VocabularyKind::SentencePiece { .. }, Some(text))
+            if !SentencePiece::is_complete(vocabulary) =>
+        {
+            foreign(Foreign::new(text.to_owned(), None)?)
+        }
+        (VocabularyKind::SentencePiece { .. }, _) => {
+            Kind::SentencePiece(Box::new(SentencePiece::new(vocabulary)?))
+        }
+        (VocabularyKind::Words, Some(text)) if !is_simple(text) => {
+            foreign(Foreign::new(text.to_owned(), None)?)
+        }
+        (VocabularyKind::Words, Some(_)) => {
+            Kind::Words(Words::from_list(vocabulary.tokens.clone())?)
+        }
+        (VocabularyKind::Words, None) => bail!(
+            "a GGUF does not say how words are split; give the tokenizer.json of the model that \
+             it was made from"
+        ),
+    };
+    let special = &vocabulary.special;
+    Ok(Tokenizer {
+        kind,
+        user_defined: Named::of(vocabulary, |kind| kind == TokenType::UserDefined),
+        controls: Named::of(vocabulary, |kind| {
+            matches!(kind, TokenType::Control | TokenType::Unknown)
+        }),
+        begin_of_text: special.bos.filter(|_| special.add_bos),
+        end_of_text: special.eos,
+        source: source.map(Into::into),
+    })
+}
+
+fn foreign(foreign: Foreign) -> Kind {
+    Kind::Foreign(Box::new(foreign))
+}

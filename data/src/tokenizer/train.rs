@@ -1,0 +1,109 @@
+//! Byte-level BPE learnt from a corpus: the vocabulary of GPT-2's kind that says most of this
+//! text in the fewest tokens (Sennrich et al., 2016), by the trainer of Hugging Face's crate.
+//!
+//! The result is an ordinary GPT-2 tokenizer with other merges: 256 bytes, what they merge to in
+//! the order of learning, and `<|endoftext|>` last. Equal texts give equal files.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::tokenizer::Trainer;
+
+use super::Tokenizer;
+use super::alphabet::Alphabet;
+use super::bpe::{Bpe, END_OF_TEXT};
+use super::classes::Classes;
+use crate::corpus::Corpus;
+use crate::encode::open;
+use crate::resolve_corpus;
+use crate::text::for_each_part;
+
+/// The 256 bytes and `<|endoftext|>`.
+const SMALLEST: usize = 257;
+/// Largest vocabulary, far beyond what any text of use here supports.
+const LARGEST: usize = 1 << 20;
+/// A pair that occurs once is no pattern.
+const MIN_FREQUENCY: u64 = 2;
+
+/// Learns a vocabulary of `vocab_size` tokens from a text (a file, a known corpus or `builtin`),
+/// which is read in parts. A text too short for so many gives fewer; the size that came out is
+/// [`Tokenizer::vocab_size`].
+///
+/// # Errors
+/// A size below 257 or beyond 1,048,576; a text that is missing or not UTF-8.
+pub fn train_tokenizer(corpus: &Path, vocab_size: usize) -> Result<Tokenizer> {
+    ensure!(
+        (SMALLEST..=LARGEST).contains(&vocab_size),
+        "a vocabulary of {vocab_size}; expected {SMALLEST} (256 bytes and {END_OF_TEXT}) to \
+         {LARGEST}"
+    );
+    let corpus = resolve_corpus(corpus)?;
+    let alphabet = Alphabet::new();
+    let bytes: Vec<u8> = (0..=255).collect();
+    let letters: HashSet<char> = alphabet.write(&bytes).chars().collect();
+    let mut trainer = BpeTrainer::builder()
+        .show_progress(false)
+        .min_frequency(MIN_FREQUENCY)
+        .vocab_size(vocab_size - 1)
+        .initial_alphabet(letters)
+        .build();
+    feed(&mut trainer, &corpus, &alphabet)?;
+    let mut model = BPE::default();
+    trainer.train(&mut model).map_err(|error| anyhow!("{error}"))?;
+    from_model(&model)
+}
+
+/// Counts the pieces of the corpus: one thread reads, the others cut.
+fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Result<()> {
+    let classes = Classes::new()?;
+    let pieces = |text: &str| {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        while start < text.len() {
+            let end = classes.piece_end(text, start);
+            pieces.push(alphabet.write(&text.as_bytes()[start..end]));
+            start = end;
+        }
+        Ok(pieces)
+    };
+    thread::scope(|scope| {
+        let (sender, parts) = mpsc::sync_channel::<String>(1);
+        let reader = scope.spawn(|| {
+            let sender = sender;
+            let send = |part: &str| Ok(sender.send(part.to_owned())?);
+            for_each_part(open(corpus)?, |part| classes.last_cut(part), send)
+                .with_context(|| corpus.name().to_owned())
+        });
+        let fed = trainer.feed(parts.into_iter(), pieces);
+        // Why the reader stopped says more than that nothing came.
+        reader.join().map_err(|_| anyhow!("the reader of {} failed", corpus.name()))??;
+        fed.map_err(|error| anyhow!("{error}"))
+    })
+}
+
+/// The trained model's vocabulary and merges, which it only hands out as JSON.
+fn from_model(model: &BPE) -> Result<Tokenizer> {
+    let file = serde_json::to_value(model)?;
+    let vocab = file["vocab"].as_object().context("the trained model has no vocabulary")?;
+    let mut names = vec![String::new(); vocab.len()];
+    for (name, id) in vocab {
+        let id = id.as_u64().and_then(|id| usize::try_from(id).ok());
+        let place = id.and_then(|id| names.get_mut(id)).context("an id out of order")?;
+        *place = name.clone();
+    }
+    let merges = file["merges"].as_array().context("the trained model has no merges")?;
+    let line = |merge: &Value| match (merge[0].as_str(), merge[1].as_str()) {
+        (Some(left), Some(right)) => Ok(format!("{left} {right}")),
+        _ => Err(anyhow!("the trained model has the merge {merge}")),
+    };
+    let merges: Vec<String> = merges.iter().map(line).collect::<Result<_>>()?;
+    let end_of_text = u32::try_from(names.len())?;
+    names.push(END_OF_TEXT.to_owned());
+    let bpe = Bpe::from_merges(&names, &merges, |id| id == end_of_text as usize)?;
+    Ok(Tokenizer::from_bpe(bpe, end_of_text))
+}
