@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use config::{RunFile, TokenizerKind};
 use data::{Shuffle, TokenFile, Tokenizer, Windows};
 
 use crate::folder::RunFolder;
@@ -46,15 +45,11 @@ impl Corpus {
     ///
     /// # Errors
     /// When the text is missing or not UTF-8, or the tokens cannot be written.
-    pub fn prepare(run_file: &RunFile, folder: &RunFolder) -> anyhow::Result<Self> {
-        let settings = &run_file.data;
-        let tokenizer = match settings.tokenizer {
-            TokenizerKind::Gpt2 => Tokenizer::gpt2()?,
-            TokenizerKind::Simple => data::simple_from_file(&settings.path)?,
-            TokenizerKind::HuggingFace | TokenizerKind::Trained => {
-                anyhow::bail!("this kind of tokenizer is not built yet")
-            }
-        };
+    pub fn prepare(
+        settings: &config::Data,
+        tokenizer: Tokenizer,
+        folder: &RunFolder,
+    ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
         data::encode_file(&settings.path, &tokenizer, &path, true)?;
         let tokens = TokenFile::open(&path)?;

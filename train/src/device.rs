@@ -4,6 +4,9 @@ use anyhow::bail;
 use config::Device as Choice;
 use kernels::Precision;
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::tensor::DeviceType;
+
 /// A device and the name that is shown for it.
 pub struct Selected {
     /// With autodiff, so that models made on it can be trained.
@@ -19,18 +22,36 @@ pub struct Selected {
 pub fn select(choice: Choice) -> anyhow::Result<Selected> {
     let (device, name) = match choice {
         #[cfg(feature = "wgpu")]
-        Choice::Wgpu => (wgpu(), "wgpu"),
+        Choice::Wgpu if is_present(DeviceType::Wgpu) => (wgpu(), "wgpu"),
+        #[cfg(feature = "wgpu")]
+        Choice::Wgpu => bail!("device = \"wgpu\": this machine has no graphics adapter"),
         #[cfg(not(feature = "wgpu"))]
         Choice::Wgpu => return missing("wgpu"),
+        #[cfg(feature = "cuda")]
+        Choice::Cuda if is_present(DeviceType::Cuda) => (cuda(), "cuda"),
+        #[cfg(feature = "cuda")]
+        Choice::Cuda => bail!("device = \"cuda\": this machine has no NVIDIA driver or no device"),
+        #[cfg(not(feature = "cuda"))]
+        Choice::Cuda => return missing("cuda"),
         #[cfg(feature = "ndarray")]
         Choice::Ndarray => (ndarray(), "ndarray"),
         #[cfg(not(feature = "ndarray"))]
         Choice::Ndarray => return missing("ndarray"),
+        #[cfg(feature = "cuda")]
+        Choice::Auto if is_present(DeviceType::Cuda) => (cuda(), "cuda"),
         #[cfg(feature = "wgpu")]
-        Choice::Auto if has_adapter() => (wgpu(), "wgpu"),
+        Choice::Auto if is_present(DeviceType::Wgpu) => (wgpu(), "wgpu"),
         Choice::Auto | Choice::Flex => (burn::tensor::Device::flex(), "flex"),
     };
     Ok(Selected { device: device.autodiff(), name })
+}
+
+/// Whether training can run on a device.
+///
+/// # Errors
+/// What it would take.
+pub fn check(choice: Choice) -> anyhow::Result<()> {
+    select(choice).map(drop)
 }
 
 /// The number format of matrix products that a run file asks for, on a device.
@@ -76,18 +97,16 @@ fn wgpu() -> burn::tensor::Device {
     burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
 }
 
-/// Whether there is anything that wgpu can compute on: opening the default device of a machine
-/// without an adapter panics, listing what is there does not.
-#[cfg(feature = "wgpu")]
-fn has_adapter() -> bool {
-    let present = burn::tensor::Device::enumerate(burn::tensor::DeviceType::Wgpu)
-        .into_iter()
-        .next()
-        .is_some();
-    if !present {
-        eprintln!("no graphics adapter found: training on the CPU (flex)");
-    }
-    present
+#[cfg(feature = "cuda")]
+fn cuda() -> burn::tensor::Device {
+    burn::tensor::Device::cuda(burn::tensor::DeviceIndex::Default)
+}
+
+/// Whether there is a device of this kind: opening one that is not there panics, listing what is
+/// there does not.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_present(kind: DeviceType) -> bool {
+    burn::tensor::Device::enumerate(kind).into_iter().next().is_some()
 }
 
 #[cfg(feature = "ndarray")]
@@ -96,7 +115,7 @@ fn ndarray() -> burn::tensor::Device {
     burn::tensor::Device::ndarray()
 }
 
-#[cfg(not(all(feature = "wgpu", feature = "ndarray")))]
+#[cfg(not(all(feature = "wgpu", feature = "ndarray", feature = "cuda")))]
 fn missing(name: &str) -> anyhow::Result<Selected> {
     bail!(
         "device = {name:?} was not compiled in; build with --features {name}, or set device to \
@@ -110,7 +129,7 @@ mod tests {
 
     #[test]
     fn auto_says_what_it_took() {
-        assert!(["flex", "wgpu"].contains(&select(Choice::Auto).unwrap().name));
+        assert!(["flex", "wgpu", "cuda"].contains(&select(Choice::Auto).unwrap().name));
         assert!(select(Choice::Flex).unwrap().device.is_autodiff());
     }
 

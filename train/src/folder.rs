@@ -258,6 +258,8 @@ fn changed_essence(a: &RunFile, b: &RunFile) -> Option<&'static str> {
         ("run.seed", a.run.seed == b.run.seed),
         ("[model]", a.model == b.model),
         ("[data]", a.data == b.data),
+        ("train.init_from", a.train.init_from == b.train.init_from),
+        ("[lora]", a.lora == b.lora),
         ("train.batch_size", a.train.batch_size == b.train.batch_size),
         (
             "train.gradient_accumulation",

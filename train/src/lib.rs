@@ -19,6 +19,7 @@ mod folder;
 mod journal;
 mod metrics;
 mod optimizer;
+mod origin;
 mod plan;
 mod report;
 mod sample;
@@ -30,6 +31,7 @@ mod tensors;
 use cli::Interrupt;
 use config::RunFile;
 
+pub use device::check as check_device;
 pub use report::{Losses, Report};
 pub use session::train;
 

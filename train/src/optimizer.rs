@@ -8,7 +8,7 @@ use kernels::{AdamWStep, Moments, adamw, squared_norm};
 use model::Model;
 use model::parameters::ParameterGradients;
 
-/// The optimizer and its state. One moment pair for each parameter, by path.
+/// The optimizer and its state. One moment pair for each parameter that is trained, by path.
 #[derive(Debug)]
 pub struct Optimizer {
     settings: Settings,
@@ -58,7 +58,7 @@ impl Optimizer {
             let [len] = parameter.values.dims();
             (parameter.path, Moments::zeros(len, &parameter.values.device()))
         };
-        let moments = model.parameters().into_iter().map(zeros).collect();
+        let moments = model.trainable().into_iter().map(zeros).collect();
         Optimizer { settings, step: 0, moments }
     }
 
@@ -73,7 +73,7 @@ impl Optimizer {
         mut read: impl FnMut(&str) -> Result<[Vec<f32>; 2], E>,
     ) -> Result<Self, E> {
         let mut moments = BTreeMap::new();
-        for parameter in model.parameters() {
+        for parameter in model.trainable() {
             let device = parameter.values.device();
             let tensor = |values: Vec<f32>| flat(values, &device);
             let [first, second] = read(&parameter.path)?.map(tensor);

@@ -18,6 +18,7 @@ use crate::folder::{RunFolder, Start};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog, peak_rss_bytes};
 use crate::optimizer::{Optimizer, accumulate, global_norm};
+use crate::origin::{self, Origin};
 use crate::plan::Plan;
 use crate::report::{Losses, Report, median_after_warm_up};
 use crate::schedule::LearningRate;
@@ -80,21 +81,30 @@ impl<'a> Session<'a> {
     /// Everything that can speak against the run is found before anything of an older one goes.
     fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
         let Parts { folder, start, device, precision } = parts;
-        let mut corpus = Corpus::prepare(run_file, &folder)?;
+        let origin = Origin::open(run_file, &start)?;
+        let tokenizer = origin::tokenizer(run_file, origin.as_ref(), &start)?;
+        let config = match &origin {
+            Some(origin) => origin.config().clone(),
+            None => run_file.model.config(tokenizer.vocab_size()),
+        };
+        let mut corpus = Corpus::prepare(&run_file.data, tokenizer, &folder)?;
         let plan = Plan::new(run_file, corpus.windows(Split::Train))?;
-        let config = run_file.model.config(corpus.tokenizer().vocab_size());
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
             Start::Fresh => {
-                let seed = random::derive_named(run_file.run.seed, "weights");
-                let model =
-                    Model::init(&config, run_file.train.initialization, seed, &device.device);
+                let model = state::begin(run_file, &config, origin.as_ref(), &device.device)?;
                 let optimizer = Optimizer::new(run_file.optimizer.clone(), &model);
                 (model, optimizer, fresh_state(run_file, tokens_hash), None)
             }
             Start::Resume(checkpoint) => {
-                let Restored { model, optimizer, trainer } =
-                    state::restore(&checkpoint, run_file, &config, &tokens_hash, &device.device)?;
+                let Restored { model, optimizer, trainer } = state::restore(
+                    &checkpoint,
+                    run_file,
+                    &config,
+                    origin.as_ref(),
+                    &tokens_hash,
+                    &device.device,
+                )?;
                 (model, optimizer, trainer, Some(checkpoint))
             }
         };
@@ -357,6 +367,8 @@ impl<'a> Session<'a> {
             trainer: &self.state,
             tokenizer_json: &self.tokenizer_json,
             golden,
+            lora: &self.run_file.lora,
+            init_from: self.run_file.train.init_from.as_deref(),
         };
         let keep = self.run_file.train.keep_checkpoints;
         self.checkpoint = Some(state::save(&self.folder, &snapshot, keep)?);

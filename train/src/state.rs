@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use checkpoint::{Checkpoint, CheckpointContents, Golden, TrainerState};
-use config::{ModelConfig, RunFile};
-use model::Model;
+use checkpoint::lora::AdapterSettings;
+use checkpoint::{AdapterContents, Checkpoint, CheckpointContents, Golden, TrainerState, names};
+use config::{Lora, ModelConfig, RunFile};
+use kernels::random;
+use model::{Model, lora};
 
 use crate::folder::{RunFolder, write_text};
 use crate::optimizer::Optimizer;
-use crate::tensors::{Reader, View};
+use crate::origin::Origin;
+use crate::tensors::{self, Reader, View};
 
 /// What a checkpoint is made from.
 pub struct Snapshot<'a> {
@@ -25,6 +28,10 @@ pub struct Snapshot<'a> {
     pub tokenizer_json: &'a str,
     /// Logits to compare with, in the last checkpoint.
     pub golden: Option<&'a Golden>,
+    /// Settings of the adapters and the model that they adapt; rank 0 where there are none.
+    pub lora: &'a Lora,
+    /// What `train.init_from` names.
+    pub init_from: Option<&'a Path>,
 }
 
 /// Writes `checkpoints/step-N`, points `latest` at it, then removes all but the newest `keep`.
@@ -34,17 +41,26 @@ pub struct Snapshot<'a> {
 pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow::Result<PathBuf> {
     let name = format!("step-{:06}", snapshot.trainer.step);
     let dir = folder.checkpoints().join(&name);
-    let config = snapshot.model.config();
-    checkpoint::save(
+    let (config, lora) = (snapshot.model.config(), snapshot.lora);
+    let trained = tensors::trained(config, lora);
+    let settings = AdapterSettings {
+        rank: lora.rank,
+        alpha: lora.alpha,
+        base_model: snapshot.init_from.unwrap_or(Path::new("")).display().to_string(),
+    };
+    let adapters = (lora.rank > 0).then(|| View::adapters(snapshot.model, &trained));
+    checkpoint::save_adapted(
         &dir,
         CheckpointContents {
             config,
             weights: &View::weights(snapshot.model),
             tokenizer_json: snapshot.tokenizer_json,
-            optimizer: Some(&View::moments(config, snapshot.optimizer)),
+            origin: None,
+            optimizer: Some(&View::moments(&trained, snapshot.optimizer)),
             trainer: snapshot.trainer,
             golden: snapshot.golden,
         },
+        adapters.as_ref().map(|tensors| AdapterContents { settings: &settings, tensors }),
     )
     .with_context(|| format!("cannot write the checkpoint {}", dir.display()))?;
     write_text(&folder.latest(), &format!("{name}\n"))?;
@@ -96,6 +112,27 @@ pub struct Restored {
     pub trainer: TrainerState,
 }
 
+/// The model before its first step: fresh, or what `train.init_from` names, with fresh adapters if
+/// the run file asks for any.
+///
+/// # Errors
+/// When the folder's weights cannot be read.
+pub fn begin(
+    run_file: &RunFile,
+    config: &ModelConfig,
+    origin: Option<&Origin>,
+    device: &Device,
+) -> anyhow::Result<Model> {
+    let seed = |what: &str| random::derive_named(run_file.run.seed, what);
+    let Some(origin) = origin else {
+        return Ok(Model::init(config, run_file.train.initialization, seed("weights"), device));
+    };
+    let model = load(config, origin.checkpoint(), device)?;
+    adapted(model, &run_file.lora, |path, shape| {
+        Ok(lora::initial_values(seed("adapters"), path, shape))
+    })
+}
+
 /// Reads the checkpoint `dir` of a run of `config` on tokens with the hash `tokens_hash`.
 ///
 /// # Errors
@@ -104,6 +141,7 @@ pub fn restore(
     dir: &Path,
     run_file: &RunFile,
     config: &ModelConfig,
+    origin: Option<&Origin>,
     tokens_hash: &str,
     device: &Device,
 ) -> anyhow::Result<Restored> {
@@ -123,13 +161,35 @@ pub fn restore(
             dir.display()
         );
     }
-    let reader = Reader::new(config, checkpoint.weights());
-    let model = Model::load(config, device, |path, _| reader.weight(path))?;
-    let reader = Reader::new(config, &moments);
+    let trained = tensors::trained(config, &run_file.lora);
+    let model = match (checkpoint.adapter()?, origin) {
+        (Some(adapter), Some(origin)) => {
+            let reader = Reader::new(trained.clone(), adapter.weights());
+            let base = load(config, origin.checkpoint(), device)?;
+            adapted(base, &run_file.lora, |path, _| Ok(reader.weight(path)?))?
+        }
+        _ => load(config, &checkpoint, device)?,
+    };
+    let reader = Reader::new(trained, &moments);
     let settings = run_file.optimizer.clone();
     let optimizer =
         Optimizer::restore(settings, &model, trainer.step, |path| reader.moments(path))?;
     Ok(Restored { model, optimizer, trainer })
+}
+
+/// The model of a checkpoint; `config` is its shape.
+fn load(config: &ModelConfig, checkpoint: &Checkpoint, device: &Device) -> anyhow::Result<Model> {
+    let reader = Reader::new(names::tensors(config), checkpoint.weights());
+    Ok(Model::load(config, device, |path, _| reader.weight(path))?)
+}
+
+/// The model with adapters, if `lora` asks for any.
+fn adapted(
+    model: Model,
+    lora: &Lora,
+    read: impl FnMut(&str, &[usize]) -> anyhow::Result<Vec<f32>>,
+) -> anyhow::Result<Model> {
+    if lora.rank == 0 { Ok(model) } else { model.with_adapters(lora, read) }
 }
 
 /// The configuration without what the weights do not depend on.

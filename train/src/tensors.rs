@@ -5,15 +5,32 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use burn::tensor::Tensor;
-use checkpoint::names::{self, Orientation, TensorName};
-use checkpoint::{CheckpointError, Tensors, Weights, transpose};
-use config::ModelConfig;
+use checkpoint::lora::factors;
+use checkpoint::names::{self, TensorName};
+use checkpoint::{CheckpointError, Tensors, Weights};
+use config::{Lora, ModelConfig};
 use model::Model;
+use model::lora::is_target;
+use model::parameters::Parameter;
 
 use crate::optimizer::Optimizer;
 
 /// First and second moment, as PyTorch calls them.
 const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+
+/// What training changes, as rows of the table of names: every tensor of the model, or the factors
+/// of its adapters.
+pub fn trained(config: &ModelConfig, lora: &Lora) -> Vec<TensorName> {
+    let table = names::tensors(config);
+    if lora.rank == 0 {
+        return table;
+    }
+    table
+        .iter()
+        .filter(|row| is_target(&row.burn, &lora.targets))
+        .flat_map(|row| factors(row, lora.rank))
+        .collect()
+}
 
 /// A set of tensors by the names they have in a file.
 pub struct View {
@@ -27,19 +44,28 @@ struct Entry {
 }
 
 impl View {
-    /// The weights of a model: `transformer.wte.weight` and so on.
+    /// The weights of a model, adapters merged: `transformer.wte.weight` and so on.
     pub fn weights(model: &Model) -> Self {
+        Self::parameters(names::tensors(model.config()), model.merged().parameters())
+    }
+
+    /// The factors of a model's adapters.
+    pub fn adapters(model: &Model, trained: &[TensorName]) -> Self {
+        Self::parameters(trained.to_vec(), model.trainable())
+    }
+
+    fn parameters(table: Vec<TensorName>, parameters: Vec<Parameter>) -> Self {
         let mut values: HashMap<String, Tensor<1>> =
-            model.parameters().into_iter().map(|p| (p.path, p.values)).collect();
-        Self::new(names::tensors(model.config()).into_iter().filter_map(|row| {
+            parameters.into_iter().map(|p| (p.path, p.values)).collect();
+        Self::new(table.into_iter().filter_map(|row| {
             let values = values.remove(&row.burn)?;
             Some((row.hugging_face.clone(), Entry { row, values }))
         }))
     }
 
-    /// The moments of an optimizer: `transformer.wte.weight.exp_avg` and so on.
-    pub fn moments(config: &ModelConfig, optimizer: &Optimizer) -> Self {
-        Self::new(names::tensors(config).into_iter().flat_map(|row| {
+    /// The moments of what is trained: `transformer.wte.weight.exp_avg` and so on.
+    pub fn moments(trained: &[TensorName], optimizer: &Optimizer) -> Self {
+        Self::new(trained.iter().flat_map(|row| {
             let moments = optimizer.moments().get(&row.burn);
             let pair = moments.map(|m| [m.first.clone(), m.second.clone()]);
             let named = pair.into_iter().flat_map(|pair| MOMENTS.into_iter().zip(pair));
@@ -67,24 +93,19 @@ impl Tensors for View {
         let missing =
             || CheckpointError::MissingTensor { path: "memory".into(), name: name.to_owned() };
         let Entry { row, values } = &self.entries[*self.index.get(name).ok_or_else(missing)?].1;
-        let values = values.to_data().iter::<f32>().collect::<Vec<f32>>();
-        Ok(Cow::Owned(match (row.orientation, row.burn_shape().as_slice()) {
-            (Orientation::OutputFirst, &[rows, columns]) => transpose(&values, rows, columns),
-            _ => values,
-        }))
+        Ok(Cow::Owned(row.from_burn(values.to_data().iter::<f32>().collect())))
     }
 }
 
-/// Reads a model's weights, or its moments, back from a checkpoint's file.
+/// Reads weights, factors of adapters or moments back from a checkpoint's file.
 pub struct Reader<'a> {
     table: HashMap<String, TensorName>,
     weights: &'a Weights,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads tensors of a model of this shape from `weights`.
-    pub fn new(config: &ModelConfig, weights: &'a Weights) -> Self {
-        let table = names::tensors(config);
+    /// Reads the tensors of `table` from `weights`.
+    pub fn new(table: Vec<TensorName>, weights: &'a Weights) -> Self {
         let table = table.into_iter().map(|row| (row.burn.clone(), row)).collect();
         Reader { table, weights }
     }
@@ -121,10 +142,6 @@ impl<'a> Reader<'a> {
                 name,
             });
         }
-        let values = self.weights.read_f32(&name)?;
-        Ok(match (row.orientation, row.shape.as_slice()) {
-            (Orientation::OutputFirst, &[rows, columns]) => transpose(&values, rows, columns),
-            _ => values,
-        })
+        Ok(row.to_burn(self.weights.read_f32(&name)?))
     }
 }

@@ -52,6 +52,8 @@ pub enum Device {
     Ndarray,
     /// Vulkan, Metal or WebGPU (feature `wgpu`).
     Wgpu,
+    /// NVIDIA (feature `cuda`).
+    Cuda,
 }
 
 /// `[run]`: where results go, and the one seed everything random follows from.
@@ -238,8 +240,9 @@ pub enum Initialization {
 pub struct Train {
     /// Where weights start, unless `init_from` is given.
     pub initialization: Initialization,
-    /// A checkpoint or Hugging Face folder to go on from: its weights, its shape and its
-    /// tokenizer in place of `[model]` and `data.tokenizer`.
+    /// A checkpoint, run or Hugging Face folder to go on from: its weights, its shape and its
+    /// tokenizer. Keys of `[model]` are best left out then; one that is set to something else than
+    /// the folder says is refused. Only `dropout` is the run file's own.
     pub init_from: Option<PathBuf>,
     /// Windows in one forward pass.
     pub batch_size: usize,
@@ -293,7 +296,8 @@ impl Default for Train {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoraTarget {
-    /// Queries; of a fused projection its first rows.
+    /// Queries. Where one matrix makes queries, keys and values (GPT-2, GPT-NeoX), any of the three
+    /// names stands for all of it.
     Query,
     /// Keys.
     Key,

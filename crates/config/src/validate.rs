@@ -1,6 +1,6 @@
 //! Ranges and relations of a run file that types cannot express.
 
-use crate::{ConfigError, RunFile, TokenizerKind, limits};
+use crate::{Architecture, ConfigError, RunFile, TokenizerKind, limits};
 
 impl RunFile {
     /// Checks ranges and relations that types cannot express.
@@ -80,6 +80,12 @@ impl RunFile {
             "model.n_head: only llama and qwen2 share keys and values between heads",
         )?;
         require(
+            "model.qkv_bias",
+            "true",
+            model.architecture != Architecture::Llama || model.qkv_bias != Some(true),
+            "false: a llama with these biases is a qwen2",
+        )?;
+        require(
             "model.rope_base",
             model.rope_base,
             model.rope_base > 1.0 && model.rope_base.is_finite(),
@@ -100,11 +106,19 @@ impl RunFile {
     }
 
     fn check_data(&self) -> Result<(), ConfigError> {
+        let is_taken_over = self.train.init_from.is_some();
         require(
             "data.context",
             self.data.context,
-            self.data.context <= self.model.context_length,
+            // The folder's context length is known once it is opened.
+            is_taken_over || self.data.context <= self.model.context_length,
             &format!("at most model.context_length = {}", self.model.context_length),
+        )?;
+        require(
+            "data.tokenizer",
+            "(something)",
+            !is_taken_over || self.data.tokenizer == TokenizerKind::default(),
+            "nothing: the tokenizer comes from train.init_from",
         )?;
         let fraction = self.data.train_fraction;
         require(

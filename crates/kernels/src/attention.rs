@@ -28,6 +28,11 @@ impl CausalMask {
         CausalMask { time, device: device.clone(), scores: OnceCell::new() }
     }
 
+    /// Number of positions `T`.
+    pub(crate) fn time(&self) -> usize {
+        self.time
+    }
+
     /// What is added to the scores: `[1, 1, T, T]`.
     fn scores(&self) -> Tensor<4> {
         let build = || {

@@ -1,8 +1,11 @@
-//! GPT-2 (Radford et al., 2019), in the order data meets it.
+//! GPT-2 (Radford et al., 2019) and GPT-NeoX with sequential residuals, in the order data meets it.
 //!
 //! ```text
 //! tokens -> wte + wpe -> dropout -> [ x + attn(ln_1(x)), x + mlp(ln_2(x)) ] * n_layer -> ln_f -> head
 //! ```
+//!
+//! GPT-NeoX (Black et al., 2022) is a GPT-2 that turns queries and keys by their position (RoPE,
+//! Su et al., 2021) where GPT-2 adds a learned one: there is no `wpe`, and all else is the same.
 //!
 //! Names are OpenAI's own. The reference is `model.py` of nanoGPT, and `modeling_gpt2.py` of
 //! transformers for what nanoGPT leaves out. Everything between attention's inner products is
@@ -10,13 +13,11 @@
 //! weight gradient for each batch row.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
-use config::{Initialization, ModelConfig};
-use kernels::{
-    CausalMask, Pass, Precision, attention_probabilities, causal_attention, dropout, gelu, random,
-    split_heads,
-};
+use burn::tensor::{Int, Tensor};
+use config::ModelConfig;
+use kernels::{Pass, attention_probabilities, causal_attention, dropout, gelu, split_heads};
 
+use crate::family::{Family, Frame};
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};
 use crate::trace::Trace;
 
@@ -25,8 +26,8 @@ use crate::trace::Trace;
 pub struct Gpt2 {
     /// Token embedding `[V, C]`.
     pub wte: Embedding,
-    /// Position embedding `[context_length, C]`.
-    pub wpe: Embedding,
+    /// Position embedding `[context_length, C]`; none where positions are rotations.
+    pub wpe: Option<Embedding>,
     /// The transformer blocks, first to last.
     pub blocks: Vec<Block>,
     /// The last normalisation.
@@ -44,86 +45,61 @@ impl Gpt2 {
     /// When the loader lacks a tensor.
     pub fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>) -> Result<Self, E> {
         let ModelConfig { vocab_size, context_length, n_embd, n_layer, .. } = *config;
+        let learns_positions = config.architecture.rope_pairs().is_none();
         Ok(Gpt2 {
             wte: Embedding::load(loader, "wte", [vocab_size, n_embd])?,
-            wpe: Embedding::load(loader, "wpe", [context_length, n_embd])?,
+            wpe: learns_positions
+                .then(|| Embedding::load(loader, "wpe", [context_length, n_embd]))
+                .transpose()?,
             blocks: (0..n_layer)
                 .map(|i| Block::load(config, loader, i))
                 .collect::<Result<_, E>>()?,
             ln_f: LayerNorm::load(loader, "ln_f", n_embd, config.norm_epsilon)?,
-            lm_head: (!config.tie_embeddings)
-                .then(|| Linear::load(loader, "lm_head", [n_embd, vocab_size], false))
-                .transpose()?,
+            lm_head: Linear::load_head(config, loader)?,
             config: config.clone(),
         })
     }
+}
 
-    /// What the shapes follow from.
-    pub fn config(&self) -> &ModelConfig {
+impl Family for Gpt2 {
+    fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The residual stream after the last normalisation, which the head turns into logits.
-    ///
-    /// # Shapes
-    /// `tokens [B, T]` -> `[N, C]`.
-    pub fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
-        let [b, t] = tokens.dims();
-        let mask = CausalMask::new(t, &self.device());
+    fn wte(&self) -> &Embedding {
+        &self.wte
+    }
+
+    fn lm_head(&self) -> Option<&Linear> {
+        self.lm_head.as_ref()
+    }
+
+    fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
+        let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
         let mut x = dropout(self.embed(tokens, trace), pass.at(0).dropout); // [N, C]
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, [b, t], &mask, pass.at(i as u64 + 1), i, trace);
+            x = block.forward(x, &frame, pass.at(i as u64 + 1), i, trace);
         }
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
         x
     }
+}
 
+impl Gpt2 {
     /// `tokens [B, T]` -> `[N, C]`.
     fn embed(&self, tokens: Tensor<2, Int>, trace: &mut Trace) -> Tensor<2> {
         let [b, t] = tokens.dims();
         let c = self.config.n_embd;
         let tok_emb = self.wte.forward(tokens.flatten(0, 1)); // [N, C]
-        let pos_emb = self.wpe.weight.val().slice([0..t, 0..c]); // [T, C]
         trace.keep(|| "wte".to_owned(), &tok_emb);
+        let Some(wpe) = &self.wpe else { return tok_emb };
+        let pos_emb = wpe.weight.val().slice([0..t, 0..c]); // [T, C]
         trace.keep(|| "wpe".to_owned(), &pos_emb);
         let x = tok_emb.reshape([b, t, c]) + pos_emb.unsqueeze::<3>(); // [B, T, C]
         let x = x.reshape([b * t, c]);
         trace.keep(|| "embedding".to_owned(), &x);
         x
-    }
-
-    /// Logits for the token after each position.
-    ///
-    /// # Shapes
-    /// `x [N, C]` -> `[N, V]`.
-    pub fn head(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-        match &self.lm_head {
-            Some(head) => head.forward(x, precision),
-            None => kernels::linear(x, self.wte.weight.val().transpose(), None, precision),
-        }
-    }
-
-    /// Mean cross-entropy of the targets in nats, without all logits at once.
-    ///
-    /// # Shapes
-    /// `x [N, C]`, `targets [N]` -> `[1]`.
-    pub fn head_loss(
-        &self,
-        x: Tensor<2>,
-        targets: Tensor<1, Int>,
-        precision: Precision,
-    ) -> Tensor<1> {
-        let (weight, tied) = match &self.lm_head {
-            Some(head) => (head.weight.val(), false),
-            None => (self.wte.weight.val(), true),
-        };
-        kernels::head_loss(x, weight, tied, targets, precision)
-    }
-
-    /// The device that holds the weights, without autodiff: for tensors that want no gradient.
-    fn device(&self) -> Device {
-        self.wte.weight.device().inner()
     }
 }
 
@@ -155,15 +131,14 @@ impl Block {
     fn forward(
         &self,
         x: Tensor<2>,
-        batch_time: [usize; 2],
-        mask: &CausalMask,
+        frame: &Frame,
         pass: Pass,
         i: usize,
         trace: &mut Trace,
     ) -> Tensor<2> {
         let normed = self.ln_1.forward(x.clone());
         trace.keep(|| format!("h.{i}.ln_1"), &normed);
-        let x = x + self.attn.forward(normed, batch_time, mask, pass, i, trace);
+        let x = x + self.attn.forward(normed, frame, pass, i, trace);
         trace.keep(|| format!("h.{i}.attn.residual"), &x);
         let normed = self.ln_2.forward(x.clone());
         trace.keep(|| format!("h.{i}.ln_2"), &normed);
@@ -197,8 +172,7 @@ impl Attention {
     fn forward(
         &self,
         x: Tensor<2>,
-        [b, t]: [usize; 2],
-        mask: &CausalMask,
+        frame: &Frame,
         pass: Pass,
         i: usize,
         trace: &mut Trace,
@@ -206,15 +180,17 @@ impl Attention {
         let h = self.n_head;
         let qkv = self.c_attn.forward(x, pass.precision); // [N, 3 C]
         trace.keep(|| format!("h.{i}.attn.c_attn"), &qkv);
+        let [_, columns] = qkv.dims();
+        let qkv = frame.rotate_first(qkv, columns / 3 * 2); // queries and keys
         if trace.is_on() {
-            let [_, columns] = qkv.dims();
+            let [b, t] = frame.shape();
             let [q, k, v] = split_heads(qkv.clone(), [b, t, h, columns / 3 / h]); // [B, H, T, D]
-            let weights = attention_probabilities(q.clone(), k.clone(), mask);
+            let weights = attention_probabilities(q.clone(), k.clone(), frame.mask());
             for (name, tensor) in [("q", &q), ("k", &k), ("v", &v), ("weights", &weights)] {
                 trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
             }
         }
-        let y = causal_attention(qkv, h, mask, pass.at(0)); // [N, C]
+        let y = causal_attention(qkv, h, frame.mask(), pass.at(0)); // [N, C]
         trace.keep(|| format!("h.{i}.attn.heads"), &y);
         let y = self.c_proj.forward(y, pass.precision);
         trace.keep(|| format!("h.{i}.attn.c_proj"), &y);
@@ -249,37 +225,5 @@ impl Mlp {
         let x = self.c_proj.forward(x, pass.precision); // [N, C]
         trace.keep(|| format!("h.{i}.mlp.c_proj"), &x);
         dropout(x, pass.dropout)
-    }
-}
-
-/// A weight before training. Scales start at 1 and shifts at 0; for the rest see
-/// [`Initialization`].
-///
-/// [`Initialization::Gpt2`]: the projections into the residual stream are narrower by
-/// `sqrt(2 n_layer)`, so that the stream's variance does not grow with the depth; biases are 0
-/// (Radford et al., 2019, 2.3; nanoGPT's `model.py`).
-pub fn initial_values(
-    config: &ModelConfig,
-    initialization: Initialization,
-    seed: u64,
-    path: &str,
-    shape: &[usize],
-) -> Vec<f32> {
-    const DEVIATION: f32 = 0.02;
-    let len = shape.iter().product();
-    let key = random::derive_named(seed, path);
-    let name = path.rsplit('.').next();
-    match (name, initialization) {
-        (Some("gamma"), _) => vec![1.0; len],
-        (Some("beta"), _) | (Some("bias"), Initialization::Gpt2) => vec![0.0; len],
-        (_, Initialization::Gpt2) if path.ends_with("c_proj.weight") => {
-            random::normal(key, len, DEVIATION / (2.0 * config.n_layer as f32).sqrt())
-        }
-        (_, Initialization::Gpt2) => random::normal(key, len, DEVIATION),
-        _ if path.starts_with("wte.") || path.starts_with("wpe.") => random::normal(key, len, 1.0),
-        _ => {
-            let inputs = if path.contains("mlp.c_proj") { config.n_inner } else { config.n_embd };
-            random::uniform_within(key, len, 1.0 / (inputs as f32).sqrt())
-        }
     }
 }

@@ -6,6 +6,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use config::ModelConfig;
 use kernels::Precision;
 
 /// Gives the values of the parameter with a path and a shape, row-major.
@@ -86,6 +87,18 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
+    /// `lm_head.weight [C, V]`, where the model has a head of its own.
+    ///
+    /// # Errors
+    /// When the loader has no such tensor.
+    pub fn load_head<E>(
+        config: &ModelConfig,
+        loader: &mut Loader<'_, E>,
+    ) -> Result<Option<Self>, E> {
+        let shape = [config.n_embd, config.vocab_size];
+        (!config.tie_embeddings).then(|| Self::load(loader, "lm_head", shape, false)).transpose()
+    }
+
     /// `x [N, In]` -> `[N, Out]`.
     pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val), precision)
@@ -123,5 +136,33 @@ impl LayerNorm {
     /// `x [N, C]` -> `[N, C]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         kernels::layer_norm(x, self.gamma.val(), self.beta.val(), self.epsilon)
+    }
+}
+
+/// Normalisation by the root of the mean square, with scale.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[C]`
+    pub gamma: Param<Tensor<1>>,
+    epsilon: f32,
+}
+
+impl RmsNorm {
+    /// `path.gamma [width]`.
+    ///
+    /// # Errors
+    /// When the loader has no such tensor.
+    pub fn load<E>(
+        loader: &mut Loader<'_, E>,
+        path: &str,
+        width: usize,
+        epsilon: f32,
+    ) -> Result<Self, E> {
+        Ok(RmsNorm { gamma: loader.parameter(&format!("{path}.gamma"), [width])?, epsilon })
+    }
+
+    /// `x [N, C]` -> `[N, C]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        kernels::rms_norm(x, self.gamma.val(), self.epsilon)
     }
 }

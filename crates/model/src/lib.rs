@@ -1,15 +1,20 @@
 //! Language models as Burn modules.
 //!
-//! One file for each architecture ([`gpt2`]), reading top to bottom in the order data meets it.
-//! [`Model`] is what training works with: it hides which architecture that is, so a new one is a
-//! new file, a new variant here and nothing else. What all architectures share is in [`layers`]
-//! (parameters with their shapes) and [`parameters`] (walking them by path).
+//! Two files, each reading top to bottom in the order data meets it: [`gpt2`] for GPT-2 and
+//! GPT-NeoX, [`llama`] for LLaMA and Qwen2. [`Model`] is what training works with: it hides which
+//! family that is, so a new one is a new file and a variant here. What all share is in [`layers`]
+//! (parameters with their shapes), [`parameters`] (walking them by path), `initial` (their first
+//! values) and [`lora`] (adapters on them).
 //!
-//! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `D = C / H`,
-//! `V` vocabulary, `F` feed-forward.
+//! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of keys
+//! and values, `D = C / H`, `V` vocabulary, `F` feed-forward.
 
+mod family;
 pub mod gpt2;
+mod initial;
 pub mod layers;
+pub mod llama;
+pub mod lora;
 pub mod parameters;
 mod trace;
 
@@ -20,16 +25,20 @@ use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{Architecture, Initialization, ModelConfig};
 use kernels::{Pass, Precision};
 
+use crate::family::Family;
 use crate::gpt2::Gpt2;
 use crate::layers::Loader;
+use crate::llama::Llama;
 use crate::parameters::{Parameter, ParameterGradients};
 pub use crate::trace::{Stage, Trace};
 
 /// A model of any architecture.
-#[derive(Debug, Clone)]
+#[derive(Module, Debug)]
 pub enum Model {
-    /// Learned positions, LayerNorm, tanh-GELU.
+    /// GPT-2 and GPT-NeoX.
     Gpt2(Gpt2),
+    /// LLaMA and Qwen2.
+    Llama(Llama),
 }
 
 impl Model {
@@ -41,12 +50,7 @@ impl Model {
         device: &Device,
     ) -> Self {
         let loaded = Self::load(config, device, |path, shape| {
-            Ok::<_, Infallible>(match config.architecture {
-                Architecture::Gpt2 => {
-                    gpt2::initial_values(config, initialization, seed, path, shape)
-                }
-                _ => unimplemented!("module of this family"),
-            })
+            Ok::<_, Infallible>(initial::values(config, initialization, seed, path, shape))
         });
         match loaded {
             Ok(model) => model,
@@ -69,16 +73,26 @@ impl Model {
     ) -> Result<Self, E> {
         let mut loader = Loader::new(device, &mut read);
         match config.architecture {
-            Architecture::Gpt2 => Gpt2::load(config, &mut loader).map(Model::Gpt2),
-            _ => unimplemented!("module of this family"),
+            Architecture::Gpt2 | Architecture::GptNeox => {
+                Gpt2::load(config, &mut loader).map(Model::Gpt2)
+            }
+            Architecture::Llama | Architecture::Qwen2 => {
+                Llama::load(config, &mut loader).map(Model::Llama)
+            }
+        }
+    }
+
+    /// The model up to its head.
+    fn family(&self) -> &dyn Family {
+        match self {
+            Model::Gpt2(model) => model,
+            Model::Llama(model) => model,
         }
     }
 
     /// What the shapes follow from.
     pub fn config(&self) -> &ModelConfig {
-        match self {
-            Model::Gpt2(model) => model.config(),
-        }
+        self.family().config()
     }
 
     /// Logits for the token after each position.
@@ -86,11 +100,7 @@ impl Model {
     /// # Shapes
     /// `tokens [B, T]`, `T` at most the model's context length -> `[B * T, V]`.
     pub fn forward(&self, tokens: Tensor<2, Int>, pass: Pass) -> Tensor<2> {
-        match self {
-            Model::Gpt2(model) => {
-                model.head(model.hidden(tokens, pass, &mut Trace::Off), pass.precision)
-            }
-        }
+        self.head(self.hidden(tokens, pass), pass.precision)
     }
 
     /// Logits for the one token after each row; the head is spared all other positions.
@@ -100,61 +110,73 @@ impl Model {
     pub fn next_logits(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [b, t] = tokens.dims();
         let last = Tensor::arange_step(t as i64 - 1..(b * t) as i64, t, &tokens.device());
-        match self {
-            Model::Gpt2(model) => {
-                let hidden = model.hidden(tokens, Pass::default(), &mut Trace::Off);
-                model.head(hidden.select(0, last), Precision::F32)
-            }
-        }
+        let hidden = self.hidden(tokens, Pass::default());
+        self.head(hidden.select(0, last), Precision::F32)
     }
 
-    /// Mean cross-entropy of the targets in nats.
+    /// Mean cross-entropy of the targets in nats, without all logits at once.
     ///
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, pass: Pass) -> Tensor<1> {
-        match self {
-            Model::Gpt2(model) => {
-                let hidden = model.hidden(tokens, pass, &mut Trace::Off);
-                model.head_loss(hidden, targets.flatten(0, 1), pass.precision)
-            }
-        }
+        let hidden = self.hidden(tokens, pass);
+        let (weight, tied) = match self.family().lm_head() {
+            Some(head) => (head.weight.val(), false),
+            None => (self.family().wte().weight.val(), true),
+        };
+        kernels::head_loss(hidden, weight, tied, targets.flatten(0, 1), pass.precision)
     }
 
     /// Every intermediate result of a forward pass without dropout, by name.
     pub fn stages(&self, tokens: Tensor<2, Int>) -> Vec<Stage> {
         let mut trace = Trace::On(Vec::new());
-        match self {
-            Model::Gpt2(model) => {
-                let hidden = model.hidden(tokens, Pass::default(), &mut trace);
-                let logits = model.head(hidden, Precision::F32);
-                trace.keep(|| "logits".to_owned(), &logits);
+        let hidden = self.family().hidden(tokens, Pass::default(), &mut trace);
+        let logits = self.head(hidden, Precision::F32);
+        trace.keep(|| "logits".to_owned(), &logits);
+        trace.into_stages()
+    }
+
+    /// `tokens [B, T]` -> `[N, C]`.
+    fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass) -> Tensor<2> {
+        self.family().hidden(tokens, pass, &mut Trace::Off)
+    }
+
+    /// `x [N, C]` -> `[N, V]`.
+    fn head(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        match self.family().lm_head() {
+            Some(head) => head.forward(x, precision),
+            None => {
+                let wte = self.family().wte().weight.val();
+                kernels::linear(x, wte.transpose(), None, precision)
             }
         }
-        trace.into_stages()
     }
 
     /// The same weights outside of any graph, for evaluation. Shares memory with this model:
     /// drop it before the next optimizer step, which otherwise has to copy.
     #[must_use]
     pub fn without_graph(&self) -> Self {
-        match self {
-            Model::Gpt2(model) => Model::Gpt2(model.valid()),
-        }
+        self.valid()
     }
 
     /// Every parameter, in the order of the model's fields.
     pub fn parameters(&self) -> Vec<Parameter> {
-        match self {
-            Model::Gpt2(model) => parameters::collect(model),
+        parameters::collect(self)
+    }
+
+    /// The parameters that training changes: the adapters where there are some, otherwise all.
+    pub fn trainable(&self) -> Vec<Parameter> {
+        let mut parameters = self.parameters();
+        let is_adapter = |parameter: &Parameter| lora::adapted(&parameter.path).is_some();
+        if parameters.iter().any(is_adapter) {
+            parameters.retain(is_adapter);
         }
+        parameters
     }
 
     /// Takes the gradient of every parameter out of `gradients`, by path.
     pub fn take_gradients(&self, gradients: Gradients) -> ParameterGradients {
-        match self {
-            Model::Gpt2(model) => parameters::take_gradients(model, gradients),
-        }
+        parameters::take_gradients(self, gradients)
     }
 
     /// Replaces every parameter by what `update` makes of it: path, shape and flat values
@@ -162,8 +184,6 @@ impl Model {
     /// in place.
     #[must_use]
     pub fn update(self, update: impl FnMut(&str, &[usize], Tensor<1>) -> Tensor<1>) -> Self {
-        match self {
-            Model::Gpt2(model) => Model::Gpt2(parameters::update(model, update)),
-        }
+        parameters::update(self, update)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A path is what the fields of the modules spell, for example `blocks.0.attn.c_attn.weight`.
 //! Values are handed out flat: optimizer and files treat a matrix and a bias alike, and the shape
-//! beside the values says which it is.
+//! beside the values says which it is. The family itself, a variant of [`crate::Model`], is no part
+//! of a path.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +26,13 @@ pub struct Parameter {
 pub type ParameterGradients = BTreeMap<String, Tensor<1>>;
 
 pub(crate) fn collect<M: Module>(module: &M) -> Vec<Parameter> {
-    let mut visitor = Collector { path: Vec::new(), found: Vec::new() };
+    let mut visitor = Collector { path: Path::default(), found: Vec::new() };
     module.visit(&mut visitor);
     visitor.found
 }
 
 pub(crate) fn take_gradients<M: Module>(module: &M, gradients: Gradients) -> ParameterGradients {
-    let mut visitor = GradientTaker { path: Vec::new(), gradients, taken: BTreeMap::new() };
+    let mut visitor = GradientTaker { path: Path::default(), gradients, taken: BTreeMap::new() };
     module.visit(&mut visitor);
     visitor.taken
 }
@@ -41,7 +42,7 @@ where
     M: Module,
     F: FnMut(&str, &[usize], Tensor<1>) -> Tensor<1>,
 {
-    module.map(&mut Updater { path: Vec::new(), update })
+    module.map(&mut Updater { path: Path::default(), update })
 }
 
 fn flat<const RANK: usize>(tensor: Tensor<RANK>) -> Tensor<1> {
@@ -49,24 +50,51 @@ fn flat<const RANK: usize>(tensor: Tensor<RANK>) -> Tensor<1> {
     tensor.reshape([len])
 }
 
+/// The names of the modules around a parameter.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        if !is_family(container) {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    fn exit(&mut self, container: &str) {
+        if !is_family(container) {
+            self.0.pop();
+        }
+    }
+
+    fn joined(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+/// Burn counts the variant of an enumeration as a module around what it holds.
+fn is_family(container: &str) -> bool {
+    container == "Enum:Model"
+}
+
 struct Collector {
-    path: Vec<String>,
+    path: Path,
     found: Vec<Parameter>,
 }
 
 impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const RANK: usize>(&mut self, param: &Param<Tensor<RANK>>) {
         let value = param.val().inner();
         self.found.push(Parameter {
-            path: self.path.join("."),
+            path: self.path.joined(),
             shape: value.dims().to_vec(),
             values: flat(value),
         });
@@ -74,47 +102,49 @@ impl ModuleVisitor for Collector {
 }
 
 struct GradientTaker {
-    path: Vec<String>,
+    path: Path,
     gradients: Gradients,
     taken: ParameterGradients,
 }
 
 impl ModuleVisitor for GradientTaker {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const RANK: usize>(&mut self, param: &Param<Tensor<RANK>>) {
         if let Some(gradient) = param.val().grad_remove(&mut self.gradients) {
-            self.taken.insert(self.path.join("."), flat(gradient));
+            self.taken.insert(self.path.joined(), flat(gradient));
         }
     }
 }
 
 struct Updater<F> {
-    path: Vec<String>,
+    path: Path,
     update: F,
 }
 
 impl<F: FnMut(&str, &[usize], Tensor<1>) -> Tensor<1>> ModuleMapper for Updater<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn map_float<const RANK: usize>(&mut self, param: Param<Tensor<RANK>>) -> Param<Tensor<RANK>> {
         let (id, tensor, mapper) = param.consume();
-        let (shape, tracked) = (tensor.dims(), tensor.is_require_grad());
-        let path = self.path.join(".");
-        let updated = (self.update)(&path, &shape, flat(tensor.inner())).reshape(shape);
-        let updated = if tracked { updated.autodiff().require_grad() } else { updated };
+        let (shape, in_graph) = (tensor.dims(), tensor.is_autodiff());
+        let tracked = tensor.is_require_grad();
+        let flat = flat(tensor.without_autodiff());
+        let updated = (self.update)(&self.path.joined(), &shape, flat).reshape(shape);
+        let updated = if in_graph { updated.autodiff() } else { updated };
+        let updated = if tracked { updated.require_grad() } else { updated };
         Param::from_mapped_value(id, updated, mapper)
     }
 }
