@@ -1,0 +1,129 @@
+// Puts the parts together: what the pages of the app work with.
+
+import type { Bundle, Generation } from './bundle.ts';
+import { defaultThreads, deviceMemory } from './choose.ts';
+import type { Device } from './choose.ts';
+import { Conversations, newConversation } from './conversations.ts';
+import type { Conversation } from './conversations.ts';
+import { thisDevice } from './device.ts';
+import { Format } from './format.ts';
+import { chooseLanguage } from './i18n.ts';
+import type { Language } from './i18n.ts';
+import { defaultIdleMinutes, onMemoryPressure } from './idle.ts';
+import type { IdleMinutes } from './idle.ts';
+import { Models } from './models.ts';
+import { Observable } from './observable.ts';
+import { Session } from './session.ts';
+import { loadSettings } from './settings.ts';
+import type { Settings } from './settings.ts';
+import { Store } from './store.ts';
+import type { Installed } from './store.ts';
+
+/** The app, started. */
+export class App {
+  readonly language: Language = chooseLanguage(navigator.languages);
+  readonly format = new Format(this.language.code);
+  readonly device: Device = thisDevice();
+  readonly settings: Observable<Settings> = loadSettings(localStorage);
+  readonly history = new Observable<readonly Conversation[]>([]);
+  readonly models: Models;
+  readonly session: Session;
+  readonly #conversations: Conversations;
+
+  private constructor(store: Store, conversations: Conversations) {
+    // The app lies in a folder of the bundle.
+    this.models = new Models(store, new URL('../', document.baseURI).href);
+    this.#conversations = conversations;
+    const around = {
+      open: (model: Installed) => this.models.open(model),
+      save: (conversation: Conversation) => this.save(conversation),
+      threads: () => this.threads(),
+      generation: ({ bundle }: Installed) => this.generation(bundle),
+    };
+    this.session = new Session(around, this.idleMinutes());
+    onMemoryPressure(() => void this.session.release());
+  }
+
+  /** Opens what this browser keeps, and starts the model that was used last. */
+  static async start(): Promise<App> {
+    const app = new App(await Store.open(), await Conversations.open());
+    await app.models.refresh();
+    await app.#readHistory();
+    const { installed } = app.models.state.value;
+    const last = installed.find(({ id }) => id === app.settings.value.model) ?? installed[0];
+    if (last) void app.session.use(last);
+    void app.models.findOffer();
+    return app;
+  }
+
+  /** Tokens are chosen as the user said, or as the bundle proposes. */
+  generation(bundle: Bundle): Generation {
+    return { ...bundle.generation, ...this.settings.value.generation };
+  }
+
+  threads(): number {
+    const proposed = defaultThreads(navigator.hardwareConcurrency || 1, crossOriginIsolated);
+    return crossOriginIsolated ? (this.settings.value.threads ?? proposed) : 1;
+  }
+
+  idleMinutes(): IdleMinutes {
+    const { idle } = this.settings.value;
+    return idle === 'auto' ? defaultIdleMinutes(deviceMemory(this.device)) : idle;
+  }
+
+  /** Changes settings, and what depends on them. */
+  async change(change: Partial<Settings>): Promise<void> {
+    const before = this.threads();
+    this.settings.value = { ...this.settings.value, ...change };
+    this.session.idleMinutes = this.idleMinutes();
+    if (this.threads() === before) return;
+    await this.session.release();
+    await this.session.load();
+  }
+
+  /** Uses a model from now on. */
+  async use(model: Installed): Promise<void> {
+    await this.change({ model: model.id });
+    await this.session.use(model);
+  }
+
+  /** Removes a model from this device. */
+  async remove(model: Installed): Promise<void> {
+    if (this.session.state.value.model?.id === model.id) await this.session.use(null);
+    await this.models.remove(model.id);
+  }
+
+  /** Begins a conversation. */
+  begin(): void {
+    this.session.show(newConversation());
+  }
+
+  async save(conversation: Conversation): Promise<void> {
+    await this.#conversations.save(conversation);
+    const others = this.history.value.filter(({ id }) => id !== conversation.id);
+    this.history.value = [conversation, ...others].sort((a, b) => b.updated - a.updated);
+  }
+
+  async rename(conversation: Conversation, title: string): Promise<void> {
+    const renamed = { ...conversation, title };
+    await this.save(renamed);
+    if (this.session.state.value.conversation.id === renamed.id) this.session.show(renamed);
+  }
+
+  async delete({ id }: Conversation): Promise<void> {
+    if (this.session.state.value.conversation.id === id) this.begin();
+    await this.#conversations.remove(id);
+    await this.#readHistory();
+  }
+
+  /** Adds conversations from an export. Throws `Refused`. */
+  async import(text: string): Promise<number> {
+    const count = await this.#conversations.import(text);
+    await this.#readHistory();
+    return count;
+  }
+
+  async #readHistory(): Promise<void> {
+    this.history.value = await this.#conversations.all();
+  }
+}

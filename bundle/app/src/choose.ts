@@ -1,0 +1,53 @@
+// Which variant fits this device.
+
+import type { Variant } from './bundle.ts';
+
+const GB = 1e9;
+/** Share of a device's memory that one page may take before the browser ends it. */
+const USABLE = 0.5;
+
+/** What the browser tells of the device. */
+export interface Device {
+  /** Memory in GB; browsers round it, cap it, or do not say. */
+  memory: number | null;
+  mobile: boolean;
+  /** Bytes that a WebAssembly engine can address here. */
+  addressable: number;
+}
+
+/** Memory in GB, or a careful guess where the browser does not say. */
+export function deviceMemory(device: Device): number {
+  return device.memory ?? (device.mobile ? 4 : 8);
+}
+
+/**
+ * The variant to offer first: up to 4 bits a weight on a device with at most 4 GB, up to 8 bits
+ * with at most 8 GB, anything above. A smaller one where that would not fit into memory.
+ */
+export function chooseVariant(variants: readonly Variant[], device: Device): Variant | undefined {
+  const memory = deviceMemory(device);
+  const bits = memory <= 4 ? 4 : memory <= 8 ? 8 : 16;
+  const bySize = [...variants].sort((a, b) => b.size - a.size);
+  const fitting = bySize.filter((variant) => fits(variant, device));
+  return (
+    fitting.find((variant) => recipeBits(variant.recipe) <= bits) ?? fitting.at(-1) ?? bySize.at(-1)
+  );
+}
+
+/** Whether a variant runs within the part of memory that a page may take. */
+export function fits(variant: Variant, device: Device): boolean {
+  const room = Math.min(deviceMemory(device) * GB * USABLE, device.addressable);
+  return variant.memory.total <= room;
+}
+
+/** Bits of a weight in the recipe's main format, as its name says: 4 for `Q4_K_M`. */
+export function recipeBits(recipe: string): number {
+  const digits = /^[A-Z]*?(\d+)/.exec(recipe)?.[1];
+  return digits === undefined ? 32 : Number(digits);
+}
+
+/** Threads that speed the engine up: all of a few cores, about half of many. */
+export function defaultThreads(cores: number, isolated: boolean): number {
+  if (!isolated) return 1;
+  return cores <= 4 ? Math.max(1, cores) : Math.min(8, Math.ceil(cores / 2));
+}

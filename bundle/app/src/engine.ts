@@ -1,0 +1,275 @@
+// The model as it runs: llama.cpp as WebAssembly (wllama), one model at a time.
+
+import { Wllama } from '@wllama/wllama/esm/index.js';
+import engines from 'virtual:engines';
+
+import type { Generation } from './bundle.ts';
+import type { Message } from './conversations.ts';
+import { engineFile } from './engine_files.ts';
+
+/** Milliseconds over which the speed "now" is taken. */
+const NOW_WINDOW = 1000;
+/** The longest part of a text that a try to make it fit leaves out. */
+const MAX_SHORTENINGS = 8;
+
+/** How to load. */
+export interface LoadOptions {
+  threads: number;
+  /** Tokens of context. */
+  context: number;
+}
+
+/** What a loaded model is. */
+export interface EngineInfo {
+  threads: number;
+  context: number;
+  /** Milliseconds from the call to the model being ready. */
+  loadTime: number;
+  /** With the engine for browsers that lack Memory64 or JSPI. */
+  compat: boolean;
+  /** The model's own template for messages, if it has one. */
+  chatTemplate: string | null;
+}
+
+/** What to continue. */
+export type Prompt = { text: string } | { messages: readonly Message[] };
+
+/** How to continue it. */
+export interface GenerateOptions extends Generation {
+  signal?: AbortSignal;
+  /** The whole text so far, and the figures so far. */
+  onText?: (text: string, figures: Figures) => void;
+  /** Compute the prompt anew, even if the engine has it from the last time. */
+  fresh?: boolean;
+  /** Also the ids of the tokens. */
+  withIds?: boolean;
+  /** Go on after an end-of-text token; for benchmarks. */
+  ignoreEnd?: boolean;
+}
+
+/** How fast it was. */
+export interface Figures {
+  /** Milliseconds to the first token. */
+  firstToken: number | null;
+  /** Tokens that came. */
+  tokens: number;
+  /** Tokens per second over the last second. */
+  speedNow: number | null;
+  /** Tokens per second after the first token. */
+  speedAverage: number | null;
+  /** Tokens of the prompt that were computed, and how many a second. */
+  promptTokens: number;
+  promptSpeed: number | null;
+  /** Tokens of context that are used. */
+  contextUsed: number;
+}
+
+/** What came. */
+export interface Answer {
+  text: string;
+  /** Their ids, if they were asked for. */
+  tokens: number[];
+  figures: Figures;
+  /** The oldest part was left out, because the text is longer than the context. */
+  shortened: boolean;
+}
+
+/** The chunks of llama.cpp's server, as far as they are used. */
+interface Chunk {
+  choices?: {
+    text?: string;
+    delta?: { content?: string | null };
+    logprobs?: { content?: { id: number }[] | null } | null;
+  }[];
+  timings?: { cache_n: number; prompt_n: number; prompt_per_second: number; predicted_n: number };
+}
+
+/** A loaded model. */
+export class Engine {
+  readonly info: EngineInfo;
+  readonly #wllama: Wllama;
+  readonly #urls: readonly string[];
+
+  private constructor(wllama: Wllama, urls: readonly string[], info: EngineInfo) {
+    this.#wllama = wllama;
+    this.#urls = urls;
+    this.info = info;
+  }
+
+  /** Loads a GGUF. Throws what wllama throws, and `EngineDamaged`. */
+  static async load(model: Blob, options: LoadOptions): Promise<Engine> {
+    const start = performance.now();
+    const compat = needsCompat();
+    const wasm = await engineFile(compat ? engines.compatWasm : engines.wasm);
+    const url = URL.createObjectURL(new Blob([wasm], { type: 'application/wasm' }));
+    const quiet = () => {};
+    const logger = { debug: quiet, log: quiet, warn: quiet, error: console.error };
+    const wllama = new Wllama({ default: url }, { logger });
+    if (compat) {
+      const code = new TextDecoder().decode(await engineFile(engines.compatScript));
+      wllama.setCompat({ worker: { code }, wasm: url });
+    } else {
+      // Its default would be another host.
+      wllama.setCompat(null);
+    }
+    try {
+      await wllama.loadModel([model], {
+        n_ctx: options.context,
+        n_threads: options.threads,
+        n_parallel: 1,
+        // On the processor: the answers that the self-test knows are computed there.
+        n_gpu_layers: 0,
+      });
+    } catch (error) {
+      await wllama.exit();
+      URL.revokeObjectURL(url);
+      throw error;
+    }
+    return new Engine(wllama, [url], {
+      threads: wllama.getNumThreads(),
+      context: options.context,
+      loadTime: performance.now() - start,
+      compat,
+      chatTemplate: wllama.getChatTemplate(),
+    });
+  }
+
+  /** Ends the workers, and with them all of the model's memory. */
+  async unload(): Promise<void> {
+    await this.#wllama.exit();
+    this.#urls.forEach((url) => URL.revokeObjectURL(url));
+  }
+
+  /**
+   * Continues a text, or answers messages. When the signal aborts it ends and returns what came
+   * until then. Text that is longer than the context loses its oldest part.
+   */
+  async generate(prompt: Prompt, options: GenerateOptions): Promise<Answer> {
+    let fitting = prompt;
+    for (let shortenings = 0; ; shortenings++) {
+      try {
+        const answer = await this.#generate(fitting, options);
+        return { ...answer, shortened: shortenings > 0 };
+      } catch (error) {
+        const shorter = isTooLong(error) ? shorten(fitting) : null;
+        if (shorter === null || shortenings === MAX_SHORTENINGS) throw error;
+        fitting = shorter;
+      }
+    }
+  }
+
+  async #generate(prompt: Prompt, options: GenerateOptions): Promise<Omit<Answer, 'shortened'>> {
+    const meter = new SpeedMeter();
+    let text = '';
+    const tokens: number[] = [];
+    const onData = (chunk: Chunk) => {
+      const choice = chunk.choices?.[0];
+      const piece = choice?.text ?? choice?.delta?.content ?? '';
+      meter.chunk(chunk, piece !== '');
+      text += piece;
+      tokens.push(...(choice?.logprobs?.content ?? []).map(({ id }) => id));
+      options.onText?.(text, meter.figures());
+    };
+    const request = { ...samplingOf(options, this.info.context), stream: true as const, onData };
+    try {
+      if ('messages' in prompt) {
+        const messages = prompt.messages.map(({ role, text }) => ({ role, content: text }));
+        await this.#wllama.createChatCompletion({ ...request, messages } as never);
+      } else {
+        // Ids of tokens come only with their probabilities.
+        const ids = options.withIds ? { logprobs: 1 } : {};
+        await this.#wllama.createCompletion({ ...request, ...ids, prompt: prompt.text } as never);
+      }
+    } catch (error) {
+      if (!options.signal?.aborted) throw error;
+    }
+    return { text, tokens, figures: meter.figures() };
+  }
+}
+
+/** llama.cpp's names, in the order in which our own `generate` applies them. */
+function samplingOf(options: GenerateOptions, context: number) {
+  return {
+    max_tokens: options.maxNewTokens,
+    temperature: options.temperature,
+    top_k: options.topK,
+    top_p: options.topP,
+    min_p: 0,
+    repeat_penalty: options.repetitionPenalty,
+    // All tokens that the model can see.
+    repeat_last_n: context,
+    samplers: ['penalties', 'top_k', 'top_p', 'temperature'],
+    cache_prompt: !options.fresh,
+    ignore_eos: options.ignoreEnd ?? false,
+    timings_per_token: true,
+    ...(options.signal ? { abortSignal: options.signal } : {}),
+  };
+}
+
+/** wllama's own rule: its default engine needs both. */
+function needsCompat(): boolean {
+  const firefox = /Firefox\//.test(navigator.userAgent);
+  return !firefox && !('Suspending' in WebAssembly && hasMemory64());
+}
+
+/** Whether WebAssembly here can address more than 4 GiB. */
+export function hasMemory64(): boolean {
+  try {
+    new WebAssembly.Memory({ address: 'i64', initial: 1n } as never);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isTooLong(error: unknown): boolean {
+  return error instanceof Error && /exceed|larger than|too long|too large/i.test(error.message);
+}
+
+/** Without the oldest third; null where nothing can go. */
+function shorten(prompt: Prompt): Prompt | null {
+  if ('text' in prompt && prompt.text.length > 3) {
+    return { text: prompt.text.slice(Math.ceil(prompt.text.length / 3)) };
+  }
+  if ('messages' in prompt && prompt.messages.length > 2) {
+    // A template wants the first message to be the user's.
+    return { messages: prompt.messages.slice(2) };
+  }
+  return null;
+}
+
+/** Takes the figures of one answer while it comes. */
+class SpeedMeter {
+  readonly #start = performance.now();
+  readonly #times: number[] = [];
+  #first: number | null = null;
+  #tokens = 0;
+  #timings: Chunk['timings'];
+
+  chunk({ timings }: Chunk, hasText: boolean): void {
+    const now = performance.now();
+    if (timings) this.#timings = timings;
+    const tokens = timings?.predicted_n ?? this.#tokens + (hasText ? 1 : 0);
+    if (tokens === this.#tokens) return;
+    this.#tokens = tokens;
+    this.#first ??= now;
+    this.#times.push(now);
+    while (this.#times.length > 2 && this.#times[0]! < now - NOW_WINDOW) this.#times.shift();
+  }
+
+  figures(): Figures {
+    const last = this.#times.at(-1);
+    const rate = (tokens: number, from: number | null | undefined) =>
+      last != null && from != null && last > from ? (tokens * 1000) / (last - from) : null;
+    const { cache_n = 0, prompt_n = 0, prompt_per_second = null } = this.#timings ?? {};
+    return {
+      firstToken: this.#first === null ? null : this.#first - this.#start,
+      tokens: this.#tokens,
+      speedNow: rate(this.#times.length - 1, this.#times[0]),
+      speedAverage: rate(this.#tokens - 1, this.#first),
+      promptTokens: prompt_n,
+      promptSpeed: prompt_per_second,
+      contextUsed: cache_n + prompt_n + this.#tokens,
+    };
+  }
+}

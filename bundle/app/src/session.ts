@@ -1,0 +1,274 @@
+// One model at work on one conversation: loads, answers, stops, and gives the memory back.
+
+import { benchmark } from './benchmark.ts';
+import type { BenchmarkResult } from './benchmark.ts';
+import type { Generation } from './bundle.ts';
+import { newConversation, titleOf } from './conversations.ts';
+import type { Conversation, Message } from './conversations.ts';
+import { Engine } from './engine.ts';
+import type { EngineInfo, Figures, Prompt } from './engine.ts';
+import { IdleTimer } from './idle.ts';
+import type { IdleMinutes } from './idle.ts';
+import { Observable } from './observable.ts';
+import { selfTest } from './self_test.ts';
+import type { SelfTestResult } from './self_test.ts';
+import type { Installed } from './store.ts';
+
+/** Most tokens of context that are reserved: their memory grows with them. */
+const MAX_CONTEXT = 4096;
+/** Milliseconds between two times that a growing answer is saved. */
+const SAVE_INTERVAL = 1000;
+
+/** Where the model is. */
+export type EngineState = 'empty' | 'loading' | 'ready' | 'idle' | 'failed';
+
+/** Why it does not go on: the name of the sentence that says so, and what to add. */
+export interface SessionProblem {
+  kind: 'gone' | 'memory' | 'engine' | 'generation';
+  detail: string;
+}
+
+/** Everything that the chat and the performance panel show. */
+export interface SessionState {
+  model: Installed | null;
+  engine: EngineState;
+  info: EngineInfo | null;
+  conversation: Conversation;
+  generating: boolean;
+  /** The oldest part of the conversation was too long for the context. */
+  shortened: boolean;
+  figures: Figures | null;
+  problem: SessionProblem | null;
+  selfTest: SelfTestResult | null;
+  /** Null until it was run. */
+  benchmark: BenchmarkResult | 'running' | null;
+}
+
+/** What the session takes from its surroundings. */
+export interface Surroundings {
+  /** The GGUF; null if a part of it is gone. */
+  open: (model: Installed) => Promise<Blob | null>;
+  save: (conversation: Conversation) => Promise<void>;
+  threads: () => number;
+  generation: (model: Installed) => Generation;
+}
+
+/** The model in use and the conversation with it. */
+export class Session {
+  readonly state = new Observable<SessionState>({
+    model: null,
+    engine: 'empty',
+    info: null,
+    conversation: newConversation(),
+    generating: false,
+    shortened: false,
+    figures: null,
+    problem: null,
+    selfTest: null,
+    benchmark: null,
+  });
+  readonly #around: Surroundings;
+  readonly #idle: IdleTimer;
+  #engine: Engine | null = null;
+  #loading: Promise<Engine | null> | null = null;
+  #stop: AbortController | null = null;
+
+  constructor(around: Surroundings, idle: IdleMinutes) {
+    this.#around = around;
+    this.#idle = new IdleTimer(idle, () => void this.release());
+  }
+
+  set idleMinutes(minutes: IdleMinutes) {
+    this.#idle.minutes = minutes;
+  }
+
+  /** Uses this model instead of the one before. */
+  async use(model: Installed | null): Promise<void> {
+    this.stop();
+    await this.release();
+    this.#set({
+      model,
+      engine: 'empty',
+      info: null,
+      problem: null,
+      selfTest: null,
+      benchmark: null,
+      figures: null,
+    });
+    if (model) await this.load();
+  }
+
+  /** Loads the model if it is not loaded. Null, and a problem in the state, if it cannot be. */
+  async load(): Promise<Engine | null> {
+    if (this.#engine) return this.#engine;
+    this.#loading ??= this.#load().finally(() => (this.#loading = null));
+    return this.#loading;
+  }
+
+  /** Gives the memory back; the next message loads the model again. */
+  async release(): Promise<void> {
+    this.stop();
+    await this.#loading;
+    const engine = this.#engine;
+    this.#engine = null;
+    this.#idle.stop();
+    await engine?.unload();
+    if (engine) this.#set({ engine: 'idle' });
+  }
+
+  /** Shows another conversation. */
+  show(conversation: Conversation): void {
+    this.stop();
+    this.#set({ conversation, shortened: false, problem: null });
+  }
+
+  /** Adds what the user wrote and answers it. */
+  async send(text: string): Promise<void> {
+    const { messages } = this.state.value.conversation;
+    await this.#answer([...messages, { role: 'user', text }]);
+  }
+
+  /** Replaces a message of the user, forgets what came after it, and answers it. */
+  async resend(index: number, text: string): Promise<void> {
+    const { messages } = this.state.value.conversation;
+    await this.#answer([...messages.slice(0, index), { role: 'user', text }]);
+  }
+
+  /** Answers the last message of the user anew. */
+  async regenerate(): Promise<void> {
+    const { messages } = this.state.value.conversation;
+    const last = messages.findLastIndex(({ role }) => role === 'user');
+    if (last >= 0) await this.#answer(messages.slice(0, last + 1));
+  }
+
+  /** Goes on with the text where it ends. */
+  async goOn(): Promise<void> {
+    await this.#answer([...this.state.value.conversation.messages]);
+  }
+
+  /** Ends the answer or the benchmark; what came stays. */
+  stop(): void {
+    this.#stop?.abort();
+  }
+
+  /** Whether the model says what it said when it was packed. */
+  async selfTest(): Promise<void> {
+    await this.#exclusively(async (engine, model) => {
+      this.#set({ selfTest: await selfTest(engine, model) });
+    });
+  }
+
+  /** Measures how fast this device is. */
+  async benchmark(): Promise<void> {
+    await this.#exclusively(async (engine, model, signal) => {
+      this.#set({ benchmark: 'running' });
+      let result: BenchmarkResult | null = null;
+      try {
+        result = await benchmark(engine, model, signal);
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      } finally {
+        this.#set({ benchmark: result });
+      }
+    });
+  }
+
+  async #load(): Promise<Engine | null> {
+    const { model } = this.state.value;
+    if (!model) return null;
+    this.#set({ engine: 'loading', problem: null });
+    try {
+      const blob = await this.#around.open(model);
+      if (!blob) return this.#fail({ kind: 'gone', detail: '' });
+      const context = Math.min(model.bundle.contextLength, MAX_CONTEXT);
+      this.#engine = await Engine.load(blob, { context, threads: this.#around.threads() });
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      const memory = /memory|alloc|OOM|RangeError/i.test(`${error}`);
+      return this.#fail({ kind: memory ? 'memory' : 'engine', detail });
+    }
+    this.#set({ engine: 'ready', info: this.#engine.info });
+    this.#idle.touch();
+    return this.#engine;
+  }
+
+  #fail(problem: SessionProblem): null {
+    this.#set({ engine: 'failed', problem });
+    return null;
+  }
+
+  /** Runs `work` with the model loaded and nothing else going on. */
+  async #exclusively(
+    work: (engine: Engine, model: Installed, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    if (this.state.value.generating) return;
+    const stop = (this.#stop = new AbortController());
+    this.#set({ generating: true, problem: null });
+    try {
+      const engine = await this.load();
+      const { model } = this.state.value;
+      if (!engine || !model || stop.signal.aborted) return;
+      await this.#idle.during(() => work(engine, model, stop.signal));
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      this.#set({ problem: { kind: 'generation', detail } });
+      // A crashed engine answers nothing any more.
+      await this.#engine?.unload();
+      this.#engine = null;
+      this.#set({ engine: 'idle' });
+    } finally {
+      this.#stop = null;
+      this.#set({ generating: false });
+    }
+  }
+
+  async #answer(messages: Message[]): Promise<void> {
+    if (this.state.value.generating) return;
+    const first = messages[0]?.text ?? '';
+    const conversation = { ...this.state.value.conversation, messages, updated: Date.now() };
+    if (conversation.title === '') conversation.title = titleOf(first);
+    await this.#keep(conversation);
+    await this.#exclusively(async (engine, model, signal) => {
+      const options = this.#around.generation(model);
+      const begun = messages.at(-1)?.role === 'assistant' ? messages.at(-1)!.text : '';
+      const before = begun === '' ? messages : messages.slice(0, -1);
+      const grown = (text: string): Conversation => ({
+        ...conversation,
+        messages: [...before, { role: 'assistant', text: begun + text }],
+        updated: Date.now(),
+      });
+      let saved = Date.now();
+      const answer = await engine.generate(promptOf(messages, engine.info), {
+        ...options,
+        signal,
+        onText: (text, figures) => {
+          // The user may look at another conversation by now.
+          if (signal.aborted) return;
+          this.#set({ conversation: grown(text), figures });
+          if (Date.now() - saved < SAVE_INTERVAL) return;
+          saved = Date.now();
+          void this.#around.save(grown(text));
+        },
+      });
+      const here = this.state.value.conversation.id === conversation.id;
+      const final = grown(answer.text);
+      if (here) this.#set({ figures: answer.figures, shortened: answer.shortened });
+      await (here ? this.#keep(final) : this.#around.save(final));
+    });
+  }
+
+  async #keep(conversation: Conversation): Promise<void> {
+    this.#set({ conversation });
+    await this.#around.save(conversation);
+  }
+
+  #set(change: Partial<SessionState>): void {
+    this.state.value = { ...this.state.value, ...change };
+  }
+}
+
+/** Messages for a model with a template; for a base model one text, as it stands there. */
+function promptOf(messages: readonly Message[], { chatTemplate }: EngineInfo): Prompt {
+  if (chatTemplate !== null) return { messages };
+  return { text: messages.map(({ text }) => text).join('') };
+}

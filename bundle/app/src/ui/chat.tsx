@@ -1,0 +1,260 @@
+// The conversation with the model: messages for a model with a chat template, one growing text for
+// a base model. What a model writes is only ever text, never HTML.
+
+import { memo } from 'preact/compat';
+import { useEffect, useRef, useState } from 'preact/hooks';
+
+import type { Message } from '../conversations.ts';
+import type { SessionState } from '../session.ts';
+import { useApp, useValue } from './context.ts';
+import { CopyButton, Problem } from './parts.tsx';
+import type { PageProps } from './root.tsx';
+
+/** The page of the conversation. */
+export function ChatPage({ open }: PageProps) {
+  const { language, session } = useApp();
+  const { texts } = language;
+  const state = useValue(session.state);
+  const { model, engine, problem, conversation, generating } = state;
+  const title = conversation.title || texts.chat;
+  if (!model) {
+    return (
+      <>
+        <h1>{texts.chat}</h1>
+        <p>{texts.noModel}</p>
+        <button type="button" class="primary" onClick={() => open('models')}>
+          {texts.toModels}
+        </button>
+      </>
+    );
+  }
+  return (
+    <>
+      <h1 class="conversation-title">{title}</h1>
+      <Messages state={state} />
+      <div class="below">
+        {engine === 'loading' && (
+          <p class="note" role="status">
+            {texts.loading}
+          </p>
+        )}
+        {engine === 'idle' && !generating && <p class="note">{texts.idleNote}</p>}
+        {state.shortened && <p class="note">{texts.shortened}</p>}
+        {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
+        <Composer state={state} />
+      </div>
+    </>
+  );
+}
+
+function Messages({ state }: { state: SessionState }) {
+  const { language, session } = useApp();
+  const { texts } = language;
+  const { conversation, generating } = state;
+  const { messages } = conversation;
+  const [editing, setEditing] = useState<number | null>(null);
+  const end = useRef<HTMLDivElement>(null);
+  useEffect(() => setEditing(null), [conversation.id]);
+  useEffect(() => follow(end.current), [messages]);
+  const chat = isChat(state);
+  const resend = (index: number, text: string) => {
+    setEditing(null);
+    void session.resend(index, text);
+  };
+  return (
+    <div
+      class={chat ? 'messages' : 'messages as-text'}
+      role="log"
+      aria-label={texts.history}
+      aria-busy={generating}
+      tabIndex={0}
+    >
+      {messages.length === 0 && (
+        <p class="welcome">{chat ? texts.welcomeChat : texts.welcomeText}</p>
+      )}
+      {messages.map((message, index) =>
+        editing === index ? (
+          <Editor
+            key={index}
+            text={message.text}
+            onSend={(text) => resend(index, text)}
+            onCancel={() => setEditing(null)}
+          />
+        ) : (
+          <MessageView
+            key={index}
+            message={message}
+            index={index}
+            last={index === messages.length - 1}
+            generating={generating}
+            onEdit={setEditing}
+          />
+        ),
+      )}
+      <div ref={end} />
+    </div>
+  );
+}
+
+interface MessageProps {
+  message: Message;
+  index: number;
+  last: boolean;
+  generating: boolean;
+  onEdit: (index: number) => void;
+}
+
+/** One message; drawn again only when it is another one. */
+const MessageView = memo(({ message, index, last, generating, onEdit }: MessageProps) => {
+  const { language, session } = useApp();
+  const { texts } = language;
+  const { role, text } = message;
+  return (
+    <article class={`message ${role}`} data-role={role}>
+      <h2 class="hidden">{role === 'user' ? texts.you : texts.model}</h2>
+      <p class="text" dir="auto">
+        {text}
+      </p>
+      {!(generating && last) && (
+        <p class="actions small">
+          <CopyButton text={text} class="quiet" />
+          {role === 'user' ? (
+            <button type="button" class="quiet" disabled={generating} onClick={() => onEdit(index)}>
+              {texts.edit}
+            </button>
+          ) : (
+            last && (
+              <button
+                type="button"
+                class="quiet"
+                disabled={generating}
+                onClick={() => void session.regenerate()}
+              >
+                {texts.regenerate}
+              </button>
+            )
+          )}
+          {'share' in navigator && (
+            <button type="button" class="quiet" onClick={() => share(text)}>
+              {texts.share}
+            </button>
+          )}
+        </p>
+      )}
+    </article>
+  );
+});
+
+interface EditorProps {
+  text: string;
+  onSend: (text: string) => void;
+  onCancel: () => void;
+}
+
+function Editor({ text, onSend, onCancel }: EditorProps) {
+  const { texts } = useApp().language;
+  const [value, setValue] = useState(text);
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => field.current?.focus(), []);
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === 'Escape') onCancel();
+    if (isSubmit(event) && value !== '') {
+      event.preventDefault();
+      onSend(value);
+    }
+  };
+  return (
+    <div class="message editor">
+      <textarea
+        ref={field}
+        aria-label={texts.edit}
+        value={value}
+        rows={3}
+        onInput={(event) => setValue(event.currentTarget.value)}
+        onKeyDown={onKeyDown}
+      />
+      <p class="actions">
+        <button type="button" class="primary" disabled={value === ''} onClick={() => onSend(value)}>
+          {texts.resend}
+        </button>
+        <button type="button" class="quiet" onClick={onCancel}>
+          {texts.cancel}
+        </button>
+      </p>
+    </div>
+  );
+}
+
+function Composer({ state }: { state: SessionState }) {
+  const { language, session } = useApp();
+  const { texts } = language;
+  const [text, setText] = useState('');
+  const { generating, conversation } = state;
+  const chat = isChat(state);
+  // A base model can go on with what stands there already.
+  const ready = text !== '' || (!chat && conversation.messages.length > 0);
+  const submit = () => {
+    if (generating || !ready) return;
+    setText('');
+    void (text === '' ? session.goOn() : session.send(text));
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === 'Escape') session.stop();
+    if (isSubmit(event)) {
+      event.preventDefault();
+      submit();
+    }
+  };
+  const label = chat ? texts.messageLabel : texts.textLabel;
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      <textarea
+        aria-label={label}
+        placeholder={label}
+        rows={2}
+        dir="auto"
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onKeyDown={onKeyDown}
+      />
+      {generating ? (
+        <button type="button" class="primary" onClick={() => session.stop()}>
+          {texts.stop}
+        </button>
+      ) : (
+        <button type="submit" class="primary" disabled={!ready}>
+          {chat ? texts.send : texts.write}
+        </button>
+      )}
+    </form>
+  );
+}
+
+function isChat({ info }: SessionState): boolean {
+  return info !== null && info.chatTemplate !== null;
+}
+
+/** Enter sends, Shift+Enter is a new line, and Enter that picks a word of an input method neither. */
+function isSubmit(event: KeyboardEvent): boolean {
+  return event.key === 'Enter' && !event.shiftKey && !event.isComposing;
+}
+
+function share(text: string): void {
+  navigator.share({ text }).catch((error) => {
+    if (!(error instanceof DOMException && error.name === 'AbortError')) console.warn(error);
+  });
+}
+
+/** Scrolls along while text comes, unless the user scrolled up to read. */
+function follow(end: HTMLElement | null): void {
+  const log = end?.parentElement;
+  if (!end || !log) return;
+  const near = log.scrollHeight - log.scrollTop - log.clientHeight < 160;
+  if (near) log.scrollTop = log.scrollHeight;
+}
