@@ -22,6 +22,7 @@ const en = {
   // Models
   offered: 'In this bundle',
   installed: 'On this device',
+  allInstalled: 'All of it is on this device.',
   noneInstalled: 'No model is on this device yet.',
   unreachable: 'The bundle cannot be reached. Models on this device work without it.',
   refused: 'This bundle breaks the rules of its format and is refused.',
@@ -91,6 +92,7 @@ const en = {
   engine: 'The model could not be started. Reload the page and try again.',
   generation: 'The answer broke off. Send the message again.',
   details: 'Details',
+  tokensPerSecond: (speed: string) => `${speed} tokens/s`,
 
   // Conversations
   newConversation: 'New',
@@ -169,6 +171,7 @@ const fr: Texts = {
 
   offered: 'Dans ce paquet',
   installed: 'Sur cet appareil',
+  allInstalled: 'Tout est sur cet appareil.',
   noneInstalled: 'Aucun modèle n’est encore sur cet appareil.',
   unreachable:
     'Le paquet est injoignable. Les modèles présents sur cet appareil fonctionnent sans lui.',
@@ -239,6 +242,7 @@ const fr: Texts = {
   engine: 'Le modèle n’a pas pu démarrer. Rechargez la page et réessayez.',
   generation: 'La réponse s’est interrompue. Renvoyez le message.',
   details: 'Détails',
+  tokensPerSecond: (speed) => `${speed} jetons/s`,
 
   newConversation: 'Nouvelle',
   search: 'Chercher',

@@ -53,6 +53,8 @@ export interface Surroundings {
   generation: (model: Installed) => Generation;
 }
 
+type Work = (engine: Engine, model: Installed, signal: AbortSignal) => Promise<void>;
+
 /** The model in use and the conversation with it. */
 export class Session {
   readonly state = new Observable<SessionState>({
@@ -72,6 +74,7 @@ export class Session {
   #engine: Engine | null = null;
   #loading: Promise<Engine | null> | null = null;
   #stop: AbortController | null = null;
+  #work: Promise<void> = Promise.resolve();
 
   constructor(around: Surroundings, idle: IdleMinutes) {
     this.#around = around;
@@ -108,6 +111,8 @@ export class Session {
   /** Gives the memory back; the next message loads the model again. */
   async release(): Promise<void> {
     this.stop();
+    // An engine that is ended in the middle of an answer never says that it ended.
+    await this.#work;
     await this.#loading;
     const engine = this.#engine;
     this.#engine = null;
@@ -198,10 +203,13 @@ export class Session {
   }
 
   /** Runs `work` with the model loaded and nothing else going on. */
-  async #exclusively(
-    work: (engine: Engine, model: Installed, signal: AbortSignal) => Promise<void>,
-  ): Promise<void> {
+  async #exclusively(work: Work): Promise<void> {
     if (this.state.value.generating) return;
+    this.#work = this.#run(work);
+    await this.#work;
+  }
+
+  async #run(work: Work): Promise<void> {
     const stop = (this.#stop = new AbortController());
     this.#set({ generating: true, problem: null });
     try {
@@ -234,7 +242,7 @@ export class Session {
       const before = begun === '' ? messages : messages.slice(0, -1);
       const grown = (text: string): Conversation => ({
         ...conversation,
-        messages: [...before, { role: 'assistant', text: begun + text }],
+        messages: text === '' ? messages : [...before, { role: 'assistant', text: begun + text }],
         updated: Date.now(),
       });
       let saved = Date.now();

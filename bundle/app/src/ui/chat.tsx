@@ -12,9 +12,9 @@ import type { PageProps } from './root.tsx';
 
 /** The page of the conversation. */
 export function ChatPage({ open }: PageProps) {
-  const { language, session } = useApp();
-  const { texts } = language;
-  const state = useValue(session.state);
+  const app = useApp();
+  const { texts } = app.language;
+  const state = useValue(app.session.state);
   const { model, engine, problem, conversation, generating } = state;
   const title = conversation.title || texts.chat;
   if (!model) {
@@ -30,7 +30,18 @@ export function ChatPage({ open }: PageProps) {
   }
   return (
     <>
-      <h1 class="conversation-title">{title}</h1>
+      <div class="conversation-line">
+        <h1>{title}</h1>
+        <Speed state={state} />
+        <button
+          type="button"
+          class="quiet"
+          disabled={conversation.messages.length === 0}
+          onClick={() => app.begin()}
+        >
+          {texts.newConversation}
+        </button>
+      </div>
       <Messages state={state} />
       <div class="below">
         {engine === 'loading' && (
@@ -44,6 +55,19 @@ export function ChatPage({ open }: PageProps) {
         <Composer state={state} />
       </div>
     </>
+  );
+}
+
+/** How fast the answer comes or came; a screen reader need not hear it grow. */
+function Speed({ state }: { state: SessionState }) {
+  const { format, language } = useApp();
+  const { generating, figures } = state;
+  const speed = generating ? figures?.speedNow : figures?.speedAverage;
+  if (speed == null) return null;
+  return (
+    <p class="note figures" aria-hidden="true">
+      {language.texts.tokensPerSecond(format.number(speed, 1))}
+    </p>
   );
 }
 

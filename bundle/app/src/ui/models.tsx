@@ -96,7 +96,7 @@ function OfferList({
   offer,
   open,
 }: { state: ModelsState; offer: Offer } & Pick<PageProps, 'open'>) {
-  const { device, language, models } = useApp();
+  const { device, language } = useApp();
   const { texts } = language;
   const { variants } = offer.bundle;
   const proposed = chooseVariant(variants, device);
@@ -119,9 +119,7 @@ function OfferList({
           ))}
         </ul>
       )}
-      {models.state.value.download === null && missing.length === 0 && (
-        <p class="note">{texts.installed}</p>
-      )}
+      {missing.length === 0 && <p class="note">{texts.allInstalled}</p>}
     </>
   );
 }
