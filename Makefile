@@ -45,8 +45,10 @@ test-peers: build
 bench: build
 	tests/bench.sh target/release
 
+# The model in the browser beside llama.cpp on the same machine: RUN is a finished run folder.
+RUN := runs/quickstart
 bench-app: build
-	tests/app.sh target/release bench
+	tests/app/bench.sh $(RUN)/bundle
 
 bench-train: build
 	tests/bench_train.sh target/release
