@@ -1,51 +1,61 @@
-//! A checkpoint as a GGUF file.
+//! A model as a GGUF file.
+//!
+//! While one tensor is hashed and written, the next one is read and converted: both take a
+//! processor for about as long.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use checkpoint::hash::{Digests, Hasher};
-use checkpoint::{Checkpoint, GgufView, atomic};
+use checkpoint::{GgufView, atomic};
 use cli::{Meter, Progress};
-use gguf::{TensorSource, TensorType, Writer};
+use gguf::{TensorInfo, TensorSource, TensorType, Writer};
 
-use crate::{Report, open};
+use crate::input::Model;
+use crate::{Input, Report};
+
+/// Bytes that two tensors may take together beyond what the largest one takes alone: as much as
+/// two of most models' matrices, and far below what a second large embedding would add.
+const AHEAD: u64 = 128 << 20;
 
 /// What [`export_gguf`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportJob {
-    /// Checkpoint, Hugging Face or run folder.
-    pub input: PathBuf,
-    /// The file to write; [`default_output`] if not given.
+    /// The model.
+    pub input: Input,
+    /// The file to write; `RUN/gguf/NAME-TYPE.gguf` if not given, or beside the input if it is in
+    /// no run folder.
     pub output: Option<PathBuf>,
     /// Type of the matrices: F32, F16 or BF16.
     pub tensor_type: TensorType,
-    /// `general.name`; the name of the run or checkpoint if not given.
+    /// `general.name`; the name of the run or of the input if not given.
     pub name: Option<String>,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
 }
 
-/// Writes a checkpoint as one GGUF file, a tensor at a time.
+/// Writes a model as one GGUF file, a tensor at a time.
 ///
 /// # Errors
-/// When the input is no checkpoint of a known architecture, its tokenizer does not go with it, a
+/// When the input is no model of a known architecture, its tokenizer does not go with it, a
 /// weight is not finite or too large for the type, or the file cannot be written or is one of the
-/// checkpoint's own.
+/// input's own.
 pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
     let start = Instant::now();
-    let checkpoint = open(&job.input)?;
-    let name = job.name.clone().unwrap_or_else(|| checkpoint.default_name());
-    let output =
-        job.output.clone().unwrap_or_else(|| default_output(&checkpoint, &name, job.tensor_type));
-    ensure!(
-        !checkpoint.consists_of(&output),
-        "{} is part of the checkpoint itself; name another --output",
-        output.display()
-    );
-    let view = GgufView::new(checkpoint, job.tensor_type, &name)
-        .with_context(|| format!("cannot export {}", job.input.display()))?;
+    let model = Model::open(&job.input)?;
+    let name = job.name.clone().unwrap_or_else(|| model.default_name());
+    let output = job
+        .output
+        .clone()
+        .unwrap_or_else(|| model.default_folder().join(file_name(&name, job.tensor_type)));
+    model.check_output_file(&output)?;
+    let scratch = output.parent().map(Path::to_owned).unwrap_or_default();
+    let cannot_export = || format!("cannot export {}", job.input.path.display());
+    let (checkpoint, _scratch) = model.into_checkpoint(&scratch).with_context(cannot_export)?;
+    let view = GgufView::new(checkpoint, job.tensor_type, &name).with_context(cannot_export)?;
     let digests = write(&view, &output, job.overwrite).with_context(|| cannot_write(&output))?;
     Ok(Report {
         output,
@@ -59,15 +69,10 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
     })
 }
 
-/// `RUN/gguf/NAME-TYPE.gguf` for a checkpoint of a run, otherwise beside its folder.
-pub fn default_output(checkpoint: &Checkpoint, name: &str, tensor_type: TensorType) -> PathBuf {
-    let folder = match checkpoint.run_dir() {
-        Some(run) => run.join("gguf"),
-        None => checkpoint.dir().parent().map(Path::to_owned).unwrap_or_default(),
-    };
-    // A name may be anything that a person types; a file name may not.
+/// A name may be anything that a person types; a file name may not.
+fn file_name(name: &str, tensor_type: TensorType) -> String {
     let safe = name.replace(|c: char| c == '/' || c == '\\' || c.is_control(), "-");
-    folder.join(format!("{safe}-{tensor_type}.gguf"))
+    format!("{safe}-{tensor_type}.gguf")
 }
 
 fn cannot_write(output: &Path) -> String {
@@ -82,15 +87,41 @@ fn write(view: &GgufView, output: &Path, overwrite: bool) -> anyhow::Result<Dige
         let hashing = Hashing { out, hasher: Hasher::new() };
         let mut writer = Writer::new(hashing, view.metadata(), &plan)?;
         progress.advance(view.layout().data_start);
-        for tensor in view.tensors() {
+        each_tensor(view, |tensor, bytes| {
             progress.message(&tensor.name);
-            writer.write_tensor(&tensor.name, &view.read(tensor)?)?;
+            writer.write_tensor(&tensor.name, bytes)?;
             progress.advance(tensor.size);
-        }
+            Ok(())
+        })?;
         Ok::<_, anyhow::Error>(writer.finish()?.hasher.finish())
     });
     progress.finish();
     digests
+}
+
+/// Hands every tensor of `view` to `write`, in order. The next one is made meanwhile, unless the
+/// two together would take too much memory.
+fn each_tensor(
+    view: &GgufView,
+    mut write: impl FnMut(&TensorInfo, &[u8]) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
+    let tensors = view.tensors();
+    let largest = tensors.iter().map(|tensor| tensor.size).max().unwrap_or(0);
+    let read = |tensor: &TensorInfo| Ok::<Cow<'_, [u8]>, anyhow::Error>(view.read(tensor)?);
+    let mut made = None;
+    for (index, tensor) in tensors.iter().enumerate() {
+        let bytes = made.take().map_or_else(|| read(tensor), Ok)?;
+        let next = tensors.get(index + 1);
+        match next.filter(|next| tensor.size + next.size <= largest + AHEAD) {
+            Some(next) => {
+                let (written, following) = rayon::join(|| write(tensor, &bytes), || read(next));
+                written?;
+                made = Some(following?);
+            }
+            None => write(tensor, &bytes)?,
+        }
+    }
+    Ok(())
 }
 
 /// Passes bytes on and hashes them on the way, so that the file need not be read again.

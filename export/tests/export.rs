@@ -6,26 +6,12 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use checkpoint::hash::hash_file;
 use checkpoint::{Checkpoint, GgufView};
+use common::{export, refusal};
 use gguf::{GgufFile, TensorSource, TensorType};
-
-fn export(folder: &Path, args: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_export");
-    Command::new(program).args(args).current_dir(folder).output().unwrap()
-}
-
-/// Runs a command that must be refused: exit code 2 and one line.
-fn refusal(folder: &Path, args: &[&str]) -> String {
-    let output = export(folder, args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
-    assert!(output.stdout.is_empty());
-    error
-}
 
 fn model(folder: &Path, name: &str) {
     common::write_checkpoint(&folder.join(name), &common::config(2, 8, 12));
@@ -159,7 +145,10 @@ fn bad_input_gets_one_line() {
 
     for (args, expected) in [
         (vec!["--input", "nowhere"], "nowhere: no config.json here"),
-        (vec!["--input", "file"], "file is a file; name the folder of a checkpoint"),
+        (
+            vec!["--input", "file"],
+            "a llama2.c model has no tokenizer inside; name it with --tokenizer",
+        ),
         (vec!["--input", "other"], "architecture mamba is not supported"),
         (vec!["--input", "bare"], "tokenizer.json: No such file"),
         (vec!["--input", "cut"], "not a whole safetensors file"),

@@ -56,13 +56,18 @@ fn export_holds_one_tensor_and_a_little_more() {
 
     for tensor_type in [TensorType::F32, TensorType::F16, TensorType::BF16] {
         let output = Some(folder.path().join(format!("{tensor_type}.gguf")));
-        let job =
-            ExportJob { input: input.clone(), output, tensor_type, name: None, overwrite: false };
+        let job = ExportJob {
+            input: input.clone().into(),
+            output,
+            tensor_type,
+            name: None,
+            overwrite: false,
+        };
         let peak = peak_of(|| drop(export_gguf(&job).unwrap()));
         assert!(peak <= limit, "{tensor_type}: {peak} bytes, expected at most {limit}");
     }
     let output = folder.path().join("hugging-face");
-    let job = HuggingFaceJob { input, output, overwrite: false };
+    let job = HuggingFaceJob { input: input.into(), output, overwrite: false };
     let peak = peak_of(|| drop(export_hugging_face(&job).unwrap()));
     assert!(peak <= limit, "Hugging Face: {peak} bytes, expected at most {limit}");
 }

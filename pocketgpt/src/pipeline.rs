@@ -211,7 +211,7 @@ impl Pipeline {
         let settings = (&name, &self.run_file.export.tensor_type);
         self.stage("export", &serde_json::to_value(settings)?, &[checkpoint.to_owned()], |_| {
             let report = export::export_gguf(&export::ExportJob {
-                input: checkpoint.to_owned(),
+                input: checkpoint.to_owned().into(),
                 output: Some(output.clone()),
                 tensor_type,
                 name: Some(name),

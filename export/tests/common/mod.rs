@@ -1,9 +1,11 @@
 //! Checkpoints of any size, made without holding their weights.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use checkpoint::{CheckpointContents, CheckpointError, Tensors, TrainerState, names, save};
 use config::{Architecture, ModelConfig};
@@ -58,4 +60,32 @@ pub fn write_checkpoint(dir: &Path, config: &ModelConfig) {
         golden: None,
     };
     save(dir, contents).unwrap();
+}
+
+/// A file of the shared test data, or `None` after a line that says what is skipped.
+pub fn test_data(test: &str, file: &str) -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
+    let folder = std::env::var_os("POCKETGPT_TEST_DATA").map_or(default.into(), PathBuf::from);
+    let path = folder.join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("{test} skipped: {} not found", path.display());
+    None
+}
+
+/// Runs the command in `folder`.
+pub fn export(folder: &Path, args: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_export");
+    Command::new(program).args(args).current_dir(folder).output().unwrap()
+}
+
+/// Runs a command that must be refused: exit code 2, one line, and nothing on stdout.
+pub fn refusal(folder: &Path, args: &[&str]) -> String {
+    let output = export(folder, args);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(output.stdout.is_empty());
+    error
 }

@@ -1,0 +1,145 @@
+//! The command line of this room.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Subcommand, ValueEnum};
+use gguf::TensorType;
+use serde::Serialize;
+
+use crate::inspect::{InspectArgs, Inspection, inspect};
+use crate::{ExportJob, HuggingFaceJob, Input, Report, export_gguf, export_hugging_face};
+
+/// Arguments of `export`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Example:\n  export --input runs/quickstart --type F16"
+)]
+pub struct Args {
+    /// Something else than an export.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+
+    /// What to export, where no verb is given.
+    #[command(flatten)]
+    pub convert: Option<ConvertArgs>,
+
+    /// Print the report as JSON [default: a table]
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The verbs besides exporting.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Verb {
+    /// Say what is in a GGUF of any program: keys, tensors, sizes by number format
+    #[command(after_help = "Example:\n  export inspect model-00001-of-00005.gguf --tensors")]
+    Inspect(InspectArgs),
+}
+
+/// What to export, and as what.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConvertArgs {
+    /// Checkpoint or Hugging Face folder, or a run folder for its newest checkpoint, or a
+    /// llama2.c model file
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+
+    /// Tokenizer file of a llama2.c model [default: none; a folder has its own]
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// LoRA adapter to merge into the weights: a folder of peft or of a run [default: none]
+    #[arg(long, value_name = "FOLDER")]
+    pub merge_lora: Option<PathBuf>,
+
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Format::Gguf)]
+    pub to: Format,
+
+    /// File (GGUF) or folder (Hugging Face) to write [default for GGUF: RUN/gguf/NAME-TYPE.gguf,
+    /// or beside the input if it is in no run folder]
+    #[arg(long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+
+    /// Type of the matrices in a GGUF: F32, F16 or BF16; norms, biases and positions stay F32
+    #[arg(long = "type", value_name = "TYPE", default_value = "F32")]
+    pub tensor_type: TensorType,
+
+    /// Name of the model inside a GGUF [default: name of the run folder or of the input]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Replace the output if it exists [default: refuse]
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What `export` can write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One file for llama.cpp and everything built on it
+    Gguf,
+    /// A folder for transformers: settings, weights and tokenizer, no state of training
+    Huggingface,
+}
+
+/// What one of the verbs did or found.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// An export.
+    Export(Report),
+    /// What is in a file.
+    Inspection(Box<Inspection>),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Export(report) => report.fmt(f),
+            Outcome::Inspection(inspection) => inspection.fmt(f),
+        }
+    }
+}
+
+/// Runs `export` as the command line asks.
+///
+/// # Errors
+/// When the input is no model of a known architecture, or the output cannot be written.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    match (args.verb, args.convert) {
+        (Some(Verb::Inspect(args)), _) => Ok(Outcome::Inspection(Box::new(inspect(&args)?))),
+        (None, Some(args)) => convert(args).map(Outcome::Export),
+        (None, None) => bail!("nothing to do: pass --input PATH, or inspect FILE"),
+    }
+}
+
+fn convert(args: ConvertArgs) -> anyhow::Result<Report> {
+    let input = Input { path: args.input, tokenizer: args.tokenizer, adapter: args.merge_lora };
+    match args.to {
+        Format::Gguf => export_gguf(&ExportJob {
+            input,
+            output: args.output,
+            tensor_type: args.tensor_type,
+            name: args.name,
+            overwrite: args.force,
+        }),
+        Format::Huggingface => {
+            if args.tensor_type != TensorType::F32 {
+                bail!(
+                    "--type {} is for GGUF: a Hugging Face folder keeps the types of the input",
+                    args.tensor_type
+                );
+            }
+            if args.name.is_some() {
+                bail!("--name is for GGUF: a Hugging Face folder is called as --output says");
+            }
+            let output = args.output.context("--to huggingface needs --output FOLDER")?;
+            export_hugging_face(&HuggingFaceJob { input, output, overwrite: args.force })
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What is exported: a checkpoint, a checkpoint with an adapter merged in, or a llama2.c model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use checkpoint::lora::{Adapter, Merged};
+use checkpoint::{Checkpoint, HuggingFaceFiles, TOKENIZER_FILE, Tensors, atomic};
+use config::ModelConfig;
+use tempfile::TempDir;
+
+use crate::llama2c::Llama2c;
+use crate::single_file;
+
+/// What is to be exported, as a user names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Input {
+    /// Checkpoint, Hugging Face or run folder, or a llama2.c model file.
+    pub path: PathBuf,
+    /// The tokenizer of a llama2.c model, which its file does not hold.
+    pub tokenizer: Option<PathBuf>,
+    /// Folder of a LoRA adapter to merge in.
+    pub adapter: Option<PathBuf>,
+}
+
+impl From<PathBuf> for Input {
+    fn from(path: PathBuf) -> Self {
+        Input { path, ..Input::default() }
+    }
+}
+
+/// An [`Input`], opened and checked.
+pub(crate) enum Model {
+    Checkpoint(Checkpoint),
+    Adapted { base: Checkpoint, adapter: Adapter, dir: PathBuf },
+    Llama2c(Llama2c),
+}
+
+impl Model {
+    /// Opens what `input` means.
+    pub fn open(input: &Input) -> Result<Self> {
+        let Input { path, tokenizer, adapter } = input;
+        if path.is_file() {
+            ensure!(
+                adapter.is_none(),
+                "--merge-lora is for a folder, {} is a file",
+                path.display()
+            );
+            single_file::check(path)?;
+            let Some(tokenizer) = tokenizer else {
+                bail!(
+                    "{}: a llama2.c model has no tokenizer inside; name it with --tokenizer",
+                    path.display()
+                )
+            };
+            return Ok(Model::Llama2c(Llama2c::open(path, tokenizer)?));
+        }
+        if let Some(tokenizer) = tokenizer {
+            bail!(
+                "--tokenizer {} is for a llama2.c file; {} is a folder, which has its own",
+                tokenizer.display(),
+                path.display()
+            );
+        }
+        let base = Checkpoint::open(&checkpoint::locate(path)?)?;
+        Ok(match adapter {
+            None => Model::Checkpoint(base),
+            Some(dir) => {
+                let adapter = Adapter::open(dir, base.config())
+                    .with_context(|| format!("cannot merge {}", dir.display()))?;
+                Model::Adapted { base, adapter, dir: dir.clone() }
+            }
+        })
+    }
+
+    /// The folder that the model is in, if it is in one.
+    fn folder(&self) -> Option<&Checkpoint> {
+        match self {
+            Model::Checkpoint(base) | Model::Adapted { base, .. } => Some(base),
+            Model::Llama2c(_) => None,
+        }
+    }
+
+    /// What the model is called where nobody named it.
+    pub fn default_name(&self) -> String {
+        match self {
+            Model::Checkpoint(base) => base.default_name(),
+            Model::Adapted { dir, base, .. } => match dir.file_name() {
+                Some(adapter) => format!("{}-{}", base.default_name(), adapter.to_string_lossy()),
+                None => base.default_name(),
+            },
+            Model::Llama2c(model) => model.name(),
+        }
+    }
+
+    /// Where a GGUF goes if nobody says: `RUN/gguf` for a checkpoint of a run, otherwise beside
+    /// the input.
+    pub fn default_folder(&self) -> PathBuf {
+        let beside = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+        match self {
+            Model::Llama2c(model) => beside(model.path()),
+            Model::Checkpoint(base) | Model::Adapted { base, .. } => match base.run_dir() {
+                Some(run) => run.join("gguf"),
+                None => beside(base.dir()),
+            },
+        }
+    }
+
+    /// Refuses an output that would replace a part of the input.
+    pub fn check_output_file(&self, output: &Path) -> Result<()> {
+        if let Some(base) = self.folder() {
+            ensure!(
+                !base.consists_of(output),
+                "{} is part of the checkpoint itself; name another --output",
+                output.display()
+            );
+        }
+        if let Model::Llama2c(model) = self {
+            ensure!(
+                !model.consists_of(output),
+                "{} is part of the model itself; name another --output",
+                output.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes the model as a folder that `transformers` loads.
+    pub fn save_hugging_face(&self, output: &Path, overwrite: bool) -> Result<()> {
+        if let Some(base) = self.folder() {
+            atomic::ensure_outside(base.dir(), output)?;
+        }
+        let tokenizer_json = self.tokenizer_json()?;
+        let merged;
+        let weights: &dyn Tensors = match self {
+            Model::Checkpoint(base) => base.weights(),
+            Model::Adapted { base, adapter, .. } => {
+                merged = Merged::new(base, adapter);
+                &merged
+            }
+            Model::Llama2c(model) => model,
+        };
+        let files = HuggingFaceFiles {
+            config: self.config(),
+            weights,
+            tokenizer_json: tokenizer_json.as_deref(),
+            origin: self.folder().map(Checkpoint::dir),
+        };
+        Ok(checkpoint::save_hugging_face(output, overwrite, files)?)
+    }
+
+    /// The model as a checkpoint. One that is in another form is written out first, into a
+    /// folder below `scratch` that lives as long as the guard beside it.
+    pub fn into_checkpoint(self, scratch: &Path) -> Result<(Checkpoint, Option<TempDir>)> {
+        if let Model::Checkpoint(checkpoint) = self {
+            return Ok((checkpoint, None));
+        }
+        let cannot = || format!("cannot write a temporary folder in {}", scratch.display());
+        std::fs::create_dir_all(scratch).with_context(cannot)?;
+        let guard =
+            tempfile::Builder::new().prefix(".export-").tempdir_in(scratch).with_context(cannot)?;
+        let folder = guard.path().join("model");
+        self.save_hugging_face(&folder, false)?;
+        Ok((Checkpoint::open(&folder)?, Some(guard)))
+    }
+
+    fn config(&self) -> &ModelConfig {
+        match self {
+            Model::Checkpoint(base) | Model::Adapted { base, .. } => base.config(),
+            Model::Llama2c(model) => model.config(),
+        }
+    }
+
+    fn tokenizer_json(&self) -> Result<Option<String>> {
+        match self {
+            Model::Checkpoint(base) | Model::Adapted { base, .. } => {
+                let has_tokenizer = base.dir().join(TOKENIZER_FILE).exists();
+                Ok(has_tokenizer.then(|| base.tokenizer_json()).transpose()?)
+            }
+            Model::Llama2c(model) => Ok(Some(model.tokenizer_json().to_owned())),
+        }
+    }
+}

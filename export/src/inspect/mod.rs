@@ -1,0 +1,222 @@
+//! What is in a GGUF, whoever wrote it.
+
+mod shown;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use gguf::{ByteOrder, GgufFile, StoredFormat, TensorSource, WildModel, WildPart, WildTensor};
+use serde::{Serialize, Serializer};
+
+pub use shown::Shown;
+
+/// Arguments of `export inspect`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct InspectArgs {
+    /// A GGUF file of any program; of one in several parts, any part
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// List the tensors in the table, too [default: off; --json always does]
+    #[arg(long)]
+    pub tensors: bool,
+}
+
+/// What a GGUF holds. As JSON, texts are whole and arrays shortened to their first elements.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// The files, in order: one, or all parts of a split model that are there.
+    pub files: Vec<FileSummary>,
+    /// Version of the format.
+    pub version: u32,
+    /// `little` or `big`.
+    pub byte_order: &'static str,
+    /// `general.architecture`, if the file says it.
+    pub architecture: Option<String>,
+    /// Keys in file order.
+    pub metadata: Vec<Key>,
+    /// Tensors in file order.
+    pub tensors: Vec<Tensor>,
+    /// What the number formats add up to, the largest first.
+    pub formats: Vec<FormatSummary>,
+    /// Weights in all tensors.
+    pub parameters: u64,
+    /// Bytes of all tensors whose format is known, padding not counted.
+    pub tensor_bytes: u64,
+    /// Bits per weight over all tensors, if every format is known.
+    pub bits_per_weight: Option<f64>,
+    /// Why the other commands of this program do not take the file; nothing where they do.
+    pub refusal: Option<String>,
+    /// What is wrong with the files: parts that are missing, bytes that are cut off.
+    pub problems: Vec<String>,
+    #[serde(skip)]
+    list_tensors: bool,
+}
+
+/// One file of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileSummary {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Tensors in it.
+    pub tensors: usize,
+}
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Key {
+    /// Its name.
+    pub key: String,
+    /// The type of the value: `u32`, `string`, `array`.
+    pub r#type: &'static str,
+    /// Elements, if the value is an array.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// The value.
+    pub value: Shown,
+}
+
+/// One tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// Fastest dimension first, as the file has it.
+    pub shape: Vec<u64>,
+    /// The number format.
+    #[serde(serialize_with = "as_text")]
+    pub format: StoredFormat,
+    /// Bytes, if the format is known.
+    pub size: Option<u64>,
+    /// Bytes from the start of its file.
+    pub at: u64,
+    /// Place of its file among the files, from 0 on.
+    pub file: usize,
+}
+
+/// All tensors of one number format.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FormatSummary {
+    /// The number format.
+    #[serde(serialize_with = "as_text")]
+    pub format: StoredFormat,
+    /// Whether this program computes with it.
+    pub computed: bool,
+    /// Tensors of this format.
+    pub tensors: usize,
+    /// Weights in them.
+    pub parameters: u64,
+    /// Weights in one block, if the format is known.
+    pub block_weights: Option<u64>,
+    /// Bytes of one block, if the format is known.
+    pub block_bytes: Option<u64>,
+    /// Bytes of the tensors, as far as they are known.
+    pub bytes: u64,
+}
+
+fn as_text<S: Serializer>(format: &StoredFormat, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(format)
+}
+
+/// Looks into a GGUF; of the weights nothing is read.
+///
+/// # Errors
+/// When the file cannot be read or is no GGUF, or its header is damaged.
+pub fn inspect(args: &InspectArgs) -> Result<Inspection> {
+    let model = WildModel::open(&args.file)?;
+    let first = &model.parts.first().context("the model has no part")?.header;
+    let places: BTreeMap<&Path, usize> =
+        model.parts.iter().map(|part| part.path.as_path()).zip(0..).collect();
+    let tensors: Vec<Tensor> = model
+        .tensors()
+        .map(|(part, tensor)| describe(part, tensor, places[part.path.as_path()]))
+        .collect();
+    let formats = formats(&tensors);
+    let parameters = sum(formats.iter().map(|format| format.parameters));
+    let tensor_bytes = sum(formats.iter().map(|format| format.bytes));
+    let all_known = tensors.iter().all(|tensor| tensor.size.is_some());
+    Ok(Inspection {
+        files: model.parts.iter().map(file_summary).collect(),
+        version: first.version,
+        byte_order: match first.byte_order {
+            ByteOrder::Little => "little",
+            ByteOrder::Big => "big",
+        },
+        architecture: first.metadata.string("general.architecture").ok().map(str::to_owned),
+        metadata: first.metadata.iter().map(|(key, value)| Key::new(key, value)).collect(),
+        bits_per_weight: (all_known && parameters > 0)
+            .then(|| tensor_bytes as f64 * 8.0 / parameters as f64),
+        tensors,
+        formats,
+        parameters,
+        tensor_bytes,
+        refusal: refusal(&model),
+        problems: model.problems,
+        list_tensors: args.tensors,
+    })
+}
+
+fn describe(part: &WildPart, tensor: &WildTensor, file: usize) -> Tensor {
+    Tensor {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        format: tensor.format,
+        size: tensor.size,
+        at: part.header.data_start.saturating_add(tensor.offset),
+        file,
+    }
+}
+
+fn file_summary(part: &WildPart) -> FileSummary {
+    FileSummary {
+        path: part.path.clone(),
+        size: part.file_size,
+        tensors: part.header.tensors.len(),
+    }
+}
+
+fn formats(tensors: &[Tensor]) -> Vec<FormatSummary> {
+    let mut by_format: BTreeMap<StoredFormat, FormatSummary> = BTreeMap::new();
+    for tensor in tensors {
+        let (block_weights, block_bytes) = tensor.format.block().unzip();
+        let summary = by_format.entry(tensor.format).or_insert(FormatSummary {
+            format: tensor.format,
+            computed: gguf::TensorType::from_id(tensor.format.0).is_some(),
+            tensors: 0,
+            parameters: 0,
+            block_weights,
+            block_bytes,
+            bytes: 0,
+        });
+        summary.tensors += 1;
+        summary.parameters = summary.parameters.saturating_add(elements(tensor));
+        summary.bytes = summary.bytes.saturating_add(tensor.size.unwrap_or(0));
+    }
+    let mut formats: Vec<FormatSummary> = by_format.into_values().collect();
+    formats.sort_by_key(|format| std::cmp::Reverse((format.bytes, format.parameters)));
+    formats
+}
+
+/// Weights of a tensor; a damaged shape may multiply to more than 64 bits hold.
+fn elements(tensor: &Tensor) -> u64 {
+    tensor.shape.iter().fold(1, |product, &dim| product.saturating_mul(dim))
+}
+
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
+/// What the strict reader, and then the table of architectures, has against the model.
+fn refusal(model: &WildModel) -> Option<String> {
+    let [part] = model.parts.as_slice() else {
+        return Some("it is in several parts; join them with llama-gguf-split --merge".to_owned());
+    };
+    let usable = GgufFile::open(&part.path)
+        .map_err(anyhow::Error::new)
+        .and_then(|file| Ok(checkpoint::gguf_config(file.metadata(), file.tensors())?));
+    usable.err().map(|error| cli::one_line(&error))
+}

@@ -1,0 +1,47 @@
+//! A file where a folder is expected: a llama2.c model, or something to be sent elsewhere.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// First bytes of files that are taken for a model to export, what they are, and the way out.
+const OTHERS: [(&[u8], &str); 5] = [
+    (b"GGUF", "is a GGUF already; use quantize, or export inspect"),
+    (
+        b"PK\x03\x04",
+        "is a PyTorch file: a pickle, which can run any code when it is read. Save the model as \
+         safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
+    ),
+    (
+        b"\x80",
+        "is a Python pickle, which can run any code when it is read. Save the model as \
+         safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
+    ),
+    (b"{", "is JSON; name the folder of the checkpoint that it belongs to"),
+    (
+        // 0x616b3432, which spells ak42, lowest byte first.
+        b"24ka",
+        "is a later version of llama2.c's format, expected the first one; export the model again \
+         with --version 0",
+    ),
+];
+
+/// Refuses what is known to be no llama2.c model of the first version, which itself has no mark
+/// to know it by.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut start = Vec::new();
+    File::open(path).with_context(cannot)?.take(16).read_to_end(&mut start).with_context(cannot)?;
+    for (magic, what) in OTHERS {
+        if start.starts_with(magic) {
+            bail!("{} {what}", path.display());
+        }
+    }
+    // Safetensors: eight bytes of header length, then JSON.
+    if start.get(8) == Some(&b'{') && start[5..8] == [0; 3] {
+        bail!("{} is a safetensors file; name the folder it lies in", path.display());
+    }
+    Ok(())
+}
