@@ -25,7 +25,12 @@ fn saving(change: impl FnOnce(&mut Vec<NamedTensor>)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut weights = weights(&config());
     change(&mut weights);
-    let files = HuggingFaceFiles { config: &config(), weights: &weights, tokenizer_json: None, origin: None };
+    let files = HuggingFaceFiles {
+        config: &config(),
+        weights: &weights,
+        tokenizer_json: None,
+        origin: None,
+    };
     let error = save_hugging_face(&folder.path().join("out"), false, files).unwrap_err();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
     error.to_string()
@@ -160,7 +165,12 @@ fn mask_buffers_of_old_files_are_passed_over() {
     let mut tensors = weights(&config());
     let mask = "transformer.h.0.attn.bias";
     tensors.push(NamedTensor { name: mask.into(), shape: vec![1, 1, 7, 7], data: vec![0.0; 49] });
-    let files = HuggingFaceFiles { config: &config(), weights: &tensors, tokenizer_json: None, origin: None };
+    let files = HuggingFaceFiles {
+        config: &config(),
+        weights: &tensors,
+        tokenizer_json: None,
+        origin: None,
+    };
     let out = folder.path().join("out");
     save_hugging_face(&out, false, files).unwrap();
     assert!(!Checkpoint::open(&out).unwrap().weights().contains(mask));
@@ -171,7 +181,12 @@ fn a_folder_of_something_else_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("diary.txt"), "mine").unwrap();
     let weights = weights(&config());
-    let files = HuggingFaceFiles { config: &config(), weights: &weights, tokenizer_json: None, origin: None };
+    let files = HuggingFaceFiles {
+        config: &config(),
+        weights: &weights,
+        tokenizer_json: None,
+        origin: None,
+    };
     let error = save_hugging_face(folder.path(), true, files).unwrap_err().to_string();
     assert!(error.contains("holds other files"), "{error}");
     assert_eq!(fs::read_to_string(folder.path().join("diary.txt")).unwrap(), "mine");
@@ -320,7 +335,12 @@ fn the_state_of_training_is_not_replaced_by_a_model_without() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("model");
     let weights = write(&dir, &config());
-    let files = HuggingFaceFiles { config: &config(), weights: &weights, tokenizer_json: None, origin: None };
+    let files = HuggingFaceFiles {
+        config: &config(),
+        weights: &weights,
+        tokenizer_json: None,
+        origin: None,
+    };
     let error = save_hugging_face(&dir, true, files).unwrap_err().to_string();
     assert!(error.contains("trainer.json"), "{error}");
     assert!(Checkpoint::open(&dir).unwrap().trainer().unwrap().is_some());

@@ -2,24 +2,36 @@ use std::collections::HashSet;
 
 use super::*;
 
+/// Every family, with and without biases and a head of its own. No two sizes are equal.
 fn configs() -> impl Iterator<Item = ModelConfig> {
-    [(true, true), (true, false), (false, true), (false, false)].into_iter().map(
-        |(qkv_bias, tie_embeddings)| ModelConfig {
-            architecture: Architecture::Gpt2,
-            vocab_size: 11,
-            context_length: 7,
-            n_layer: 3,
-            n_head: 2,
-            n_kv_head: 2,
-            n_embd: 6,
-            n_inner: 10,
-            norm_epsilon: 1e-5,
-            rope_base: config::ROPE_BASE,
-            qkv_bias,
-            tie_embeddings,
-            dropout: 0.0,
-        },
-    )
+    let families = Architecture::ALL.into_iter();
+    families.flat_map(|architecture| {
+        [(true, true), (true, false), (false, true), (false, false)].map(
+            |(qkv_bias, tie_embeddings)| ModelConfig {
+                architecture,
+                vocab_size: 11,
+                context_length: 7,
+                n_layer: 3,
+                n_head: 4,
+                n_kv_head: if architecture.is_gated() { 2 } else { 4 },
+                n_embd: 16,
+                n_inner: 10,
+                norm_epsilon: 1e-5,
+                rope_base: config::ROPE_BASE,
+                qkv_bias,
+                tie_embeddings,
+                dropout: 0.0,
+            },
+        )
+    })
+}
+
+/// One block of a family with biases and a head of its own.
+fn config(architecture: Architecture) -> ModelConfig {
+    let mut all = configs().filter(|config| {
+        config.architecture == architecture && config.qkv_bias && !config.tie_embeddings
+    });
+    ModelConfig { n_layer: 1, ..all.next().unwrap() }
 }
 
 #[test]
@@ -27,7 +39,7 @@ fn every_parameter_is_counted_once() {
     for config in configs() {
         let table = tensors(&config);
         let parameters: usize = table.iter().filter(|t| t.in_model).map(TensorName::elements).sum();
-        assert_eq!(parameters, config.parameter_count());
+        assert_eq!(parameters, config.parameter_count(), "{config:?}");
     }
 }
 
@@ -42,64 +54,184 @@ fn no_name_is_used_twice() {
     }
 }
 
-/// The tensors of `src/models/gpt2.cpp` in llama.cpp, with the shapes asked for there.
 #[test]
 fn gguf_has_exactly_what_llama_cpp_asks_for() {
-    let config = ModelConfig { n_layer: 1, ..configs().last().unwrap() };
-    let found: HashSet<(String, Vec<u64>)> =
-        tensors(&config).into_iter().map(|t| (t.gguf.clone(), t.gguf_shape())).collect();
-    let expected: HashSet<(String, Vec<u64>)> = [
-        ("token_embd.weight", vec![6, 11]),
-        ("position_embd.weight", vec![6, 7]),
-        ("output_norm.weight", vec![6]),
-        ("output_norm.bias", vec![6]),
-        ("output.weight", vec![6, 11]),
-        ("blk.0.attn_norm.weight", vec![6]),
-        ("blk.0.attn_norm.bias", vec![6]),
-        ("blk.0.attn_qkv.weight", vec![6, 18]),
-        ("blk.0.attn_qkv.bias", vec![18]),
-        ("blk.0.attn_output.weight", vec![6, 6]),
-        ("blk.0.attn_output.bias", vec![6]),
-        ("blk.0.ffn_norm.weight", vec![6]),
-        ("blk.0.ffn_norm.bias", vec![6]),
-        ("blk.0.ffn_down.weight", vec![10, 6]),
-        ("blk.0.ffn_down.bias", vec![6]),
-        ("blk.0.ffn_up.weight", vec![6, 10]),
-        ("blk.0.ffn_up.bias", vec![10]),
-    ]
-    .into_iter()
-    .map(|(name, shape)| (name.to_owned(), shape))
-    .collect();
-    assert_eq!(found, expected);
+    for architecture in Architecture::ALL {
+        let found: HashSet<(String, Vec<u64>)> = tensors(&config(architecture))
+            .into_iter()
+            .map(|t| (t.gguf.clone(), t.gguf_shape()))
+            .collect();
+        let expected: HashSet<(String, Vec<u64>)> = asked_for(architecture)
+            .into_iter()
+            .map(|(name, shape)| (name.replace("blk.", "blk.0."), shape))
+            .collect();
+        assert_eq!(found, expected, "{architecture:?}");
+    }
 }
 
+/// The tensors of `src/models/{gpt2,gptneox,llama,qwen2}.cpp` in llama.cpp, with the shapes
+/// asked for there: 16 channels, 10 in the feed-forward layer, 11 tokens, 7 positions, keys and
+/// values of 2 heads of 4.
+fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
+    let common = vec![
+        ("token_embd.weight", vec![16, 11]),
+        ("output_norm.weight", vec![16]),
+        ("output.weight", vec![16, 11]),
+        ("blk.attn_norm.weight", vec![16]),
+        ("blk.attn_output.weight", vec![16, 16]),
+        ("blk.ffn_norm.weight", vec![16]),
+        ("blk.ffn_up.weight", vec![16, 10]),
+        ("blk.ffn_down.weight", vec![10, 16]),
+    ];
+    let layer_norms_and_biases = vec![
+        ("output_norm.bias", vec![16]),
+        ("blk.attn_norm.bias", vec![16]),
+        ("blk.attn_qkv.weight", vec![16, 48]),
+        ("blk.attn_qkv.bias", vec![48]),
+        ("blk.attn_output.bias", vec![16]),
+        ("blk.ffn_norm.bias", vec![16]),
+        ("blk.ffn_up.bias", vec![10]),
+        ("blk.ffn_down.bias", vec![16]),
+    ];
+    let gated = vec![
+        ("blk.attn_q.weight", vec![16, 16]),
+        ("blk.attn_k.weight", vec![16, 8]),
+        ("blk.attn_v.weight", vec![16, 8]),
+        ("blk.attn_q.bias", vec![16]),
+        ("blk.attn_k.bias", vec![8]),
+        ("blk.attn_v.bias", vec![8]),
+        ("blk.ffn_gate.weight", vec![16, 10]),
+    ];
+    let positions = vec![("position_embd.weight", vec![16, 7])];
+    match architecture {
+        Architecture::Gpt2 => [common, layer_norms_and_biases, positions].concat(),
+        Architecture::GptNeox => [common, layer_norms_and_biases].concat(),
+        Architecture::Llama | Architecture::Qwen2 => [common, gated].concat(),
+    }
+}
+
+/// The names that transformers writes, as `model.state_dict()` lists them.
 #[test]
-fn only_the_untied_head_is_turned_for_burn() {
-    let config = configs().last().unwrap();
-    let head = tensors(&config).pop().unwrap();
-    assert_eq!((head.shape.clone(), head.burn_shape()), (vec![11, 6], vec![6, 11]));
-    for tensor in tensors(&config).iter().filter(|t| t.burn != "lm_head.weight") {
-        assert_eq!(tensor.burn_shape(), tensor.shape);
+fn hugging_face_has_the_names_of_transformers() {
+    let names = |architecture| {
+        let table = tensors(&config(architecture));
+        table.into_iter().map(|row| row.hugging_face).collect::<HashSet<_>>()
+    };
+    for (architecture, some) in [
+        (Architecture::Gpt2, "transformer.h.0.attn.c_attn.bias"),
+        (Architecture::GptNeox, "gpt_neox.layers.0.attention.query_key_value.bias"),
+        (Architecture::GptNeox, "gpt_neox.layers.0.mlp.dense_4h_to_h.weight"),
+        (Architecture::GptNeox, "gpt_neox.final_layer_norm.bias"),
+        (Architecture::GptNeox, "embed_out.weight"),
+        (Architecture::Llama, "model.layers.0.self_attn.o_proj.weight"),
+        (Architecture::Llama, "model.layers.0.post_attention_layernorm.weight"),
+        (Architecture::Qwen2, "model.layers.0.self_attn.k_proj.bias"),
+        (Architecture::Qwen2, "model.embed_tokens.weight"),
+        (Architecture::Qwen2, "lm_head.weight"),
+    ] {
+        assert!(names(architecture).contains(some), "{some}");
     }
 }
 
 #[test]
-fn the_only_parameter_that_may_be_absent_is_the_qkv_bias() {
+fn rows_of_hugging_face_are_turned_for_burn_and_conv1d_is_not() {
     for config in configs() {
-        let absent = tensors(&config).into_iter().filter(|t| !t.in_model);
-        let absent: Vec<String> = absent.map(|t| t.burn).collect();
-        let expected: Vec<String> = match config.qkv_bias {
-            true => vec![],
-            false => (0..3).map(|i| format!("blocks.{i}.attn.c_attn.bias")).collect(),
-        };
-        assert_eq!(absent, expected);
+        for tensor in tensors(&config) {
+            let turned = tensor.orientation == Orientation::OutputFirst;
+            let expected: Vec<usize> = match turned {
+                true => tensor.shape.iter().rev().copied().collect(),
+                false => tensor.shape.clone(),
+            };
+            assert_eq!(tensor.burn_shape(), expected, "{}", tensor.burn);
+            let conv1d = config.architecture == Architecture::Gpt2;
+            let is_head = tensor.burn == "lm_head.weight";
+            let is_embedding = tensor.burn.starts_with("w");
+            let is_product = tensor.shape.len() == 2 && !is_embedding;
+            assert_eq!(turned, is_product && (is_head || !conv1d), "{}", tensor.burn);
+        }
     }
 }
 
 #[test]
-fn mask_buffers_are_known_and_biases_are_not_mistaken_for_them() {
-    let config = configs().next().unwrap();
-    assert!(is_ignored(&config, "transformer.h.0.attn.bias"));
-    assert!(is_ignored(&config, "transformer.h.11.attn.masked_bias"));
-    assert!(tensors(&config).iter().all(|t| !is_ignored(&config, &t.hugging_face)));
+fn only_queries_keys_and_fused_projections_are_reordered() {
+    for config in configs() {
+        for row in tensors(&config) {
+            let reordered = match config.architecture {
+                Architecture::Llama => [".attn.q.", ".attn.k."].as_slice(),
+                Architecture::GptNeox => &[".attn.c_attn."],
+                Architecture::Gpt2 | Architecture::Qwen2 => &[],
+            };
+            let expected = reordered.iter().any(|part| row.burn.contains(part));
+            assert_eq!(!row.rows.is_same(), expected, "{}", row.burn);
+        }
+    }
+}
+
+#[test]
+fn values_come_back_from_burn_as_they_were() {
+    for config in configs() {
+        for row in tensors(&config) {
+            let values: Vec<f32> = (0..row.elements()).map(|i| i as f32).collect();
+            let there = row.to_burn(values.clone());
+            assert_eq!(row.from_burn(there), values, "{}", row.burn);
+        }
+    }
+}
+
+/// One head of a LLaMA, 4 channels, 4 inputs: row 2 of the file, the partner of row 0, becomes
+/// column 1 of Burn's matrix.
+#[test]
+fn a_query_matrix_is_reordered_and_turned() {
+    let config = ModelConfig { n_embd: 4, n_head: 1, n_kv_head: 1, ..config(Architecture::Llama) };
+    let row = tensors(&config).into_iter().find(|t| t.burn == "blocks.0.attn.q.weight").unwrap();
+    let rows = [[0., 1., 2., 3.], [10., 11., 12., 13.], [20., 21., 22., 23.], [30., 31., 32., 33.]];
+    let expected =
+        [[0., 20., 10., 30.], [1., 21., 11., 31.], [2., 22., 12., 32.], [3., 23., 13., 33.]];
+    assert_eq!(row.to_burn(rows.concat()), expected.concat());
+}
+
+#[test]
+fn a_parameter_that_the_model_has_not_is_a_bias_or_a_repeated_head() {
+    for config in configs() {
+        let absent: Vec<TensorName> =
+            tensors(&config).into_iter().filter(|row| !row.in_model).collect();
+        let (repeats, zeros): (Vec<_>, Vec<_>) =
+            absent.iter().partition(|row| row.repeats.is_some());
+        let has_repeat = config.architecture == Architecture::GptNeox && config.tie_embeddings;
+        assert_eq!(repeats.len(), usize::from(has_repeat));
+        for row in repeats {
+            assert_eq!(row.gguf, "output.weight");
+            assert_eq!(row.repeats.as_deref(), Some("gpt_neox.embed_in.weight"));
+        }
+        let expected = match (config.qkv_bias, config.architecture) {
+            (true, _) | (false, Architecture::Llama) => 0,
+            (false, Architecture::Gpt2 | Architecture::GptNeox) => 3,
+            (false, Architecture::Qwen2) => 9,
+        };
+        assert_eq!(zeros.len(), expected, "{config:?}");
+        assert!(zeros.iter().all(|row| row.burn.contains(".attn.") && row.burn.ends_with(".bias")));
+    }
+}
+
+#[test]
+fn buffers_are_known_and_weights_are_not_mistaken_for_them() {
+    for (architecture, buffer) in [
+        (Architecture::Gpt2, "transformer.h.0.attn.bias"),
+        (Architecture::Gpt2, "transformer.h.11.attn.masked_bias"),
+        (Architecture::GptNeox, "gpt_neox.layers.0.attention.bias"),
+        (Architecture::GptNeox, "gpt_neox.layers.0.attention.masked_bias"),
+        (Architecture::GptNeox, "gpt_neox.layers.0.attention.rotary_emb.inv_freq"),
+        (Architecture::GptNeox, "gpt_neox.rotary_emb.inv_freq"),
+        (Architecture::Llama, "model.layers.0.self_attn.rotary_emb.inv_freq"),
+        (Architecture::Llama, "model.rotary_emb.inv_freq"),
+        (Architecture::Qwen2, "model.rotary_emb.inv_freq"),
+    ] {
+        assert!(is_ignored(&config(architecture), buffer), "{buffer}");
+    }
+    for config in configs() {
+        assert!(tensors(&config).iter().all(|t| !is_ignored(&config, &t.hugging_face)));
+        for other in ["", "m", "lm_head.weight", "é", "model.layers.0.mlp.up_proj.bias"] {
+            assert!(!is_ignored(&config, other), "{other}");
+        }
+    }
 }
