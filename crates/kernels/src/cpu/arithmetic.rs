@@ -3,8 +3,9 @@
 
 use gemm::Parallelism;
 
-use super::isa::Isa;
+use super::isa::{Isa, Level};
 use super::matmul::pack::{Matrix, Packed};
+use super::matmul::split::Split;
 use super::matmul::{Into, multiply, product};
 
 /// How products of matrices are computed: a number format on an instruction set.
@@ -33,68 +34,89 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
 pub struct Bf16(pub Isa);
 
 impl Arithmetic for Bf16 {
-    type Operand<'a> = Packed;
+    type Operand<'a> = Packed<1>;
 
     fn isa(self) -> Isa {
         self.0
     }
 
-    fn left(self, a: Matrix<'_>) -> Packed {
+    fn left(self, a: Matrix<'_>) -> Packed<1> {
         Packed::left(self.0, a)
     }
 
-    fn right(self, b: Matrix<'_>) -> Packed {
+    fn right(self, b: Matrix<'_>) -> Packed<1> {
         Packed::right(self.0, b)
     }
 
-    fn product(self, a: &Packed, b: &Packed) -> Vec<f32> {
+    fn product(self, a: &Packed<1>, b: &Packed<1>) -> Vec<f32> {
         product(self.0, a, b)
     }
 
-    fn multiply(self, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+    fn multiply(self, a: &Packed<1>, b: &Packed<1>, out: &mut [f32], into: Into) {
         multiply(self.0, a, b, out, into);
     }
 }
 
-/// All in f32, by the `gemm` crate, which detects its instructions itself.
+/// All in f32: on tile registers in parts ([`split`](super::matmul::split)), elsewhere by the
+/// `gemm` crate, which detects its instructions itself.
 #[derive(Debug, Clone, Copy)]
 pub struct F32(pub Isa);
 
-/// Multiplications below which one thread is faster than several.
-const WORTH_SHARING: usize = 1 << 20;
+/// An operand in f32 where it lies, and in parts where those are as exact.
+#[derive(Debug, Clone)]
+pub struct F32Operand<'a> {
+    matrix: Matrix<'a>,
+    parts: Option<Split>,
+}
+
+impl F32 {
+    fn operand<'a>(self, matrix: Matrix<'a>, pack: fn(Isa, Matrix<'_>) -> Split) -> F32Operand<'a> {
+        let parts = (self.0.level() == Level::Amx).then(|| pack(self.0, matrix));
+        F32Operand { matrix, parts: parts.filter(Split::is_exact) }
+    }
+}
 
 impl Arithmetic for F32 {
-    type Operand<'a> = Matrix<'a>;
+    type Operand<'a> = F32Operand<'a>;
 
     fn isa(self) -> Isa {
         self.0
     }
 
-    fn left(self, a: Matrix<'_>) -> Matrix<'_> {
-        a
+    fn left(self, a: Matrix<'_>) -> F32Operand<'_> {
+        self.operand(a, Split::left)
     }
 
-    fn right(self, b: Matrix<'_>) -> Matrix<'_> {
-        b
+    fn right(self, b: Matrix<'_>) -> F32Operand<'_> {
+        self.operand(b, Split::right)
     }
 
-    fn product(self, a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
-        let len = a.rows() * b.columns();
+    fn product(self, a: &F32Operand<'_>, b: &F32Operand<'_>) -> Vec<f32> {
+        if let (Some(a), Some(b)) = (&a.parts, &b.parts) {
+            return product(self.0, a, b);
+        }
+        let len = a.matrix.rows() * b.matrix.columns();
         let mut out = Vec::with_capacity(len);
         // SAFETY: the capacity is [M, N], and every number is written, none read.
         unsafe {
-            gemm_raw(a, b, out.as_mut_ptr(), Into::Replace);
+            gemm_raw(&a.matrix, &b.matrix, out.as_mut_ptr(), Into::Replace);
             out.set_len(len);
         }
         out
     }
 
-    fn multiply(self, a: &Matrix<'_>, b: &Matrix<'_>, out: &mut [f32], into: Into) {
-        assert_eq!(out.len(), a.rows() * b.columns(), "an output of [M, N]");
+    fn multiply(self, a: &F32Operand<'_>, b: &F32Operand<'_>, out: &mut [f32], into: Into) {
+        if let (Some(a), Some(b)) = (&a.parts, &b.parts) {
+            return multiply(self.0, a, b, out, into);
+        }
+        assert_eq!(out.len(), a.matrix.rows() * b.matrix.columns(), "an output of [M, N]");
         // SAFETY: the slice is [M, N].
-        unsafe { gemm_raw(a, b, out.as_mut_ptr(), into) };
+        unsafe { gemm_raw(&a.matrix, &b.matrix, out.as_mut_ptr(), into) };
     }
 }
+
+/// Multiplications below which one thread is faster than several.
+const WORTH_SHARING: usize = 1 << 20;
 
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.

@@ -14,7 +14,7 @@
 use std::arch::asm;
 
 use super::Operands;
-use super::pack::TILE;
+use super::pack::{TILE, Tile};
 
 /// What `ldtilecfg` reads: palette 1, then bytes per row and rows of each register
 /// (Intel SDM, volume 2, LDTILECFG).
@@ -49,7 +49,12 @@ pub(super) fn with_tiles(work: impl FnOnce()) {
 /// # Safety
 /// `corner` must be the start of a writable square whose rows are `stride` numbers apart, and the
 /// call must be inside [`with_tiles`].
-pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: usize, add: bool) {
+pub(super) unsafe fn square<const P: usize>(
+    operands: Operands<'_, P>,
+    corner: *mut f32,
+    stride: usize,
+    add: bool,
+) {
     let quarter = corner;
     // SAFETY: the four corners lie inside the square.
     let (right, below, diagonal) =
@@ -79,20 +84,12 @@ pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: us
     let [a0, a1] = operands.a;
     let [b0, b1] = operands.b;
     for (((a0, a1), b0), b1) in a0.iter().zip(a1).zip(b0).zip(b1) {
-        // SAFETY: each operand is a whole tile of 16 rows, 64 bytes apart.
+        // SAFETY: the tiles are ours, as this call is inside `with_tiles`.
         unsafe {
-            asm!(
-                "tileloadd tmm4, [{a0} + {stride}]",
-                "tileloadd tmm6, [{b0} + {stride}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b1} + {stride}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a1} + {stride}]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                a0 = in(reg) a0, a1 = in(reg) a1, b0 = in(reg) b0, b1 = in(reg) b1,
-                stride = in(reg) 64_usize, options(nostack, readonly),
-            );
+            match P {
+                1 => add_product(&a0[0], &a1[0], &b0[0], &b1[0]),
+                _ => add_products_of_parts(a0, a1, b0, b1),
+            }
         }
     }
     // SAFETY: the square is writable, as promised by the caller.
@@ -104,6 +101,91 @@ pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: us
             "tilestored [{c3} + {stride}], tmm3",
             c0 = in(reg) quarter, c1 = in(reg) right, c2 = in(reg) below, c3 = in(reg) diagonal,
             stride = in(reg) row_bytes, options(nostack),
+        );
+    }
+}
+
+/// Adds the product of two tiles of A and two of B to the sums.
+///
+/// # Safety
+/// The call must be inside [`with_tiles`].
+#[inline(always)]
+unsafe fn add_product(a0: &Tile, a1: &Tile, b0: &Tile, b1: &Tile) {
+    // SAFETY: each operand is a whole tile of 16 rows, 64 bytes apart.
+    unsafe {
+        asm!(
+            "tileloadd tmm4, [{a0} + {stride}]",
+            "tileloadd tmm6, [{b0} + {stride}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b1} + {stride}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a1} + {stride}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            a0 = in(reg) a0, a1 = in(reg) a1, b0 = in(reg) b0, b1 = in(reg) b1,
+            stride = in(reg) 64_usize, options(nostack, readonly),
+        );
+    }
+}
+
+/// Adds the six products of the parts of two tiles of A and two of B, of three parts each.
+///
+/// From one pair of parts to the next only one side is loaded: with `h`igh, `m`iddle and `l`ow the
+/// order is `h l, h m, h h, l h, m h, m m`, 14 loads for 24 products.
+///
+/// # Safety
+/// The call must be inside [`with_tiles`], and each operand must have three parts.
+#[inline(always)]
+unsafe fn add_products_of_parts<const P: usize>(
+    a0: &[Tile; P],
+    a1: &[Tile; P],
+    b0: &[Tile; P],
+    b1: &[Tile; P],
+) {
+    const { assert!(P == 3 || P == 1, "three parts") };
+    // SAFETY: a part is a whole tile of 16 rows, 64 bytes apart, and 1,024 bytes after the last.
+    unsafe {
+        asm!(
+            "tileloadd tmm6, [{b0} + {stride} + 2048]",
+            "tileloadd tmm4, [{a0} + {stride}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{a1} + {stride}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{b1} + {stride} + 2048]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{b0} + {stride} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{b1} + {stride} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{b0} + {stride}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{b1} + {stride}]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm4, [{a0} + {stride} + 2048]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a1} + {stride} + 2048]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm4, [{a0} + {stride} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a1} + {stride} + 1024]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "tileloadd tmm6, [{b0} + {stride} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{b1} + {stride} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            a0 = in(reg) a0, a1 = in(reg) a1, b0 = in(reg) b0, b1 = in(reg) b1,
+            stride = in(reg) 64_usize, options(nostack, readonly),
         );
     }
 }

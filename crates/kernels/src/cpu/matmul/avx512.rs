@@ -17,7 +17,12 @@ const ROWS: usize = 8;
 /// `corner` must be the start of a writable square whose rows are `stride` numbers apart, and the
 /// processor must have AVX-512 with bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: usize, add: bool) {
+pub(super) unsafe fn square<const P: usize>(
+    operands: Operands<'_, P>,
+    corner: *mut f32,
+    stride: usize,
+    add: bool,
+) {
     for (strip, a) in operands.a.iter().enumerate() {
         for half in 0..TILE / ROWS {
             // SAFETY: the rows lie inside the square.
@@ -33,7 +38,14 @@ pub(super) unsafe fn square(operands: Operands<'_>, corner: *mut f32, stride: us
 /// As for [`square`], for `ROWS` rows from `out` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn rows(a: &[Tile], first: usize, b: [&[Tile]; 2], out: *mut f32, stride: usize, add: bool) {
+unsafe fn rows<const P: usize>(
+    a: &[[Tile; P]],
+    first: usize,
+    b: [&[[Tile; P]]; 2],
+    out: *mut f32,
+    stride: usize,
+    add: bool,
+) {
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     if add {
         for (row, sums) in sums.iter_mut().enumerate() {
@@ -45,16 +57,19 @@ unsafe fn rows(a: &[Tile], first: usize, b: [&[Tile]; 2], out: *mut f32, stride:
         }
     }
     for ((a, b0), b1) in a.iter().zip(b[0]).zip(b[1]) {
-        for pair in 0..TILE_DEPTH / 2 {
-            // SAFETY: a tile holds 16 pairs of 16 columns, and 16 rows of 16 pairs.
-            unsafe {
-                let b0 = _mm512_load_si512(b0.0.as_ptr().add(pair * 2 * TILE).cast());
-                let b1 = _mm512_load_si512(b1.0.as_ptr().add(pair * 2 * TILE).cast());
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let two = a.0.as_ptr().add((first + row) * TILE_DEPTH + 2 * pair);
-                    let two = _mm512_set1_epi32(two.cast::<i32>().read());
-                    sums[0] = _mm512_dpbf16_ps(sums[0], as_bf16(two), as_bf16(b0));
-                    sums[1] = _mm512_dpbf16_ps(sums[1], as_bf16(two), as_bf16(b1));
+        for (p, q) in super::pairs_of_parts::<P>() {
+            let (a, b0, b1) = (&a[p], &b0[q], &b1[q]);
+            for pair in 0..TILE_DEPTH / 2 {
+                // SAFETY: a tile holds 16 pairs of 16 columns, and 16 rows of 16 pairs.
+                unsafe {
+                    let b0 = _mm512_load_si512(b0.0.as_ptr().add(pair * 2 * TILE).cast());
+                    let b1 = _mm512_load_si512(b1.0.as_ptr().add(pair * 2 * TILE).cast());
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let two = a.0.as_ptr().add((first + row) * TILE_DEPTH + 2 * pair);
+                        let two = _mm512_set1_epi32(two.cast::<i32>().read());
+                        sums[0] = _mm512_dpbf16_ps(sums[0], as_bf16(two), as_bf16(b0));
+                        sums[1] = _mm512_dpbf16_ps(sums[1], as_bf16(two), as_bf16(b1));
+                    }
                 }
             }
         }

@@ -1,11 +1,12 @@
-//! `C[M, N] = A[M, K] B[K, N]` with operands rounded to bf16 and sums in f32.
+//! `C[M, N] = A[M, K] B[K, N]` with operands rounded to bf16 and sums in f32; and products in f32
+//! on the same instructions ([`split`]).
 //!
 //! What PyTorch's autocast computes: each product of two bf16 numbers is exact in f32, and the
 //! sums are f32, so the only loss is the rounding of the operands (relative 2^-9 each).
 //!
 //! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction), the most
 //! that the registers of either instruction set hold while they read each operand tile once for
-//! two outputs. The depth is cut into blocks of `DEPTH_BLOCK` tiles, so that A's block stays in
+//! two outputs. The depth is cut into blocks ([`depth_block`]), so that A's block stays in
 //! the second-level cache while B streams past it.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -16,6 +17,7 @@ pub mod pack;
 #[cfg(target_arch = "x86_64")]
 mod pack_avx512;
 mod plain;
+pub mod split;
 
 use std::ops::Range;
 
@@ -26,8 +28,11 @@ use pack::{Packed, TILE, Tile};
 
 /// Side of the square of outputs that one call of an inner loop computes.
 const SQUARE: usize = 2 * TILE;
-/// Tiles along the depth before the sums go back to memory: 1,024 numbers.
-const DEPTH_BLOCK: usize = 32;
+/// Tiles along the depth before the sums go back to memory: with 512 rows, A's block takes half of
+/// a second-level cache of 2 MiB.
+const fn depth_block<const P: usize>() -> usize {
+    if P == 1 { 32 } else { 12 }
+}
 /// Squares times tiles of depth that one thread multiplies faster than it hands them to others.
 const WORTH_SHARING: usize = 512;
 
@@ -36,9 +41,16 @@ type Square = [[f32; SQUARE]; SQUARE];
 
 /// The tiles of one square: two strips of A, two of B, equally deep.
 #[derive(Clone, Copy)]
-struct Operands<'a> {
-    a: [&'a [Tile]; 2],
-    b: [&'a [Tile]; 2],
+struct Operands<'a, const P: usize> {
+    a: [&'a [[Tile; P]]; 2],
+    b: [&'a [[Tile; P]]; 2],
+}
+
+/// The parts of A and of B whose products are summed, smallest first: all whose weight is not below
+/// that of the last part alone.
+#[inline(always)]
+fn pairs_of_parts<const P: usize>() -> impl Iterator<Item = (usize, usize)> {
+    (0..P).rev().flat_map(|sum| (0..=sum).map(move |p| (p, sum - p)))
 }
 
 /// Whether a product replaces what is in the output, or is added to it.
@@ -51,7 +63,7 @@ pub enum Into {
 }
 
 /// `A B`, `[M, N]` row by row, on all threads.
-pub fn product(isa: Isa, a: &Packed, b: &Packed) -> Vec<f32> {
+pub fn product<const P: usize>(isa: Isa, a: &Packed<P>, b: &Packed<P>) -> Vec<f32> {
     let len = a.width * b.width;
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
@@ -63,7 +75,13 @@ pub fn product(isa: Isa, a: &Packed, b: &Packed) -> Vec<f32> {
 }
 
 /// Multiplies packed operands into `out`, `[M, N]` row by row, on all threads.
-pub fn multiply(isa: Isa, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
+pub fn multiply<const P: usize>(
+    isa: Isa,
+    a: &Packed<P>,
+    b: &Packed<P>,
+    out: &mut [f32],
+    into: Into,
+) {
     assert_eq!(out.len(), a.width * b.width, "an output of [{}, {}]", a.width, b.width);
     // SAFETY: the slice is [M, N].
     unsafe { multiply_raw(isa, a, b, out.as_mut_ptr(), into) };
@@ -71,7 +89,13 @@ pub fn multiply(isa: Isa, a: &Packed, b: &Packed, out: &mut [f32], into: Into) {
 
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
-unsafe fn multiply_raw(isa: Isa, a: &Packed, b: &Packed, out: *mut f32, into: Into) {
+unsafe fn multiply_raw<const P: usize>(
+    isa: Isa,
+    a: &Packed<P>,
+    b: &Packed<P>,
+    out: *mut f32,
+    into: Into,
+) {
     let (m, n) = (a.width, b.width);
     assert_eq!(a.depth, b.depth, "the operands' inner lengths");
     if m == 0 || n == 0 {
@@ -79,7 +103,7 @@ unsafe fn multiply_raw(isa: Isa, a: &Packed, b: &Packed, out: *mut f32, into: In
     }
     let output = Output { start: out, rows: m, columns: n };
     let (row_squares, column_squares) = (m.div_ceil(SQUARE), n.div_ceil(SQUARE));
-    if row_squares * column_squares * a.tiles_deep() <= WORTH_SHARING {
+    if row_squares * column_squares * a.tiles_deep() * P * P <= WORTH_SHARING {
         // SAFETY: the only thread, with all squares.
         unsafe { output.update_all(isa, a, b, 0..row_squares, 0..column_squares, into) };
         return;
@@ -116,19 +140,20 @@ impl Output {
     ///
     /// # Safety
     /// As for [`Output::update`], for all these squares.
-    unsafe fn update_all(
+    unsafe fn update_all<const P: usize>(
         &self,
         isa: Isa,
-        a: &Packed,
-        b: &Packed,
+        a: &Packed<P>,
+        b: &Packed<P>,
         rows: Range<usize>,
         columns: Range<usize>,
         into: Into,
     ) {
         let deep = a.tiles_deep();
+        let depth_block = depth_block::<P>();
         isa.with_state(|| {
-            for k in (0..deep).step_by(DEPTH_BLOCK) {
-                let depth = k..deep.min(k + DEPTH_BLOCK);
+            for k in (0..deep).step_by(depth_block) {
+                let depth = k..deep.min(k + depth_block);
                 let add = k > 0 || into == Into::Add;
                 for j in columns.clone() {
                     for i in rows.clone() {
@@ -148,10 +173,10 @@ impl Output {
     ///
     /// # Safety
     /// No other thread may be at the same square.
-    unsafe fn update(
+    unsafe fn update<const P: usize>(
         &self,
         isa: Isa,
-        operands: Operands<'_>,
+        operands: Operands<'_, P>,
         row: usize,
         column: usize,
         add: bool,
@@ -196,7 +221,13 @@ impl Isa {
     /// # Safety
     /// The square must lie in memory that this thread may write, and the call must be inside
     /// [`Isa::with_state`].
-    unsafe fn square(self, operands: Operands<'_>, corner: *mut f32, stride: usize, add: bool) {
+    unsafe fn square<const P: usize>(
+        self,
+        operands: Operands<'_, P>,
+        corner: *mut f32,
+        stride: usize,
+        add: bool,
+    ) {
         match self.level() {
             // SAFETY: the caller's promises are those of each function.
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -251,11 +282,11 @@ mod tests {
             let exact = expected(&a, &b, m, n, k);
             let (at, bt) = (transposed(&a, m, k), transposed(&b, k, n));
             for &isa in Isa::available() {
-                let lefts = [
+                let lefts: [Packed<1>; 2] = [
                     Packed::left(isa, Matrix::new(&a, m, k)),
                     Packed::left(isa, Matrix::new(&at, k, m).transpose()),
                 ];
-                let rights = [
+                let rights: [Packed<1>; 2] = [
                     Packed::right(isa, Matrix::new(&b, k, n)),
                     Packed::right(isa, Matrix::new(&bt, n, k).transpose()),
                 ];

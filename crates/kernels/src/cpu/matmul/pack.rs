@@ -88,17 +88,20 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// An operand in tiles.
+/// An operand in tiles, each number as the sum of `P` parts: its nearest bf16, the nearest bf16 to
+/// what is left, and so on.
 #[derive(Debug, Clone)]
-pub struct Packed {
-    tiles: Vec<Tile>,
+pub struct Packed<const P: usize> {
+    tiles: Vec<[Tile; P]>,
     /// Rows of A or columns of B.
     pub width: usize,
     /// Length of the dot products.
     pub depth: usize,
+    /// The largest absolute value, where there is more than one part: NaN if any number is.
+    pub largest: f32,
 }
 
-impl Packed {
+impl<const P: usize> Packed<P> {
     /// Rounds and packs the left operand, `[M, K]`.
     pub fn left(isa: Isa, a: Matrix<'_>) -> Self {
         let kind = if a.transposed { Kind::LeftAcross } else { Kind::LeftAlongDepth };
@@ -118,16 +121,16 @@ impl Packed {
         let mut tiles = Vec::with_capacity(strips * deep);
         let spare = &mut tiles.spare_capacity_mut()[..strips * deep];
         let work = Packing { isa, kind, data: source.data, stride: source.stride, width, depth };
-        if strips * deep <= WORTH_SHARING {
-            work.fill(spare, deep, 0);
+        let largest = if strips * deep * P <= WORTH_SHARING {
+            work.fill(spare, deep, 0)
         } else {
             let share = (strips / (4 * rayon::current_num_threads())).clamp(1, STRIPS);
             let shares = spare.par_chunks_mut(share * deep).enumerate();
-            shares.for_each(|(i, tiles)| work.fill(tiles, deep, i * share));
-        }
+            shares.map(|(i, tiles)| work.fill(tiles, deep, i * share)).max().unwrap_or(0)
+        };
         // SAFETY: the shares are all of the tiles, and `fill` writes every tile of its share.
         unsafe { tiles.set_len(strips * deep) };
-        Packed { tiles, width, depth }
+        Packed { tiles, width, depth, largest: f32::from_bits(largest) }
     }
 
     /// Tiles along the depth.
@@ -136,7 +139,7 @@ impl Packed {
     }
 
     /// The tiles of 16 rows (or columns), from depth 0 on.
-    pub fn strip(&self, strip: usize) -> &[Tile] {
+    pub fn strip(&self, strip: usize) -> &[[Tile; P]] {
         let deep = self.tiles_deep();
         &self.tiles[strip * deep..(strip + 1) * deep]
     }
@@ -174,23 +177,33 @@ struct Packing<'a> {
 impl Packing<'_> {
     /// Fills the strips from `first` on. Lines in memory are walked along: a tile's lines lie on
     /// as many pages, which the next tile of the same lines finds in the address cache.
-    fn fill(self, tiles: &mut [MaybeUninit<Tile>], deep: usize, first: usize) {
+    ///
+    /// Gives the bits of the largest absolute value, where there is more than one part.
+    fn fill<const P: usize>(
+        self,
+        tiles: &mut [MaybeUninit<[Tile; P]>],
+        deep: usize,
+        first: usize,
+    ) -> u32 {
         let strips = tiles.len() / deep;
+        let mut largest = 0;
         if self.kind.lines_run_along_depth() {
             for (at, tile) in tiles.iter_mut().enumerate() {
-                self.tile(tile, first + at / deep, at % deep);
+                largest = largest.max(self.tile(tile, first + at / deep, at % deep));
             }
         } else {
             for k in 0..deep {
                 for strip in 0..strips {
-                    self.tile(&mut tiles[strip * deep + k], first + strip, k);
+                    let tile = &mut tiles[strip * deep + k];
+                    largest = largest.max(self.tile(tile, first + strip, k));
                 }
             }
         }
+        largest
     }
 
     /// Writes the `k`-th tile of a strip.
-    fn tile(self, out: &mut MaybeUninit<Tile>, strip: usize, k: usize) {
+    fn tile<const P: usize>(self, out: &mut MaybeUninit<[Tile; P]>, strip: usize, k: usize) -> u32 {
         let (across, along) = (strip * TILE, k * TILE_DEPTH);
         let start = if self.kind.lines_run_along_depth() {
             across * self.stride + along
@@ -203,14 +216,20 @@ impl Packing<'_> {
         #[cfg(target_arch = "x86_64")]
         if width == TILE && depth == TILE_DEPTH && self.isa.has_bf16() {
             // SAFETY: the processor has the features that the function is compiled for.
-            unsafe { super::pack_avx512::tile(self.kind, data, self.stride, out) };
-            return;
+            return unsafe { super::pack_avx512::tile(self.kind, data, self.stride, out) };
         }
-        self.tile_plain(out, data, width, depth);
+        self.tile_plain(out, data, width, depth)
     }
 
-    fn tile_plain(self, out: &mut MaybeUninit<Tile>, data: &[f32], width: usize, depth: usize) {
-        let tile = out.write(Tile([0; TILE_LEN]));
+    fn tile_plain<const P: usize>(
+        self,
+        out: &mut MaybeUninit<[Tile; P]>,
+        data: &[f32],
+        width: usize,
+        depth: usize,
+    ) -> u32 {
+        let parts = out.write([Tile([0; TILE_LEN]); P]);
+        let mut largest = 0;
         for w in 0..width {
             for d in 0..depth {
                 let from = if self.kind.lines_run_along_depth() {
@@ -222,10 +241,22 @@ impl Packing<'_> {
                     Kind::LeftAlongDepth | Kind::LeftAcross => w * TILE_DEPTH + d,
                     Kind::RightAlongDepth | Kind::RightAcross => d / 2 * 2 * TILE + w * 2 + d % 2,
                 };
-                tile.0[to] = round_to_bf16(data[from]);
+                let mut rest = data[from];
+                largest = largest.max(rest.abs().to_bits());
+                for part in parts.iter_mut() {
+                    part.0[to] = round_to_bf16(rest);
+                    rest -= widen(part.0[to]);
+                }
             }
         }
+        largest
     }
+}
+
+/// The number that 16 bits stand for.
+#[inline(always)]
+pub fn widen(x: u16) -> f32 {
+    f32::from_bits(u32::from(x) << 16)
 }
 
 /// The nearest bf16, ties to even; NaN stays NaN.

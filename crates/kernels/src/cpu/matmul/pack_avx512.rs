@@ -6,9 +6,15 @@ use std::mem::MaybeUninit;
 
 use super::pack::{Kind, TILE, TILE_DEPTH, Tile};
 
-/// Rounds and packs a whole tile whose lines in memory are `stride` numbers apart.
+/// Rounds and packs a whole tile whose lines in memory are `stride` numbers apart; gives the bits
+/// of the largest absolute value, where there is more than one part.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn tile(kind: Kind, data: &[f32], stride: usize, out: &mut MaybeUninit<Tile>) {
+pub(super) fn tile<const P: usize>(
+    kind: Kind,
+    data: &[f32],
+    stride: usize,
+    out: &mut MaybeUninit<[Tile; P]>,
+) -> u32 {
     let (lines, line) = match kind {
         Kind::LeftAlongDepth | Kind::RightAlongDepth => (TILE, TILE_DEPTH),
         Kind::LeftAcross | Kind::RightAcross => (TILE_DEPTH, TILE),
@@ -18,36 +24,79 @@ pub(super) fn tile(kind: Kind, data: &[f32], stride: usize, out: &mut MaybeUnini
     let load = |line: usize, half: usize| unsafe {
         _mm512_loadu_ps(data.as_ptr().add(line * stride + half * TILE))
     };
-    let rows: [__m512i; TILE] = match kind {
-        Kind::LeftAlongDepth => std::array::from_fn(|w| round(load(w, 0), load(w, 1))),
-        Kind::RightAlongDepth => turn(std::array::from_fn(|w| round(load(w, 0), load(w, 1)))),
-        Kind::LeftAcross => {
-            let low = turn(std::array::from_fn(|d| _mm512_castps_si512(load(d, 0))));
-            let high = turn(std::array::from_fn(|d| _mm512_castps_si512(load(TILE + d, 0))));
-            std::array::from_fn(|w| {
-                round(_mm512_castsi512_ps(low[w]), _mm512_castsi512_ps(high[w]))
-            })
+    // Two registers for each line of the tile. Loops over indices: what `map` and `from_fn` make of
+    // arrays of registers is copied through memory.
+    let mut rest = [[_mm512_setzero_ps(); 2]; TILE];
+    match kind {
+        Kind::LeftAlongDepth | Kind::RightAlongDepth => {
+            for (w, halves) in rest.iter_mut().enumerate() {
+                *halves = [load(w, 0), load(w, 1)];
+            }
         }
         Kind::RightAcross => {
-            let pairs = interleave_halves();
-            std::array::from_fn(|p| {
-                _mm512_permutexvar_epi16(pairs, round(load(2 * p, 0), load(2 * p + 1, 0)))
-            })
+            for (pair, halves) in rest.iter_mut().enumerate() {
+                *halves = [load(2 * pair, 0), load(2 * pair + 1, 0)];
+            }
         }
-    };
-    for (line, row) in rows.into_iter().enumerate() {
-        // SAFETY: a tile is 16 lines of 64 bytes.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast::<__m512i>().add(line), row) };
+        Kind::LeftAcross => {
+            for half in 0..2 {
+                let mut square = [_mm512_setzero_si512(); TILE];
+                for (d, line) in square.iter_mut().enumerate() {
+                    *line = _mm512_castps_si512(load(half * TILE + d, 0));
+                }
+                for (halves, line) in rest.iter_mut().zip(&turn(square)) {
+                    halves[half] = _mm512_castsi512_ps(*line);
+                }
+            }
+        }
     }
+    let mut largest = _mm512_setzero_si512();
+    if P > 1 {
+        for half in rest.as_flattened() {
+            largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(*half)));
+        }
+    }
+    for part in 0..P {
+        let mut lines = [_mm512_setzero_si512(); TILE];
+        for (line, rest) in lines.iter_mut().zip(&mut rest) {
+            *line = round(*rest);
+            if part + 1 < P {
+                *rest = without(*rest, *line);
+            }
+            if kind == Kind::RightAcross {
+                *line = _mm512_permutexvar_epi16(interleave_halves(), *line);
+            }
+        }
+        if kind == Kind::RightAlongDepth {
+            lines = turn(lines);
+        }
+        // SAFETY: a part is 16 lines of 64 bytes.
+        let to = unsafe { out.as_mut_ptr().cast::<Tile>().add(part).cast::<__m512i>() };
+        for (i, line) in lines.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm512_store_si512(to.add(i), *line) };
+        }
+    }
+    _mm512_reduce_max_epi32(largest) as u32
 }
 
-/// 32 floats to bf16, `first` in the lower half.
+/// 32 floats to bf16, the first 16 in the lower half.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn round(first: __m512, second: __m512) -> __m512i {
-    let rounded = _mm512_cvtne2ps_pbh(second, first);
+fn round([low, high]: [__m512; 2]) -> __m512i {
+    let rounded = _mm512_cvtne2ps_pbh(high, low);
     // SAFETY: both types are 512 bits of which every pattern is valid.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(rounded) }
+}
+
+/// What rounding took away from each number: exact, as the difference has fewer digits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn without([low, high]: [__m512; 2], rounded: __m512i) -> [__m512; 2] {
+    let widen = |half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)));
+    let lower = widen(_mm512_castsi512_si256(rounded));
+    let upper = widen(_mm512_extracti64x4_epi64::<1>(rounded));
+    [_mm512_sub_ps(low, lower), _mm512_sub_ps(high, upper)]
 }
 
 /// The permutation `0, 16, 1, 17, ...` of 32 16-bit lanes.
