@@ -28,11 +28,6 @@ impl CausalMask {
         CausalMask { time, device: device.clone(), scores: OnceCell::new() }
     }
 
-    /// Number of positions `T`.
-    pub(crate) fn time(&self) -> usize {
-        self.time
-    }
-
     /// What is added to the scores: `[1, 1, T, T]`.
     fn scores(&self) -> Tensor<4> {
         let build = || {
@@ -44,6 +39,13 @@ impl CausalMask {
             Tensor::from_data(TensorData::new(mask, [1, 1, time, time]), &self.device)
         };
         self.scores.get_or_init(build).clone()
+    }
+}
+
+impl ScoreDropout {
+    fn of(dropout: Option<Dropout>) -> Self {
+        let (probability, key) = dropout.map_or((0.0, 0), Dropout::parts);
+        ScoreDropout { probability, key }
     }
 }
 
@@ -59,10 +61,53 @@ pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: P
     if !fused::on_flex(&qkv.device()) {
         return with_tensors(qkv, heads, mask, pass.dropout);
     }
-    let (probability, key) = pass.dropout.map_or((0.0, 0), Dropout::parts);
-    let dropout = ScoreDropout { probability, key };
-    let shape = Attention { batch: n / time, time, heads, width: channels / heads, dropout };
+    let dropout = ScoreDropout::of(pass.dropout);
+    let (batch, width) = (n / time, channels / heads);
+    let shape = Attention { batch, time, heads, kv_heads: heads, width, dropout };
     fused::causal_attention(qkv, shape, pass.precision)
+}
+
+/// [`causal_attention`] in which each head of keys and values serves `H / K` neighbouring heads of
+/// queries (Ainslie et al., 2023).
+///
+/// # Shapes
+/// `q [B * T, H D]`, `k` and `v [B * T, K D]`, each head after head -> `[B * T, H D]`.
+pub fn grouped_attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    [heads, kv_heads]: [usize; 2],
+    mask: &CausalMask,
+    pass: Pass,
+) -> Tensor<2> {
+    let [n, columns] = q.dims();
+    let time = mask.time;
+    if !fused::on_flex(&q.device()) {
+        return grouped_with_tensors([q, k, v], [heads, kv_heads], mask, pass.dropout);
+    }
+    let dropout = ScoreDropout::of(pass.dropout);
+    let (batch, width) = (n / time, columns / heads);
+    let shape = Attention { batch, time, heads, kv_heads, width, dropout };
+    fused::grouped_attention([q, k, v], shape, pass.precision)
+}
+
+fn grouped_with_tensors(
+    [q, k, v]: [Tensor<2>; 3],
+    [h, kv]: [usize; 2],
+    mask: &CausalMask,
+    drop: Option<Dropout>,
+) -> Tensor<2> {
+    let [n, columns] = q.dims();
+    let (t, d) = (mask.time, columns / h);
+    let b = n / t;
+    let heads = |x: Tensor<2>, count: usize| x.reshape([b, t, count, d]).swap_dims(1, 2);
+    let repeat = |x: Tensor<2>| {
+        let x = heads(x, kv).reshape([b, kv, 1, t * d]).repeat_dim(2, h / kv);
+        x.reshape([b, h, t, d])
+    };
+    let p = attention_probabilities(heads(q, h), repeat(k), mask);
+    let y = dropout(p, drop).matmul(repeat(v)); // [B, H, T, D]
+    y.swap_dims(1, 2).reshape([n, columns])
 }
 
 fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropout>) -> Tensor<2> {
@@ -126,6 +171,27 @@ mod tests {
             let pass = Pass { precision: Precision::Bf16, ..Pass::default() };
             let (y, _) = run(causal_attention(qkv.clone(), h, &mask, pass));
             y.assert_approx_eq::<f32>(&y_plain, Tolerance::absolute(5e-2));
+        }
+    }
+
+    #[test]
+    fn both_bodies_of_grouped_attention_agree() {
+        for [b, t, h, kv, d] in [[1, 1, 1, 1, 1], [2, 3, 9, 3, 7], [1, 33, 4, 1, 6]] {
+            let mask = CausalMask::new(t, &Device::flex());
+            let inputs = [("q", h), ("k", kv), ("v", kv)].map(|(n, h)| draw(n, [b * t, h * d]));
+            let weights = draw("y", [b * t, h * d]).detach();
+            let run = |y: Tensor<2>| {
+                let grads = (y.clone() * weights.clone()).sum().backward();
+                let gradients = inputs.each_ref().map(|x| x.grad(&grads).unwrap().into_data());
+                (y.inner().into_data(), gradients)
+            };
+            let [q, k, v] = inputs.clone();
+            let fused = run(grouped_attention(q, k, v, [h, kv], &mask, Pass::default()));
+            let plain = run(grouped_with_tensors(inputs.clone(), [h, kv], &mask, None));
+            fused.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(1e-5));
+            for (fused, plain) in fused.1.iter().zip(&plain.1) {
+                fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-5));
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Embedding, linear layer and layer normalisation.
+//! Embedding, linear layer and normalisation.
 
 use burn::tensor::{Int, Tensor, module};
 
@@ -10,7 +10,11 @@ use crate::pass::Precision;
 /// # Shapes
 /// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
-    weight.select(0, ids)
+    if fused::on_flex(&weight.device()) {
+        fused::embedding(weight, ids.into_data().iter::<u32>().collect())
+    } else {
+        weight.select(0, ids)
+    }
 }
 
 /// `x W + b`.
@@ -44,6 +48,24 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32)
     } else {
         module::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
     }
+}
+
+/// Normalisation of the last dimension by the root of its mean square (Zhang and Sennrich, 2019):
+/// `x / sqrt(mean(x^2) + epsilon) * gamma`.
+///
+/// # Shapes
+/// `x [N, C]`, `gamma [C]` -> `[N, C]`.
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
+    if fused::on_flex(&x.device()) {
+        fused::rms_norm(x, gamma, epsilon)
+    } else {
+        rms_norm_with_tensors(x, gamma, epsilon)
+    }
+}
+
+fn rms_norm_with_tensors(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
+    let rms = (x.clone().square().mean_dim(1) + f64::from(epsilon)).sqrt(); // [N, 1]
+    x / rms * gamma.unsqueeze::<2>()
 }
 
 #[cfg(test)]
@@ -136,5 +158,37 @@ mod tests {
                 fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-4));
             }
         }
+    }
+
+    #[test]
+    fn both_bodies_of_rms_norm_agree() {
+        for [n, c] in [[1, 1], [3, 17], [40, 33]] {
+            let (x, gamma) = (draw("x", [n, c]), draw("gamma", [c]));
+            let dy = draw("dy", [n, c]).detach();
+            let run = |y: Tensor<2>| {
+                let grads = (y.clone() * dy.clone()).sum().backward();
+                let dx = x.grad(&grads).unwrap().into_data();
+                [y.inner().into_data(), dx, gamma.grad(&grads).unwrap().into_data()]
+            };
+            let fused = run(rms_norm(x.clone(), gamma.clone(), 1e-5));
+            let plain = run(rms_norm_with_tensors(x.clone(), gamma.clone(), 1e-5));
+            for (fused, plain) in fused.iter().zip(&plain) {
+                fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(1e-4));
+            }
+        }
+    }
+
+    /// A tied head has left its gradient where the embedding's goes.
+    #[test]
+    fn an_embedding_adds_to_the_gradient_that_is_there() {
+        let w = draw("w", [5, 3]);
+        let ids = || Tensor::from_ints([4, 0, 4], &Device::flex());
+        let run = |rows: Tensor<2>| {
+            let y = rows.matmul(w.clone().transpose()).square().sum();
+            w.grad(&y.backward()).unwrap().into_data()
+        };
+        let fused = run(embedding(w.clone(), ids()));
+        let ids = Tensor::from_ints([4, 0, 4], &w.device());
+        fused.assert_approx_eq::<f32>(&run(w.clone().select(0, ids)), Tolerance::relative(1e-5));
     }
 }

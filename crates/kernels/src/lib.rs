@@ -10,14 +10,19 @@
 //! | [`embedding`] | `y[i] = W[ids[i]]` |
 //! | [`linear`] | `y = x W + b` |
 //! | [`layer_norm`] | `y = (x - mean) / sqrt(var + eps) * gamma + beta` |
+//! | [`rms_norm`] | `y = x / sqrt(mean(x^2) + eps) * gamma` |
 //! | [`gelu()`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
 //! | [`causal_attention`] | `y = dropout(softmax(q k^T / sqrt(D) + mask)) v` |
+//! | [`grouped_attention`] | the same with `K` heads of `k` and `v` |
+//! | [`rope()`] | `y[2 i], y[2 i + 1] = x[2 i], x[2 i + 1]` turned by `t base^(-2 i / D)` |
+//! | [`swiglu()`] | `y = gate / (1 + e^-gate) up` |
 //! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
 //! | [`head_loss`] | `cross_entropy(x W, target)` |
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
-//! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `D = C / H`,
+//! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of
+//! keys and values, `D = C / H`,
 //! `V` vocabulary, `F` feed-forward.
 //!
 //! Randomness comes from [`random`], which has no state: a draw is a function of a key and a
@@ -29,21 +34,25 @@ pub mod cpu;
 mod dropout;
 mod fused;
 mod gelu;
-mod interim;
 mod layers;
 mod loss;
 mod optimizer;
 mod pass;
 pub mod random;
+mod rope;
+mod swiglu;
 
-pub use attention::{CausalMask, attention_probabilities, causal_attention, split_heads};
+pub use attention::{
+    CausalMask, attention_probabilities, causal_attention, grouped_attention, split_heads,
+};
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
-pub use interim::{Rope, grouped_attention, rms_norm, rope, swiglu};
-pub use layers::{embedding, layer_norm, linear};
+pub use layers::{embedding, layer_norm, linear, rms_norm};
 pub use loss::{cross_entropy, head_loss};
 pub use optimizer::{AdamWStep, Moments, adamw, squared_norm};
 pub use pass::{Pass, Precision};
+pub use rope::{Rope, rope, rope_first};
+pub use swiglu::swiglu;
 
 /// Whether this processor has instructions for products of bf16 numbers; without them,
 /// [`Precision::Bf16`] gives the same results slowly.

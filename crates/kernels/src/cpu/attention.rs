@@ -12,6 +12,9 @@
 //! dq = dS k                  dk = dS^T q
 //! ```
 //!
+//! With fewer heads of keys and values than of queries (Ainslie et al., 2023), each serves a row of
+//! neighbouring queries' heads: it is read where it lies, and its gradient is their sum.
+//!
 //! Scores are computed in squares of `BLOCK`, those above the diagonal never, and again in the
 //! backward pass from `L` alone (Dao, "FlashAttention-2", 2023). A row's squares are all at hand
 //! before its softmax, so no rescaling is needed: `T` numbers a row fit in the cache.
@@ -35,8 +38,10 @@ pub struct Attention {
     pub batch: usize,
     /// Tokens in each, `T`.
     pub time: usize,
-    /// Heads `H`.
+    /// Heads of queries `H`.
     pub heads: usize,
+    /// Heads of keys and values `K`, a divisor of `H`.
+    pub kv_heads: usize,
     /// Width of a head `D`.
     pub width: usize,
     /// Which scores are dropped.
@@ -80,7 +85,53 @@ fn hash(mut x: u32) -> u32 {
 /// `y [B, T, C]` and the logarithms `L [B, H, T]`.
 pub type Output = (Vec<f32>, Vec<f32>);
 
-/// One head of one sequence: where its rows lie in `[B, T, 3C]` and `[B, T, C]`.
+/// `q`, `k` or `v`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Queries.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+}
+
+/// Some columns of a matrix with `B * T` rows, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// The matrix.
+    pub data: &'a [f32],
+    /// Numbers from one row to the next.
+    pub stride: usize,
+    /// The first of the columns.
+    pub first: usize,
+}
+
+/// Where queries `[B * T, H D]`, keys and values `[B * T, K D]` lie, each head after head.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a>([Columns<'a>; 3]);
+
+impl<'a> Inputs<'a> {
+    /// All in one matrix `[B * T, (H + 2 K) D]`: queries, keys, values.
+    pub fn joined(shape: &Attention, qkv: &'a [f32]) -> Self {
+        let (q, kv) = (shape.columns(Part::Q), shape.columns(Part::K));
+        let stride = q + 2 * kv;
+        assert_eq!(qkv.len(), shape.batch * shape.time * stride, "qkv of [B, T, (H + 2 K) D]");
+        Inputs([0, q, q + kv].map(|first| Columns { data: qkv, stride, first }))
+    }
+
+    /// Each in a matrix of its own.
+    pub fn separate(shape: &Attention, q: &'a [f32], k: &'a [f32], v: &'a [f32]) -> Self {
+        let rows = shape.batch * shape.time;
+        Inputs([(Part::Q, q), (Part::K, k), (Part::V, v)].map(|(part, data)| {
+            let stride = shape.columns(part);
+            assert_eq!(data.len(), rows * stride, "{part:?} of [B, T, {stride}]");
+            Columns { data, stride, first: 0 }
+        }))
+    }
+}
+
+/// One head of queries of one sequence.
 #[derive(Clone, Copy)]
 struct Head {
     shape: Attention,
@@ -91,6 +142,15 @@ struct Head {
 impl Attention {
     fn channels(&self) -> usize {
         self.heads * self.width
+    }
+
+    fn heads_of(&self, part: Part) -> usize {
+        if part == Part::Q { self.heads } else { self.kv_heads }
+    }
+
+    /// Columns of a part.
+    pub fn columns(&self, part: Part) -> usize {
+        self.heads_of(part) * self.width
     }
 
     fn heads(&self) -> impl IndexedParallelIterator<Item = Head> {
@@ -113,12 +173,13 @@ impl Attention {
 }
 
 impl Head {
-    /// A block of rows of `q` (0), `k` (1) or `v` (2): `[rows, D]`.
-    fn part(self, qkv: &[f32], which: usize, block: usize) -> Matrix<'_> {
-        let (channels, width) = (self.shape.channels(), self.shape.width);
+    /// A block of rows: `[rows, D]`.
+    fn part<'a>(self, inputs: &Inputs<'a>, part: Part, block: usize) -> Matrix<'a> {
+        let Columns { data, stride, first } = inputs.0[part as usize];
         let row = self.batch * self.shape.time + block * BLOCK;
-        let start = row * 3 * channels + which * channels + self.head * width;
-        Matrix::strided(&qkv[start..], self.shape.rows(block), width, 3 * channels)
+        let head = self.head * self.shape.heads_of(part) / self.shape.heads;
+        let start = row * stride + first + head * self.shape.width;
+        Matrix::strided(&data[start..], self.shape.rows(block), self.shape.width, stride)
     }
 
     /// A block of rows of something shaped like the output: `[rows, D]`.
@@ -170,16 +231,16 @@ impl Head {
     }
 
     /// `y [T, D]` and `L [T]` of this head.
-    fn forward<A: Arithmetic>(self, math: A, qkv: &[f32]) -> Output {
+    fn forward<A: Arithmetic>(self, math: A, inputs: &Inputs<'_>) -> Output {
         let (time, width) = (self.shape.time, self.shape.width);
         let (mut y, mut logs) = (vec![0.0; time * width], vec![0.0; time]);
         let keys: Vec<_> = (0..self.shape.blocks())
-            .map(|j| math.right(self.part(qkv, 1, j).transpose()))
+            .map(|j| math.right(self.part(inputs, Part::K, j).transpose()))
             .collect();
         let values: Vec<_> =
-            (0..self.shape.blocks()).map(|j| math.right(self.part(qkv, 2, j))).collect();
+            (0..self.shape.blocks()).map(|j| math.right(self.part(inputs, Part::V, j))).collect();
         for (i, (y, logs)) in y.chunks_mut(BLOCK * width).zip(logs.chunks_mut(BLOCK)).enumerate() {
-            let q = math.left(self.part(qkv, 0, i));
+            let q = math.left(self.part(inputs, Part::Q, i));
             let mut squares: Vec<_> =
                 (0..=i).map(|j| self.scores(math, &q, &keys[j], i, j)).collect();
             math.isa().run(|| softmax(&mut squares, logs));
@@ -196,7 +257,7 @@ impl Head {
     fn backward<A: Arithmetic>(
         self,
         math: A,
-        qkv: &[f32],
+        inputs: &Inputs<'_>,
         y: &[f32],
         logs: &[f32],
         dy: &[f32],
@@ -206,14 +267,16 @@ impl Head {
         let [dq, dk, dv] = &mut gradients;
         let logs = &logs[(self.batch * self.shape.heads + self.head) * time..][..time];
         let delta = self.delta(math.isa(), y, dy);
-        let queries: Vec<_> = (0..blocks).map(|i| math.left(self.part(qkv, 0, i))).collect();
-        let queries_right: Vec<_> = (0..blocks).map(|i| math.right(self.part(qkv, 0, i))).collect();
+        let queries: Vec<_> =
+            (0..blocks).map(|i| math.left(self.part(inputs, Part::Q, i))).collect();
+        let queries_right: Vec<_> =
+            (0..blocks).map(|i| math.right(self.part(inputs, Part::Q, i))).collect();
         let dys: Vec<_> = (0..blocks).map(|i| math.left(self.output_part(dy, i))).collect();
         let dys_right: Vec<_> = (0..blocks).map(|i| math.right(self.output_part(dy, i))).collect();
         for j in 0..blocks {
-            let k_transposed = math.right(self.part(qkv, 1, j).transpose());
-            let k = math.right(self.part(qkv, 1, j));
-            let v_transposed = math.right(self.part(qkv, 2, j).transpose());
+            let k_transposed = math.right(self.part(inputs, Part::K, j).transpose());
+            let k = math.right(self.part(inputs, Part::K, j));
+            let v_transposed = math.right(self.part(inputs, Part::V, j).transpose());
             let keys = self.shape.rows(j);
             let own = j * BLOCK * width..(j * BLOCK + keys) * width;
             let (dk, dv) = (&mut dk[own.clone()], &mut dv[own]);
@@ -291,11 +354,10 @@ fn softmax(squares: &mut [Vec<f32>], logs: &mut [f32]) {
     }
 }
 
-/// Attention over `qkv [B, T, 3C]` (all of `q`, then `k`, then `v`, each head after head).
-pub fn attention<A: Arithmetic>(math: A, shape: Attention, qkv: &[f32]) -> Output {
+/// Attention of queries over keys and values.
+pub fn attention<A: Arithmetic>(math: A, shape: Attention, inputs: Inputs<'_>) -> Output {
     let (channels, width, time) = (shape.channels(), shape.width, shape.time);
-    assert_eq!(qkv.len(), shape.batch * time * 3 * channels, "qkv of [B, T, 3C]");
-    let each: Vec<Output> = shape.heads().map(|head| head.forward(math, qkv)).collect();
+    let each: Vec<Output> = shape.heads().map(|head| head.forward(math, &inputs)).collect();
     let mut y = vec![0.0; shape.batch * time * channels];
     y.par_chunks_mut(channels).enumerate().for_each(|(row, y)| {
         for (head, y) in y.chunks_exact_mut(width).enumerate() {
@@ -307,26 +369,61 @@ pub fn attention<A: Arithmetic>(math: A, shape: Attention, qkv: &[f32]) -> Outpu
     (y, logs)
 }
 
-/// The gradient of `qkv`, `[B, T, 3C]`.
+/// The gradients of all inputs, each head of queries by itself.
+#[derive(Debug, Clone)]
+pub struct HeadGradients {
+    shape: Attention,
+    /// `dq, dk, dv [T, D]` of each head of each sequence.
+    each: Vec<[Vec<f32>; 3]>,
+}
+
+/// The gradients for [`attention`]'s inputs, from its output and the output's gradient.
 pub fn attention_backward<A: Arithmetic>(
     math: A,
     shape: Attention,
-    qkv: &[f32],
-    y: &[f32],
-    logs: &[f32],
+    inputs: Inputs<'_>,
+    (y, logs): (&[f32], &[f32]),
     dy: &[f32],
-) -> Vec<f32> {
-    let (channels, width, time) = (shape.channels(), shape.width, shape.time);
-    let each: Vec<_> = shape.heads().map(|head| head.backward(math, qkv, y, logs, dy)).collect();
-    let mut dqkv = vec![0.0; qkv.len()];
-    dqkv.par_chunks_mut(3 * channels).enumerate().for_each(|(row, out)| {
-        for (at, out) in out.chunks_exact_mut(width).enumerate() {
-            let (which, head) = (at / shape.heads, at % shape.heads);
-            let from = &each[row / time * shape.heads + head][which];
-            out.copy_from_slice(&from[row % time * width..][..width]);
+) -> HeadGradients {
+    let heads = shape.heads();
+    HeadGradients {
+        shape,
+        each: heads.map(|head| head.backward(math, &inputs, y, logs, dy)).collect(),
+    }
+}
+
+impl HeadGradients {
+    /// The gradient of a matrix that holds these parts side by side: `[B * T, columns]`.
+    pub fn side_by_side(&self, parts: &[Part]) -> Vec<f32> {
+        let shape = &self.shape;
+        let columns: usize = parts.iter().map(|&part| shape.columns(part)).sum();
+        let mut out = vec![0.0; shape.batch * shape.time * columns];
+        out.par_chunks_mut(columns).enumerate().for_each(|(row, mut out)| {
+            for &part in parts {
+                let (own, rest) = out.split_at_mut(shape.columns(part));
+                self.write_row(part, row, own);
+                out = rest;
+            }
+        });
+        out
+    }
+
+    /// One row of one part: `[heads D]`, summed over the queries' heads that read the same keys.
+    fn write_row(&self, part: Part, row: usize, out: &mut [f32]) {
+        let Attention { time, heads, width, .. } = self.shape;
+        let sharing = heads / self.shape.heads_of(part);
+        let sequence = &self.each[row / time * heads..][..heads];
+        for (group, out) in sequence.chunks_exact(sharing).zip(out.chunks_exact_mut(width)) {
+            for (i, head) in group.iter().enumerate() {
+                let from = &head[part as usize][row % time * width..][..width];
+                if i == 0 {
+                    out.copy_from_slice(from);
+                } else {
+                    out.iter_mut().zip(from).for_each(|(sum, x)| *sum += x);
+                }
+            }
         }
-    });
-    dqkv
+    }
 }
 
 #[cfg(test)]
@@ -347,25 +444,29 @@ mod tests {
         mask.into_iter().map(f64::from).collect()
     }
 
+    /// `qkv` in one matrix.
     fn by_definition(shape: Attention, qkv: &[f64]) -> Vec<f64> {
         let (time, width, channels) = (shape.time, shape.width, shape.channels());
+        let (kv, sharing) = (shape.columns(Part::K), shape.heads / shape.kv_heads);
         let mut y = vec![0.0; shape.batch * time * channels];
         for batch in 0..shape.batch {
             for head in 0..shape.heads {
                 let mask = mask(shape, batch, head);
-                let row = |which: usize, t: usize| {
-                    let start = (batch * time + t) * 3 * channels + which * channels + head * width;
+                let row = |first: usize, head: usize, t: usize| {
+                    let start = (batch * time + t) * (channels + 2 * kv) + first + head * width;
                     &qkv[start..start + width]
                 };
+                let (q, key) = (|t| row(0, head, t), |t| row(channels, head / sharing, t));
+                let value = |t| row(channels + kv, head / sharing, t);
                 for t in 0..time {
                     let score = |s: usize| -> f64 {
-                        let dot: f64 = row(0, t).iter().zip(row(1, s)).map(|(a, b)| a * b).sum();
+                        let dot: f64 = q(t).iter().zip(key(s)).map(|(a, b)| a * b).sum();
                         (dot / (width as f64).sqrt()).exp()
                     };
                     let scores: Vec<f64> = (0..=t).map(score).collect();
                     let total: f64 = scores.iter().sum();
                     for (s, score) in scores.iter().enumerate() {
-                        for (d, v) in row(2, s).iter().enumerate() {
+                        for (d, v) in value(s).iter().enumerate() {
                             let at = (batch * time + t) * channels + head * width + d;
                             y[at] += score / total * mask[t * time + s] * v;
                         }
@@ -377,18 +478,20 @@ mod tests {
     }
 
     fn check<A: Arithmetic>(math: A, shape: Attention, tolerance: f64) {
-        let channels = shape.channels();
-        let qkv = noise(shape.batch * shape.time * 3 * channels, 1);
-        let dy = noise(shape.batch * shape.time * channels, 2);
+        let rows = shape.batch * shape.time;
+        let qkv = noise(rows * (shape.channels() + 2 * shape.columns(Part::K)), 1);
+        let dy = noise(rows * shape.channels(), 2);
         let qkv64: Vec<f64> = qkv.iter().map(|&x| f64::from(x)).collect();
-        let (y, logs) = attention(math, shape, &qkv);
+        let inputs = Inputs::joined(&shape, &qkv);
+        let (y, logs) = attention(math, shape, inputs);
         assert_close(&y, &by_definition(shape, &qkv64), tolerance);
-        let dqkv = attention_backward(math, shape, &qkv, &y, &logs, &dy);
+        let gradients = attention_backward(math, shape, inputs, (&y, &logs), &dy);
+        let dqkv = gradients.side_by_side(&[Part::Q, Part::K, Part::V]);
         assert_close(&dqkv, &gradient(&qkv64, &dy, |x| by_definition(shape, x)), tolerance);
     }
 
     fn shape(batch: usize, time: usize, heads: usize, width: usize) -> Attention {
-        Attention { batch, time, heads, width, dropout: NONE }
+        Attention { batch, time, heads, kv_heads: heads, width, dropout: NONE }
     }
 
     #[test]
@@ -400,6 +503,29 @@ mod tests {
                 check(Bf16(isa), shape, 2e-2);
             }
         }
+    }
+
+    #[test]
+    fn several_heads_of_queries_share_keys_and_values() {
+        for (heads, kv_heads) in [(2, 1), (9, 3), (4, 2)] {
+            for &isa in Isa::available() {
+                check(F32(isa), Attention { kv_heads, ..shape(2, 5, heads, 3) }, 1e-4);
+                check(Bf16(isa), Attention { kv_heads, ..shape(2, 5, heads, 3) }, 2e-2);
+            }
+        }
+        check(F32(Isa::best()), Attention { kv_heads: 1, ..shape(1, 131, 2, 2) }, 1e-4);
+    }
+
+    /// Three matrices or one: the same numbers are read.
+    #[test]
+    fn where_the_inputs_lie_changes_nothing() {
+        let shape = Attention { kv_heads: 2, ..shape(2, 7, 4, 3) };
+        let [q, k, v] = [(12, 1), (6, 2), (6, 3)].map(|(n, seed)| noise(14 * n, seed));
+        let rows = q.chunks(12).zip(k.chunks(6)).zip(v.chunks(6));
+        let qkv: Vec<f32> = rows.flat_map(|((q, k), v)| [q, k, v].concat()).collect();
+        let math = F32(Isa::best());
+        let separate = attention(math, shape, Inputs::separate(&shape, &q, &k, &v));
+        assert_eq!(separate, attention(math, shape, Inputs::joined(&shape, &qkv)));
     }
 
     #[test]
@@ -448,9 +574,9 @@ mod tests {
     fn a_later_token_changes_nothing_before_it() {
         let shape = shape(1, 200, 2, 4);
         let mut qkv = noise(200 * 24, 1);
-        let (before, _) = attention(Bf16(Isa::best()), shape, &qkv);
+        let (before, _) = attention(Bf16(Isa::best()), shape, Inputs::joined(&shape, &qkv));
         qkv[150 * 24..].fill(0.5);
-        let (after, _) = attention(Bf16(Isa::best()), shape, &qkv);
+        let (after, _) = attention(Bf16(Isa::best()), shape, Inputs::joined(&shape, &qkv));
         assert_eq!(before[..150 * 8], after[..150 * 8]);
     }
 }

@@ -7,11 +7,15 @@
 pub mod arithmetic;
 pub mod attention;
 pub mod elementwise;
+pub mod embedding;
 pub mod head;
 pub mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
+pub mod rms_norm;
+pub mod rope;
 pub mod simd;
+pub mod swiglu;
 #[cfg(test)]
 mod testing;

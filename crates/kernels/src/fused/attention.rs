@@ -7,16 +7,15 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
-use crate::cpu::arithmetic::{Bf16, F32};
-use crate::cpu::attention::{self, Attention};
-use crate::cpu::isa::Isa;
+use crate::cpu::attention::{self, Attention, HeadGradients, Inputs, Part};
 use crate::pass::Precision;
 
+/// What the backward pass needs; the inputs are one joined matrix, or three.
 #[derive(Debug, Clone)]
-struct State {
+struct State<const N: usize> {
     shape: Attention,
     precision: Precision,
-    qkv: Raw,
+    inputs: [Raw; N],
     y: Raw,
     logs: Vec<f32>,
 }
@@ -24,27 +23,70 @@ struct State {
 #[derive(Debug)]
 struct AttentionBackward;
 
-impl Backward<Flex, 1> for AttentionBackward {
-    type State = State;
+impl<const N: usize> State<N> {
+    fn gradients(&self, dy: &Raw) -> HeadGradients {
+        let State { shape, precision, y, logs, .. } = self;
+        let inputs = self.inputs.each_ref().map(numbers);
+        let inputs = inputs_of(shape, inputs.each_ref().map(|numbers| numbers.as_ref()));
+        let (output, dy) = (numbers(y), numbers(dy));
+        with_math!(precision, |math| {
+            attention::attention_backward(math, *shape, inputs, (&output, logs), &dy)
+        })
+    }
+}
 
-    fn backward(self, ops: Ops<State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+fn inputs_of<'a, const N: usize>(shape: &Attention, inputs: [&'a [f32]; N]) -> Inputs<'a> {
+    match inputs[..] {
+        [q, k, v] => Inputs::separate(shape, q, k, v),
+        _ => Inputs::joined(shape, inputs[0]),
+    }
+}
+
+/// Which parts each of the inputs holds.
+fn parts_of<const N: usize>(input: usize) -> &'static [Part] {
+    const ALL: [Part; 3] = [Part::Q, Part::K, Part::V];
+    if N == 1 { &ALL } else { &ALL[input..=input] }
+}
+
+impl<const N: usize> Backward<Flex, N> for AttentionBackward {
+    type State = State<N>;
+
+    fn backward(self, ops: Ops<State<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<Flex>(&ops.node);
-        let State { shape, precision, qkv, y, logs } = &ops.state;
-        let (qkv, y, dy) = (numbers(qkv), numbers(y), numbers(&dy));
-        if let [Some(parent)] = ops.parents {
-            let isa = Isa::best();
-            let dqkv = match precision {
-                Precision::F32 => {
-                    attention::attention_backward(F32(isa), *shape, &qkv, &y, logs, &dy)
-                }
-                Precision::Bf16 => {
-                    attention::attention_backward(Bf16(isa), *shape, &qkv, &y, logs, &dy)
-                }
-            };
-            let columns = 3 * shape.heads * shape.width;
-            grads.register::<Flex>(parent.id, raw(dqkv, [shape.batch * shape.time, columns]));
+        let shape = ops.state.shape;
+        let gradients = ops.state.gradients(&dy);
+        for (input, parent) in ops.parents.into_iter().enumerate() {
+            let Some(parent) = parent else { continue };
+            let gradient = gradients.side_by_side(parts_of::<N>(input));
+            let rows = shape.batch * shape.time;
+            let columns = gradient.len() / rows.max(1);
+            grads.register::<Flex>(parent.id, raw(gradient, [rows, columns]));
         }
     }
+}
+
+fn attend<const N: usize>(
+    inputs: [Tensor<2>; N],
+    shape: Attention,
+    precision: Precision,
+) -> Tensor<2> {
+    let operands = inputs.map(Operand::new);
+    apply(AttentionBackward, operands.each_ref(), |wants_state| {
+        let (y, logs) = {
+            let inputs = operands.each_ref().map(Operand::numbers);
+            let inputs = inputs_of(&shape, inputs.each_ref().map(|numbers| numbers.as_ref()));
+            with_math!(precision, |math| attention::attention(math, shape, inputs))
+        };
+        let y = raw(y, [shape.batch * shape.time, shape.heads * shape.width]);
+        let state = wants_state.then(|| State {
+            shape,
+            precision,
+            inputs: operands.each_ref().map(|operand| operand.raw.clone()),
+            y: y.clone(),
+            logs,
+        });
+        (y, state)
+    })
 }
 
 /// Shapes as in [`crate::causal_attention`].
@@ -53,14 +95,14 @@ pub(crate) fn causal_attention(
     shape: Attention,
     precision: Precision,
 ) -> Tensor<2> {
-    let qkv = Operand::new(qkv);
-    apply(AttentionBackward, [&qkv], |wants_state| {
-        let (y, logs) = match precision {
-            Precision::F32 => attention::attention(F32(Isa::best()), shape, &qkv.numbers()),
-            Precision::Bf16 => attention::attention(Bf16(Isa::best()), shape, &qkv.numbers()),
-        };
-        let y = raw(y, [shape.batch * shape.time, shape.heads * shape.width]);
-        let state = State { shape, precision, qkv: qkv.raw.clone(), y: y.clone(), logs };
-        (y, Some(state).filter(|_| wants_state))
-    })
+    attend([qkv], shape, precision)
+}
+
+/// Shapes as in [`crate::grouped_attention`].
+pub(crate) fn grouped_attention(
+    inputs: [Tensor<2>; 3],
+    shape: Attention,
+    precision: Precision,
+) -> Tensor<2> {
+    attend(inputs, shape, precision)
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// Flex's own tensor.
 pub(super) type Raw = FloatTensor<Flex>;
 /// Flex's tensor in a graph.
-type Tracked = FloatTensor<Autodiff<Flex>>;
+pub(super) type Tracked = FloatTensor<Autodiff<Flex>>;
 
 /// Whether a tensor's device is Flex, with or without gradients.
 pub(crate) fn on_flex(device: &Device) -> bool {
@@ -23,7 +23,8 @@ pub(crate) fn on_flex(device: &Device) -> bool {
 pub(super) struct Operand {
     /// The numbers.
     pub raw: Raw,
-    tracked: Option<Tracked>,
+    /// Its node, where it is in a graph.
+    pub tracked: Option<Tracked>,
 }
 
 impl Operand {
@@ -48,10 +49,15 @@ impl Operand {
 pub(super) fn numbers(raw: &Raw) -> Cow<'_, [f32]> {
     match raw.as_slice::<f32>() {
         Some(slice) => Cow::Borrowed(slice),
-        None => match raw.to_contiguous().into_data().try_into_vec::<f32>() {
-            Ok(numbers) => Cow::Owned(numbers),
-            Err(error) => unreachable!("a contiguous tensor of f32: {error:?}"),
-        },
+        None => Cow::Owned(into_numbers(raw.clone())),
+    }
+}
+
+/// The numbers of a tensor row by row; where nobody else holds them, they are not copied.
+pub(super) fn into_numbers(raw: Raw) -> Vec<f32> {
+    match raw.to_contiguous().into_data().try_into_vec::<f32>() {
+        Ok(numbers) => numbers,
+        Err(error) => unreachable!("a contiguous tensor of f32: {error:?}"),
     }
 }
 

@@ -7,9 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
-use crate::cpu::arithmetic::{Bf16, F32};
 use crate::cpu::head::{self, HeadWeight};
-use crate::cpu::isa::Isa;
 use crate::pass::Precision;
 
 /// The gradients of `x` and the weight for a loss whose own gradient is 1: they exist since the
@@ -58,20 +56,13 @@ pub(crate) fn head_loss(
         let (x, numbers) = (x.numbers(), weight.numbers());
         let weight = if tied { HeadWeight::Tied(&numbers) } else { HeadWeight::Untied(&numbers) };
         if !wants_state {
-            let loss = match precision {
-                Precision::F32 => head::loss(F32(Isa::best()), &x, channels, weight, targets),
-                Precision::Bf16 => head::loss(Bf16(Isa::best()), &x, channels, weight, targets),
-            };
+            let loss =
+                with_math!(precision, |math| head::loss(math, &x, channels, weight, targets));
             return (raw(vec![loss], [1]), None);
         }
-        let found = match precision {
-            Precision::F32 => {
-                head::loss_and_gradients(F32(Isa::best()), &x, channels, weight, targets)
-            }
-            Precision::Bf16 => {
-                head::loss_and_gradients(Bf16(Isa::best()), &x, channels, weight, targets)
-            }
-        };
+        let found = with_math!(precision, |math| {
+            head::loss_and_gradients(math, &x, channels, weight, targets)
+        });
         let gradients = [raw(found.dx, [rows, channels]), raw(found.dw, weight_shape)];
         (raw(vec![found.loss], [1]), Some(State { gradients }))
     })

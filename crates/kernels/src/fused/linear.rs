@@ -7,7 +7,6 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
-use crate::cpu::arithmetic::{Bf16, F32};
 use crate::cpu::isa::Isa;
 use crate::cpu::linear::{self, Shape};
 use crate::pass::Precision;
@@ -27,19 +26,17 @@ struct LinearBackward;
 impl State {
     fn input_gradient(&self, dy: &[f32]) -> Raw {
         let weight = numbers(&self.weight);
-        let dx = match self.precision {
-            Precision::F32 => linear::input_gradient(F32(Isa::best()), self.shape, &weight, dy),
-            Precision::Bf16 => linear::input_gradient(Bf16(Isa::best()), self.shape, &weight, dy),
-        };
+        let dx = with_math!(self.precision, |math| {
+            linear::input_gradient(math, self.shape, &weight, dy)
+        });
         raw(dx, [self.shape.rows, self.shape.input])
     }
 
     fn weight_gradient(&self, dy: &[f32]) -> Raw {
         let x = numbers(&self.x);
-        let dw = match self.precision {
-            Precision::F32 => linear::weight_gradient(F32(Isa::best()), self.shape, &x, dy),
-            Precision::Bf16 => linear::weight_gradient(Bf16(Isa::best()), self.shape, &x, dy),
-        };
+        let dw = with_math!(self.precision, |math| {
+            linear::weight_gradient(math, self.shape, &x, dy)
+        });
         raw(dw, [self.shape.input, self.shape.output])
     }
 }
@@ -77,24 +74,10 @@ pub(crate) fn linear(
     let shape = Shape { rows, input, output };
     let (x, weight, bias) = (Operand::new(x), Operand::new(weight), bias.map(Operand::new));
     let run = |wants_state| {
-        let bias_numbers = bias.as_ref().map(Operand::numbers);
-        let bias_numbers = bias_numbers.as_deref();
-        let y = match precision {
-            Precision::F32 => linear::linear(
-                F32(Isa::best()),
-                shape,
-                &x.numbers(),
-                &weight.numbers(),
-                bias_numbers,
-            ),
-            Precision::Bf16 => linear::linear(
-                Bf16(Isa::best()),
-                shape,
-                &x.numbers(),
-                &weight.numbers(),
-                bias_numbers,
-            ),
-        };
+        let numbers = (x.numbers(), weight.numbers(), bias.as_ref().map(Operand::numbers));
+        let y = with_math!(precision, |math| {
+            linear::linear(math, shape, &numbers.0, &numbers.1, numbers.2.as_deref())
+        });
         let state = State { shape, precision, x: x.raw.clone(), weight: weight.raw.clone() };
         (raw(y, [rows, output]), Some(state).filter(|_| wants_state))
     };

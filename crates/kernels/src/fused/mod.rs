@@ -4,16 +4,38 @@
 //! gradient is wanted leaves behind a node that knows its backward pass. [`on_flex`] says whether a
 //! tensor's device is one that these functions take.
 
+/// Evaluates an expression with the arithmetic of a [`Precision`](crate::Precision) on the best
+/// instruction set.
+macro_rules! with_math {
+    ($precision:expr, |$math:ident| $work:expr) => {{
+        let isa = $crate::cpu::isa::Isa::best();
+        match $precision {
+            $crate::Precision::F32 => {
+                let $math = $crate::cpu::arithmetic::F32(isa);
+                $work
+            }
+            $crate::Precision::Bf16 => {
+                let $math = $crate::cpu::arithmetic::Bf16(isa);
+                $work
+            }
+        }
+    }};
+}
+
 mod attention;
+mod embedding;
 mod graph;
 mod head;
-mod layer_norm;
 mod linear;
+mod norm;
 mod pointwise;
+mod rope;
 
-pub(crate) use attention::causal_attention;
+pub(crate) use attention::{causal_attention, grouped_attention};
+pub(crate) use embedding::embedding;
 pub(crate) use graph::on_flex;
 pub(crate) use head::head_loss;
-pub(crate) use layer_norm::layer_norm;
 pub(crate) use linear::linear;
-pub(crate) use pointwise::{dropout, gelu};
+pub(crate) use norm::{layer_norm, rms_norm};
+pub(crate) use pointwise::{dropout, gelu, swiglu};
+pub(crate) use rope::rope;

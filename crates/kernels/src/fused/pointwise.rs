@@ -1,4 +1,4 @@
-//! GELU and dropout in the graph.
+//! GELU, SwiGLU and dropout in the graph.
 
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -6,9 +6,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, Raw, apply, numbers, raw};
-use crate::cpu::elementwise;
+use super::graph::{Operand, Raw, apply, into_numbers, numbers, raw};
 use crate::cpu::isa::Isa;
+use crate::cpu::{elementwise, swiglu};
 use crate::random;
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Backward<Flex, 1> for GeluBackward {
         let dy = grads.consume::<Flex>(&ops.node);
         let shape = ops.state.layout().shape().to_vec();
         if let [Some(parent)] = ops.parents {
-            let mut dx = numbers(&dy).into_owned();
+            let mut dx = into_numbers(dy);
             elementwise::gelu_backward(Isa::best(), &numbers(&ops.state), &mut dx);
             grads.register::<Flex>(parent.id, raw(dx, shape));
         }
@@ -36,6 +36,38 @@ pub(crate) fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
         let mut y = vec![0.0; shape.iter().product()];
         elementwise::gelu(Isa::best(), &x.numbers(), &mut y);
         (raw(y, shape), Some(x.raw.clone()).filter(|_| wants_state))
+    })
+}
+
+#[derive(Debug)]
+struct SwigluBackward;
+
+/// The parents are `gate` and `up`.
+impl Backward<Flex, 2> for SwigluBackward {
+    type State = [Raw; 2];
+
+    fn backward(self, ops: Ops<[Raw; 2], 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let mut dup = into_numbers(grads.consume::<Flex>(&ops.node));
+        let [gate, up] = &ops.state;
+        let dgate = swiglu::swiglu_backward(Isa::best(), &numbers(gate), &numbers(up), &mut dup);
+        let shape = gate.layout().shape().to_vec();
+        for (parent, gradient) in ops.parents.into_iter().zip([dgate, dup]) {
+            if let Some(parent) = parent {
+                grads.register::<Flex>(parent.id, raw(gradient, shape.clone()));
+            }
+        }
+    }
+}
+
+/// Shapes as in [`crate::swiglu`].
+pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    let shape = gate.dims();
+    let (gate, up) = (Operand::new(gate), Operand::new(up));
+    apply(SwigluBackward, [&gate, &up], |wants_state| {
+        let mut y = vec![0.0; shape[0] * shape[1]];
+        swiglu::swiglu(Isa::best(), &gate.numbers(), &up.numbers(), &mut y);
+        let state = wants_state.then(|| [gate.raw.clone(), up.raw.clone()]);
+        (raw(y, shape), state)
     })
 }
 
@@ -57,7 +89,7 @@ impl Backward<Flex, 1> for DropoutBackward {
         let dy = grads.consume::<Flex>(&ops.node);
         if let [Some(parent)] = ops.parents {
             let Mask { key, probability, shape } = ops.state;
-            let mut dx = numbers(&dy).into_owned();
+            let mut dx = into_numbers(dy);
             random::apply_keep_factors(key, probability, &mut dx);
             grads.register::<Flex>(parent.id, raw(dx, shape));
         }

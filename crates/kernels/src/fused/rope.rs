@@ -1,0 +1,52 @@
+//! [`crate::cpu::rope`] in the graph.
+
+use std::sync::Arc;
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::tensor::Tensor;
+
+use super::graph::{Operand, Raw, apply, into_numbers, raw};
+use crate::cpu::isa::Isa;
+use crate::cpu::rope::{Angles, Turn, turn};
+
+#[derive(Debug, Clone)]
+struct State {
+    angles: Arc<Angles>,
+    shape: [usize; 2],
+    turned: usize,
+}
+
+impl State {
+    fn turn(&self, x: Raw, way: Turn) -> Raw {
+        let mut x = into_numbers(x);
+        turn(Isa::best(), &self.angles, &mut x, self.shape[1], self.turned, way);
+        raw(x, self.shape)
+    }
+}
+
+#[derive(Debug)]
+struct RopeBackward;
+
+impl Backward<Flex, 1> for RopeBackward {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            grads.register::<Flex>(parent.id, ops.state.turn(dy, Turn::Back));
+        }
+    }
+}
+
+/// Turns the first `turned` columns; shapes as in [`crate::rope()`].
+pub(crate) fn rope(x: Tensor<2>, turned: usize, angles: &Arc<Angles>) -> Tensor<2> {
+    let state = State { angles: angles.clone(), shape: x.dims(), turned };
+    let x = Operand::new(x);
+    apply(RopeBackward, [&x], |wants_state| {
+        let y = state.turn(x.raw.clone(), Turn::Forth);
+        (y, Some(state).filter(|_| wants_state))
+    })
+}

@@ -1,0 +1,135 @@
+//! Positions as rotations.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use config::RopePairs;
+
+use crate::cpu::rope::Angles;
+use crate::fused;
+
+/// The angles of all positions of a window; made once for all layers of a forward pass.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    angles: Arc<Angles>,
+}
+
+impl Rope {
+    /// For `time` positions and heads of `width` channels, an even number; `base` is 10,000 in the
+    /// paper. `device` is where [`rope()`] will be called.
+    pub fn new(time: usize, width: usize, base: f32, pairs: RopePairs, _device: &Device) -> Self {
+        Rope { angles: Arc::new(Angles::new(time, width, base, pairs)) }
+    }
+
+    /// Cosines and sines as `[1, T, 1, D/2]`.
+    fn tables(&self, device: &Device) -> [Tensor<4>; 2] {
+        let (time, half) = (self.angles.time(), self.angles.width() / 2);
+        [self.angles.cos(), self.angles.sin()].map(|table| {
+            Tensor::from_data(TensorData::new(table.to_vec(), [1, time, 1, half]), device)
+        })
+    }
+}
+
+/// Turns each pair of channels of each head by the angle of its position (Su et al., 2021).
+///
+/// # Shapes
+/// `x [B * T, heads D]`, each head after head -> the same.
+pub fn rope(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
+    let [_, columns] = x.dims();
+    rope_first(x, columns, rope)
+}
+
+/// [`rope()`] of the heads in the first `turned` columns; the others stay as they are.
+///
+/// # Shapes
+/// `x [B * T, columns]` -> the same.
+pub fn rope_first(x: Tensor<2>, turned: usize, rope: &Rope) -> Tensor<2> {
+    if fused::on_flex(&x.device()) {
+        return fused::rope(x, turned, &rope.angles);
+    }
+    let [n, columns] = x.dims();
+    if turned == columns {
+        return with_tensors(x, rope);
+    }
+    let first = with_tensors(x.clone().slice([0..n, 0..turned]), rope);
+    Tensor::cat(vec![first, x.slice([0..n, turned..columns])], 1)
+}
+
+fn with_tensors(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
+    let [n, columns] = x.dims();
+    let (t, d) = (rope.angles.time(), rope.angles.width());
+    let (b, h) = (n / t, columns / d);
+    // Both kinds of pairs as the two columns of a matrix, or its two rows.
+    let (grid, axis) = match rope.angles.pairs() {
+        RopePairs::Adjacent => ([b * t, h, d / 2, 2], 3),
+        RopePairs::Halves => ([b * t, h, 2, d / 2], 2),
+    };
+    let x = x.reshape(grid);
+    let [x0, x1] = [0, 1].map(|i| x.clone().narrow(axis, i, 1).reshape([b, t, h, d / 2]));
+    let [cos, sin] = rope.tables(&x0.device()).map(|table| table.expand([b, t, h, d / 2]));
+    let y0 = x0.clone() * cos.clone() - x1.clone() * sin.clone();
+    let y1 = x1 * cos + x0 * sin;
+    let mut single = grid;
+    single[axis] = 1;
+    Tensor::cat(vec![y0.reshape(single), y1.reshape(single)], axis).reshape([n, columns])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tolerance;
+
+    use super::*;
+    use crate::random;
+
+    fn draw(name: &str, shape: [usize; 2]) -> Tensor<2> {
+        let values = random::normal(random::derive_named(1, name), shape[0] * shape[1], 1.0);
+        let device = Device::flex().autodiff();
+        Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+    }
+
+    #[test]
+    fn both_bodies_give_the_same_values_and_gradients() {
+        for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
+            for [b, t, h, d] in [[1, 1, 1, 2], [2, 3, 5, 6], [1, 33, 3, 34]] {
+                let table = Rope::new(t, d, 1e4, pairs, &Device::flex());
+                let (x, dy) = (draw("x", [b * t, h * d]), draw("dy", [b * t, h * d]).detach());
+                let run = |y: Tensor<2>| {
+                    let dx = x.grad(&(y.clone() * dy.clone()).sum().backward()).unwrap();
+                    [y.inner().into_data(), dx.into_data()]
+                };
+                let fused = run(rope(x.clone(), &table));
+                let plain = run(with_tensors(x.clone(), &table));
+                for (fused, plain) in fused.iter().zip(&plain) {
+                    fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(1e-5));
+                }
+            }
+        }
+    }
+
+    /// The first window of LLaMA's own code: a head of 4 at position 1 with base 10,000.
+    #[test]
+    fn the_pairs_are_those_of_the_name() {
+        let x = Tensor::<2>::from_floats([[9., 9., 9., 9.], [1., 0., 0., 1.]], &Device::flex());
+        let turned = |pairs| {
+            let table = Rope::new(2, 4, 1e4, pairs, &Device::flex());
+            rope(x.clone(), &table).into_data().try_into_vec::<f32>().unwrap()[4..].to_vec()
+        };
+        let (c, s, c1, s1) = (1_f32.cos(), 1_f32.sin(), 0.01_f32.cos(), 0.01_f32.sin());
+        let close = |found: Vec<f32>, expected: [f32; 4]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        };
+        close(turned(RopePairs::Adjacent), [c, s, -s1, c1]);
+        close(turned(RopePairs::Halves), [c, -s1, s, c1]);
+    }
+
+    #[test]
+    fn columns_that_are_not_asked_for_stay() {
+        let table = Rope::new(3, 2, 1e4, RopePairs::Halves, &Device::flex());
+        let x = draw("x", [3, 7]).inner();
+        let y = rope_first(x.clone(), 4, &table);
+        let rest = |t: &Tensor<2>| t.clone().slice([0..3, 4..7]).into_data();
+        assert_eq!(rest(&y), rest(&x));
+        let first = rope(x.slice([0..3, 0..4]), &table);
+        assert_eq!(y.slice([0..3, 0..4]).into_data(), first.into_data());
+    }
+}
