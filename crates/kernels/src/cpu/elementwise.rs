@@ -12,6 +12,8 @@ const CHUNK: usize = 1 << 14;
 const SCALE: f32 = 0.797_884_6;
 /// The cubic term of the approximation (Hendrycks and Gimpel, 2016).
 const CUBIC: f32 = 0.044_715;
+/// From here on the logistic function is 1, and below the negative of it less than 10^-37.
+const FLAT: f32 = 10.0;
 
 /// `x s(2 u)` with the logistic function `s` and `u = sqrt(2 / pi) (x + 0.044715 x^3)`: the tanh
 /// form of GELU, since `(1 + tanh u) / 2 = s(2 u)`.
@@ -33,6 +35,8 @@ pub fn gelu_backward(isa: Isa, x: &[f32], dy: &mut [f32]) {
         isa.run(|| {
             for (dy, &x) in dy.iter_mut().zip(x) {
                 let s = logistic_of_2u(x);
+                // Past the flat ends `s (1 - s)` is 0, and x^2 must not become infinite.
+                let x = x.clamp(-FLAT, FLAT);
                 let slope = 2.0 * SCALE * (1.0 + 3.0 * CUBIC * x * x);
                 *dy *= s + x * s * (1.0 - s) * slope;
             }
@@ -42,7 +46,8 @@ pub fn gelu_backward(isa: Isa, x: &[f32], dy: &mut [f32]) {
 
 #[inline(always)]
 fn logistic_of_2u(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-2.0 * SCALE * (x + CUBIC * x * x * x)))
+    let s = 1.0 / (1.0 + exp(-2.0 * SCALE * (x + CUBIC * x * x * x)));
+    if x < -FLAT { 0.0 } else { s }
 }
 
 /// Adds `bias [C]` to every row of `y [N, C]`.
@@ -90,6 +95,19 @@ mod tests {
                 let slope = (exact(x + 1e-6) - exact(x - 1e-6)) / 2e-6;
                 assert!((f64::from(y) - exact(x)).abs() < 1e-6, "gelu({x})");
                 assert!((f64::from(dx) - slope).abs() < 2e-6, "gelu'({x}): {dx} {slope}");
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_is_flat_at_both_ends() {
+        for &isa in Isa::available() {
+            for (x, expected) in [(1e10, 1e10), (f32::MAX, f32::MAX), (-1e10, 0.0), (f32::MIN, 0.0)]
+            {
+                let (mut y, mut dx) = ([f32::NAN], [1.0]);
+                gelu(isa, &[x], &mut y);
+                gelu_backward(isa, &[x], &mut dx);
+                assert_eq!((y[0], dx[0]), (expected, if x > 0.0 { 1.0 } else { 0.0 }), "{x}");
             }
         }
     }
