@@ -1,7 +1,27 @@
+use proptest::prelude::*;
+
 use super::*;
 
-fn config() -> ModelConfig {
-    ModelConfig { qkv_bias: false, tie_embeddings: false, dropout: 0.1, ..ModelConfig::gpt2_124m() }
+/// What transformers writes, by `tests/golden/make_configs.py`.
+const GOLDEN: &str = include_str!("../../tests/golden/configs.json");
+
+/// The sizes of all models in there.
+fn small(architecture: Architecture) -> ModelConfig {
+    ModelConfig {
+        architecture,
+        vocab_size: 99,
+        context_length: 40,
+        n_layer: 2,
+        n_head: 9,
+        n_kv_head: if architecture.is_gated() { 3 } else { 9 },
+        n_embd: 72,
+        n_inner: 100,
+        norm_epsilon: 1e-5,
+        rope_base: config::ROPE_BASE,
+        qkv_bias: architecture != Architecture::Llama,
+        tie_embeddings: architecture == Architecture::Gpt2,
+        dropout: if architecture == Architecture::Gpt2 { 0.1 } else { 0.0 },
+    }
 }
 
 fn written(config: &ModelConfig) -> String {
@@ -12,19 +32,61 @@ fn read(text: &str) -> Result<ModelConfig, String> {
     parse(Path::new("config.json"), text).map_err(|error| error.to_string())
 }
 
-/// What is written, with one key replaced, read again: the error.
-fn refusal(key: &str, value: Value) -> String {
-    let mut map: Map<String, Value> = serde_json::from_str(&written(&config())).unwrap();
-    map.insert(key.to_owned(), value);
-    read(&Value::Object(map).to_string()).unwrap_err()
+/// What is written, with keys replaced, read again.
+fn changed(architecture: Architecture, changes: &[(&str, Value)]) -> Result<ModelConfig, String> {
+    let mut map: Map<String, Value> = serde_json::from_str(&written(&small(architecture))).unwrap();
+    map.extend(changes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    read(&Value::Object(map).to_string())
+}
+
+fn refusal(architecture: Architecture, key: &str, value: Value) -> String {
+    changed(architecture, &[(key, value)]).unwrap_err()
 }
 
 #[test]
 fn what_is_written_reads_as_the_same() {
-    assert_eq!(read(&written(&config())), Ok(config()));
-    let text = written(&config());
+    for architecture in Architecture::ALL {
+        for (tie_embeddings, dropout) in [(true, 0.1), (false, 0.0)] {
+            let config = ModelConfig {
+                tie_embeddings,
+                dropout,
+                qkv_bias: tie_embeddings && architecture != Architecture::Llama,
+                ..small(architecture)
+            };
+            assert_eq!(read(&written(&config)), Ok(config));
+        }
+    }
+    let text = written(&small(Architecture::Gpt2));
     assert!(text.contains("\"attn_pdrop\": 0.1,"), "{text}");
     assert!(text.contains("\"layer_norm_epsilon\": 0.00001,") || text.contains("1e-5,"), "{text}");
+}
+
+#[test]
+fn what_transformers_writes_is_read() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let read = |name: &str| read(&golden["accepted"][name].to_string());
+    assert_eq!(read("gpt2"), Ok(small(Architecture::Gpt2)));
+    let neox = small(Architecture::GptNeox);
+    assert_eq!(read("gptneox"), Ok(neox.clone()));
+    assert_eq!(read("gptneox base"), Ok(ModelConfig { rope_base: 5000.0, ..neox }));
+    let llama = small(Architecture::Llama);
+    for name in ["llama", "mistral", "mistral wide window"] {
+        assert_eq!(read(name), Ok(llama.clone()), "{name}");
+    }
+    assert_eq!(read("llama tied"), Ok(ModelConfig { tie_embeddings: true, ..llama.clone() }));
+    assert_eq!(read("llama base"), Ok(ModelConfig { rope_base: 500_000.0, ..llama }));
+    assert_eq!(read("qwen2"), Ok(small(Architecture::Qwen2)));
+}
+
+#[test]
+fn what_transformers_computes_otherwise_is_refused_by_its_key() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let refused = golden["refused"].as_object().unwrap();
+    assert_eq!(refused.len(), 9);
+    for (key, config) in refused {
+        let error = read(&config.to_string()).unwrap_err();
+        assert!(error.starts_with(&format!("config.json: {key} = ")), "{error}");
+    }
 }
 
 /// The file that openai-community/gpt2 has, as far as the reader looks at it.
@@ -34,50 +96,195 @@ fn keys_that_are_left_out_have_the_defaults_of_transformers() {
         "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768,
         "n_head": 12, "n_inner": null, "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1,
         "vocab_size": 50257}"#;
-    let expected = ModelConfig { qkv_bias: true, tie_embeddings: true, ..config() };
-    assert_eq!(read(text), Ok(expected));
+    assert_eq!(read(text), Ok(ModelConfig { dropout: 0.1, ..ModelConfig::gpt2_124m() }));
+}
+
+/// The file of TinyLlama/TinyLlama-1.1B-Chat-v1.0, by transformers 4.
+#[test]
+fn the_older_form_is_read() {
+    let text = r#"{"architectures": ["LlamaForCausalLM"], "attention_bias": false,
+        "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 2048,
+        "initializer_range": 0.02, "intermediate_size": 5632, "max_position_embeddings": 2048,
+        "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 22,
+        "num_key_value_heads": 4, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": null, "rope_theta": 10000.0, "tie_word_embeddings": false,
+        "torch_dtype": "bfloat16", "transformers_version": "4.35.0", "use_cache": true,
+        "vocab_size": 32000}"#;
+    assert_eq!(read(text), Ok(ModelConfig::tinyllama_1_1b()));
+    let old = r#"{"model_type": "gpt_neox", "hidden_act": "gelu_new", "rotary_pct": 1.0,
+        "rotary_emb_base": 5000, "use_parallel_residual": false}"#;
+    let neox = read(old).unwrap();
+    assert_eq!((neox.n_embd, neox.n_layer, neox.rope_base), (6144, 44, 5000.0));
 }
 
 #[test]
-fn other_architectures_are_refused_by_name() {
-    let error = refusal("model_type", json!("mamba"));
+fn sizes_that_are_left_out_are_those_of_the_class() {
+    let llama = read(r#"{"model_type": "llama"}"#).unwrap();
+    assert_eq!((llama.n_kv_head, llama.context_length, llama.n_inner), (32, 2048, 11008));
+    let mistral = read(r#"{"model_type": "mistral", "sliding_window": null}"#).unwrap();
+    assert_eq!((mistral.n_kv_head, mistral.context_length, mistral.n_inner), (8, 131_072, 14336));
+    let qwen2 = read(r#"{"model_type": "qwen2", "num_key_value_heads": null}"#).unwrap();
+    assert_eq!((qwen2.n_kv_head, qwen2.vocab_size, qwen2.norm_epsilon), (32, 151_936, 1e-6));
+    let error = read(r#"{"model_type": "mistral"}"#).unwrap_err();
+    assert!(error.contains("sliding_window = (nothing), expected null; left out it means 4096"));
+    let error = read(r#"{"model_type": "gpt_neox"}"#).unwrap_err();
+    assert!(error.contains("use_parallel_residual = (nothing)"), "{error}");
+}
+
+#[test]
+fn other_architectures_and_heads_are_refused_by_name() {
+    let error = refusal(Architecture::Gpt2, "model_type", json!("mamba"));
     assert_eq!(
         error,
-        "config.json: architecture mamba is not supported, expected one of: gpt2, gpt_neox, llama, mistral, qwen2"
+        "config.json: architecture mamba is not supported, expected one of: gpt2, gpt_neox, \
+         llama, mistral, qwen2"
     );
     assert!(read("{}").unwrap_err().contains("model_type = (nothing)"));
+    for class in ["LlamaForSequenceClassification", "Qwen2MoeForCausalLM", "LlamaForCausalLMX"] {
+        let error = refusal(Architecture::Llama, "architectures", json!([class]));
+        assert!(error.contains(&format!("architecture {class} is not supported")), "{error}");
+    }
+    assert!(changed(Architecture::Llama, &[("architectures", json!(["LlamaModel"]))]).is_ok());
 }
 
 #[test]
 fn settings_that_change_the_mathematics_are_refused() {
-    for (key, value) in [
-        ("activation_function", json!("relu")),
-        ("scale_attn_weights", json!(false)),
-        ("scale_attn_by_inverse_layer_idx", json!(true)),
-        ("add_cross_attention", json!(true)),
+    use Architecture::{Gpt2, GptNeox, Llama, Qwen2};
+    for (architecture, key, value) in [
+        (Gpt2, "activation_function", json!("relu")),
+        (Gpt2, "scale_attn_weights", json!(false)),
+        (Gpt2, "scale_attn_by_inverse_layer_idx", json!(true)),
+        (Gpt2, "add_cross_attention", json!(true)),
+        (Gpt2, "quantization_config", json!({ "bits": 4 })),
+        (GptNeox, "use_parallel_residual", json!(true)),
+        (GptNeox, "hidden_act", json!("gelu")),
+        (GptNeox, "hidden_act", Value::Null),
+        (GptNeox, "attention_bias", json!(false)),
+        (Llama, "hidden_act", json!("gelu")),
+        (Llama, "attention_bias", json!(true)),
+        (Llama, "mlp_bias", json!(true)),
+        (Llama, "head_dim", json!(16)),
+        (Llama, "sliding_window", json!(8)),
+        (Llama, "layer_types", json!(["chunked_attention"])),
+        (Llama, "layer_types", json!("full_attention")),
+        (Llama, "quantization_config", json!({ "quant_method": "gptq" })),
+        (Qwen2, "use_sliding_window", json!(true)),
     ] {
-        let error = refusal(key, value);
+        let error = refusal(architecture, key, value);
         assert!(error.starts_with(&format!("config.json: {key} = ")), "{error}");
     }
 }
 
 #[test]
-fn sizes_out_of_range_are_refused() {
-    for (key, value, expected) in [
-        ("n_layer", json!(0), "expected 1 to 4096"),
-        ("n_embd", json!(1_u64 << 40), "expected 1 to"),
-        ("n_embd", json!(-1), "expected a positive integer"),
-        ("n_embd", json!("768"), "n_embd = \"768\", expected a positive integer"),
-        ("n_head", json!(7), "n_head = 7, expected a divisor of n_embd = 768"),
-        ("layer_norm_epsilon", json!(0.0), "expected a positive number"),
+fn scaled_and_partial_rotations_are_refused_in_both_forms() {
+    for (key, value, named) in [
+        ("rope_scaling", json!({ "type": "linear", "factor": 2.0 }), "rope_scaling.type"),
+        ("rope_scaling", json!({ "factor": 2.0 }), "rope_scaling.factor"),
+        ("rope_scaling", json!(2.0), "rope_scaling"),
+        ("rope_parameters", json!({ "rope_type": "yarn" }), "rope_parameters.rope_type"),
+        (
+            "rope_parameters",
+            json!({ "full_attention": { "rope_theta": 1e4 } }),
+            "rope_parameters.full_attention",
+        ),
+        (
+            "rope_parameters",
+            json!({ "partial_rotary_factor": 0.5 }),
+            "rope_parameters.partial_rotary_factor",
+        ),
+        ("partial_rotary_factor", json!(0.5), "partial_rotary_factor"),
+        ("rope_parameters", json!({ "rope_theta": "1e4" }), "rope_parameters.rope_theta"),
+        ("rope_parameters", json!({ "rope_theta": 1.0 }), "rope_theta"),
     ] {
-        let error = refusal(key, value);
+        let error = refusal(Architecture::Llama, key, value);
+        assert!(error.starts_with(&format!("config.json: {named} = ")), "{error}");
+    }
+    let text = r#"{"model_type": "gpt_neox", "hidden_act": "gelu_new",
+        "use_parallel_residual": false}"#;
+    let error = read(text).unwrap_err();
+    assert!(error.contains("rotary_pct = (nothing), expected 1.0; left out it means 0.25"));
+}
+
+#[test]
+fn sizes_out_of_range_are_refused() {
+    use Architecture::{Gpt2, GptNeox, Llama};
+    for (architecture, key, value, expected) in [
+        (Gpt2, "n_layer", json!(0), "expected 1 to 4096"),
+        (Gpt2, "n_embd", json!(1_u64 << 40), "expected 1 to"),
+        (Gpt2, "n_embd", json!(-1), "expected a positive integer"),
+        (Gpt2, "n_embd", json!("768"), "n_embd = \"768\", expected a positive integer"),
+        (Gpt2, "n_head", json!(7), "n_head = 7, expected a divisor of n_embd = 72"),
+        (Gpt2, "layer_norm_epsilon", json!(0.0), "expected a positive number"),
+        (Llama, "num_attention_heads", json!(0), "head_dim = 8, expected hidden_size"),
+        (Llama, "num_key_value_heads", json!(0), "a divisor of num_attention_heads = 9"),
+        (Llama, "num_key_value_heads", json!(2), "a divisor of num_attention_heads = 9"),
+        (Llama, "num_key_value_heads", json!(18), "a divisor of num_attention_heads = 9"),
+        (Llama, "rms_norm_eps", json!(-1.0), "expected a positive number"),
+        (GptNeox, "hidden_size", json!(27), "heads of an even width, found 27 / 9 = 3"),
+    ] {
+        let error = refusal(architecture, key, value);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_llama_with_biases_is_called_a_qwen2() {
+    let config = ModelConfig { qkv_bias: true, ..small(Architecture::Llama) };
+    let error = check(Path::new("config.json"), &config).unwrap_err().to_string();
+    assert!(error.contains("qkv_bias = true") && error.contains("is a qwen2"), "{error}");
 }
 
 #[test]
 fn malformed_text_is_placed() {
     let error = read("{\"model_type\": \"gpt2\",\n  oops}").unwrap_err();
     assert!(error.starts_with("config.json: ") && error.contains("line 2"), "{error}");
+}
+
+/// Any JSON, small and not too deep.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0..100_i64).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,9}".prop_map(Value::from),
+        prop_oneof!["default", "linear", "silu", "gelu_new", "full_attention"]
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 8, 4, |inner| {
+        let key = prop_oneof!["rope_theta", "rope_type", "type", "factor"];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::hash_map(key, inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// Whatever keys are changed: the file is refused, or what was understood is written and read
+/// again as the same.
+#[test]
+fn what_is_accepted_is_understood() {
+    let keys: Vec<String> = Architecture::ALL
+        .iter()
+        .flat_map(|&architecture| {
+            let map: Map<String, Value> =
+                serde_json::from_str(&written(&small(architecture))).unwrap();
+            map.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        })
+        .chain(["rope_scaling", "sliding_window", "layer_types"].map(str::to_owned))
+        .collect();
+    let change = (proptest::sample::select(keys), any_value());
+    let cases = ProptestConfig::with_cases(4000);
+    proptest!(cases, |(
+        architecture in proptest::sample::select(Architecture::ALL.to_vec()),
+        changes in proptest::collection::vec(change, 1..3),
+    )| {
+        let changes: Vec<(&str, Value)> =
+            changes.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        if let Ok(config) = changed(architecture, &changes) {
+            prop_assert_eq!(read(&written(&config)), Ok(config));
+        }
+    });
 }

@@ -1,0 +1,67 @@
+"""Writes configs.json: what transformers itself writes for small models of every class.
+
+    pip install transformers && python make_configs.py
+
+The sizes are odd on purpose. `refused` are models that transformers computes otherwise than we
+do; the key is the one that has to be named.
+"""
+
+import json
+import pathlib
+
+import transformers
+from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Qwen2Config
+
+SIZES = dict(
+    vocab_size=99, hidden_size=72, intermediate_size=100, num_hidden_layers=2,
+    num_attention_heads=9, max_position_embeddings=40,
+)
+GROUPED = dict(SIZES, num_key_value_heads=3, rms_norm_eps=1e-5)
+NEOX = dict(SIZES, use_parallel_residual=False, hidden_act="gelu_new", rotary_pct=1.0)
+LLAMA3 = dict(
+    rope_type="llama3", rope_theta=1e4, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=20,
+)
+
+ACCEPTED = {
+    "gpt2": GPT2Config(vocab_size=99, n_embd=72, n_layer=2, n_head=9, n_positions=40, n_inner=100),
+    "gptneox": GPTNeoXConfig(**NEOX),
+    "gptneox base": GPTNeoXConfig(**NEOX, rotary_emb_base=5000),
+    "llama": LlamaConfig(**GROUPED),
+    "llama tied": LlamaConfig(**GROUPED, tie_word_embeddings=True),
+    "llama base": LlamaConfig(**GROUPED, rope_theta=500000.0),
+    "mistral": MistralConfig(**GROUPED, sliding_window=None),
+    "mistral wide window": MistralConfig(**GROUPED, sliding_window=40),
+    "qwen2": Qwen2Config(**GROUPED),
+}
+REFUSED = {
+    "use_parallel_residual": GPTNeoXConfig(**dict(NEOX, use_parallel_residual=True)),
+    "hidden_act": GPTNeoXConfig(**dict(NEOX, hidden_act="gelu")),
+    "rope_parameters.partial_rotary_factor": GPTNeoXConfig(**dict(NEOX, rotary_pct=0.25)),
+    "rope_parameters.rope_type": LlamaConfig(**GROUPED, rope_parameters=LLAMA3),
+    "attention_bias": LlamaConfig(**GROUPED, attention_bias=True),
+    "mlp_bias": LlamaConfig(**GROUPED, mlp_bias=True),
+    "head_dim": LlamaConfig(**GROUPED, head_dim=16),
+    "sliding_window": MistralConfig(**GROUPED, sliding_window=39),
+    "layer_types": Qwen2Config(
+        **GROUPED, use_sliding_window=True, sliding_window=16, max_window_layers=1
+    ),
+}
+CLASSES = {
+    "gpt2": "GPT2LMHeadModel", "gpt_neox": "GPTNeoXForCausalLM", "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM",
+}
+
+
+def written(config):
+    config.architectures = [CLASSES[config.model_type]]
+    return json.loads(config.to_json_string())
+
+
+out = {
+    "transformers": transformers.__version__,
+    "accepted": {name: written(config) for name, config in ACCEPTED.items()},
+    "refused": {name: written(config) for name, config in REFUSED.items()},
+}
+path = pathlib.Path(__file__).with_name("configs.json")
+path.write_text(json.dumps(out, indent=1, sort_keys=True) + "\n")
