@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use config::Gates;
 use gguf::TensorSource;
+use llama::{Arithmetic, Llama, Settings};
 use reference::Model;
 
 use crate::gates::judge;
-use crate::llama::Llama;
 use crate::metrics::{Comparison, Side};
 use crate::recipe::recipe_of;
 use crate::report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
@@ -244,9 +244,13 @@ impl<'a> Run<'a> {
         let llama = Llama::load(path)?;
         self.check_vocabulary(path, llama.vocab_size(), base)?;
         let longest = base.windows().iter().map(Vec::len).max().unwrap_or(0);
-        let mut reader = llama.reader(longest)?;
+        let settings = Settings { context: longest, threads: 0, arithmetic: Arithmetic::Exact };
+        let mut session = llama.session(settings)?;
         let title = format!("{recipe} llama");
-        let measure = self.judge_pass(&title, base, |window| reader.logits(window))?;
+        let measure = self.judge_pass(&title, base, |window| {
+            session.clear();
+            Ok(session.logits(window)?)
+        })?;
         let base_recipe = self.base_recipe.clone();
         self.conclude((Engine::Reference, &base_recipe), (Engine::LlamaCpp, recipe), measure);
         Ok(())

@@ -16,7 +16,6 @@
 
 mod evaluate;
 mod gates;
-mod llama;
 pub mod metrics;
 mod recipe;
 mod report;
@@ -30,7 +29,6 @@ use config::{Gates, RunFile};
 
 pub use evaluate::{EvalJob, Variant, evaluate};
 pub use gates::{Bound, GateResult};
-pub use llama::{Llama, Reader};
 pub use recipe::recipe_of;
 pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 pub use tokens::TextTokens;

@@ -88,7 +88,8 @@ pub struct TextTokens {
 }
 
 impl TextTokens {
-    /// Tokenizes the text and cuts it into windows.
+    /// Tokenizes the text and cuts it into windows. Where the model was trained with a token that
+    /// begins a text, each window begins with it, as in llama-perplexity.
     ///
     /// # Errors
     /// When the text cannot be read or has fewer than two tokens, or a window is longer than the
@@ -102,7 +103,7 @@ impl TextTokens {
         let size = std::fs::metadata(&self.path).with_context(place)?.len();
         ensure!(size <= TEXT_LIMIT, "{}: {size} bytes, at most {TEXT_LIMIT}", place());
         let text = std::fs::read_to_string(&self.path).with_context(place)?;
-        let tokens = tokenizer.encode(&text);
+        let tokens = tokenizer.encode_parallel(&text);
         let context = self.context.unwrap_or(context_length.min(256));
         ensure!(
             (1..=context_length).contains(&context),
@@ -114,8 +115,11 @@ impl TextTokens {
             place(),
             tokens.len()
         );
-        let context = context.min(tokens.len());
-        Ok(tokens.chunks_exact(context).take(self.windows).map(<[u32]>::to_vec).collect())
+        let begin: Vec<u32> = tokenizer.begin_of_text().into_iter().collect();
+        let room = (context - begin.len()).min(tokens.len());
+        ensure!(room > 0, "--context {context}: no room for text behind the token that begins one");
+        let windows = tokens.chunks_exact(room).take(self.windows);
+        Ok(windows.map(|text| [&begin, text].concat()).collect())
     }
 }
 
@@ -127,11 +131,10 @@ pub fn tokenizer(checkpoint: Option<&Path>, metadata: &Metadata) -> Result<data:
     if let Some(dir) = checkpoint {
         return data::Tokenizer::from_folder(dir);
     }
-    ensure!(
-        metadata.get("tokenizer.ggml.tokens").is_some(),
+    metadata.strings("tokenizer.ggml.tokens").context(
         "this GGUF has no vocabulary, so no text can be tokenized for it: give --checkpoint, \
-         which has one"
-    );
+         which has one",
+    )?;
     data::Tokenizer::from_gguf(metadata)
 }
 

@@ -4,9 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gguf::TensorSource;
+use llama::{Arithmetic, Llama, Settings};
 use serde::Serialize;
-
-use crate::llama::LlamaModel;
 
 /// Reads tokens and says what may come next.
 pub trait Engine {
@@ -37,6 +36,20 @@ impl Engine for reference::Session {
     }
 }
 
+impl Engine for llama::Session<'_> {
+    fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        Ok(llama::Session::push(self, tokens)?)
+    }
+
+    fn position(&self) -> usize {
+        llama::Session::position(self)
+    }
+
+    fn context_length(&self) -> usize {
+        llama::Session::context_length(self)
+    }
+}
+
 /// Which engine to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -60,8 +73,8 @@ impl std::fmt::Display for EngineKind {
 pub enum LoadedModel {
     /// In our own pass.
     Reference(reference::Model),
-    /// In llama.cpp.
-    Llama(LlamaModel),
+    /// In llama.cpp, with the number of threads to use (0: all cores).
+    Llama(Llama, usize),
 }
 
 impl LoadedModel {
@@ -82,18 +95,22 @@ impl LoadedModel {
                     .with_context(|| format!("cannot load {}", path.display()))?;
                 Ok(LoadedModel::Reference(model))
             }
-            EngineKind::Llama => Ok(LoadedModel::Llama(LlamaModel::load(path, threads)?)),
+            EngineKind::Llama => Ok(LoadedModel::Llama(Llama::load(path)?, threads)),
         }
     }
 
-    /// A reading from the first position on.
+    /// A reading from the first position on, with room for the whole context that the model was
+    /// trained on.
     ///
     /// # Errors
     /// When there is no memory for its keys and values.
     pub fn session(&self) -> Result<Box<dyn Engine + '_>> {
         match self {
             LoadedModel::Reference(model) => Ok(Box::new(model.session())),
-            LoadedModel::Llama(model) => Ok(Box::new(model.session()?)),
+            &LoadedModel::Llama(ref model, threads) => {
+                let (context, arithmetic) = (model.context_length(), Arithmetic::Default);
+                Ok(Box::new(model.session(Settings { context, threads, arithmetic })?))
+            }
         }
     }
 
@@ -101,7 +118,7 @@ impl LoadedModel {
     pub fn vocab_size(&self) -> usize {
         match self {
             LoadedModel::Reference(model) => model.config().vocab_size,
-            LoadedModel::Llama(model) => model.vocab_size(),
+            LoadedModel::Llama(model, _) => model.vocab_size(),
         }
     }
 }

@@ -6,7 +6,7 @@ mod tiny;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tiny::write_tiny;
+use tiny::{tiny, write};
 
 fn generate(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder).args(args).output().unwrap()
@@ -15,7 +15,7 @@ fn generate(folder: &Path, args: &[&str]) -> Output {
 /// A folder with `tiny.gguf` in it.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    write_tiny(folder.path());
+    write(&tiny(), folder.path());
     folder
 }
 

@@ -3,12 +3,13 @@
 
 mod tiny;
 
+use config::ModelConfig;
 use generate::{EngineKind, LoadedModel};
-use tiny::{tiny, write_tiny};
+use tiny::{families, tiny};
 
-fn load(kind: EngineKind) -> (tempfile::TempDir, LoadedModel) {
+fn load(kind: EngineKind, config: &ModelConfig) -> (tempfile::TempDir, LoadedModel) {
     let folder = tempfile::tempdir().unwrap();
-    let path = write_tiny(folder.path());
+    let path = tiny::write(config, folder.path());
     let source = gguf::GgufFile::open(&path).unwrap();
     let model = LoadedModel::load(kind, &path, &source, 2).unwrap();
     (folder, model)
@@ -22,24 +23,48 @@ fn relative_rms(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn llama_computes_what_the_reference_computes() {
-    let (_one, reference) = load(EngineKind::Reference);
-    let (_two, llama) = load(EngineKind::Llama);
-    assert_eq!(llama.vocab_size(), reference.vocab_size());
-    let (mut ours, mut theirs) = (reference.session().unwrap(), llama.session().unwrap());
-    assert_eq!(theirs.context_length(), ours.context_length());
-    for tokens in [&[1, 2, 3, 250][..], &[77], &[0, 256, 31]] {
-        let (ours, theirs) = (ours.push(tokens).unwrap(), theirs.push(tokens).unwrap());
-        // GELU from a table in f16, keys and values in f16.
-        let error = relative_rms(&theirs, &ours);
-        assert!(error < 5e-3, "relative RMS {error:e}");
+    for (name, config) in families() {
+        let (_one, reference) = load(EngineKind::Reference, &config);
+        let (_two, llama) = load(EngineKind::Llama, &config);
+        assert_eq!(llama.vocab_size(), reference.vocab_size());
+        let (mut ours, mut theirs) = (reference.session().unwrap(), llama.session().unwrap());
+        assert_eq!(theirs.context_length(), ours.context_length());
+        for tokens in [&[1, 2, 3, 250][..], &[77], &[0, 256, 31]] {
+            let (ours, theirs) = (ours.push(tokens).unwrap(), theirs.push(tokens).unwrap());
+            // GELU from a table in f16, keys and values in f16.
+            let error = relative_rms(&theirs, &ours);
+            assert!(error < 5e-3, "{name}: relative RMS {error:e}");
+        }
+        assert_eq!(theirs.position(), 8);
     }
-    assert_eq!(theirs.position(), 8);
+}
+
+/// With keys and values in f32, what is left is the order of additions and the table for GELU,
+/// at every position of the context.
+#[test]
+fn exact_llama_is_the_reference_up_to_rounding() {
+    for (name, config) in families() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = tiny::write(&config, folder.path());
+        let model = reference::Model::load(&gguf::GgufFile::open(&path).unwrap()).unwrap();
+        let tokens: Vec<u32> = (0..64).map(|i| (i * 37 + i * i * 11) % 258).collect();
+        let llama = llama::Llama::load(&path).unwrap();
+        let arithmetic = llama::Arithmetic::Exact;
+        let settings = llama::Settings { context: 64, threads: 2, arithmetic };
+        let mut session = llama.session(settings).unwrap();
+        let theirs = session.logits(&tokens).unwrap();
+        let error = relative_rms(&theirs, &model.logits(&tokens).unwrap());
+        let limit = if config.architecture.is_gated() { 1e-5 } else { 5e-4 };
+        assert!(error < limit, "{name}: relative RMS {error:e}");
+        session.clear();
+        assert_eq!(session.logits(&tokens).unwrap(), theirs, "{name}");
+    }
 }
 
 #[test]
 fn both_refuse_what_does_not_fit_and_go_on_after() {
     for kind in [EngineKind::Reference, EngineKind::Llama] {
-        let (_folder, model) = load(kind);
+        let (_folder, model) = load(kind, &tiny());
         let mut session = model.session().unwrap();
         session.push(&[1; 63]).unwrap();
         let error = session.push(&[1, 1]).unwrap_err().to_string();
@@ -57,8 +82,8 @@ fn both_refuse_what_does_not_fit_and_go_on_after() {
 
 #[test]
 fn two_models_can_be_in_llama_at_once() {
-    let (_one, first) = load(EngineKind::Llama);
-    let (_two, second) = load(EngineKind::Llama);
+    let (_one, first) = load(EngineKind::Llama, &tiny());
+    let (_two, second) = load(EngineKind::Llama, &tiny());
     let push = |model: &LoadedModel| model.session().unwrap().push(&[5, 6]).unwrap();
     assert_eq!(push(&first), push(&second));
 }
@@ -66,7 +91,8 @@ fn two_models_can_be_in_llama_at_once() {
 #[test]
 fn llama_says_what_it_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, source) = tiny();
+    let path = tiny::write(&tiny(), folder.path());
+    let source = gguf::GgufFile::open(&path).unwrap();
     let error = match LoadedModel::load(EngineKind::Llama, folder.path(), &source, 0) {
         Ok(_) => panic!("accepted a folder"),
         Err(error) => error.to_string(),

@@ -1,4 +1,4 @@
-//! A small GPT-2 with random weights as a GGUF file, which every engine can read.
+//! Small models with random weights as GGUF files, which every engine can read.
 
 use std::path::{Path, PathBuf};
 
@@ -15,17 +15,24 @@ const VOCABULARY: usize = 258;
 /// The id of the end of the text.
 pub const END_OF_TEXT: u32 = 257;
 
-/// Settings and weights.
-pub fn tiny() -> (ModelConfig, MemorySource) {
-    let config =
-        ModelConfig { vocab_size: VOCABULARY, context_length: 64, ..random_weights::config() };
-    let source = random_weights::source(&config, |_| ());
-    (config, source)
+/// A small GPT-2.
+pub fn tiny() -> ModelConfig {
+    ModelConfig { vocab_size: VOCABULARY, context_length: 64, ..random_weights::config() }
 }
 
-/// Writes the model to `folder/tiny.gguf`.
-pub fn write_tiny(folder: &Path) -> PathBuf {
-    let (config, source) = tiny();
+/// A small model of each kind.
+#[allow(dead_code, reason = "not every test needs every family")]
+pub fn families() -> Vec<(&'static str, ModelConfig)> {
+    let mut families = random_weights::families();
+    for (_, config) in &mut families {
+        (config.vocab_size, config.context_length) = (VOCABULARY, 64);
+    }
+    families
+}
+
+/// Writes a model to `folder/tiny.gguf`.
+pub fn write(config: &ModelConfig, folder: &Path) -> PathBuf {
+    let source = random_weights::source(config, |_| ());
     let path = folder.join("tiny.gguf");
     let described: Vec<(String, Vec<u64>, TensorType)> = source
         .tensors()
@@ -33,7 +40,7 @@ pub fn write_tiny(folder: &Path) -> PathBuf {
         .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), tensor.tensor_type))
         .collect();
     let file = std::fs::File::create(&path).unwrap();
-    let mut writer = Writer::new(file, &metadata(&config), &described).unwrap();
+    let mut writer = Writer::new(file, &metadata(config), &described).unwrap();
     for tensor in source.tensors() {
         writer.write_tensor(&tensor.name, &source.read(tensor).unwrap()).unwrap();
     }
@@ -44,17 +51,23 @@ pub fn write_tiny(folder: &Path) -> PathBuf {
 fn metadata(config: &ModelConfig) -> Metadata {
     let mut metadata = Metadata::new();
     let text = |text: &str| Value::String(text.into());
-    metadata.set("general.architecture", text("gpt2"));
+    let name = config.architecture.name();
+    metadata.set("general.architecture", text(name));
     for (key, size) in [
-        ("gpt2.block_count", config.n_layer),
-        ("gpt2.context_length", config.context_length),
-        ("gpt2.embedding_length", config.n_embd),
-        ("gpt2.feed_forward_length", config.n_inner),
-        ("gpt2.attention.head_count", config.n_head),
+        ("block_count", config.n_layer),
+        ("context_length", config.context_length),
+        ("embedding_length", config.n_embd),
+        ("feed_forward_length", config.n_inner),
+        ("attention.head_count", config.n_head),
+        ("attention.head_count_kv", config.n_kv_head),
+        ("rope.dimension_count", config.head_width()),
     ] {
-        metadata.set(key, Value::U32(size as u32));
+        metadata.set(format!("{name}.{key}"), Value::U32(size as u32));
     }
-    metadata.set("gpt2.attention.layer_norm_epsilon", Value::F32(config.norm_epsilon));
+    let norm = if config.architecture.is_gated() { "layer_norm_rms" } else { "layer_norm" };
+    metadata.set(format!("{name}.attention.{norm}_epsilon"), Value::F32(config.norm_epsilon));
+    metadata.set(format!("{name}.rope.freq_base"), Value::F32(config.rope_base));
+    metadata.set(format!("{name}.use_parallel_residual"), Value::Bool(false));
     metadata.set("tokenizer.ggml.model", text("gpt2"));
     metadata.set("tokenizer.ggml.pre", text("gpt-2"));
     let mut tokens: Vec<String> = alphabet().into_iter().map(String::from).collect();

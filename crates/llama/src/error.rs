@@ -1,0 +1,72 @@
+//! Everything that llama.cpp can refuse, and what can be refused before it is asked.
+
+use std::path::PathBuf;
+
+use llama_cpp_2::llama_batch::BatchAddError;
+use llama_cpp_2::{DecodeError, LlamaContextLoadError, LlamaCppError, LlamaModelLoadError};
+
+/// Why a model was not loaded, or tokens were not read.
+#[derive(Debug, thiserror::Error)]
+pub enum LlamaError {
+    /// There is no file, or it is a folder.
+    #[error(
+        "{path}: llama.cpp reads GGUF files only; make one from a checkpoint with `pocketgpt \
+         export`, from fragments with `pocketgpt fragment join`, or use --engine reference"
+    )]
+    NoFile {
+        /// Where a file was expected.
+        path: PathBuf,
+    },
+    /// Another copy of llama.cpp's bindings is at work in this process.
+    #[error("llama.cpp cannot be started")]
+    Start(#[source] LlamaCppError),
+    /// The file is damaged, or holds a model that llama.cpp does not know.
+    #[error("llama.cpp refuses {path} (RUST_LOG=info shows why)")]
+    Refused {
+        /// The file at fault.
+        path: PathBuf,
+        /// What little llama.cpp says.
+        source: LlamaModelLoadError,
+    },
+    /// The file has no tokens.
+    #[error("{path}: llama.cpp finds no vocabulary")]
+    NoVocabulary {
+        /// The file at fault.
+        path: PathBuf,
+    },
+    /// A context that no machine has room for, or of no tokens.
+    #[error("llama.cpp has no room for a context of {context} tokens of {path}")]
+    NoRoom {
+        /// The file of the model.
+        path: PathBuf,
+        /// Tokens that were asked for.
+        context: usize,
+        /// What little llama.cpp says; none where it was not asked.
+        source: Option<LlamaContextLoadError>,
+    },
+    /// A pass over nothing.
+    #[error("no tokens to read: expected at least one")]
+    NoTokens,
+    /// More tokens than the session has room for.
+    #[error("{wanted} tokens do not fit in the model's context of {limit}: pass at most {limit}")]
+    ContextOverflow {
+        /// Tokens that would be in the context.
+        wanted: usize,
+        /// Tokens that the session has room for.
+        limit: usize,
+    },
+    /// A token id beyond the vocabulary.
+    #[error("token {token}: expected an id below the vocabulary size {vocab_size}")]
+    TokenOutOfRange {
+        /// The id at fault.
+        token: u32,
+        /// Number of token ids.
+        vocab_size: usize,
+    },
+    /// A batch has less room than it was made with.
+    #[error("llama.cpp's batch does not take the tokens")]
+    Batch(#[from] BatchAddError),
+    /// llama.cpp failed within a pass.
+    #[error("llama.cpp cannot read the tokens")]
+    Decode(#[from] DecodeError),
+}

@@ -1,0 +1,84 @@
+//! llama.cpp in this process: what devices run, and the judge that everything built on it will
+//! agree with.
+//!
+//! A [`Llama`] is a GGUF file that llama.cpp has mapped; a [`Session`] reads tokens with it. The
+//! [`Arithmetic`] of a session is either what a device will use, or as near to a plain pass in f32
+//! as llama.cpp comes.
+//!
+//! llama.cpp's own log goes to `tracing` where `RUST_LOG=info` (or finer) asks for it, and nowhere
+//! otherwise.
+
+mod error;
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+
+pub use error::LlamaError;
+pub use session::{Arithmetic, Session, Settings};
+
+/// llama.cpp can be started once per process and is stopped with the last model.
+static BACKEND: Mutex<Weak<LlamaBackend>> = Mutex::new(Weak::new());
+
+/// A GGUF file, mapped into memory by llama.cpp.
+pub struct Llama {
+    // Dropped in this order: the model before the backend it lives in.
+    model: LlamaModel,
+    backend: Arc<LlamaBackend>,
+    path: PathBuf,
+    vocab_size: usize,
+}
+
+impl Llama {
+    /// Maps the GGUF file at `path`.
+    ///
+    /// # Errors
+    /// When `path` is no file, or llama.cpp refuses it.
+    pub fn load(path: &Path) -> Result<Self, LlamaError> {
+        let path = path.to_owned();
+        if !path.is_file() {
+            return Err(LlamaError::NoFile { path });
+        }
+        let backend = backend()?;
+        let params = LlamaModelParams::default().with_n_gpu_layers(0);
+        let model = LlamaModel::load_from_file(&backend, &path, &params)
+            .map_err(|source| LlamaError::Refused { path: path.clone(), source })?;
+        let vocab_size = usize::try_from(model.n_vocab()).unwrap_or(0);
+        if vocab_size == 0 {
+            return Err(LlamaError::NoVocabulary { path });
+        }
+        Ok(Llama { model, backend, path, vocab_size })
+    }
+
+    /// Number of token ids, `V`.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Tokens of context that the model was trained on.
+    pub fn context_length(&self) -> usize {
+        self.model.n_ctx_train() as usize
+    }
+}
+
+/// Starts llama.cpp, or joins those who did.
+fn backend() -> Result<Arc<LlamaBackend>, LlamaError> {
+    let mut shared = BACKEND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(backend) = shared.upgrade() {
+        return Ok(backend);
+    }
+    let mut backend = LlamaBackend::init().map_err(LlamaError::Start)?;
+    if tracing::enabled!(tracing::Level::INFO) {
+        send_logs_to_tracing(LogOptions::default());
+    } else {
+        backend.void_logs();
+    }
+    let backend = Arc::new(backend);
+    *shared = Arc::downgrade(&backend);
+    Ok(backend)
+}

@@ -1,0 +1,150 @@
+//! A text that llama.cpp reads bit by bit.
+
+use std::num::NonZeroU32;
+use std::thread::available_parallelism;
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+
+use crate::{Llama, LlamaError};
+
+/// `LLAMA_FLASH_ATTN_TYPE_DISABLED` of `llama.h`.
+const FLASH_ATTENTION_OFF: i32 = 0;
+
+/// How llama.cpp computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// llama.cpp's defaults, which a device will use: keys and values in f16, flash attention
+    /// where it helps.
+    Default,
+    /// Nothing but the order of additions (and llama.cpp's f16 table for GELU) can differ from a
+    /// plain f32 pass: keys and values in f32, no flash attention, one batch.
+    Exact,
+}
+
+/// What a session is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Tokens there is room for.
+    pub context: usize,
+    /// Threads that compute; 0 stands for all cores.
+    pub threads: usize,
+    /// How llama.cpp computes.
+    pub arithmetic: Arithmetic,
+}
+
+/// Tokens read so far, as keys and values inside llama.cpp.
+pub struct Session<'a> {
+    context: LlamaContext<'a>,
+    limit: usize,
+    position: usize,
+    vocab_size: usize,
+}
+
+impl Llama {
+    /// A reading from the first position on.
+    ///
+    /// # Errors
+    /// When llama.cpp gets no memory for it.
+    pub fn session(&self, settings: Settings) -> Result<Session<'_>, LlamaError> {
+        let limit = settings.context;
+        let no_room =
+            |source| LlamaError::NoRoom { path: self.path.clone(), context: limit, source };
+        let size = i32::try_from(limit).ok().and_then(|n| NonZeroU32::new(n as u32));
+        let size = size.ok_or_else(|| no_room(None))?;
+        let context = self
+            .model
+            .new_context(&self.backend, params(size, settings))
+            .map_err(|source| no_room(Some(source)))?;
+        Ok(Session { context, limit, position: 0, vocab_size: self.vocab_size })
+    }
+}
+
+fn params(size: NonZeroU32, settings: Settings) -> LlamaContextParams {
+    let threads = match settings.threads {
+        0 => available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    };
+    let threads = i32::try_from(threads).unwrap_or(i32::MAX);
+    let params = LlamaContextParams::default()
+        .with_n_ctx(Some(size))
+        .with_n_batch(size.get())
+        .with_n_seq_max(1)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads);
+    match settings.arithmetic {
+        Arithmetic::Default => params,
+        Arithmetic::Exact => params
+            .with_n_ubatch(size.get())
+            .with_type_k(KvCacheType::F32)
+            .with_type_v(KvCacheType::F32)
+            .with_flash_attention_policy(FLASH_ATTENTION_OFF),
+    }
+}
+
+impl Session<'_> {
+    /// Reads on and returns the logits `[V]` for the token after the last one.
+    ///
+    /// # Errors
+    /// No tokens, more than there is room for, an id beyond the vocabulary, or a failure inside
+    /// llama.cpp.
+    pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LlamaError> {
+        self.read(tokens, false)?;
+        Ok(self.context.get_logits_ith(tokens.len() as i32 - 1).to_vec())
+    }
+
+    /// Reads on and returns the logits after every token, `[T] -> [T, V]`, row-major.
+    ///
+    /// # Errors
+    /// As [`Session::push`].
+    pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LlamaError> {
+        self.read(tokens, true)?;
+        let mut logits = Vec::with_capacity(tokens.len() * self.vocab_size);
+        for position in (0_i32..).take(tokens.len()) {
+            logits.extend_from_slice(self.context.get_logits_ith(position));
+        }
+        Ok(logits)
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        self.context.clear_kv_cache();
+        self.position = 0;
+    }
+
+    /// Tokens read so far.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Tokens there is room for.
+    pub fn context_length(&self) -> usize {
+        self.limit
+    }
+
+    fn read(&mut self, tokens: &[u32], all_logits: bool) -> Result<(), LlamaError> {
+        let (wanted, limit) = (self.position + tokens.len(), self.limit);
+        if tokens.is_empty() {
+            return Err(LlamaError::NoTokens);
+        }
+        if wanted > limit {
+            return Err(LlamaError::ContextOverflow { wanted, limit });
+        }
+        let mut batch = LlamaBatch::new(tokens.len(), 1);
+        for (i, &token) in tokens.iter().enumerate() {
+            // llama.cpp checks ids itself, but only says that something was wrong.
+            let id = i32::try_from(token).ok().filter(|_| (token as usize) < self.vocab_size);
+            let vocab_size = self.vocab_size;
+            let id = id.ok_or(LlamaError::TokenOutOfRange { token, vocab_size })?;
+            let with_logits = all_logits || i + 1 == tokens.len();
+            // Positions are below the limit, which llama.cpp took as an i32.
+            let at = (self.position + i) as i32;
+            batch.add(LlamaToken(id), at, &[0], with_logits)?;
+        }
+        self.context.decode(&mut batch)?;
+        self.position = wanted;
+        Ok(())
+    }
+}
