@@ -8,12 +8,12 @@
 # transformers and tokenizers from the package index).
 set -euo pipefail
 
-root=$(cd "$(dirname "$0")/.." && pwd)
+source "$(dirname "$0")/peers/environment.sh"
 bin=$(cd "${1:?usage: tests/peers.sh FOLDER_OF_BINARIES}" && pwd)
-python=${PYTHON:-$root/target/peer/bin/python}
-if [ ! -x "$python" ] && ! command -v "$python" >/dev/null; then
-    python3 -m venv "$root/target/peer"
-    "$root/target/peer/bin/pip" install -q torch transformers tokenizers safetensors gguf numpy tiktoken
+logits=$bin/examples/logits
+if [ ! -x "$logits" ]; then
+    echo "missing $logits: cargo build --release -p eval --example logits" >&2
+    exit 2
 fi
 
 work=$(mktemp -d)
@@ -51,3 +51,5 @@ assert (got == weights["transformer.h.1.mlp.c_fc.weight"].T.numpy()).all(), "blk
 print(f"{file}: {len(names)} tensors, read by llama.cpp's Python reader")
 print("3 passed, 0 failed")
 PY
+
+"$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits"

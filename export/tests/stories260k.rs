@@ -158,11 +158,6 @@ fn the_input_is_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
     let own = folder.path().join("model.bin");
     fs::copy(&model, &own).unwrap();
-    let error = refusal(
-        folder.path(),
-        &arguments(&own, &tokenizer, &["--force", "--output", "../x/../model.bin"]),
-    );
-    assert!(error.contains("model.bin"), "{error}");
     let args = arguments(&own, &tokenizer, &["--force", "--output", "./model.bin"]);
     let error = refusal(folder.path(), &args);
     assert!(error.contains("part of the model itself"), "{error}");

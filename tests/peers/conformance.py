@@ -1,0 +1,126 @@
+"""Every supported class against transformers, and against llama.cpp on the exported file.
+
+For each folder of folders.py: transformers computes logits in f32 from the weights as stored; then
+our export writes a GGUF, on which the reference pass and llama.cpp compute theirs. And back: our
+export as a Hugging Face folder has the same tensors, tokens and chat template.
+
+usage: conformance.py EXPORT LOGITS      (two programs; LOGITS is `cargo build -p eval --example logits`)
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+import folders
+
+LIMIT = 1e-4
+"""Largest relative RMS of the difference of two passes in f32."""
+
+GELU_LIMIT = 2e-3
+"""The same for llama.cpp where the activation is GELU, which it looks up in a table of f16."""
+
+TEXTS = [
+    "Hello, world! It's 10 past four: don't stop.",
+    "  two spaces,\ta tab\n\n and 12345 numbers",
+    "Grüße aus Köln, naïve café, 日本語, and an emoji 🦀",
+    "",
+]
+
+MESSAGES = [{"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Ten past four."}]
+
+
+def run(*command, **arguments):
+    """The output of a command that must succeed."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **arguments)
+    if done.returncode:
+        sys.exit(f"failed: {' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def relative_rms(found, expected):
+    """Root mean square of the difference over that of the expected logits."""
+    difference = (found - expected).double().square().mean().sqrt()
+    return (difference / expected.double().square().mean().sqrt()).item()
+
+
+def tensors(folder):
+    """Every tensor of a folder by name, as it is stored."""
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            found |= {name: file.get_tensor(name) for name in file.keys()}
+    return found
+
+
+def check_forward(case, folder, file, logits_program):
+    """The errors of the reference pass and of llama.cpp; fails if the tokens differ."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    torch.manual_seed(1)
+    tokens = torch.randint(len(tokenizer), (1, folders.CONTEXT))
+    with torch.no_grad():
+        expected = model(tokens).logits[0]
+
+    question = json.dumps({"tokens": tokens[0].tolist(), "texts": TEXTS})
+    answer = json.loads(run(logits_program, file, input=question))
+    passes = [torch.tensor(answer[name]).reshape(expected.shape) for name in ("reference", "llama")]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+    assert answer["ids"] == ids, f"{case.name}: {answer['ids']} are not transformers' tokens {ids}"
+    fields = gguf.GGUFReader(file).fields
+    template = fields["tokenizer.chat_template"].contents()
+    assert template == tokenizer.chat_template, f"{case.name}: another chat template"
+    return [relative_rms(found, expected) for found in passes]
+
+
+def check_round_trip(case, folder, back):
+    """A folder that went through our export is the folder that it was."""
+    before, after = tensors(folder), tensors(back)
+    assert before.keys() == after.keys(), f"{case.name}: {before.keys() ^ after.keys()}"
+    for name, tensor in before.items():
+        same = tensor.dtype == after[name].dtype and torch.equal(tensor, after[name])
+        assert same, f"{case.name}: {name} is not what it was"
+    old, new = (AutoTokenizer.from_pretrained(path) for path in (folder, back))
+    for text in TEXTS:
+        assert old(text)["input_ids"] == new(text)["input_ids"], f"{case.name}: {text!r}"
+    chats = [tokenizer.apply_chat_template(MESSAGES, tokenize=False) for tokenizer in (old, new)]
+    assert chats[0] == chats[1], f"{case.name}: {chats}"
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        old, new = (AutoModelForCausalLM.from_pretrained(path).eval()(tokens).logits for path in (folder, back))
+    assert torch.equal(old, new), f"{case.name}: other logits after the round trip"
+
+
+def main():
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    export, logits_program = (Path(argument).resolve() for argument in sys.argv[1:])
+    failed = 0
+    print(f"{'relative RMS against transformers':<34} {'reference':>10} {'llama.cpp':>10}")
+    with tempfile.TemporaryDirectory() as work:
+        for seed, case in enumerate(folders.cases()):
+            folder, back = Path(work, case.name), Path(work, f"{case.name}-back")
+            file = Path(work, f"{case.name}.gguf")
+            folders.write(case, folder, seed)
+            run(export, "--input", folder, "--output", file)
+            run(export, "--input", folder, "--to", "huggingface", "--output", back)
+            errors = check_forward(case, folder, file, logits_program)
+            check_round_trip(case, folder, back)
+            limits = [LIMIT, GELU_LIMIT if case.gelu else LIMIT]
+            bad = [error for error, limit in zip(errors, limits) if not error <= limit]
+            failed += bool(bad)
+            print(f"{case.name:<34} {errors[0]:>10.1e} {errors[1]:>10.1e}{'  FAILED' if bad else ''}")
+    print(f"limits: {LIMIT:.0e}; llama.cpp with GELU, which it has in a table of f16: {GELU_LIMIT:.0e}")
+    print(f"{seed + 1 - failed} passed, {failed} failed")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

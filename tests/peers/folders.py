@@ -1,0 +1,204 @@
+"""Hugging Face folders with small random models of every class that is supported, in odd sizes."""
+
+import json
+from dataclasses import dataclass, field
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+CONTEXT = 96
+"""Positions of every model."""
+
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+CHAT = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+CORPUS = """The clock on the wharf had stopped at ten past four, and nobody minded. It's 1908, said the
+captain; we'll sail in 3 or 40 or 500 days. Grüße aus Köln, naïve café, 日本語もあります, and so on!
+    def tick(n):\n        return n + 1\n\n"""
+
+
+def byte_level(vocabulary, split):
+    """Byte-level BPE of `vocabulary` tokens: GPT-2's pattern, LLaMA 3's or Qwen2's."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=split == "llama3"))
+    if split == "gpt2":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        pattern = Regex(LLAMA3 if split == "llama3" else QWEN2)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(pattern, behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ])
+    if split == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|user|>", "<|assistant|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=special,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([CORPUS], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[0], chat_template=CHAT
+    )
+
+
+def sentencepiece(vocabulary):
+    """SentencePiece's BPE with byte tokens, as LLaMA's and Mistral's folders have it."""
+    tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    text = "▁" + CORPUS.replace(" ", "▁").replace("\n", "")
+    merged, characters = [], sorted(set(text))
+    pieces = list(text)
+    while len(tokens) + len(merged) + len(characters) < vocabulary:
+        pairs = {}
+        for pair in zip(pieces, pieces[1:]):
+            if not pair[1].startswith("▁"):
+                pairs[pair] = pairs.get(pair, 0) + 1
+        best = max(sorted(pairs), key=pairs.get)
+        if "".join(best) not in merged:
+            merged.append("".join(best))
+        joined, i = [], 0
+        while i < len(pieces):
+            step = 2 if tuple(pieces[i : i + 2]) == best else 1
+            joined.append("".join(pieces[i : i + step]))
+            i += step
+        pieces = joined
+    tokens += merged + characters
+    ids = {token: i for i, token in enumerate(tokens)}
+    # Every way to make a token of two others, as generate_merges of transformers has it.
+    merges = [
+        [token[:i], token[i:]]
+        for token in merged
+        for i in range(1, len(token))
+        if token[:i] in ids and token[i:] in ids
+    ]
+    special = [
+        {"id": i, "content": tokens[i], "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": True}
+        for i in range(3)
+    ]
+    begin, sequence = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    description = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": special,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        ]},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [begin, sequence],
+            "pair": [begin, sequence, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]},
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True,
+            "ignore_merges": False, "vocab": ids, "merges": merges,
+        },
+    }
+    tokenizer = Tokenizer.from_str(json.dumps(description))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=CHAT
+    )
+
+
+@dataclass
+class Case:
+    """One folder: a class, its settings, and how it lies on disk."""
+
+    name: str
+    model: type
+    config: type
+    settings: dict
+    tokenizer: object
+    dtype: torch.dtype = torch.float32
+    shard: str = "1GB"
+    gelu: bool = False
+    extra: dict = field(default_factory=dict)
+
+
+def llama_like(heads=9, shared=3, width=576, inner=1000, layers=2, **settings):
+    """Grouped queries: `heads` heads of queries over `shared` of keys and values."""
+    return dict(
+        hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=shared, max_position_embeddings=CONTEXT, **settings,
+    )
+
+
+def gpt2_like(**settings):
+    return dict(n_embd=60, n_head=3, n_layer=3, n_positions=CONTEXT, resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0, **settings)
+
+
+def neox_like(**settings):
+    return dict(
+        hidden_size=132, intermediate_size=330, num_hidden_layers=2, num_attention_heads=11, rotary_pct=1.0,
+        use_parallel_residual=False, hidden_act="gelu_new", max_position_embeddings=CONTEXT, **settings,
+    )
+
+
+def cases():
+    """Every class; between them every type, tied and not, one file and several, every tokenizer."""
+    gpt2, llama3, qwen2 = (byte_level(331, split) for split in ("gpt2", "llama3", "qwen2"))
+    pieces = sentencepiece(359)
+    half, brain = torch.float16, torch.bfloat16
+    return [
+        Case("gpt2-tied", GPT2LMHeadModel, GPT2Config, gpt2_like(), gpt2, gelu=True),
+        Case("gpt2-untied-bf16", GPT2LMHeadModel, GPT2Config, gpt2_like(tie_word_embeddings=False, n_inner=100), gpt2, brain, gelu=True),
+        Case("llama-tied", LlamaForCausalLM, LlamaConfig, llama_like(tie_word_embeddings=True), pieces),
+        Case("llama-untied-f16-sharded", LlamaForCausalLM, LlamaConfig, llama_like(rms_norm_eps=1e-5), llama3, half, "3MB"),
+        Case("llama-wide-heads-bf16", LlamaForCausalLM, LlamaConfig, llama_like(2, 1, 256, 333, rope_theta=5e5), pieces, brain),
+        Case("mistral-bf16", MistralForCausalLM, MistralConfig, llama_like(6, 2, 96, 200, sliding_window=None), pieces, brain),
+        Case("qwen2-tied", Qwen2ForCausalLM, Qwen2Config, llama_like(tie_word_embeddings=True, rope_theta=1e6), qwen2),
+        Case("qwen2-untied-f16-sharded", Qwen2ForCausalLM, Qwen2Config, llama_like(7, 1, 140, 190, 3), qwen2, half, "200KB"),
+        Case("gptneox-untied", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(), gpt2, gelu=True),
+        Case("gptneox-tied-bf16", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(tie_word_embeddings=True), gpt2, brain, gelu=True),
+        # More rows than tokens, as many published models have.
+        Case("llama-padded", LlamaForCausalLM, LlamaConfig, llama_like(4, 4, 64, 96), pieces, extra={"rows": 384}),
+    ]
+
+
+def write(case, path, seed):
+    """Makes the model with weights that are large enough to tell one from another, and saves it."""
+    torch.manual_seed(seed)
+    rows = case.extra.get("rows", len(case.tokenizer))
+    ids = dict(bos_token_id=case.tokenizer.bos_token_id, eos_token_id=case.tokenizer.eos_token_id)
+    model = case.model(case.config(vocab_size=rows, **ids, **case.settings)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 1:
+                center = 1.0 if name.endswith("weight") else 0.0
+                weight.copy_(center + 0.3 * torch.randn_like(weight))
+            else:
+                weight.mul_(3.0)
+    model = model.to(case.dtype)
+    model.save_pretrained(path, max_shard_size=case.shard)
+    case.tokenizer.save_pretrained(path)
