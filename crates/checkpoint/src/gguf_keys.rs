@@ -52,6 +52,7 @@ fn keys(architecture: Architecture) -> SizeKeys {
             false => "attention.layer_norm_epsilon",
         }),
         rope_base: key("rope.freq_base"),
+        dropout: "dropout".to_owned(),
     }
 }
 

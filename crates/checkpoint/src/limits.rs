@@ -80,6 +80,10 @@ pub(crate) fn check(
     if !(epsilon.is_finite() && epsilon > 0.0) {
         return refuse(&keys.norm_epsilon, epsilon.to_string(), "a positive number".to_owned());
     }
+    if !(0.0..1.0).contains(&config.dropout) {
+        let expected = "0 to below 1".to_owned();
+        return refuse(&keys.dropout, config.dropout.to_string(), expected);
+    }
     Ok(())
 }
 
@@ -94,4 +98,5 @@ pub(crate) struct SizeKeys {
     pub n_inner: String,
     pub norm_epsilon: String,
     pub rope_base: String,
+    pub dropout: String,
 }

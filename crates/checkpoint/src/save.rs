@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use config::ModelConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::atomic::write_dir;
 use crate::folder::check_tensors;
-use crate::limits::read_text;
+use crate::limits::{SMALL_JSON_BYTES, read_text};
 use crate::lora::{self, ADAPTER_FOLDER, AdapterSettings};
 use crate::names::{self, TensorName};
 use crate::{
@@ -184,11 +184,7 @@ fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), Chec
         None => Vocabulary::parse(text),
     });
     let vocabulary = vocabulary.transpose()?;
-    let special = vocabulary.as_ref().map(|vocabulary| &vocabulary.special);
-    let ids = json!({
-        "bos_token_id": special.and_then(|special| special.bos),
-        "eos_token_id": special.and_then(|special| special.eos),
-    });
+    let ids = token_ids(vocabulary.as_ref(), origin)?;
     let weights = Complete::new(config, weights);
     let text = hf_config::to_json(config, &ids, weights.common_dtype());
     write_text(&folder.join(CONFIG_FILE), &text)?;
@@ -200,6 +196,25 @@ fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), Chec
         write_text(&folder.join(TOKENIZER_CONFIG_FILE), &text)?;
     }
     origin.map_or(Ok(()), |origin| copy_companions(origin, folder))
+}
+
+/// The keys of `config.json` for the tokens that begin and end a text: the tokenizer's, without one
+/// those of the folder that the model came from.
+fn token_ids(
+    vocabulary: Option<&Vocabulary>,
+    origin: Option<&Path>,
+) -> Result<Value, CheckpointError> {
+    let [bos, eos] = match (vocabulary, origin.map(|dir| dir.join(CONFIG_FILE))) {
+        (Some(vocabulary), _) => [vocabulary.special.bos, vocabulary.special.eos].map(Value::from),
+        (None, Some(path)) if path.exists() => {
+            let text = read_text(&path, SMALL_JSON_BYTES)?;
+            let config: Value = serde_json::from_str(&text)
+                .map_err(|source| CheckpointError::Json { path, source })?;
+            ["bos_token_id", "eos_token_id"].map(|key| config[key].clone())
+        }
+        _ => [Value::Null, Value::Null],
+    };
+    Ok(json!({ "bos_token_id": bos, "eos_token_id": eos }))
 }
 
 /// What the folder of a tokenizer says about it is better than what follows from the tokenizer.

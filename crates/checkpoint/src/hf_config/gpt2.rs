@@ -19,6 +19,7 @@ pub(super) fn keys() -> SizeKeys {
         n_inner: "n_inner".to_owned(),
         norm_epsilon: "layer_norm_epsilon".to_owned(),
         rope_base: "rope_theta".to_owned(),
+        dropout: "resid_pdrop".to_owned(),
     }
 }
 

@@ -12,7 +12,10 @@ use crate::CheckpointError;
 const ROPE: OldKeys = OldKeys { base: "rotary_emb_base", share: "rotary_pct", default_share: 0.25 };
 
 pub(super) fn keys() -> SizeKeys {
-    SizeKeys { n_kv_head: "num_attention_heads".to_owned(), ..common_keys("layer_norm_eps") }
+    SizeKeys {
+        n_kv_head: "num_attention_heads".to_owned(),
+        ..common_keys("layer_norm_eps", "hidden_dropout")
+    }
 }
 
 pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {

@@ -48,7 +48,7 @@ impl Defaults {
 }
 
 pub(super) fn keys() -> SizeKeys {
-    common_keys("rms_norm_eps")
+    common_keys("rms_norm_eps", "attention_dropout")
 }
 
 pub(super) fn read(reader: &Reader, family: Family) -> Result<ModelConfig, CheckpointError> {

@@ -137,7 +137,7 @@ pub(crate) fn check(path: &Path, config: &ModelConfig) -> Result<(), CheckpointE
 }
 
 /// The names that all newer classes share.
-fn common_keys(norm_epsilon: &str) -> SizeKeys {
+fn common_keys(norm_epsilon: &str, dropout: &str) -> SizeKeys {
     SizeKeys {
         vocab_size: "vocab_size".to_owned(),
         context_length: "max_position_embeddings".to_owned(),
@@ -148,6 +148,7 @@ fn common_keys(norm_epsilon: &str) -> SizeKeys {
         n_inner: "intermediate_size".to_owned(),
         norm_epsilon: norm_epsilon.to_owned(),
         rope_base: "rope_theta".to_owned(),
+        dropout: dropout.to_owned(),
     }
 }
 

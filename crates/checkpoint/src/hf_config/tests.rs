@@ -220,6 +220,7 @@ fn sizes_out_of_range_are_refused() {
         (Llama, "num_key_value_heads", json!(2), "a divisor of num_attention_heads = 9"),
         (Llama, "num_key_value_heads", json!(18), "a divisor of num_attention_heads = 9"),
         (Llama, "rms_norm_eps", json!(-1.0), "expected a positive number"),
+        (Llama, "attention_dropout", json!(1e60), "attention_dropout = inf, expected 0 to below"),
         (GptNeox, "hidden_size", json!(27), "heads of an even width, found 27 / 9 = 3"),
     ] {
         let error = refusal(architecture, key, value);

@@ -29,6 +29,20 @@ pub fn config() -> ModelConfig {
     }
 }
 
+/// The same for every family, with grouped queries where the family has them.
+pub fn family(architecture: Architecture) -> ModelConfig {
+    ModelConfig {
+        architecture,
+        n_head: 4,
+        n_kv_head: if architecture.is_gated() { 2 } else { 4 },
+        n_embd: 16,
+        n_inner: 10,
+        rope_base: if architecture == Architecture::Gpt2 { config::ROPE_BASE } else { 5000.0 },
+        qkv_bias: architecture != Architecture::Llama,
+        ..config()
+    }
+}
+
 /// Weights that count up over the whole model, so that no two are equal. Those that the model
 /// does not have are left out.
 pub fn weights(config: &ModelConfig) -> Vec<NamedTensor> {
@@ -49,9 +63,14 @@ pub fn weights(config: &ModelConfig) -> Vec<NamedTensor> {
 
 pub fn write(dir: &std::path::Path, config: &ModelConfig) -> Vec<NamedTensor> {
     let weights = weights(config);
+    write_weights(dir, config, &weights);
+    weights
+}
+
+pub fn write_weights(dir: &std::path::Path, config: &ModelConfig, weights: &Vec<NamedTensor>) {
     let contents = CheckpointContents {
         config,
-        weights: &weights,
+        weights,
         tokenizer_json: TOKENIZER,
         origin: None,
         optimizer: None,
@@ -59,5 +78,4 @@ pub fn write(dir: &std::path::Path, config: &ModelConfig) -> Vec<NamedTensor> {
         golden: None,
     };
     save(dir, contents).unwrap();
-    weights
 }

@@ -1,0 +1,275 @@
+//! Every family through a checkpoint and as a GGUF: names, order of rows, keys.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod common;
+
+use std::path::Path;
+
+use checkpoint::{Checkpoint, GgufView, NamedTensor, gguf_config};
+use common::{TOKENIZER, family, write};
+use config::{Architecture, ModelConfig};
+use gguf::{Metadata, TensorSource, TensorType, Value};
+use half::f16;
+
+fn view(dir: &Path, tensor_type: TensorType) -> GgufView {
+    GgufView::new(Checkpoint::open(dir).unwrap(), tensor_type, "a name").unwrap()
+}
+
+fn f32s(source: &dyn TensorSource, name: &str) -> Vec<f32> {
+    let bytes = source.read(source.tensor(name).unwrap()).unwrap();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+fn stored<'a>(weights: &'a [NamedTensor], name: &str) -> &'a NamedTensor {
+    weights.iter().find(|tensor| tensor.name == name).unwrap()
+}
+
+/// Rows of a tensor, in the order that `source` lists.
+fn rows(tensor: &NamedTensor, source: impl Iterator<Item = usize>) -> Vec<f32> {
+    let width: usize = tensor.shape[1..].iter().product();
+    source.flat_map(|row| tensor.data[row * width..(row + 1) * width].to_vec()).collect()
+}
+
+/// Row `2 * i + part` of a head is row `part * D / 2 + i` of the file.
+fn pairs(heads: usize, width: usize) -> impl Iterator<Item = usize> {
+    (0..heads).flat_map(move |head| {
+        (0..width).map(move |row| head * width + row % 2 * (width / 2) + row / 2)
+    })
+}
+
+#[test]
+fn every_family_is_saved_and_opens_as_the_same() {
+    for architecture in Architecture::ALL {
+        for (tie_embeddings, qkv_bias) in [(true, true), (false, false)] {
+            let qkv_bias = qkv_bias && architecture != Architecture::Llama;
+            let config = ModelConfig { tie_embeddings, qkv_bias, ..family(architecture) };
+            let folder = tempfile::tempdir().unwrap();
+            let weights = write(folder.path(), &config);
+            let opened = Checkpoint::open(folder.path()).unwrap();
+            assert_eq!(opened.config(), &config);
+            assert_eq!(opened.tokenizer_json().unwrap(), TOKENIZER);
+            for tensor in &weights {
+                assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
+            }
+            let view = view(folder.path(), TensorType::F32);
+            let found = gguf_config(view.metadata(), view.tensors()).unwrap();
+            let expected = ModelConfig {
+                // Zeros for a bias are a bias to a GGUF, and so is a repeated head a head.
+                qkv_bias: architecture != Architecture::Llama,
+                tie_embeddings: tie_embeddings && architecture != Architecture::GptNeox,
+                dropout: 0.0,
+                ..config
+            };
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn queries_and_keys_of_a_llama_turn_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = family(Architecture::Llama);
+    let weights = write(folder.path(), &config);
+    let view = view(folder.path(), TensorType::F32);
+    let (heads, kv, width) = (config.n_head, config.n_kv_head, config.head_width());
+    assert_ne!(heads, kv);
+    for block in 0..config.n_layer {
+        let file = |name: &str| stored(&weights, &format!("model.layers.{block}.self_attn.{name}"));
+        let gguf = |name: &str| f32s(&view, &format!("blk.{block}.{name}.weight"));
+        let q = file("q_proj.weight");
+        assert_eq!(gguf("attn_q"), rows(q, pairs(heads, width)));
+        assert_ne!(gguf("attn_q"), q.data);
+        assert_eq!(gguf("attn_k"), rows(file("k_proj.weight"), pairs(kv, width)));
+        assert_eq!(gguf("attn_v"), file("v_proj.weight").data);
+        assert_eq!(gguf("attn_output"), file("o_proj.weight").data);
+    }
+    assert_eq!(
+        f32s(&view, "token_embd.weight"),
+        stored(&weights, "model.embed_tokens.weight").data
+    );
+}
+
+#[test]
+fn a_qwen2_is_stored_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = write(folder.path(), &family(Architecture::Qwen2));
+    let view = view(folder.path(), TensorType::F32);
+    for (gguf, file) in [("attn_q", "q_proj"), ("attn_k", "k_proj"), ("attn_v", "v_proj")] {
+        for kind in ["weight", "bias"] {
+            let file = format!("model.layers.1.self_attn.{file}.{kind}");
+            assert_eq!(f32s(&view, &format!("blk.1.{gguf}.{kind}")), stored(&weights, &file).data);
+        }
+    }
+}
+
+#[test]
+fn the_interleaved_projection_of_gptneox_is_taken_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = family(Architecture::GptNeox);
+    let weights = write(folder.path(), &config);
+    let view = view(folder.path(), TensorType::F32);
+    let (heads, width) = (config.n_head, config.head_width());
+    let order = || {
+        let parts = (0..3).flat_map(move |part| (0..heads).map(move |head| (part, head)));
+        parts.flat_map(move |(part, head)| (0..width).map(move |d| (head * 3 + part) * width + d))
+    };
+    for kind in ["weight", "bias"] {
+        let file = format!("gpt_neox.layers.1.attention.query_key_value.{kind}");
+        let found = f32s(&view, &format!("blk.1.attn_qkv.{kind}"));
+        assert_eq!(found, rows(stored(&weights, &file), order()), "{kind}");
+    }
+}
+
+/// llama.cpp knows no tied head in this family, transformers does.
+#[test]
+fn a_tied_head_of_gptneox_is_repeated_in_a_gguf_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig { tie_embeddings: true, ..family(Architecture::GptNeox) };
+    let weights = write(folder.path(), &config);
+    assert!(!Checkpoint::open(folder.path()).unwrap().weights().contains("embed_out.weight"));
+    let view = view(folder.path(), TensorType::F32);
+    let embedding = &stored(&weights, "gpt_neox.embed_in.weight").data;
+    assert_eq!(&f32s(&view, "output.weight"), embedding);
+    assert_eq!(&f32s(&view, "token_embd.weight"), embedding);
+}
+
+/// More rows than are read at a time, none of them where they were.
+#[test]
+fn a_large_query_matrix_is_reordered_piece_by_piece() {
+    let config = ModelConfig {
+        n_layer: 1,
+        n_head: 2,
+        n_kv_head: 1,
+        n_embd: 2060,
+        n_inner: 1,
+        ..family(Architecture::Llama)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let weights = write(folder.path(), &config);
+    let q = stored(&weights, "model.layers.0.self_attn.q_proj.weight");
+    let expected = rows(q, pairs(2, 1030));
+    assert!(f32s(&view(folder.path(), TensorType::F32), "blk.0.attn_q.weight") == expected);
+}
+
+#[test]
+fn reordered_rows_are_narrowed_and_held_against_their_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig { n_layer: 1, ..family(Architecture::Llama) };
+    let mut weights = write(folder.path(), &config);
+    let q = "model.layers.0.self_attn.q_proj.weight";
+    let view = || view(folder.path(), TensorType::F16);
+    let bytes = view().read(view().tensor("blk.0.attn_q.weight").unwrap()).unwrap().into_owned();
+    let found: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
+    let expected = rows(stored(&weights, q), pairs(config.n_head, config.head_width()));
+    assert_eq!(found, expected.into_iter().map(f16::from_f32).collect::<Vec<_>>());
+
+    weights.iter_mut().find(|tensor| tensor.name == q).unwrap().data[21] = 1e6;
+    common::write_weights(folder.path(), &config, &weights);
+    let error = view().read(view().tensor("blk.0.attn_q.weight").unwrap()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains(&format!("{q}: 1000000 at position 21; F16 ends at 65504")), "{error}");
+}
+
+fn metadata_with(view: &GgufView, changes: &[(&str, Option<Value>)]) -> Metadata {
+    let mut metadata = Metadata::new();
+    for (key, value) in view.metadata().iter() {
+        if !changes.iter().any(|(changed, _)| *changed == key) {
+            metadata.set(key, value.clone());
+        }
+    }
+    for (key, value) in changes {
+        if let Some(value) = value {
+            metadata.set(*key, value.clone());
+        }
+    }
+    metadata
+}
+
+#[test]
+fn keys_that_have_a_default_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig { n_kv_head: 4, ..family(Architecture::Llama) };
+    write(folder.path(), &config);
+    let view = view(folder.path(), TensorType::F32);
+    let metadata = metadata_with(
+        &view,
+        &[
+            ("llama.attention.head_count_kv", None),
+            ("llama.rope.freq_base", None),
+            ("llama.rope.dimension_count", None),
+            ("llama.vocab_size", None),
+            // What converters of their time wrote beside them.
+            ("llama.tensor_data_layout", Some(Value::String("Meta AI original pth".into()))),
+            ("llama.attention.key_length", Some(Value::U32(4))),
+            ("llama.attention.value_length", Some(Value::U64(4))),
+            ("llama.rope.scaling.type", Some(Value::String("none".into()))),
+            ("llama.rope.scale_linear", Some(Value::F32(1.0))),
+            ("llama.expert_count", Some(Value::U32(0))),
+            ("llama.attention.sliding_window", Some(Value::U32(7))),
+        ],
+    );
+    let found = gguf_config(&metadata, view.tensors()).unwrap();
+    assert_eq!(found, ModelConfig { dropout: 0.0, rope_base: config::ROPE_BASE, ..config });
+}
+
+#[test]
+fn what_a_key_asks_for_and_is_not_computed_is_refused() {
+    let text = |text: &str| Some(Value::String(text.to_owned()));
+    for (architecture, key, value) in [
+        (Architecture::Llama, "rope.dimension_count", Some(Value::U32(2))),
+        (Architecture::Llama, "attention.key_length", Some(Value::U32(8))),
+        (Architecture::Llama, "attention.value_length", Some(Value::U32(8))),
+        (Architecture::Llama, "attention.sliding_window", Some(Value::U32(6))),
+        (Architecture::Llama, "attention.causal", Some(Value::Bool(false))),
+        (Architecture::Llama, "rope.scaling.type", text("yarn")),
+        (Architecture::Llama, "rope.scaling.factor", Some(Value::F32(8.0))),
+        (Architecture::Llama, "rope.scale_linear", Some(Value::F32(0.5))),
+        (Architecture::Llama, "rope.scaling.attn_factor", Some(Value::F32(1.5))),
+        (Architecture::Llama, "rope.freq_base", Some(Value::F32(0.0))),
+        (Architecture::Llama, "expert_count", Some(Value::U32(8))),
+        (Architecture::Llama, "expert_used_count", Some(Value::U32(2))),
+        (Architecture::Llama, "attention.head_count_kv", Some(Value::U32(3))),
+        (Architecture::Llama, "logit_scale", Some(Value::F32(0.5))),
+        (Architecture::GptNeox, "use_parallel_residual", Some(Value::Bool(true))),
+        (Architecture::GptNeox, "use_parallel_residual", None),
+        (Architecture::GptNeox, "rope.dimension_count", Some(Value::U32(1))),
+        (Architecture::GptNeox, "attention.head_count_kv", Some(Value::U32(2))),
+        (Architecture::Qwen2, "attention.sliding_window", Some(Value::U32(1))),
+        (Architecture::Qwen2, "attention.layer_norm_rms_epsilon", None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &family(architecture));
+        let view = view(folder.path(), TensorType::F32);
+        let key = format!("{}.{key}", architecture.name());
+        let metadata = metadata_with(&view, &[(key.as_str(), value)]);
+        let error = gguf_config(&metadata, view.tensors()).unwrap_err().to_string();
+        assert!(error.contains(&key), "{key}: {error}");
+    }
+}
+
+#[test]
+fn tensors_of_later_models_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &family(Architecture::Llama));
+    let view = view(folder.path(), TensorType::F32);
+    for (name, reason) in [
+        ("rope_freqs.weight", "scales the positions"),
+        ("blk.0.attn_output.bias", "belongs to no part of this model"),
+        ("blk.1.attn_q_norm.weight", "belongs to no part of this model"),
+    ] {
+        let mut tensors = view.tensors().to_vec();
+        tensors.push(gguf::TensorInfo { name: name.to_owned(), ..tensors[1].clone() });
+        let error = gguf_config(view.metadata(), &tensors).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(reason), "{error}");
+    }
+    // A llama with biases on query, key and value is one that llama.cpp reads too.
+    let mut tensors = view.tensors().to_vec();
+    for block in 0..2 {
+        for (letter, width) in [("q", 16), ("k", 8), ("v", 8)] {
+            let name = format!("blk.{block}.attn_{letter}.bias");
+            tensors.push(gguf::TensorInfo { name, shape: vec![width], ..tensors[1].clone() });
+        }
+    }
+    assert!(gguf_config(view.metadata(), &tensors).unwrap().qkv_bias);
+}

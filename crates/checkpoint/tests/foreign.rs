@@ -1,0 +1,346 @@
+//! Folders as others write them: sharded, narrow, without a prefix, with buffers, and damaged.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use checkpoint::{Checkpoint, Dtype, HuggingFaceFiles, NamedTensor, Tensors, Weights};
+use common::{TOKENIZER, family, write};
+use config::{Architecture, ModelConfig};
+use half::{bf16, f16};
+use proptest::prelude::*;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+
+const INDEX: &str = "model.safetensors.index.json";
+const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
+fn opening(dir: &Path) -> String {
+    Checkpoint::open(dir).unwrap_err().to_string()
+}
+
+/// Writes one safetensors file, by the library's own writer.
+fn put(path: &Path, tensors: &[NamedTensor], dtype: Dtype) {
+    let narrow = |x: &f32| match dtype {
+        Dtype::F16 => f16::from_f32(*x).to_le_bytes().to_vec(),
+        Dtype::BF16 => bf16::from_f32(*x).to_le_bytes().to_vec(),
+        Dtype::I64 => (*x as i64).to_le_bytes().to_vec(),
+        _ => x.to_le_bytes().to_vec(),
+    };
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|tensor| tensor.data.iter().flat_map(narrow).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
+        (tensor.name.as_str(), TensorView::new(dtype, tensor.shape.clone(), bytes).unwrap())
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A small LLaMA in two shards: the tensors, and the index as it should be.
+fn sharded(dir: &Path) -> (Vec<NamedTensor>, Value) {
+    let tensors = write(dir, &family(Architecture::Llama));
+    fs::remove_file(dir.join("model.safetensors")).unwrap();
+    let (first, second) = tensors.split_at(5);
+    put(&dir.join(SHARDS[0]), first, Dtype::F32);
+    put(&dir.join(SHARDS[1]), second, Dtype::F32);
+    let file = |i: usize| SHARDS[usize::from(i >= 5)];
+    let map: serde_json::Map<String, Value> =
+        tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), file(i).into())).collect();
+    let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
+    fs::write(dir.join(INDEX), index.to_string()).unwrap();
+    (tensors, index)
+}
+
+#[test]
+fn shards_are_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tensors, _) = sharded(folder.path());
+    let opened = Checkpoint::open(folder.path()).unwrap();
+    for tensor in &tensors {
+        assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
+    }
+    for name in SHARDS.iter().chain([&INDEX]) {
+        assert!(opened.consists_of(&folder.path().join(name)), "{name}");
+    }
+    assert!(!opened.consists_of(&folder.path().join("model-00003-of-00003.safetensors")));
+    assert_eq!(opened.weights().path().file_name().unwrap(), INDEX);
+}
+
+#[test]
+fn an_index_that_does_not_fit_its_folder_is_refused() {
+    let other = "model-00003-of-00003.safetensors";
+    let cases: [(&dyn Fn(&Path, &mut Value), &str); 11] = [
+        (&|dir, _| fs::remove_file(dir.join(SHARDS[1])).unwrap(), "is not there; fetch"),
+        (
+            &|dir, _| fs::write(dir.join(other), "").unwrap(),
+            "does not name model-00003-of-00003.safetensors",
+        ),
+        (
+            &|_, index| index["weight_map"]["lm_head.weight"] = SHARDS[0].into(),
+            "it places tensor lm_head.weight in model-00001-of-00002.safetensors, but",
+        ),
+        (
+            &|_, index| drop(index["weight_map"].as_object_mut().unwrap().remove("lm_head.weight")),
+            "does not name tensor lm_head.weight",
+        ),
+        (
+            &|_, index| index["weight_map"]["ghost.weight"] = SHARDS[0].into(),
+            "places tensor ghost.weight in model-00001-of-00002.safetensors, which does not hold",
+        ),
+        (
+            &|_, index| index["weight_map"]["a"] = format!("../{}", SHARDS[0]).into(),
+            "is no name of a shard",
+        ),
+        (&|_, index| index["weight_map"]["a"] = "/etc/x.safetensors".into(), "is no name"),
+        (&|_, index| index["weight_map"]["a"] = "C:x.safetensors".into(), "is no name"),
+        (&|_, index| index["weight_map"]["a"] = "config.json".into(), "is no name of a shard"),
+        (&|_, index| index["weight_map"] = json!({}), "0 shards, expected 1 to 512"),
+        (&|_, index| *index = json!({ "weight_map": 3 }), "invalid type"),
+    ];
+    for (change, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, mut index) = sharded(folder.path());
+        change(folder.path(), &mut index);
+        fs::write(folder.path().join(INDEX), index.to_string()).unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains(INDEX) && error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn too_many_shards_are_refused_before_any_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, mut index) = sharded(folder.path());
+    for i in 0..600 {
+        index["weight_map"][format!("a{i}")] = format!("model-{i}-of-600.safetensors").into();
+    }
+    fs::write(folder.path().join(INDEX), index.to_string()).unwrap();
+    let error = opening(folder.path());
+    assert!(error.contains("602 shards, expected 1 to 512"), "{error}");
+}
+
+#[test]
+fn a_shard_that_is_cut_short_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    sharded(folder.path());
+    let path = folder.path().join(SHARDS[1]);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let error = opening(folder.path());
+    assert!(error.contains(SHARDS[1]) && error.contains("not a whole safetensors"), "{error}");
+}
+
+/// Whatever a stranger puts into the index: it is refused, or every tensor can be read.
+#[test]
+fn damaged_indexes_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tensors, index) = sharded(folder.path());
+    let names: Vec<String> =
+        tensors.iter().map(|t| t.name.clone()).chain(["other".to_owned()]).collect();
+    let file = prop_oneof![
+        Just(json!(SHARDS[0])),
+        Just(json!(SHARDS[1])),
+        ".{0,12}".prop_map(|name| json!(name)),
+        "[./\\\\a-z]{1,6}\\.safetensors".prop_map(|name| json!(name)),
+        Just(Value::Null),
+        Just(json!({})),
+    ];
+    let changes = proptest::collection::vec((proptest::sample::select(names), file), 1..4);
+    proptest!(ProptestConfig::with_cases(500), |(changes in changes)| {
+        let mut index = index.clone();
+        for (name, file) in changes {
+            index["weight_map"][name] = file;
+        }
+        fs::write(folder.path().join(INDEX), index.to_string()).unwrap();
+        if let Ok(weights) = Weights::open_folder(folder.path()) {
+            for tensor in &tensors {
+                prop_assert_eq!(&weights.read_f32(&tensor.name).unwrap(), &tensor.data);
+            }
+        }
+    });
+}
+
+#[test]
+fn pickles_are_refused_with_the_reason_and_the_way_out() {
+    for name in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &family(Architecture::Llama));
+        fs::rename(folder.path().join("model.safetensors"), folder.path().join(name)).unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains(name) && error.contains("runs whatever code"), "{error}");
+        assert!(error.contains("save_pretrained('"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &family(Architecture::Llama));
+    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let error = opening(folder.path());
+    assert!(error.contains("expected model.safetensors or model.safetensors.index.json"));
+}
+
+#[test]
+fn narrow_weights_keep_their_format_from_folder_to_folder() {
+    for (dtype, name) in [(Dtype::F16, "float16"), (Dtype::BF16, "bfloat16")] {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, out) = (folder.path().join("a"), folder.path().join("b"));
+        let tensors = write(&dir, &family(Architecture::Qwen2));
+        put(&dir.join("model.safetensors"), &tensors, dtype);
+        let opened = Checkpoint::open(&dir).unwrap();
+        let files = HuggingFaceFiles {
+            config: opened.config(),
+            weights: opened.weights(),
+            tokenizer_json: None,
+            origin: None,
+        };
+        checkpoint::save_hugging_face(&out, false, files).unwrap();
+        let again = Checkpoint::open(&out).unwrap();
+        for tensor in &tensors {
+            assert_eq!(again.weights().dtype(&tensor.name).unwrap(), dtype);
+            let bytes = |checkpoint: &Checkpoint| checkpoint.weights().bytes(&tensor.name).unwrap();
+            assert_eq!(bytes(&again), bytes(&opened), "{}", tensor.name);
+        }
+        let text = fs::read_to_string(out.join("config.json")).unwrap();
+        assert!(text.contains(&format!("\"torch_dtype\": \"{name}\"")), "{text}");
+    }
+}
+
+#[test]
+fn weights_that_are_no_floats_are_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = write(folder.path(), &family(Architecture::Llama));
+    put(&folder.path().join("model.safetensors"), &tensors, Dtype::I64);
+    let error = opening(folder.path());
+    assert!(error.contains("is stored as I64, expected F32, F16 or BF16"), "{error}");
+}
+
+/// `LlamaModel` and `GPTNeoXModel` have no head, and so no prefix.
+#[test]
+fn files_of_a_class_without_a_head_lack_the_prefix() {
+    for (architecture, prefix) in [
+        (Architecture::Llama, "model."),
+        (Architecture::Qwen2, "model."),
+        (Architecture::GptNeox, "gpt_neox."),
+        (Architecture::Gpt2, "transformer."),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ModelConfig { tie_embeddings: true, ..family(architecture) };
+        let ours = write(folder.path(), &config);
+        let path = folder.path().join("model.safetensors");
+        let mut theirs = ours.clone();
+        for tensor in &mut theirs {
+            tensor.name = tensor.name.strip_prefix(prefix).unwrap().to_owned();
+        }
+        put(&path, &theirs, Dtype::F32);
+        let opened = Checkpoint::open(folder.path()).unwrap();
+        for tensor in &ours {
+            assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
+        }
+        theirs[0].name = ours[0].name.clone();
+        put(&path, &theirs, Dtype::F32);
+        let error = opening(folder.path());
+        assert!(error.contains(&format!("tensor {} is missing", ours[1].name)), "{error}");
+    }
+}
+
+#[test]
+fn a_tied_head_may_be_there_if_it_is_the_same() {
+    for (architecture, head) in
+        [(Architecture::Llama, "lm_head.weight"), (Architecture::GptNeox, "embed_out.weight")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ModelConfig { tie_embeddings: true, ..family(architecture) };
+        let mut tensors = write(folder.path(), &config);
+        let path = folder.path().join("model.safetensors");
+        tensors.push(NamedTensor { name: head.into(), ..tensors[0].clone() });
+        put(&path, &tensors, Dtype::F32);
+        assert!(!Checkpoint::open(folder.path()).unwrap().weights().contains(head));
+
+        let last = tensors.len() - 1;
+        tensors[last].data[7] += 1.0;
+        put(&path, &tensors, Dtype::F32);
+        let error = opening(folder.path());
+        assert!(error.contains(head) && error.contains("differ at position 7"), "{error}");
+    }
+}
+
+#[test]
+fn a_head_of_its_own_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = write(folder.path(), &family(Architecture::Llama));
+    assert_eq!(tensors.pop().unwrap().name, "lm_head.weight");
+    put(&folder.path().join("model.safetensors"), &tensors, Dtype::F32);
+    let error = opening(folder.path());
+    assert!(error.contains("tensor lm_head.weight is missing"), "{error}");
+}
+
+#[test]
+fn buffers_are_passed_over_whatever_their_format() {
+    for (architecture, buffer) in [
+        (Architecture::Llama, "model.layers.0.self_attn.rotary_emb.inv_freq"),
+        (Architecture::GptNeox, "gpt_neox.layers.1.attention.bias"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tensors = write(folder.path(), &family(architecture));
+        tensors.push(NamedTensor { name: buffer.into(), shape: vec![2], data: vec![0.0; 2] });
+        put(&folder.path().join("model.safetensors"), &tensors, Dtype::F32);
+        Checkpoint::open(folder.path()).unwrap();
+    }
+}
+
+#[test]
+fn what_stands_beside_a_tokenizer_goes_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, out) = (folder.path().join("a"), folder.path().join("b"));
+    let tensors = write(&dir, &family(Architecture::Llama));
+    let beside = [
+        ("tokenizer_config.json", r#"{"eos_token": "<|endoftext|>", "bos_token": "c"}"#),
+        ("chat_template.jinja", "{{ messages }}"),
+        ("generation_config.json", r#"{"temperature": 0.5}"#),
+    ];
+    for (name, text) in beside {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    let files = HuggingFaceFiles {
+        config: &family(Architecture::Llama),
+        weights: &tensors,
+        tokenizer_json: Some(TOKENIZER),
+        origin: Some(&dir),
+    };
+    checkpoint::save_hugging_face(&out, false, files).unwrap();
+    // Once more over itself: none of these files is a stranger's.
+    checkpoint::save_hugging_face(&out, true, files).unwrap();
+    for (name, text) in beside {
+        assert_eq!(fs::read_to_string(out.join(name)).unwrap(), text);
+    }
+    let config: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(2), &json!(4)));
+}
+
+#[test]
+fn without_a_tokenizer_the_special_tokens_are_those_of_the_origin() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, out) = (folder.path().join("a"), folder.path().join("b"));
+    write(&dir, &family(Architecture::Llama));
+    let path = dir.join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"eos_token_id\": 4", "\"eos_token_id\": [3, 4]")).unwrap();
+    let opened = Checkpoint::open(&dir).unwrap();
+    let files = HuggingFaceFiles {
+        config: opened.config(),
+        weights: opened.weights(),
+        tokenizer_json: None,
+        origin: Some(opened.dir()),
+    };
+    checkpoint::save_hugging_face(&out, false, files).unwrap();
+    let config: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(4), &json!([3, 4])));
+}
+
+#[test]
+fn weights_in_memory_are_stored_as_f32() {
+    let tensors = vec![NamedTensor { name: "a".into(), shape: vec![1], data: vec![0.1] }];
+    assert_eq!(Tensors::dtype(&tensors, "a"), Dtype::F32);
+}
