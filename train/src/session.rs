@@ -61,6 +61,8 @@ struct Session<'a> {
     samples: Journal,
     progress: Progress,
     tokenizer_json: String,
+    /// The folder of `train.init_from`, or the checkpoint that took it over.
+    origin: Option<PathBuf>,
     resumed_from: Option<u64>,
     checkpoint: Option<PathBuf>,
     before: Losses,
@@ -122,6 +124,7 @@ impl<'a> Session<'a> {
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json: corpus.tokenizer().tokenizer_json()?,
+            origin: origin.map(|origin| origin.checkpoint().dir().to_owned()),
             elapsed_before_s: state.elapsed_s,
             model: Some(model),
             before: Losses::default(),
@@ -368,6 +371,8 @@ impl<'a> Session<'a> {
             tokenizer_json: &self.tokenizer_json,
             golden,
             lora: &self.run_file.lora,
+            // The checkpoint that the run went on from may be gone by now.
+            origin: self.origin.as_ref().map(|origin| self.checkpoint.as_deref().unwrap_or(origin)),
             init_from: self.run_file.train.init_from.as_deref(),
         };
         let keep = self.run_file.train.keep_checkpoints;

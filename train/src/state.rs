@@ -30,6 +30,8 @@ pub struct Snapshot<'a> {
     pub golden: Option<&'a Golden>,
     /// Settings of the adapters and the model that they adapt; rank 0 where there are none.
     pub lora: &'a Lora,
+    /// A folder with what stands beside the tokenizer, where the tokenizer came from one.
+    pub origin: Option<&'a Path>,
     /// What `train.init_from` names.
     pub init_from: Option<&'a Path>,
 }
@@ -55,7 +57,7 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
             config,
             weights: &View::weights(snapshot.model),
             tokenizer_json: snapshot.tokenizer_json,
-            origin: None,
+            origin: snapshot.origin,
             optimizer: Some(&View::moments(&trained, snapshot.optimizer)),
             trainer: snapshot.trainer,
             golden: snapshot.golden,

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 use config::ModelConfig;
-use kernels::{CausalMask, Pass, Rope, rope};
+use kernels::{CausalMask, Pass, Rope, rope, rope_first};
 
 use crate::layers::{Embedding, Linear};
 use crate::trace::Trace;
@@ -66,11 +66,9 @@ impl Frame {
 
     /// [`Frame::rotate`] of the first `columns` of `x [N, all]`.
     pub fn rotate_first(&self, x: Tensor<2>, columns: usize) -> Tensor<2> {
-        if self.rope.is_none() {
-            return x;
+        match &self.rope {
+            Some(table) => rope_first(x, columns, table),
+            None => x,
         }
-        let [n, all] = x.dims();
-        let first = self.rotate(x.clone().slice([0..n, 0..columns]));
-        Tensor::cat(vec![first, x.slice([0..n, columns..all])], 1)
     }
 }

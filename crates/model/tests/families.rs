@@ -1,0 +1,235 @@
+//! Every family against Hugging Face's models, and what must hold for all of them.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+#[path = "../../reference/tests/random_weights/mod.rs"]
+mod random_weights;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use checkpoint::names;
+use config::{Initialization, Lora, LoraTarget, ModelConfig};
+use gguf::TensorSource;
+use kernels::{Dropout, Pass};
+use model::{Model, lora};
+use random_weights::{families, source};
+
+fn tokens(rows: usize, device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i32> = (0..rows * 7).map(|i| (i * 5 % 29) as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [rows, 7]), device)
+}
+
+/// The model whose logits transformers computed in float64 (`golden/make_golden.py` there).
+fn golden_model(config: &ModelConfig) -> Model {
+    let (table, source) = (names::tensors(config), source(config, |_| ()));
+    Model::load(config, &Device::flex(), |path, shape| {
+        let row = table.iter().find(|row| row.burn == path).unwrap();
+        let values = gguf::read_f32(&source, source.tensor(&row.gguf)?)?;
+        // Rows `[out, in]` in a GGUF, `[in, out]` here; tables are the same.
+        Ok::<_, gguf::GgufError>(match (shape, path.starts_with("w")) {
+            (&[input, output], false) => checkpoint::transpose(&values, output, input),
+            _ => values,
+        })
+    })
+    .unwrap()
+}
+
+#[test]
+fn logits_are_those_of_hugging_face() {
+    for (name, golden) in [
+        ("gpt2", include_str!("../../reference/tests/golden/gpt2.json")),
+        ("gptneox", include_str!("../../reference/tests/golden/gptneox.json")),
+        ("llama", include_str!("../../reference/tests/golden/llama.json")),
+        ("qwen2", include_str!("../../reference/tests/golden/qwen2.json")),
+    ] {
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<f64> {
+            value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+        };
+        let ids: Vec<i32> = numbers(&golden["tokens"]).iter().map(|&id| id as i32).collect();
+        let expected = golden["logits"].as_array().unwrap().iter().flat_map(numbers);
+        let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
+        let shape = [1, ids.len()];
+        let tokens = Tensor::from_data(TensorData::new(ids, shape), &Device::flex());
+        let logits = golden_model(&config).forward(tokens, Pass::default()).into_data();
+        let (mut error, mut size) = (0.0, 0.0);
+        for (&x, expected) in logits.as_slice::<f32>().unwrap().iter().zip(expected) {
+            error += (f64::from(x) - expected).powi(2);
+            size += expected.powi(2);
+        }
+        let relative = (error / size).sqrt();
+        assert!(relative < 2e-6, "{name}: relative RMS error {relative:e}");
+    }
+}
+
+#[test]
+fn parameters_are_those_of_the_name_table() {
+    for (name, config) in families() {
+        let model = Model::init(&config, Initialization::Gpt2, 1, &Device::flex());
+        let mut ours: Vec<_> = model.parameters().into_iter().map(|p| (p.path, p.shape)).collect();
+        let table = names::tensors(&config).into_iter().filter(|row| row.in_model);
+        let mut table: Vec<_> = table.map(|row| (row.burn.clone(), row.burn_shape())).collect();
+        ours.sort();
+        table.sort();
+        assert_eq!(ours, table, "{name}");
+    }
+}
+
+#[test]
+fn projections_into_the_residual_stream_start_narrower() {
+    for (name, config) in families() {
+        let config = ModelConfig { n_head: 2, n_kv_head: 2, n_embd: 64, n_inner: 256, ..config };
+        let model = Model::init(&config, Initialization::Gpt2, 1, &Device::flex());
+        let narrow = 0.02 / (2.0 * config.n_layer as f32).sqrt();
+        for parameter in model.parameters().into_iter().filter(|p| p.shape.len() == 2) {
+            let deviation = parameter.values.square().mean().into_scalar::<f32>().sqrt();
+            let ends =
+                ["attn.c_proj.weight", "attn.output.weight", "down.weight", "mlp.c_proj.weight"];
+            let is_narrow = ends.iter().any(|end| parameter.path.ends_with(end));
+            let expected = if is_narrow { narrow } else { 0.02 };
+            assert!((deviation - expected).abs() < 2e-3, "{name} {}: {deviation}", parameter.path);
+        }
+    }
+}
+
+/// The slope of the loss along each parameter's own gradient, by differences and by its length.
+#[test]
+fn gradients_follow_finite_differences() {
+    let device = Device::flex().autodiff();
+    for (name, config) in families() {
+        let model = Model::init(&config, Initialization::Gpt2, 5, &device);
+        // A step into the scales and shifts, so that none of them is special.
+        let model = model.update(|_, _, values| values.clone() * 3.0 + 0.01);
+        let loss_of = |model: &Model| {
+            model.loss(tokens(2, &device), tokens(2, &device).flip([1]), Pass::default())
+        };
+        let gradients = model.take_gradients(loss_of(&model).backward());
+        for parameter in model.parameters() {
+            let path = &parameter.path;
+            let gradient = &gradients[path];
+            assert_eq!(gradient.dims(), parameter.values.dims(), "{name} {path}");
+            let slope = gradient.clone().square().sum().into_scalar::<f32>();
+            // A bias of the keys moves all scores of a row alike: its true gradient is zero.
+            if slope < 1e-6 {
+                continue;
+            }
+            let h = 2e-3 / slope; // the loss moves by 2e-3 each way
+            let shifted = |h: f32| {
+                let moved = model.clone().update(|p, _, values| match p == path {
+                    true => values + gradient.clone() * h,
+                    false => values,
+                });
+                loss_of(&moved).into_scalar::<f32>()
+            };
+            let measured = (shifted(h) - shifted(-h)) / (2.0 * h);
+            let error = (measured / slope - 1.0).abs();
+            assert!(error < 5e-2, "{name} {path}: {measured}, gradient {slope}");
+        }
+    }
+}
+
+#[test]
+fn a_position_does_not_see_the_next_and_rows_do_not_mix() {
+    let device = Device::flex();
+    for (name, config) in families() {
+        let model = Model::init(&config, Initialization::Gpt2, 1, &device);
+        let v = config.vocab_size;
+        let short = tokens(1, &device).slice([0..1, 0..4]);
+        let long = model.forward(tokens(2, &device), Pass::default()).slice([0..4, 0..v]);
+        let short = model.forward(short, Pass::default());
+        println!("{name}");
+        short.into_data().assert_approx_eq::<f32>(&long.into_data(), Tolerance::absolute(1e-6));
+    }
+}
+
+#[test]
+fn dropout_acts_only_when_asked() {
+    let device = Device::flex();
+    for (name, config) in families() {
+        let model = Model::init(&config, Initialization::Gpt2, 1, &device);
+        let run = |dropout| {
+            let pass = Pass { dropout, ..Pass::default() };
+            model.forward(tokens(1, &device), pass).into_data()
+        };
+        assert_eq!(run(Dropout::new(0.2, 1)), run(Dropout::new(0.2, 1)), "{name}");
+        assert_ne!(run(Dropout::new(0.2, 1)), run(None), "{name}");
+    }
+}
+
+const LORA: [LoraTarget; 7] = [
+    LoraTarget::Query,
+    LoraTarget::Key,
+    LoraTarget::Value,
+    LoraTarget::Output,
+    LoraTarget::Gate,
+    LoraTarget::Up,
+    LoraTarget::Down,
+];
+
+#[test]
+fn adapters_start_as_nothing_and_are_all_that_is_trained() {
+    let device = Device::flex().autodiff();
+    for (name, config) in families() {
+        let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec() };
+        let plain = Model::init(&config, Initialization::Gpt2, 1, &device);
+        let logits = |model: &Model| model.forward(tokens(1, &device), Pass::default());
+        let before = logits(&plain).into_data();
+        let adapted = plain
+            .with_adapters(&settings, |path, shape| {
+                Ok::<_, ()>(lora::initial_values(1, path, shape))
+            })
+            .unwrap();
+        logits(&adapted).into_data().assert_eq(&before, true);
+
+        // Every matrix of a block has its two factors, and nothing else has a gradient.
+        let matrices = adapted.parameters().into_iter().filter(|p| {
+            p.shape.len() == 2 && p.path.starts_with("blocks.") && p.path.ends_with(".weight")
+        });
+        let mut expected: Vec<String> = matrices
+            .flat_map(|p| ["lora.a", "lora.b"].map(|factor| format!("{}.{factor}", p.path)))
+            .collect();
+        expected.sort();
+        let mut trainable: Vec<String> = adapted.trainable().into_iter().map(|p| p.path).collect();
+        trainable.sort();
+        assert_eq!(trainable, expected, "{name}");
+        let loss = adapted.loss(tokens(2, &device), tokens(2, &device), Pass::default());
+        let gradients = adapted.take_gradients(loss.backward());
+        assert_eq!(gradients.into_keys().collect::<Vec<_>>(), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_merged_adapter_computes_the_same_and_is_gone() {
+    let device = Device::flex();
+    let (_, config) = families().into_iter().nth(2).unwrap();
+    let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec() };
+    let adapted = Model::init(&config, Initialization::Gpt2, 1, &device)
+        .with_adapters(&settings, |_, shape| {
+            Ok::<_, ()>((0..shape.iter().product()).map(|i| (i % 7) as f32 * 0.01).collect())
+        })
+        .unwrap();
+    let logits = |model: &Model| model.forward(tokens(1, &device), Pass::default()).into_data();
+    let merged = adapted.merged();
+    logits(&merged).assert_eq(&logits(&adapted), true);
+    assert!(merged.parameters().iter().all(|p| lora::adapted(&p.path).is_none()));
+    // W + alpha / rank * A B, at one place of one matrix.
+    let find = |model: &Model, path: &str| -> Vec<f32> {
+        let found = model.parameters().into_iter().find(|p| p.path == path).unwrap();
+        found.values.into_data().iter::<f32>().collect()
+    };
+    let path = "blocks.1.attn.k.weight";
+    let [w, a, b] = ["", ".lora.a", ".lora.b"].map(|end| find(&adapted, &format!("{path}{end}")));
+    let (row, column, output) = (5, 3, config.kv_width());
+    let product: f32 = (0..2).map(|r| a[row * 2 + r] * b[r * output + column]).sum();
+    let expected = w[row * output + column] + 2.0 * product;
+    let found = find(&merged, path)[row * output + column];
+    assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
+}
+
+#[test]
+fn a_factor_that_cannot_be_read_is_an_error() {
+    let (_, config) = families().into_iter().nth(2).unwrap();
+    let settings = Lora { rank: 2, ..Lora::default() };
+    let model = Model::init(&config, Initialization::Gpt2, 1, &Device::flex());
+    let error = model.with_adapters(&settings, |path, _| Err(path.to_owned())).unwrap_err();
+    assert_eq!(error, "blocks.0.attn.q.weight.lora.a");
+}
