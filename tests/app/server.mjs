@@ -1,107 +1,103 @@
 // A small server of a bundle, whose answers a test can spoil: what a bad network and a bad host do.
 
-import { createReadStream, statSync } from "node:fs";
-import { createServer } from "node:http";
-import { join, normalize } from "node:path";
+import { createReadStream, statSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { join, normalize } from 'node:path';
+import { finished } from 'node:stream/promises';
 
 const TYPES = {
-  html: "text/html; charset=utf-8",
-  js: "text/javascript",
-  css: "text/css",
-  json: "application/json",
-  svg: "image/svg+xml",
-  png: "image/png",
-  webmanifest: "application/manifest+json",
+  html: 'text/html; charset=utf-8',
+  js: 'text/javascript',
+  css: 'text/css',
+  json: 'application/json',
+  svg: 'image/svg+xml',
+  png: 'image/png',
+  webmanifest: 'application/manifest+json',
 };
+/** Bytes between two looks at the faults. */
+const STEP = 64 << 10;
 
 /**
- * Serves `bundle`, with the app from `app` under /app/. `headers` off is a static host that cannot
- * send the ones that threads need.
+ * Serves the files of `bundle`, and those of `app` under /app/. `isolate: false` is a static host
+ * that cannot send the headers that threads need.
  */
-export async function serve({ bundle, app, headers = true }) {
+export async function serve({ bundle, app, isolate = true }) {
   const faults = {
-    /** Called with each path; true sends the file with one byte changed. */
+    /** By path: true sends the file with one bit changed. */
     damage: () => false,
-    /** Called with each path; a number cuts the connection after so many bytes. */
+    /** By path and first byte: a number cuts the connection after so many bytes. */
     cut: () => null,
-    /** Called with each path; milliseconds before each 64 KiB. */
+    /** By path: milliseconds before each step. */
     delay: () => 0,
+    /** By path: a text that is sent in place of the file, or null. */
+    replace: () => null,
   };
-  /** What was asked for: path and range. */
+  /** What was asked for. */
   const requests = [];
   const sockets = new Set();
 
-  const server = createServer(async (request, response) => {
-    const path = decodeURIComponent(
-      new URL(request.url, "http://localhost").pathname,
-    );
-    requests.push({ path, range: request.headers.range ?? null });
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    requests.push({ path, start });
+    if (isolate) {
+      response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+      response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
+      response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
+    }
+    answer(response, path, start).catch(() => response.destroy());
+  });
+
+  async function answer(response, path, start) {
     const file = locate(path, bundle, app);
-    const size = file && sizeOf(file);
-    if (headers) {
-      response.setHeader("Cross-Origin-Opener-Policy", "same-origin");
-      response.setHeader("Cross-Origin-Embedder-Policy", "require-corp");
-      response.setHeader("Cross-Origin-Resource-Policy", "same-origin");
-    }
-    if (size === null || size === undefined) {
-      response.writeHead(404).end();
-      return;
-    }
-    const range = /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
-    const start = range ? Number(range[1]) : 0;
-    response.writeHead(range ? 206 : 200, {
-      "Content-Type":
-        TYPES[file.split(".").pop()] ?? "application/octet-stream",
-      "Content-Length": size - start,
-      ...(range
-        ? { "Content-Range": `bytes ${start}-${size - 1}/${size}` }
-        : {}),
-    });
-    const cut = faults.cut(path, request.headers.range);
+    response.setHeader('Content-Type', TYPES[file?.split('.').pop()] ?? 'application/octet-stream');
+    const text = faults.replace(path);
+    if (text !== null) return response.end(text);
+    const size = file === null ? null : sizeOf(file);
+    if (size === null) return response.writeHead(404).end();
+    const range = start > 0 ? { 'Content-Range': `bytes ${start}-${size - 1}/${size}` } : {};
+    response.writeHead(start > 0 ? 206 : 200, { 'Content-Length': size - start, ...range });
+    const end = faults.cut(path, start);
+    const damaged = faults.damage(path);
     let position = start;
-    for await (const chunk of createReadStream(file, {
-      start,
-      highWaterMark: 64 << 10,
-    })) {
-      const delay = faults.delay(path);
-      if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
+    for await (const chunk of createReadStream(file, { start, highWaterMark: STEP })) {
+      await new Promise((resolve) => setTimeout(resolve, faults.delay(path)));
       if (response.destroyed) return;
-      if (position === start && faults.damage(path)) chunk[0] ^= 1;
-      if (cut !== null && position + chunk.length > cut) {
-        response.write(chunk.subarray(0, Math.max(0, cut - position)), () =>
-          response.destroy(),
-        );
+      if (damaged && position === start) chunk[0] ^= 1;
+      if (end !== null && position + chunk.length > end) {
+        response.write(chunk.subarray(0, Math.max(0, end - position)), () => response.destroy());
         return;
       }
       position += chunk.length;
-      if (!response.write(chunk))
-        await new Promise((resolve) => response.once("drain", resolve));
+      response.write(chunk);
     }
     response.end();
-  });
-  server.on("connection", (socket) => {
+    await finished(response);
+  }
+
+  server.on('connection', (socket) => {
     sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
+    socket.on('close', () => sockets.delete(socket));
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     url: `http://127.0.0.1:${server.address().port}/app/`,
     faults,
     requests,
     /** From now on nobody answers. */
-    stop() {
+    async stop() {
+      const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of sockets) socket.destroy();
-      return new Promise((resolve) => server.close(resolve));
+      await closed;
     },
   };
 }
 
 function locate(path, bundle, app) {
   const inside = normalize(path);
-  if (inside.includes("..")) return null;
-  if (inside.startsWith("/app/"))
-    return join(app, inside.slice(4) === "/" ? "index.html" : inside.slice(4));
-  return join(bundle, inside);
+  if (inside.includes('..')) return null;
+  if (inside === '/app/') return join(app, 'index.html');
+  return inside.startsWith('/app/') ? join(app, inside.slice(5)) : join(bundle, inside);
 }
 
 function sizeOf(file) {

@@ -27,8 +27,6 @@ export interface BenchmarkResult {
   first_token_ms: number[];
   prompt_tokens_per_s: number[];
   answer_tokens_per_s: number[];
-  /** Of the whole page with its workers, where the browser tells. */
-  page_bytes: number | null;
   cores: number;
   user_agent: string;
 }
@@ -59,7 +57,6 @@ export async function benchmark(
     first_token_ms: [],
     prompt_tokens_per_s: [],
     answer_tokens_per_s: [],
-    page_bytes: null,
     cores: navigator.hardwareConcurrency,
     user_agent: navigator.userAgent,
   };
@@ -84,20 +81,7 @@ export async function benchmark(
     result.prompt_tokens_per_s.push(rounded(figures.promptSpeed));
     result.answer_tokens_per_s.push(rounded(figures.speedAverage));
   }
-  result.page_bytes = await pageMemory();
   return result;
-}
-
-/** Bytes of the page with its workers, or null where the browser does not tell. */
-export async function pageMemory(): Promise<number | null> {
-  const { measureUserAgentSpecificMemory: measure } = performance as Performance & {
-    measureUserAgentSpecificMemory?: () => Promise<{ bytes: number }>;
-  };
-  try {
-    return measure ? (await measure.call(performance)).bytes : null;
-  } catch {
-    return null;
-  }
 }
 
 function rounded(value: number | null): number {

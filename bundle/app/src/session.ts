@@ -34,6 +34,7 @@ export interface SessionState {
   engine: EngineState;
   info: EngineInfo | null;
   conversation: Conversation;
+  /** An answer is on its way. */
   generating: boolean;
   /** The oldest part of the conversation was too long for the context. */
   shortened: boolean;
@@ -73,7 +74,8 @@ export class Session {
   readonly #idle: IdleTimer;
   #engine: Engine | null = null;
   #loading: Promise<Engine | null> | null = null;
-  #stop: AbortController | null = null;
+  readonly #stops = new Set<AbortController>();
+  /** Settles when the engine has nothing to do. */
   #work: Promise<void> = Promise.resolve();
 
   constructor(around: Surroundings, idle: IdleMinutes) {
@@ -153,29 +155,24 @@ export class Session {
 
   /** Ends the answer or the benchmark; what came stays. */
   stop(): void {
-    this.#stop?.abort();
+    this.#stops.forEach((stop) => stop.abort());
   }
 
   /** Whether the model says what it said when it was packed. */
   async selfTest(): Promise<void> {
-    await this.#exclusively(async (engine, model) => {
+    await this.#inTurn(async (engine, model) => {
       this.#set({ selfTest: await selfTest(engine, model) });
     });
   }
 
   /** Measures how fast this device is. */
   async benchmark(): Promise<void> {
-    await this.#exclusively(async (engine, model, signal) => {
-      this.#set({ benchmark: 'running' });
-      let result: BenchmarkResult | null = null;
-      try {
-        result = await benchmark(engine, model, signal);
-      } catch (error) {
-        if (!signal.aborted) throw error;
-      } finally {
-        this.#set({ benchmark: result });
-      }
+    this.#set({ benchmark: 'running' });
+    let result: BenchmarkResult | null = null;
+    await this.#inTurn(async (engine, model, signal) => {
+      result = await benchmark(engine, model, signal);
     });
+    this.#set({ benchmark: result });
   }
 
   async #load(): Promise<Engine | null> {
@@ -202,67 +199,84 @@ export class Session {
     return null;
   }
 
-  /** Runs `work` with the model loaded and nothing else going on. */
-  async #exclusively(work: Work): Promise<void> {
-    if (this.state.value.generating) return;
-    this.#work = this.#run(work);
-    await this.#work;
+  /** Runs `work` with the model loaded, after whatever the engine does now. */
+  #inTurn(work: Work): Promise<void> {
+    const stop = new AbortController();
+    this.#stops.add(stop);
+    this.#work = this.#work
+      .then(() => this.#run(work, stop.signal))
+      .finally(() => this.#stops.delete(stop));
+    return this.#work;
   }
 
-  async #run(work: Work): Promise<void> {
-    const stop = (this.#stop = new AbortController());
-    this.#set({ generating: true, problem: null });
+  /** Never rejects: what goes wrong stands in the state. */
+  async #run(work: Work, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    this.#set({ problem: null });
     try {
       const engine = await this.load();
       const { model } = this.state.value;
-      if (!engine || !model || stop.signal.aborted) return;
-      await this.#idle.during(() => work(engine, model, stop.signal));
+      if (!engine || !model || signal.aborted) return;
+      await this.#idle.during(() => work(engine, model, signal));
     } catch (error) {
+      if (signal.aborted) return;
       const detail = error instanceof Error ? error.message : String(error);
       this.#set({ problem: { kind: 'generation', detail } });
       // A crashed engine answers nothing any more.
       await this.#engine?.unload();
       this.#engine = null;
       this.#set({ engine: 'idle' });
-    } finally {
-      this.#stop = null;
-      this.#set({ generating: false });
     }
   }
 
   async #answer(messages: Message[]): Promise<void> {
     if (this.state.value.generating) return;
-    const first = messages[0]?.text ?? '';
     const conversation = { ...this.state.value.conversation, messages, updated: Date.now() };
-    if (conversation.title === '') conversation.title = titleOf(first);
+    if (conversation.title === '') conversation.title = titleOf(messages[0]?.text ?? '');
+    this.#set({ generating: true });
     await this.#keep(conversation);
-    await this.#exclusively(async (engine, model, signal) => {
-      const options = this.#around.generation(model);
-      const begun = messages.at(-1)?.role === 'assistant' ? messages.at(-1)!.text : '';
-      const before = begun === '' ? messages : messages.slice(0, -1);
-      const grown = (text: string): Conversation => ({
-        ...conversation,
-        messages: text === '' ? messages : [...before, { role: 'assistant', text: begun + text }],
-        updated: Date.now(),
-      });
-      let saved = Date.now();
-      const answer = await engine.generate(promptOf(messages, engine.info), {
-        ...options,
-        signal,
-        onText: (text, figures) => {
-          // The user may look at another conversation by now.
-          if (signal.aborted) return;
-          this.#set({ conversation: grown(text), figures });
-          if (Date.now() - saved < SAVE_INTERVAL) return;
-          saved = Date.now();
-          void this.#around.save(grown(text));
-        },
-      });
-      const here = this.state.value.conversation.id === conversation.id;
-      const final = grown(answer.text);
-      if (here) this.#set({ figures: answer.figures, shortened: answer.shortened });
-      await (here ? this.#keep(final) : this.#around.save(final));
+    await this.#inTurn((engine, model, signal) =>
+      this.#generate(conversation, engine, model, signal),
+    );
+    this.#set({ generating: false });
+  }
+
+  /** Lets the conversation grow by what the model says. */
+  async #generate(
+    conversation: Conversation,
+    engine: Engine,
+    model: Installed,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { messages } = conversation;
+    const last = messages.at(-1);
+    const [before, begun] =
+      last?.role === 'assistant' ? [messages.slice(0, -1), last.text] : [messages, ''];
+    const grown = (text: string): Conversation => ({
+      ...conversation,
+      messages: text === '' ? messages : [...before, { role: 'assistant', text: begun + text }],
+      updated: Date.now(),
     });
+    let saved = Date.now();
+    const answer = await engine.generate(promptOf(messages, engine.info), {
+      ...this.#around.generation(model),
+      signal,
+      onText: (text, figures) => {
+        // The user may look at another conversation by now.
+        if (signal.aborted) return;
+        this.#set({ conversation: grown(text), figures });
+        if (Date.now() - saved < SAVE_INTERVAL) return;
+        saved = Date.now();
+        void this.#around.save(grown(text));
+      },
+    });
+    const { figures, shortened } = answer;
+    if (this.state.value.conversation.id === conversation.id) {
+      this.#set({ figures, shortened });
+      await this.#keep(grown(answer.text));
+    } else {
+      await this.#around.save(grown(answer.text));
+    }
   }
 
   async #keep(conversation: Conversation): Promise<void> {

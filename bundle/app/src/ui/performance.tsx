@@ -12,6 +12,7 @@ export function PerformancePage() {
   const shown = (value: number | null | undefined, write: (value: number) => string) =>
     value == null ? texts.notYet : write(value);
   const speed = (value: number) => format.number(value, 1);
+  const busy = generating || state.benchmark === 'running';
   const memory = model?.variant.memory;
   const context = info ? Math.min(info.context, model?.bundle.contextLength ?? Infinity) : null;
   // The cache was measured for the whole context and grows with it.
@@ -43,17 +44,13 @@ export function PerformancePage() {
       />
       {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
       <p class="actions">
-        <button
-          type="button"
-          disabled={!model || generating}
-          onClick={() => void session.selfTest()}
-        >
+        <button type="button" disabled={!model || busy} onClick={() => void session.selfTest()}>
           {texts.runSelfTest}
         </button>
         <button
           type="button"
           class="primary"
-          disabled={!model || generating}
+          disabled={!model || busy}
           onClick={() => void session.benchmark()}
         >
           {texts.runBenchmark}

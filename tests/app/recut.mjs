@@ -1,0 +1,63 @@
+// Makes a bundle of small pieces out of a real one, with a second variant that differs from the
+// first in one byte and so shares all pieces but one: what a large model looks like, in seconds.
+
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const sha256 = (data) => createHash('sha256').update(data).digest('hex');
+
+/** Name of the variant that is nearly the first one. */
+export const TWIN = 'Q8_TWIN';
+
+/**
+ * Writes `target` with the smallest variant of `source` in about `count` pieces, and its twin.
+ * Files are named by SHA-256 in place of BLAKE3, which Node lacks; the app cannot tell.
+ */
+export function recut(source, target, count = 24) {
+  const bundle = JSON.parse(readFileSync(join(source, 'bundle.json'), 'utf8'));
+  const variant = bundle.variants[0];
+  const manifest = JSON.parse(readFileSync(join(source, variant.manifest), 'utf8'));
+  const pieces = manifest.fragments.map(({ file }) => readFileSync(join(source, 'model', file)));
+  const whole = Buffer.concat(pieces);
+  const other = Buffer.from(whole);
+  renameModel(other);
+  mkdirSync(join(target, 'model'), { recursive: true });
+  const files = new Map();
+  const put = (path, bytes) => {
+    writeFileSync(join(target, path), bytes);
+    files.set(path, { path, size: bytes.length, sha256: sha256(bytes), blake3: sha256(bytes) });
+  };
+  const expected = bundle.self_test.expected.find(({ recipe }) => recipe === variant.recipe);
+  const step = Math.ceil(whole.length / count);
+  bundle.variants = [
+    [variant.recipe, whole],
+    [TWIN, other],
+  ].map(([recipe, bytes]) => {
+    const fragments = [];
+    for (let offset = 0; offset < bytes.length; offset += step) {
+      const piece = bytes.subarray(offset, offset + step);
+      const digest = sha256(piece);
+      const file = `${digest}.dat`;
+      put(`model/${file}`, piece);
+      const size = piece.length;
+      fragments.push({ id: fragments.length, file, offset, size, sha256: digest, blake3: digest });
+    }
+    const [digest, path] = [sha256(bytes), `model/${recipe}.manifest.json`];
+    const file = { name: 'model.gguf', size: bytes.length, sha256: digest, blake3: digest };
+    put(path, JSON.stringify({ ...manifest, file, fragments }));
+    return { ...variant, recipe, manifest: path, sha256: digest, blake3: digest };
+  });
+  bundle.self_test.expected = bundle.variants.map(({ recipe }) => ({ ...expected, recipe }));
+  bundle.files = [...files.values()];
+  writeFileSync(join(target, 'bundle.json'), JSON.stringify(bundle));
+}
+
+/** Changes the last letter of `general.name`, which no tensor depends on. */
+function renameModel(gguf) {
+  const key = Buffer.from('general.name');
+  const at = gguf.indexOf(key) + key.length;
+  // A value type of 4 bytes, a length of 8, the text.
+  const length = Number(gguf.readBigUInt64LE(at + 4));
+  gguf[at + 12 + length - 1] ^= 1;
+}
