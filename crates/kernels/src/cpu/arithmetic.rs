@@ -5,8 +5,8 @@ use gemm::Parallelism;
 
 use super::isa::{Isa, Level};
 use super::matmul::pack::{Matrix, Packed};
-use super::matmul::split::Split;
-use super::matmul::{Into, multiply, product};
+use super::matmul::split::{Split, is_exact};
+use super::matmul::{Into, multiply, product, product_once};
 
 /// How products of matrices are computed: a number format on an instruction set.
 pub trait Arithmetic: Copy + Send + Sync + 'static {
@@ -24,6 +24,9 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
 
     /// `a b`, `[M, N]`.
     fn product(self, a: &Self::Operand<'_>, b: &Self::Operand<'_>) -> Vec<f32>;
+
+    /// `a b`, `[M, N]`, of operands that are used only here: cheaper than [`Arithmetic::product`].
+    fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32>;
 
     /// `out [M, N] = a b`, or `+=`.
     fn multiply(self, a: &Self::Operand<'_>, b: &Self::Operand<'_>, out: &mut [f32], into: Into);
@@ -52,6 +55,10 @@ impl Arithmetic for Bf16 {
         product(self.0, a, b)
     }
 
+    fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+        product_once(self.0, &self.left(a), b).0
+    }
+
     fn multiply(self, a: &Packed<1>, b: &Packed<1>, out: &mut [f32], into: Into) {
         multiply(self.0, a, b, out, into);
     }
@@ -72,7 +79,7 @@ pub struct F32Operand<'a> {
 impl F32 {
     fn operand<'a>(self, matrix: Matrix<'a>, pack: fn(Isa, Matrix<'_>) -> Split) -> F32Operand<'a> {
         let parts = (self.0.level() == Level::Amx).then(|| pack(self.0, matrix));
-        F32Operand { matrix, parts: parts.filter(Split::is_exact) }
+        F32Operand { matrix, parts: parts.filter(|parts| is_exact(parts.largest)) }
     }
 }
 
@@ -95,14 +102,18 @@ impl Arithmetic for F32 {
         if let (Some(a), Some(b)) = (&a.parts, &b.parts) {
             return product(self.0, a, b);
         }
-        let len = a.matrix.rows() * b.matrix.columns();
-        let mut out = Vec::with_capacity(len);
-        // SAFETY: the capacity is [M, N], and every number is written, none read.
-        unsafe {
-            gemm_raw(&a.matrix, &b.matrix, out.as_mut_ptr(), Into::Replace);
-            out.set_len(len);
+        gemm_product(&a.matrix, &b.matrix)
+    }
+
+    fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+        if let Some(parts) = self.left(a).parts {
+            let (out, largest) = product_once(self.0, &parts, b);
+            // Only now is it known whether the parts of B were exact; they nearly always are.
+            if is_exact(largest) {
+                return out;
+            }
         }
-        out
+        gemm_product(&a, &b)
     }
 
     fn multiply(self, a: &F32Operand<'_>, b: &F32Operand<'_>, out: &mut [f32], into: Into) {
@@ -117,6 +128,17 @@ impl Arithmetic for F32 {
 
 /// Multiplications below which one thread is faster than several.
 const WORTH_SHARING: usize = 1 << 20;
+
+fn gemm_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
+    let len = a.rows() * b.columns();
+    let mut out = Vec::with_capacity(len);
+    // SAFETY: the capacity is [M, N], and every number is written, none read.
+    unsafe {
+        gemm_raw(a, b, out.as_mut_ptr(), Into::Replace);
+        out.set_len(len);
+    }
+    out
+}
 
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.

@@ -66,10 +66,10 @@ pub fn loss<A: Arithmetic>(
     targets: &[u32],
 ) -> f32 {
     assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
-    let w = math.right(weight.matrix(channels));
     let mut total = 0.0;
     for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
-        let mut logits = math.product(&math.left(Matrix::new(x, targets.len(), channels)), &w);
+        let x = Matrix::new(x, targets.len(), channels);
+        let mut logits = math.product_once(x, weight.matrix(channels));
         total += losses(math.isa(), &mut logits, targets, None);
     }
     (total / targets.len() as f64) as f32
@@ -88,13 +88,14 @@ pub fn loss_and_gradients<A: Arithmetic>(
     let scale = 1.0 / targets.len() as f32;
     let (mut dx, mut dw) = (Vec::with_capacity(x.len()), None);
     let mut total = 0.0;
-    // The weight is prepared again for each part: two of it at once would be the peak of a step.
+    // `product_once`, though the weight is used for every part: a second copy of it, ready, would
+    // be the peak of a step.
     for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
         let x = Matrix::new(x, targets.len(), channels);
-        let mut z = math.product(&math.left(x), &math.right(weight.matrix(channels)));
+        let mut z = math.product_once(x, weight.matrix(channels));
         total += losses(math.isa(), &mut z, targets, Some(scale));
         let dz = Matrix::new(&z, targets.len(), vocabulary);
-        dx.extend(math.product(&math.left(dz), &math.right(weight.matrix(channels).transpose())));
+        dx.extend(math.product_once(dz, weight.matrix(channels).transpose()));
         add_weight_gradient(math, weight, x, dz, &mut dw);
     }
     let dw = dw.unwrap_or_else(|| vec![0.0; weight.numbers().len()]);
@@ -110,12 +111,12 @@ fn add_weight_gradient<A: Arithmetic>(
     dw: &mut Option<Vec<f32>>,
 ) {
     let (left, right) = match weight {
-        HeadWeight::Untied(_) => (math.left(x.transpose()), math.right(dz)),
-        HeadWeight::Tied(_) => (math.left(dz.transpose()), math.right(x)),
+        HeadWeight::Untied(_) => (x.transpose(), dz),
+        HeadWeight::Tied(_) => (dz.transpose(), x),
     };
     match dw {
-        None => *dw = Some(math.product(&left, &right)),
-        Some(dw) => math.multiply(&left, &right, dw, Into::Add),
+        None => *dw = Some(math.product_once(left, right)),
+        Some(dw) => math.multiply(&math.left(left), &math.right(right), dw, Into::Add),
     }
 }
 

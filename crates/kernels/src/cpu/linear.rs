@@ -30,9 +30,8 @@ pub fn linear<A: Arithmetic>(
     bias: Option<&[f32]>,
 ) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let x = math.left(Matrix::new(x, rows, input));
-    let weight = math.right(Matrix::new(weight, input, output));
-    let mut y = math.product(&x, &weight);
+    let (x, weight) = (Matrix::new(x, rows, input), Matrix::new(weight, input, output));
+    let mut y = math.product_once(x, weight);
     if let Some(bias) = bias {
         add_bias(math.isa(), &mut y, bias);
     }
@@ -47,17 +46,15 @@ pub fn input_gradient<A: Arithmetic>(
     dy: &[f32],
 ) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let dy = math.left(Matrix::new(dy, rows, output));
-    let weight = math.right(Matrix::new(weight, input, output).transpose());
-    math.product(&dy, &weight)
+    let (dy, weight) = (Matrix::new(dy, rows, output), Matrix::new(weight, input, output));
+    math.product_once(dy, weight.transpose())
 }
 
 /// `dW`, `[In, Out]`.
 pub fn weight_gradient<A: Arithmetic>(math: A, shape: Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let Shape { rows, input, output } = shape;
-    let x = math.left(Matrix::new(x, rows, input).transpose());
-    let dy = math.right(Matrix::new(dy, rows, output));
-    math.product(&x, &dy)
+    let (x, dy) = (Matrix::new(x, rows, input), Matrix::new(dy, rows, output));
+    math.product_once(x.transpose(), dy)
 }
 
 /// `db`, `[Out]`.

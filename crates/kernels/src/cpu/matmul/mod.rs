@@ -17,6 +17,7 @@ pub mod pack;
 #[cfg(target_arch = "x86_64")]
 mod pack_avx512;
 mod plain;
+mod right;
 pub mod split;
 
 use std::ops::Range;
@@ -24,7 +25,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::isa::{Isa, Level};
-use pack::{Packed, TILE, Tile};
+use pack::{Matrix, Packed, TILE, Tile};
+use right::Right;
 
 /// Side of the square of outputs that one call of an inner loop computes.
 const SQUARE: usize = 2 * TILE;
@@ -33,6 +35,10 @@ const SQUARE: usize = 2 * TILE;
 const fn depth_block<const P: usize>() -> usize {
     if P == 1 { 32 } else { 12 }
 }
+
+/// Squares side by side whose columns of B are packed at once: 512 bytes of each row.
+const PANEL: usize = 4;
+
 /// Squares times tiles of depth that one thread multiplies faster than it hands them to others.
 const WORTH_SHARING: usize = 512;
 
@@ -68,10 +74,26 @@ pub fn product<const P: usize>(isa: Isa, a: &Packed<P>, b: &Packed<P>) -> Vec<f3
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
     unsafe {
-        multiply_raw(isa, a, b, out.as_mut_ptr(), Into::Replace);
+        multiply_raw(isa, a, Right::Packed(b), out.as_mut_ptr(), Into::Replace);
         out.set_len(len);
     }
     out
+}
+
+/// [`product`] with a right operand that is used once: each block of it is packed into the cache
+/// of the thread that needs it, and never lies in memory as a whole.
+///
+/// Also gives the right operand's [`Packed::largest`].
+pub fn product_once<const P: usize>(isa: Isa, a: &Packed<P>, b: Matrix<'_>) -> (Vec<f32>, f32) {
+    let len = a.width * b.columns();
+    let mut out = Vec::with_capacity(len);
+    // SAFETY: the capacity is [M, N], and every number is written, none read.
+    let largest = unsafe {
+        let largest = multiply_raw(isa, a, Right::Matrix(b), out.as_mut_ptr(), Into::Replace);
+        out.set_len(len);
+        largest
+    };
+    (out, largest)
 }
 
 /// Multiplies packed operands into `out`, `[M, N]` row by row, on all threads.
@@ -84,40 +106,47 @@ pub fn multiply<const P: usize>(
 ) {
     assert_eq!(out.len(), a.width * b.width, "an output of [{}, {}]", a.width, b.width);
     // SAFETY: the slice is [M, N].
-    unsafe { multiply_raw(isa, a, b, out.as_mut_ptr(), into) };
+    unsafe { multiply_raw(isa, a, Right::Packed(b), out.as_mut_ptr(), into) };
 }
 
+/// Gives the largest absolute value among those of B that it packed itself.
+///
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
 unsafe fn multiply_raw<const P: usize>(
     isa: Isa,
     a: &Packed<P>,
-    b: &Packed<P>,
+    b: Right<'_, P>,
     out: *mut f32,
     into: Into,
-) {
-    let (m, n) = (a.width, b.width);
-    assert_eq!(a.depth, b.depth, "the operands' inner lengths");
+) -> f32 {
+    let (m, (depth, n)) = (a.width, b.shape());
+    assert_eq!(a.depth, depth, "the operands' inner lengths");
     if m == 0 || n == 0 {
-        return;
+        return 0.0;
     }
     let output = Output { start: out, rows: m, columns: n };
     let (row_squares, column_squares) = (m.div_ceil(SQUARE), n.div_ceil(SQUARE));
     if row_squares * column_squares * a.tiles_deep() * P * P <= WORTH_SHARING {
         // SAFETY: the only thread, with all squares.
-        unsafe { output.update_all(isa, a, b, 0..row_squares, 0..column_squares, into) };
-        return;
+        return unsafe { output.update_all(isa, a, b, 0..row_squares, 0..column_squares, into) };
     }
     // Columns are shared out: B is read once, by one thread; A by all. With few columns, rows too.
     let parts = 4 * rayon::current_num_threads();
     let column_parts = column_squares.min(parts);
     let row_parts = parts.div_ceil(column_parts).min(row_squares);
-    (0..column_parts * row_parts).into_par_iter().for_each(|part| {
+    let parts = (0..column_parts * row_parts).into_par_iter().map(|part| {
         let columns = share(column_squares, column_parts, part / row_parts);
         let rows = share(row_squares, row_parts, part % row_parts);
         // SAFETY: the parts' squares are disjoint.
-        unsafe { output.update_all(isa, a, b, rows, columns, into) };
+        unsafe { output.update_all(isa, a, b, rows, columns, into) }
     });
+    parts.reduce(|| 0.0, larger)
+}
+
+/// The larger of two absolute values, of which NaN is the largest.
+fn larger(x: f32, y: f32) -> f32 {
+    f32::from_bits(x.to_bits().max(y.to_bits()))
 }
 
 /// The `index`-th of `parts` nearly equal shares of `0..total`.
@@ -136,7 +165,8 @@ struct Output {
 unsafe impl Sync for Output {}
 
 impl Output {
-    /// Computes the squares of some rows and columns, block of depths by block of depths.
+    /// Computes the squares of some rows and columns, block of depths by block of depths; gives the
+    /// largest absolute value of what it packed.
     ///
     /// # Safety
     /// As for [`Output::update`], for all these squares.
@@ -144,29 +174,35 @@ impl Output {
         &self,
         isa: Isa,
         a: &Packed<P>,
-        b: &Packed<P>,
+        b: Right<'_, P>,
         rows: Range<usize>,
         columns: Range<usize>,
         into: Into,
-    ) {
-        let deep = a.tiles_deep();
-        let depth_block = depth_block::<P>();
+    ) -> f32 {
+        let (deep, depth_block) = (a.tiles_deep(), depth_block::<P>());
+        let mut largest = 0.0;
         isa.with_state(|| {
             for k in (0..deep).step_by(depth_block) {
                 let depth = k..deep.min(k + depth_block);
                 let add = k > 0 || into == Into::Add;
-                for j in columns.clone() {
-                    for i in rows.clone() {
-                        let operands = Operands {
-                            a: [2 * i, 2 * i + 1].map(|s| &a.strip(s)[depth.clone()]),
-                            b: [2 * j, 2 * j + 1].map(|s| &b.strip(s)[depth.clone()]),
-                        };
-                        // SAFETY: the caller's promise.
-                        unsafe { self.update(isa, operands, i * SQUARE, j * SQUARE, add) };
+                for first in columns.clone().step_by(PANEL) {
+                    let squares = first..columns.end.min(first + PANEL);
+                    let panel = b.panel(isa, depth.clone(), squares.clone());
+                    largest = larger(largest, panel.largest());
+                    for j in squares {
+                        for i in rows.clone() {
+                            let operands = Operands {
+                                a: [2 * i, 2 * i + 1].map(|s| &a.strip(s)[depth.clone()]),
+                                b: panel.strips(j),
+                            };
+                            // SAFETY: the caller's promise.
+                            unsafe { self.update(isa, operands, i * SQUARE, j * SQUARE, add) };
+                        }
                     }
                 }
             }
         });
+        largest
     }
 
     /// Computes the square at (`row`, `column`).
@@ -243,7 +279,7 @@ impl Isa {
 
 #[cfg(test)]
 mod tests {
-    use super::pack::{Matrix, round_to_bf16};
+    use super::pack::round_to_bf16;
     use super::*;
     use crate::cpu::testing::noise;
 
@@ -273,35 +309,46 @@ mod tests {
         out
     }
 
+    /// Shapes `M, K, N`: odd ones, whole tiles, several blocks of depth, several panels.
+    const SHAPES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (3, 17, 33),
+        (17, 1, 3),
+        (16, 32, 16),
+        (33, 33, 31),
+        (32, 64, 96),
+        (70, 1100, 45),
+        (33, 1057, 300),
+        (200, 70, 513),
+    ];
+
+    /// Largest error for a sum of `K` products of numbers below 1.
+    fn assert_product(found: &[f32], exact: &[f64], scale: f64, k: usize, what: &str) {
+        for (at, (&x, &y)) in found.iter().zip(exact).enumerate() {
+            let error = (f64::from(x) - scale * y).abs();
+            assert!(error < 1e-6 * (k + 1) as f64, "{what} at {at}: {x}, {}", scale * y);
+        }
+    }
+
     #[test]
     fn every_instruction_set_gives_the_product_on_odd_shapes() {
-        for &(m, k, n) in
-            &[(1, 1, 1), (3, 17, 33), (16, 32, 16), (33, 33, 31), (32, 64, 96), (70, 1100, 45)]
-        {
+        for (m, k, n) in SHAPES {
             let (a, b) = (noise(m * k, 1), noise(k * n, 2));
             let exact = expected(&a, &b, m, n, k);
             let (at, bt) = (transposed(&a, m, k), transposed(&b, k, n));
+            let lefts = [Matrix::new(&a, m, k), Matrix::new(&at, k, m).transpose()];
+            let rights = [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).transpose()];
             for &isa in Isa::available() {
-                let lefts: [Packed<1>; 2] = [
-                    Packed::left(isa, Matrix::new(&a, m, k)),
-                    Packed::left(isa, Matrix::new(&at, k, m).transpose()),
-                ];
-                let rights: [Packed<1>; 2] = [
-                    Packed::right(isa, Matrix::new(&b, k, n)),
-                    Packed::right(isa, Matrix::new(&bt, n, k).transpose()),
-                ];
-                for (left, right) in lefts.iter().zip(&rights) {
+                for (left, right) in lefts.into_iter().zip(rights) {
+                    let what = format!("{isa:?} [{m}, {k}, {n}]");
+                    let (a, b) = (Packed::<1>::left(isa, left), Packed::<1>::right(isa, right));
                     let mut out = vec![f32::NAN; m * n];
-                    multiply(isa, left, right, &mut out, Into::Replace);
-                    multiply(isa, left, right, &mut out, Into::Add);
-                    for (at, (&x, &y)) in out.iter().zip(&exact).enumerate() {
-                        let error = (f64::from(x) - 2.0 * y).abs();
-                        assert!(
-                            error < 1e-6 * k as f64 + 1e-6,
-                            "{isa:?} [{m}, {k}, {n}] at {at}: {x} {}",
-                            2.0 * y
-                        );
-                    }
+                    multiply(isa, &a, &b, &mut out, Into::Replace);
+                    assert_product(&out, &exact, 1.0, k, &what);
+                    let (once, _) = product_once(isa, &a, right);
+                    assert_eq!(once, out, "{what}, packed block by block");
+                    multiply(isa, &a, &b, &mut out, Into::Add);
+                    assert_product(&out, &exact, 2.0, k, &what);
                 }
             }
         }

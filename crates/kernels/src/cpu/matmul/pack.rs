@@ -12,6 +12,7 @@
 //! multiplied with the two in A's lane and summed. Edges are filled with zeros, which add nothing.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -24,7 +25,7 @@ pub const TILE_DEPTH: usize = 32;
 /// Numbers in a tile.
 pub const TILE_LEN: usize = TILE * TILE_DEPTH;
 /// Tiles that one thread packs faster than it hands them to others.
-const WORTH_SHARING: usize = 256;
+const WORTH_SHARING: usize = 512;
 /// Most strips that are packed side by side.
 const STRIPS: usize = 16;
 
@@ -60,6 +61,15 @@ impl<'a> Matrix<'a> {
             "{rows} rows every {stride}"
         );
         Matrix { data, rows, columns, stride, transposed: false }
+    }
+
+    /// Some rows and columns of it.
+    pub fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && columns.end <= self.columns, "a part of the matrix");
+        let (row, column) = self.strides();
+        let start = (rows.start * row + columns.start * column).min(self.data.len());
+        let (rows, columns) = (rows.len(), columns.len());
+        Matrix { data: &self.data[start..], rows, columns, ..self }
     }
 
     /// The same numbers with rows for columns.

@@ -26,20 +26,19 @@
 //! **Range.** The instructions take denormal numbers for zero, and a part is 2^-16 of its number:
 //! an operand is taken if its largest number lies in [2^-40, 2^56]. Then no sum overflows, and what
 //! is lost to denormals is below 2^-45 of the largest product. Other operands (infinities, NaN) are
-//! left to f32: [`Split::is_exact`] says which.
+//! left to f32: [`is_exact`] says which.
 
 use super::pack::Packed;
 
 /// An operand whose numbers are in three parts.
 pub type Split = Packed<3>;
 
-impl Split {
-    /// Whether products of these parts are as exact as products in f32.
-    pub fn is_exact(&self) -> bool {
-        const SMALLEST: f32 = 1.0 / (1_u64 << 40) as f32;
-        const LARGEST: f32 = (1_u64 << 56) as f32;
-        self.largest == 0.0 || (SMALLEST..=LARGEST).contains(&self.largest)
-    }
+/// Whether products of parts are as exact as products in f32, given an operand's largest absolute
+/// value ([`Packed::largest`]).
+pub fn is_exact(largest: f32) -> bool {
+    const SMALLEST: f32 = 1.0 / (1_u64 << 40) as f32;
+    const LARGEST: f32 = (1_u64 << 56) as f32;
+    largest == 0.0 || (SMALLEST..=LARGEST).contains(&largest)
 }
 
 #[cfg(test)]
@@ -103,7 +102,7 @@ mod tests {
                 // The instruction set that this is used on.
                 for &isa in Isa::available().iter().filter(|isa| isa.level() == Level::Amx) {
                     let parts = (Split::left(isa, left), Split::right(isa, right));
-                    assert!(parts.0.is_exact() && parts.1.is_exact());
+                    assert!(is_exact(parts.0.largest) && is_exact(parts.1.largest));
                     let ours = error(&a, &b, &product(isa, &parts.0, &parts.1));
                     assert!(
                         ours <= 2.0 * by_gemm,
@@ -120,7 +119,7 @@ mod tests {
             Isa::available().iter().all(|&isa| {
                 let mut a = vec![0.0; 32 * 32];
                 a[77] = x;
-                Split::left(isa, Matrix::new(&a, 32, 32)).is_exact()
+                is_exact(Split::left(isa, Matrix::new(&a, 32, 32)).largest)
             })
         };
         for x in [0.0, 1.0, -3e16, 1e-12] {
@@ -135,8 +134,10 @@ mod tests {
                 let (a, b) = ([x, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0]);
                 let math = F32(isa);
                 let (a, b) = (Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 2));
-                let c = math.product(&math.left(a), &math.right(b));
-                assert_eq!((c[0], c[3]), (expected, 1.0));
+                let ready = math.product(&math.left(a), &math.right(b));
+                for c in [ready, math.product_once(a, b), math.product_once(b, a)] {
+                    assert_eq!((c[0], c[3]), (expected, 1.0));
+                }
             }
             let (a, b) = ([f32::NAN], [1.0]);
             let (a, b) = (Matrix::new(&a, 1, 1), Matrix::new(&b, 1, 1));
