@@ -1,7 +1,7 @@
 """Hugging Face folders with small random models of every class that is supported, in odd sizes."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -143,7 +143,11 @@ class Case:
     dtype: torch.dtype = torch.float32
     shard: str = "1GB"
     gelu: bool = False
-    extra: dict = field(default_factory=dict)
+    """Whether the activation is GELU."""
+    adapter: bool = False
+    """Whether a LoRA adapter is tried on it, too."""
+    rows: int | None = None
+    """Rows of the embedding, if more than there are tokens."""
 
 
 def llama_like(heads=9, shared=3, width=576, inner=1000, layers=2, **settings):
@@ -171,25 +175,25 @@ def cases():
     pieces = sentencepiece(359)
     half, brain = torch.float16, torch.bfloat16
     return [
-        Case("gpt2-tied", GPT2LMHeadModel, GPT2Config, gpt2_like(), gpt2, gelu=True),
+        Case("gpt2-tied", GPT2LMHeadModel, GPT2Config, gpt2_like(), gpt2, gelu=True, adapter=True),
         Case("gpt2-untied-bf16", GPT2LMHeadModel, GPT2Config, gpt2_like(tie_word_embeddings=False, n_inner=100), gpt2, brain, gelu=True),
-        Case("llama-tied", LlamaForCausalLM, LlamaConfig, llama_like(tie_word_embeddings=True), pieces),
+        Case("llama-tied", LlamaForCausalLM, LlamaConfig, llama_like(tie_word_embeddings=True), pieces, adapter=True),
         Case("llama-untied-f16-sharded", LlamaForCausalLM, LlamaConfig, llama_like(rms_norm_eps=1e-5), llama3, half, "3MB"),
         Case("llama-wide-heads-bf16", LlamaForCausalLM, LlamaConfig, llama_like(2, 1, 256, 333, rope_theta=5e5), pieces, brain),
         Case("mistral-bf16", MistralForCausalLM, MistralConfig, llama_like(6, 2, 96, 200, sliding_window=None), pieces, brain),
         Case("qwen2-tied", Qwen2ForCausalLM, Qwen2Config, llama_like(tie_word_embeddings=True, rope_theta=1e6), qwen2),
-        Case("qwen2-untied-f16-sharded", Qwen2ForCausalLM, Qwen2Config, llama_like(7, 1, 140, 190, 3), qwen2, half, "200KB"),
+        Case("qwen2-untied-f16-sharded", Qwen2ForCausalLM, Qwen2Config, llama_like(7, 1, 140, 190, 3), qwen2, half, "200KB", adapter=True),
         Case("gptneox-untied", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(), gpt2, gelu=True),
         Case("gptneox-tied-bf16", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(tie_word_embeddings=True), gpt2, brain, gelu=True),
         # More rows than tokens, as many published models have.
-        Case("llama-padded", LlamaForCausalLM, LlamaConfig, llama_like(4, 4, 64, 96), pieces, extra={"rows": 384}),
+        Case("llama-padded", LlamaForCausalLM, LlamaConfig, llama_like(4, 4, 64, 96), pieces, rows=384),
     ]
 
 
 def write(case, path, seed):
     """Makes the model with weights that are large enough to tell one from another, and saves it."""
     torch.manual_seed(seed)
-    rows = case.extra.get("rows", len(case.tokenizer))
+    rows = case.rows or len(case.tokenizer)
     ids = dict(bos_token_id=case.tokenizer.bos_token_id, eos_token_id=case.tokenizer.eos_token_id)
     model = case.model(case.config(vocab_size=rows, **ids, **case.settings)).eval()
     with torch.no_grad():
