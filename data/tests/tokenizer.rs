@@ -6,8 +6,10 @@ mod common;
 
 use std::sync::LazyLock;
 
+use checkpoint::{TokenType, Vocabulary, VocabularyKind};
 use common::shared;
 use data::{BUILTIN_STORY, END_OF_TEXT, Tokenizer};
+use gguf::{Metadata, Value};
 use proptest::prelude::*;
 
 static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::gpt2().unwrap());
@@ -174,68 +176,62 @@ fn the_json_form_gives_the_same_tokenizer_back() {
     assert_eq!(reloaded.encode(BUILTIN_STORY), words.encode(BUILTIN_STORY));
 }
 
+/// GPT-2's keys of a GGUF, changed by the caller.
+fn metadata(change: impl Fn(&mut Vocabulary)) -> Metadata {
+    let mut vocabulary = Vocabulary::parse(&GPT2.tokenizer_json().unwrap()).unwrap();
+    change(&mut vocabulary);
+    let mut metadata = Metadata::new();
+    let rows = vocabulary.tokens.len();
+    vocabulary.describe(config::Architecture::Gpt2, rows, &mut metadata).unwrap();
+    metadata
+}
+
 #[test]
 fn a_gguf_vocabulary_gives_the_same_tokenizer() {
-    let file = json(&GPT2);
-    let vocabulary = file["model"]["vocab"].as_object().unwrap();
-    let mut tokens = vec![String::new(); vocabulary.len()];
-    for (token, id) in vocabulary {
-        tokens[id.as_u64().unwrap() as usize] = token.clone();
-    }
-    let merges: Vec<String> = serde_json::from_value(file["model"]["merges"].clone()).unwrap();
-    let tokenizer = Tokenizer::from_gguf_vocabulary("gpt2", "gpt-2", &tokens, &merges).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&metadata(|_| ())).unwrap();
     assert_eq!(tokenizer.hash(), GPT2.hash());
+    assert_eq!(tokenizer.tokenizer_json().unwrap(), GPT2.tokenizer_json().unwrap());
 
-    let refused = |model, pre| {
-        Tokenizer::from_gguf_vocabulary(model, pre, &tokens, &merges).unwrap_err().to_string()
+    let refused = |key: &str, value: &str| {
+        let mut metadata = metadata(|_| ());
+        metadata.set(format!("tokenizer.ggml.{key}"), Value::String(value.to_owned()));
+        format!("{:#}", Tokenizer::from_gguf(&metadata).unwrap_err())
     };
-    assert!(refused("llama", "default").contains("\"llama\"; expected \"gpt2\""));
-    assert!(refused("no_vocab", "").contains("no tokenizer inside"));
-    assert!(refused("gpt2", "llama-bpe").contains("\"llama-bpe\"; expected \"gpt-2\""));
+    assert!(refused("model", "bert").contains("\"bert\", expected gpt2"));
+    assert!(refused("model", "no_vocab").contains("give the tokenizer.json"));
+    assert!(refused("pre", "tekken").contains("\"tekken\", expected one of gpt-2, "));
 }
 
 #[test]
 fn broken_vocabularies_are_refused_by_name() {
-    let from = |tokens: &[String], merges: &[&str]| {
-        let merges: Vec<String> = merges.iter().map(|&m| m.to_owned()).collect();
-        let error = Tokenizer::from_gguf_vocabulary("gpt2", "gpt-2", tokens, &merges).unwrap_err();
-        format!("{error:#}")
+    let from = |tokens: &[String], lines: &[&str]| {
+        let metadata = metadata(|vocabulary| {
+            let VocabularyKind::Bpe { merges, .. } = &mut vocabulary.kind else { panic!() };
+            *merges = lines.iter().map(|&line| line.to_owned()).collect();
+            vocabulary.tokens = tokens.to_vec();
+            vocabulary.types = vec![TokenType::Normal; tokens.len()];
+        });
+        format!("{:#}", Tokenizer::from_gguf(&metadata).unwrap_err())
     };
-    let file = json(&GPT2);
-    let by_id: std::collections::BTreeMap<u64, String> = file["model"]["vocab"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(token, id)| (id.as_u64().unwrap(), token.clone()))
-        .collect();
-    let bytes: Vec<String> = by_id.into_values().take(256).collect();
+    let vocabulary = Vocabulary::parse(&GPT2.tokenizer_json().unwrap()).unwrap();
+    let bytes = &vocabulary.tokens[..256];
     assert!(from(&bytes[1..], &[]).contains("no token for the single byte 0x21"));
-    assert!(from(&[&bytes[..], &bytes[..1]].concat(), &[]).contains("are both \"!\""));
-    assert!(from(&bytes, &["a b"]).contains("\"ab\" is not in the vocabulary"));
-    assert!(from(&bytes, &["ab"]).contains("expected two tokens"));
-    assert!(from(&bytes, &["a "]).contains("expected two tokens"));
+    assert!(from(&[bytes, &bytes[..1]].concat(), &[]).contains("are both \"!\""));
+    assert!(from(bytes, &["a b"]).contains("\"ab\" is not in the vocabulary"));
+    assert!(from(bytes, &["ab"]).contains("expected two tokens"));
+    assert!(from(bytes, &["a "]).contains("expected two tokens"));
 }
 
 #[test]
-fn other_tokenizer_files_are_refused_by_name() {
+fn files_that_no_one_could_read_are_refused() {
     let refused = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut file = json(&GPT2);
         change(&mut file);
         let error = Tokenizer::from_tokenizer_json(&file.to_string()).unwrap_err();
         format!("{error:#}")
     };
-    assert!(refused(&|f| f["model"]["type"] = "Unigram".into()).contains("\"Unigram\""));
-    assert!(refused(&|f| f["pre_tokenizer"]["type"] = "Metaspace".into()).contains("Metaspace"));
-    assert!(
-        refused(&|f| f["pre_tokenizer"]["add_prefix_space"] = true.into()).contains("adds a space")
-    );
-    assert!(refused(&|f| f["pre_tokenizer"]["use_regex"] = false.into()).contains("use_regex"));
-    assert!(refused(&|f| f["normalizer"]["type"] = "NFC".into()).contains("normalizer"));
-    assert!(refused(&|f| f["model"]["byte_fallback"] = true.into()).contains("byte_fallback"));
-    assert!(refused(&|f| f["model"]["ignore_merges"] = true.into()).contains("ignore_merges"));
-    assert!(refused(&|f| f["model"]["continuing_subword_prefix"] = "##".into()).contains("\"##\""));
-    assert!(refused(&|f| f["model"]["vocab"]["the"] = 60_000.into()).contains("without holes"));
-    assert!(refused(&|f| f["added_tokens"][0]["id"] = 7.into()).contains("among the added tokens"));
+    assert!(refused(&|f| f["model"]["type"] = "Neural".into()).contains("Neural"));
+    assert!(refused(&|f| f["pre_tokenizer"]["type"] = "Unheard".into()).contains("\"Unheard\""));
     assert!(refused(&|f| f["model"]["vocab"]["the"] = (-1).into()).contains("tokenizer.json"));
     assert!(Tokenizer::from_tokenizer_json("{}").is_err());
     assert!(Tokenizer::from_tokenizer_json("").is_err());

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use serde::Serialize;
 
+use crate::chat::{ChatJob, ChatReport, chat};
 use crate::compare::{CompareJob, CompareReport, compare, usual_strategies};
 use crate::engine::EngineKind;
 use crate::sampling::Sampling;
@@ -52,6 +53,61 @@ pub enum Verb {
     #[command(after_help = "Example:\n  generate temperature-plot --model runs/quickstart \
                             --prompt \"The lamp\" --output temperature.pdf")]
     TemperaturePlot(TemperatureArgs),
+    /// Talk with a model in its own chat format, turn by turn.
+    #[command(after_help = "Example:\n  generate chat --model model.gguf --system \"Be brief.\" \
+                            --save chat.json\n  generate chat --model model.gguf \
+                            --resume chat.json")]
+    Chat(ChatArgs),
+}
+
+/// A conversation.
+#[derive(Debug, clap::Args)]
+pub struct ChatArgs {
+    /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
+    /// fragments.
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+
+    /// How the model should behave; none by default.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+
+    /// Write the conversation to this JSON file after every turn; not kept by default.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+
+    /// Go on with a saved conversation; it is saved to the same file unless --save names another.
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+
+    /// A Jinja chat template to use in place of the model's own.
+    #[arg(long, value_name = "FILE", conflicts_with = "plain")]
+    pub template: Option<PathBuf>,
+
+    /// Use no template: the model goes on from what is typed, as from any text.
+    #[arg(long)]
+    pub plain: bool,
+
+    /// Replace the file of --save if it exists; off by default.
+    #[arg(long)]
+    pub force: bool,
+
+    /// What computes the logits: `reference` takes everything, `llama` GGUF files.
+    #[arg(long, value_enum, default_value = "reference")]
+    pub engine: EngineKind,
+
+    /// Threads of llama.cpp; 0 stands for all cores. For the reference pass set
+    /// RAYON_NUM_THREADS.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+
+    /// A tokenizer.json to use in place of the model's own.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+
+    /// How it writes; --max-tokens counts for each answer.
+    #[command(flatten)]
+    pub text: TextArgs,
 }
 
 /// The model and what runs it.
@@ -172,6 +228,8 @@ pub enum Report {
     Compare(CompareReport),
     /// The numbers of a picture.
     Temperature(TemperatureReport),
+    /// A conversation.
+    Chat(ChatReport),
 }
 
 impl std::fmt::Display for Report {
@@ -180,6 +238,7 @@ impl std::fmt::Display for Report {
             Report::Text(report) => report.fmt(f),
             Report::Compare(report) => report.fmt(f),
             Report::Temperature(report) => report.fmt(f),
+            Report::Chat(report) => report.fmt(f),
         }
     }
 }
@@ -201,6 +260,7 @@ pub fn run(args: Args) -> Result<Report> {
             eprintln!("the prompt was read in {:.3} s", report.first_token_s);
             Ok(Report::Temperature(report))
         }
+        (Some(Verb::Chat(chat_args)), _) => chat(&chat_args.into(), args.json).map(Report::Chat),
         (None, Some(model)) => run_text(&args.text.job(model), args.json),
         (None, None) => anyhow::bail!("nothing to do: pass --model PATH and --prompt TEXT"),
     }
@@ -234,18 +294,44 @@ impl ModelArgs {
 }
 
 impl TextArgs {
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: if self.greedy { 0.0 } else { self.temperature },
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+        }
+    }
+
     fn job(&self, model: ModelArgs) -> GenerateJob {
         GenerateJob {
             model: model.job(),
             prompt: model.prompt,
-            sampling: Sampling {
-                temperature: if self.greedy { 0.0 } else { self.temperature },
-                top_k: self.top_k,
-                top_p: self.top_p,
-                repetition_penalty: self.repetition_penalty,
-            },
+            sampling: self.sampling(),
             seed: self.length.seed,
             max_tokens: self.length.max_tokens,
+        }
+    }
+}
+
+impl From<ChatArgs> for ChatJob {
+    fn from(args: ChatArgs) -> Self {
+        ChatJob {
+            model: ModelJob {
+                path: args.model,
+                tokenizer: args.tokenizer,
+                engine: args.engine,
+                threads: args.threads,
+            },
+            system: args.system,
+            save: args.save,
+            resume: args.resume,
+            template: args.template,
+            plain: args.plain,
+            force: args.force,
+            sampling: args.text.sampling(),
+            seed: args.text.length.seed,
+            max_tokens: args.text.length.max_tokens,
         }
     }
 }

@@ -32,11 +32,11 @@ impl std::fmt::Display for Stop {
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct Limits<'a> {
     /// At most this many tokens after the prompt.
     pub max_tokens: usize,
-    /// The token that ends a text, if the tokenizer has one.
-    pub end_of_text: Option<u32>,
+    /// The tokens that end a text, if the tokenizer has any.
+    pub end_of_text: &'a [u32],
 }
 
 /// What came out.
@@ -71,7 +71,7 @@ pub fn decode(
     engine: &mut dyn Engine,
     prompt: &[u32],
     sampler: &mut Sampler,
-    limits: Limits,
+    limits: Limits<'_>,
     show: &mut dyn FnMut(u32) -> Result<()>,
 ) -> Result<Decoded> {
     let start = Instant::now();
@@ -84,7 +84,7 @@ pub fn decode(
         }
         let token = sampler.next(&logits, &seen)?;
         first.get_or_insert_with(Instant::now);
-        if limits.end_of_text == Some(token) {
+        if limits.end_of_text.contains(&token) {
             break Stop::EndOfText;
         }
         seen.push(token);
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    fn count_from(prompt: &[u32], limits: Limits) -> Result<(Decoded, Vec<u32>)> {
+    fn count_from(prompt: &[u32], limits: Limits<'_>) -> Result<(Decoded, Vec<u32>)> {
         let mut sampler = Sampler::new(Sampling::GREEDY, 0)?;
         let mut shown = Vec::new();
         let mut show = |token| {
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn stops_after_as_many_tokens_as_asked_for() {
-        let limits = Limits { max_tokens: 3, end_of_text: None };
+        let limits = Limits { max_tokens: 3, end_of_text: &[] };
         let (decoded, shown) = count_from(&[10], limits).unwrap();
         assert_eq!(decoded.tokens, [11, 12, 13]);
         assert_eq!(shown, decoded.tokens);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn none_asked_for_is_none_given() {
-        let limits = Limits { max_tokens: 0, end_of_text: None };
+        let limits = Limits { max_tokens: 0, end_of_text: &[] };
         let (decoded, _) = count_from(&[10], limits).unwrap();
         assert!(decoded.tokens.is_empty());
         assert_eq!(decoded.timing.tokens_per_s, None);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn stops_at_the_end_of_the_text_without_showing_it() {
-        let limits = Limits { max_tokens: 50, end_of_text: Some(13) };
+        let limits = Limits { max_tokens: 50, end_of_text: &[13] };
         let (decoded, shown) = count_from(&[10], limits).unwrap();
         assert_eq!(decoded.tokens, [11, 12]);
         assert_eq!(shown, [11, 12]);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn stops_when_the_context_is_full() {
-        let limits = Limits { max_tokens: 50, end_of_text: None };
+        let limits = Limits { max_tokens: 50, end_of_text: &[] };
         let (decoded, _) = count_from(&[1, 2, 3], limits).unwrap();
         // Eight positions are read; what the last one predicts is still a token.
         assert_eq!(decoded.tokens, [4, 5, 6, 7, 8, 9]);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_prompt_beyond_the_context_is_refused() {
-        let limits = Limits { max_tokens: 1, end_of_text: None };
+        let limits = Limits { max_tokens: 1, end_of_text: &[] };
         assert!(count_from(&[0; 9], limits).is_err());
     }
 }

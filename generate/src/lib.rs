@@ -5,6 +5,7 @@
 //! [`sampling`] turns logits into tokens and is pure; [`decode`](decode::decode) is the loop;
 //! [`stream::Utf8Stream`] makes text of tokens that may end within a character.
 
+pub mod chat;
 mod command;
 mod compare;
 pub mod decode;
@@ -34,6 +35,6 @@ pub use text::{GenerateJob, TextReport, generate, write_text};
 pub fn continue_greedy(source: &dyn TensorSource, tokens: &[u32], n: usize) -> Result<Vec<u32>> {
     let mut session = reference::Model::load(source)?.session();
     let mut sampler = sampling::Sampler::new(sampling::Sampling::GREEDY, 0)?;
-    let limits = decode::Limits { max_tokens: n, end_of_text: None };
+    let limits = decode::Limits { max_tokens: n, end_of_text: &[] };
     Ok(decode::decode(&mut session, tokens, &mut sampler, limits, &mut |_| Ok(()))?.tokens)
 }

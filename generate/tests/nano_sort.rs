@@ -25,7 +25,7 @@ fn greedy_decoding_sorts() {
     for question in ids.chunks(11) {
         let prompt: Vec<u32> = question[..6].iter().map(|&id| id as u32).collect();
         let mut sampler = Sampler::new(Sampling::GREEDY, 0).unwrap();
-        let limits = Limits { max_tokens: 100, end_of_text: None };
+        let limits = Limits { max_tokens: 100, end_of_text: &[] };
         let mut session = model.session();
         let decoded = decode(&mut session, &prompt, &mut sampler, limits, &mut |_| Ok(())).unwrap();
         let mut sorted = prompt.clone();

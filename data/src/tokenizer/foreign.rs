@@ -35,9 +35,7 @@ impl Foreign {
         let byte_level =
             vocabulary.filter(|known| matches!(known.kind, VocabularyKind::Bpe { .. }));
         let tokens = match byte_level {
-            Some(known) => {
-                bytes_of(&known.tokens, |id| is_plain(known.types[id]))
-            }
+            Some(known) => bytes_of(&known.tokens, |id| is_plain(known.types[id])),
             None => names(&plain),
         };
         Ok(Foreign {

@@ -55,8 +55,11 @@ pub struct Tokenizer {
     user_defined: Named,
     /// Found only where special tokens are asked for.
     controls: Named,
-    begin_of_text: Option<u32>,
+    bos: Option<u32>,
+    /// Whether `bos` goes before a text.
+    adds_bos: bool,
     end_of_text: Option<u32>,
+    chat_template: Option<Box<str>>,
     /// The `tokenizer.json` that it was read from.
     source: Option<Box<str>>,
 }
@@ -98,7 +101,9 @@ impl Tokenizer {
                 .into_iter()
                 .chain([(words::UNKNOWN, unknown)])
                 .collect(),
-            begin_of_text: None,
+            bos: None,
+            adds_bos: false,
+            chat_template: None,
             end_of_text,
             source: None,
         }
@@ -109,7 +114,9 @@ impl Tokenizer {
             kind: Kind::Bpe(Box::new(bpe)),
             user_defined: Named::default(),
             controls: [(END_OF_TEXT, end_of_text)].into_iter().collect(),
-            begin_of_text: None,
+            bos: None,
+            adds_bos: false,
+            chat_template: None,
             end_of_text: Some(end_of_text),
             source: None,
         }
@@ -120,7 +127,9 @@ impl Tokenizer {
             kind: Kind::Foreign(Box::new(foreign)),
             user_defined: Named::default(),
             controls: Named::default(),
-            begin_of_text: None,
+            bos: None,
+            adds_bos: false,
+            chat_template: None,
             end_of_text,
             source: None,
         }
@@ -220,7 +229,22 @@ impl Tokenizer {
 
     /// The token that goes before a text, where the model was trained with one there.
     pub fn begin_of_text(&self) -> Option<u32> {
-        self.begin_of_text
+        self.bos.filter(|_| self.adds_bos)
+    }
+
+    /// The token that begins a text, whether or not it goes before every one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The id of the special token that is spelled so, where there is one.
+    pub fn special(&self, spelling: &str) -> Option<u32> {
+        self.controls.iter().find(|(text, _)| *text == spelling).map(|(_, id)| id)
+    }
+
+    /// The Jinja template that writes a conversation as the model was trained to read it.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
     }
 
     /// The token that ends a text (GPT-2: `<|endoftext|>`), where there is one.

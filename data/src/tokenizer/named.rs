@@ -37,7 +37,8 @@ impl Named {
     pub fn split<'t>(&self, text: &'t str) -> Vec<Fragment<'t>> {
         let mut fragments = Vec::new();
         // Where each token occurs next; looked for again only once that place is passed.
-        let mut next: Vec<Option<usize>> = self.0.iter().map(|(name, _)| text.find(&**name)).collect();
+        let mut next: Vec<Option<usize>> =
+            self.0.iter().map(|(name, _)| text.find(&**name)).collect();
         let mut at = 0;
         loop {
             for (place, (name, _)) in next.iter_mut().zip(&self.0) {
@@ -45,7 +46,10 @@ impl Named {
                     *place = text[at..].find(&**name).map(|found| at + found);
                 }
             }
-            let found = next.iter().zip(&self.0).filter_map(|(place, token)| Some((*place.as_ref()?, token)));
+            let found = next
+                .iter()
+                .zip(&self.0)
+                .filter_map(|(place, token)| Some((*place.as_ref()?, token)));
             // The longest come first, and of equal places the first is kept.
             let Some((place, (name, id))) = found.min_by_key(|(place, _)| *place) else { break };
             if place > at {

@@ -137,7 +137,9 @@ fn from_vocabulary(vocabulary: &Vocabulary, source: Option<&str>) -> Result<Toke
         controls: Named::of(vocabulary, |kind| {
             matches!(kind, TokenType::Control | TokenType::Unknown)
         }),
-        begin_of_text: special.bos.filter(|_| special.add_bos),
+        bos: special.bos,
+        adds_bos: special.add_bos,
+        chat_template: vocabulary.chat_template.as_deref().map(Into::into),
         end_of_text: special.eos,
         source: source.map(Into::into),
     })

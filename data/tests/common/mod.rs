@@ -15,3 +15,11 @@ pub fn shared(test: &str, name: &str) -> Option<PathBuf> {
     eprintln!("{test}: skipped: {} not found", path.display());
     None
 }
+
+/// The inputs that llama.cpp tests its tokenizers with, or `None` where they are not present.
+#[allow(dead_code, reason = "not every test of the folder needs them")]
+pub fn conformance_inputs(test: &str) -> Option<Vec<String>> {
+    let path = shared(test, "tokenizer/ggml-vocab-gpt-2.gguf.inp")?;
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.split("\n__ggml_vocab_test__\n").map(str::to_owned).collect())
+}

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use config::ModelConfig;
 use gguf::{Array, Metadata, TensorSource, TensorType, Value, Writer};
-use reference::MemorySource;
 
 #[path = "../../../crates/reference/tests/random_weights/mod.rs"]
 mod random_weights;
@@ -32,15 +31,28 @@ pub fn families() -> Vec<(&'static str, ModelConfig)> {
 
 /// Writes a model to `folder/tiny.gguf`.
 pub fn write(config: &ModelConfig, folder: &Path) -> PathBuf {
+    write_as(config, &metadata(config), folder.join("tiny.gguf"))
+}
+
+/// Writes a small GPT-2 with a chat template to `folder/chat.gguf`.
+#[allow(dead_code, reason = "not every test talks")]
+pub fn write_chat(folder: &Path) -> PathBuf {
+    let template = "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}{{ eos_token }}\
+                    {% endfor %}{% if add_generation_prompt %}a:{% endif %}";
+    let mut metadata = metadata(&tiny());
+    metadata.set("tokenizer.chat_template", Value::String(template.into()));
+    write_as(&tiny(), &metadata, folder.join("chat.gguf"))
+}
+
+fn write_as(config: &ModelConfig, metadata: &Metadata, path: PathBuf) -> PathBuf {
     let source = random_weights::source(config, |_| ());
-    let path = folder.join("tiny.gguf");
     let described: Vec<(String, Vec<u64>, TensorType)> = source
         .tensors()
         .iter()
         .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), tensor.tensor_type))
         .collect();
     let file = std::fs::File::create(&path).unwrap();
-    let mut writer = Writer::new(file, &metadata(config), &described).unwrap();
+    let mut writer = Writer::new(file, metadata, &described).unwrap();
     for tensor in source.tensors() {
         writer.write_tensor(&tensor.name, &source.read(tensor).unwrap()).unwrap();
     }

@@ -65,18 +65,21 @@ fn words_are_no_vocabulary_to_llama_cpp() {
 }
 
 #[test]
-fn a_byte_level_bpe_that_is_not_gpt2s_is_refused() {
+fn a_byte_level_bpe_that_no_one_knows_is_refused() {
     let pre = "\"add_prefix_space\": false";
     let unknown = "\"unk_token\": null";
     for (place, instead, expected) in [
         (pre, "\"add_prefix_space\": true".to_owned(), "add_prefix_space"),
         (pre, "\"trim_offsets\": true".to_owned(), "add_prefix_space"),
-        (pre, format!("{pre}, \"use_regex\": false"), "use_regex = false"),
+        (pre, format!("{pre}, \"use_regex\": false"), "none of those that are known"),
+        ("ByteLevel", "Metaspace".to_owned(), "pre-tokenizer \"Metaspace\""),
         (unknown, "\"continuing_subword_prefix\": \"##\"".to_owned(), "continuing_subword"),
         (unknown, "\"end_of_word_suffix\": \"</w>\"".to_owned(), "end_of_word_suffix"),
-        (unknown, "\"byte_fallback\": true".to_owned(), "byte_fallback"),
-        (unknown, "\"ignore_merges\": true".to_owned(), "ignore_merges"),
-        ("{", "{\"normalizer\": {\"type\": \"NFC\"},".to_owned(), "a normalizer"),
+        (unknown, "\"dropout\": 0.1".to_owned(), "dropout"),
+        (unknown, "\"byte_fallback\": true".to_owned(), "for byte_fallback"),
+        (unknown, "\"ignore_merges\": true".to_owned(), "with ignore_merges"),
+        ("{", "{\"normalizer\": {\"type\": \"NFKC\"},".to_owned(), "a normalizer (NFKC)"),
+        ("\"special\": true", "\"special\": false, \"lstrip\": true".to_owned(), "lstrip"),
     ] {
         let text = BPE.replacen(place, &instead, 1);
         assert_ne!(text, BPE);
@@ -92,17 +95,178 @@ fn a_byte_level_bpe_that_is_not_gpt2s_is_refused() {
     assert_eq!(describe(&explicit, 4), describe(BPE, 4));
 }
 
+/// The definitions as the models' own files have them.
+#[test]
+fn pre_tokenizers_have_llama_cpps_names() {
+    let llama3 = r#"{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex":
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+        "behavior": "Isolated", "invert": false}, {"type": "ByteLevel", "add_prefix_space": false,
+        "trim_offsets": true, "use_regex": false}]}"#;
+    let qwen2 = llama3.replace("\\\\p{N}{1,3}", "\\\\p{N}");
+    let smollm = r#"{"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": true},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}"#;
+    let gpt2 = r#"{"type": "ByteLevel", "add_prefix_space": false}"#;
+    for (definition, normalizer, ignore_merges, expected) in [
+        (gpt2, "null", false, Ok("gpt-2")),
+        (gpt2, r#"{"type": "NFC"}"#, false, Ok("olmo")),
+        (smollm, "null", false, Ok("smollm")),
+        (llama3, "null", true, Ok("llama-bpe")),
+        (llama3, "null", false, Ok("smaug-bpe")),
+        (&qwen2, r#"{"type": "NFC"}"#, false, Ok("qwen2")),
+        (&qwen2, "null", false, Ok("qwen2")),
+        (&qwen2, "null", true, Err("none of those that are known")),
+        (llama3, r#"{"type": "NFC"}"#, true, Err("after NFC, with ignore_merges")),
+        (&llama3.replace("Isolated", "Removed"), "null", true, Err("a pattern that is not known")),
+        (&llama3.replace("{1,3}", "{1,4}"), "null", true, Err("a pattern that is not known")),
+    ] {
+        let text = BPE
+            .replace(r#"{"type": "ByteLevel", "add_prefix_space": false}"#, definition)
+            .replace("\"unk_token\": null", &format!("\"ignore_merges\": {ignore_merges}"))
+            .replacen('{', &format!("{{\"normalizer\": {normalizer},"), 1);
+        let found = describe(&text, 4);
+        match (found, expected) {
+            (Ok(keys), Ok(name)) => assert_eq!(keys.string("tokenizer.ggml.pre").unwrap(), name),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+}
+
+/// `▁ab` can be made of `▁a b` and of `▁ ab`, so a SentencePiece model lists both.
+const PIECES: &str = r#"{
+    "added_tokens": [{"id": 0, "content": "<unk>", "special": true},
+                     {"id": 1, "content": "<s>", "special": true},
+                     {"id": 2, "content": "</s>", "special": true}],
+    "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+    "pre_tokenizer": null,
+    "post_processor": {"type": "TemplateProcessing", "single":
+        [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]},
+    "model": {"type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "fuse_unk": true,
+        "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "<0x0A>": 3, "a": 4, "b": 5, "▁": 6,
+                  "ab": 7, "▁ab": 8, "▁a": 9},
+        "merges": ["a b", "▁a b", "▁ ab", "▁ a"]}}"#;
+
+#[test]
+fn sentencepiece_becomes_scores() {
+    let keys = describe(PIECES, 11).unwrap();
+    assert_eq!(keys.string("tokenizer.ggml.model").unwrap(), "llama");
+    let array = |key: &str| keys.get(&format!("tokenizer.ggml.{key}")).unwrap().clone();
+    let scores = vec![0.0, 0.0, 0.0, 0.0, -4.0, -4.0, -4.0, 0.0, -1.0, -3.0, UNUSED_SCORE];
+    assert_eq!(array("scores"), Value::Array(Array::F32(scores)));
+    let types = vec![2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 5];
+    assert_eq!(array("token_type"), Value::Array(Array::I32(types)));
+    let Value::Array(Array::String(tokens)) = array("tokens") else { panic!() };
+    assert_eq!(tokens[10], "[PAD10]");
+    for (key, id) in [("bos", 1), ("eos", 2), ("unknown", 0)] {
+        assert_eq!(array(&format!("{key}_token_id")), Value::U32(id));
+    }
+    assert_eq!(array("add_bos_token"), Value::Bool(true));
+    assert_eq!(array("add_space_prefix"), Value::Bool(true));
+    // And back, as far as a GGUF says it.
+    let read = Vocabulary::from_gguf(&keys).unwrap();
+    let mut again = Metadata::new();
+    read.describe(Architecture::Llama, 11, &mut again).unwrap();
+    assert_eq!(again, keys);
+}
+
+#[test]
+fn sentencepiece_that_is_not_made_from_scores_is_refused() {
+    for (place, instead, expected) in [
+        (r#""▁a b", "#, "", "not every pair of tokens that spells \"▁ab\""),
+        (r#""▁ ab", "▁ a""#, r#""▁ a", "▁ ab""#, "do not stand together"),
+        (r#""a b""#, r#""a x""#, "which is not in the vocabulary"),
+        (r#""Prepend""#, r#""NFKC""#, "its normalizer \"Sequence\""),
+        (r#""pre_tokenizer": null"#, r#""pre_tokenizer": {"type": "Digits"}"#, "\"Digits\""),
+    ] {
+        let text = PIECES.replacen(place, instead, 1);
+        assert_ne!(text, PIECES);
+        let error = describe(&text, 10).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn spaces_go_before_a_text_as_the_file_says() {
+    let normalizer = PIECES.split("\"normalizer\": ").nth(1).unwrap();
+    let normalizer = &normalizer[..normalizer.find(",\n    \"pre_tokenizer\"").unwrap()];
+    let metaspace = |scheme: &str| {
+        let step = format!(
+            r#"{{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "{scheme}", "split": false}}"#
+        );
+        PIECES
+            .replace(normalizer, "null")
+            .replace("\"pre_tokenizer\": null", &format!("\"pre_tokenizer\": {step}"))
+    };
+    for (text, expected) in [
+        (PIECES.to_owned(), SpacePrefix::Always),
+        (metaspace("always"), SpacePrefix::Missing),
+        (metaspace("first"), SpacePrefix::MissingFirst),
+        (metaspace("never"), SpacePrefix::Never),
+    ] {
+        let vocabulary = Vocabulary::parse(&text).unwrap();
+        let VocabularyKind::SentencePiece { prefix, .. } = vocabulary.kind else { panic!() };
+        assert_eq!(prefix, expected);
+    }
+    let split = metaspace("first").replace("\"split\": false", "\"split\": true");
+    assert!(Vocabulary::parse(&split).unwrap_err().to_string().contains("Metaspace"));
+}
+
+#[test]
+fn the_files_beside_name_special_tokens_and_the_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let read = || Vocabulary::of_folder(folder.path(), PIECES);
+    assert_eq!(read().unwrap().special.bos, Some(1));
+
+    write("config.json", r#"{"bos_token_id": 4, "eos_token_id": [5, 6], "pad_token_id": 99}"#);
+    let special = read().unwrap().special;
+    assert_eq!((special.bos, special.eos, special.padding), (Some(4), Some(5), None));
+    assert!(!special.add_bos, "the template puts another token there");
+
+    write(
+        "tokenizer_config.json",
+        r#"{"bos_token": "<s>", "eos_token": {"content": "ab"}, "pad_token": "<unk>",
+            "add_bos_token": false, "add_eos_token": true, "chat_template": "one"}"#,
+    );
+    write("chat_template.jinja", "two");
+    let vocabulary = read().unwrap();
+    assert_eq!(vocabulary.chat_template.as_deref(), Some("one"));
+    let expected = SpecialTokens {
+        bos: Some(1),
+        eos: Some(7),
+        unknown: Some(0),
+        padding: Some(0),
+        add_bos: false,
+        add_eos: true,
+    };
+    assert_eq!(vocabulary.special, expected);
+
+    write("tokenizer_config.json", r#"{"eos_token": "<|none|>"}"#);
+    assert!(read().unwrap_err().to_string().contains("\"<|none|>\", which is not in"));
+    write("tokenizer_config.json", "{}");
+    assert_eq!(read().unwrap().chat_template.as_deref(), Some("two"));
+    let several = r#"{"chat_template": [{"name": "tool_use", "template": "a"},
+        {"name": "default", "template": "b"}]}"#;
+    write("tokenizer_config.json", several);
+    assert_eq!(read().unwrap().chat_template.as_deref(), Some("b"));
+    write("tokenizer_config.json", "{");
+    assert!(read().unwrap_err().to_string().contains("tokenizer_config.json"));
+}
+
 #[test]
 fn what_does_not_fit_is_refused_with_the_reason() {
     let refusals = [
-        (BPE.to_owned(), 5, "4 tokens, but the model's embedding has 5 rows"),
+        (BPE.to_owned(), 3, "4 tokens, but the model's embedding has 3 rows"),
+        (WORDS.to_owned(), 4, "3 words, but the model's embedding has 4 rows"),
         (BPE.replace("\"b\": 1", "\"b\": 7"), 4, "id 1 has no token"),
         (BPE.replace("\"b\": 1", "\"b\": 0"), 4, "id 0 has two tokens"),
         (BPE.replace("\"a\", \"b\"", "\"a\", \"b c\""), 4, "expected two tokens"),
         (BPE.replace("[\"a\", \"b\"]", "\"ab\""), 4, "expected two tokens"),
-        (BPE.replace("ByteLevel", "Metaspace"), 4, "pre-tokenizer \"Metaspace\""),
         (BPE.replace("\"BPE\"", "\"Unigram\""), 4, "model type Unigram"),
         (BPE.replace("\"id\": 3", "\"id\": 4"), 4, "is token 3 in the vocabulary and 4"),
+        (BPE.replace("\"ab\"", "\"[PAD4]\""), 5, "is a token already"),
         (WORDS.replace("\"id\": 2", "\"id\": 4000000000"), 3, "4000000000 among the added"),
         ("{".to_owned(), 4, "EOF"),
     ];
@@ -111,4 +275,29 @@ fn what_does_not_fit_is_refused_with_the_reason() {
         assert!(error.starts_with("tokenizer.json: "), "{error}");
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn damaged_keys_of_a_gguf_are_refused() {
+    let keys = describe(PIECES, 10).unwrap();
+    let refused = |key: &str, value: Value| {
+        let mut keys = keys.clone();
+        keys.set(format!("tokenizer.ggml.{key}"), value);
+        Vocabulary::from_gguf(&keys).unwrap_err().to_string()
+    };
+    let text = |text: &str| Value::String(text.into());
+    assert!(refused("model", text("t5")).contains("\"t5\", expected gpt2"));
+    assert!(refused("model", text("gpt2")).contains("pre = \"default\", expected one of gpt-2"));
+    let short = Value::Array(Array::F32(vec![0.0; 9]));
+    assert!(refused("scores", short).contains("a list of 9"));
+    assert!(refused("scores", text("x")).contains("a list of floats"));
+    let nan = Value::Array(Array::F32(vec![f32::NAN; 10]));
+    assert!(refused("scores", nan).contains("NaN"));
+    let long = Value::Array(Array::I32(vec![1; 11]));
+    assert!(refused("token_type", long).contains("a list of 11"));
+    assert!(refused("add_bos_token", Value::U32(1)).contains("true or false"));
+    // An id beyond the vocabulary counts as not given.
+    let mut keys = keys.clone();
+    keys.set("tokenizer.ggml.eos_token_id", Value::U32(10));
+    assert_eq!(Vocabulary::from_gguf(&keys).unwrap().special.eos, Some(2));
 }

@@ -1,0 +1,148 @@
+//! One answer: from the rendered conversation to text, with the keys and values of what was read
+//! before kept from turn to turn.
+
+use anyhow::{Result, bail};
+use data::Tokenizer;
+
+use super::stop::Stopper;
+use crate::decode::{Limits, Stop, decode};
+use crate::engine::Engine;
+use crate::sampling::Sampler;
+use crate::source::Ready;
+use crate::stream::Utf8Stream;
+
+/// Tokens that end a turn, by the names that llama.cpp knows them by (`llama-vocab.cpp`).
+const END_OF_TURN: [&str; 8] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "</s>",
+];
+
+/// Writes answers with one model, one after the other.
+pub struct Answerer<'m> {
+    ready: &'m Ready,
+    engine: Box<dyn Engine + 'm>,
+    /// What the engine has read.
+    read: Vec<u32>,
+    stops: Vec<u32>,
+    sampler: Sampler,
+}
+
+/// What came of a turn.
+pub struct Answer {
+    /// The text, without what ended it.
+    pub text: String,
+    /// Why it ended; `None` if the person stopped it.
+    pub stop: Option<Stop>,
+}
+
+impl<'m> Answerer<'m> {
+    /// # Errors
+    /// When there is no memory for the keys and values.
+    pub fn new(ready: &'m Ready, sampler: Sampler) -> Result<Self> {
+        let stops = END_OF_TURN.into_iter().filter_map(|name| ready.tokenizer.special(name));
+        let mut stops: Vec<u32> = stops.chain(ready.end_of_text).collect();
+        stops.sort_unstable();
+        stops.dedup();
+        Ok(Answerer { engine: ready.model.session()?, ready, read: Vec::new(), stops, sampler })
+    }
+
+    /// Most tokens that conversation and answer may have together.
+    pub fn context_length(&self) -> usize {
+        self.engine.context_length()
+    }
+
+    /// The tokens of a rendered conversation. The token that begins a text goes before it where
+    /// the model expects one and the template did not write it.
+    pub fn encode(&self, rendered: &str) -> Vec<u32> {
+        let tokenizer = &self.ready.tokenizer;
+        let tokens = tokenizer.encode_with_specials(rendered);
+        match tokenizer.begin_of_text() {
+            Some(begin) if tokens.first() != Some(&begin) => [vec![begin], tokens].concat(),
+            _ => tokens,
+        }
+    }
+
+    /// Reads `tokens`, of which the engine may know the beginning already, and writes the answer.
+    /// `show` gets each piece of text as soon as its characters are whole.
+    ///
+    /// # Errors
+    /// When the engine fails, or `show` does.
+    pub fn answer(
+        &mut self,
+        tokens: &[u32],
+        max_tokens: usize,
+        stopper: &Stopper,
+        show: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<Answer> {
+        // The last token is read again even if it is known: its logits choose the next one.
+        let known = self.read.len();
+        if known >= tokens.len() || self.read != tokens[..known] {
+            self.engine = self.ready.model.session()?;
+            self.read.clear();
+        }
+        let unread = &tokens[self.read.len()..];
+        let mut shown = Shown::new(&self.ready.tokenizer);
+        let limits = Limits { max_tokens, end_of_text: &self.stops };
+        let decoded = decode(self.engine.as_mut(), unread, &mut self.sampler, limits, &mut |id| {
+            if stopper.asked() {
+                bail!(Interrupted);
+            }
+            shown.push(id, show)
+        });
+        let stop = match decoded {
+            Ok(decoded) => Some(decoded.stop),
+            Err(error) if error.is::<Interrupted>() => None,
+            Err(error) => return Err(error),
+        };
+        // The last token was chosen and perhaps not read.
+        self.read = [tokens, &shown.ids].concat();
+        self.read.truncate(self.engine.position());
+        Ok(Answer { text: shown.finish(show)?, stop })
+    }
+}
+
+/// The person stopped the answer; it ends where it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was stopped")]
+struct Interrupted;
+
+/// Tokens as text that grows.
+struct Shown<'t> {
+    tokenizer: &'t Tokenizer,
+    ids: Vec<u32>,
+    bytes: usize,
+    stream: Utf8Stream,
+    text: String,
+}
+
+impl<'t> Shown<'t> {
+    fn new(tokenizer: &'t Tokenizer) -> Self {
+        let (ids, stream) = (Vec::new(), Utf8Stream::default());
+        Shown { tokenizer, ids, bytes: 0, stream, text: String::new() }
+    }
+
+    fn push(&mut self, id: u32, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        self.ids.push(id);
+        // Decoded from the start each time: how a token is spelled may depend on those before.
+        let bytes = self.tokenizer.decode_bytes(&self.ids);
+        let piece = self.stream.push(bytes.get(self.bytes..).unwrap_or_default());
+        self.bytes = bytes.len();
+        self.text.push_str(&piece);
+        if piece.is_empty() { Ok(()) } else { show(&piece) }
+    }
+
+    fn finish(mut self, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<String> {
+        let rest = self.stream.finish();
+        self.text.push_str(&rest);
+        if !rest.is_empty() {
+            show(&rest)?;
+        }
+        Ok(self.text)
+    }
+}

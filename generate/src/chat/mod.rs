@@ -1,0 +1,261 @@
+//! `generate chat`: a conversation in the terminal.
+//!
+//! Each line of input is a turn. The whole conversation is rendered with the model's own chat
+//! template, what the model has read before is not read again, and the file of `--save` is
+//! written anew after every turn. Input may be a pipe.
+
+mod answer;
+mod conversation;
+mod stop;
+mod template;
+
+use std::fmt;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+pub use conversation::{Conversation, Message, Role};
+pub use template::ChatTemplate;
+
+use crate::decode::Stop;
+use crate::sampling::{Sampler, Sampling};
+use crate::source::{ModelJob, Ready};
+use answer::{Answer, Answerer};
+use stop::Stopper;
+
+/// What to talk with, and how.
+#[derive(Debug, Clone)]
+pub struct ChatJob {
+    /// The model and its engine.
+    pub model: ModelJob,
+    /// How the model should behave.
+    pub system: Option<String>,
+    /// Where the conversation is kept.
+    pub save: Option<PathBuf>,
+    /// A conversation to go on with.
+    pub resume: Option<PathBuf>,
+    /// A template in place of the model's.
+    pub template: Option<PathBuf>,
+    /// Without a template: the model goes on from the text.
+    pub plain: bool,
+    /// Replace the file of `save`.
+    pub force: bool,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Where the dice start.
+    pub seed: u64,
+    /// Most tokens of one answer.
+    pub max_tokens: usize,
+}
+
+/// What was said.
+#[derive(Debug, Serialize)]
+pub struct ChatReport {
+    /// The model's path, as given.
+    pub model: String,
+    /// All turns, those of a resumed conversation included.
+    pub messages: Vec<Message>,
+}
+
+/// Nothing: the answers were shown while they were written.
+impl fmt::Display for ChatReport {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+}
+
+/// Talks until the input ends, or says `/exit`. Answers go to stdout unless `quiet`.
+///
+/// # Errors
+/// Bad settings, a model or file that cannot be used, a conversation that the template refuses.
+pub fn chat(job: &ChatJob, quiet: bool) -> Result<ChatReport> {
+    job.sampling.validate()?;
+    let mut conversation = begin(job)?;
+    let ready = Ready::load(&job.model)?;
+    let form = Form::of(job, &ready.tokenizer)?;
+    form.check(&conversation)?;
+    let mut answerer = Answerer::new(&ready, Sampler::new(job.sampling, job.seed)?)?;
+    let stopper = Stopper::install()?;
+    let person = std::io::stdin();
+    let at_terminal = person.is_terminal();
+    if at_terminal {
+        eprintln!("Type a message; Ctrl-C stops an answer, /exit or Ctrl-D leaves.");
+    }
+    let mut lines = person.lock().lines();
+    loop {
+        if at_terminal {
+            eprint!("> ");
+        }
+        let Some(line) = lines.next().transpose().context("cannot read the input")? else { break };
+        let said = line.trim();
+        if said == "/exit" {
+            break;
+        }
+        if said.is_empty() {
+            continue;
+        }
+        conversation.messages.push(Message::user(said));
+        stopper.begin();
+        let answered = turn(job, &form, &conversation, &mut answerer, &stopper, quiet);
+        match answered {
+            Ok(answer) => conversation.messages.push(Message::assistant(answer)),
+            // At a terminal there is someone to say it in another way.
+            Err(error) if at_terminal => {
+                conversation.messages.pop();
+                eprintln!("error: {}", cli::one_line(&error));
+            }
+            Err(error) => return Err(error),
+        }
+        if let Some(path) = job.save.as_ref().or(job.resume.as_ref()) {
+            conversation.save(path)?;
+        }
+        stopper.end();
+    }
+    let model = job.model.path.display().to_string();
+    Ok(ChatReport { model, messages: conversation.messages })
+}
+
+/// The conversation to go on with, or a new one.
+fn begin(job: &ChatJob) -> Result<Conversation> {
+    let Some(path) = &job.resume else {
+        if let Some(save) = &job.save {
+            ensure!(
+                job.force || !save.exists(),
+                "{} exists already; pass --resume to go on with it or --force to replace it",
+                save.display()
+            );
+        }
+        return Ok(Conversation::new(job.system.as_deref()));
+    };
+    let conversation = Conversation::load(path)?;
+    let same = job.system.is_none() || job.system.as_deref() == conversation.system_prompt();
+    ensure!(
+        same,
+        "{} has a system prompt of its own, or none; leave --system out to go on with it",
+        path.display()
+    );
+    Ok(conversation)
+}
+
+/// Shows the answer to the last message and gives it back.
+fn turn(
+    job: &ChatJob,
+    form: &Form,
+    conversation: &Conversation,
+    answerer: &mut Answerer<'_>,
+    stopper: &Stopper,
+    quiet: bool,
+) -> Result<String> {
+    let tokens = fit(job, form, conversation, answerer)?;
+    let mut out = std::io::stdout().lock();
+    let mut show = |piece: &str| -> Result<()> {
+        if !quiet {
+            out.write_all(piece.as_bytes())?;
+            out.flush()?;
+        }
+        Ok(())
+    };
+    let Answer { text, stop } = answerer.answer(&tokens, job.max_tokens, stopper, &mut show)?;
+    show("\n")?;
+    match stop {
+        Some(Stop::EndOfText) => {}
+        Some(why) => eprintln!("({why})"),
+        None => eprintln!("(stopped)"),
+    }
+    Ok(text)
+}
+
+/// The tokens of the conversation, without its oldest turns where all of them do not fit.
+fn fit(
+    job: &ChatJob,
+    form: &Form,
+    conversation: &Conversation,
+    answerer: &Answerer<'_>,
+) -> Result<Vec<u32>> {
+    let context = answerer.context_length();
+    // Room for an answer, unless the context is so small that it would leave none for questions.
+    let most = context - job.max_tokens.min(context / 4).max(1);
+    let turns = conversation.messages.len() / 2;
+    for dropped in 0..=turns {
+        let messages = conversation.without_oldest(dropped);
+        if messages.last().is_none_or(|last| last.role != Role::User) {
+            break;
+        }
+        let tokens = answerer.encode(&form.render(&messages)?);
+        ensure!(!tokens.is_empty(), "the message holds no token of this model");
+        if tokens.len() <= most {
+            if dropped > 0 {
+                eprintln!(
+                    "(the oldest {dropped} of {turns} turns no longer fit in the context of \
+                     {context} tokens and are left out)"
+                );
+            }
+            return Ok(tokens);
+        }
+    }
+    bail!(
+        "the message does not fit: the model's context has {context} tokens, {most} of them for \
+         what is read; say it in fewer words"
+    )
+}
+
+/// How a conversation becomes the text that the model reads.
+enum Form {
+    /// As its template says.
+    Template(Box<ChatTemplate>),
+    /// One turn behind the other, as a text.
+    Plain,
+}
+
+impl Form {
+    fn of(job: &ChatJob, tokenizer: &data::Tokenizer) -> Result<Self> {
+        if job.plain {
+            return Ok(Form::Plain);
+        }
+        let given = job.template.as_deref().map(read_template).transpose()?;
+        let Some(source) = given.as_deref().or(tokenizer.chat_template()) else {
+            bail!(
+                "{} has no chat template, so it was not made for conversations; pass --plain to \
+                 have it go on from what you type, or --template FILE",
+                job.model.path.display()
+            );
+        };
+        let text = |id: Option<u32>| {
+            let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let (begin, end) = (text(tokenizer.bos()), text(tokenizer.end_of_text()));
+        Ok(Form::Template(Box::new(ChatTemplate::new(source, &begin, &end)?)))
+    }
+
+    /// Before the first question, so that a system prompt is not lost in silence.
+    fn check(&self, conversation: &Conversation) -> Result<()> {
+        match self {
+            Form::Template(template) if conversation.system_prompt().is_some() => {
+                ensure!(
+                    template.takes_system(),
+                    "the model's chat template takes no system prompt; leave --system out"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn render(&self, messages: &[Message]) -> Result<String> {
+        match self {
+            Form::Template(template) => template.render(messages),
+            Form::Plain => {
+                let texts: Vec<&str> = messages.iter().map(|said| said.content.as_str()).collect();
+                Ok(texts.join("\n"))
+            }
+        }
+    }
+}
+
+fn read_template(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the template {}", path.display()))
+}
