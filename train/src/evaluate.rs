@@ -32,7 +32,7 @@ pub fn mean_loss(
         let batch = corpus.batch(split, indices)?;
         let (inputs, targets) = batch.tensors(&device.clone().inner());
         let loss: f32 =
-            model.loss(inputs, targets, Pass { precision, dropout: None }).into_scalar();
+            model.loss(inputs, targets, Pass { precision, ..Pass::default() }).into_scalar();
         sum += f64::from(loss) * indices.len() as f64;
     }
     Ok(Some(sum / windows as f64))

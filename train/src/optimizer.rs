@@ -40,17 +40,6 @@ pub fn global_norm(gradients: &mut ParameterGradients) -> f64 {
     sum.sqrt()
 }
 
-/// Adds `more` to `sum`, parameter by parameter.
-pub fn accumulate(sum: &mut ParameterGradients, more: ParameterGradients) {
-    for (path, gradient) in more {
-        let gradient = match sum.remove(&path) {
-            Some(before) => before + gradient,
-            None => gradient,
-        };
-        sum.insert(path, gradient);
-    }
-}
-
 impl Optimizer {
     /// The optimizer before its first step.
     pub fn new(settings: Settings, model: &Model) -> Self {
@@ -141,14 +130,6 @@ mod tests {
         assert_eq!(clip_scale(5.0, 1.0), 0.2);
         assert_eq!(clip_scale(0.5, 1.0), 1.0);
         assert_eq!(clip_scale(1e30, 0.0), 1.0, "0 clips nothing");
-    }
-
-    #[test]
-    fn accumulated_gradients_add_up() {
-        let mut sum = gradients(&[("a", &[1.0])]);
-        accumulate(&mut sum, gradients(&[("a", &[2.0]), ("b", &[5.0])]));
-        assert_eq!(sum["a"].clone().into_scalar::<f32>(), 3.0);
-        assert_eq!(sum["b"].clone().into_scalar::<f32>(), 5.0);
     }
 
     /// With no gradient at all, only decay moves a weight.

@@ -17,7 +17,7 @@ use crate::device::{self, Selected};
 use crate::folder::{RunFolder, Start};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog, peak_rss_bytes};
-use crate::optimizer::{Optimizer, accumulate, global_norm};
+use crate::optimizer::{Optimizer, global_norm};
 use crate::origin::{self, Origin};
 use crate::plan::Plan;
 use crate::report::{Losses, Report, median_after_warm_up};
@@ -258,10 +258,12 @@ impl<'a> Session<'a> {
             let (inputs, targets) = batch.tensors(&self.device.device);
             let key = random::derive(key, micro as u64);
             let dropout = Dropout::new(self.run_file.model.dropout, key);
-            let pass = Pass { dropout, precision: self.precision };
+            let checkpointing = self.run_file.train.activation_checkpointing;
+            let pass = Pass { dropout, precision: self.precision, checkpointing };
             let loss = model.loss(inputs, targets, pass);
             sum += scalar(&loss);
-            accumulate(&mut gradients, model.take_gradients((loss * share).backward()));
+            let loss = model.carry(loss * share, gradients);
+            gradients = model.take_gradients(loss.backward());
         }
         Ok((sum * share, gradients))
     }

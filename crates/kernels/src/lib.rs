@@ -21,6 +21,9 @@
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
+//! Two functions change what a backward pass holds: [`checkpointed`] keeps only a block's input, and
+//! [`carry_gradient`] adds to the gradients of a pass before it.
+//!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of
 //! keys and values, `D = C / H`,
 //! `V` vocabulary, `F` feed-forward.
@@ -29,7 +32,9 @@
 //! position. So a resumed run draws what the uninterrupted one would have drawn, on any device
 //! and with any number of threads.
 
+mod accumulation;
 mod attention;
+mod checkpointing;
 pub mod cpu;
 mod dropout;
 mod fused;
@@ -42,9 +47,11 @@ pub mod random;
 mod rope;
 mod swiglu;
 
+pub use accumulation::carry_gradient;
 pub use attention::{
     CausalMask, attention_probabilities, causal_attention, grouped_attention, split_heads,
 };
+pub use checkpointing::checkpointed;
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, layer_norm, linear, rms_norm};

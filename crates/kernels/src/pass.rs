@@ -19,6 +19,8 @@ pub struct Pass {
     pub dropout: Option<Dropout>,
     /// Number format of matrix products.
     pub precision: Precision,
+    /// Whether the backward pass computes each block again in place of keeping its insides.
+    pub checkpointing: bool,
 }
 
 impl Pass {

@@ -1,8 +1,9 @@
 //! What a family of models has to say for itself; [`crate::Model`] does the rest for all of them.
 
+use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use config::ModelConfig;
-use kernels::{CausalMask, Pass, Rope, rope, rope_first};
+use kernels::{CausalMask, Pass, Rope, checkpointed, rope, rope_first};
 
 use crate::layers::{Embedding, Linear};
 use crate::trace::Trace;
@@ -25,7 +26,34 @@ pub(crate) trait Family {
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2>;
 }
 
+/// A block's forward pass: block, `x [N, C]`, what all blocks share, the pass at its site, its
+/// number, the trace.
+type Forward<B> = fn(&B, Tensor<2>, &Frame, Pass, usize, &mut Trace) -> Tensor<2>;
+
+/// `x [N, C]` through all blocks, which keep for the backward pass what `pass` asks for.
+pub(crate) fn through<B: Module + 'static>(
+    blocks: &[B],
+    mut x: Tensor<2>,
+    forward: Forward<B>,
+    frame: &Frame,
+    pass: Pass,
+    trace: &mut Trace,
+) -> Tensor<2> {
+    for (i, block) in blocks.iter().enumerate() {
+        let pass = pass.at(i as u64 + 1);
+        x = if pass.checkpointing {
+            let frame = frame.clone();
+            let again = move |block: &B, x| forward(block, x, &frame, pass, i, &mut Trace::Off);
+            checkpointed(block, x, again)
+        } else {
+            forward(block, x, frame, pass, i, trace)
+        };
+    }
+    x
+}
+
 /// What all blocks of one forward pass share: how positions see each other and where they are.
+#[derive(Clone)]
 pub(crate) struct Frame {
     shape: [usize; 2],
     mask: CausalMask,

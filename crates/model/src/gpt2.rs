@@ -17,7 +17,7 @@ use burn::tensor::{Int, Tensor};
 use config::ModelConfig;
 use kernels::{Pass, attention_probabilities, causal_attention, dropout, gelu, split_heads};
 
-use crate::family::{Family, Frame};
+use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};
 use crate::trace::Trace;
 
@@ -76,10 +76,8 @@ impl Family for Gpt2 {
 
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
         let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
-        let mut x = dropout(self.embed(tokens, trace), pass.at(0).dropout); // [N, C]
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &frame, pass.at(i as u64 + 1), i, trace);
-        }
+        let x = dropout(self.embed(tokens, trace), pass.at(0).dropout); // [N, C]
+        let x = through(&self.blocks, x, Block::forward, &frame, pass, trace);
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
         x

@@ -179,6 +179,12 @@ impl Model {
         parameters::take_gradients(self, gradients)
     }
 
+    /// `loss`, unchanged, whose backward pass adds to `gradients` in place of starting from nothing.
+    #[must_use]
+    pub fn carry(&self, loss: Tensor<1>, gradients: ParameterGradients) -> Tensor<1> {
+        parameters::carry(self, loss, gradients)
+    }
+
     /// Replaces every parameter by what `update` makes of it: path, shape and flat values
     /// outside of any graph. Consumes the model, so that values nobody else holds can be changed
     /// in place.

@@ -13,7 +13,7 @@ use burn::tensor::{Int, Tensor};
 use config::ModelConfig;
 use kernels::{Pass, dropout, grouped_attention, swiglu};
 
-use crate::family::{Family, Frame};
+use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, Linear, Loader, RmsNorm};
 use crate::trace::Trace;
 
@@ -68,10 +68,8 @@ impl Family for Llama {
         let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
         let x = self.wte.forward(tokens.flatten(0, 1)); // [N, C]
         trace.keep(|| "wte".to_owned(), &x);
-        let mut x = dropout(x, pass.at(0).dropout);
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &frame, pass.at(i as u64 + 1), i, trace);
-        }
+        let x = dropout(x, pass.at(0).dropout);
+        let x = through(&self.blocks, x, Block::forward, &frame, pass, trace);
         let x = self.norm.forward(x);
         trace.keep(|| "norm".to_owned(), &x);
         x

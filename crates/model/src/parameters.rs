@@ -45,6 +45,17 @@ where
     module.map(&mut Updater { path: Path::default(), update })
 }
 
+/// `loss`, whose backward pass adds to `gradients`.
+pub(crate) fn carry<M: Module>(
+    module: &M,
+    loss: Tensor<1>,
+    gradients: ParameterGradients,
+) -> Tensor<1> {
+    let mut visitor = Carrier { path: Path::default(), loss, gradients };
+    module.visit(&mut visitor);
+    visitor.loss
+}
+
 fn flat<const RANK: usize>(tensor: Tensor<RANK>) -> Tensor<1> {
     let len: usize = tensor.dims().iter().product();
     tensor.reshape([len])
@@ -119,6 +130,30 @@ impl ModuleVisitor for GradientTaker {
     fn visit_float<const RANK: usize>(&mut self, param: &Param<Tensor<RANK>>) {
         if let Some(gradient) = param.val().grad_remove(&mut self.gradients) {
             self.taken.insert(self.path.joined(), flat(gradient));
+        }
+    }
+}
+
+struct Carrier {
+    path: Path,
+    loss: Tensor<1>,
+    gradients: ParameterGradients,
+}
+
+impl ModuleVisitor for Carrier {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const RANK: usize>(&mut self, param: &Param<Tensor<RANK>>) {
+        if let Some(gradient) = self.gradients.remove(&self.path.joined()) {
+            let value = param.base();
+            let gradient = gradient.reshape(value.dims());
+            self.loss = kernels::carry_gradient(self.loss.clone(), value, gradient);
         }
     }
 }

@@ -22,7 +22,9 @@ macro_rules! with_math {
     }};
 }
 
+mod accumulation;
 mod attention;
+mod checkpointing;
 mod embedding;
 mod graph;
 mod head;
@@ -31,7 +33,9 @@ mod norm;
 mod pointwise;
 mod rope;
 
+pub(crate) use accumulation::carry_gradient;
 pub(crate) use attention::{causal_attention, grouped_attention};
+pub(crate) use checkpointing::checkpointed;
 pub(crate) use embedding::embedding;
 pub(crate) use graph::on_flex;
 pub(crate) use head::head_loss;

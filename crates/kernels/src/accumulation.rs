@@ -1,0 +1,63 @@
+//! Gradients that add up over several backward passes without a second set of them.
+
+use burn::tensor::Tensor;
+
+use crate::fused;
+
+/// The loss unchanged, whose backward pass adds to `gradient` what it finds for `parameter`.
+///
+/// Burn makes a new set of gradients in each backward pass. A set that is handed over this way is
+/// there before the pass begins, so that at any time only one parameter has two.
+///
+/// # Shapes
+/// `loss [1]`; `gradient`, in no graph, has the shape of `parameter`.
+pub fn carry_gradient<const RANK: usize>(
+    loss: Tensor<1>,
+    parameter: Tensor<RANK>,
+    gradient: Tensor<RANK>,
+) -> Tensor<1> {
+    if fused::on_flex(&loss.device()) {
+        return fused::carry_gradient(loss, parameter, gradient);
+    }
+    // Zero, with this gradient.
+    let nothing = (parameter.clone() - parameter.detach()) * gradient.autodiff();
+    loss + nothing.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::{Precision, embedding, linear, random};
+
+    #[test]
+    fn two_passes_add_up() {
+        let device = Device::flex().autodiff();
+        let draw = |name, shape: [usize; 2]| {
+            let values = random::normal(random::derive_named(1, name), shape[0] * shape[1], 1.0);
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device).require_grad()
+        };
+        let (table, weight) = (draw("table", [4, 5]), draw("w", [5, 3]));
+        let loss = |ids: [i32; 2]| {
+            let x = embedding(table.clone(), burn::tensor::Tensor::from_ints(ids, &Device::flex()));
+            linear(x, weight.clone(), None, Precision::F32).square().sum()
+        };
+        let gradients = |loss: Tensor<1>| {
+            let grads = loss.backward();
+            [&table, &weight].map(|parameter| parameter.grad(&grads).unwrap())
+        };
+        let [first, second] = [gradients(loss([0, 2])), gradients(loss([2, 3]))];
+        let before = loss([2, 3]);
+        let [dtable, dweight] = first.clone();
+        let carried = carry_gradient(before.clone(), table.clone(), dtable);
+        let carried = carry_gradient(carried, weight.clone(), dweight);
+        assert_eq!(carried.clone().inner().into_data(), before.inner().into_data());
+        for ((sum, first), second) in gradients(carried).into_iter().zip(first).zip(second) {
+            sum.into_data().assert_approx_eq::<f32>(
+                &(first + second).into_data(),
+                burn::tensor::Tolerance::relative(1e-6),
+            );
+        }
+    }
+}
