@@ -18,6 +18,7 @@ import {
   until,
   visit,
 } from './harness.mjs';
+import { CHAT } from './recut.mjs';
 
 after(() => browser.close());
 
@@ -46,6 +47,19 @@ test('an answer comes piece by piece, stops, is made again, and goes on', async 
   await settled(page);
   assert.ok((await answers(page).textContent()).startsWith(answer));
   await screenshot(page, 'chat');
+});
+
+test('a model with a chat template gets messages and answers them', async (t) => {
+  const { page } = await open(t, { pieces: true });
+  await install(page, CHAT);
+  await page.getByText('Ask something').waitFor();
+  await chooseGreedy(page, 6);
+  const first = await say(page, 'Hello');
+  await say(page, 'And then?');
+  assert.equal(await answers(page).count(), 2);
+  assert.equal(await answers(page).first().textContent(), first);
+  await page.getByRole('button', { name: 'Send' }).waitFor();
+  await screenshot(page, 'chat-template');
 });
 
 test('a long answer stops when the user says so', async (t) => {
@@ -217,7 +231,7 @@ test('the performance page shows figures, and a benchmark to copy', async (t) =>
 test('threads are the ones that were chosen', async (t) => {
   const { page } = await chatting(t);
   await visit(page, 'settings');
-  await page.getByLabel(/^Threads/).selectOption('1');
+  await page.getByLabel(/^Threads/).selectOption('2');
   await visit(page, 'performance');
-  await until(async () => /Threads1/.test(await page.locator('.facts').textContent()));
+  await until(async () => /Threads2/.test(await page.locator('.facts').textContent()));
 });

@@ -39,15 +39,25 @@ export const browser = await chromium.launch({
  * Opens the app in a fresh profile, until the test `t` ends. `pieces` takes the bundle of small pieces; the rest goes to the
  * server and to the profile. `errors` has whatever the page complained of.
  */
-export async function open(t, { pieces: small = false, isolate = true, before, ...profile } = {}) {
+export async function open(
+  t,
+  { pieces: small = false, isolate = true, threads = 1, before, ...profile } = {},
+) {
   const server = await serve({ bundle: small ? pieces : BUNDLE, app: APP, isolate });
   const context = await browser.newContext({ locale: 'en-US', ...profile });
   t.after(async () => {
     await context.close();
     await server.stop().catch(() => {});
   });
+  // Threads that wait for each other take very long on a busy machine.
+  if (threads !== null) {
+    await context.addInitScript(
+      (value) => (localStorage['settings'] ??= value),
+      `{"threads":${threads}}`,
+    );
+  }
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(90_000);
   const errors = [];
   page.on('pageerror', (error) => errors.push(String(error)));
   page.on('console', (message) => {

@@ -30,7 +30,7 @@ const fragments = (server) => server.requests.filter(({ path }) => isFragment(pa
 const [first] = small.variants;
 
 test('the first start shows size, need and progress; the answer is the recorded one', async (t) => {
-  const { page, server, errors, hosts } = await open(t, { pieces: true });
+  const { page, server, errors, hosts } = await open(t, { pieces: true, threads: null });
   const card = offered(page, first.recipe);
   await card.waitFor();
   assert.match(await card.textContent(), /Download.*MB.*Memory in use.*MB/s);

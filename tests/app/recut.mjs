@@ -1,5 +1,6 @@
-// Makes a bundle of small pieces out of a real one, with a second variant that differs from the
-// first in one byte and so shares all pieces but one: what a large model looks like, in seconds.
+// Makes a bundle of small pieces out of a real one: what a large model looks like, in seconds. A
+// second variant differs from the first in one byte and so shares all pieces but one; a third one
+// has a chat template.
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,9 +10,14 @@ const sha256 = (data) => createHash('sha256').update(data).digest('hex');
 
 /** Name of the variant that is nearly the first one. */
 export const TWIN = 'Q8_TWIN';
+/** Name of the variant with a chat template. */
+export const CHAT = 'Q8_CHAT';
+
+const TEMPLATE =
+  '{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:';
 
 /**
- * Writes `target` with the smallest variant of `source` in about `count` pieces, and its twin.
+ * Writes `target` with the smallest variant of `source` in about `count` pieces, and the other two.
  * Files are named by SHA-256 in place of BLAKE3, which Node lacks; the app cannot tell.
  */
 export function recut(source, target, count = 24) {
@@ -33,6 +39,7 @@ export function recut(source, target, count = 24) {
   bundle.variants = [
     [variant.recipe, whole],
     [TWIN, other],
+    [CHAT, withTemplate(whole)],
   ].map(([recipe, bytes]) => {
     const fragments = [];
     for (let offset = 0; offset < bytes.length; offset += step) {
@@ -46,7 +53,8 @@ export function recut(source, target, count = 24) {
     const [digest, path] = [sha256(bytes), `model/${recipe}.manifest.json`];
     const file = { name: 'model.gguf', size: bytes.length, sha256: digest, blake3: digest };
     put(path, JSON.stringify({ ...manifest, file, fragments }));
-    return { ...variant, recipe, manifest: path, sha256: digest, blake3: digest };
+    const size = bytes.length;
+    return { ...variant, recipe, manifest: path, size, sha256: digest, blake3: digest };
   });
   bundle.self_test.expected = bundle.variants.map(({ recipe }) => ({ ...expected, recipe }));
   bundle.files = [...files.values()];
@@ -60,4 +68,25 @@ function renameModel(gguf) {
   // A value type of 4 bytes, a length of 8, the text.
   const length = Number(gguf.readBigUInt64LE(at + 4));
   gguf[at + 12 + length - 1] ^= 1;
+}
+
+/** The same model with a chat template, as the first of its metadata. */
+function withTemplate(gguf) {
+  const HEADER = 24; // Magic, version, number of tensors, number of metadata.
+  const STRING = 8; // The type of a value.
+  const ALIGNMENT = 32;
+  const key = Buffer.from('tokenizer.chat_template');
+  const numbers = 8 + 4 + 8;
+  // What is put in has to keep the tensors where they are aligned.
+  const room = Math.ceil((numbers + key.length + TEMPLATE.length) / ALIGNMENT) * ALIGNMENT;
+  const text = Buffer.from(TEMPLATE.padStart(room - numbers - key.length));
+  const entry = Buffer.alloc(room);
+  let at = entry.writeBigUInt64LE(BigInt(key.length));
+  at += key.copy(entry, at);
+  at = entry.writeUInt32LE(STRING, at);
+  at = entry.writeBigUInt64LE(BigInt(text.length), at);
+  text.copy(entry, at);
+  const header = Buffer.from(gguf.subarray(0, HEADER));
+  header.writeBigUInt64LE(header.readBigUInt64LE(16) + 1n, 16);
+  return Buffer.concat([header, entry, gguf.subarray(HEADER)]);
 }

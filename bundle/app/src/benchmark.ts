@@ -40,7 +40,7 @@ export async function benchmark(
   const room = Math.min(engine.info.context, bundle.contextLength);
   const { prompt, promptTokens: known } = bundle.selfTest;
   // The self-test's prompt is the one text whose number of tokens is known.
-  const repeats = Math.max(1, Math.floor(Math.min(PROMPT_TOKENS, room / 2) / known.length));
+  const repeats = Math.max(1, Math.floor(Math.min(PROMPT_TOKENS, room / 4) / known.length));
   const answerTokens = Math.max(1, Math.min(ANSWER_TOKENS, room - 2 * repeats * known.length));
   const result: BenchmarkResult = {
     format: 'pocketgpt-benchmark',

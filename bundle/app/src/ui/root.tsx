@@ -1,7 +1,7 @@
 // The frame around the pages: the name, the navigation, the page that is open.
 
 import type { FunctionComponent } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useState } from 'preact/hooks';
 
 import type { App } from '../app.ts';
 import { AppContext, useApp, useValue } from './context.ts';
@@ -43,7 +43,7 @@ function Frame() {
   const { model } = useValue(session.state);
   const { offer } = useValue(models.state);
   const [page, open] = usePage(model ? 'chat' : 'models');
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.documentElement.dataset['theme'] = theme;
   }, [theme]);
   const name = model?.bundle.name ?? offer?.bundle.name ?? 'pocketgpt';
