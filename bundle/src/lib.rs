@@ -15,6 +15,7 @@
 mod app;
 mod archive;
 mod card;
+mod estimate;
 mod files;
 mod inputs;
 mod license;
@@ -28,6 +29,7 @@ mod self_test;
 pub mod serve;
 mod signature;
 mod static_site;
+mod training;
 mod verify;
 
 use std::path::PathBuf;
@@ -38,13 +40,14 @@ pub use inputs::Inputs;
 pub use manifest::{BundleManifest, Generation, Provenance, Quality};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
 pub use pack::{AppChoice, PackJob, VariantInput, pack};
-pub use plan::{Candidate, DevicePlan, PlanReport, PlannedVariant, candidates, plan};
+pub use plan::{Candidate, DevicePlan, PlanReport, Planned, PlannedVariant, candidates, plan};
 pub use quality::{Measured, MeasuredFile};
 pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
 pub use self_test::continuation;
 pub use serve::{Certificate, Reach, ServeJob, ServeReport, serve};
 pub use signature::{KeyReport, keygen, require_signed_by, sign, signer};
 pub use static_site::{StaticReport, export_static};
+pub use training::TrainingNeed;
 pub use verify::{read_manifest, verify};
 
 /// Plans, packs and verifies what goes onto the device.
@@ -117,16 +120,18 @@ pub enum Verb {
         #[arg(long)]
         force: bool,
     },
-    /// Show what the model needs and which variant fits 1, 2, 4, 6 and 8 GB devices
-    #[command(after_help = "Example: bundle plan --input configs/gpt2-124m.toml --context 512")]
+    /// Show what training and running the model take, and which variant fits which device
+    #[command(after_help = "Examples:
+  bundle plan --config configs/hessgpt-0.5b.toml --context 512
+  bundle plan --input model-Q8_0.gguf --input model-Q4_K_M.gguf")]
     Plan {
         /// Run file, GGUF, fragments folder or bundle; several GGUFs of one model may be given
-        #[arg(long, value_name = "PATH", required = true)]
+        #[arg(long, visible_alias = "config", value_name = "PATH", required = true)]
         input: Vec<PathBuf>,
         /// Tokens of context (all that the model has)
         #[arg(long, value_name = "TOKENS")]
         context: Option<usize>,
-        /// Tokens of the vocabulary, where a run file's tokenizer leaves it open (50257 for gpt2)
+        /// Tokens of the vocabulary, where a run file leaves it open (what its tokenizer has)
         #[arg(long, value_name = "TOKENS")]
         vocab_size: Option<usize>,
     },
@@ -280,20 +285,24 @@ fn plan_inputs(
     context: Option<usize>,
     vocab_size: Option<usize>,
 ) -> anyhow::Result<PlanReport> {
-    let mut model = None;
-    let mut all = Vec::new();
+    let mut model: Option<Planned> = None;
     for input in inputs {
-        let (config, found) = candidates(input, vocab_size)?;
-        let first = model.get_or_insert_with(|| config.clone());
-        ensure!(*first == config, "{} is another model than the first input", input.display());
-        all.extend(found);
+        let found = candidates(input, vocab_size)?;
+        match &mut model {
+            None => model = Some(found),
+            Some(first) => {
+                let same = first.config == found.config;
+                ensure!(same, "{} is another model than the first input", input.display());
+                first.candidates.extend(found.candidates);
+            }
+        }
     }
-    let config = model.context("--input is missing")?;
-    let context = context.unwrap_or(config.context_length);
+    let model = model.context("--input is missing")?;
+    let limit = model.config.context_length;
+    let context = context.unwrap_or(limit);
     ensure!(
-        (1..=config.context_length).contains(&context),
-        "--context {context}: expected 1 to the model's {}",
-        config.context_length
+        (1..=limit).contains(&context),
+        "--context {context}: expected 1 to the model's {limit}"
     );
-    Ok(plan(&config, &all, context))
+    Ok(plan(&model, context))
 }

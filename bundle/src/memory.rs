@@ -1,15 +1,15 @@
 //! How much memory a model takes in llama.cpp: weights, KV cache, compute buffers.
 //!
 //! The sizes follow what llama.cpp reserves when it makes a context, in `llama-context.cpp`
-//! (`graph_reserve` with the largest batch), `llama-kv-cache.cpp` and `models/gpt2.cpp`:
+//! (`graph_reserve` with the largest batch), `llama-kv-cache.cpp` and `models/*.cpp`:
 //!
 //! ```text
 //! n_ctx    context, rounded up to 256
 //! weights  the tensors as they lie in the file
-//! cache    2 * n_layer * n_ctx * C * 2 bytes               keys and values in f16
+//! cache    2 * n_layer * n_ctx * K * D * 2 bytes           keys and values in f16
 //! compute  the largest of these, since ggml reuses what is no longer read, in f32:
 //!            head          batch * (V + C)
-//!            attention     batch * (C + 3C + C + H * n_ctx)    without flash attention
+//!            attention     batch * (2C + C + 2 * K * D + H * n_ctx)   without flash attention
 //!            feed-forward  batch * (2C + 2F)
 //!          + mask          batch * n_ctx * 4
 //!          + work          batch * max(C, F) * 2           activations in the weights' format
@@ -55,7 +55,7 @@ impl MemoryNeed {
 
 /// Keys and values of `context` tokens in f16.
 pub fn kv_cache_bytes(config: &ModelConfig, context: usize) -> u64 {
-    product(&[2, config.n_layer, padded(context), config.n_embd, 2])
+    product(&[2, config.n_layer, padded(context), config.kv_width(), 2])
 }
 
 /// Activations of one batch, with everything that is alive at the same time.
@@ -69,7 +69,8 @@ pub fn compute_bytes(config: &ModelConfig, context: usize) -> u64 {
     };
     let (c_wide, f_wide) = (c as u64, f as u64);
     let head = floats(&[v as u64, c_wide]);
-    let attention = floats(&[c_wide, product(&[3, c]), c_wide, product(&[h, n_ctx])]);
+    let kv = product(&[2, config.kv_width()]);
+    let attention = floats(&[c_wide, c_wide, c_wide, kv, product(&[h, n_ctx])]);
     let feed_forward = floats(&[c_wide, c_wide, f_wide, f_wide]);
     let mask = product(&[batch, n_ctx, 4]);
     let work = product(&[batch, c.max(f), 2]);
@@ -100,6 +101,12 @@ mod tests {
             kv_cache_bytes(&ModelConfig::gpt2_124m(), 1),
             kv_cache_bytes(&ModelConfig::gpt2_124m(), 256)
         );
+    }
+
+    #[test]
+    fn shared_heads_make_the_cache_smaller() {
+        // 22 layers, 4 of 32 heads of 64: "KV buffer size = 11.00 MiB" for 512 cells in f16.
+        assert_eq!(kv_cache_bytes(&ModelConfig::tinyllama_1_1b(), 512), 11 << 20);
     }
 
     #[test]

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
-use checkpoint::names::{self, Role, TensorName};
-use config::{ModelConfig, RunFile, TokenizerKind, limits};
+use anyhow::Context;
+use config::ModelConfig;
 use fragment::FragmentFolder;
-use gguf::{GgufFile, TensorSource, TensorType};
+use gguf::{GgufFile, TensorSource};
 use serde::Serialize;
 
+use crate::estimate;
 use crate::manifest::BUNDLE_NAME;
 use crate::memory::MemoryNeed;
+use crate::training::TrainingNeed;
 
 /// Memory of the devices that are planned for, in GiB.
 pub const DEVICES_GIB: [u64; 5] = [1, 2, 4, 6, 8];
@@ -19,9 +20,6 @@ pub const DEVICES_GIB: [u64; 5] = [1, 2, 4, 6, 8];
 /// Share of a device's memory that one app can count on, in percent. iOS ends apps at about half
 /// of the memory; Android and browsers are of the same mind.
 pub const SHARE_PERCENT: u64 = 50;
-
-/// Tokens of GPT-2's vocabulary, which a run file with that tokenizer implies.
-const GPT2_VOCABULARY: usize = 50257;
 
 /// A model in one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +32,17 @@ pub struct Candidate {
     pub estimated: bool,
 }
 
+/// A model, and the sizes that it comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Its sizes.
+    pub candidates: Vec<Candidate>,
+    /// What training it takes, if it is described by a run file.
+    pub training: Option<TrainingNeed>,
+}
+
 /// What [`plan`] found out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
@@ -43,6 +52,9 @@ pub struct PlanReport {
     pub parameters: usize,
     /// Tokens of context that this is for.
     pub context: usize,
+    /// What training takes, where a run file says how it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingNeed>,
     /// Largest first.
     pub variants: Vec<PlannedVariant>,
     /// By memory.
@@ -74,7 +86,8 @@ pub struct DevicePlan {
 }
 
 /// Compares what each candidate takes at `context` tokens with what each device has.
-pub fn plan(config: &ModelConfig, candidates: &[Candidate], context: usize) -> PlanReport {
+pub fn plan(model: &Planned, context: usize) -> PlanReport {
+    let Planned { config, candidates, training } = model;
     let mut variants: Vec<PlannedVariant> = candidates
         .iter()
         .map(|candidate| PlannedVariant {
@@ -97,6 +110,7 @@ pub fn plan(config: &ModelConfig, candidates: &[Candidate], context: usize) -> P
         architecture: config.architecture.name().to_owned(),
         parameters: config.parameter_count(),
         context,
+        training: *training,
         devices: DEVICES_GIB.into_iter().map(device).collect(),
         variants,
     }
@@ -104,17 +118,14 @@ pub fn plan(config: &ModelConfig, candidates: &[Candidate], context: usize) -> P
 
 /// The model and its variants in a run file, a GGUF, a fragments folder or a bundle.
 ///
-/// From a run file, the sizes of F32, F16, Q8_0 and Q4_K_M are computed; `vocab_size` is needed
-/// where the tokenizer does not fix it.
+/// From a run file, everything is computed; `vocab_size` is needed where neither the tokenizer
+/// nor `train.init_from` fixes it.
 ///
 /// # Errors
 /// When `input` is none of these, or is damaged.
-pub fn candidates(
-    input: &Path,
-    vocab_size: Option<usize>,
-) -> anyhow::Result<(ModelConfig, Vec<Candidate>)> {
+pub fn candidates(input: &Path, vocab_size: Option<usize>) -> anyhow::Result<Planned> {
     if input.extension().is_some_and(|extension| extension == "toml") {
-        return from_run_file(input, vocab_size);
+        return estimate::from_run_file(input, vocab_size);
     }
     if input.join(BUNDLE_NAME).is_file() {
         return from_bundle(input);
@@ -124,37 +135,10 @@ pub fn candidates(
         if is_gguf { Box::new(GgufFile::open(input)?) } else { fragment::open_source(input)? };
     let name = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (config, candidate) = from_source(&*source, name)?;
-    Ok((config, vec![candidate]))
+    Ok(Planned { config, candidates: vec![candidate], training: None })
 }
 
-fn from_run_file(
-    path: &Path,
-    vocab_size: Option<usize>,
-) -> anyhow::Result<(ModelConfig, Vec<Candidate>)> {
-    let run_file = RunFile::load(path, &[])?;
-    let vocab_size = match (vocab_size, run_file.data.tokenizer) {
-        (Some(size), _) => size,
-        (None, TokenizerKind::Gpt2) => GPT2_VOCABULARY,
-        (None, _) => bail!(
-            "{}: the vocabulary of this tokenizer depends on the text; give --vocab-size",
-            path.display()
-        ),
-    };
-    ensure!(
-        (1..=limits::VOCAB_SIZE).contains(&vocab_size),
-        "--vocab-size {vocab_size}: expected 1 to {}",
-        limits::VOCAB_SIZE
-    );
-    let config = run_file.model.config(vocab_size);
-    let candidates = ["F32", "F16", "Q8_0", "Q4_K_M"].map(|recipe| Candidate {
-        recipe: recipe.to_owned(),
-        weights: estimated_weights(&config, recipe),
-        estimated: true,
-    });
-    Ok((config, candidates.to_vec()))
-}
-
-fn from_bundle(folder: &Path) -> anyhow::Result<(ModelConfig, Vec<Candidate>)> {
+fn from_bundle(folder: &Path) -> anyhow::Result<Planned> {
     let manifest = crate::verify::read_manifest(folder)?;
     let mut found = None;
     let mut candidates = Vec::new();
@@ -164,7 +148,8 @@ fn from_bundle(folder: &Path) -> anyhow::Result<(ModelConfig, Vec<Candidate>)> {
         candidates.push(candidate);
         found = Some(config);
     }
-    Ok((found.context("the bundle has no variants")?, candidates))
+    let config = found.context("the bundle has no variants")?;
+    Ok(Planned { config, candidates, training: None })
 }
 
 fn from_source(
@@ -181,33 +166,6 @@ pub fn weight_bytes(source: &dyn TensorSource) -> u64 {
     source.tensors().iter().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.size))
 }
 
-/// What the tensors of a recipe will take, by the table of names.
-fn estimated_weights(config: &ModelConfig, recipe: &str) -> u64 {
-    let tensors = names::tensors(config);
-    let bits = |tensor: &TensorName| tensor.elements() as f64 * bits_of(tensor, config, recipe);
-    (tensors.iter().map(bits).sum::<f64>() / 8.0) as u64
-}
-
-/// Bits of one weight. `Q4_K_M` keeps the head, or the embedding that serves as one, and about
-/// half of the value and down projections in Q6_K: the matrices of a block come to 5 bits.
-fn bits_of(tensor: &TensorName, config: &ModelConfig, recipe: &str) -> f64 {
-    let block = |tensor_type: TensorType| {
-        tensor_type.block_bytes() as f64 * 8.0 / tensor_type.block_len() as f64
-    };
-    if tensor.role != Role::Matrix {
-        return 32.0;
-    }
-    match (recipe, tensor.gguf.as_str()) {
-        ("F16", _) => 16.0,
-        ("Q8_0", _) => block(TensorType::Q8_0),
-        ("Q4_K_M", "output.weight") => block(TensorType::Q6_K),
-        ("Q4_K_M", "token_embd.weight") if config.tie_embeddings => block(TensorType::Q6_K),
-        ("Q4_K_M", "token_embd.weight") => block(TensorType::Q4_K),
-        ("Q4_K_M", _) => 5.0,
-        _ => 32.0,
-    }
-}
-
 impl fmt::Display for PlanReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parameters = cli::count(self.parameters as u64);
@@ -216,6 +174,9 @@ impl fmt::Display for PlanReport {
             "{} with {parameters} parameters, context {}",
             self.architecture, self.context
         )?;
+        if let Some(training) = &self.training {
+            writeln!(f, "\n{training}")?;
+        }
         writeln!(
             f,
             "\n{:<20} {:>10} {:>10} {:>10} {:>10}",
@@ -231,7 +192,7 @@ impl fmt::Display for PlanReport {
                 megabytes(memory.kv_cache),
                 megabytes(memory.compute),
                 megabytes(memory.total),
-                if variant.estimated { "  (estimated)" } else { "" }
+                if variant.estimated { "  (computed)" } else { "" }
             )?;
         }
         write!(f, "\n{:<8} {:>10}  {:<16} also fits", "device", "budget MB", "take")?;
