@@ -33,12 +33,7 @@ pub(crate) fn straight(
     for (i, out) in out.chunks_mut(PIECE * width).enumerate() {
         let piece = &mut piece[..out.len() / width];
         weights.read_f32_at(name, i * PIECE, piece)?;
-        out.par_chunks_mut(STRIP * width).zip(piece.par_chunks(STRIP)).enumerate().try_for_each(
-            |(strip, (out, values))| {
-                encode(to, values, out)
-                    .map_err(|bad| bad.at(name, |n| i * PIECE + strip * STRIP + n))
-            },
-        )?;
+        encode_piece(to, piece, out).map_err(|bad| bad.at(name, |n| i * PIECE + n))?;
     }
     Ok(out)
 }
@@ -61,11 +56,7 @@ pub(crate) fn reordered(
         let piece = &mut piece[..height * width];
         weights.read_f32_at(name, first * width, piece)?;
         let encoded = &mut encoded[..height * row_bytes];
-        encoded.par_chunks_mut(row_bytes).zip(piece.par_chunks(width)).enumerate().try_for_each(
-            |(row, (out, values))| {
-                encode(to, values, out).map_err(|bad| bad.at(name, |n| (first + row) * width + n))
-            },
-        )?;
+        encode_piece(to, piece, encoded).map_err(|bad| bad.at(name, |n| first * width + n))?;
         for (row, bytes) in encoded.chunks_exact(row_bytes).enumerate() {
             out[rows.ours(first + row) * row_bytes..][..row_bytes].copy_from_slice(bytes);
         }
@@ -134,6 +125,14 @@ impl BadValue {
             cure: self.cure,
         }
     }
+}
+
+/// [`encode`] on all processors.
+fn encode_piece(to: TensorType, values: &[f32], out: &mut [u8]) -> Result<(), BadValue> {
+    let strips = out.par_chunks_mut(STRIP * to.block_bytes()).zip(values.par_chunks(STRIP));
+    strips.enumerate().try_for_each(|(strip, (out, values))| {
+        encode(to, values, out).map_err(|bad| BadValue { index: strip * STRIP + bad.index, ..bad })
+    })
 }
 
 /// Writes `values` in the format `to`, rounding to nearest, ties to even.

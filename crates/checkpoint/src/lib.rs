@@ -15,6 +15,9 @@
 //!   adapter/                what LoRA trained, for peft      after training with LoRA
 //! ```
 //!
+//! The other way round, a folder of Hugging Face is a checkpoint: its weights may be in shards, in
+//! 16 bits and without a prefix, and what it asks for and is not computed here is refused by name.
+//!
 //! [`names`] ties the three names of every tensor together, [`GgufView`] shows a checkpoint as
 //! the GGUF that it would become, and [`open_source`] opens either. Everything that any stage
 //! writes goes through [`atomic`], so that a reader finds the old output or the new one and

@@ -71,7 +71,8 @@ fn shards_are_one_model() {
 #[test]
 fn an_index_that_does_not_fit_its_folder_is_refused() {
     let other = "model-00003-of-00003.safetensors";
-    let cases: [(&dyn Fn(&Path, &mut Value), &str); 11] = [
+    type Change<'a> = &'a dyn Fn(&Path, &mut Value);
+    let cases: [(Change, &str); 11] = [
         (&|dir, _| fs::remove_file(dir.join(SHARDS[1])).unwrap(), "is not there; fetch"),
         (
             &|dir, _| fs::write(dir.join(other), "").unwrap(),

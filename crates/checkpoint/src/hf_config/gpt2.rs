@@ -5,7 +5,7 @@
 use config::{Architecture, ModelConfig, ROPE_BASE};
 use serde_json::{Value, json};
 
-use super::{Reader, SizeKeys, short};
+use super::{Reader, SizeKeys, TANH_GELU, short};
 use crate::CheckpointError;
 
 pub(super) fn keys() -> SizeKeys {
@@ -24,9 +24,7 @@ pub(super) fn keys() -> SizeKeys {
 }
 
 pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
-    // Three names of one function.
-    let gelu = ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"];
-    reader.expect_text("activation_function", "gelu_new", &gelu)?;
+    reader.expect_text("activation_function", "gelu_new", &TANH_GELU)?;
     reader.expect_switch("scale_attn_weights", true, true)?;
     reader.expect_switch("scale_attn_by_inverse_layer_idx", false, false)?;
     reader.expect_switch("add_cross_attention", false, false)?;

@@ -6,7 +6,7 @@ use config::{Architecture, ModelConfig};
 use serde_json::{Value, json};
 
 use super::rope::{self, OldKeys};
-use super::{Reader, SizeKeys, common_keys, short};
+use super::{Reader, SizeKeys, TANH_GELU, common_keys, short};
 use crate::CheckpointError;
 
 const ROPE: OldKeys = OldKeys { base: "rotary_emb_base", share: "rotary_pct", default_share: 0.25 };
@@ -24,9 +24,8 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
                         true";
         return Err(reader.refuse("use_parallel_residual", expected));
     }
-    // `gelu` is another function, and llama.cpp computes this one whatever the file says.
-    let gelu = ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"];
-    reader.expect_text("hidden_act", "gelu", &gelu)?;
+    // `gelu` is another function, and llama.cpp computes the one with tanh whatever a file says.
+    reader.expect_text("hidden_act", "gelu", &TANH_GELU)?;
     reader.expect_switch("attention_bias", true, true)?;
     let n_head = reader.size_or("num_attention_heads", 64)?;
     Ok(ModelConfig {

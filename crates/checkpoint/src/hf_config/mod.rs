@@ -19,6 +19,9 @@ use crate::{CheckpointError, Dtype};
 
 use reader::Reader;
 
+/// Three names of one function (`activations.py` of transformers).
+const TANH_GELU: [&str; 3] = ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"];
+
 /// The classes of transformers that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -44,8 +47,8 @@ impl Family {
         }
     }
 
-    /// The class that writes the next token; files of the one without a head have the same
-    /// tensors if the head is tied.
+    /// The class that predicts the next token, or the one without a head: if the head is tied,
+    /// both have the same tensors.
     fn is_class(self, class: &str) -> bool {
         let (_, prefix) = self.names();
         let end = class.strip_prefix(prefix);

@@ -46,7 +46,9 @@ pub(super) fn base(reader: &Reader, old: &OldKeys) -> Result<f32, CheckpointErro
 /// Refuses every kind of scaling, and settings of single layers.
 fn check_plain(nested: &Reader) -> Result<(), CheckpointError> {
     for key in ["rope_type", "type"] {
-        nested.expect_text(key, "default", &["default"])?;
+        if nested.get(key).is_some_and(|value| value != "default") {
+            return Err(nested.refuse(key, "\"default\": positions are not scaled here"));
+        }
     }
     let known = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
     match nested.keys().find(|key| !known.contains(key) && nested.get(key).is_some()) {
