@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use checkpoint::atomic;
 use cli::Interrupt;
-use config::RunFile;
+use config::{RunFile, TokenizerKind};
 use quantize::Recipe;
 use serde::Serialize;
 
@@ -164,12 +164,9 @@ impl Pipeline {
         let f = &self.run_file;
         let settings = serde_json::to_value((
             (f.run.seed, f.device, &f.model, &f.data, &f.train),
-            (&f.optimizer, &f.schedule, f.eval.golden_windows),
+            (&f.lora, &f.optimizer, &f.schedule, f.eval.golden_windows),
         ))?;
-        let inputs = match data::resolve_corpus(&f.data.path)?.source() {
-            data::Source::Builtin(_) => Vec::new(),
-            data::Source::File(path) => vec![path.clone()],
-        };
+        let inputs = training_inputs(f)?;
         self.stage(TRAIN, &settings, &inputs, |this| {
             let options = train::Options {
                 resume: this.resume,
@@ -338,6 +335,24 @@ impl Pipeline {
         let name = self.run_file.bundle.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         self.run_dir.join("gguf").join(format!("{name}-{kind}.gguf"))
     }
+}
+
+/// What training reads: the text, and the tokenizer or the model that it starts from.
+fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
+    let mut inputs = Vec::new();
+    if let data::Source::File(path) = data::resolve_corpus(&run_file.data.path)?.source() {
+        inputs.push(path.clone());
+    }
+    if let (TokenizerKind::HuggingFace, Some(path)) =
+        (run_file.data.tokenizer, &run_file.data.tokenizer_path)
+    {
+        let in_folder = path.join(checkpoint::TOKENIZER_FILE);
+        inputs.push(if path.is_dir() { in_folder } else { path.clone() });
+    }
+    if let Some(folder) = &run_file.train.init_from {
+        inputs.push(checkpoint::locate(folder)?);
+    }
+    Ok(inputs)
 }
 
 /// Bytes of a file, or of all files in a folder.

@@ -108,8 +108,8 @@ fn gradients_follow_finite_differences() {
             let gradient = &gradients[path];
             assert_eq!(gradient.dims(), parameter.values.dims(), "{name} {path}");
             let slope = gradient.clone().square().sum().into_scalar::<f32>();
-            // A bias of the keys moves all scores of a row alike: its true gradient is zero.
-            if slope < 1e-6 {
+            // Next to nothing, as for a bias of the keys, which moves all scores of a row nearly alike.
+            if slope < 1e-5 {
                 continue;
             }
             let h = 2e-3 / slope; // the loss moves by 2e-3 each way

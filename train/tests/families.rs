@@ -1,0 +1,181 @@
+//! Every family trains, stops and goes on; models of others are gone on from, whole or by LoRA.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use checkpoint::lora::{Adapter, Merged};
+use checkpoint::{Checkpoint, Tensors, names};
+use common::{Fixture, assert_same_end, failure, resume, train};
+use config::{Architecture, LoraTarget, Model, RunFile, TokenizerKind};
+
+/// A fixture of a family; LLaMA's share keys and values between two heads.
+fn fixture(architecture: Architecture) -> Fixture {
+    let mut fixture = Fixture::new();
+    let model = &mut fixture.run_file.model;
+    model.architecture = architecture;
+    model.n_kv_head = architecture.is_gated().then_some(1);
+    model.qkv_bias = None;
+    model.tie_embeddings = architecture == Architecture::Qwen2;
+    fixture
+}
+
+/// Stops a run half way and goes on; both ways must end with the same bits.
+fn assert_resumes(fixture: &Fixture, run_file: &RunFile, name: &str) {
+    let in_folder = |suffix: &str| {
+        let mut run_file = run_file.clone();
+        run_file.run.dir = fixture.path().join(format!("{name}-{suffix}"));
+        run_file
+    };
+    let (whole, parts) = (in_folder("whole"), in_folder("parts"));
+    train(&whole);
+    let mut first = parts.clone();
+    first.train.max_steps = Some(3);
+    train(&first);
+    assert_eq!(resume(&parts).resumed_from, Some(3));
+    assert_same_end(&whole, &parts);
+}
+
+fn open_latest(run_file: &RunFile) -> Checkpoint {
+    Checkpoint::open(&checkpoint::latest(&run_file.run.dir).unwrap()).unwrap()
+}
+
+#[test]
+fn every_family_learns_and_resumes_with_the_same_bits() {
+    for architecture in Architecture::ALL {
+        let mut fixture = fixture(architecture);
+        fixture.run_file.train.max_steps = Some(6);
+        fixture.run_file.train.checkpoint_interval = 1;
+        let report = train(&fixture.run_file);
+        let (before, after) = (report.before.train.unwrap(), report.after.train.unwrap());
+        assert!(after < before, "{}: {before} -> {after}", architecture.name());
+        let checkpoint = open_latest(&fixture.run_file);
+        assert_eq!(checkpoint.config().architecture, architecture);
+        assert_eq!(checkpoint.config().parameter_count(), report.parameters);
+        assert_resumes(&fixture, &fixture.run_file, architecture.name());
+    }
+}
+
+#[test]
+fn a_tokenizer_is_trained_on_the_text_and_kept() {
+    let mut fixture = fixture(Architecture::Llama);
+    fixture.run_file.data.tokenizer = TokenizerKind::Trained;
+    fixture.run_file.data.vocab_size = 300;
+    train(&fixture.run_file);
+    let checkpoint = open_latest(&fixture.run_file);
+    assert!(checkpoint.config().vocab_size <= 300);
+    let tokenizer =
+        data::Tokenizer::from_tokenizer_json(&checkpoint.tokenizer_json().unwrap()).unwrap();
+    assert_eq!(tokenizer.vocab_size(), checkpoint.config().vocab_size);
+    assert_resumes(&fixture, &fixture.run_file, "trained");
+
+    // The same file read as somebody else's tokenizer makes the same run.
+    let trained = open_latest(&fixture.run_file);
+    let mut foreign = fixture.other("foreign");
+    foreign.data.tokenizer = TokenizerKind::HuggingFace;
+    foreign.data.tokenizer_path = Some(trained.dir().to_owned());
+    train(&foreign);
+    let [ours, theirs] = [trained.dir(), open_latest(&foreign).dir()]
+        .map(|dir| fs::read(dir.join("model.safetensors")).unwrap());
+    assert!(ours == theirs);
+}
+
+/// A trained base and a run file that goes on from it with nothing in `[model]` but dropout.
+fn base(fixture: &Fixture, architecture: Architecture) -> (PathBuf, RunFile) {
+    train(&fixture.run_file);
+    let folder = open_latest(&fixture.run_file).dir().to_owned();
+    let mut tuned = fixture.other(&format!("tuned-{}", architecture.name()));
+    tuned.model = Model { dropout: 0.1, ..Model::default() };
+    tuned.data.tokenizer = TokenizerKind::default();
+    tuned.train.init_from = Some(folder.clone());
+    (folder, tuned)
+}
+
+#[test]
+fn a_run_goes_on_from_a_folder_where_the_folder_stopped() {
+    for architecture in Architecture::ALL {
+        let fixture = fixture(architecture);
+        let (folder, tuned) = base(&fixture, architecture);
+        let losses = train(&fixture.run_file).after;
+        let report = train(&tuned);
+        assert_eq!(report.before, losses, "{}", architecture.name());
+        assert!(report.after.train < losses.train, "{}", architecture.name());
+        let [ours, base] = [open_latest(&tuned), Checkpoint::open(&folder).unwrap()];
+        assert_eq!(ours.tokenizer_json().unwrap(), base.tokenizer_json().unwrap());
+        assert_eq!(ours.config().n_kv_head, base.config().n_kv_head);
+        assert_resumes(&fixture, &tuned, &format!("tuned-{}", architecture.name()));
+    }
+}
+
+#[test]
+fn what_the_folder_decides_cannot_be_set_to_something_else() {
+    let fixture = fixture(Architecture::Llama);
+    let (folder, tuned) = base(&fixture, Architecture::Llama);
+    let refusal = |change: fn(&mut RunFile)| {
+        let mut run_file = tuned.clone();
+        change(&mut run_file);
+        failure(&run_file)
+    };
+    let error = refusal(|run_file| run_file.model.n_layer = 3);
+    assert!(error.contains("model.n_layer = 3, but it is 2 in"), "{error}");
+    let error = refusal(|run_file| run_file.model.n_kv_head = Some(2));
+    assert!(error.contains("model.n_kv_head = 2, but it is 1 in"), "{error}");
+    let error = refusal(|run_file| run_file.data.context = 17);
+    assert!(error.contains("data.context = 17: expected at most 16"), "{error}");
+    let error = refusal(|run_file| run_file.data.tokenizer = TokenizerKind::Simple);
+    assert!(error.contains("data.tokenizer") && error.contains("train.init_from"), "{error}");
+    let error = refusal(|run_file| run_file.train.init_from = Some("no/such/folder".into()));
+    assert!(error.contains("no/such/folder"), "{error}");
+
+    let mut agreeing = tuned.clone();
+    agreeing.model = fixture.run_file.model.clone();
+    assert_eq!(train(&agreeing).steps, 8);
+    drop(folder);
+}
+
+fn weights(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
+    checkpoint.weights().read_f32(name).unwrap()
+}
+
+#[test]
+fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
+    for architecture in Architecture::ALL {
+        let fixture = fixture(architecture);
+        let (folder, mut tuned) = base(&fixture, architecture);
+        tuned.lora.rank = 3;
+        tuned.lora.alpha = 6.0;
+        tuned.lora.targets = vec![LoraTarget::Query, LoraTarget::Key, LoraTarget::Down];
+        let losses = train(&fixture.run_file).after;
+        let report = train(&tuned);
+        assert_eq!(report.before, losses, "{}", architecture.name());
+        assert!(report.after.train < losses.train, "{}", architecture.name());
+
+        let [ours, base] = [open_latest(&tuned), Checkpoint::open(&folder).unwrap()];
+        let adapter = Adapter::open(&ours.dir().join("adapter"), ours.config()).unwrap();
+        assert_eq!((adapter.settings().rank, adapter.settings().alpha), (3, 6.0));
+        assert_eq!(adapter.settings().base_model, folder.display().to_string());
+        let merged = Merged::new(&base, &adapter);
+        let (mut changed, mut same) = (0, 0);
+        for row in names::tensors(base.config()).into_iter().filter(|row| row.in_model) {
+            let name = &row.hugging_face;
+            let (before, after) = (weights(&base, name), weights(&ours, name));
+            if before == after {
+                same += 1;
+                continue;
+            }
+            changed += 1;
+            let merged = merged.data(name).unwrap();
+            for (merged, after) in merged.iter().zip(&after) {
+                assert!((merged - after).abs() < 1e-6, "{name}: {merged}, {after}");
+            }
+        }
+        let expected = if architecture.is_gated() { 6 } else { 4 };
+        assert_eq!(changed, expected, "{}: {same} the same", architecture.name());
+        let moments = ours.optimizer().unwrap().unwrap();
+        assert_eq!(moments.names().len(), 4 * expected, "two factors with two moments each");
+        assert_resumes(&fixture, &tuned, &format!("lora-{}", architecture.name()));
+    }
+}
