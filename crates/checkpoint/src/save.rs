@@ -107,8 +107,8 @@ pub fn save_adapted(
     contents: CheckpointContents,
     adapter: Option<AdapterContents>,
 ) -> Result<(), CheckpointError> {
-    let CheckpointContents { config, weights, tokenizer_json, origin, .. } = contents;
-    let CheckpointContents { optimizer, trainer, golden, .. } = contents;
+    let CheckpointContents { config, weights, tokenizer_json, origin, optimizer, trainer, golden } =
+        contents;
     let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json), origin };
     check(dir, files)?;
     replaceable(dir, &FILES)?;

@@ -19,10 +19,10 @@ pub(super) struct OldKeys {
 
 /// The base of the wavelengths. Anything but the plain rotation of all channels is refused.
 pub(super) fn base(reader: &Reader, old: &OldKeys) -> Result<f32, CheckpointError> {
-    // transformers prefers the older form where both are there.
+    // transformers prefers the older form where both say something.
     let nested = match reader.object("rope_scaling", "rope_scaling.")? {
-        Some(scaling) => Some(scaling),
-        None => reader.object("rope_parameters", "rope_parameters.")?,
+        Some(scaling) if scaling.keys().next().is_some() => Some(scaling),
+        _ => reader.object("rope_parameters", "rope_parameters.")?,
     };
     let holder = |key: &'static str, old_key: &'static str| match nested {
         Some(nested) if nested.get(key).is_some() => (nested, key),

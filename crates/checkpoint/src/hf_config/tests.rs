@@ -199,6 +199,11 @@ fn scaled_and_partial_rotations_are_refused_in_both_forms() {
         let error = refusal(Architecture::Llama, key, value);
         assert!(error.starts_with(&format!("config.json: {named} = ")), "{error}");
     }
+    // An empty form says nothing, so the other one counts.
+    let changes =
+        [("rope_scaling", json!({})), ("rope_parameters", json!({ "rope_type": "llama3" }))];
+    let error = changed(Architecture::Llama, &changes).unwrap_err();
+    assert!(error.contains("rope_parameters.rope_type = \"llama3\""), "{error}");
     let text = r#"{"model_type": "gpt_neox", "hidden_act": "gelu_new",
         "use_parallel_residual": false}"#;
     let error = read(text).unwrap_err();

@@ -96,8 +96,9 @@ impl Weights {
 
     /// The files that hold the weights, and the index if there is one.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let index = (self.shards.len() > 1).then_some(self.path.as_path());
-        self.shards.iter().map(|shard| shard.path.as_path()).chain(index)
+        let shards = self.shards.iter().map(|shard| shard.path.as_path());
+        let is_index = shards.clone().all(|path| path != self.path);
+        shards.chain(is_index.then_some(self.path.as_path()))
     }
 
     /// The file, or the index of the files.
