@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::names::RowOrder;
-use crate::{CheckpointError, Weights};
+use crate::{CheckpointError, Dtype, Weights};
 
 /// Weights read at a time.
 const PIECE: usize = 4 << 20;
@@ -20,12 +20,18 @@ const STRIP: usize = 64 << 10;
 /// Output rows that are gathered together: one cache line of the input feeds all of them.
 const GROUP: usize = 16;
 
+/// What to do about a weight that is no number.
+const NOT_FINITE: &str = "training went wrong, take an earlier checkpoint";
+
 /// A tensor in its own order.
 pub(crate) fn straight(
     weights: &Weights,
     name: &str,
     to: TensorType,
 ) -> Result<Vec<u8>, CheckpointError> {
+    if is_stored_as(weights.dtype(name)?, to) {
+        return copied(weights, name, to);
+    }
     let elements: usize = weights.shape(name)?.iter().product();
     let width = to.block_bytes();
     let mut out = vec![0; elements * width];
@@ -36,6 +42,40 @@ pub(crate) fn straight(
         encode_piece(to, piece, out).map_err(|bad| bad.at(name, |n| i * PIECE + n))?;
     }
     Ok(out)
+}
+
+fn is_stored_as(stored: Dtype, wanted: TensorType) -> bool {
+    matches!(
+        (stored, wanted),
+        (Dtype::F32, TensorType::F32)
+            | (Dtype::F16, TensorType::F16)
+            | (Dtype::BF16, TensorType::BF16)
+    )
+}
+
+/// A tensor that is stored in the format that is wanted: its bytes, all weights found finite.
+fn copied(weights: &Weights, name: &str, to: TensorType) -> Result<Vec<u8>, CheckpointError> {
+    let bytes = weights.bytes(name)?;
+    bytes.par_chunks(STRIP * to.block_bytes()).enumerate().try_for_each(|(strip, bytes)| {
+        let bad = match to {
+            TensorType::F16 => not_finite(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            TensorType::BF16 => not_finite(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            _ => not_finite(bytes, f32::from_le_bytes),
+        };
+        bad.map_or(Ok(()), |bad| Err(bad.at(name, |n| strip * STRIP + n)))
+    })?;
+    Ok(bytes)
+}
+
+/// The first weight that is not finite, among numbers of `N` bytes each. All are looked at together
+/// first, many at a time, because nearly always none is.
+fn not_finite<const N: usize>(bytes: &[u8], widen: impl Fn([u8; N]) -> f32) -> Option<BadValue> {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    if !numbers.iter().fold(false, |bad, &number| bad | !widen(number).is_finite()) {
+        return None;
+    }
+    let index = numbers.iter().position(|&number| !widen(number).is_finite())?;
+    Some(BadValue { value: widen(numbers[index]), index, cure: NOT_FINITE })
 }
 
 /// A matrix or vector whose rows of `width` weights each have another place in the result.
@@ -139,7 +179,7 @@ fn encode_piece(to: TensorType, values: &[f32], out: &mut [u8]) -> Result<(), Ba
 fn encode(to: TensorType, values: &[f32], out: &mut [u8]) -> Result<(), BadValue> {
     let bad = |index: usize, cure| BadValue { value: values[index], index, cure };
     if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-        return Err(bad(index, "training went wrong, take an earlier checkpoint"));
+        return Err(bad(index, NOT_FINITE));
     }
     match to {
         TensorType::F16 => {

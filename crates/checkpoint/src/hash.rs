@@ -49,7 +49,7 @@ impl Hasher {
     }
 
     /// Adds `bytes` while `work` runs on the thread that is done first.
-    fn update_beside<T: Send>(&mut self, bytes: &[u8], work: impl FnOnce() -> T + Send) -> T {
+    pub fn update_beside<T: Send>(&mut self, bytes: &[u8], work: impl FnOnce() -> T + Send) -> T {
         self.size += bytes.len() as u64;
         let Hasher { sha256, blake3, .. } = self;
         if bytes.len() < PARALLEL_BYTES {

@@ -33,14 +33,7 @@ pub fn write_file<T, E: From<AtomicError>>(
     overwrite: bool,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let target = Target::new(path)?;
-    if path.is_dir() {
-        return Err(AtomicError::NotAFile { path: path.to_owned() }.into());
-    }
-    if !overwrite && path.symlink_metadata().is_ok() {
-        return Err(AtomicError::Exists { path: path.to_owned() }.into());
-    }
-    target.prepare()?;
+    let target = Target::for_file(path, overwrite)?;
     let (file, temporary) = target.create_file()?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
     let value = write(&mut out)?;
@@ -79,6 +72,30 @@ pub fn write_dir<T, E: From<AtomicError>>(
     Ok(value)
 }
 
+/// An empty folder for what has to be on disk until the file at `path` is written. It goes with
+/// the guard; after a process that was killed, with the next write to `path`.
+///
+/// # Errors
+/// Those with which [`write_file`] would refuse the file.
+pub fn scratch_for(path: &Path, overwrite: bool) -> Result<Scratch, AtomicError> {
+    let (folder, lock) = Target::for_file(path, overwrite)?.create_dir()?;
+    Ok(Scratch { folder, _lock: lock })
+}
+
+/// A folder of [`scratch_for`], removed with everything in it when this is dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: TempDir,
+    _lock: Option<File>,
+}
+
+impl Scratch {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// Where output goes, and the folder and name that its siblings are made from.
 struct Target {
     path: PathBuf,
@@ -97,6 +114,19 @@ impl Target {
             parent: parent.to_owned(),
             name: name.to_string_lossy().into_owned(),
         })
+    }
+
+    /// A target that a file may be written to, its folder prepared.
+    fn for_file(path: &Path, overwrite: bool) -> Result<Self, AtomicError> {
+        let target = Target::new(path)?;
+        if path.is_dir() {
+            return Err(AtomicError::NotAFile { path: path.to_owned() });
+        }
+        if !overwrite && path.symlink_metadata().is_ok() {
+            return Err(AtomicError::Exists { path: path.to_owned() });
+        }
+        target.prepare()?;
+        Ok(target)
     }
 
     /// Makes sure of the parent folder and clears what killed processes left there.

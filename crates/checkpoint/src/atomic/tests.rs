@@ -198,3 +198,17 @@ fn a_reader_of_a_replaced_folder_never_finds_half() {
     });
     assert_eq!(fs::read_to_string(path.join("inner/a")).unwrap(), "49");
 }
+
+#[test]
+fn a_scratch_folder_goes_with_its_guard_and_is_kept_while_the_file_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.txt");
+    let scratch = scratch_for(&path, false).unwrap();
+    fs::write(scratch.path().join("part"), "part").unwrap();
+    put(&path, false, "new").unwrap();
+    assert_eq!(fs::read_to_string(scratch.path().join("part")).unwrap(), "part");
+    drop(scratch);
+    assert_eq!(names(folder.path()), ["a.txt"]);
+    let error = scratch_for(&path, false).unwrap_err().to_string();
+    assert!(error.contains("a.txt exists already; use --force"), "{error}");
+}
