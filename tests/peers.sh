@@ -5,7 +5,7 @@
 # usage: tests/peers.sh FOLDER_OF_BINARIES
 #
 # needs: Python (PYTHON=...; by default an environment under target/ is made, with torch,
-# transformers and tokenizers from the package index).
+# transformers, tokenizers, peft and gguf from the package index).
 set -euo pipefail
 
 source "$(dirname "$0")/peers/environment.sh"

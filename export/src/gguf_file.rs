@@ -1,9 +1,10 @@
 //! A model as a GGUF file.
 //!
-//! While one tensor is hashed and written, the next one is read and converted: both take a
-//! processor for about as long.
+//! While one tensor is hashed and written, the next one is read and converted, and the ones before
+//! go to the disk.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,6 +21,9 @@ use crate::{Input, Report};
 /// Bytes that two tensors may take together beyond what the largest one takes alone: as much as
 /// two of most models' matrices, and far below what a second large embedding would add.
 const AHEAD: u64 = 128 << 20;
+
+/// Bytes that are written before the disk is asked to take them.
+const FLUSH: u64 = 64 << 20;
 
 /// What [`export_gguf`] is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +56,9 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
         .clone()
         .unwrap_or_else(|| model.default_folder().join(file_name(&name, job.tensor_type)));
     model.check_output_file(&output)?;
-    let scratch = output.parent().map(Path::to_owned).unwrap_or_default();
     let cannot_export = || format!("cannot export {}", job.input.path.display());
-    let (checkpoint, _scratch) = model.into_checkpoint(&scratch).with_context(cannot_export)?;
+    let (checkpoint, _scratch) =
+        model.into_checkpoint(&output, job.overwrite).with_context(cannot_export)?;
     let view = GgufView::new(checkpoint, job.tensor_type, &name).with_context(cannot_export)?;
     let digests = write(&view, &output, job.overwrite).with_context(|| cannot_write(&output))?;
     Ok(Report {
@@ -84,19 +88,49 @@ fn write(view: &GgufView, output: &Path, overwrite: bool) -> anyhow::Result<Dige
         view.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), t.tensor_type)).collect();
     let progress = Progress::new("export", view.layout().file_size, Meter::Bytes);
     let digests = atomic::write_file(output, overwrite, |out| {
-        let hashing = Hashing { out, hasher: Hasher::new() };
-        let mut writer = Writer::new(hashing, view.metadata(), &plan)?;
-        progress.advance(view.layout().data_start);
-        each_tensor(view, |tensor, bytes| {
-            progress.message(&tensor.name);
-            writer.write_tensor(&tensor.name, bytes)?;
-            progress.advance(tensor.size);
-            Ok(())
-        })?;
-        Ok::<_, anyhow::Error>(writer.finish()?.hasher.finish())
+        let file = out.get_ref().try_clone().with_context(|| cannot_write(output))?;
+        flush_behind(&file, |flush| {
+            let hashing = Hashing { out, hasher: Hasher::new() };
+            let mut writer = Writer::new(hashing, view.metadata(), &plan)?;
+            progress.advance(view.layout().data_start);
+            let mut unflushed = 0;
+            each_tensor(view, |tensor, bytes| {
+                progress.message(&tensor.name);
+                writer.write_tensor(&tensor.name, bytes)?;
+                progress.advance(tensor.size);
+                unflushed += tensor.size;
+                if unflushed >= FLUSH {
+                    flush();
+                    unflushed = 0;
+                }
+                Ok(())
+            })?;
+            Ok(writer.finish()?.hasher.finish())
+        })
     });
     progress.finish();
     digests
+}
+
+/// Runs `work`, which writes to `file` and may ask at any time that what it wrote so far goes to
+/// the disk meanwhile; otherwise all of it would have to wait for the disk at the end.
+fn flush_behind<T>(
+    file: &File,
+    work: impl FnOnce(&(dyn Fn() + Sync)) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let (sender, requests) = std::sync::mpsc::sync_channel(1);
+        let flusher = scope.spawn(move || requests.iter().try_for_each(|()| file.sync_data()));
+        let value = work(&|| {
+            // A request while one is waiting already adds nothing.
+            let _ = sender.try_send(());
+        });
+        drop(sender);
+        let flushed = flusher.join().unwrap_or_else(|_| Err(io::Error::other("flushing failed")));
+        let value = value?;
+        flushed.context("cannot flush")?;
+        Ok(value)
+    })
 }
 
 /// Hands every tensor of `view` to `write`, in order. The next one is made meanwhile, unless the
@@ -130,11 +164,11 @@ struct Hashing<W> {
     hasher: Hasher,
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write + Send> Write for Hashing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
+        let Hashing { out, hasher } = self;
+        hasher.update_beside(bytes, || out.write_all(bytes))?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use checkpoint::lora::{Adapter, Merged};
+use checkpoint::atomic::Scratch;
+use checkpoint::lora::{ADAPTER_FOLDER, Adapter, Merged};
 use checkpoint::{Checkpoint, HuggingFaceFiles, TOKENIZER_FILE, Tensors, atomic};
 use config::ModelConfig;
-use tempfile::TempDir;
 
 use crate::llama2c::Llama2c;
 use crate::single_file;
@@ -65,6 +65,12 @@ impl Model {
         Ok(match adapter {
             None => Model::Checkpoint(base),
             Some(dir) => {
+                ensure!(
+                    !base.dir().join(ADAPTER_FOLDER).exists(),
+                    "{} has an adapter merged in already; name the model that it was trained from, \
+                     or leave --merge-lora out",
+                    path.display()
+                );
                 let adapter = Adapter::open(dir, base.config())
                     .with_context(|| format!("cannot merge {}", dir.display()))?;
                 Model::Adapted { base, adapter, dir: dir.clone() }
@@ -148,19 +154,20 @@ impl Model {
         Ok(checkpoint::save_hugging_face(output, overwrite, files)?)
     }
 
-    /// The model as a checkpoint. One that is in another form is written out first, into a
-    /// folder below `scratch` that lives as long as the guard beside it.
-    pub fn into_checkpoint(self, scratch: &Path) -> Result<(Checkpoint, Option<TempDir>)> {
+    /// The model as a checkpoint, to be exported to `output`. One that is in another form is
+    /// written out first, into a folder that lives as long as the guard beside it.
+    pub fn into_checkpoint(
+        self,
+        output: &Path,
+        overwrite: bool,
+    ) -> Result<(Checkpoint, Option<Scratch>)> {
         if let Model::Checkpoint(checkpoint) = self {
             return Ok((checkpoint, None));
         }
-        let cannot = || format!("cannot write a temporary folder in {}", scratch.display());
-        std::fs::create_dir_all(scratch).with_context(cannot)?;
-        let guard =
-            tempfile::Builder::new().prefix(".export-").tempdir_in(scratch).with_context(cannot)?;
-        let folder = guard.path().join("model");
+        let scratch = atomic::scratch_for(output, overwrite)?;
+        let folder = scratch.path().join("model");
         self.save_hugging_face(&folder, false)?;
-        Ok((Checkpoint::open(&folder)?, Some(guard)))
+        Ok((Checkpoint::open(&folder)?, Some(scratch)))
     }
 
     fn config(&self) -> &ModelConfig {

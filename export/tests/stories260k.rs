@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::{Checkpoint, GgufView, TokenType, Vocabulary, open_source};
 use common::{export, refusal, test_data};
-use gguf::{GgufFile, TensorSource, TensorType};
+use gguf::{GgufFile, Metadata, TensorSource, TensorType};
+use llama::{Arithmetic, Llama, Settings};
 
 /// Bytes of the model file.
 const SIZE: usize = 1_056_540;
@@ -28,15 +29,14 @@ fn arguments<'a>(model: &'a Path, tokenizer: &'a Path, rest: &[&'a str]) -> Vec<
     [&["--input", model, "--tokenizer", tokenizer], rest].concat()
 }
 
-/// The text of the 200 steps of `run.c` at temperature 0, from the token that begins a text.
-fn greedy_text(source: &dyn TensorSource) -> String {
-    let vocabulary = Vocabulary::from_gguf(source.metadata()).unwrap();
-    let model = reference::Model::load(source).unwrap();
-    let mut session = model.session();
+/// The text of the 200 steps of `run.c` at temperature 0, from the token that begins a text;
+/// `logits` reads one token and gives the logits of the next.
+fn greedy_text(metadata: &Metadata, mut logits: impl FnMut(u32) -> Vec<f32>) -> String {
+    let vocabulary = Vocabulary::from_gguf(metadata).unwrap();
     let mut bytes = Vec::new();
     let mut token = vocabulary.special.bos.unwrap();
     for _ in 0..200 {
-        let logits = session.push(&[token]).unwrap();
+        let logits = logits(token);
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
         token = best as u32;
         let text = &vocabulary.tokens[best];
@@ -45,7 +45,24 @@ fn greedy_text(source: &dyn TensorSource) -> String {
             _ => bytes.extend(text.replace('▁', " ").bytes()),
         }
     }
-    String::from_utf8(bytes).unwrap()
+    // The first word's space is not printed by `run.c`.
+    String::from_utf8(bytes).unwrap().trim_start().to_owned()
+}
+
+/// By the reference pass.
+fn reference_text(path: &Path) -> String {
+    let source = open_source(path).unwrap();
+    let mut session = reference::Model::load(&*source).unwrap().session();
+    greedy_text(source.metadata(), |token| session.push(&[token]).unwrap())
+}
+
+/// By llama.cpp.
+fn llama_text(path: &Path) -> String {
+    let file = GgufFile::open(path).unwrap();
+    let model = Llama::load(path).unwrap();
+    let settings = Settings { context: 256, threads: 1, arithmetic: Arithmetic::Exact };
+    let mut session = model.session(settings).unwrap();
+    greedy_text(file.metadata(), |token| session.push(&[token]).unwrap())
 }
 
 #[test]
@@ -63,10 +80,12 @@ fn the_known_text_comes_out_of_a_gguf_and_of_a_hugging_face_folder() {
     assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "no temporary folder is left");
 
     let expected = fs::read_to_string(text).unwrap();
-    for path in ["a.gguf", "hf"] {
-        let found = greedy_text(&*open_source(&dir.join(path)).unwrap());
-        // The first word's space is not printed by `run.c`.
-        assert_eq!(found.trim_start(), expected.trim_end(), "{path}");
+    for found in [
+        reference_text(&dir.join("a.gguf")),
+        reference_text(&dir.join("hf")),
+        llama_text(&dir.join("a.gguf")),
+    ] {
+        assert_eq!(found, expected.trim_end());
     }
 
     let file = GgufFile::open(&dir.join("a.gguf")).unwrap();

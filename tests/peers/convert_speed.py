@@ -90,7 +90,7 @@ def folder_of(name, work):
 
 
 def measure(command, output):
-    """Seconds, and most bytes resident, of a command that writes `output`."""
+    """Seconds until `output` is written and on the disk, and most bytes that the command had resident."""
     output.unlink(missing_ok=True)
     os.sync()
     with tempfile.TemporaryFile("w+") as log:
@@ -100,6 +100,10 @@ def measure(command, output):
         while process.poll() is None:
             peak = max(peak, resident_peak(process.pid))
             time.sleep(0.01)
+        if output.exists():
+            # Ours ends when the file is on the disk, so the peer's has to get there, too.
+            with output.open("rb") as file:
+                os.fsync(file.fileno())
         seconds = time.monotonic() - start
         if process.returncode:
             log.seek(0)

@@ -2,7 +2,8 @@
 # an environment under target/ that is made once. Sets `root` and `python`.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-$root/target/peer/bin/python}
-if [ ! -x "$python" ] && ! command -v "$python" >/dev/null; then
-    python3 -m venv "$root/target/peer"
-    "$root/target/peer/bin/pip" install -q torch transformers tokenizers safetensors gguf numpy tiktoken peft
+if [ -z "${PYTHON:-}" ]; then
+    [ -x "$python" ] || python3 -m venv "$root/target/peer"
+    "$python" -c 'import gguf, numpy, peft, safetensors, tiktoken, tokenizers, torch, transformers' 2>/dev/null ||
+        "$python" -m pip install -q gguf numpy peft safetensors tiktoken tokenizers torch transformers
 fi
