@@ -253,6 +253,29 @@ mod tests {
         }
     }
 
+    /// Three steps in f64 beside the kernel's, whose bits are the same on all instruction sets.
+    #[test]
+    fn every_instruction_set_takes_the_same_steps() {
+        for n in [1, 3, 17, 33] {
+            let draw = |name| random::normal(random::derive_named(4, name), n, 1.0);
+            let (start, gradients) = (draw("w"), [draw("g0"), draw("g1"), draw("g2")]);
+            let mut first = None;
+            for &isa in Isa::available() {
+                let (mut w, mut m, mut v) = (start.clone(), vec![0.0; n], vec![0.0; n]);
+                for (step, gradient) in (1..).zip(&gradients) {
+                    let step = AdamWStep { step, ..STEP };
+                    adamw_in_place(isa, &mut w, gradient, &mut m, &mut v, &step);
+                }
+                for (i, &w) in w.iter().enumerate() {
+                    let column = gradients.each_ref().map(|g| f64::from(g[i]));
+                    let expected = by_definition(f64::from(start[i]), &column);
+                    assert!((f64::from(w) - expected).abs() < 1e-5, "{isa:?}: {w}, {expected}");
+                }
+                assert_eq!(*first.get_or_insert_with(|| w.clone()), w, "{isa:?}");
+            }
+        }
+    }
+
     #[test]
     fn memory_that_nobody_else_holds_is_reused() {
         let weight = tensor(&vec![1.0; CHUNK]);

@@ -98,12 +98,12 @@ pub fn keep_factors(key: u64, len: usize, probability: f32) -> Vec<f32> {
 }
 
 /// Multiplies `values` by the factors that [`keep_factors`] gives, without storing them.
-pub fn apply_keep_factors(key: u64, probability: f32, values: &mut [f32]) {
+pub fn apply_keep_factors(isa: Isa, key: u64, probability: f32, values: &mut [f32]) {
     let threshold = (f64::from(probability) * 2_f64.powi(32)) as u32;
     let kept = 1.0 / (1.0 - probability);
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let first = (chunk * CHUNK / 2) as u64;
-        Isa::best().run(|| {
+        isa.run(|| {
             for (pair, values) in (0_u64..).zip(values.chunks_mut(2)) {
                 let draw = bits(key, first + pair);
                 for (value, half) in values.iter_mut().zip([draw as u32, (draw >> 32) as u32]) {
@@ -156,10 +156,14 @@ mod tests {
 
     #[test]
     fn factors_applied_are_the_factors_given() {
-        let mut values = vec![2.0; 3 * CHUNK + 1];
-        apply_keep_factors(7, 0.3, &mut values);
-        let factors = keep_factors(7, values.len(), 0.3);
-        assert!(values.iter().zip(&factors).all(|(value, factor)| *value == 2.0 * factor));
+        for len in [1, 3, 17, 33, 3 * CHUNK + 1] {
+            let factors = keep_factors(7, len, 0.3);
+            for &isa in Isa::available() {
+                let mut values = vec![2.0; len];
+                apply_keep_factors(isa, 7, 0.3, &mut values);
+                assert!(values.iter().zip(&factors).all(|(value, factor)| *value == 2.0 * factor));
+            }
+        }
     }
 
     #[test]

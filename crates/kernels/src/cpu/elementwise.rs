@@ -114,10 +114,14 @@ mod tests {
 
     #[test]
     fn a_bias_and_its_gradient() {
-        let mut y = vec![0.0; 3 * 700];
-        let bias: Vec<f32> = (0..700).map(|i| i as f32).collect();
-        add_bias(Isa::best(), &mut y, &bias);
-        let sums = sum_of_rows(Isa::best(), &y, 700);
-        assert!(sums.iter().zip(&bias).all(|(sum, bias)| *sum == 3.0 * bias));
+        for &isa in Isa::available() {
+            for columns in [1, 3, 17, 33, 700] {
+                let mut y = vec![0.0; 3 * columns];
+                let bias: Vec<f32> = (0..columns).map(|i| i as f32).collect();
+                add_bias(isa, &mut y, &bias);
+                let sums = sum_of_rows(isa, &y, columns);
+                assert!(sums.iter().zip(&bias).all(|(sum, bias)| *sum == 3.0 * bias));
+            }
+        }
     }
 }

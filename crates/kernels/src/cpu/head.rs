@@ -204,7 +204,9 @@ mod tests {
 
     #[test]
     fn loss_and_gradients_on_odd_shapes() {
-        for (rows, channels, vocabulary) in [(1, 1, 2), (3, 5, 17), (33, 3, 7), (259, 2, 5)] {
+        for (rows, channels, vocabulary) in
+            [(1, 1, 2), (3, 5, 17), (17, 33, 3), (33, 3, 7), (259, 2, 5)]
+        {
             for (&isa, tied) in Isa::available().iter().flat_map(|isa| [(isa, false), (isa, true)])
             {
                 check(F32(isa), rows, channels, vocabulary, tied, 2e-5);

@@ -61,3 +61,47 @@ pub fn weight_gradient<A: Arithmetic>(math: A, shape: Shape, x: &[f32], dy: &[f3
 pub fn bias_gradient(isa: Isa, shape: Shape, dy: &[f32]) -> Vec<f32> {
     sum_of_rows(isa, dy, shape.output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arithmetic::{Bf16, F32};
+    use super::super::testing::{assert_close, gradient, noise};
+    use super::*;
+
+    fn by_definition(shape: Shape, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let Shape { rows, input, output } = shape;
+        let at = |n: usize, o: usize| {
+            let products = (0..input).map(|i| x[n * input + i] * weight[i * output + o]);
+            products.sum::<f64>() + bias[o]
+        };
+        (0..rows * output).map(|i| at(i / output, i % output)).collect()
+    }
+
+    fn check<A: Arithmetic>(math: A, shape: Shape, tolerance: f64) {
+        let Shape { rows, input, output } = shape;
+        let (x, weight) = (noise(rows * input, 1), noise(input * output, 2));
+        let (bias, dy) = (noise(output, 3), noise(rows * output, 4));
+        let [x64, w64, b64] =
+            [&x, &weight, &bias].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+        let f = |x: &[f64], w: &[f64], b: &[f64]| by_definition(shape, x, w, b);
+        let y = linear(math, shape, &x, &weight, Some(&bias));
+        assert_close(&y, &f(&x64, &w64, &b64), tolerance);
+        let dx = input_gradient(math, shape, &weight, &dy);
+        assert_close(&dx, &gradient(&x64, &dy, |x| f(x, &w64, &b64)), tolerance);
+        let dw = weight_gradient(math, shape, &x, &dy);
+        assert_close(&dw, &gradient(&w64, &dy, |w| f(&x64, w, &b64)), tolerance);
+        let db = bias_gradient(math.isa(), shape, &dy);
+        assert_close(&db, &gradient(&b64, &dy, |b| f(&x64, &w64, b)), 1e-5);
+    }
+
+    #[test]
+    fn values_and_gradients_on_odd_shapes() {
+        for (rows, input, output) in [(1, 1, 1), (3, 17, 33), (33, 3, 17), (17, 33, 3)] {
+            let shape = Shape { rows, input, output };
+            for &isa in Isa::available() {
+                check(F32(isa), shape, 1e-5);
+                check(Bf16(isa), shape, 1e-2);
+            }
+        }
+    }
+}

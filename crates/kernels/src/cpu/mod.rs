@@ -2,7 +2,8 @@
 //!
 //! Each file holds one operation with its gradient, headed by the mathematics it does. Products
 //! of matrices are vectorised by hand ([`matmul`]); everything else is written so that the
-//! compiler vectorises it, and [`simd`] compiles it once for each instruction set.
+//! compiler vectorises it, once for each instruction set ([`isa::Isa::run`]). Every function takes
+//! the instruction set, or an [`arithmetic::Arithmetic`] that has one.
 
 pub mod arithmetic;
 pub mod attention;

@@ -1,4 +1,24 @@
 //! What the kernels' tests share: numbers without a pattern, and gradients by finite differences.
+//!
+//! Each kernel runs on every instruction set of the machine (`Isa::available`), at shapes of 1, 3,
+//! 17, 33, and is compared with its definition in f64 and with finite differences of that. Errors
+//! allowed, relative to the largest number of the tensor:
+//!
+//! | kernel | values, f32 | gradients, f32 | values and gradients, bf16 |
+//! |---|---|---|---|
+//! | product of matrices | 1e-6 (K + 1), absolute | | the same, of rounded operands |
+//! | product in f32 in bf16 parts | twice the `gemm` crate's error | | |
+//! | linear | 1e-5 | 1e-5 | 1e-2 |
+//! | causal attention | 1e-4 | 1e-4 | 2e-2 |
+//! | head with its loss | 2e-5 | 2e-5 | 2e-2 |
+//! | LayerNorm, RMSNorm | 1e-5 | 1e-4 of `x`, 1e-5 of the parameters | |
+//! | GELU | 1e-6, absolute | 2e-6, absolute | |
+//! | SwiGLU | 1e-6 | 1e-5 | |
+//! | rotary positions | 1e-6 | 1e-6 | |
+//! | sum of rows, dropout | exact | exact | |
+//! | AdamW | 1e-5 after three steps, the same bits everywhere | | |
+//!
+//! The public functions are compared with plain Burn operations besides, beside each function.
 
 /// Numbers between -1 and 1 (Knuth's multiplicative hash).
 pub fn noise(len: usize, seed: u32) -> Vec<f32> {

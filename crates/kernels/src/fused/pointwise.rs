@@ -90,7 +90,7 @@ impl Backward<Flex, 1> for DropoutBackward {
         if let [Some(parent)] = ops.parents {
             let Mask { key, probability, shape } = ops.state;
             let mut dx = into_numbers(dy);
-            random::apply_keep_factors(key, probability, &mut dx);
+            random::apply_keep_factors(Isa::best(), key, probability, &mut dx);
             grads.register::<Flex>(parent.id, raw(dx, shape));
         }
     }
@@ -106,7 +106,7 @@ pub(crate) fn dropout<const RANK: usize>(
     let x = Operand::new(x);
     apply(DropoutBackward, [&x], |wants_state| {
         let mut y = x.numbers().into_owned();
-        random::apply_keep_factors(key, probability, &mut y);
+        random::apply_keep_factors(Isa::best(), key, probability, &mut y);
         let mask = Mask { key, probability, shape: shape.to_vec() };
         (raw(y, shape), Some(mask).filter(|_| wants_state))
     })

@@ -25,7 +25,7 @@ pub const TILE_DEPTH: usize = 32;
 /// Numbers in a tile.
 pub const TILE_LEN: usize = TILE * TILE_DEPTH;
 /// Tiles that one thread packs faster than it hands them to others.
-const WORTH_SHARING: usize = 512;
+const WORTH_SHARING: usize = 256;
 /// Most strips that are packed side by side.
 const STRIPS: usize = 16;
 
@@ -124,17 +124,35 @@ impl<const P: usize> Packed<P> {
         Self::pack(isa, b, b.columns, b.rows, kind)
     }
 
+    /// [`Packed::right`] on this thread alone: a thread that holds tile registers must not be given
+    /// other work, which would hold them too.
+    pub(super) fn right_on_this_thread(isa: Isa, b: Matrix<'_>) -> Self {
+        let kind = if b.transposed { Kind::RightAlongDepth } else { Kind::RightAcross };
+        Self::pack_on(isa, b, b.columns, b.rows, kind, 1)
+    }
+
     fn pack(isa: Isa, source: Matrix<'_>, width: usize, depth: usize, kind: Kind) -> Self {
+        Self::pack_on(isa, source, width, depth, kind, rayon::current_num_threads())
+    }
+
+    fn pack_on(
+        isa: Isa,
+        source: Matrix<'_>,
+        width: usize,
+        depth: usize,
+        kind: Kind,
+        threads: usize,
+    ) -> Self {
         let deep = depth.div_ceil(TILE_DEPTH).max(1);
         // An even number of strips: the inner loops take two at a time.
         let strips = width.div_ceil(2 * TILE).max(1) * 2;
         let mut tiles = Vec::with_capacity(strips * deep);
         let spare = &mut tiles.spare_capacity_mut()[..strips * deep];
         let work = Packing { isa, kind, data: source.data, stride: source.stride, width, depth };
-        let largest = if strips * deep * P <= WORTH_SHARING {
+        let largest = if threads == 1 || strips * deep * P <= WORTH_SHARING {
             work.fill(spare, deep, 0)
         } else {
-            let share = (strips / (4 * rayon::current_num_threads())).clamp(1, STRIPS);
+            let share = (strips / (4 * threads)).clamp(1, STRIPS);
             let shares = spare.par_chunks_mut(share * deep).enumerate();
             shares.map(|(i, tiles)| work.fill(tiles, deep, i * share)).max().unwrap_or(0)
         };

@@ -35,7 +35,7 @@ impl<'a, const P: usize> Right<'a, P> {
                 let tiles = depth.len();
                 let rows = depth.start * TILE_DEPTH..b.rows().min(depth.end * TILE_DEPTH);
                 let columns = squares.start * SQUARE..b.columns().min(squares.end * SQUARE);
-                let packed = Packed::right(isa, b.part(rows, columns));
+                let packed = Packed::right_on_this_thread(isa, b.part(rows, columns));
                 Panel { tiles: Cow::Owned(packed), depth: 0..tiles, first_square: squares.start }
             }
         }
