@@ -143,7 +143,7 @@ export async function until(holds) {
 /** Every answer is the likeliest token, and `tokens` long. */
 export async function chooseGreedy(page, tokens) {
   await visit(page, 'settings');
-  await page.getByRole('button', { name: /^Greedy/ }).click();
+  await page.getByRole('button', { name: /^(Greedy|Glouton)/ }).click();
   const longest = page.getByRole('spinbutton').last();
   await longest.fill(String(tokens));
   await longest.press('Tab');

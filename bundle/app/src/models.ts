@@ -109,8 +109,9 @@ export class Models {
     const running = (this.#running = new AbortController());
     this.#set({ downloadProblem: null });
     try {
-      // Otherwise the browser may drop the model when another site needs room.
-      await navigator.storage.persist?.().catch(() => false);
+      // Otherwise the browser may drop the model when another site needs room. Firefox asks the
+      // user; nothing waits for the answer.
+      navigator.storage.persist?.().catch(() => false);
       await this.#install(variant, offer, running.signal);
     } catch (error) {
       if (!running.signal.aborted) this.#set({ downloadProblem: problemOf(error) });

@@ -7,7 +7,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Message } from '../conversations.ts';
 import type { SessionState } from '../session.ts';
 import { useApp, useValue } from './context.ts';
-import { CopyButton, Problem } from './parts.tsx';
+import { CopyButton, Problem, SelfTestLine } from './parts.tsx';
 import type { PageProps } from './root.tsx';
 
 /** The page of the conversation. */
@@ -51,6 +51,11 @@ export function ChatPage({ open }: PageProps) {
         )}
         {engine === 'idle' && !generating && <p class="note">{texts.idleNote}</p>}
         {state.shortened && <p class="note">{texts.shortened}</p>}
+        {state.selfTest?.passed === false && (
+          <p class="note">
+            {texts.selfTest}: <SelfTestLine result={state.selfTest} />
+          </p>
+        )}
         {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
         <Composer state={state} />
       </div>

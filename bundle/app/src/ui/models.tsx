@@ -198,8 +198,8 @@ function DownloadButtons({ variant, proposed, state, open }: VariantProps) {
     const model = await app.models.install(variant);
     setStarting(false);
     if (!model) return;
-    await app.use(model);
     open('chat');
+    await app.use(model);
     await app.session.selfTest();
   };
   return (

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 
+import type { SelfTestResult } from '../self_test.ts';
 import { useApp } from './context.ts';
 
 /** A sentence that says what is wrong and what to do, with the technical part folded away. */
@@ -59,5 +60,19 @@ export function CopyButton({ text, class: className }: { text: string; class?: s
     <button type="button" class={className} onClick={() => void copy()}>
       <span aria-live="polite">{copied ? texts.copied : texts.copy}</span>
     </button>
+  );
+}
+
+/** How the self-test ended. */
+export function SelfTestLine({ result }: { result: SelfTestResult }) {
+  const { texts } = useApp().language;
+  const { passed, expected, found } = result;
+  const differs = expected.findIndex((token, index) => token !== found[index]);
+  return (
+    <span data-self-test={passed ? 'passed' : 'failed'} data-tokens={found.join(' ')}>
+      {passed
+        ? texts.selfTestPassed(expected.length)
+        : texts.selfTestFailed(differs, expected.length)}
+    </span>
   );
 }

@@ -1,8 +1,7 @@
 // What the model does here: figures of the last answer, memory, self-test, benchmark.
 
-import type { SelfTestResult } from '../self_test.ts';
 import { useApp, useValue } from './context.ts';
-import { CopyButton, Facts, Heading, Problem } from './parts.tsx';
+import { CopyButton, Facts, Heading, Problem, SelfTestLine } from './parts.tsx';
 
 /** The page of figures. */
 export function PerformancePage() {
@@ -39,7 +38,10 @@ export function PerformancePage() {
           [texts.compute, shown(memory?.compute, (bytes) => format.bytes(bytes))],
           [texts.threads, shown(info?.threads, (count) => format.number(count))],
           [texts.engineKind, info ? `llama.cpp${info.compat ? ' (compat)' : ''}` : texts.notYet],
-          [texts.selfTest, state.selfTest ? <Result result={state.selfTest} /> : texts.notYet],
+          [
+            texts.selfTest,
+            state.selfTest ? <SelfTestLine result={state.selfTest} /> : texts.notYet,
+          ],
         ]}
       />
       {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
@@ -70,18 +72,5 @@ export function PerformancePage() {
         </section>
       )}
     </>
-  );
-}
-
-function Result({ result }: { result: SelfTestResult }) {
-  const { texts } = useApp().language;
-  const { passed, expected, found } = result;
-  const differs = expected.findIndex((token, index) => token !== found[index]);
-  return (
-    <span data-self-test={passed ? 'passed' : 'failed'} data-tokens={found.join(' ')}>
-      {passed
-        ? texts.selfTestPassed(expected.length)
-        : texts.selfTestFailed(differs, expected.length)}
-    </span>
   );
 }
