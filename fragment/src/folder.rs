@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
-use gguf::{GgufError, Layout, Metadata, TensorInfo, TensorSource};
+use gguf::{GgufError, Layout, Metadata, Places, TensorInfo, TensorSource};
 
 use crate::PieceError;
 use crate::manifest::{Fragment, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Shard, Tensor};
@@ -61,7 +61,7 @@ pub struct FragmentFolder {
     metadata: Metadata,
     layout: Layout,
     /// Place of each tensor in the manifest, by name.
-    places: HashMap<String, usize>,
+    places: Places,
     /// For each piece, whether its hash was found right.
     verified: Vec<AtomicBool>,
 }
@@ -83,8 +83,7 @@ impl FragmentFolder {
         let (metadata, layout) =
             gguf::parse_header(&header).with_context(|| path.display().to_string())?;
         check_layout(&manifest, &layout).with_context(|| path.display().to_string())?;
-        let names = manifest.tensors.iter().map(|tensor| tensor.tensor_name.clone());
-        let places = names.zip(0..).collect();
+        let places = Places::of(&layout.tensors);
         Ok(FragmentFolder { manifest, pieces, metadata, layout, places, verified })
     }
 
@@ -122,17 +121,14 @@ impl TensorSource for FragmentFolder {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        let place = self.places.get(name);
-        place
-            .map(|&place| &self.layout.tensors[place])
-            .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
+        Ok(&self.layout.tensors[self.places.find(name)?])
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
-        let place = self.places.get(&tensor.name).copied();
-        let place = place
-            .filter(|&place| self.layout.tensors[place] == *tensor)
-            .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })?;
+        let place = self.places.find(&tensor.name)?;
+        if self.layout.tensors[place] != *tensor {
+            return Err(GgufError::MissingTensor { name: tensor.name.clone() });
+        }
         let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(tensor.size as usize).map_err(|error| refuse(error.into()))?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use burn::tensor::Tensor;
 use checkpoint::{Checkpoint, TrainerState};
+use cli::memory::peak_resident;
 use cli::{Interrupted, Meter, Progress};
 use config::RunFile;
 use kernels::{Dropout, Pass, Precision, random};
@@ -16,7 +17,7 @@ use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
 use crate::folder::{RunFolder, Start};
 use crate::journal::Journal;
-use crate::metrics::{Metrics, MetricsLog, peak_rss_bytes};
+use crate::metrics::{Metrics, MetricsLog};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::origin::{self, Origin};
 use crate::plan::Plan;
@@ -205,7 +206,7 @@ impl<'a> Session<'a> {
             train_loss: self.before.train,
             val_loss: self.before.validation,
             elapsed_s: self.elapsed_s(),
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: peak_resident(),
             ..Metrics::default()
         });
         self.note_failure(written);
@@ -322,7 +323,7 @@ impl<'a> Session<'a> {
         self.state.elapsed_s = self.elapsed_s();
         let written = self.log.append(Metrics {
             elapsed_s: self.state.elapsed_s,
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: peak_resident(),
             ..metrics
         });
         self.note_failure(written);
@@ -418,7 +419,7 @@ impl<'a> Session<'a> {
             wall_s: self.began.elapsed().as_secs_f64(),
             elapsed_s: self.elapsed_s(),
             tokens_per_s: step_time.map(|seconds| self.tokens_per_step() as f64 / seconds),
-            peak_rss_bytes: peak_rss_bytes(),
+            peak_rss_bytes: peak_resident(),
         })
     }
 

@@ -1,10 +1,9 @@
 //! A checkpoint seen as the GGUF that it would become.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::Path;
 
-use gguf::{GgufError, GgufFile, Layout, Metadata, TensorInfo, TensorSource, TensorType};
+use gguf::{GgufError, GgufFile, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
 
 use crate::names::{self, Orientation, Role, TensorName};
 use crate::{Checkpoint, CheckpointError, Vocabulary, convert, gguf_keys, locate};
@@ -20,8 +19,8 @@ pub struct GgufView {
     layout: Layout,
     /// In the order of the layout's tensors.
     table: Vec<TensorName>,
-    /// Place of each tensor in both, by its GGUF name.
-    places: HashMap<String, usize>,
+    /// Of both.
+    places: Places,
 }
 
 impl GgufView {
@@ -53,7 +52,7 @@ impl GgufView {
             .map(|row| (row.gguf.clone(), row.gguf_shape(), stored_type(row, tensor_type)))
             .collect();
         let layout = Layout::plan(&metadata, &plan)?;
-        let places = table.iter().map(|row| row.gguf.clone()).zip(0..).collect();
+        let places = Places::of(&layout.tensors);
         Ok(GgufView { checkpoint, metadata, layout, table, places })
     }
 
@@ -67,13 +66,8 @@ impl GgufView {
         &self.layout
     }
 
-    fn place(&self, name: &str) -> Result<usize, GgufError> {
-        let place = self.places.get(name).copied();
-        place.ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
-    }
-
     fn load(&self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
-        let row = &self.table[self.place(&tensor.name)?];
+        let row = &self.table[self.places.find(&tensor.name)?];
         let weights = self.checkpoint.weights();
         let name = row.repeats.as_ref().unwrap_or(&row.hugging_face).as_str();
         if !row.in_model && !weights.contains(name) {
@@ -108,7 +102,7 @@ impl TensorSource for GgufView {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        Ok(&self.layout.tensors[self.place(name)?])
+        Ok(&self.layout.tensors[self.places.find(name)?])
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {

@@ -1,14 +1,13 @@
 //! A GGUF file, mapped into memory.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::{GgufError, Layout, Metadata, TensorInfo, TensorSource, parse_header};
+use crate::{GgufError, Layout, Metadata, Places, TensorInfo, TensorSource, parse_header};
 
 /// A GGUF file, mapped into memory: opening it reads the header only, and tensors are borrowed.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ pub struct GgufFile {
     metadata: Metadata,
     layout: Layout,
     /// Place of each tensor in the layout, by name: a file may hold very many.
-    places: HashMap<String, usize>,
+    places: Places,
 }
 
 impl GgufFile {
@@ -36,7 +35,7 @@ impl GgufFile {
             |source| GgufError::InFile { path: path.to_owned(), source: Box::new(source) };
         let (metadata, layout) = parse_header(&map).map_err(in_file)?;
         check_size(&layout, map.len() as u64).map_err(in_file)?;
-        let places = layout.tensors.iter().map(|tensor| tensor.name.clone()).zip(0..).collect();
+        let places = Places::of(&layout.tensors);
         Ok(Self { path: path.to_owned(), map, metadata, layout, places })
     }
 
@@ -85,10 +84,7 @@ impl TensorSource for GgufFile {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        let place = self.places.get(name);
-        place
-            .map(|&place| &self.layout.tensors[place])
-            .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
+        Ok(&self.layout.tensors[self.places.find(name)?])
     }
 
     /// # Errors

@@ -107,7 +107,7 @@ fn the_parts_of_a_model_are_found_from_any_of_them() {
         (1..=3).map(|i| golden(&format!("split-{i:05}-of-00003.gguf"))).collect();
     for path in &parts {
         let model = WildModel::open(path).unwrap();
-        assert_eq!(model.problems, [String::new(); 0]);
+        assert!(model.problems.is_empty(), "{:?}", model.problems);
         assert!(model.parts.iter().map(|part| &part.path).eq(&parts));
         let names: Vec<&str> = model.tensors().map(|(_, tensor)| tensor.name.as_str()).collect();
         let expected = ["F32", "F16", "Q3_K", "MXFP4", "TQ1_0"].map(|f| format!("blk.0.{f}"));
