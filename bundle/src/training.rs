@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! weights      4 bytes for each parameter
-//! gradients    4 bytes for each one that is trained; twice where several passes make a step
+//! gradients    4 bytes for each one that is trained; where several passes make a step, the head's
+//!              twice, since its share of a pass exists before it can be added
 //! moments      8 bytes for each one that is trained (AdamW's two)
 //! activations  4 bytes * batch * T * (what a block keeps * n_layer + both ends)
 //!                GPT-2, GPT-NeoX  2C normed inputs, 2C sums, 3C qkv, C heads, 2F, H
@@ -57,10 +58,11 @@ impl TrainingNeed {
         };
         let all = config.parameter_count() as u64;
         let trained_parameters = if lora.rank == 0 { all } else { adapters };
-        let sums = if run_file.train.gradient_accumulation > 1 { 2 } else { 1 };
+        let accumulates = run_file.train.gradient_accumulation > 1 && lora.rank == 0;
+        let head = if accumulates { product(&[config.vocab_size, config.n_embd]) } else { 0 };
         let bytes = |floats: u64| floats.saturating_mul(FLOAT as u64);
         let weights = bytes(all.saturating_add(adapters));
-        let gradients = bytes(trained_parameters.saturating_mul(sums));
+        let gradients = bytes(trained_parameters.saturating_add(head));
         let moments = bytes(trained_parameters.saturating_mul(2));
         let checkpointed = run_file.train.activation_checkpointing;
         let activations =
@@ -159,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn accumulation_keeps_a_second_set_of_gradients() {
+    fn accumulation_adds_up_in_place_but_for_the_head() {
         let one = need("", &ModelConfig::gpt2_124m());
         let two = need("[train]\ngradient_accumulation = 2\n", &ModelConfig::gpt2_124m());
-        assert_eq!(two.gradients, 2 * one.gradients);
+        assert_eq!(two.gradients, one.gradients + 4 * 50257 * 768);
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn run_folder(run: &Path, gates_met: bool) {
 fn report(folder: &Path, gates_met: bool) -> Value {
     let file = |recipe: &str| {
         let path = folder.join(format!("tiny-{recipe}.gguf"));
-        let (_, found) = bundle::candidates(&path, None).unwrap();
+        let found = bundle::candidates(&path, None).unwrap().candidates;
         let sha256 = checkpoint::hash::hash_file(&path).unwrap().sha256;
         json!({"recipe": recipe, "tensor_bytes": found[0].weights, "sha256": sha256})
     };

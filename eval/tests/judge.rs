@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::{CONTEXT, Fixture, WINDOWS, eval, stderr, stdout};
-use eval::{Engine, Report};
-use gguf::TensorType;
+use common::{CONTEXT, Fixture, WINDOWS, config, eval, stderr, stdout};
+use config::{Architecture, ModelConfig};
+use eval::{Engine, Report, TextTokens};
+use gguf::{TensorSource, TensorType};
 
 #[test]
 fn three_passes_agree_on_the_f32_file() {
@@ -270,6 +271,61 @@ fn a_text_can_replace_the_golden_windows_but_not_their_comparison() {
     let positions: Vec<usize> =
         report.pairs.iter().map(|pair| pair.metrics.as_ref().unwrap().positions).collect();
     assert_eq!(positions, [WINDOWS * CONTEXT, report.tokens.windows * report.tokens.context]);
+}
+
+#[test]
+fn every_family_meets_its_gates() {
+    let gptneox = ModelConfig { architecture: Architecture::GptNeox, ..config() };
+    let llama = ModelConfig {
+        architecture: Architecture::Llama,
+        n_kv_head: 2,
+        qkv_bias: false,
+        tie_embeddings: false,
+        ..config()
+    };
+    let qwen2 = ModelConfig { architecture: Architecture::Qwen2, n_kv_head: 1, ..config() };
+    for config in [gptneox, llama, qwen2] {
+        let fixture = Fixture::of(&config);
+        let q8 = fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
+        let output = eval(&[
+            &"--checkpoint",
+            &fixture.checkpoint(),
+            &"--f32",
+            &fixture.f32(),
+            &"--quantized",
+            &q8,
+            &"--json",
+        ]);
+        let name = config.architecture.name();
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
+        let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report.pairs.len(), 4, "{name}");
+        for pair in &report.pairs[..2] {
+            let metrics = pair.metrics.as_ref().unwrap();
+            assert!(metrics.kl.mean <= 1e-7, "{name}: mean KL {}", metrics.kl.mean);
+        }
+    }
+}
+
+#[test]
+fn windows_begin_as_the_model_was_trained() {
+    let fixture = Fixture::new();
+    let path = fixture.path("text.txt");
+    std::fs::write(&path, "the cat sat on a mat, and a dog looked at it. ".repeat(4)).unwrap();
+    let file = gguf::GgufFile::open(&fixture.f32()).unwrap();
+    let windows = |begins: bool| {
+        let mut metadata = file.metadata().clone();
+        metadata.set("tokenizer.ggml.add_bos_token", gguf::Value::Bool(begins));
+        let tokenizer = data::Tokenizer::from_gguf(&metadata).unwrap();
+        let text = TextTokens { path: path.clone(), context: Some(16), windows: 3 };
+        (text.read(&tokenizer, 32).unwrap(), tokenizer.begin_of_text())
+    };
+    let (plain, none) = windows(false);
+    let (marked, begin) = windows(true);
+    assert_eq!((none, plain.len(), marked.len()), (None, 3, 3));
+    assert!(marked.iter().all(|window| window.len() == 16 && Some(window[0]) == begin));
+    let text: Vec<u32> = marked.iter().flat_map(|window| &window[1..]).copied().collect();
+    assert_eq!(text, plain.concat()[..text.len()]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A tiny GPT-2 with random weights: its checkpoint, its golden logits and its GGUF.
+//! A tiny model with random weights: its checkpoint, its golden logits and its GGUF.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
+use checkpoint::names::Role;
 use checkpoint::{Checkpoint, CheckpointContents, GgufView, Golden, NamedTensor, TrainerState};
 use config::{Architecture, ModelConfig};
 use gguf::{GgufFile, TensorSource, TensorType, Writer};
@@ -21,18 +22,23 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// `RUN/checkpoints/step-000001` with golden logits, and `RUN/gguf/tiny-F32.gguf`.
+    /// A GPT-2: `RUN/checkpoints/step-000001` with golden logits, and `RUN/gguf/tiny-F32.gguf`.
     pub fn new() -> Self {
+        Self::of(&config())
+    }
+
+    /// Any model.
+    pub fn of(config: &ModelConfig) -> Self {
         let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
         let folder = fixture.checkpoint();
         std::fs::create_dir_all(fixture.path("checkpoints")).unwrap();
-        save(&folder, &config(), None);
+        save(&folder, config, None);
         let view = |folder: &Path| {
             let checkpoint = Checkpoint::open(folder).unwrap();
             GgufView::new(checkpoint, TensorType::F32, "tiny").unwrap()
         };
         let model = reference::Model::load(&view(&folder)).unwrap();
-        save(&folder, &config(), Some(&golden(&model)));
+        save(&folder, config, Some(&golden(&model)));
         std::fs::write(fixture.path("latest"), "step-000001\n").unwrap();
         write_gguf(&view(&folder), &fixture.f32(), |_, _| {}, |_| TensorType::F32);
         fixture
@@ -92,7 +98,8 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn config() -> ModelConfig {
+/// A tiny GPT-2.
+pub fn config() -> ModelConfig {
     ModelConfig {
         architecture: Architecture::Gpt2,
         vocab_size: 260,
@@ -129,8 +136,7 @@ fn save(folder: &Path, config: &ModelConfig, golden: Option<&Golden>) {
         .into_iter()
         .filter(|tensor| tensor.in_model)
         .map(|tensor| {
-            let norm =
-                tensor.hugging_face.contains("ln_") && tensor.hugging_face.ends_with("weight");
+            let norm = tensor.role == Role::Vector && tensor.hugging_face.ends_with("weight");
             let (center, spread) = if norm { (1.0, 0.2) } else { (0.0, 0.15) };
             let elements = tensor.shape.iter().product();
             let data = (0..elements).map(|_| center + spread * random.next()).collect();
