@@ -5,7 +5,7 @@ import type { IdleMinutes } from './idle.ts';
 const en = {
   // Shell
   chat: 'Chat',
-  history: 'Conversations',
+  history: 'History',
   models: 'Models',
   performance: 'Performance',
   settings: 'Settings',
@@ -155,9 +155,9 @@ export type Texts = typeof en;
 
 const fr: Texts = {
   chat: 'Discussion',
-  history: 'Conversations',
+  history: 'Historique',
   models: 'Modèles',
-  performance: 'Performances',
+  performance: 'Mesures',
   settings: 'Réglages',
   skip: 'Aller au contenu',
   starting: 'Démarrage…',

@@ -94,7 +94,7 @@ function Messages({ state }: { state: SessionState }) {
     <div
       class={chat ? 'messages' : 'messages as-text'}
       role="log"
-      aria-label={texts.history}
+      aria-label={texts.chat}
       aria-busy={generating}
       tabIndex={0}
     >

@@ -23,7 +23,7 @@ export function ModelsPage({ open }: PageProps) {
       <p class="note">{texts.private}</p>
       {!crossOriginIsolated && <Problem text={texts.noThreads} />}
       <InstalledList installed={state.installed} open={open} />
-      <h2>{state.offer ? `${texts.offered}: ${state.offer.bundle.name}` : texts.offered}</h2>
+      <h2>{state.offer ? `${texts.offered} · ${state.offer.bundle.name}` : texts.offered}</h2>
       {state.offer ? <OfferList state={state} offer={state.offer} open={open} /> : <NoOffer />}
     </>
   );
