@@ -3,7 +3,9 @@
 use burn::tensor::{Int, Tensor, module};
 
 use crate::fused;
+use crate::gelu::gelu;
 use crate::pass::Precision;
+use crate::swiglu::swiglu;
 
 /// Rows of a table by number.
 ///
@@ -34,6 +36,42 @@ pub fn linear(
         fused::linear(x, weight, bias, precision)
     } else {
         module::linear(x, weight, bias)
+    }
+}
+
+/// `gelu(x) W + b`: [`gelu`] and [`linear`], of which on the CPU only `x` is kept for the gradient.
+///
+/// # Shapes
+/// As [`linear`].
+pub fn gelu_linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<2> {
+    if fused::on_flex(&x.device()) {
+        fused::gelu_linear(x, weight, bias, precision)
+    } else {
+        linear(gelu(x), weight, bias, precision)
+    }
+}
+
+/// `(silu(gate) * up) W + b`: [`swiglu`] and [`linear`], of which on the CPU only `gate` and `up`
+/// are kept for the gradient.
+///
+/// # Shapes
+/// `gate`, `up [N, In]`; otherwise as [`linear`].
+pub fn swiglu_linear(
+    gate: Tensor<2>,
+    up: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    precision: Precision,
+) -> Tensor<2> {
+    if fused::on_flex(&gate.device()) {
+        fused::swiglu_linear(gate, up, weight, bias, precision)
+    } else {
+        linear(swiglu(gate, up), weight, bias, precision)
     }
 }
 
@@ -190,5 +228,28 @@ mod tests {
         let fused = run(embedding(w.clone(), ids()));
         let ids = Tensor::from_ints([4, 0, 4], &w.device());
         fused.assert_approx_eq::<f32>(&run(w.clone().select(0, ids)), Tolerance::relative(1e-5));
+    }
+
+    /// The same numbers go the same way, whether they are kept or computed again.
+    #[test]
+    fn an_activation_and_a_linear_layer_in_one_are_the_two() {
+        let [n, f, c] = [7, 33, 5];
+        let (gate, up) = (draw("gate", [n, f]), draw("up", [n, f]));
+        let (w, b) = (draw("w", [f, c]), draw("b", [c]));
+        let run = |y: Tensor<2>| {
+            let grads = y.clone().square().sum().backward();
+            let of = |x: &Tensor<2>| x.grad(&grads).map(Tensor::into_data);
+            let db = b.grad(&grads).map(Tensor::into_data);
+            (y.inner().into_data(), [of(&gate), of(&up), of(&w), db])
+        };
+        for precision in [Precision::F32, Precision::Bf16] {
+            for bias in [None, Some(b.clone())] {
+                let (w, x) = (|| w.clone(), || gate.clone());
+                let one = run(gelu_linear(x(), w(), bias.clone(), precision));
+                assert_eq!(one, run(linear(gelu(x()), w(), bias.clone(), precision)));
+                let one = run(swiglu_linear(x(), up.clone(), w(), bias.clone(), precision));
+                assert_eq!(one, run(linear(swiglu(x(), up.clone()), w(), bias, precision)));
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`embedding`] | `y[i] = W[ids[i]]` |
 //! | [`linear`] | `y = x W + b` |
+//! | [`gelu_linear`], [`swiglu_linear`] | `y = gelu(x) W + b`, `y = swiglu(gate, up) W + b` |
 //! | [`layer_norm`] | `y = (x - mean) / sqrt(var + eps) * gamma + beta` |
 //! | [`rms_norm`] | `y = x / sqrt(mean(x^2) + eps) * gamma` |
 //! | [`gelu()`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
@@ -54,7 +55,7 @@ pub use attention::{
 pub use checkpointing::checkpointed;
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
-pub use layers::{embedding, layer_norm, linear, rms_norm};
+pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};
 pub use loss::{cross_entropy, head_loss};
 pub use optimizer::{AdamWStep, Moments, adamw, squared_norm};
 pub use pass::{Pass, Precision};

@@ -218,9 +218,10 @@ impl Mlp {
     fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
         let x = self.c_fc.forward(x, pass.precision); // [N, F]
         trace.keep(|| format!("h.{i}.mlp.c_fc"), &x);
-        let x = gelu(x);
-        trace.keep(|| format!("h.{i}.mlp.gelu"), &x);
-        let x = self.c_proj.forward(x, pass.precision); // [N, C]
+        if trace.is_on() {
+            trace.keep(|| format!("h.{i}.mlp.gelu"), &gelu(x.clone()));
+        }
+        let x = self.c_proj.forward_gelu(x, pass.precision); // [N, C]
         trace.keep(|| format!("h.{i}.mlp.c_proj"), &x);
         dropout(x, pass.dropout)
     }

@@ -101,7 +101,26 @@ impl Linear {
 
     /// `x [N, In]` -> `[N, Out]`.
     pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-        kernels::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val), precision)
+        kernels::linear(x, self.weight.val(), self.bias(), precision)
+    }
+
+    /// [`Linear::forward`] of `gelu(x)`.
+    pub fn forward_gelu(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        kernels::gelu_linear(x, self.weight.val(), self.bias(), precision)
+    }
+
+    /// [`Linear::forward`] of `silu(gate) * up`.
+    pub fn forward_swiglu(
+        &self,
+        gate: Tensor<2>,
+        up: Tensor<2>,
+        precision: Precision,
+    ) -> Tensor<2> {
+        kernels::swiglu_linear(gate, up, self.weight.val(), self.bias(), precision)
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(Param::val)
     }
 }
 

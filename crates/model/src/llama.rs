@@ -198,9 +198,10 @@ impl Mlp {
     fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
         let gate = self.gate.forward(x.clone(), pass.precision); // [N, F]
         let up = self.up.forward(x, pass.precision); // [N, F]
-        let x = swiglu(gate, up);
-        trace.keep(|| format!("h.{i}.mlp.swiglu"), &x);
-        let x = self.down.forward(x, pass.precision); // [N, C]
+        if trace.is_on() {
+            trace.keep(|| format!("h.{i}.mlp.swiglu"), &swiglu(gate.clone(), up.clone()));
+        }
+        let x = self.down.forward_swiglu(gate, up, pass.precision); // [N, C]
         trace.keep(|| format!("h.{i}.mlp.down"), &x);
         dropout(x, pass.dropout)
     }

@@ -39,7 +39,7 @@ pub(crate) use checkpointing::checkpointed;
 pub(crate) use embedding::embedding;
 pub(crate) use graph::on_flex;
 pub(crate) use head::head_loss;
-pub(crate) use linear::linear;
+pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pointwise::{dropout, gelu, swiglu};
 pub(crate) use rope::rope;
