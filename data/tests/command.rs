@@ -56,6 +56,39 @@ fn a_simple_vocabulary_is_saved_and_used_again() {
 }
 
 #[test]
+fn a_vocabulary_is_learnt_saved_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("model")).unwrap();
+    let output = "model/tokenizer.json";
+    let train =
+        ["train-tokenizer", "--input", "builtin", "--vocab-size", "500", "--output", output];
+    let report = data(folder.path(), &[&train[..], &["--json"]].concat());
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!((&report["asked"], &report["vocab_size"]), (&500.into(), &500.into()));
+    for tokenizer in [output, "model"] {
+        let encode = ["encode", "builtin", "-o", "t.bin", "--tokenizer", tokenizer, "--force"];
+        let table = data(folder.path(), &encode);
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert!(table.contains("byte-level BPE, 500 tokens"), "{table}");
+    }
+    refused(folder.path(), &train, "--force");
+    let few = data(folder.path(), &[&train[..4], &["300000", "-o", "all.json"]].concat());
+    let table = String::from_utf8(few.stdout).unwrap();
+    assert!(table.contains("of the 300,000 asked for"), "{table}");
+    refused(
+        folder.path(),
+        &["train-tokenizer", "--input", "builtin", "--vocab-size", "9", "-o", "a.json"],
+        "a vocabulary of 9",
+    );
+    std::fs::write(folder.path().join("text"), "a text").unwrap();
+    refused(
+        folder.path(),
+        &["train-tokenizer", "--input", "text", "--output", "text", "--force"],
+        "the text and the output at once",
+    );
+}
+
+#[test]
 fn a_saved_tokenizer_goes_over_nothing_and_comes_last() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -189,6 +189,18 @@ fn any_other_file_runs_through_the_crate() {
     }
 }
 
+#[test]
+fn a_vocabulary_that_some_texts_are_not_in_is_refused() {
+    for (kind, json) in other_kinds() {
+        let json = json
+            .replace("\"unk_token\": \"?\"", "\"unk_token\": \"none\"")
+            .replace("\"unk_token\": \"[UNK]\"", "\"unk_token\": \"none\"")
+            .replace("\"unk_id\": 0", "\"unk_id\": null");
+        let error = Tokenizer::from_tokenizer_json(&json).unwrap_err();
+        assert!(format!("{error:#}").contains("some texts have none"), "{kind}: {error:#}");
+    }
+}
+
 /// GPT-2's merges behind the pre-tokenizers of other models, which only the crate has.
 #[test]
 fn byte_level_bpe_of_other_models_is_the_same_from_json_and_from_gguf() {

@@ -9,8 +9,8 @@ use config::Architecture;
 use data::Tokenizer;
 use gguf::{Metadata, Value, Writer};
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
 
 /// The path of `name` in the shared test data, or `None` with a line that says what is skipped.
 fn shared(test: &str, name: &str) -> Option<PathBuf> {

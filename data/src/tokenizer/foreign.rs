@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::bpe::bytes_of;
 use super::json::added_token;
 
+/// A character that no vocabulary has: the last one of the last private plane.
+const UNHEARD_OF: &str = "\u{10FFFD}";
+
 /// A loaded `tokenizer.json`.
 pub(crate) struct Foreign {
     /// Takes special tokens in a text for text.
@@ -32,6 +35,10 @@ impl Foreign {
         let mut plain: tokenizers::Tokenizer =
             json.parse().map_err(|error: tokenizers::Error| anyhow!("{error}"))?;
         plain.set_encode_special_tokens(true);
+        // The crate fails only where a model without an unknown token meets what it does not have.
+        plain.encode_fast(UNHEARD_OF, false).map_err(|error| {
+            anyhow!("it has no token for what it does not know, so some texts have none: {error}")
+        })?;
         let byte_level =
             vocabulary.filter(|known| matches!(known.kind, VocabularyKind::Bpe { .. }));
         let tokens = match byte_level {
@@ -103,8 +110,7 @@ impl fmt::Debug for Foreign {
     }
 }
 
-/// The crate fails only where a model without an unknown token meets a character that it does
-/// not have; such a text has no tokens.
+/// Appends the tokens of a text; that there are some was tried when the file was loaded.
 fn extend(tokenizer: &tokenizers::Tokenizer, text: &str, out: &mut Vec<u32>) {
     if let Ok(encoding) = tokenizer.encode_fast(text, false) {
         out.extend_from_slice(encoding.get_ids());

@@ -261,7 +261,7 @@ impl Tokenizer {
             hasher.update(bytes);
         };
         add(self.kind().as_bytes());
-        add(&self.end_of_text.map_or([0xFF; 4], u32::to_le_bytes));
+        add(&self.special(END_OF_TEXT).map_or([0xFF; 4], u32::to_le_bytes));
         let mut add_pairs = |tokens: &[Box<[u8]>], merges: &[(u32, u32)]| {
             tokens.iter().for_each(|token| add(token));
             for (left, right) in merges {

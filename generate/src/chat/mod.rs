@@ -80,6 +80,7 @@ pub fn chat(job: &ChatJob, quiet: bool) -> Result<ChatReport> {
     let stopper = Stopper::install()?;
     let person = std::io::stdin();
     let at_terminal = person.is_terminal();
+    let mut screen = Screen { quiet, at_terminal, answers: 0 };
     if at_terminal {
         eprintln!("Type a message; Ctrl-C stops an answer, /exit or Ctrl-D leaves.");
     }
@@ -98,8 +99,7 @@ pub fn chat(job: &ChatJob, quiet: bool) -> Result<ChatReport> {
         }
         conversation.messages.push(Message::user(said));
         stopper.begin();
-        let answered = turn(job, &form, &conversation, &mut answerer, &stopper, quiet);
-        match answered {
+        match turn(job, &form, &conversation, &mut answerer, &stopper, &mut screen) {
             Ok(answer) => conversation.messages.push(Message::assistant(answer)),
             // At a terminal there is someone to say it in another way.
             Err(error) if at_terminal => {
@@ -139,6 +139,42 @@ fn begin(job: &ChatJob) -> Result<Conversation> {
     Ok(conversation)
 }
 
+/// Where answers appear. Each has a line of its own; the last one is ended by whoever prints the
+/// report, unless a person is waiting for it.
+struct Screen {
+    quiet: bool,
+    at_terminal: bool,
+    answers: usize,
+}
+
+impl Screen {
+    fn begin(&mut self) -> Result<()> {
+        self.answers += 1;
+        if self.at_terminal || self.answers == 1 { Ok(()) } else { self.show("\n") }
+    }
+
+    fn show(&self, piece: &str) -> Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(piece.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    fn end(&self, stop: Option<Stop>) -> Result<()> {
+        if self.at_terminal {
+            self.show("\n")?;
+        }
+        match stop {
+            Some(Stop::EndOfText) => {}
+            Some(why) => eprintln!("({why})"),
+            None => eprintln!("(stopped)"),
+        }
+        Ok(())
+    }
+}
+
 /// Shows the answer to the last message and gives it back.
 fn turn(
     job: &ChatJob,
@@ -146,24 +182,13 @@ fn turn(
     conversation: &Conversation,
     answerer: &mut Answerer<'_>,
     stopper: &Stopper,
-    quiet: bool,
+    screen: &mut Screen,
 ) -> Result<String> {
     let tokens = fit(job, form, conversation, answerer)?;
-    let mut out = std::io::stdout().lock();
-    let mut show = |piece: &str| -> Result<()> {
-        if !quiet {
-            out.write_all(piece.as_bytes())?;
-            out.flush()?;
-        }
-        Ok(())
-    };
+    screen.begin()?;
+    let mut show = |piece: &str| screen.show(piece);
     let Answer { text, stop } = answerer.answer(&tokens, job.max_tokens, stopper, &mut show)?;
-    show("\n")?;
-    match stop {
-        Some(Stop::EndOfText) => {}
-        Some(why) => eprintln!("({why})"),
-        None => eprintln!("(stopped)"),
-    }
+    screen.end(stop)?;
     Ok(text)
 }
 
@@ -177,7 +202,8 @@ fn fit(
     let context = answerer.context_length();
     // Room for an answer, unless the context is so small that it would leave none for questions.
     let most = context - job.max_tokens.min(context / 4).max(1);
-    let turns = conversation.messages.len() / 2;
+    let system = usize::from(conversation.system_prompt().is_some());
+    let turns = (conversation.messages.len() - system) / 2;
     for dropped in 0..=turns {
         let messages = conversation.without_oldest(dropped);
         if messages.last().is_none_or(|last| last.role != Role::User) {

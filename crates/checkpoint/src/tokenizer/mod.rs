@@ -162,44 +162,35 @@ impl Vocabulary {
         metadata: &mut Metadata,
     ) -> Result<(), CheckpointError> {
         self.pad(rows)?;
-        let text = |text: &str| Value::String(text.to_owned());
-        let model = match &self.kind {
-            VocabularyKind::Bpe { .. } => "gpt2",
-            VocabularyKind::SentencePiece { .. } => "llama",
+        let (model, pre) = match &self.kind {
+            VocabularyKind::Bpe { pre, .. } => ("gpt2", Some(pre.name)),
+            VocabularyKind::SentencePiece { .. } => ("llama", Some("default")),
             VocabularyKind::Words => {
                 // The limits on a model keep the vocabulary far below 2^32.
                 let size = Value::U32(self.tokens.len() as u32);
                 metadata.set(format!("{}.vocab_size", architecture.name()), size);
-                "no_vocab"
+                ("no_vocab", None)
             }
         };
-        metadata.set("tokenizer.ggml.model", text(model));
-        match &self.kind {
-            VocabularyKind::Bpe { pre, .. } => {
-                metadata.set("tokenizer.ggml.pre", text(pre.name));
-            }
-            VocabularyKind::SentencePiece { .. } => {
-                metadata.set("tokenizer.ggml.pre", text("default"));
-            }
-            VocabularyKind::Words => {}
+        metadata.set("tokenizer.ggml.model", Value::String(model.to_owned()));
+        if let Some(pre) = pre {
+            metadata.set("tokenizer.ggml.pre", Value::String(pre.to_owned()));
         }
         let types = self.types.iter().map(|&kind| kind as i32).collect();
         metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(self.tokens)));
-        if let VocabularyKind::SentencePiece { scores, .. } = &self.kind {
-            let scores = Value::Array(Array::F32(scores.clone()));
-            metadata.set("tokenizer.ggml.scores", scores);
-        }
         metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(types)));
-        if let VocabularyKind::Bpe { merges, .. } = self.kind {
-            metadata.set("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
-            self.special.describe(metadata);
-        } else {
-            self.special.describe(metadata);
-            if let VocabularyKind::SentencePiece { prefix, .. } = self.kind {
-                let adds = Value::Bool(prefix != SpacePrefix::Never);
-                metadata.set("tokenizer.ggml.add_space_prefix", adds);
+        match self.kind {
+            VocabularyKind::Bpe { merges, .. } => {
+                metadata.set("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
             }
+            VocabularyKind::SentencePiece { scores, prefix, .. } => {
+                metadata.set("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
+                let adds_space = Value::Bool(prefix != SpacePrefix::Never);
+                metadata.set("tokenizer.ggml.add_space_prefix", adds_space);
+            }
+            VocabularyKind::Words => {}
         }
+        self.special.describe(metadata);
         if let Some(template) = self.chat_template {
             metadata.set("tokenizer.chat_template", Value::String(template));
         }

@@ -127,12 +127,14 @@ impl Beside {
         let Some(text) = entry.as_str().or_else(|| entry["content"].as_str()) else {
             return Ok(None);
         };
-        id_of(tokens, text).map(Some).ok_or_else(|| {
-            refuse(format!(
-                "{TOKENIZER_CONFIG_FILE} says {name}_token = {text:?}, which is not in the \
-                 vocabulary"
-            ))
-        })
+        let id = id_of(tokens, text);
+        // A missing token for padding or for unknown text is never used; these two are.
+        if id.is_some() || !matches!(name, "bos" | "eos") {
+            return Ok(id);
+        }
+        Err(refuse(format!(
+            "{TOKENIZER_CONFIG_FILE} says {name}_token = {text:?}, which is not in the vocabulary"
+        )))
     }
 
     /// `"eos_token_id": 2`, or the first of a list.

@@ -245,6 +245,8 @@ fn the_files_beside_name_special_tokens_and_the_template() {
 
     write("tokenizer_config.json", r#"{"eos_token": "<|none|>"}"#);
     assert!(read().unwrap_err().to_string().contains("\"<|none|>\", which is not in"));
+    write("tokenizer_config.json", r#"{"pad_token": "<|none|>"}"#);
+    assert_eq!(read().unwrap().special.padding, None);
     write("tokenizer_config.json", "{}");
     assert_eq!(read().unwrap().chat_template.as_deref(), Some("two"));
     let several = r#"{"chat_template": [{"name": "tool_use", "template": "a"},
