@@ -6,8 +6,8 @@
 //!
 //! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction), the most
 //! that the registers of either instruction set hold while they read each operand tile once for
-//! two outputs. The depth is cut into blocks ([`depth_block`]), so that A's block stays in
-//! the second-level cache while B streams past it.
+//! two outputs. The depth is cut into blocks, so that A's block stays in the second-level
+//! cache while B streams past it.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;

@@ -12,7 +12,8 @@
 //! Each product of two parts is exact in f32, and the last group is below the rounding of the
 //! result: six products of parts, summed in f32, give what a product in f32 gives. Tile registers
 //! multiply bf16 about fourteen times as fast as vectors multiply f32, so it pays there, and only
-//! there.
+//! there: on one core of a Xeon, 240 to 275 GFLOP/s for the shapes of GPT-2 beside 175 of the `gemm`
+//! crate, whose limit is 246 (`cargo run --release --workspace --example products`).
 //!
 //! Largest error, relative to `sum |x| |y|`, in units of 2^-24, beside the `gemm` crate's; the test
 //! below fails where ours is more than twice as large:
