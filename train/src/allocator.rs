@@ -289,7 +289,8 @@ mod system {
     pub fn unmap(_start: usize, _len: usize) {}
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
 
