@@ -6,11 +6,11 @@ use config::{ModelConfig, RopePairs};
 /// How fast each pair of channels turns.
 ///
 /// Pair `i` of a head turns by `base^(-2i / D)` radians per position. All angles are computed in
-/// f64 and only their cosines and sines are rounded. The others round on the way, each in its own
-/// manner: llama.cpp multiplies its way from pair to pair in f32 (`ggml_rope_cache_init`),
-/// transformers rounds the frequencies to f32 and multiplies by the position. At position 2,000
-/// both are some 1e-4 radians off, in different directions; the exact angle is the one that
-/// neither is further from than its own rounding.
+/// f64 and only their cosines and sines are rounded. The peers round on the way, each in its own
+/// manner: llama.cpp multiplies from pair to pair in f32 (`ggml_rope_cache_init`), transformers
+/// rounds the frequencies to f32 before it multiplies by the position. At position 2,047 (base
+/// 10,000, `D` = 64) they are 2.2e-4 and 3.0e-5 radians off and 2.4e-4 from each other, so the
+/// exact angle is nearer to each of them than either is to the other.
 pub(crate) struct Rope {
     pairs: RopePairs,
     /// Radians per position, `[D / 2]`.
