@@ -10,7 +10,7 @@ bin=$(cd "${1:?usage: tests/end_to_end.sh FOLDER_OF_BINARIES}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-expected=36 # checks below; one that is skipped by mistake is a failure too
+expected=41 # checks below; one that is skipped by mistake is a failure too
 passed=0
 
 step() { echo "end-to-end: $1" >&2; }
@@ -90,6 +90,25 @@ run+=(--set train.max_steps=14)
 "${run[@]}" --resume --json >fifth.json
 check stage_is fifth.json train false
 check grep -q step-000014 runs/tiny/latest
+
+step 'the other families, with a vocabulary of their own'
+family() { # family NAME SETTING...
+    local name=$1
+    shift
+    set -- --set model.architecture="$name" --set run.dir="runs/$name" "$@"
+    "$bin/pocketgpt" run --config "$tiny" --set data.tokenizer=trained --set data.vocab_size=400 \
+        --set 'quantize.recipes=["Q8_0", "Q4_0"]' "$@" >"$name.txt"
+    check grep -q "^bundle: runs/$name/bundle$" "$name.txt"
+}
+family llama --set model.n_kv_head=1 --set model.qkv_bias=false
+family qwen2 --set model.n_kv_head=1
+family gptneox
+
+step 'LoRA on one of them'
+"$bin/pocketgpt" run --config "$tiny" --set model.qkv_bias=false --set train.init_from=runs/llama \
+    --set lora.rank=2 --set run.dir=runs/lora >lora.txt
+check grep -q '^bundle: runs/lora/bundle$' lora.txt
+check test -s "runs/lora/checkpoints/$(cat runs/lora/latest)/adapter/adapter_model.safetensors"
 
 step 'what must fail'
 fails_with 1 'mean KL' "${run[@]}" --set eval.gates.mean_kl.Q8_0=0.0

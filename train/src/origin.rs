@@ -1,6 +1,6 @@
 //! What a run starts from besides its run file: the folder of `train.init_from`, and the tokenizer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use checkpoint::Checkpoint;
@@ -51,7 +51,7 @@ impl Origin {
     }
 
     fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
-        let tokenizer = Tokenizer::from_tokenizer_json(&self.checkpoint.tokenizer_json()?)?;
+        let tokenizer = Tokenizer::from_folder(self.checkpoint.dir())?;
         let (tokens, rows) = (tokenizer.vocab_size(), self.config.vocab_size);
         ensure!(
             tokens <= rows,
@@ -113,6 +113,15 @@ fn found(config: &ModelConfig) -> [String; 11] {
     ]
 }
 
+/// The folder whose files beside `tokenizer.json` go along with it, where it came from a folder.
+pub fn companions(run_file: &RunFile, origin: Option<&Origin>) -> Option<PathBuf> {
+    let folder = || run_file.data.tokenizer_path.clone().filter(|path| path.is_dir());
+    let is_foreign = run_file.data.tokenizer == TokenizerKind::HuggingFace;
+    origin
+        .map(|origin| origin.checkpoint.dir().to_owned())
+        .or_else(|| is_foreign.then(folder).flatten())
+}
+
 /// The tokenizer of a run. One that is trained on the corpus is trained once: a run that goes on
 /// reads it back.
 ///
@@ -132,11 +141,9 @@ pub fn tokenizer(
         (TokenizerKind::Simple, _) => data::simple_from_file(&settings.path),
         (TokenizerKind::HuggingFace, _) => {
             let path = settings.tokenizer_path.as_deref().unwrap_or(Path::new("."));
-            data::open_tokenizer(path, &settings.path).context("data.tokenizer_path")
+            Tokenizer::open(path).context("data.tokenizer_path")
         }
-        (TokenizerKind::Trained, Start::Resume(checkpoint)) => {
-            Tokenizer::from_tokenizer_json(&Checkpoint::open(checkpoint)?.tokenizer_json()?)
-        }
+        (TokenizerKind::Trained, Start::Resume(checkpoint)) => Tokenizer::from_folder(checkpoint),
         (TokenizerKind::Trained, Start::Fresh) => {
             data::train_tokenizer(&settings.path, settings.vocab_size)
         }

@@ -18,7 +18,9 @@ pub fn greedy(
     device: &Device,
 ) -> String {
     let model = model.without_graph();
-    let mut tokens = tokenizer.encode(prompt);
+    let mut tokens: Vec<u32> = tokenizer.begin_of_text().into_iter().collect();
+    let text_start = tokens.len();
+    tokens.extend(tokenizer.encode(prompt));
     if tokens.is_empty() {
         tokens.push(tokenizer.end_of_text().unwrap_or(0));
     }
@@ -34,7 +36,7 @@ pub fn greedy(
             break;
         }
     }
-    tokenizer.decode(&tokens)
+    tokenizer.decode(&tokens[text_start..])
 }
 
 /// Heads the sample of one epoch; also what a resumed run finds its place by.

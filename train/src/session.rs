@@ -62,7 +62,7 @@ struct Session<'a> {
     samples: Journal,
     progress: Progress,
     tokenizer_json: String,
-    /// The folder of `train.init_from`, or the checkpoint that took it over.
+    /// The folder that the tokenizer came from.
     origin: Option<PathBuf>,
     resumed_from: Option<u64>,
     checkpoint: Option<PathBuf>,
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json: corpus.tokenizer().tokenizer_json()?,
-            origin: origin.map(|origin| origin.checkpoint().dir().to_owned()),
+            origin: origin::companions(run_file, origin.as_ref()),
             elapsed_before_s: state.elapsed_s,
             model: Some(model),
             before: Losses::default(),
