@@ -123,6 +123,42 @@ fn a_model_without_a_template_says_so_and_can_go_on_from_text() {
     assert!(text(&output.stderr).contains("not today"), "{}", text(&output.stderr));
 }
 
+/// While no answer is written, Ctrl-C leaves; what was said is saved.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_between_answers_leaves_with_130() {
+    use std::io::Read;
+    let folder = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_generate"))
+        .current_dir(folder.path())
+        .args(["chat", "--model", "chat.gguf", "--save", "talk.json", "--max-tokens", "3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"a\nb\n").unwrap();
+    // The line end before the second answer: the first is saved by then.
+    let mut output = child.stdout.take().unwrap();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        output.read_exact(&mut byte).unwrap();
+    }
+    while !folder.path().join("talk.json").exists()
+        || roles(&saved(&folder.path().join("talk.json"))).len() < 4
+    {
+        std::thread::yield_now();
+    }
+    // The state after the save is set within microseconds; a signal before it only stops the
+    // answer that is over, so one of the two arrives while the program listens.
+    for _ in 0..2 {
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(roles(&saved(&folder.path().join("talk.json"))).len(), 4);
+}
+
 #[test]
 fn bad_input_is_one_line_and_exit_code_2() {
     let folder = folder();

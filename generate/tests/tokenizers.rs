@@ -75,6 +75,8 @@ fn llama_cpp_makes_the_same_tokens() {
     }
 
     let folder = tempfile::tempdir().unwrap();
+    // To tracing, where no one listens.
+    llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
     let backend = LlamaBackend::init().unwrap();
     for (name, vocabulary) in cases {
         let path = folder.path().join("vocabulary.gguf");

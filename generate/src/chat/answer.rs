@@ -45,8 +45,10 @@ impl<'m> Answerer<'m> {
     /// # Errors
     /// When there is no memory for the keys and values.
     pub fn new(ready: &'m Ready, sampler: Sampler) -> Result<Self> {
-        let stops = END_OF_TURN.into_iter().filter_map(|name| ready.tokenizer.special(name));
-        let mut stops: Vec<u32> = stops.chain(ready.end_of_text).collect();
+        let named = END_OF_TURN.into_iter().filter_map(|name| ready.tokenizer.special(name));
+        // A model that begins another text has ended this one.
+        let mut stops: Vec<u32> =
+            named.chain(ready.end_of_text).chain(ready.tokenizer.bos()).collect();
         stops.sort_unstable();
         stops.dedup();
         Ok(Answerer { engine: ready.model.session()?, ready, read: Vec::new(), stops, sampler })
