@@ -76,6 +76,18 @@ fn same_bits(fixture: &Fixture) {
 }
 
 #[test]
+fn blocks_that_are_computed_again_give_the_same_bits() {
+    for fixture in in_each_precision() {
+        let (kept, mut again) = (fixture.other("kept"), fixture.other("again"));
+        again.train.activation_checkpointing = true;
+        train(&kept);
+        train(&again);
+        assert_eq!(metrics(&kept), metrics(&again));
+        assert_same_end(&kept, &again);
+    }
+}
+
+#[test]
 fn a_resumed_run_gives_the_same_bits_as_one_that_never_stopped() {
     in_each_precision().iter().for_each(same_bits_after_a_stop);
 }
