@@ -1,8 +1,8 @@
 // Measures the web chat: speed, start, memory, for each variant and number of threads. One JSON
 // object a line on stdout.
 //
-// usage: POCKETGPT_BUNDLE=FOLDER POCKETGPT_APP=bundle/app/dist POCKETGPT_CHROMIUM=chromium \
-//            node tests/app/bench.mjs [RECIPE...] [--threads 1,2]
+// usage: through bench.sh, or with the variables that prepare.sh sets:
+//     node tests/app/bench.mjs [RECIPE...] [--threads 1,2]
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { parseArgs } from 'node:util';
