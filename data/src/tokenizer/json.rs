@@ -26,7 +26,7 @@ impl Tokenizer {
         if let Some(source) = &self.source {
             return Ok(source.to_string());
         }
-        let (vocabulary, mut file) = match &self.kind {
+        let (mut vocabulary, mut file) = match &self.kind {
             Kind::Bpe(bpe) => (bpe.names(), bpe_file(bpe)),
             Kind::SentencePiece(pieces) => (pieces.names().to_vec(), pieces_file(pieces)),
             Kind::Words(words) => (words.list().to_vec(), words_file()),
@@ -39,7 +39,6 @@ impl Tokenizer {
             .chain(self.user_defined.iter().map(|(text, id)| (id, text, false)))
             .collect();
         added.sort_unstable();
-        let mut vocabulary = vocabulary;
         for &(id, text, _) in &added {
             vocabulary[id as usize] = text.to_owned();
         }
