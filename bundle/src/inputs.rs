@@ -44,10 +44,11 @@ impl PackJob {
         }
         let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
             .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
-        let prompt_tokens = Tokenizer::from_tokenizer_json(&tokenizer_json)
-            .with_context(|| inputs.tokenizer.display().to_string())?
-            .encode(&inputs.prompt);
-        ensure!(!prompt_tokens.is_empty(), "the self-test's prompt is empty");
+        let tokenizer = open_tokenizer(&inputs.tokenizer)?;
+        let text = tokenizer.encode(&inputs.prompt);
+        ensure!(!text.is_empty(), "the self-test's prompt is empty");
+        // As llama.cpp begins a text, where the model was trained with a token there.
+        let prompt_tokens = tokenizer.begin_of_text().into_iter().chain(text).collect();
         let measured = inputs.report.as_deref().map(Measured::load).transpose()?;
         let variant = |(recipe, source): (String, PathBuf)| -> anyhow::Result<VariantInput> {
             let (quality, measured) = match &measured {
@@ -126,4 +127,14 @@ fn find_variant(run: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
     found.into_iter().next().with_context(|| {
         format!("{} has neither fragments/{recipe} nor gguf/*{suffix}: run quantize", run.display())
     })
+}
+
+/// A `tokenizer.json` together with the files beside it, which say what begins a text.
+fn open_tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
+    match path.parent() {
+        Some(folder) if path.ends_with(checkpoint::TOKENIZER_FILE) => {
+            Tokenizer::from_folder(folder)
+        }
+        _ => Tokenizer::open(path),
+    }
 }
