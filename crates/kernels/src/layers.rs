@@ -39,7 +39,7 @@ pub fn linear(
     }
 }
 
-/// `gelu(x) W + b`: [`gelu`] and [`linear`], of which on the CPU only `x` is kept for the gradient.
+/// `gelu(x) W + b`: [`gelu()`] and [`linear`], of which on the CPU only `x` is kept for the gradient.
 ///
 /// # Shapes
 /// As [`linear`].
@@ -56,7 +56,7 @@ pub fn gelu_linear(
     }
 }
 
-/// `(silu(gate) * up) W + b`: [`swiglu`] and [`linear`], of which on the CPU only `gate` and `up`
+/// `(silu(gate) * up) W + b`: [`swiglu()`] and [`linear`], of which on the CPU only `gate` and `up`
 /// are kept for the gradient.
 ///
 /// # Shapes

@@ -59,7 +59,7 @@ impl Backward<Flex, 2> for SwigluBackward {
     }
 }
 
-/// Shapes as in [`crate::swiglu`].
+/// Shapes as in [`crate::swiglu()`].
 pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let shape = gate.dims();
     let (gate, up) = (Operand::new(gate), Operand::new(up));
