@@ -113,7 +113,7 @@ fn a_run_goes_on_from_a_folder_where_the_folder_stopped() {
 #[test]
 fn what_the_folder_decides_cannot_be_set_to_something_else() {
     let fixture = fixture(Architecture::Llama);
-    let (folder, tuned) = base(&fixture, Architecture::Llama);
+    let (_, tuned) = base(&fixture, Architecture::Llama);
     let refusal = |change: fn(&mut RunFile)| {
         let mut run_file = tuned.clone();
         change(&mut run_file);
@@ -133,7 +133,6 @@ fn what_the_folder_decides_cannot_be_set_to_something_else() {
     let mut agreeing = tuned.clone();
     agreeing.model = fixture.run_file.model.clone();
     assert_eq!(train(&agreeing).steps, 8);
-    drop(folder);
 }
 
 fn weights(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {

@@ -76,7 +76,8 @@ impl RunFile {
         require(
             "model.n_kv_head",
             kv,
-            model.architecture.is_gated() || kv == model.n_head,
+            // The folder's family is known once it is opened.
+            self.train.init_from.is_some() || model.architecture.is_gated() || kv == model.n_head,
             "model.n_head: only llama and qwen2 share keys and values between heads",
         )?;
         require(
