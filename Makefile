@@ -5,7 +5,7 @@ CARGO := cargo
 PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-wgpu bench bench-app \
-	bench-train
+	bench-convert bench-train
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -29,6 +29,7 @@ unit: setup
 # The whole pipeline through the real binaries, with a model that trains in seconds.
 end-to-end: build
 	tests/end_to_end.sh target/release
+	tests/stories260k.sh target/release
 
 # The web chat, driven in a real browser through a real bundle.
 test-app: build
@@ -40,7 +41,12 @@ test-wgpu: setup
 
 # Comparisons with Python packages and llama.cpp's own tools; these install what they compare with.
 test-peers: build
+	$(CARGO) build $(PROFILE) --workspace --example logits
 	tests/peers.sh target/release
+
+# The time and memory of `export` beside convert_hf_to_gguf.py.
+bench-convert: build
+	tests/peers/convert_speed.sh target/release
 
 bench: build
 	tests/bench.sh target/release
@@ -51,4 +57,5 @@ bench-app: build
 	tests/app/bench.sh $(RUN)/bundle
 
 bench-train: build
+	$(CARGO) build $(PROFILE) --workspace --example products
 	tests/bench_train.sh target/release
