@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::chat::{ChatJob, ChatReport, chat};
+use crate::chat::{ChatJob, ChatReport, bundled, chat};
 use crate::compare::{CompareJob, CompareReport, compare, usual_strategies};
 use crate::engine::EngineKind;
 use crate::sampling::Sampling;
@@ -56,7 +56,7 @@ pub enum Verb {
     /// Talk with a model in its own chat format, turn by turn.
     #[command(after_help = "Example:\n  generate chat --model model.gguf --system \"Be brief.\" \
                             --save chat.json\n  generate chat --model model.gguf \
-                            --resume chat.json")]
+                            --resume chat.json\n  generate chat --bundle pocket")]
     Chat(ChatArgs),
 }
 
@@ -65,8 +65,17 @@ pub enum Verb {
 pub struct ChatArgs {
     /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
     /// fragments.
-    #[arg(long, value_name = "PATH")]
-    pub model: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "bundle")]
+    pub model: Option<PathBuf>,
+
+    /// A bundle's folder, in place of --model: llama.cpp runs its model, joined once into the
+    /// user's cache.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "engine"])]
+    pub bundle: Option<PathBuf>,
+
+    /// Which variant of the bundle; the largest by default.
+    #[arg(long, value_name = "RECIPE", requires = "bundle")]
+    pub variant: Option<String>,
 
     /// How the model should behave; none by default.
     #[arg(long, value_name = "TEXT")]
@@ -260,7 +269,7 @@ pub fn run(args: Args) -> Result<Report> {
             eprintln!("the prompt was read in {:.3} s", report.first_token_s);
             Ok(Report::Temperature(report))
         }
-        (Some(Verb::Chat(chat_args)), _) => chat(&chat_args.into(), args.json).map(Report::Chat),
+        (Some(Verb::Chat(chat_args)), _) => chat(&chat_args.job()?, args.json).map(Report::Chat),
         (None, Some(model)) => run_text(&args.text.job(model), args.json),
         (None, None) => anyhow::bail!("nothing to do: pass --model PATH and --prompt TEXT"),
     }
@@ -314,25 +323,28 @@ impl TextArgs {
     }
 }
 
-impl From<ChatArgs> for ChatJob {
-    fn from(args: ChatArgs) -> Self {
-        ChatJob {
-            model: ModelJob {
-                path: args.model,
-                tokenizer: args.tokenizer,
-                engine: args.engine,
-                threads: args.threads,
-            },
-            system: args.system,
-            save: args.save,
-            resume: args.resume,
-            template: args.template,
-            plain: args.plain,
-            force: args.force,
-            sampling: args.text.sampling(),
-            seed: args.text.length.seed,
-            max_tokens: args.text.length.max_tokens,
-        }
+impl ChatArgs {
+    fn job(self) -> Result<ChatJob> {
+        let (path, engine) = match (self.bundle, self.model) {
+            (Some(bundle), _) => {
+                let variant = self.variant.as_deref();
+                (bundled::gguf_of(&bundle, variant, &bundled::cache_folder()?)?, EngineKind::Llama)
+            }
+            (None, Some(model)) => (model, self.engine),
+            (None, None) => bail!("expected --model or --bundle"),
+        };
+        Ok(ChatJob {
+            model: ModelJob { path, tokenizer: self.tokenizer, engine, threads: self.threads },
+            sampling: self.text.sampling(),
+            system: self.system,
+            save: self.save,
+            resume: self.resume,
+            template: self.template,
+            plain: self.plain,
+            force: self.force,
+            seed: self.text.length.seed,
+            max_tokens: self.text.length.max_tokens,
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use tiny::write_chat;
 fn chat(folder: &Path, args: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_generate"))
         .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .args(["chat", "--max-tokens", "8", "--temperature", "1.5"])
         .args(args)
         .stdin(Stdio::piped())
@@ -175,5 +176,24 @@ fn bad_input_is_one_line_and_exit_code_2() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_bundle_is_talked_to_through_a_file_in_the_cache() {
+    let folder = folder();
+    let model = folder.path().join("pocket/model");
+    std::fs::create_dir_all(&model).unwrap();
+    let gguf = folder.path().join("chat.gguf");
+    fragment::split_into(&model, "F32.manifest.json", &gguf, 1 << 20).unwrap();
+    let direct = chat(folder.path(), &["--model", "chat.gguf", "--engine", "llama"], "a\n");
+    for _ in ["joined", "found again"] {
+        let output = chat(folder.path(), &["--bundle", "pocket", "--variant", "F32"], "a\n");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), text(&direct.stdout));
+        std::fs::rename(&model, folder.path().join("away")).ok();
+        std::fs::create_dir_all(&model).unwrap();
+        let manifest = folder.path().join("away/F32.manifest.json");
+        std::fs::copy(manifest, model.join("F32.manifest.json")).unwrap();
     }
 }

@@ -5,6 +5,7 @@
 //! written anew after every turn. Input may be a pipe.
 
 mod answer;
+pub(crate) mod bundled;
 mod conversation;
 mod stop;
 mod template;
