@@ -6,6 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bin=$1
+if ! command -v npm >/dev/null || [ "$(node -p 'parseInt(process.versions.node)')" -lt 20 ]; then
+    echo 'tests/app skipped: Node.js 20 or newer not found' >&2
+    exit 0
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$bin/pocketgpt" run --config configs/tiny.toml --set "run.dir=$work/run" >&2

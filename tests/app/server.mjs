@@ -65,7 +65,10 @@ export async function serve({ bundle, app, isolate = true }) {
       if (response.destroyed) return;
       if (damaged && position === start) chunk[0] ^= 1;
       if (end !== null && position + chunk.length > end) {
-        response.write(chunk.subarray(0, Math.max(0, end - position)), () => response.destroy());
+        // What is still on its way when a connection is reset never reaches the page.
+        response.write(chunk.subarray(0, Math.max(0, end - position)), () =>
+          setTimeout(() => response.destroy(), 300),
+        );
         return;
       }
       position += chunk.length;
