@@ -9,7 +9,8 @@ use anyhow::{Context, ensure};
 use rust_embed::RustEmbed;
 
 /// How to get a program that has the web chat.
-pub const HOW_TO_BUILD: &str = "this program was built without the web chat: run `make app` (Node.js 20 or newer), build again";
+pub const HOW_TO_BUILD: &str = "this program was built without the web chat: run `make build` \
+    with Node.js 20 or newer, or add --no-app";
 
 #[derive(RustEmbed)]
 #[folder = "app/dist"]
