@@ -30,13 +30,18 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// The attention of `queries` new positions after those in the cache.
     pub fn new(config: &ModelConfig, queries: usize, cache: &Cache) -> Self {
+        Sizes { past: cache.len, capacity: cache.capacity, ..Self::alone(config, queries) }
+    }
+
+    /// The attention of `queries` positions with nothing before them.
+    pub fn alone(config: &ModelConfig, queries: usize) -> Self {
         Sizes {
             queries,
-            past: cache.len,
+            past: 0,
             heads: config.n_head,
             kv_heads: config.n_kv_head,
             head_width: config.head_width(),
-            capacity: cache.capacity,
+            capacity: queries,
         }
     }
 
@@ -82,9 +87,9 @@ pub(crate) fn attend(
     stride: usize,
     cache: &LayerCache,
     sizes: &Sizes,
-    trace: &mut BlockTrace<'_>,
+    trace: &mut BlockTrace<'_, '_>,
 ) -> Vec<f32> {
-    let keep_steps = trace.is_on();
+    let keep_steps = trace.keeps_stages();
     let tasks: Vec<(usize, usize)> = (0..sizes.heads)
         .flat_map(|head| (0..sizes.queries).step_by(TASK_QUERIES).map(move |first| (head, first)))
         .collect();

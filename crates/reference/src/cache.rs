@@ -21,13 +21,18 @@ pub(crate) struct Cache {
 impl Cache {
     /// Room for `capacity` positions of `n_layer` layers, each `width` wide.
     pub fn new(n_layer: usize, width: usize, capacity: usize) -> Self {
-        let zeros = || vec![0.0; capacity * width];
-        let layers = (0..n_layer).map(|_| LayerCache { keys: zeros(), values: zeros() }).collect();
+        let layers = (0..n_layer).map(|_| LayerCache::new(width, capacity)).collect();
         Cache { layers, capacity, len: 0 }
     }
 }
 
 impl LayerCache {
+    /// Room for `capacity` positions, each `width` wide.
+    pub fn new(width: usize, capacity: usize) -> Self {
+        let zeros = || vec![0.0; capacity * width];
+        LayerCache { keys: zeros(), values: zeros() }
+    }
+
     /// Puts the key and the value of one position, each `[K * D]`, in place.
     pub fn put(&mut self, position: usize, capacity: usize, key: &[f32], value: &[f32]) {
         let width = key.len();

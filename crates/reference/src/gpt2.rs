@@ -38,7 +38,8 @@ enum Positions {
     Rotary(Rope),
 }
 
-struct Block {
+/// The weights of one block.
+pub(crate) struct Block {
     /// `ln_1`
     attention_norm: LayerNorm,
     /// `attn.c_attn`, rows: all Q, all K, all V
@@ -54,7 +55,7 @@ struct Block {
 }
 
 impl Decoder for Gpt2 {
-    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace) -> Vec<f32> {
+    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace<'_>) -> Vec<f32> {
         let (mut x, rotations) = self.embed(tokens, cache.len, trace); // [T, C]
         let sizes = Sizes::new(&self.config, tokens.len(), cache);
         for (layer, (block, cache)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
@@ -64,13 +65,14 @@ impl Decoder for Gpt2 {
         x
     }
 
-    fn logits(&self, hidden: &[f32], trace: &mut Trace) -> Vec<f32> {
-        let t = hidden.len() / self.config.n_embd;
+    fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32> {
         let x = self.output_norm.forward(hidden); // [T, C]
-        trace.keep(|| "ln_f".into(), &[t, self.config.n_embd], &x);
-        let logits = self.embedding.logits(&x); // [T, V]
-        trace.keep(|| "lm_head".into(), &[t, self.config.vocab_size], &logits);
-        logits
+        trace.keep(|| "ln_f".into(), &[x.len() / self.config.n_embd, self.config.n_embd], &x);
+        x
+    }
+
+    fn logits(&self, normed: &[f32]) -> Vec<f32> {
+        self.embedding.logits(normed)
     }
 }
 
@@ -81,7 +83,7 @@ impl Gpt2 {
         &self,
         tokens: &[u32],
         past: usize,
-        trace: &mut Trace,
+        trace: &mut Trace<'_>,
     ) -> (Vec<f32>, Option<Rotations>) {
         let (t, c) = (tokens.len(), self.config.n_embd);
         let mut x = self.embedding.look_up(tokens);
@@ -101,13 +103,13 @@ impl Gpt2 {
 
 impl Block {
     /// `x += attention(norm(x)); x += feed_forward(norm(x))`, `[T, C]` in place.
-    fn forward(
+    pub fn forward(
         &self,
         x: &mut [f32],
         cache: &mut LayerCache,
         sizes: &Sizes,
         rotations: Option<&Rotations>,
-        mut trace: BlockTrace<'_>,
+        mut trace: BlockTrace<'_, '_>,
     ) {
         let shape = [sizes.queries, sizes.width()];
         let normed = self.attention_norm.forward(x); // [T, C]
@@ -128,9 +130,10 @@ impl Block {
         cache: &mut LayerCache,
         sizes: &Sizes,
         rotations: Option<&Rotations>,
-        trace: &mut BlockTrace<'_>,
+        trace: &mut BlockTrace<'_, '_>,
     ) -> Vec<f32> {
         let (t, c) = (sizes.queries, sizes.width());
+        trace.input(&[&self.qkv], x);
         let mut qkv = self.qkv.forward(x); // [T, 3C]
         trace.keep("attn.qkv", &[t, 3 * c], &qkv);
         if let Some(rotations) = rotations {
@@ -143,17 +146,20 @@ impl Block {
             cache.put(sizes.past + i, sizes.capacity, &row[c..2 * c], &row[2 * c..]);
         }
         let y = attend(&qkv, 3 * c, cache, sizes, trace); // [T, C]
+        trace.input(&[&self.attention_output], &y);
         let y = self.attention_output.forward(&y); // [T, C]
         trace.keep("attn.c_proj", &[t, c], &y);
         y
     }
 
     /// `[T, C] -> [T, F] -> [T, C]`
-    fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_>) -> Vec<f32> {
+    fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
+        trace.input(&[&self.up], x);
         let mut wide = self.up.forward(x); // [T, F]
         trace.keep("mlp.c_fc", &[t, wide.len() / t], &wide);
         ops::gelu(&mut wide);
         trace.keep("mlp.gelu", &[t, wide.len() / t], &wide);
+        trace.input(&[&self.down], &wide);
         let y = self.down.forward(&wide); // [T, C]
         trace.keep("mlp.c_proj", &[t, y.len() / t], &y);
         y
@@ -185,7 +191,8 @@ impl Gpt2 {
 }
 
 impl Block {
-    fn load(
+    /// Dequantizes the weights of the block `layer`.
+    pub fn load(
         config: &ModelConfig,
         source: &dyn TensorSource,
         layer: usize,
@@ -203,10 +210,22 @@ impl Block {
             down: linear("ffn_down", f)?,
         })
     }
+
+    /// Every matrix, in the order in which data meets them.
+    pub fn matrices(&self) -> Vec<&Linear> {
+        let Block { qkv, attention_output, up, down, .. } = self;
+        vec![qkv, attention_output, up, down]
+    }
+
+    /// As [`Block::matrices`], to be changed.
+    pub fn matrices_mut(&mut self) -> Vec<&mut Linear> {
+        let Block { qkv, attention_output, up, down, .. } = self;
+        vec![qkv, attention_output, up, down]
+    }
 }
 
 /// Every tensor that a model of these settings has.
-fn expected(config: &ModelConfig) -> Vec<Expected> {
+pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
     let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
     let mut all = Vec::new();
     let mut add = |name: String, shape: &[usize]| {

@@ -10,6 +10,8 @@ use crate::weights::read;
 
 /// `y = x Wᵀ + b`, or without `b`.
 pub(crate) struct Linear {
+    /// The tensor that `weight` is, `NAME.weight`.
+    tensor: String,
     /// `[out, in]`
     weight: Vec<f32>,
     /// `[out]`
@@ -25,9 +27,25 @@ impl Linear {
         width: usize,
         has_bias: bool,
     ) -> Result<Self, ReferenceError> {
-        let weight = read(source, &format!("{name}.weight"))?;
+        let tensor = format!("{name}.weight");
+        let weight = read(source, &tensor)?;
         let bias = has_bias.then(|| read(source, &format!("{name}.bias"))).transpose()?;
-        Ok(Linear { weight, bias, width })
+        Ok(Linear { tensor, weight, bias, width })
+    }
+
+    /// The name of the weight's tensor.
+    pub fn tensor(&self) -> &str {
+        &self.tensor
+    }
+
+    /// `[out, in]`
+    pub fn weight(&self) -> &[f32] {
+        &self.weight
+    }
+
+    /// As [`Linear::weight`], to be changed.
+    pub fn weight_mut(&mut self) -> &mut [f32] {
+        &mut self.weight
     }
 
     /// `[T, in] -> [T, out]`
@@ -86,22 +104,30 @@ impl RmsNorm {
     }
 }
 
+/// The tensor of the token embedding, which is the head too in a tied model.
+pub(crate) const TOKENS: &str = "token_embd.weight";
+
+/// The tensor that turns the result of the last norm into logits.
+pub(crate) fn head_tensor(config: &ModelConfig) -> &'static str {
+    if config.tie_embeddings { TOKENS } else { "output.weight" }
+}
+
 /// Both ends of a model: tokens to vectors, and vectors to logits.
 pub(crate) struct Embedding {
     /// `[V, C]`
     tokens: Vec<f32>,
-    /// `[V, C]`; none where the head shares the token embedding.
-    head: Option<Vec<f32>>,
+    /// None where the head shares the token embedding.
+    head: Option<Head>,
     width: usize,
 }
 
 impl Embedding {
-    /// The tensors `token_embd.weight` and, in an untied model, `output.weight`.
+    /// The token embedding and, in an untied model, the head.
     pub fn load(source: &dyn TensorSource, config: &ModelConfig) -> Result<Self, ReferenceError> {
         let tied = config.tie_embeddings;
         Ok(Embedding {
-            tokens: read(source, "token_embd.weight")?,
-            head: (!tied).then(|| read(source, "output.weight")).transpose()?,
+            tokens: read(source, TOKENS)?,
+            head: (!tied).then(|| Head::load(source, config)).transpose()?,
             width: config.n_embd,
         })
     }
@@ -118,7 +144,42 @@ impl Embedding {
 
     /// `[T, C] -> [T, V]`
     pub fn logits(&self, x: &[f32]) -> Vec<f32> {
-        let head = Rows::new(self.head.as_ref().unwrap_or(&self.tokens), self.width);
-        matmul::linear(Rows::new(x, self.width), head, None)
+        match &self.head {
+            Some(head) => head.forward(x),
+            None => logits(x, &self.tokens, self.width),
+        }
     }
+}
+
+/// Vectors to logits, alone.
+pub(crate) struct Head {
+    /// `[V, C]`
+    weight: Vec<f32>,
+    width: usize,
+}
+
+impl Head {
+    /// The tensor that [`head_tensor`] names.
+    pub fn load(source: &dyn TensorSource, config: &ModelConfig) -> Result<Self, ReferenceError> {
+        Ok(Head { weight: read(source, head_tensor(config))?, width: config.n_embd })
+    }
+
+    /// `[V, C]`
+    pub fn weight(&self) -> &[f32] {
+        &self.weight
+    }
+
+    /// As [`Head::weight`], to be changed.
+    pub fn weight_mut(&mut self) -> &mut [f32] {
+        &mut self.weight
+    }
+
+    /// `[T, C] -> [T, V]`
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        logits(x, &self.weight, self.width)
+    }
+}
+
+fn logits(x: &[f32], head: &[f32], width: usize) -> Vec<f32> {
+    matmul::linear(Rows::new(x, width), Rows::new(head, width), None)
 }

@@ -22,6 +22,7 @@
 //! ```
 
 mod attention;
+mod blockwise;
 mod cache;
 mod error;
 mod gpt2;
@@ -35,6 +36,7 @@ mod rope;
 mod trace;
 mod weights;
 
+pub use blockwise::{Blockwise, LoadedBlock, LoadedEmbedding, LoadedHead};
 pub use error::ReferenceError;
 pub use memory::MemorySource;
 pub use model::{Model, Session};

@@ -27,7 +27,8 @@ pub(crate) struct Llama {
     output_norm: RmsNorm,
 }
 
-struct Block {
+/// The weights of one block.
+pub(crate) struct Block {
     attention_norm: RmsNorm,
     /// `[C, C]`
     q: Linear,
@@ -47,7 +48,7 @@ struct Block {
 }
 
 impl Decoder for Llama {
-    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace) -> Vec<f32> {
+    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace<'_>) -> Vec<f32> {
         let mut x = self.embedding.look_up(tokens); // [T, C]
         trace.keep(|| "tok_emb".into(), &[tokens.len(), self.config.n_embd], &x);
         let rotations = self.rope.at(cache.len, tokens.len());
@@ -59,25 +60,26 @@ impl Decoder for Llama {
         x
     }
 
-    fn logits(&self, hidden: &[f32], trace: &mut Trace) -> Vec<f32> {
-        let t = hidden.len() / self.config.n_embd;
+    fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32> {
         let x = self.output_norm.forward(hidden); // [T, C]
-        trace.keep(|| "norm".into(), &[t, self.config.n_embd], &x);
-        let logits = self.embedding.logits(&x); // [T, V]
-        trace.keep(|| "lm_head".into(), &[t, self.config.vocab_size], &logits);
-        logits
+        trace.keep(|| "norm".into(), &[x.len() / self.config.n_embd, self.config.n_embd], &x);
+        x
+    }
+
+    fn logits(&self, normed: &[f32]) -> Vec<f32> {
+        self.embedding.logits(normed)
     }
 }
 
 impl Block {
     /// `x += attention(norm(x)); x += feed_forward(norm(x))`, `[T, C]` in place.
-    fn forward(
+    pub fn forward(
         &self,
         x: &mut [f32],
         cache: &mut LayerCache,
         sizes: &Sizes,
         rotations: &Rotations,
-        mut trace: BlockTrace<'_>,
+        mut trace: BlockTrace<'_, '_>,
     ) {
         let shape = [sizes.queries, sizes.width()];
         let normed = self.attention_norm.forward(x); // [T, C]
@@ -98,9 +100,10 @@ impl Block {
         cache: &mut LayerCache,
         sizes: &Sizes,
         rotations: &Rotations,
-        trace: &mut BlockTrace<'_>,
+        trace: &mut BlockTrace<'_, '_>,
     ) -> Vec<f32> {
         let (t, c, kv) = (sizes.queries, sizes.width(), sizes.kv_width());
+        trace.input(&[&self.q, &self.k, &self.v], x);
         let mut q = self.q.forward(x); // [T, C]
         let mut k = self.k.forward(x); // [T, K * D]
         let v = self.v.forward(x); // [T, K * D]
@@ -115,19 +118,22 @@ impl Block {
             cache.put(sizes.past + i, sizes.capacity, k, v);
         }
         let y = attend(&q, c, cache, sizes, trace); // [T, C]
+        trace.input(&[&self.attention_output], &y);
         let y = self.attention_output.forward(&y); // [T, C]
         trace.keep("attn.output", &[t, c], &y);
         y
     }
 
     /// SwiGLU (Shazeer, 2020), `[T, C] -> [T, F] -> [T, C]`.
-    fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_>) -> Vec<f32> {
+    fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
+        trace.input(&[&self.gate, &self.up], x);
         let mut wide = self.gate.forward(x); // [T, F]
         trace.keep("mlp.gate", &[t, wide.len() / t], &wide);
         let up = self.up.forward(x); // [T, F]
         trace.keep("mlp.up", &[t, up.len() / t], &up);
         ops::swiglu(&mut wide, &up);
         trace.keep("mlp.swiglu", &[t, wide.len() / t], &wide);
+        trace.input(&[&self.down], &wide);
         let y = self.down.forward(&wide); // [T, C]
         trace.keep("mlp.down", &[t, y.len() / t], &y);
         y
@@ -154,7 +160,8 @@ impl Llama {
 }
 
 impl Block {
-    fn load(
+    /// Dequantizes the weights of the block `layer`.
+    pub fn load(
         config: &ModelConfig,
         source: &dyn TensorSource,
         layer: usize,
@@ -175,10 +182,22 @@ impl Block {
             down: linear("ffn_down", f, false)?,
         })
     }
+
+    /// Every matrix, in the order in which data meets them.
+    pub fn matrices(&self) -> Vec<&Linear> {
+        let Block { q, k, v, attention_output, gate, up, down, .. } = self;
+        vec![q, k, v, attention_output, gate, up, down]
+    }
+
+    /// As [`Block::matrices`], to be changed.
+    pub fn matrices_mut(&mut self) -> Vec<&mut Linear> {
+        let Block { q, k, v, attention_output, gate, up, down, .. } = self;
+        vec![q, k, v, attention_output, gate, up, down]
+    }
 }
 
 /// Every tensor that a model of these settings has.
-fn expected(config: &ModelConfig) -> Vec<Expected> {
+pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
     let (c, f, v, kv) = (config.n_embd, config.n_inner, config.vocab_size, config.kv_width());
     let mut all = Vec::new();
     let mut add = |name: String, shape: &[usize]| {

@@ -8,6 +8,7 @@ use gguf::TensorSource;
 use crate::ReferenceError;
 use crate::cache::Cache;
 use crate::gpt2::Gpt2;
+use crate::layers::head_tensor;
 use crate::llama::Llama;
 use crate::rope::Rope;
 use crate::trace::{Stage, Trace};
@@ -16,10 +17,13 @@ use crate::trace::{Stage, Trace};
 pub(crate) trait Decoder: Send + Sync {
     /// The residual stream after the last block, `[T] -> [T, C]`. Appends to the cache, which has
     /// room; token ids are in range.
-    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace) -> Vec<f32>;
+    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace<'_>) -> Vec<f32>;
 
-    /// The last norm and the head, `[T, C] -> [T, V]`.
-    fn logits(&self, hidden: &[f32], trace: &mut Trace) -> Vec<f32>;
+    /// The last norm, `[T, C] -> [T, C]`.
+    fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32>;
+
+    /// The head, `[T, C] -> [T, V]`.
+    fn logits(&self, normed: &[f32]) -> Vec<f32>;
 }
 
 /// A model with its weights in f32. Clones share the weights.
@@ -70,7 +74,32 @@ impl Model {
         self.check_tokens(tokens, 0)?;
         let mut cache = self.cache(tokens.len());
         let hidden = self.decoder.hidden(tokens, &mut cache, &mut Trace::Off);
-        Ok(self.decoder.logits(&hidden, &mut Trace::Off))
+        Ok(self.decoder.logits(&self.decoder.normed(&hidden, &mut Trace::Off)))
+    }
+
+    /// The inputs of all matrices in one causal pass, handed to `inputs` one after the other.
+    ///
+    /// `inputs` gets the names of the tensors that share an input (`blk.3.attn_qkv.weight` alone;
+    /// `blk.3.ffn_gate.weight` and `blk.3.ffn_up.weight`) and that input, `[T, in]`, row-major. The
+    /// last one is the head's, under `output.weight` or, where the head is tied,
+    /// `token_embd.weight`. They are the stages `ln_1`, `attn.y`, `ln_2`, `mlp.gelu` and `ln_f` of
+    /// [`Model::stages`], or `attn_norm`, `attn.y`, `ffn_norm`, `mlp.swiglu` and `norm`, but nothing
+    /// is kept, and no logits are computed.
+    ///
+    /// # Errors
+    /// As [`Model::logits`]; `inputs` was not called then.
+    pub fn observe(
+        &self,
+        tokens: &[u32],
+        inputs: &mut dyn FnMut(&[&str], &[f32]),
+    ) -> Result<(), ReferenceError> {
+        self.check_tokens(tokens, 0)?;
+        let mut trace = Trace::Inputs(inputs);
+        let mut cache = self.cache(tokens.len());
+        let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace);
+        let normed = self.decoder.normed(&hidden, &mut trace);
+        trace.input(head_tensor(&self.config), &normed);
+        Ok(())
     }
 
     /// Every intermediate result of [`Model::logits`], in the order they are computed.
@@ -91,10 +120,12 @@ impl Model {
     /// As [`Model::logits`].
     pub fn stages(&self, tokens: &[u32]) -> Result<Vec<Stage>, ReferenceError> {
         self.check_tokens(tokens, 0)?;
-        let mut trace = Trace::On(Vec::new());
+        let mut trace = Trace::Stages(Vec::new());
         let mut cache = self.cache(tokens.len());
         let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace);
-        self.decoder.logits(&hidden, &mut trace);
+        let normed = self.decoder.normed(&hidden, &mut trace);
+        let logits = self.decoder.logits(&normed);
+        trace.keep(|| "lm_head".into(), &[tokens.len(), self.config.vocab_size], &logits);
         Ok(trace.into_stages())
     }
 
@@ -108,21 +139,30 @@ impl Model {
     }
 
     fn check_tokens(&self, tokens: &[u32], past: usize) -> Result<(), ReferenceError> {
-        let (limit, vocab_size) = (self.config.context_length, self.config.vocab_size);
-        if tokens.is_empty() {
-            return Err(ReferenceError::NoTokens);
+        check_tokens(&self.config, tokens, past)
+    }
+}
+
+/// Refuses tokens that cannot be read after `past` others.
+pub(crate) fn check_tokens(
+    config: &ModelConfig,
+    tokens: &[u32],
+    past: usize,
+) -> Result<(), ReferenceError> {
+    let (limit, vocab_size) = (config.context_length, config.vocab_size);
+    if tokens.is_empty() {
+        return Err(ReferenceError::NoTokens);
+    }
+    let wanted = past + tokens.len();
+    if wanted > limit {
+        return Err(ReferenceError::ContextOverflow { wanted, limit });
+    }
+    match tokens.iter().position(|&token| token as usize >= vocab_size) {
+        Some(position) => {
+            let token = tokens[position];
+            Err(ReferenceError::TokenOutOfRange { token, position, vocab_size })
         }
-        let wanted = past + tokens.len();
-        if wanted > limit {
-            return Err(ReferenceError::ContextOverflow { wanted, limit });
-        }
-        match tokens.iter().position(|&token| token as usize >= vocab_size) {
-            Some(position) => {
-                let token = tokens[position];
-                Err(ReferenceError::TokenOutOfRange { token, position, vocab_size })
-            }
-            None => Ok(()),
-        }
+        None => Ok(()),
     }
 }
 
@@ -143,7 +183,7 @@ impl Session {
         let decoder = &self.model.decoder;
         let hidden = decoder.hidden(tokens, &mut self.cache, &mut Trace::Off);
         let last = &hidden[hidden.len() - self.model.config.n_embd..];
-        Ok(decoder.logits(last, &mut Trace::Off))
+        Ok(decoder.logits(&decoder.normed(last, &mut Trace::Off)))
     }
 
     /// Tokens read so far.
@@ -158,7 +198,7 @@ impl Session {
 }
 
 /// Refuses settings that no pass can be made with.
-fn check_config(config: &ModelConfig) -> Result<(), ReferenceError> {
+pub(crate) fn check_config(config: &ModelConfig) -> Result<(), ReferenceError> {
     let sizes = [
         ("vocab_size", config.vocab_size),
         ("context_length", config.context_length),

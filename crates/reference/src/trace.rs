@@ -1,4 +1,7 @@
-//! Every intermediate result by name, for finding the first one that differs.
+//! What a pass tells besides its logits: every intermediate result by name, for finding the first
+//! one that differs, or the inputs of the matrices, for those who quantize them.
+
+use crate::layers::Linear;
 
 /// One intermediate result.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,56 +14,76 @@ pub struct Stage {
     pub data: Vec<f32>,
 }
 
-/// A list that intermediate results are added to, if anybody asked for them.
-pub(crate) enum Trace {
+/// Takes the tensors that share an input, by name, and that input, `[T, in]`.
+pub(crate) type Inputs<'o> = dyn FnMut(&[&str], &[f32]) + 'o;
+
+/// Where a pass reports what it comes by, if anybody asked.
+pub(crate) enum Trace<'o> {
     /// Nobody asked.
     Off,
-    /// Everything so far.
-    On(Vec<Stage>),
+    /// Every intermediate result so far.
+    Stages(Vec<Stage>),
+    /// Each matrix's input goes here, and nothing is kept.
+    Inputs(&'o mut Inputs<'o>),
 }
 
-impl Trace {
-    /// Whether anybody asked.
-    pub fn is_on(&self) -> bool {
-        matches!(self, Trace::On(_))
+impl<'o> Trace<'o> {
+    /// Whether intermediate results are kept.
+    pub fn keeps_stages(&self) -> bool {
+        matches!(self, Trace::Stages(_))
     }
 
     /// Adds a copy of `data`; `name` is only built if anybody asked.
     pub fn keep(&mut self, name: impl FnOnce() -> String, shape: &[usize], data: &[f32]) {
-        if let Trace::On(stages) = self {
+        if let Trace::Stages(stages) = self {
             debug_assert_eq!(shape.iter().product::<usize>(), data.len());
             stages.push(Stage { name: name(), shape: shape.to_vec(), data: data.to_vec() });
         }
     }
 
+    /// Shows what the matrix called `tensor` is about to be multiplied with, `[T, in]`.
+    pub fn input(&mut self, tensor: &str, x: &[f32]) {
+        if let Trace::Inputs(take) = self {
+            take(&[tensor], x);
+        }
+    }
+
     /// The steps of one block, under the name `h.LAYER.`.
-    pub fn block(&mut self, layer: usize) -> BlockTrace<'_> {
+    pub fn block(&mut self, layer: usize) -> BlockTrace<'_, 'o> {
         BlockTrace { trace: self, layer }
     }
 
     /// What was kept.
     pub fn into_stages(self) -> Vec<Stage> {
         match self {
-            Trace::Off => Vec::new(),
-            Trace::On(stages) => stages,
+            Trace::Stages(stages) => stages,
+            Trace::Off | Trace::Inputs(_) => Vec::new(),
         }
     }
 }
 
 /// The part of a [`Trace`] that one block sees.
-pub(crate) struct BlockTrace<'a> {
-    trace: &'a mut Trace,
+pub(crate) struct BlockTrace<'a, 'o> {
+    trace: &'a mut Trace<'o>,
     layer: usize,
 }
 
-impl BlockTrace<'_> {
-    /// Whether anybody asked.
-    pub fn is_on(&self) -> bool {
-        self.trace.is_on()
+impl BlockTrace<'_, '_> {
+    /// Whether intermediate results are kept.
+    pub fn keeps_stages(&self) -> bool {
+        self.trace.keeps_stages()
     }
 
     /// Adds a copy of `data`.
     pub fn keep(&mut self, step: &str, shape: &[usize], data: &[f32]) {
         self.trace.keep(|| format!("h.{}.{step}", self.layer), shape, data);
+    }
+
+    /// Shows what these matrices are about to be multiplied with, `[T, in]`.
+    pub fn input(&mut self, matrices: &[&Linear], x: &[f32]) {
+        if let Trace::Inputs(take) = self.trace {
+            let tensors: Vec<&str> = matrices.iter().map(|matrix| matrix.tensor()).collect();
+            take(&tensors, x);
+        }
     }
 }

@@ -1,0 +1,265 @@
+//! The same pass with the weights of one block in memory: for models that do not fit as a whole,
+//! and for whoever changes the weights of one block after the other.
+//!
+//! ```no_run
+//! # fn demo(source: &dyn gguf::TensorSource, windows: &[Vec<u32>])
+//! #     -> Result<(), reference::ReferenceError> {
+//! let model = reference::Blockwise::new(source)?;
+//! let embedding = model.embedding()?;
+//! let mut hidden: Vec<Vec<f32>> =
+//!     windows.iter().map(|window| embedding.embed(window)).collect::<Result<_, _>>()?;
+//! for layer in 0..model.config().n_layer {
+//!     let block = model.block(layer)?;
+//!     hidden.iter_mut().for_each(|x| block.forward(x)); // [T, C] each
+//! }
+//! let head = model.head()?;
+//! let logits: Vec<Vec<f32>> = hidden.iter().map(|x| head.logits(&head.input(x))).collect();
+//! # Ok(()) }
+//! ```
+
+use std::borrow::Cow;
+
+use config::ModelConfig;
+use gguf::{TensorInfo, TensorSource, blocks};
+
+use crate::attention::Sizes;
+use crate::cache::LayerCache;
+use crate::layers::{Head, LayerNorm, Linear, RmsNorm, TOKENS, head_tensor};
+use crate::model::{check_config, check_tokens};
+use crate::rope::Rope;
+use crate::trace::Trace;
+use crate::weights::{check, read};
+use crate::{ReferenceError, gpt2, llama, ops};
+
+/// A model whose weights stay where they are until a part of it is asked for.
+///
+/// What its parts compute one after the other has the bits of [`Model::logits`](crate::Model::logits).
+pub struct Blockwise<'a> {
+    config: ModelConfig,
+    source: &'a dyn TensorSource,
+}
+
+impl<'a> Blockwise<'a> {
+    /// Reads the settings; no weights yet.
+    ///
+    /// # Errors
+    /// An unknown architecture, a missing or unexpected tensor, or a wrong shape.
+    pub fn new(source: &'a dyn TensorSource) -> Result<Self, ReferenceError> {
+        let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+        Self::from_parts(config, source)
+    }
+
+    /// Like [`Blockwise::new`], with settings from elsewhere than the source's metadata.
+    ///
+    /// # Errors
+    /// As [`Blockwise::new`].
+    pub fn from_parts(
+        config: ModelConfig,
+        source: &'a dyn TensorSource,
+    ) -> Result<Self, ReferenceError> {
+        check_config(&config)?;
+        let gated = config.architecture.is_gated();
+        let expected = if gated { llama::expected(&config) } else { gpt2::expected(&config) };
+        check(source, &expected, config.architecture.name())?;
+        Ok(Blockwise { config, source })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The tensor of the head: `output.weight`, or `token_embd.weight` where the head is tied.
+    pub fn head_tensor(&self) -> &'static str {
+        head_tensor(&self.config)
+    }
+
+    /// What turns tokens into vectors.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub fn embedding(&self) -> Result<LoadedEmbedding<'_>, ReferenceError> {
+        let tensor = self.source.tensor(TOKENS)?;
+        let bytes = self.source.read(tensor)?;
+        let positions = match self.config.architecture.rope_pairs() {
+            Some(_) => None,
+            None => Some(read(self.source, "position_embd.weight")?),
+        };
+        Ok(LoadedEmbedding { config: &self.config, tensor, bytes, positions })
+    }
+
+    /// One block, its weights in f32.
+    ///
+    /// # Errors
+    /// When the source cannot be read, or there is no such block.
+    pub fn block(&self, layer: usize) -> Result<LoadedBlock, ReferenceError> {
+        let config = &self.config;
+        let rope = Rope::new(config);
+        let weights = match (config.architecture.is_gated(), rope) {
+            (true, Some(rope)) => {
+                Weights::Llama(llama::Block::load(config, self.source, layer)?, rope)
+            }
+            (_, rope) => Weights::Gpt2(gpt2::Block::load(config, self.source, layer)?, rope),
+        };
+        Ok(LoadedBlock { layer, config: config.clone(), weights })
+    }
+
+    /// The last norm and the head, their weights in f32.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub fn head(&self) -> Result<LoadedHead, ReferenceError> {
+        let (config, source) = (&self.config, self.source);
+        let (name, epsilon) = ("output_norm", config.norm_epsilon);
+        let norm = match config.architecture.is_gated() {
+            true => Norm::Rms(RmsNorm::load(source, name, epsilon)?),
+            false => Norm::Layer(LayerNorm::load(source, name, epsilon)?),
+        };
+        Ok(LoadedHead { norm, head: Head::load(source, config)? })
+    }
+}
+
+/// The token embedding as it is stored, and the positions where they are learned.
+pub struct LoadedEmbedding<'a> {
+    config: &'a ModelConfig,
+    tensor: &'a TensorInfo,
+    bytes: Cow<'a, [u8]>,
+    /// `[context_length, C]`
+    positions: Option<Vec<f32>>,
+}
+
+impl LoadedEmbedding<'_> {
+    /// The residual stream before the first block, `[T] -> [T, C]`.
+    ///
+    /// # Errors
+    /// No tokens, more than the context holds, or an id beyond the vocabulary.
+    pub fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
+        check_tokens(self.config, tokens, 0)?;
+        let (c, tensor_type) = (self.config.n_embd, self.tensor.tensor_type);
+        let row_bytes = c / tensor_type.block_len() * tensor_type.block_bytes();
+        let mut x = vec![0.0; tokens.len() * c];
+        for (row, &token) in x.chunks_exact_mut(c).zip(tokens) {
+            let bytes = &self.bytes[token as usize * row_bytes..][..row_bytes];
+            blocks::dequantize(tensor_type, bytes, row)?;
+        }
+        if let Some(positions) = &self.positions {
+            let length = x.len();
+            ops::add(&mut x, &positions[..length]);
+        }
+        Ok(x)
+    }
+}
+
+/// One block, loaded.
+pub struct LoadedBlock {
+    layer: usize,
+    config: ModelConfig,
+    weights: Weights,
+}
+
+/// The weights of either kind of block, and how it turns queries and keys.
+enum Weights {
+    Gpt2(gpt2::Block, Option<Rope>),
+    Llama(llama::Block, Rope),
+}
+
+impl LoadedBlock {
+    /// Computes the block for one window from its first position on, `[T, C]` in place.
+    ///
+    /// # Panics
+    /// When `x` is no whole number of rows.
+    pub fn forward(&self, x: &mut [f32]) {
+        self.run(x, &mut Trace::Off);
+    }
+
+    /// As [`LoadedBlock::forward`], and hands the inputs of the block's matrices to `inputs`, as
+    /// [`Model::observe`](crate::Model::observe) does.
+    ///
+    /// # Panics
+    /// When `x` is no whole number of rows.
+    pub fn observe(&self, x: &mut [f32], inputs: &mut dyn FnMut(&[&str], &[f32])) {
+        self.run(x, &mut Trace::Inputs(inputs));
+    }
+
+    fn run(&self, x: &mut [f32], trace: &mut Trace<'_>) {
+        assert!(x.len().is_multiple_of(self.config.n_embd), "ragged window");
+        let t = x.len() / self.config.n_embd;
+        let sizes = Sizes::alone(&self.config, t);
+        let mut cache = LayerCache::new(self.config.kv_width(), t);
+        let trace = trace.block(self.layer);
+        match &self.weights {
+            Weights::Gpt2(block, rope) => {
+                let rotations = rope.as_ref().map(|rope| rope.at(0, t));
+                block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace);
+            }
+            Weights::Llama(block, rope) => {
+                block.forward(x, &mut cache, &sizes, &rope.at(0, t), trace);
+            }
+        }
+    }
+
+    /// The tensors of the block's matrices, in the order in which data meets them.
+    pub fn matrices(&self) -> Vec<&str> {
+        self.linears().into_iter().map(Linear::tensor).collect()
+    }
+
+    /// The weights of one of the block's matrices, `[out, in]`.
+    pub fn matrix(&self, tensor: &str) -> Option<&[f32]> {
+        self.linears().into_iter().find(|linear| linear.tensor() == tensor).map(Linear::weight)
+    }
+
+    /// As [`LoadedBlock::matrix`], to be changed: what is computed next uses the new weights.
+    pub fn matrix_mut(&mut self, tensor: &str) -> Option<&mut [f32]> {
+        let linears = match &mut self.weights {
+            Weights::Gpt2(block, _) => block.matrices_mut(),
+            Weights::Llama(block, _) => block.matrices_mut(),
+        };
+        linears.into_iter().find(|linear| linear.tensor() == tensor).map(Linear::weight_mut)
+    }
+
+    fn linears(&self) -> Vec<&Linear> {
+        match &self.weights {
+            Weights::Gpt2(block, _) => block.matrices(),
+            Weights::Llama(block, _) => block.matrices(),
+        }
+    }
+}
+
+/// The last norm and the head, loaded.
+pub struct LoadedHead {
+    norm: Norm,
+    head: Head,
+}
+
+enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+}
+
+impl LoadedHead {
+    /// What the head is multiplied with: the last block's result, normed, `[T, C] -> [T, C]`.
+    pub fn input(&self, hidden: &[f32]) -> Vec<f32> {
+        match &self.norm {
+            Norm::Layer(norm) => norm.forward(hidden),
+            Norm::Rms(norm) => norm.forward(hidden),
+        }
+    }
+
+    /// The logits, `[T, C] -> [T, V]`.
+    ///
+    /// # Panics
+    /// When `input` is no whole number of rows.
+    pub fn logits(&self, input: &[f32]) -> Vec<f32> {
+        self.head.forward(input)
+    }
+
+    /// The weights of the head, `[V, C]`.
+    pub fn matrix(&self) -> &[f32] {
+        self.head.weight()
+    }
+
+    /// As [`LoadedHead::matrix`], to be changed: what is computed next uses the new weights.
+    pub fn matrix_mut(&mut self) -> &mut [f32] {
+        self.head.weight_mut()
+    }
+}
