@@ -262,7 +262,7 @@ fn convert<'a>(
     let weights = floats(tensor.tensor_type, &bytes)?;
     let size = weights.len() / to.block_len() * to.block_bytes();
     let mut out = vec![0; size];
-    blocks::quantize(to, &weights, tensor.row_len(), &mut out)?;
+    blocks::quantize(to, &weights, tensor.row_len(), None, &mut out)?;
     blocks::check_scales(to, &out)?;
     let error = if errors { Some(relative_rms(to, &weights, &out)?) } else { None };
     Ok((Cow::Owned(out), error))

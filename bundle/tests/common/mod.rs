@@ -68,7 +68,7 @@ pub fn write_gguf(path: &Path, config: &ModelConfig, matrices: TensorType) {
     for (seed, (row, (name, shape, tensor_type))) in table.iter().zip(&described).enumerate() {
         let values: Vec<f32> = weights(seed as u64 + 1).take(row.elements()).collect();
         let mut bytes = vec![0; tensor_type.size_of(shape).unwrap() as usize];
-        gguf::blocks::quantize(*tensor_type, &values, shape[0] as usize, &mut bytes).unwrap();
+        gguf::blocks::quantize(*tensor_type, &values, shape[0] as usize, None, &mut bytes).unwrap();
         writer.write_tensor(name, &bytes).unwrap();
     }
     std::fs::write(path, writer.finish().unwrap()).unwrap();

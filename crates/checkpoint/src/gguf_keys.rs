@@ -30,8 +30,13 @@ pub fn file_type(tensor_type: TensorType) -> u32 {
         TensorType::Q8_0 => 7,
         TensorType::Q5_0 => 8,
         TensorType::Q5_1 => 9,
+        TensorType::Q2_K => 10,
+        TensorType::Q3_K => 11,
         TensorType::Q4_K => 14,
+        TensorType::Q5_K => 16,
         TensorType::Q6_K => 18,
+        TensorType::IQ4_NL => 25,
+        TensorType::IQ4_XS => 30,
         TensorType::BF16 => 32,
     }
 }

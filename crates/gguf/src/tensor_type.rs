@@ -28,15 +28,25 @@ pub enum TensorType {
     Q5_1,
     /// 32 weights: one scale, 8 bits each.
     Q8_0,
+    /// 256 weights in 16 groups: 4-bit scales and minima, 2 bits each.
+    Q2_K,
+    /// 256 weights in 16 groups: 6-bit scales, 3 bits each.
+    Q3_K,
     /// 256 weights in 8 groups: 6-bit scales and minima, 4 bits each.
     Q4_K,
+    /// 256 weights in 8 groups: 6-bit scales and minima, 5 bits each.
+    Q5_K,
     /// 256 weights in 16 groups: 8-bit scales, 6 bits each.
     Q6_K,
+    /// 32 weights: one scale, 4 bits each that choose among 16 uneven steps.
+    IQ4_NL,
+    /// 256 weights in 8 groups: 6-bit scales, 4 bits each that choose among 16 uneven steps.
+    IQ4_XS,
 }
 
 impl TensorType {
     /// Every format, in the order of ggml's ids.
-    pub const ALL: [TensorType; 10] = [
+    pub const ALL: [TensorType; 15] = [
         TensorType::F32,
         TensorType::F16,
         TensorType::Q4_0,
@@ -44,8 +54,13 @@ impl TensorType {
         TensorType::Q5_0,
         TensorType::Q5_1,
         TensorType::Q8_0,
+        TensorType::Q2_K,
+        TensorType::Q3_K,
         TensorType::Q4_K,
+        TensorType::Q5_K,
         TensorType::Q6_K,
+        TensorType::IQ4_NL,
+        TensorType::IQ4_XS,
         TensorType::BF16,
     ];
 
@@ -59,8 +74,13 @@ impl TensorType {
             TensorType::Q5_0 => 6,
             TensorType::Q5_1 => 7,
             TensorType::Q8_0 => 8,
+            TensorType::Q2_K => 10,
+            TensorType::Q3_K => 11,
             TensorType::Q4_K => 12,
+            TensorType::Q5_K => 13,
             TensorType::Q6_K => 14,
+            TensorType::IQ4_NL => 20,
+            TensorType::IQ4_XS => 23,
             TensorType::BF16 => 30,
         }
     }
@@ -81,8 +101,13 @@ impl TensorType {
             TensorType::Q5_0 => "Q5_0",
             TensorType::Q5_1 => "Q5_1",
             TensorType::Q8_0 => "Q8_0",
+            TensorType::Q2_K => "Q2_K",
+            TensorType::Q3_K => "Q3_K",
             TensorType::Q4_K => "Q4_K",
+            TensorType::Q5_K => "Q5_K",
             TensorType::Q6_K => "Q6_K",
+            TensorType::IQ4_NL => "IQ4_NL",
+            TensorType::IQ4_XS => "IQ4_XS",
         }
     }
 
@@ -90,8 +115,18 @@ impl TensorType {
     pub const fn block_len(self) -> usize {
         match self {
             TensorType::F32 | TensorType::F16 | TensorType::BF16 => 1,
-            TensorType::Q4_K | TensorType::Q6_K => 256,
-            _ => 32,
+            TensorType::Q4_0
+            | TensorType::Q4_1
+            | TensorType::Q5_0
+            | TensorType::Q5_1
+            | TensorType::Q8_0
+            | TensorType::IQ4_NL => 32,
+            TensorType::Q2_K
+            | TensorType::Q3_K
+            | TensorType::Q4_K
+            | TensorType::Q5_K
+            | TensorType::Q6_K
+            | TensorType::IQ4_XS => 256,
         }
     }
 
@@ -105,8 +140,13 @@ impl TensorType {
             TensorType::Q5_0 => 22,
             TensorType::Q5_1 => 24,
             TensorType::Q8_0 => 34,
+            TensorType::Q2_K => 84,
+            TensorType::Q3_K => 110,
             TensorType::Q4_K => 144,
+            TensorType::Q5_K => 176,
             TensorType::Q6_K => 210,
+            TensorType::IQ4_NL => 18,
+            TensorType::IQ4_XS => 136,
         }
     }
 

@@ -314,8 +314,8 @@ fn file_too_large() {
 
 #[test]
 fn unknown_tensor_type() {
-    let q5_k = Raw::new(1, 0).tensor("a", &[256], 13, 0);
-    refused!(q5_k, GgufError::UnknownTensorType { id: 13, .. }, "stored as Q5_K (type 13)");
+    let iq3_s = Raw::new(1, 0).tensor("a", &[256], 21, 0);
+    refused!(iq3_s, GgufError::UnknownTensorType { id: 21, .. }, "stored as IQ3_S (type 21)");
     for id in [4, 43, 1000, u32::MAX] {
         let raw = Raw::new(1, 0).tensor("a", &[256], id, 0);
         refused!(raw, GgufError::UnknownTensorType { .. }, "an unknown format");

@@ -217,7 +217,7 @@ fn write_gguf(
         let mut values = gguf::read_f32(source, tensor).unwrap();
         change(name, &mut values);
         let mut bytes = vec![0; stored.size_of(shape).unwrap() as usize];
-        gguf::blocks::quantize(*stored, &values, tensor.row_len(), &mut bytes).unwrap();
+        gguf::blocks::quantize(*stored, &values, tensor.row_len(), None, &mut bytes).unwrap();
         writer.write_tensor(name, &bytes).unwrap();
     }
     writer.finish().unwrap();

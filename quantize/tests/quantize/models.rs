@@ -67,9 +67,8 @@ impl Model {
             let mut bytes = vec![0; tensor_type.size_of(shape).unwrap() as usize];
             match tensor_type {
                 TensorType::F32 => bytes.copy_from_slice(bytemuck::cast_slice(&weights)),
-                _ => {
-                    blocks::quantize(*tensor_type, &weights, shape[0] as usize, &mut bytes).unwrap()
-                }
+                _ => blocks::quantize(*tensor_type, &weights, shape[0] as usize, None, &mut bytes)
+                    .unwrap(),
             }
             writer.write_tensor(name, &bytes).unwrap();
         }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::weighted::Rows;
 use super::{Block, levels};
 
 /// Weights handed to a thread at a time: 256 KiB of floats, which stay in its cache between the
@@ -9,11 +10,21 @@ use super::{Block, levels};
 const CHUNK: usize = 1 << 16;
 
 /// Quantizes all blocks; returns the position of the first weight that is no finite number.
-pub(super) fn quantize<B: Block>(x: &[f32], out: &mut [u8]) -> Option<usize> {
-    let block_bytes = size_of::<B>();
-    let chunk_bytes = CHUNK / B::TYPE.block_len() * block_bytes;
-    for_each_chunk(x, out, chunk_bytes, |x, out| {
-        levels::quantize::<B>(bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+///
+/// With importance, which is as long as a row, whole rows go to a thread together.
+pub(super) fn quantize<B: Block>(
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Option<usize> {
+    let chunk = importance.map_or(CHUNK, |row| (CHUNK / row.len()).max(1) * row.len());
+    let chunk_bytes = chunk / B::TYPE.block_len() * size_of::<B>();
+    for_each_chunk(x, out, chunk, chunk_bytes, |x, out| {
+        let (x, out) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+        match importance.map(bytemuck::cast_slice) {
+            None => levels::quantize::<B>(x, out),
+            Some(importance) => levels::quantize_weighted::<B>(Rows { x, importance }, out),
+        }
     })
 }
 
@@ -24,21 +35,22 @@ pub(super) fn write_plain(
     write: fn(&[f32], &mut [u8]),
 ) -> Option<usize> {
     let bytes_per_weight = out.len().checked_div(x.len()).unwrap_or(1);
-    for_each_chunk(x, out, CHUNK * bytes_per_weight, write)
+    for_each_chunk(x, out, CHUNK, CHUNK * bytes_per_weight, write)
 }
 
 fn for_each_chunk(
     x: &[f32],
     out: &mut [u8],
+    chunk: usize,
     chunk_bytes: usize,
     convert: impl Fn(&[f32], &mut [u8]) + Sync,
 ) -> Option<usize> {
-    x.par_chunks(CHUNK)
+    x.par_chunks(chunk)
         .zip(out.par_chunks_mut(chunk_bytes))
         .enumerate()
-        .filter_map(|(chunk, (x, out))| {
+        .filter_map(|(index, (x, out))| {
             if let Some(i) = first_not_finite_weight(x) {
-                return Some(chunk * CHUNK + i);
+                return Some(index * chunk + i);
             }
             convert(x, out);
             None
@@ -46,6 +58,7 @@ fn for_each_chunk(
         .min()
 }
 
+/// The first weight that is NaN or infinite.
 fn first_not_finite_weight(x: &[f32]) -> Option<usize> {
     let largest = x.iter().fold(0, |most: i32, v| most.max((v.to_bits() & 0x7fff_ffff) as i32));
     if f32::from_bits(largest as u32).is_finite() {

@@ -39,6 +39,30 @@ pub enum BlockError {
         /// `NaN`, `inf` or `-inf`.
         value: String,
     },
+    /// The last row is cut off.
+    #[error("{weights} weights are no whole number of rows of {row_len}")]
+    PartialRow {
+        /// Number of weights.
+        weights: usize,
+        /// Weights in one row.
+        row_len: usize,
+    },
+    /// The importance of the columns is that of a tensor of another shape.
+    #[error("rows of {row_len} weights need the importance of {row_len} columns, not of {actual}")]
+    ImportanceLength {
+        /// Weights in one row.
+        row_len: usize,
+        /// Columns whose importance is known.
+        actual: usize,
+    },
+    /// A column whose importance is NaN, infinite or negative.
+    #[error("the importance of column {column} is {value}; expected a number that is 0 or more")]
+    Importance {
+        /// Position in the row.
+        column: usize,
+        /// `NaN`, `inf` or a negative number.
+        value: String,
+    },
     /// A scale that does not fit in the 16-bit float of its block.
     #[error(
         "block {block} of {tensor_type} has a scale beyond the range of F16 (65504): the weights \

@@ -6,18 +6,18 @@ use half::f16;
 /// An IEEE half in little-endian bytes. It has no alignment, so a block may begin at any byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
-pub(super) struct Half([u8; 2]);
+pub(crate) struct Half([u8; 2]);
 
 impl Half {
     /// Rounds to the nearest half, ties to even; beyond 65504 to infinity.
     #[inline(always)]
-    pub(super) fn new(x: f32) -> Self {
+    pub(crate) fn new(x: f32) -> Self {
         Half(f16::from_f32(x).to_le_bytes())
     }
 
     /// The exact value.
     #[inline(always)]
-    pub(super) fn get(self) -> f32 {
+    pub(crate) fn get(self) -> f32 {
         f16::from_le_bytes(self.0).to_f32()
     }
 

@@ -44,6 +44,24 @@ impl<const N: usize> Lanes<N> {
         Lanes(map(&self.0, |x| nearest_int(x).clamp(low, high) as f32))
     }
 
+    /// The nearest integers from 0 to `highest`, as floats; 0 for NaN. Clamped before they are
+    /// rounded, so that no number is too large for the rounding.
+    #[inline(always)]
+    pub(super) fn clamp_and_round(self, highest: i32) -> Self {
+        let highest = highest as f32;
+        Lanes(map(&self.0, |x| {
+            let positive = if x > 0.0 { x } else { 0.0 };
+            let clamped = if positive < highest { positive } else { highest };
+            nearest_int(clamped) as f32
+        }))
+    }
+
+    /// Integers as C stores them in a byte without a sign.
+    #[inline(always)]
+    pub(super) fn wrap_to_byte(self) -> Self {
+        Lanes(map(&self.0, |x| (x as i32 & 0xff) as f32))
+    }
+
     /// Where `self < other`.
     #[inline(always)]
     pub(super) fn less_than(self, other: Self) -> Mask<N> {
@@ -58,10 +76,31 @@ impl<const N: usize> Lanes<N> {
 }
 
 impl<const N: usize> Mask<N> {
+    /// No everywhere.
+    pub(super) const NONE: Self = Mask([false; N]);
+
     /// `yes` where the answer is yes, `no` elsewhere.
     #[inline(always)]
     pub(super) fn select(self, yes: Lanes<N>, no: Lanes<N>) -> Lanes<N> {
         Lanes(each(|i| if self.0[i] { yes.0[i] } else { no.0[i] }))
+    }
+
+    /// The answer of one lane.
+    #[inline(always)]
+    pub(super) fn lane(self, i: usize) -> bool {
+        self.0[i]
+    }
+
+    /// Whether any answer is yes.
+    #[inline(always)]
+    pub(super) fn any(self) -> bool {
+        self.0.into_iter().fold(false, |any, yes| any | yes)
+    }
+
+    /// Yes where the answer is no.
+    #[inline(always)]
+    pub(super) fn not(self) -> Self {
+        Mask(map(&self.0, |yes| !yes))
     }
 
     /// Yes where both are.
@@ -69,6 +108,12 @@ impl<const N: usize> Mask<N> {
     pub(super) fn and(self, other: Self) -> Self {
         Mask(each(|i| self.0[i] & other.0[i]))
     }
+}
+
+/// The sum of all elements, added up in their order.
+#[inline(always)]
+pub(super) fn sum<const N: usize, const LEN: usize>(x: &[Lanes<N>; LEN]) -> Lanes<N> {
+    x.iter().fold(Lanes::splat(0.0), |sum, &x| sum + x)
 }
 
 /// Groups of `LEN` consecutive weights, turned so that lane `g` of element `i` is weight `i` of

@@ -15,33 +15,45 @@
 //!
 //! # What "ggml's bytes" means
 //!
-//! Those of `ggml_quantize_chunk` without an importance matrix, in a build for x86-64. ggml
+//! Those of `ggml_quantize_chunk`, with or without an importance matrix, in a build for x86-64. ggml
 //! compiles its reference quantizers without CPU-specific flags on that architecture, so no
 //! multiply-add is fused and every operation rounds once; Rust never fuses by itself. (On ARM a C
 //! compiler may fuse, and ggml's own files then differ in a few codes from machine to machine;
 //! ours do not.) The kernels are compiled three times, for any x86-64, for AVX2 and for AVX-512,
 //! and give the same bytes each time: vectors are wider, sums keep their order.
 
+mod affine;
 mod driver;
 mod each;
 mod error;
 mod extremes;
-mod half;
+pub(crate) mod half;
+pub(crate) mod iq4;
 mod lanes;
 mod levels;
 mod plain;
-mod q4;
-mod q4_k;
-mod q5;
-mod q6_k;
-mod q8_0;
+mod positive;
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
+pub(crate) mod q4;
+pub(crate) mod q4_k;
+pub(crate) mod q5;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
+pub(crate) mod q8_0;
 mod read;
-mod rounding;
+pub(crate) mod rounding;
+pub(crate) mod six_bits;
+mod super_blocks;
+mod symmetric;
+mod weighted;
 
 use bytemuck::Pod;
 
 pub use error::BlockError;
 pub use read::read_f32;
+
+use weighted::Rows;
 
 use crate::{GgufError, TensorType};
 
@@ -50,18 +62,13 @@ trait Block: Pod + Send + Sync {
     /// The format.
     const TYPE: TensorType;
     /// `[f32; N]`, the weights of one block.
-    type Weights: Pod + Send + Sync;
+    type Weights: Pod + Send + Sync + AsRef<[f32]>;
 
-    /// The block for these weights, which are finite.
-    fn quantize(x: &Self::Weights) -> Self;
+    /// The blocks for these weights, which are finite.
+    fn quantize_all(x: &[Self::Weights], out: &mut [Self]);
 
-    /// [`Block::quantize`] for one block after another.
-    #[inline(always)]
-    fn quantize_all(x: &[Self::Weights], out: &mut [Self]) {
-        for (x, block) in x.iter().zip(out) {
-            *block = Self::quantize(x);
-        }
-    }
+    /// [`Block::quantize_all`] for whole rows, with the importance of their columns.
+    fn quantize_weighted(rows: Rows<Self::Weights>, out: &mut [Self]);
 
     /// The weights that the block stands for.
     fn dequantize(&self, out: &mut Self::Weights);
@@ -102,42 +109,64 @@ pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Res
         TensorType::Q5_0 => driver::dequantize::<q5::BlockQ5_0>(bytes, out),
         TensorType::Q5_1 => driver::dequantize::<q5::BlockQ5_1>(bytes, out),
         TensorType::Q8_0 => driver::dequantize::<q8_0::BlockQ8_0>(bytes, out),
+        TensorType::Q2_K => driver::dequantize::<q2_k::BlockQ2K>(bytes, out),
+        TensorType::Q3_K => driver::dequantize::<q3_k::BlockQ3K>(bytes, out),
         TensorType::Q4_K => driver::dequantize::<q4_k::BlockQ4K>(bytes, out),
+        TensorType::Q5_K => driver::dequantize::<q5_k::BlockQ5K>(bytes, out),
         TensorType::Q6_K => driver::dequantize::<q6_k::BlockQ6K>(bytes, out),
+        TensorType::IQ4_NL => driver::dequantize::<iq4::BlockIQ4NL>(bytes, out),
+        TensorType::IQ4_XS => driver::dequantize::<iq4::BlockIQ4XS>(bytes, out),
     }
     Ok(())
 }
 
 /// Converts rows of `row_len` weights to ggml's bytes, in parallel.
 ///
+/// `importance` says for each of the `row_len` columns how much its errors count: the mean square
+/// of the inputs that it is multiplied with. Formats whose scale is not searched for (Q8_0, F32,
+/// F16, BF16) take no notice of it, as in ggml.
+///
 /// A weight so large that its scale does not fit in F16 gives an infinite scale, as in ggml;
 /// [`check_scales`] finds it.
 ///
 /// # Errors
 /// [`BlockError::RowLength`] if a row is no whole number of blocks, [`BlockError::Size`] if `out`
-/// has another size than the rows take, [`BlockError::NotFinite`] for a weight that is NaN or
-/// infinite.
+/// has another size than the rows take, [`BlockError::ImportanceLength`] and
+/// [`BlockError::Importance`] if the importance is not that of `row_len` columns or one of them is
+/// NaN, infinite or negative, [`BlockError::NotFinite`] for a weight that is NaN or infinite.
 pub fn quantize(
     tensor_type: TensorType,
     rows: &[f32],
     row_len: usize,
+    importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Result<(), GgufError> {
     if row_len == 0 || !row_len.is_multiple_of(tensor_type.block_len()) {
         return Err(BlockError::RowLength { tensor_type, row_len }.into());
     }
     check_size(tensor_type, rows.len(), out.len())?;
+    if !rows.len().is_multiple_of(row_len) {
+        return Err(BlockError::PartialRow { weights: rows.len(), row_len }.into());
+    }
+    if let Some(importance) = importance {
+        check_importance(row_len, importance)?;
+    }
     let not_finite = match tensor_type {
         TensorType::F32 => driver::write_plain(rows, out, plain::write_f32),
         TensorType::F16 => driver::write_plain(rows, out, plain::write_f16),
         TensorType::BF16 => driver::write_plain(rows, out, plain::write_bf16),
-        TensorType::Q4_0 => driver::quantize::<q4::BlockQ4_0>(rows, out),
-        TensorType::Q4_1 => driver::quantize::<q4::BlockQ4_1>(rows, out),
-        TensorType::Q5_0 => driver::quantize::<q5::BlockQ5_0>(rows, out),
-        TensorType::Q5_1 => driver::quantize::<q5::BlockQ5_1>(rows, out),
-        TensorType::Q8_0 => driver::quantize::<q8_0::BlockQ8_0>(rows, out),
-        TensorType::Q4_K => driver::quantize::<q4_k::BlockQ4K>(rows, out),
-        TensorType::Q6_K => driver::quantize::<q6_k::BlockQ6K>(rows, out),
+        TensorType::Q4_0 => driver::quantize::<q4::BlockQ4_0>(rows, importance, out),
+        TensorType::Q4_1 => driver::quantize::<q4::BlockQ4_1>(rows, importance, out),
+        TensorType::Q5_0 => driver::quantize::<q5::BlockQ5_0>(rows, importance, out),
+        TensorType::Q5_1 => driver::quantize::<q5::BlockQ5_1>(rows, importance, out),
+        TensorType::Q8_0 => driver::quantize::<q8_0::BlockQ8_0>(rows, importance, out),
+        TensorType::Q2_K => driver::quantize::<q2_k::BlockQ2K>(rows, importance, out),
+        TensorType::Q3_K => driver::quantize::<q3_k::BlockQ3K>(rows, importance, out),
+        TensorType::Q4_K => driver::quantize::<q4_k::BlockQ4K>(rows, importance, out),
+        TensorType::Q5_K => driver::quantize::<q5_k::BlockQ5K>(rows, importance, out),
+        TensorType::Q6_K => driver::quantize::<q6_k::BlockQ6K>(rows, importance, out),
+        TensorType::IQ4_NL => driver::quantize::<iq4::BlockIQ4NL>(rows, importance, out),
+        TensorType::IQ4_XS => driver::quantize::<iq4::BlockIQ4XS>(rows, importance, out),
     };
     match not_finite {
         None => Ok(()),
@@ -147,6 +176,19 @@ pub fn quantize(
             value: rows[index].to_string(),
         }
         .into()),
+    }
+}
+
+/// A number for every column, and none that makes no sense as the weight of an error.
+fn check_importance(row_len: usize, importance: &[f32]) -> Result<(), BlockError> {
+    if importance.len() != row_len {
+        return Err(BlockError::ImportanceLength { row_len, actual: importance.len() });
+    }
+    match importance.iter().position(|p| !p.is_finite() || *p < 0.0) {
+        None => Ok(()),
+        Some(column) => {
+            Err(BlockError::Importance { column, value: importance[column].to_string() })
+        }
     }
 }
 
@@ -167,8 +209,13 @@ pub fn check_scales(tensor_type: TensorType, bytes: &[u8]) -> Result<(), GgufErr
         TensorType::Q5_0 => driver::first_not_finite::<q5::BlockQ5_0>(bytes),
         TensorType::Q5_1 => driver::first_not_finite::<q5::BlockQ5_1>(bytes),
         TensorType::Q8_0 => driver::first_not_finite::<q8_0::BlockQ8_0>(bytes),
+        TensorType::Q2_K => driver::first_not_finite::<q2_k::BlockQ2K>(bytes),
+        TensorType::Q3_K => driver::first_not_finite::<q3_k::BlockQ3K>(bytes),
         TensorType::Q4_K => driver::first_not_finite::<q4_k::BlockQ4K>(bytes),
+        TensorType::Q5_K => driver::first_not_finite::<q5_k::BlockQ5K>(bytes),
         TensorType::Q6_K => driver::first_not_finite::<q6_k::BlockQ6K>(bytes),
+        TensorType::IQ4_NL => driver::first_not_finite::<iq4::BlockIQ4NL>(bytes),
+        TensorType::IQ4_XS => driver::first_not_finite::<iq4::BlockIQ4XS>(bytes),
     };
     match bad {
         None => Ok(()),

@@ -9,6 +9,9 @@
 //! The sign of Q4_0's scale is chosen so that the outermost weight, on whichever side, gets the
 //! code 0, which reaches one step farther than the code 15. Codes are clamped to 15.
 //!
+//! With importance the scale is searched for as in `symmetric.rs`, and Q4_1's minimum with it as in
+//! `affine.rs`, with the mean square of the row in the cost of an error.
+//!
 //! Layout: `block_q4_0`, `block_q4_1` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
 //! Byte `j` holds weight `j` in its low half and weight `j + 16` in its high half.
@@ -19,24 +22,30 @@ use super::each::{each, map};
 use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
 use super::rounding::{inverse_or_zero, truncate};
-use super::{Block, assert_block_size};
+use super::super_blocks::LANES;
+use super::weighted::Rows;
+use super::{Block, affine, assert_block_size, symmetric};
 use crate::TensorType;
+
+const WEIGHTED: affine::Search = affine::Search::weighted(15);
 
 /// 32 weights in 18 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct BlockQ4_0 {
-    scale: Half,
-    quants: [u8; 16],
+pub(crate) struct BlockQ4_0 {
+    pub(crate) scale: Half,
+    /// See [`pack_nibbles`].
+    pub(crate) quants: [u8; 16],
 }
 
 /// 32 weights in 20 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct BlockQ4_1 {
-    scale: Half,
-    min: Half,
-    quants: [u8; 16],
+pub(crate) struct BlockQ4_1 {
+    pub(crate) scale: Half,
+    pub(crate) min: Half,
+    /// See [`pack_nibbles`].
+    pub(crate) quants: [u8; 16],
 }
 
 assert_block_size!(BlockQ4_0, TensorType::Q4_0);
@@ -47,11 +56,28 @@ impl Block for BlockQ4_0 {
     type Weights = [f32; 32];
 
     #[inline(always)]
-    fn quantize(x: &[f32; 32]) -> Self {
-        let scale = outermost(x) / -8.0;
-        let inverse = inverse_or_zero(scale);
-        let codes = map(x, |w| code(w * inverse + 8.5));
-        BlockQ4_0 { scale: Half::new(scale), quants: pack_nibbles(&codes) }
+    fn quantize_all(x: &[[f32; 32]], out: &mut [Self]) {
+        for (x, block) in x.iter().zip(out) {
+            let scale = outermost(x) / -8.0;
+            let inverse = inverse_or_zero(scale);
+            let codes = map(x, |w| code(w * inverse + 8.5));
+            *block = BlockQ4_0 { scale: Half::new(scale), quants: pack_nibbles(&codes) };
+        }
+    }
+
+    #[inline(always)]
+    fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
+        let mean_squares = rows.mean_squares();
+        for (i, out) in out.chunks_mut(LANES).enumerate() {
+            let (x, costs) = rows.with_costs(i * LANES, &mean_squares);
+            let fits = symmetric::Fits::<LANES>::search(&x, &costs, 8);
+            for (lane, block) in out.iter_mut().enumerate() {
+                let mut codes = [0; 32];
+                fits.searched_codes(lane, &rows.x[i * LANES + lane], 8, &mut codes);
+                let scale = Half::new(fits.scale[lane]);
+                *block = BlockQ4_0 { scale, quants: pack_nibbles(&codes) };
+            }
+        }
     }
 
     #[inline(always)]
@@ -71,12 +97,32 @@ impl Block for BlockQ4_1 {
     type Weights = [f32; 32];
 
     #[inline(always)]
-    fn quantize(x: &[f32; 32]) -> Self {
-        let (min, max) = smallest_and_largest(x);
-        let scale = (max - min) / 15.0;
-        let inverse = inverse_or_zero(scale);
-        let codes = map(x, |w| code((w - min) * inverse + 0.5));
-        BlockQ4_1 { scale: Half::new(scale), min: Half::new(min), quants: pack_nibbles(&codes) }
+    fn quantize_all(x: &[[f32; 32]], out: &mut [Self]) {
+        for (x, block) in x.iter().zip(out) {
+            let (min, max) = smallest_and_largest(x);
+            let scale = (max - min) / 15.0;
+            let inverse = inverse_or_zero(scale);
+            let quants = pack_nibbles(&map(x, |w| code((w - min) * inverse + 0.5)));
+            *block = BlockQ4_1 { scale: Half::new(scale), min: Half::new(min), quants };
+        }
+    }
+
+    #[inline(always)]
+    fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
+        let mean_squares = rows.mean_squares();
+        for (i, out) in out.chunks_mut(LANES).enumerate() {
+            let (x, costs) = rows.with_costs(i * LANES, &mean_squares);
+            let fits = affine::Fits::<LANES>::search(&x, &costs, WEIGHTED);
+            for (lane, block) in out.iter_mut().enumerate() {
+                let mut codes = [0; 32];
+                fits.searched_codes(lane, &rows.x[i * LANES + lane], WEIGHTED, &mut codes);
+                *block = BlockQ4_1 {
+                    scale: Half::new(fits.scale[lane]),
+                    min: Half::new(-fits.min[lane]),
+                    quants: pack_nibbles(&codes),
+                };
+            }
+        }
     }
 
     #[inline(always)]
@@ -99,13 +145,13 @@ fn code(x: f32) -> u8 {
 
 /// Two codes to a byte: `j` low, `j + 16` high.
 #[inline(always)]
-pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
+pub(crate) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
     each(|j| (codes[j] & 0x0f) | (codes[j + 16] << 4))
 }
 
 /// The inverse of [`pack_nibbles`].
 #[inline(always)]
-pub(super) fn unpack_nibbles(bytes: &[u8; 16]) -> [u8; 32] {
+pub(crate) fn unpack_nibbles(bytes: &[u8; 16]) -> [u8; 32] {
     let mut codes = [0; 32];
     for (j, byte) in bytes.iter().enumerate() {
         codes[j] = byte & 0x0f;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! As in Q4_0 the outermost weight gets the code 0. Q5_0's codes are clamped to 31; Q5_1's cannot
-//! exceed it.
+//! exceed it. With importance both are searched for as Q4_0 and Q4_1 are.
 //!
 //! Layout: `block_q5_0`, `block_q5_1` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -20,26 +20,34 @@ use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
 use super::q4::{pack_nibbles, unpack_nibbles};
 use super::rounding::{inverse_or_zero, truncate};
-use super::{Block, assert_block_size};
+use super::super_blocks::LANES;
+use super::weighted::Rows;
+use super::{Block, affine, assert_block_size, symmetric};
 use crate::TensorType;
+
+const WEIGHTED: affine::Search = affine::Search::weighted(31);
 
 /// 32 weights in 22 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct BlockQ5_0 {
-    scale: Half,
-    high_bits: [u8; 4],
-    quants: [u8; 16],
+pub(crate) struct BlockQ5_0 {
+    pub(crate) scale: Half,
+    /// See [`gather_fifth_bits`].
+    pub(crate) high_bits: [u8; 4],
+    /// See [`pack_nibbles`].
+    pub(crate) quants: [u8; 16],
 }
 
 /// 32 weights in 24 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct BlockQ5_1 {
-    scale: Half,
-    min: Half,
-    high_bits: [u8; 4],
-    quants: [u8; 16],
+pub(crate) struct BlockQ5_1 {
+    pub(crate) scale: Half,
+    pub(crate) min: Half,
+    /// See [`gather_fifth_bits`].
+    pub(crate) high_bits: [u8; 4],
+    /// See [`pack_nibbles`].
+    pub(crate) quants: [u8; 16],
 }
 
 assert_block_size!(BlockQ5_0, TensorType::Q5_0);
@@ -50,14 +58,26 @@ impl Block for BlockQ5_0 {
     type Weights = [f32; 32];
 
     #[inline(always)]
-    fn quantize(x: &[f32; 32]) -> Self {
-        let scale = outermost(x) / -16.0;
-        let inverse = inverse_or_zero(scale);
-        let codes = map(x, |w| (truncate(w * inverse + 16.5) as i8).min(31) as u8);
-        BlockQ5_0 {
-            scale: Half::new(scale),
-            high_bits: gather_fifth_bits(&codes),
-            quants: pack_nibbles(&codes),
+    fn quantize_all(x: &[[f32; 32]], out: &mut [Self]) {
+        for (x, block) in x.iter().zip(out) {
+            let scale = outermost(x) / -16.0;
+            let inverse = inverse_or_zero(scale);
+            let codes = map(x, |w| (truncate(w * inverse + 16.5) as i8).min(31) as u8);
+            *block = BlockQ5_0::new(scale, &codes);
+        }
+    }
+
+    #[inline(always)]
+    fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
+        let mean_squares = rows.mean_squares();
+        for (i, out) in out.chunks_mut(LANES).enumerate() {
+            let (x, costs) = rows.with_costs(i * LANES, &mean_squares);
+            let fits = symmetric::Fits::<LANES>::search(&x, &costs, 16);
+            for (lane, block) in out.iter_mut().enumerate() {
+                let mut codes = [0; 32];
+                fits.searched_codes(lane, &rows.x[i * LANES + lane], 16, &mut codes);
+                *block = BlockQ5_0::new(fits.scale[lane], &codes);
+            }
         }
     }
 
@@ -78,16 +98,27 @@ impl Block for BlockQ5_1 {
     type Weights = [f32; 32];
 
     #[inline(always)]
-    fn quantize(x: &[f32; 32]) -> Self {
-        let (min, max) = smallest_and_largest(x);
-        let scale = (max - min) / 31.0;
-        let inverse = inverse_or_zero(scale);
-        let codes = map(x, |w| truncate((w - min) * inverse + 0.5) as u8);
-        BlockQ5_1 {
-            scale: Half::new(scale),
-            min: Half::new(min),
-            high_bits: gather_fifth_bits(&codes),
-            quants: pack_nibbles(&codes),
+    fn quantize_all(x: &[[f32; 32]], out: &mut [Self]) {
+        for (x, block) in x.iter().zip(out) {
+            let (min, max) = smallest_and_largest(x);
+            let scale = (max - min) / 31.0;
+            let inverse = inverse_or_zero(scale);
+            let codes = map(x, |w| truncate((w - min) * inverse + 0.5) as u8);
+            *block = BlockQ5_1::new(scale, min, &codes);
+        }
+    }
+
+    #[inline(always)]
+    fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
+        let mean_squares = rows.mean_squares();
+        for (i, out) in out.chunks_mut(LANES).enumerate() {
+            let (x, costs) = rows.with_costs(i * LANES, &mean_squares);
+            let fits = affine::Fits::<LANES>::search(&x, &costs, WEIGHTED);
+            for (lane, block) in out.iter_mut().enumerate() {
+                let mut codes = [0; 32];
+                fits.searched_codes(lane, &rows.x[i * LANES + lane], WEIGHTED, &mut codes);
+                *block = BlockQ5_1::new(fits.scale[lane], -fits.min[lane], &codes);
+            }
         }
     }
 
@@ -103,9 +134,32 @@ impl Block for BlockQ5_1 {
     }
 }
 
+impl BlockQ5_0 {
+    #[inline(always)]
+    fn new(scale: f32, codes: &[u8; 32]) -> Self {
+        BlockQ5_0 {
+            scale: Half::new(scale),
+            high_bits: gather_fifth_bits(codes),
+            quants: pack_nibbles(codes),
+        }
+    }
+}
+
+impl BlockQ5_1 {
+    #[inline(always)]
+    fn new(scale: f32, min: f32, codes: &[u8; 32]) -> Self {
+        BlockQ5_1 {
+            scale: Half::new(scale),
+            min: Half::new(min),
+            high_bits: gather_fifth_bits(codes),
+            quants: pack_nibbles(codes),
+        }
+    }
+}
+
 /// Bit 4 of code `j` becomes bit `j` of a little-endian number.
 #[inline(always)]
-fn gather_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+pub(crate) fn gather_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     let mut bits = 0;
     for (j, &code) in codes.iter().enumerate() {
         bits |= u32::from(code >> 4 & 1) << j;
@@ -113,13 +167,24 @@ fn gather_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     bits.to_le_bytes()
 }
 
-/// The codes, 0 to 31.
+/// The inverse of [`pack_nibbles`] and [`gather_fifth_bits`]: codes from 0 to 31.
 #[inline(always)]
-fn unpack(quants: &[u8; 16], high_bits: [u8; 4]) -> [u8; 32] {
+pub(crate) fn unpack(quants: &[u8; 16], high_bits: [u8; 4]) -> [u8; 32] {
     let high = u32::from_le_bytes(high_bits);
     let mut codes = unpack_nibbles(quants);
     for (j, code) in codes.iter_mut().enumerate() {
         *code |= ((high >> j & 1) as u8) << 4;
     }
     codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_bits_survive_packing() {
+        let codes: [u8; 32] = std::array::from_fn(|i| (i * 37 / 3 % 32) as u8);
+        assert_eq!(unpack(&pack_nibbles(&codes), gather_fifth_bits(&codes)), codes);
+    }
 }

@@ -13,15 +13,16 @@ use super::each::map;
 use super::extremes::largest_magnitude;
 use super::half::Half;
 use super::rounding::{inverse_or_zero, truncate};
+use super::weighted::Rows;
 use super::{Block, assert_block_size};
 use crate::TensorType;
 
 /// 32 weights in 34 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct BlockQ8_0 {
-    scale: Half,
-    quants: [i8; 32],
+pub(crate) struct BlockQ8_0 {
+    pub(crate) scale: Half,
+    pub(crate) quants: [i8; 32],
 }
 
 assert_block_size!(BlockQ8_0, TensorType::Q8_0);
@@ -31,13 +32,21 @@ impl Block for BlockQ8_0 {
     type Weights = [f32; 32];
 
     #[inline(always)]
-    fn quantize(x: &[f32; 32]) -> Self {
-        let scale = largest_magnitude(x) / 127.0;
-        let inverse = inverse_or_zero(scale);
-        BlockQ8_0 {
-            scale: Half::new(scale),
-            quants: map(x, |w| truncate((w * inverse).round()) as i8),
+    fn quantize_all(x: &[[f32; 32]], out: &mut [Self]) {
+        for (x, block) in x.iter().zip(out) {
+            let scale = largest_magnitude(x) / 127.0;
+            let inverse = inverse_or_zero(scale);
+            *block = BlockQ8_0 {
+                scale: Half::new(scale),
+                quants: map(x, |w| truncate((w * inverse).round()) as i8),
+            };
         }
+    }
+
+    /// No importance changes a step that the largest weight decides.
+    #[inline(always)]
+    fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
+        BlockQ8_0::quantize_all(rows.x, out);
     }
 
     #[inline(always)]

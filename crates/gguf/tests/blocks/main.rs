@@ -8,15 +8,23 @@ mod weights;
 use gguf::{TensorType, blocks};
 use oracle::{ggml_dequantize, ggml_quantize};
 use proptest::prelude::*;
-use weights::{Normal, gpt2_matrices, mixed_magnitudes};
+use weights::{Normal, gpt2_matrices, importances, mixed_magnitudes};
 
 const ROW: usize = 256;
 
-/// Ours, ggml's, and the floats that both stand for must be equal.
+/// Ours, ggml's, and the floats that both stand for must be equal, without importance and with any
+/// kind of it.
 fn assert_same_as_ggml(what: &str, weights: &[f32], row_len: usize) {
+    assert_same_bytes(what, weights, row_len, None);
+    for (kind, importance) in importances(row_len) {
+        assert_same_bytes(&format!("{what}, {kind}"), weights, row_len, Some(&importance));
+    }
+}
+
+fn assert_same_bytes(what: &str, weights: &[f32], row_len: usize, importance: Option<&[f32]>) {
     for tensor_type in TensorType::ALL {
-        let ours = quantized(tensor_type, weights, row_len);
-        let theirs = ggml_quantize(tensor_type, weights, row_len);
+        let ours = quantized(tensor_type, weights, row_len, importance);
+        let theirs = ggml_quantize(tensor_type, weights, row_len, importance);
         let first = ours.iter().zip(&theirs).position(|(a, b)| a != b);
         if let Some(byte) = first.or((ours.len() != theirs.len()).then_some(ours.len())) {
             let block = byte / tensor_type.block_bytes();
@@ -43,10 +51,15 @@ fn assert_same_floats(what: &str, tensor_type: TensorType, bytes: &[u8], weights
     }
 }
 
-fn quantized(tensor_type: TensorType, weights: &[f32], row_len: usize) -> Vec<u8> {
+fn quantized(
+    tensor_type: TensorType,
+    weights: &[f32],
+    row_len: usize,
+    importance: Option<&[f32]>,
+) -> Vec<u8> {
     let size = weights.len() / tensor_type.block_len() * tensor_type.block_bytes();
     let mut bytes = vec![0xaa; size];
-    blocks::quantize(tensor_type, weights, row_len, &mut bytes).unwrap();
+    blocks::quantize(tensor_type, weights, row_len, importance, &mut bytes).unwrap();
     bytes
 }
 
@@ -67,7 +80,9 @@ fn relative_rms(weights: &[f32], read: &[f32]) -> f64 {
 fn normal_weights() {
     // More than one chunk of work, and a row count that no chunk size divides.
     let weights = Normal::new(7).take(0.02, 1031 * ROW);
-    assert_same_as_ggml("normal weights", &weights, ROW);
+    assert_same_bytes("normal weights", &weights, ROW, None);
+    let (_, importance) = importances(3 * ROW).swap_remove(0);
+    assert_same_bytes("normal weights", &weights[..1029 * ROW], 3 * ROW, Some(&importance));
 }
 
 #[test]
@@ -202,7 +217,7 @@ const ERRORS: [(TensorType, f64); 10] = [
 fn errors_are_those_of_the_table() {
     let weights = Normal::new(1).take(0.02, 512 * ROW);
     for (tensor_type, expected) in ERRORS {
-        let bytes = quantized(tensor_type, &weights, ROW);
+        let bytes = quantized(tensor_type, &weights, ROW, None);
         let error = relative_rms(&weights, &dequantized(tensor_type, &bytes, weights.len()));
         assert!((error - expected).abs() <= expected * 0.03, "{tensor_type}: {error:.5}");
     }
@@ -218,7 +233,7 @@ proptest! {
         for (tensor_type, steps) in [
             (TensorType::Q8_0, 127.0), (TensorType::Q5_0, 16.0), (TensorType::Q4_0, 8.0),
         ] {
-            let bytes = quantized(tensor_type, &weights, ROW);
+            let bytes = quantized(tensor_type, &weights, ROW, None);
             let read = dequantized(tensor_type, &bytes, weights.len());
             for (block, read) in weights.chunks(32).zip(read.chunks(32)) {
                 let largest = block.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
@@ -244,7 +259,7 @@ fn a_weight_that_is_no_number_is_refused_with_its_place() {
     weights[299 * ROW + 17] = f32::NEG_INFINITY;
     for tensor_type in TensorType::ALL {
         let size = tensor_type.size_of(&[ROW as u64, 300]).unwrap() as usize;
-        let refused = blocks::quantize(tensor_type, &weights, ROW, &mut vec![0; size]);
+        let refused = blocks::quantize(tensor_type, &weights, ROW, None, &mut vec![0; size]);
         assert_eq!(
             refused.unwrap_err().to_string(),
             "weight 76561 (row 299) is -inf; only finite weights can be quantized"
@@ -256,7 +271,9 @@ fn a_weight_that_is_no_number_is_refused_with_its_place() {
 fn rows_and_sizes_must_fit() {
     let refused = |row_len, out: usize| {
         let mut out = vec![0; out];
-        blocks::quantize(TensorType::Q4_K, &[0.0; 512], row_len, &mut out).unwrap_err().to_string()
+        blocks::quantize(TensorType::Q4_K, &[0.0; 512], row_len, None, &mut out)
+            .unwrap_err()
+            .to_string()
     };
     assert!(refused(128, 288).contains("rows of 128 weights cannot be Q4_K"));
     assert!(refused(0, 288).contains("rows of 0 weights"));
@@ -270,7 +287,7 @@ fn a_scale_that_overflows_is_found() {
     let mut weights = vec![0.5; 4 * ROW];
     weights[2 * ROW] = 1e9;
     for tensor_type in TensorType::ALL {
-        let bytes = quantized(tensor_type, &weights, ROW);
+        let bytes = quantized(tensor_type, &weights, ROW, None);
         let overflows = blocks::check_scales(tensor_type, &bytes).is_err();
         let holds = matches!(tensor_type, TensorType::F32 | TensorType::BF16);
         assert_eq!(overflows, !holds, "{tensor_type}");

@@ -3,11 +3,18 @@
 use gguf::TensorType;
 use llama_cpp_sys_2 as ffi;
 
-/// `ggml_quantize_chunk` without an importance matrix.
-pub fn ggml_quantize(tensor_type: TensorType, weights: &[f32], row_len: usize) -> Vec<u8> {
+/// `ggml_quantize_chunk`, with an importance matrix or without.
+pub fn ggml_quantize(
+    tensor_type: TensorType,
+    weights: &[f32],
+    row_len: usize,
+    importance: Option<&[f32]>,
+) -> Vec<u8> {
+    assert!(importance.is_none_or(|importance| importance.len() == row_len));
     let size = weights.len() / tensor_type.block_len() * tensor_type.block_bytes();
     let mut bytes = vec![0x55_u8; size];
-    // SAFETY: `weights` has rows of `row_len` weights, and `bytes` the size that they take.
+    // SAFETY: `weights` has rows of `row_len` weights, `importance` as many numbers, and `bytes` the
+    // size that the rows take.
     let written = unsafe {
         ffi::ggml_quantize_chunk(
             tensor_type.id() as ffi::ggml_type,
@@ -16,7 +23,7 @@ pub fn ggml_quantize(tensor_type: TensorType, weights: &[f32], row_len: usize) -
             0,
             (weights.len() / row_len) as i64,
             row_len as i64,
-            std::ptr::null(),
+            importance.map_or(std::ptr::null(), <[f32]>::as_ptr),
         )
     };
     assert_eq!(written, size, "{tensor_type}");

@@ -53,6 +53,24 @@ pub fn mixed_magnitudes(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Importances of `columns` columns, each kind with its name: as activations have them, with zeros
+/// among them, nothing but zeros, one column that drowns the others, and next to nothing.
+pub fn importances(columns: usize) -> Vec<(&'static str, Vec<f32>)> {
+    let mut random = Normal::new(columns as u64);
+    let squares: Vec<f32> = random.take(1.0, columns).into_iter().map(|x| x * x).collect();
+    let some_zeros = squares.iter().map(|&p| if p < 0.5 { 0.0 } else { p }).collect();
+    let mut one_huge = squares.clone();
+    one_huge[columns / 3] = 1e30;
+    let tiny = squares.iter().map(|p| p * 1e-38).collect();
+    vec![
+        ("importance", squares),
+        ("importance with zeros", some_zeros),
+        ("importance of zero", vec![0.0; columns]),
+        ("one huge importance", one_huge),
+        ("tiny importance", tiny),
+    ]
+}
+
 /// The matrices of GPT-2 124M, each with its name and row length, rows as GGUF has them; `None`,
 /// and a line that says so, where the data are not at hand.
 pub fn gpt2_matrices(test: &str) -> Option<Vec<(String, usize, Vec<f32>)>> {
