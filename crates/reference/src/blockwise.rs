@@ -12,8 +12,8 @@
 //!     let block = model.block(layer)?;
 //!     hidden.iter_mut().for_each(|x| block.forward(x)); // [T, C] each
 //! }
-//! let head = model.head()?;
-//! let logits: Vec<Vec<f32>> = hidden.iter().map(|x| head.logits(&head.input(x))).collect();
+//! let (norm, head) = (model.last_norm()?, model.head()?);
+//! let logits: Vec<Vec<f32>> = hidden.iter().map(|x| head.forward(&norm.forward(x))).collect();
 //! # Ok(()) }
 //! ```
 
@@ -104,18 +104,24 @@ impl<'a> Blockwise<'a> {
         Ok(LoadedBlock { layer, config: config.clone(), weights })
     }
 
-    /// The last norm and the head, their weights in f32.
+    /// The norm between the last block and the head.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub fn last_norm(&self) -> Result<LoadedNorm, ReferenceError> {
+        let (source, name, epsilon) = (self.source, "output_norm", self.config.norm_epsilon);
+        Ok(LoadedNorm(match self.config.architecture.is_gated() {
+            true => Norm::Rms(RmsNorm::load(source, name, epsilon)?),
+            false => Norm::Layer(LayerNorm::load(source, name, epsilon)?),
+        }))
+    }
+
+    /// The head, its weights in f32.
     ///
     /// # Errors
     /// When the source cannot be read.
     pub fn head(&self) -> Result<LoadedHead, ReferenceError> {
-        let (config, source) = (&self.config, self.source);
-        let (name, epsilon) = ("output_norm", config.norm_epsilon);
-        let norm = match config.architecture.is_gated() {
-            true => Norm::Rms(RmsNorm::load(source, name, epsilon)?),
-            false => Norm::Layer(LayerNorm::load(source, name, epsilon)?),
-        };
-        Ok(LoadedHead { norm, head: Head::load(source, config)? })
+        Ok(LoadedHead(Head::load(self.source, &self.config)?))
     }
 }
 
@@ -225,41 +231,44 @@ impl LoadedBlock {
     }
 }
 
-/// The last norm and the head, loaded.
-pub struct LoadedHead {
-    norm: Norm,
-    head: Head,
-}
+/// The norm between the last block and the head, loaded.
+pub struct LoadedNorm(Norm);
 
 enum Norm {
     Layer(LayerNorm),
     Rms(RmsNorm),
 }
 
-impl LoadedHead {
-    /// What the head is multiplied with: the last block's result, normed, `[T, C] -> [T, C]`.
-    pub fn input(&self, hidden: &[f32]) -> Vec<f32> {
-        match &self.norm {
-            Norm::Layer(norm) => norm.forward(hidden),
-            Norm::Rms(norm) => norm.forward(hidden),
+impl LoadedNorm {
+    /// The last block's result as the head gets it, `[T, C] -> [T, C]`.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        match &self.0 {
+            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x),
         }
     }
+}
 
+/// The head, loaded.
+pub struct LoadedHead(Head);
+
+impl LoadedHead {
     /// The logits, `[T, C] -> [T, V]`.
     ///
     /// # Panics
-    /// When `input` is no whole number of rows.
-    pub fn logits(&self, input: &[f32]) -> Vec<f32> {
-        self.head.forward(input)
+    /// When `x` is no whole number of rows.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        self.0.forward(x)
     }
 
-    /// The weights of the head, `[V, C]`.
+    /// The weights, `[V, C]`.
     pub fn matrix(&self) -> &[f32] {
-        self.head.weight()
+        self.0.weight()
     }
 
-    /// As [`LoadedHead::matrix`], to be changed: what is computed next uses the new weights.
+    /// As [`LoadedHead::matrix`], to be changed: what is computed next uses the new weights. (A
+    /// tied embedding does not change with them.)
     pub fn matrix_mut(&mut self) -> &mut [f32] {
-        self.head.weight_mut()
+        self.0.weight_mut()
     }
 }

@@ -36,7 +36,7 @@ mod rope;
 mod trace;
 mod weights;
 
-pub use blockwise::{Blockwise, LoadedBlock, LoadedEmbedding, LoadedHead};
+pub use blockwise::{Blockwise, LoadedBlock, LoadedEmbedding, LoadedHead, LoadedNorm};
 pub use error::ReferenceError;
 pub use memory::MemorySource;
 pub use model::{Model, Session};

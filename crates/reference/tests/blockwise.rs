@@ -117,9 +117,8 @@ fn blockwise(
         block.observe(&mut x, &mut take(&mut inputs));
         assert_eq!(x, other);
     }
-    let head = model.head().unwrap();
-    let normed = head.input(&x);
-    let logits = head.logits(&normed);
+    let normed = model.last_norm().unwrap().forward(&x);
+    let logits = model.head().unwrap().forward(&normed);
     inputs.insert(model.head_tensor().to_owned(), normed);
     (logits, inputs)
 }
@@ -212,6 +211,21 @@ fn weights_that_were_changed_are_used() {
         }
         assert!(block.matrix("blk.0.ffn_down.weight").is_none());
     }
+}
+
+#[test]
+fn a_head_that_was_changed_is_used() {
+    let config = random_weights::config();
+    let source = source(&config, |_| ());
+    let model = Blockwise::from_parts(config, &source).unwrap();
+    let mut head = model.head().unwrap();
+    let x = vec![1.0; 51];
+    let before = head.forward(&x);
+    head.matrix_mut()[51] += 0.5; // row 1, column 0
+    let after = head.forward(&x);
+    assert_eq!(head.matrix().len(), 101 * 51);
+    assert!((after[1] - before[1] - 0.5).abs() < 1e-5);
+    assert!(after[0] == before[0] && after[2..] == before[2..]);
 }
 
 #[test]
