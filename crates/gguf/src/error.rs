@@ -32,6 +32,14 @@ pub enum GgufError {
         /// What is wrong.
         source: Box<GgufError>,
     },
+    /// A model in several files is not whole.
+    #[error("{path} is one part of a model in several files: {problem}")]
+    Parts {
+        /// The file at hand.
+        path: PathBuf,
+        /// What is wrong, and the way out.
+        problem: String,
+    },
     /// A source other than a GGUF file could not give the bytes of a tensor.
     #[error("tensor {name}: {source}")]
     Source {

@@ -15,6 +15,7 @@
 //! | to | use |
 //! |---|---|
 //! | read a file | [`GgufFile::open`], then [`TensorSource`] |
+//! | read a model that may be in several files | [`GgufParts::open`], then [`TensorSource`] |
 //! | look into any file, of any version, format and program | [`WildModel::open`] |
 //! | read a header from part of a file | [`parse_header`] |
 //! | know sizes and offsets before there are weights | [`Layout::plan`] |
@@ -60,6 +61,7 @@ mod layout;
 mod limits;
 mod metadata;
 mod parse;
+mod parts;
 mod places;
 mod sniff;
 mod source;
@@ -73,6 +75,7 @@ pub use file::GgufFile;
 pub use layout::Layout;
 pub use metadata::{Array, Metadata, Value};
 pub use parse::parse_header;
+pub use parts::GgufParts;
 pub use places::Places;
 pub use source::{TensorInfo, TensorSource};
 pub use tensor_type::TensorType;

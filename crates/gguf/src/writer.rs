@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::layout::Described;
-use crate::{GgufError, Layout, Metadata};
+use crate::{GgufError, Layout, Metadata, TensorInfo};
 
 /// Writes one GGUF: the header first, then every tensor in the planned order.
 ///
@@ -30,6 +30,8 @@ pub struct Writer<W: Write> {
     layout: Layout,
     /// Tensors written so far.
     written: usize,
+    /// Bytes written of the tensor that is due.
+    part: u64,
 }
 
 impl<W: Write> Writer<W> {
@@ -42,7 +44,7 @@ impl<W: Write> Writer<W> {
         let layout = Layout::plan(metadata, tensors)?;
         let header = layout.header(metadata)?;
         out.write_all(&header).map_err(failed)?;
-        Ok(Self { out, layout, written: 0 })
+        Ok(Self { out, layout, written: 0, part: 0 })
     }
 
     /// Where everything goes.
@@ -50,26 +52,56 @@ impl<W: Write> Writer<W> {
         &self.layout
     }
 
+    /// The output, to be synced for example.
+    pub fn get_ref(&self) -> &W {
+        &self.out
+    }
+
+    /// Whether all tensors are written.
+    pub fn is_complete(&self) -> bool {
+        self.written == self.layout.tensors.len()
+    }
+
     /// Writes the tensor that is due, and its padding.
     ///
     /// # Errors
     /// When another tensor is due, `data` has not the planned size, or the output fails.
     pub fn write_tensor(&mut self, name: &str, data: &[u8]) -> Result<(), GgufError> {
-        let due = self.layout.tensors.get(self.written).filter(|due| due.name == name);
-        let Some(tensor) = due else {
-            let due = self.layout.tensors.get(self.written);
-            let expected = due.map_or("no further tensor", |due| &due.name).to_owned();
-            return Err(GgufError::OutOfTurn { name: name.to_owned(), expected });
-        };
-        let (expected, found) = (tensor.size, data.len() as u64);
+        let (expected, found) = (self.due(name)?.size, self.part + data.len() as u64);
         if found != expected {
             return Err(GgufError::WrongSize { name: name.to_owned(), expected, found });
         }
-        let padding = expected.next_multiple_of(self.layout.alignment) - expected;
+        self.write_part(name, data)
+    }
+
+    /// Writes the next bytes of the tensor that is due. Its padding follows with the last ones, and
+    /// the next tensor is due.
+    ///
+    /// # Errors
+    /// When another tensor is due, it has fewer bytes than that, or the output fails.
+    pub fn write_part(&mut self, name: &str, data: &[u8]) -> Result<(), GgufError> {
+        let (expected, found) = (self.due(name)?.size, self.part + data.len() as u64);
+        if found > expected {
+            return Err(GgufError::WrongSize { name: name.to_owned(), expected, found });
+        }
         self.out.write_all(data).map_err(failed)?;
-        self.out.write_all(&vec![0; padding as usize]).map_err(failed)?;
-        self.written += 1;
+        self.part = found;
+        if found == expected {
+            let padding = expected.next_multiple_of(self.layout.alignment) - expected;
+            self.out.write_all(&vec![0; padding as usize]).map_err(failed)?;
+            self.part = 0;
+            self.written += 1;
+        }
         Ok(())
+    }
+
+    /// The tensor that is due, if it is the one called `name`.
+    fn due(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        let due = self.layout.tensors.get(self.written);
+        due.filter(|due| due.name == name).ok_or_else(|| {
+            let expected = due.map_or("no further tensor", |due| &due.name).to_owned();
+            GgufError::OutOfTurn { name: name.to_owned(), expected }
+        })
     }
 
     /// Flushes the output and gives it back. (Dropping a writer instead leaves half a file.)

@@ -1,0 +1,125 @@
+//! A model that `gguf-split` of llama.cpp has cut into several files, read as one.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use crate::{GgufError, GgufFile, Layout, Metadata, Places, TensorInfo, TensorSource, WildModel};
+
+/// The keys with which a part says which one it is.
+const SPLIT_KEYS: &str = "split.";
+
+/// A GGUF in one file or several, mapped into memory.
+///
+/// Keys are those of the first part, without the ones that number the parts; tensors follow each
+/// other part by part, placed as one file would have them.
+#[derive(Debug)]
+pub struct GgufParts {
+    files: Vec<GgufFile>,
+    metadata: Metadata,
+    layout: Layout,
+    places: Places,
+    /// For each tensor, its file and where it stands there.
+    owners: Vec<(usize, usize)>,
+}
+
+impl GgufParts {
+    /// Opens the file at `path` and, if it is one of several parts, the others that lie beside it.
+    ///
+    /// # Errors
+    /// Those of [`GgufFile::open`] for each part, and [`GgufError::Parts`] when one is missing or
+    /// the parts do not belong together.
+    pub fn open(path: &Path) -> Result<Self, GgufError> {
+        let named = GgufFile::open(path)?;
+        if named.metadata().unsigned("split.count").unwrap_or(1) <= 1 {
+            return Self::join(vec![named], path);
+        }
+        let model = WildModel::open(path)?;
+        if !model.problems.is_empty() {
+            let problem = model.problems.join("; ");
+            return Err(GgufError::Parts { path: path.to_owned(), problem });
+        }
+        let files = model.parts.iter().map(|part| GgufFile::open(&part.path));
+        Self::join(files.collect::<Result<_, _>>()?, path)
+    }
+
+    /// `path` is the file to name when the parts make no whole.
+    fn join(files: Vec<GgufFile>, path: &Path) -> Result<Self, GgufError> {
+        let mut metadata = Metadata::new();
+        for (key, value) in files[0].metadata().iter() {
+            if !key.starts_with(SPLIT_KEYS) {
+                metadata.set(key, value.clone());
+            }
+        }
+        let (mut described, mut owners) = (Vec::new(), Vec::new());
+        for (number, file) in files.iter().enumerate() {
+            check_number(file, number)?;
+            for (place, tensor) in file.tensors().iter().enumerate() {
+                described.push((tensor.name.clone(), tensor.shape.clone(), tensor.tensor_type));
+                owners.push((number, place));
+            }
+        }
+        // The names of two parts may be the same, which a plan for one file finds.
+        let layout = Layout::plan(&metadata, &described)
+            .map_err(|source| GgufError::InFile { path: path.to_owned(), source: source.into() })?;
+        let places = Places::of(&layout.tensors);
+        Ok(GgufParts { files, metadata, layout, places, owners })
+    }
+
+    /// The files, in order.
+    pub fn files(&self) -> &[GgufFile] {
+        &self.files
+    }
+
+    /// Where everything would lie in one file.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The file that holds `tensor`, and its description there.
+    fn owner(&self, tensor: &TensorInfo) -> Result<(&GgufFile, &TensorInfo), GgufError> {
+        let place = self.places.find(&tensor.name)?;
+        if self.layout.tensors[place] != *tensor {
+            return Err(GgufError::MissingTensor { name: tensor.name.clone() });
+        }
+        let (file, place) = self.owners[place];
+        Ok((&self.files[file], &self.files[file].tensors()[place]))
+    }
+}
+
+/// A part that says it is another one than its name does.
+fn check_number(file: &GgufFile, number: usize) -> Result<(), GgufError> {
+    match file.metadata().unsigned("split.no") {
+        Ok(found) if found != number as u64 => {
+            let problem = format!("split.no = {found}: expected {number}; fetch it again");
+            Err(GgufError::Parts { path: file.path().to_owned(), problem })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl TensorSource for GgufParts {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.layout.tensors
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        Ok(&self.layout.tensors[self.places.find(name)?])
+    }
+
+    /// # Errors
+    /// [`GgufError::MissingTensor`] if `tensor` is not one of this model's own.
+    fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
+        let (file, tensor) = self.owner(tensor)?;
+        file.read(tensor)
+    }
+
+    fn release(&self, tensor: &TensorInfo) {
+        if let Ok((file, tensor)) = self.owner(tensor) {
+            file.release(tensor);
+        }
+    }
+}
