@@ -101,11 +101,16 @@ fn quantized_bytes(config: &ModelConfig, recipe: Recipe) -> anyhow::Result<u64> 
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", Value::String(architecture.to_owned()));
     metadata.set(format!("{architecture}.block_count"), Value::U64(config.n_layer as u64));
-    let contexts = quantize::contexts(&metadata, &tensors)?;
-    let sizes = contexts
+    let heads =
+        [("attention.head_count", config.n_head), ("attention.head_count_kv", config.n_kv_head)];
+    for (key, count) in heads {
+        metadata.set(format!("{architecture}.{key}"), Value::U64(count as u64));
+    }
+    let choices = quantize::Rules::of(recipe).choose(&metadata, &tensors, None)?;
+    let sizes = choices
         .iter()
         .zip(&tensors)
-        .map(|(context, tensor)| recipe.tensor_type(context).tensor_type.size_of(&tensor.shape));
+        .map(|(choice, tensor)| choice.tensor_type.size_of(&tensor.shape));
     sum(sizes)
 }
 

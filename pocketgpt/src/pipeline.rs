@@ -68,8 +68,10 @@ struct Pipeline {
 /// What the run file asks of later stages in vain is refused first. Then the first stage that
 /// fails ends the run; [`cli::GateFailed`] if what failed was a gate.
 pub fn run(args: Args) -> anyhow::Result<Summary> {
-    let run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
+    let mut run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
     let recipes = recipes(&run_file)?;
+    // Folders are named after recipes, so what is saved has their own names, not `q4_k`.
+    run_file.quantize.recipes = recipes.iter().map(|recipe| recipe.name().to_owned()).collect();
     let run_dir = run_file.run.dir.clone();
     let record = Record::load(&run_dir)?;
     let mut pipeline = Pipeline {
@@ -101,6 +103,11 @@ fn recipes(run_file: &RunFile) -> anyhow::Result<Vec<Recipe>> {
     for name in &run_file.quantize.recipes {
         let recipe: Recipe = name.parse().context("quantize.recipes")?;
         ensure!(!recipes.contains(&recipe), "quantize.recipes names {recipe} twice");
+        ensure!(
+            !recipe.needs_importance(),
+            "quantize.recipes: {recipe} needs importance data, which a run does not make; use \
+             `quantize imatrix` and `quantize --imatrix`, or take Q2_K"
+        );
         ensure!(
             run_file.eval.gates.mean_kl.contains_key(recipe.name()),
             "{recipe} has no gate: set eval.gates.mean_kl.{recipe} to the largest mean KL \
@@ -225,11 +232,9 @@ impl Pipeline {
         let output = self.gguf(recipe.name());
         self.stage(&format!("quantize {recipe}"), &recipe.name(), &[base.to_owned()], |_| {
             let report = quantize::quantize_file(&quantize::QuantizeJob {
-                input: base.to_owned(),
                 output: Some(output.clone()),
-                recipe,
-                errors: false,
                 overwrite: true,
+                ..quantize::QuantizeJob::new(base, recipe)
             })?;
             // Tensors only, as the evaluation counts; the header would count in a small file.
             let tensors: u64 = report.tensors.iter().map(|tensor| tensor.bytes).sum();
@@ -381,8 +386,11 @@ mod tests {
 
     #[test]
     fn every_recipe_has_a_gate_by_default() {
-        let names = Recipe::ALL.map(Recipe::name);
-        assert_eq!(of(&names).unwrap(), Recipe::ALL);
+        let recipes: Vec<Recipe> =
+            Recipe::ALL.into_iter().filter(|recipe| !recipe.needs_importance()).collect();
+        let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name()).collect();
+        assert_eq!(of(&names).unwrap(), recipes);
+        assert_eq!(of(&["q4_k"]).unwrap(), [Recipe::Q4_K_M]);
     }
 
     #[test]
@@ -390,6 +398,7 @@ mod tests {
         let refusal = |names: &[&str]| cli::one_line(&of(names).unwrap_err());
         assert!(refusal(&["Q8_0", "Q9_0"]).contains("quantize.recipes: unknown recipe Q9_0"));
         assert_eq!(refusal(&["Q8_0", "q8_0"]), "quantize.recipes names Q8_0 twice");
+        assert!(refusal(&["Q2_K_S"]).contains("needs importance data"));
         assert!(refusal(&[]).contains("at least one"));
         let mut run_file = RunFile::default();
         run_file.eval.gates.mean_kl.remove("Q4_K_M");

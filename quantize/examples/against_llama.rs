@@ -23,11 +23,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for run in 1..=3 {
         let start = Instant::now();
         quantize_file(&QuantizeJob {
-            input: input.into(),
             output: Some(ours.clone()),
-            recipe,
-            errors: false,
             overwrite: true,
+            ..QuantizeJob::new(input, recipe)
         })?;
         let our_time = start.elapsed().as_secs_f64();
         let start = Instant::now();
@@ -68,7 +66,6 @@ fn llama_quantize(input: &Path, output: &Path, recipe: Recipe) -> Result<(), Box
         ffi::llama_log_set(Some(silent), std::ptr::null_mut());
         let mut params = ffi::llama_model_quantize_default_params();
         params.ftype = recipe.file_type() as ffi::llama_ftype;
-        params.pure_ = recipe.is_pure();
         ffi::llama_model_quantize(input.as_ptr(), output.as_ptr(), &params) != 0
     };
     if refused { Err("llama.cpp refused".into()) } else { Ok(()) }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use gguf::{TensorInfo, TensorType};
 use serde::Serialize;
 
-use crate::Recipe;
+use crate::plan::Plan;
+use crate::{Importance, Recipe};
 
 /// Sizes, types and times of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +28,9 @@ pub struct Report {
     pub types: Vec<TypeReport>,
     /// Tensors that got another type than the recipe wanted.
     pub fallbacks: Vec<Fallback>,
+    /// The importance data that errors were weighed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub importance: Option<ImportanceReport>,
     /// Every tensor, in file order.
     pub tensors: Vec<TensorReport>,
     /// Wall time.
@@ -65,6 +69,30 @@ pub struct Fallback {
     pub block_len: usize,
 }
 
+/// The importance data of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImportanceReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Tensors that it has data for.
+    pub entries: usize,
+    /// Chunks of text that it was made with; 0 if it does not say.
+    pub chunks: u64,
+    /// Quantized tensors that it has no data for: each column of theirs counts the same.
+    pub without: Vec<String>,
+}
+
+impl ImportanceReport {
+    pub(crate) fn new(data: &Importance, plan: &Plan<'_>) -> anyhow::Result<Self> {
+        Ok(ImportanceReport {
+            path: data.path.clone(),
+            entries: data.len(),
+            chunks: data.chunks,
+            without: plan.without_importance(data)?,
+        })
+    }
+}
+
 /// What became of one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorReport {
@@ -82,12 +110,12 @@ pub struct TensorReport {
 }
 
 impl TensorReport {
-    pub(crate) fn new(from: &TensorInfo, to: TensorType, bytes: usize, error: Option<f64>) -> Self {
+    pub(crate) fn new(from: &TensorInfo, to: TensorType, error: Option<f64>) -> Self {
         TensorReport {
             name: from.name.clone(),
             from: from.tensor_type.name(),
             to: to.name(),
-            bytes: bytes as u64,
+            bytes: to.size_of(&from.shape).unwrap_or(0),
             relative_rms_error: error,
         }
     }
@@ -141,6 +169,12 @@ impl fmt::Display for Report {
                 "fallback {tensor}: {got} instead of {wanted}, since {block_len} does not divide \
                  its rows of {row_len}"
             )?;
+        }
+        if let Some(ImportanceReport { path, entries, without, .. }) = &self.importance {
+            writeln!(f, "imatrix  {} with {entries} tensors", path.display())?;
+            if !without.is_empty() {
+                writeln!(f, "imatrix  no data for {}", without.join(", "))?;
+            }
         }
         for tensor in &self.tensors {
             if let Some(error) = tensor.relative_rms_error {

@@ -1,13 +1,12 @@
-//! What a tensor does in its model, by llama.cpp's tensor names.
+//! What a tensor does in its model, by llama.cpp's tensor names, and what the rules ask about the
+//! model.
 
-use std::collections::HashMap;
-
-use anyhow::ensure;
-use gguf::{Metadata, TensorInfo, TensorType};
+use anyhow::{bail, ensure};
+use gguf::{Array, Metadata, TensorInfo, Value};
 
 /// What matters about a tensor for the choice of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub(crate) enum Role {
     /// Vectors, norms, positions: as they are.
     Kept,
     /// Turns tokens into vectors, and nothing else.
@@ -16,32 +15,36 @@ pub enum Role {
     Output,
     /// Values of the attention, also fused with queries and keys.
     AttentionValue,
+    /// Keys of the attention.
+    AttentionKey,
+    /// What the heads of the attention say, put together.
+    AttentionOutput,
     /// The second matrix of a feed-forward layer.
     FeedForwardDown,
     /// Any other matrix.
     Other,
 }
 
-/// A tensor as a recipe sees it.
+/// What the rules ask about a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TensorContext {
-    /// What it does.
-    pub role: Role,
-    /// How many of the same role come before it, in the order of the layers.
-    pub place: usize,
-    /// How many of the role there are; for [`Role::FeedForwardDown`], the layers of the model.
-    pub of: usize,
-    /// Weights in one row.
-    pub row_len: u64,
-    /// How it is stored now.
-    pub stored: TensorType,
+pub(crate) struct Model {
+    /// Falcon has rules of its own.
+    pub is_falcon: bool,
+    /// LLaMA 2 70B and its like, whose values are few enough to be kept well.
+    pub is_70b: bool,
+    /// Heads of queries for each head of values, in the first layer; 0 if that is not known.
+    pub sharing: u64,
+    /// Experts in a feed-forward layer; 0 where there are none.
+    pub experts: u64,
+    /// Layers; 0 if that is not known.
+    pub layers: usize,
 }
 
 /// Names, or parts of them, of matrices that are small and sensitive.
 ///
 /// Those of architectures that this project does not know are here too: a file of theirs is
 /// quantized by its names alone.
-const KEPT: [&str; 33] = [
+const KEPT: [&str; 36] = [
     "_norm.weight",
     "position_embd",
     "token_types.weight",
@@ -70,6 +73,9 @@ const KEPT: [&str; 33] = [
     "time_mix_decay_w1.weight",
     "time_mix_decay_w2.weight",
     "time_mix_lerp_fused.weight",
+    "sam.pos_embd",
+    "sam.neck.",
+    "sam.net_",
     ".rel_pos",
     ".patch_embd",
     ".patch_merger",
@@ -80,30 +86,49 @@ const KEPT: [&str; 33] = [
 /// Most layers that are believed: the limit on every model that is read.
 const LAYERS: u64 = 1 << 12;
 
-/// The context of every tensor, in the order of `tensors`.
-///
-/// # Errors
-/// When `block_count` is beyond any model, or fewer than the layers that the tensors belong to.
-pub fn contexts(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Vec<TensorContext>> {
-    let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
-    let roles: Vec<Role> = tensors.iter().map(|tensor| role(tensor, tied)).collect();
-    let (places, totals) = places(tensors, &roles);
-    let layers = layer_count(metadata, tensors)?;
-    let total = |role| match (role, layers) {
-        (Role::FeedForwardDown, Some(layers)) => layers,
-        _ => totals[&role],
-    };
-    let context = |(i, tensor): (usize, &TensorInfo)| TensorContext {
-        role: roles[i],
-        place: places[i],
-        of: total(roles[i]),
-        row_len: tensor.row_len() as u64,
-        stored: tensor.tensor_type,
-    };
-    Ok(tensors.iter().enumerate().map(context).collect())
+impl Model {
+    /// What metadata and tensors say about a model.
+    ///
+    /// # Errors
+    /// When `block_count` is beyond any model, or fewer than the layers that the tensors belong to;
+    /// for an architecture whose rules are not built in.
+    pub fn new(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Self> {
+        let architecture = metadata.string("general.architecture").unwrap_or_default();
+        if architecture == "glm5-next" {
+            bail!("{architecture} keeps other tensors than all the rest, which is not built in");
+        }
+        let number = |key: &str| first_number(metadata, &format!("{architecture}.{key}"));
+        let layers = layer_count(metadata, architecture, tensors)?;
+        let experts = number("expert_count").unwrap_or(0);
+        let heads = number("attention.head_count").unwrap_or(0);
+        let value_heads = number("attention.head_count_kv").unwrap_or(heads);
+        let is_70b = match architecture {
+            "llama" => layers == 80 && heads != value_heads && experts != 8,
+            "qwen2" | "deci" | "olmo" => layers == 80,
+            "jais2" => layers == 68,
+            _ => false,
+        };
+        Ok(Model {
+            is_falcon: architecture == "falcon",
+            is_70b,
+            sharing: heads.checked_div(value_heads).unwrap_or(0),
+            experts,
+            layers,
+        })
+    }
 }
 
-fn role(tensor: &TensorInfo, tied: bool) -> Role {
+/// The integer under `key`, or the first one of an array with one for each layer.
+fn first_number(metadata: &Metadata, key: &str) -> Option<u64> {
+    match metadata.get(key)? {
+        Value::Array(Array::U32(all)) => all.first().map(|&n| u64::from(n)),
+        Value::Array(Array::I32(all)) => all.first().and_then(|&n| u64::try_from(n).ok()),
+        _ => metadata.unsigned(key).ok(),
+    }
+}
+
+/// The role of a tensor in a model whose head is tied or not.
+pub(crate) fn role(tensor: &TensorInfo, tied: bool) -> Role {
     let name = tensor.name.as_str();
     let has = |part: &str| name.contains(part);
     if !is_matrix(&tensor.shape) || !name.ends_with("weight") || KEPT.iter().any(|part| has(part)) {
@@ -113,12 +138,19 @@ fn role(tensor: &TensorInfo, tied: bool) -> Role {
         "output.weight" => Role::Output,
         "token_embd.weight" | "per_layer_token_embd.weight" if tied => Role::Output,
         "token_embd.weight" | "per_layer_token_embd.weight" => Role::TokenEmbedding,
-        _ if has("attn_qkv.weight") || has("attn_kv_b.weight") || has("attn_v.weight") => {
-            Role::AttentionValue
-        }
+        _ if is_value(name) => Role::AttentionValue,
+        _ if has("attn_k.weight") => Role::AttentionKey,
+        _ if has("attn_q.weight") => Role::Other,
+        _ if has("attn_output.weight") => Role::AttentionOutput,
+        _ if has("ffn_up") || has("ffn_gate") => Role::Other,
         _ if has("ffn_down") => Role::FeedForwardDown,
         _ => Role::Other,
     }
+}
+
+/// Whether a name is one of attention's values, fused ones included.
+pub(crate) fn is_value(name: &str) -> bool {
+    ["attn_qkv.weight", "attn_kv_b.weight", "attn_v.weight"].iter().any(|part| name.contains(part))
 }
 
 /// Dimensions of length 1 at the end do not count.
@@ -126,31 +158,19 @@ fn is_matrix(shape: &[u64]) -> bool {
     shape.iter().skip(1).any(|&length| length > 1)
 }
 
-/// How many tensors of the same role precede each, sorted by layer and then by name; and how many
-/// there are of each role.
-fn places(tensors: &[TensorInfo], roles: &[Role]) -> (Vec<usize>, HashMap<Role, usize>) {
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|&i| (layer(&tensors[i].name), &tensors[i].name));
-    let mut places = vec![0; tensors.len()];
-    let mut totals = HashMap::new();
-    for i in order {
-        let before = totals.entry(roles[i]).or_insert(0);
-        places[i] = *before;
-        *before += 1;
-    }
-    (places, totals)
-}
-
 /// The number in `blk.7.attn_v.weight`; `None`, which sorts first, outside the layers.
-fn layer(name: &str) -> Option<u32> {
+pub(crate) fn layer(name: &str) -> Option<u32> {
     name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
-/// `block_count` of the model's architecture, if it is stated.
-fn layer_count(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Option<usize>> {
-    let Ok(architecture) = metadata.string("general.architecture") else { return Ok(None) };
+/// `block_count` of the model's architecture; 0 if it is not stated.
+fn layer_count(
+    metadata: &Metadata,
+    architecture: &str,
+    tensors: &[TensorInfo],
+) -> anyhow::Result<usize> {
     let key = format!("{architecture}.block_count");
-    let Ok(layers) = metadata.unsigned(&key) else { return Ok(None) };
+    let Ok(layers) = metadata.unsigned(&key) else { return Ok(0) };
     let last = tensors.iter().filter_map(|tensor| layer(&tensor.name)).max();
     let least = last.map_or(0, |last| u64::from(last) + 1);
     ensure!(
@@ -158,12 +178,12 @@ fn layer_count(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Op
         "{key} = {layers}: expected {least} (the layers of its tensors) to {LAYERS}; export the \
          model again"
     );
-    Ok(Some(layers as usize))
+    Ok(layers as usize)
 }
 
 #[cfg(test)]
 mod tests {
-    use gguf::Value;
+    use gguf::TensorType;
 
     use super::*;
 
@@ -201,22 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn places_follow_the_layers_and_not_the_file() {
-        let names = [10, 9, 2, 1].map(|layer| format!("blk.{layer}.attn_v.weight"));
-        let tensors: Vec<_> = names.iter().map(|name| tensor(name, &[64, 64])).collect();
-        let contexts = contexts(&Metadata::new(), &tensors).unwrap();
-        assert_eq!(contexts.iter().map(|c| c.place).collect::<Vec<_>>(), [3, 2, 1, 0]);
-        assert!(contexts.iter().all(|c| c.of == 4 && c.role == Role::AttentionValue));
-    }
-
-    #[test]
     fn a_block_count_that_cannot_be_is_refused() {
         let tensors = [tensor("blk.2.ffn_down.weight", &[64, 64])];
         let of = |layers: u64| {
             let mut metadata = Metadata::new();
             metadata.set("general.architecture", Value::String("gpt2".to_owned()));
             metadata.set("gpt2.block_count", Value::U64(layers));
-            contexts(&metadata, &tensors).map(|contexts| contexts[0].of)
+            Model::new(&metadata, &tensors).map(|model| model.layers)
         };
         assert_eq!(of(3).unwrap(), 3);
         for layers in [0, 2, 4097, u64::MAX] {

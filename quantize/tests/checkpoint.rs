@@ -81,13 +81,7 @@ fn a_checkpoint_and_its_gguf_give_the_same_file() {
     write_gguf(&folder, &plain);
 
     let quantized = |input: &Path| {
-        let job = QuantizeJob {
-            input: input.to_owned(),
-            output: None,
-            recipe: Recipe::Q4_K_M,
-            errors: false,
-            overwrite: false,
-        };
+        let job = QuantizeJob::new(input, Recipe::Q4_K_M);
         fs::read(quantize_file(&job).unwrap().output).unwrap()
     };
     assert!(quantized(&folder) == quantized(&plain));

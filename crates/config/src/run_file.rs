@@ -404,7 +404,7 @@ impl Default for Export {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantize {
-    /// One file for each, by llama.cpp's names.
+    /// One file for each, by llama.cpp's names; `Q4_K` stands for `Q4_K_M`, as there.
     pub recipes: Vec<String>,
 }
 
@@ -461,15 +461,24 @@ pub struct Gates {
 }
 
 /// Loose enough for any small model that works, tight enough to catch one that does not.
-const MEAN_KL_LIMITS: [(&str, f64); 8] = [
+const MEAN_KL_LIMITS: [(&str, f64); 17] = [
     ("Q8_0", 1e-2),
     ("Q6_K", 2e-2),
     ("Q5_1", 0.05),
+    ("Q5_K_M", 0.04),
+    ("Q5_K_S", 0.05),
     ("Q5_0", 0.05),
     ("Q4_1", 0.15),
     ("Q4_K_M", 0.1),
+    ("Q4_K_S", 0.12),
     ("Q4_0", 0.15),
-    ("Q4_K", 0.15),
+    ("IQ4_NL", 0.12),
+    ("IQ4_XS", 0.12),
+    ("Q3_K_L", 0.25),
+    ("Q3_K_M", 0.3),
+    ("Q3_K_S", 0.5),
+    ("Q2_K", 1.0),
+    ("Q2_K_S", 1.5),
 ];
 
 fn default_mean_kl_limits() -> BTreeMap<String, f64> {

@@ -26,6 +26,12 @@ pub struct Model {
     pub kv_heads: u64,
     /// The type of its matrices.
     pub matrices: TensorType,
+    /// Experts of each feed-forward layer; 0 for a plain one.
+    pub experts: u64,
+    /// Rows of every matrix, where only the types matter; `None` for as many as the shape says.
+    pub rows: Option<u64>,
+    /// An architecture that this project does not know, with the keys of `architecture`.
+    pub foreign: Option<&'static str>,
 }
 
 /// Two layers more than eight, so that there is a first and a last eighth.
@@ -38,6 +44,9 @@ pub const GPT2: Model = Model {
     heads: 4,
     kv_heads: 4,
     matrices: TensorType::F32,
+    experts: 0,
+    rows: None,
+    foreign: None,
 };
 
 /// As many layers as make thirds and eighths differ, with two heads of queries for each of keys.
@@ -75,13 +84,18 @@ impl Model {
         writer.finish().unwrap();
     }
 
-    fn tensors(&self) -> Vec<(String, Vec<u64>, TensorType)> {
+    /// Name, shape and type of each tensor.
+    pub fn tensors(&self) -> Vec<(String, Vec<u64>, TensorType)> {
         let (width, vocabulary) = (self.width, VOCABULARY as u64);
         let mut tensors = Vec::new();
         let mut add = |name: String, shape: &[u64]| {
             let vector = shape.len() == 1 || name.starts_with("position");
             let tensor_type = if vector { TensorType::F32 } else { self.matrices };
-            tensors.push((name, shape.to_vec(), tensor_type));
+            let mut shape = shape.to_vec();
+            if let (Some(rows), false) = (self.rows, vector) {
+                shape[1] = rows;
+            }
+            tensors.push((name, shape, tensor_type));
         };
         add("token_embd.weight".to_owned(), &[width, vocabulary]);
         if self.architecture == Architecture::Gpt2 {
@@ -115,9 +129,18 @@ impl Model {
             ("attn_norm", vec![width], !gated),
             ("attn_output", vec![width, width], !gated),
             ("ffn_norm", vec![width], !gated),
-            ("ffn_up", vec![width, inner], !gated),
-            ("ffn_down", vec![inner, width], !gated),
         ];
+        let feed_forward = match self.experts {
+            0 => vec![
+                ("ffn_up", vec![width, inner], !gated),
+                ("ffn_down", vec![inner, width], !gated),
+            ],
+            experts => vec![
+                ("ffn_gate_inp", vec![width, experts], false),
+                ("ffn_up_exps", vec![width, inner, experts], false),
+                ("ffn_down_exps", vec![inner, width, experts], false),
+            ],
+        };
         let qkv_bias = self.architecture != Architecture::Llama;
         let own = if gated {
             vec![
@@ -129,11 +152,12 @@ impl Model {
         } else {
             vec![("attn_qkv", vec![width, 3 * width], true)]
         };
-        shared.into_iter().chain(own).collect()
+        shared.into_iter().chain(feed_forward).chain(own).collect()
     }
 
-    fn metadata(&self) -> Metadata {
-        let name = self.architecture.name();
+    /// The keys.
+    pub fn metadata(&self) -> Metadata {
+        let name = self.foreign.unwrap_or(self.architecture.name());
         let text = |text: &str| Value::String(text.to_owned());
         let mut metadata = Metadata::new();
         metadata.set("general.architecture", text(name));
@@ -145,6 +169,10 @@ impl Model {
         of_model("feed_forward_length", self.inner);
         of_model("block_count", self.layers as u64);
         of_model("attention.head_count", self.heads);
+        if self.experts > 0 {
+            of_model("expert_count", self.experts);
+            of_model("expert_used_count", 2);
+        }
         if self.architecture.rope_pairs().is_some() {
             of_model("rope.dimension_count", self.width / self.heads);
         }

@@ -1,0 +1,76 @@
+//! The text that a model reads while its matrices are watched.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use data::Tokenizer;
+use gguf::Metadata;
+
+/// Largest text that is read, in bytes.
+const TEXT_LIMIT: u64 = 1 << 30;
+
+/// A text as windows of tokens, in the way of `llama-imatrix`: cut one after the other, each with
+/// the token that begins a text in place of its first one where the model has such a token, and
+/// without the rest that fills no window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calibration {
+    /// `[windows][context]`
+    pub windows: Vec<Vec<u32>>,
+    /// Tokens in a window.
+    pub context: usize,
+}
+
+impl Calibration {
+    /// Reads `text` with the tokenizer in `metadata` or, for a checkpoint, in its folder.
+    ///
+    /// `context` tokens make a window, or as many as the model can read where that is fewer; at
+    /// most `tokens` are taken.
+    ///
+    /// # Errors
+    /// When the text cannot be read or fills no window, or the model has no tokenizer.
+    pub fn read(
+        text: &Path,
+        metadata: &Metadata,
+        folder: Option<&Path>,
+        context: usize,
+        tokens: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let tokenizer = match folder {
+            Some(folder) => Tokenizer::from_folder(folder)?,
+            None => Tokenizer::from_gguf(metadata)
+                .context("the model's own tokenizer cannot be used")?,
+        };
+        let size = std::fs::metadata(text)
+            .with_context(|| format!("cannot read {}", text.display()))?
+            .len();
+        ensure!(size <= TEXT_LIMIT, "{} is larger than {TEXT_LIMIT} bytes", text.display());
+        let words = std::fs::read_to_string(text)
+            .with_context(|| format!("cannot read {} as UTF-8", text.display()))?;
+        let architecture = metadata.string("general.architecture")?;
+        let limit = metadata.unsigned(&format!("{architecture}.context_length"))? as usize;
+        let context = context.min(limit);
+        ensure!(context > 0, "a context of 0 tokens: expected at least 1");
+
+        let begin = tokenizer.begin_of_text();
+        let mut ids: Vec<u32> = begin.into_iter().collect();
+        ids.extend(tokenizer.encode_parallel(&words));
+        ids.truncate(tokens.unwrap_or(usize::MAX));
+        let mut windows: Vec<Vec<u32>> = ids.chunks_exact(context).map(<[u32]>::to_vec).collect();
+        ensure!(
+            !windows.is_empty(),
+            "{}: {} tokens do not fill a window of {context}; take a longer text or a smaller \
+             --context",
+            text.display(),
+            ids.len()
+        );
+        if let Some(begin) = begin {
+            windows.iter_mut().for_each(|window| window[0] = begin);
+        }
+        Ok(Calibration { windows, context })
+    }
+
+    /// Tokens of all windows.
+    pub fn tokens(&self) -> usize {
+        self.windows.len() * self.context
+    }
+}

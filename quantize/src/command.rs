@@ -1,0 +1,185 @@
+//! The command line of this room.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use gguf::TensorType;
+use serde::Serialize;
+
+use crate::importance::{ImatrixJob, ImatrixReport, collect};
+use crate::{Override, QuantizeJob, Recipe, Report, Rules, quantize_file};
+
+/// Arguments of `quantize`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  quantize --input runs/quickstart/checkpoints/step-000090 --bits 4\n  \
+                  quantize imatrix --input model-F32.gguf --text calibration.txt\n  \
+                  quantize --input model-F32.gguf --type IQ4_XS --imatrix imatrix.gguf"
+)]
+pub struct Args {
+    /// Something else than a smaller file.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+
+    /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder for its
+    /// newest checkpoint
+    #[arg(long, value_name = "PATH", required = true)]
+    pub input: Option<PathBuf>,
+
+    /// File to write [default: NAME-RECIPE.gguf, beside a GGUF or in the run's gguf folder]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Bits per weight: 8 is Q8_0, 6 is Q6_K, 5 is Q5_K_M, 4 is Q4_K_M, 3 is Q3_K_M, 2 is Q2_K
+    /// [no default]
+    #[arg(
+        long,
+        value_name = "2|3|4|5|6|8",
+        required_unless_present = "recipe",
+        conflicts_with = "recipe"
+    )]
+    pub bits: Option<u32>,
+
+    /// llama-quantize's name of a mixture of types: Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1,
+    /// Q4_K_M, Q4_K_S, Q4_0, IQ4_NL, IQ4_XS, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K or Q2_K_S; as there,
+    /// Q5_K, Q4_K and Q3_K stand for the mixtures with _M [no default]
+    #[arg(long = "type", value_name = "RECIPE")]
+    pub recipe: Option<Recipe>,
+
+    /// Give every matrix the same type: that of the recipe's name [default: the recipe's mixture]
+    #[arg(long)]
+    pub pure: bool,
+
+    /// A type for all tensors whose name has a match of a regular expression, for example
+    /// "blk\.0\.=Q8_0"; may be repeated, the first match wins [default: the recipe decides]
+    #[arg(long = "override", value_name = "PATTERN=TYPE")]
+    pub overrides: Vec<Override>,
+
+    /// The type of the tensor that makes the logits, output.weight or, where the head is tied,
+    /// token_embd.weight, for example F16 [default: the recipe decides]
+    #[arg(long, value_name = "TYPE")]
+    pub keep_output: Option<TensorType>,
+
+    /// Importance data of `quantize imatrix` or llama-imatrix, to weigh the errors of each column
+    /// with [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
+
+    /// Quantize what is quantized already, though both errors add up [default: refuse]
+    #[arg(long)]
+    pub requantize: bool,
+
+    /// Also measure each tensor's relative RMS error, at the price of time [default: do not]
+    #[arg(long)]
+    pub errors: bool,
+
+    /// Replace the output if it exists [default: refuse]
+    #[arg(long, global = true)]
+    pub force: bool,
+
+    /// Print the report as JSON [default: a table]
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The verbs besides writing a smaller file.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Verb {
+    /// Measure on a text how strongly each column of each matrix is used: importance data
+    #[command(after_help = "Example:\n  quantize imatrix --input model-F32.gguf \
+                            --text calibration.txt --output imatrix.gguf")]
+    Imatrix(ImatrixArgs),
+}
+
+/// Arguments of `quantize imatrix`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ImatrixArgs {
+    /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder for its
+    /// newest checkpoint
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+
+    /// The calibration text, UTF-8: of the kind that the model will read, but none that it is
+    /// judged on
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+
+    /// File to write, llama.cpp's GGUF of importance data
+    #[arg(long, value_name = "FILE", default_value = "imatrix.gguf")]
+    pub output: PathBuf,
+
+    /// Tokens that are read together, at most the model's context
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    pub context: usize,
+
+    /// Most tokens to read [default: the whole text]
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<usize>,
+
+    /// Also measure the tensor that makes the logits [default: do not, as llama-imatrix]
+    #[arg(long)]
+    pub process_output: bool,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// A smaller file.
+    Quantized(Box<Report>),
+    /// Importance data.
+    Imatrix(ImatrixReport),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Quantized(report) => report.fmt(f),
+            Outcome::Imatrix(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Runs `quantize` as the command line asks.
+///
+/// # Errors
+/// Those of [`quantize_file`] and [`collect`], and for a number of bits that stands for no recipe.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    if let Some(Verb::Imatrix(imatrix)) = args.verb {
+        let report = collect(&ImatrixJob {
+            input: imatrix.input,
+            text: imatrix.text,
+            output: imatrix.output,
+            context: imatrix.context,
+            tokens: imatrix.tokens,
+            process_output: imatrix.process_output,
+            overwrite: args.force,
+            interrupt: cli::Interrupt::install()?,
+        })?;
+        return Ok(Outcome::Imatrix(report));
+    }
+    let recipe = match (args.recipe, args.bits) {
+        (Some(recipe), _) => recipe,
+        (None, Some(bits)) => Recipe::from_bits(bits)?,
+        (None, None) => anyhow::bail!("name --bits or --type"),
+    };
+    let input = args.input.ok_or_else(|| anyhow::anyhow!("name --input"))?;
+    let report = quantize_file(&QuantizeJob {
+        input,
+        output: args.output,
+        rules: Rules {
+            recipe,
+            pure: args.pure,
+            overrides: args.overrides,
+            output: args.keep_output,
+        },
+        importance: args.imatrix,
+        requantize: args.requantize,
+        errors: args.errors,
+        overwrite: args.force,
+    })?;
+    Ok(Outcome::Quantized(Box::new(report)))
+}

@@ -1,0 +1,278 @@
+//! `quantize imatrix`: sums the squares of every matrix's inputs over a text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use cli::memory::{AnonymousPeak, peak_resident};
+use cli::{Interrupt, Interrupted, Meter, Progress};
+use gguf::{TensorSource, Value};
+use reference::Blockwise;
+use serde::Serialize;
+
+use super::file::{ImatrixFile, Sums};
+use crate::calibration::Calibration;
+use crate::input::Input;
+
+/// Bytes of the residual streams that go through the blocks together: each block is dequantized
+/// once for all of them.
+const STREAM_BYTES: usize = 32 << 20;
+
+/// Bytes at the start of each tensor that tell one model from another.
+const SAMPLE_BYTES: usize = 4096;
+
+/// The key that says what an unfinished file is the beginning of.
+const RESUME_KEY: &str = "pocketgpt.imatrix.of";
+
+/// What [`collect`] is to do.
+#[derive(Debug, Clone)]
+pub struct ImatrixJob {
+    /// A GGUF (of one part or several), a checkpoint folder, or a run folder.
+    pub input: PathBuf,
+    /// The calibration text, UTF-8.
+    pub text: PathBuf,
+    /// The file to write.
+    pub output: PathBuf,
+    /// Tokens in a window, at most the model's context.
+    pub context: usize,
+    /// Most tokens to read.
+    pub tokens: Option<usize>,
+    /// Whether the head's input is summed, too.
+    pub process_output: bool,
+    /// Whether an existing file may be replaced.
+    pub overwrite: bool,
+    /// Asks to stop, after keeping what was done.
+    pub interrupt: Interrupt,
+}
+
+/// What was summed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImatrixReport {
+    /// What was read.
+    pub input: PathBuf,
+    /// The calibration text.
+    pub text: PathBuf,
+    /// The file written.
+    pub output: PathBuf,
+    /// Matrices with data.
+    pub matrices: usize,
+    /// Windows read.
+    pub chunks: usize,
+    /// Tokens in a window.
+    pub context: usize,
+    /// Windows that an earlier run had read.
+    pub resumed: usize,
+    /// Wall time.
+    pub seconds: f64,
+    /// Most memory that the process held resident, mapped pages included.
+    pub peak_resident_bytes: Option<u64>,
+    /// Most memory besides mapped files.
+    pub peak_anonymous_bytes: Option<u64>,
+}
+
+/// Reads the text with the reference forward pass, one block of the model in memory at a time, and
+/// writes the sums as llama.cpp's own file.
+///
+/// A run that is stopped leaves `OUTPUT.partial`, from which the same job goes on, to the same
+/// bytes as without the stop.
+///
+/// # Errors
+/// When the model or the text cannot be read, the model is none that the reference knows, or the
+/// output exists and may not be replaced; [`Interrupted`] when it was asked to stop.
+pub fn collect(job: &ImatrixJob) -> anyhow::Result<ImatrixReport> {
+    let start = Instant::now();
+    if job.output.symlink_metadata().is_ok() && !job.overwrite {
+        bail!("{} exists already; use --force to replace it", job.output.display());
+    }
+    let input = Input::open(&job.input)?;
+    let source = input.source();
+    let model =
+        Blockwise::new(source).with_context(|| format!("cannot run {}", job.input.display()))?;
+    let text =
+        Calibration::read(&job.text, source.metadata(), input.folder(), job.context, job.tokens)?;
+
+    let partial = Partial::new(job, source, &text)?;
+    let mut sums =
+        if job.overwrite { None } else { partial.open() }.unwrap_or_else(|| ImatrixFile {
+            datasets: vec![job.text.to_string_lossy().into_owned()],
+            chunk_size: text.context as u64,
+            ..ImatrixFile::default()
+        });
+    let resumed = sums.chunks as usize;
+    let mut peak = AnonymousPeak::default();
+    let progress = Progress::new("imatrix", text.windows.len() as u64, Meter::Items);
+    progress.set(resumed as u64);
+    let window_bytes = 4 * text.context * model.config().n_embd;
+    for windows in text.windows[resumed..].chunks((STREAM_BYTES / window_bytes).max(1)) {
+        match observe(&model, windows, job, &mut peak)? {
+            Some(found) => add(&mut sums, found, windows.len()),
+            None => {
+                progress.finish();
+                partial.write(&sums)?;
+                return Err(Interrupted.into());
+            }
+        }
+        progress.advance(windows.len() as u64);
+    }
+    progress.finish();
+    sums.write(&job.output, job.overwrite, &[])?;
+    partial.remove();
+    Ok(ImatrixReport {
+        input: job.input.clone(),
+        text: job.text.clone(),
+        output: job.output.clone(),
+        matrices: sums.entries.len(),
+        chunks: text.windows.len(),
+        context: text.context,
+        resumed,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_resident_bytes: peak_resident(),
+        peak_anonymous_bytes: peak.bytes(),
+    })
+}
+
+/// `Σ x²` of every matrix, for each window; `None` if the user asked to stop meanwhile.
+type WindowSums = BTreeMap<String, Vec<Vec<f64>>>;
+
+fn observe(
+    model: &Blockwise<'_>,
+    windows: &[Vec<u32>],
+    job: &ImatrixJob,
+    peak: &mut AnonymousPeak,
+) -> anyhow::Result<Option<WindowSums>> {
+    let embedding = model.embedding()?;
+    let mut streams =
+        windows.iter().map(|window| embedding.embed(window)).collect::<Result<Vec<_>, _>>()?;
+    let mut sums = WindowSums::new();
+    let context = windows[0].len();
+    for layer in 0..model.config().n_layer {
+        let block = model.block(layer)?;
+        for x in &mut streams {
+            if job.interrupt.requested() {
+                return Ok(None);
+            }
+            block.observe(x, &mut |tensors, input| {
+                let squares = squares(input, input.len() / context);
+                for tensor in tensors {
+                    sums.entry((*tensor).to_owned()).or_default().push(squares.clone());
+                }
+            });
+        }
+        peak.sample();
+    }
+    if job.process_output {
+        let norm = model.last_norm()?;
+        let width = model.config().n_embd;
+        let squares = streams.iter().map(|x| squares(&norm.forward(x), width)).collect();
+        sums.insert(model.head_tensor().to_owned(), squares);
+    }
+    Ok(Some(sums))
+}
+
+/// `Σ_t x[t, j]²` for each column of `[T, width]`.
+fn squares(x: &[f32], width: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; width];
+    for row in x.chunks_exact(width) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    sums
+}
+
+/// Adds window after window, so that a run which stops between two gives the same bits.
+fn add(file: &mut ImatrixFile, found: WindowSums, windows: usize) {
+    let count = (windows as u64 * file.chunk_size) as f32;
+    for (tensor, all) in found {
+        let width = all.first().map_or(0, Vec::len);
+        let entry = file
+            .entries
+            .entry(tensor)
+            .or_insert_with(|| Sums { squares: vec![0.0; width], counts: vec![0.0] });
+        entry.counts[0] += count;
+        for window in all {
+            for (sum, square) in entry.squares.iter_mut().zip(window) {
+                *sum = (f64::from(*sum) + square) as f32;
+            }
+        }
+    }
+    file.chunks += windows as u64;
+}
+
+/// What a stopped run leaves: the sums so far, and what they are the beginning of.
+struct Partial {
+    path: PathBuf,
+    of: String,
+}
+
+impl Partial {
+    fn new(
+        job: &ImatrixJob,
+        source: &dyn TensorSource,
+        text: &Calibration,
+    ) -> anyhow::Result<Self> {
+        let mut name = job.output.as_os_str().to_owned();
+        name.push(".partial");
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(&[u8::from(job.process_output)]);
+        add(&(text.context as u64).to_le_bytes());
+        for token in text.windows.iter().flatten() {
+            add(&token.to_le_bytes());
+        }
+        for tensor in source.tensors() {
+            add(tensor.name.as_bytes());
+            add(tensor.tensor_type.name().as_bytes());
+            let bytes = source.read(tensor)?;
+            add(&bytes[..bytes.len().min(SAMPLE_BYTES)]);
+            source.release(tensor);
+        }
+        let of = hasher.finalize().to_hex().to_string();
+        Ok(Partial { path: Path::new(&name).to_owned(), of })
+    }
+
+    /// What an earlier run of the same job left.
+    fn open(&self) -> Option<ImatrixFile> {
+        let header = gguf::GgufFile::open(&self.path).ok()?;
+        let of = header.metadata().string(RESUME_KEY).ok()?;
+        if of != self.of { None } else { ImatrixFile::open(&self.path).ok() }
+    }
+
+    fn write(&self, sums: &ImatrixFile) -> anyhow::Result<()> {
+        if sums.chunks == 0 {
+            return Ok(());
+        }
+        sums.write(&self.path, true, &[(RESUME_KEY, Value::String(self.of.clone()))])
+    }
+
+    fn remove(&self) {
+        // Only what a run like this one left; anything else of this name stays.
+        if self.open().is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl fmt::Display for ImatrixReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = self.chunks * self.context;
+        writeln!(f, "output   {}", self.output.display())?;
+        writeln!(f, "matrices {}", self.matrices)?;
+        writeln!(f, "text     {tokens} tokens in {} chunks of {}", self.chunks, self.context)?;
+        if self.resumed > 0 {
+            writeln!(f, "resumed  after {} chunks", self.resumed)?;
+        }
+        if let (Some(anonymous), Some(resident)) =
+            (self.peak_anonymous_bytes, self.peak_resident_bytes)
+        {
+            let (anonymous, resident) = (cli::bytes(anonymous), cli::bytes(resident));
+            writeln!(f, "memory   {anonymous} at most; {resident} with mapped pages of the input")?;
+        }
+        write!(f, "time     {}", cli::seconds(self.seconds))
+    }
+}

@@ -1,0 +1,220 @@
+//! The way of the weights: read, converted and written at the same time, a slab of rows each.
+//!
+//! ```text
+//! source --rows--> [all cores: encode] --buffers, at most QUEUE--> [one thread: write, sync]
+//! ```
+//!
+//! Buffers go round, so their memory is taken once; the disk gets to work before the last tensor
+//! is done.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+
+use anyhow::{Context, anyhow};
+use checkpoint::atomic;
+use cli::memory::AnonymousPeak;
+use cli::{Meter, Progress};
+use gguf::{TensorInfo, TensorType, Writer, blocks};
+
+use crate::encode::{Encode, Slab};
+use crate::plan::Plan;
+use crate::report::TensorReport;
+
+/// Weights that are converted at a time: enough for many cores, and 8 MiB of floats.
+const SLAB: usize = 1 << 21;
+
+/// Buffers that may wait to be written.
+const QUEUE: usize = 4;
+
+/// Bytes after which what was written is sent to the disk, so that little is left to wait for in
+/// the end.
+const SYNC_BYTES: usize = 32 << 20;
+
+/// Some bytes of a tensor on their way to the file.
+struct Part<'a> {
+    tensor: &'a TensorInfo,
+    bytes: Vec<u8>,
+}
+
+/// Writes the planned file to `output`. With `errors`, also measures what each tensor lost.
+///
+/// # Errors
+/// When a tensor cannot be read or converted (with its name), or the file cannot be written.
+pub(crate) fn write(
+    plan: &Plan<'_>,
+    encoder: &dyn Encode,
+    output: &Path,
+    overwrite: bool,
+    errors: bool,
+) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
+    atomic::write_file(output, overwrite, |out| {
+        let writer = Writer::new(out, plan.metadata(), &plan.described())?;
+        thread::scope(|scope| {
+            let (parts, to_write) = sync_channel(QUEUE);
+            let (written, free) = channel();
+            let writing = scope.spawn(move || write_parts(writer, &to_write, &written));
+            let made = Making { plan, encoder, errors, parts, free }.run();
+            let written = writing.join().map_err(|_| anyhow!("the writing thread panicked"))?;
+            // Where writing failed, making only found nobody to take its parts.
+            written.and(made)
+        })
+    })
+}
+
+/// The thread at the file.
+fn write_parts(
+    mut writer: Writer<&mut BufWriter<File>>,
+    parts: &Receiver<Part<'_>>,
+    written: &Sender<Vec<u8>>,
+) -> anyhow::Result<()> {
+    let mut not_synced = 0;
+    for Part { tensor, bytes } in parts {
+        writer.write_part(&tensor.name, &bytes)?;
+        not_synced += bytes.len();
+        // Nobody may be left to use the buffer again.
+        let _ = written.send(bytes);
+        if not_synced >= SYNC_BYTES {
+            writer.get_ref().get_ref().sync_data()?;
+            not_synced = 0;
+        }
+    }
+    // What is missing after an error of the other side is that error's to report.
+    match writer.is_complete() {
+        true => writer.finish().map(drop).map_err(Into::into),
+        false => Ok(()),
+    }
+}
+
+/// The side that converts.
+struct Making<'a> {
+    plan: &'a Plan<'a>,
+    encoder: &'a dyn Encode,
+    errors: bool,
+    parts: SyncSender<Part<'a>>,
+    free: Receiver<Vec<u8>>,
+}
+
+impl<'a> Making<'a> {
+    fn run(self) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
+        let total = self.plan.source().tensors().iter().map(|tensor| tensor.size).sum();
+        let progress = Progress::new("quantize", total, Meter::Bytes);
+        let made = self.convert_all(&progress);
+        progress.finish();
+        made
+    }
+
+    fn convert_all(
+        &self,
+        progress: &Progress,
+    ) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
+        let mut peak = AnonymousPeak::default();
+        let mut reports = Vec::new();
+        for (tensor, to) in self.plan.tensors() {
+            progress.message(&tensor.name);
+            let converted = self.convert(tensor, to, &mut peak);
+            let error = converted.with_context(|| format!("tensor {}", tensor.name))?;
+            self.plan.source().release(tensor);
+            progress.advance(tensor.size);
+            reports.push(TensorReport::new(tensor, to, error));
+        }
+        Ok((reports, peak))
+    }
+
+    /// Sends the tensor in its new type to be written; gives its relative RMS error if that is
+    /// asked for.
+    fn convert(
+        &self,
+        tensor: &'a TensorInfo,
+        to: TensorType,
+        peak: &mut AnonymousPeak,
+    ) -> anyhow::Result<Option<f64>> {
+        let from = tensor.tensor_type;
+        let bytes = self.plan.source().read(tensor)?;
+        if from == to {
+            blocks::check_scales(to, &bytes)?;
+            for bytes in bytes.chunks(4 * SLAB) {
+                let mut copy = self.buffer(bytes.len());
+                copy.copy_from_slice(bytes);
+                self.send(tensor, copy)?;
+            }
+            return Ok(self.errors.then_some(0.0));
+        }
+        let row_len = tensor.row_len();
+        let row_bytes = |of: TensorType| row_len / of.block_len() * of.block_bytes();
+        let slab_rows = (SLAB / row_len).max(1);
+        let (mut floats, mut lost) = (Vec::new(), Lost::default());
+        for (slab, bytes) in bytes.chunks(slab_rows * row_bytes(from)).enumerate() {
+            let rows = weights(from, bytes, &mut floats)?;
+            let mut out = self.buffer(rows.len() / row_len * row_bytes(to));
+            let slab = Slab { tensor, to, first_row: slab * slab_rows, rows };
+            self.encoder.encode(&slab, &mut out)?;
+            if self.errors {
+                lost.add(to, rows, &out)?;
+            }
+            self.send(tensor, out)?;
+        }
+        if bytes.len() > SLAB {
+            peak.sample();
+        }
+        Ok(self.errors.then(|| lost.relative_rms()))
+    }
+
+    /// A buffer that was written, or else a new one.
+    fn buffer(&self, size: usize) -> Vec<u8> {
+        let mut buffer = self.free.try_recv().unwrap_or_default();
+        buffer.resize(size, 0);
+        buffer
+    }
+
+    fn send(&self, tensor: &'a TensorInfo, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let sent = self.parts.send(Part { tensor, bytes });
+        sent.map_err(|_| anyhow!("the writing thread is gone"))
+    }
+}
+
+/// Stored weights as floats: borrowed if they are that already, otherwise in `floats`.
+fn weights<'a>(
+    from: TensorType,
+    bytes: &'a [u8],
+    floats: &'a mut Vec<f32>,
+) -> anyhow::Result<&'a [f32]> {
+    if from == TensorType::F32
+        && cfg!(target_endian = "little")
+        && let Ok(weights) = bytemuck::try_cast_slice(bytes)
+    {
+        return Ok(weights);
+    }
+    floats.resize(bytes.len() / from.block_bytes() * from.block_len(), 0.0);
+    blocks::dequantize(from, bytes, floats)?;
+    Ok(floats)
+}
+
+/// What a tensor lost on the way.
+#[derive(Default)]
+struct Lost {
+    /// Σ (w' - w)²
+    error: f64,
+    /// Σ w²
+    norm: f64,
+    read: Vec<f32>,
+}
+
+impl Lost {
+    fn add(&mut self, to: TensorType, weights: &[f32], bytes: &[u8]) -> anyhow::Result<()> {
+        self.read.resize(weights.len(), 0.0);
+        blocks::dequantize(to, bytes, &mut self.read)?;
+        for (w, r) in weights.iter().zip(&self.read) {
+            self.error += f64::from(r - w).powi(2);
+            self.norm += f64::from(*w).powi(2);
+        }
+        Ok(())
+    }
+
+    /// Square root of Σ (w' - w)² / Σ w²; 0 for a tensor of zeros.
+    fn relative_rms(&self) -> f64 {
+        if self.norm == 0.0 { 0.0 } else { (self.error / self.norm).sqrt() }
+    }
+}

@@ -1,0 +1,161 @@
+//! What becomes of every tensor, decided before any weight is read.
+
+use anyhow::bail;
+use gguf::{Layout, Metadata, TensorInfo, TensorSource, TensorType, Value};
+
+use crate::report::Fallback;
+use crate::{Choice, Importance, Recipe, Rules};
+
+/// The layout of the blocks, `GGML_QNT_VERSION` of `ggml.h`.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// The file that will be.
+pub(crate) struct Plan<'a> {
+    source: &'a dyn TensorSource,
+    metadata: Metadata,
+    choices: Vec<Choice>,
+    layout_before: Layout,
+    layout_after: Layout,
+}
+
+impl<'a> Plan<'a> {
+    /// # Errors
+    /// When the rules do not know the model, a tensor is quantized already and `requantize` is
+    /// false, or a tensor lacks importance data that the recipe cannot do without.
+    pub fn new(
+        source: &'a dyn TensorSource,
+        rules: &Rules,
+        importance: Option<&Importance>,
+        requantize: bool,
+    ) -> anyhow::Result<Self> {
+        let choices = rules.choose(source.metadata(), source.tensors(), importance)?;
+        let mut metadata = Metadata::new();
+        for (key, value) in source.metadata().iter().filter(|(key, _)| !key.starts_with("split.")) {
+            metadata.set(key, value.clone());
+        }
+        metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+        metadata.set("general.file_type", Value::U32(rules.recipe.file_type()));
+        if let Some(importance) = importance {
+            importance.describe(&mut metadata);
+        }
+        let stored: Vec<_> = source.tensors().iter().map(|t| t.tensor_type).collect();
+        let chosen: Vec<_> = choices.iter().map(|choice| choice.tensor_type).collect();
+        let plan = Plan {
+            layout_before: Layout::plan(source.metadata(), &described(source, &stored))?,
+            layout_after: Layout::plan(&metadata, &described(source, &chosen))?,
+            source,
+            metadata,
+            choices,
+        };
+        for (tensor, to) in plan.tensors() {
+            if !requantize {
+                refuse_second_time(tensor, to)?;
+            }
+            refuse_without_importance(tensor, to, rules.recipe, importance)?;
+        }
+        Ok(plan)
+    }
+
+    /// Where the weights come from.
+    pub fn source(&self) -> &'a dyn TensorSource {
+        self.source
+    }
+
+    /// The keys of the output.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensors as they are stored now, each with its type in the output.
+    pub fn tensors(&self) -> impl Iterator<Item = (&'a TensorInfo, TensorType)> {
+        let types = self.choices.iter().map(|choice| choice.tensor_type);
+        self.source.tensors().iter().zip(types)
+    }
+
+    /// Name, shape and type of each tensor in the output.
+    pub fn described(&self) -> Vec<(String, Vec<u64>, TensorType)> {
+        let chosen: Vec<_> = self.choices.iter().map(|choice| choice.tensor_type).collect();
+        described(self.source, &chosen)
+    }
+
+    /// Bytes of the input as one GGUF.
+    pub fn bytes_before(&self) -> u64 {
+        self.layout_before.file_size
+    }
+
+    /// Bytes of the output.
+    pub fn bytes_after(&self) -> u64 {
+        self.layout_after.file_size
+    }
+
+    /// Tensors that could not get the type that the rules wanted.
+    pub fn fallbacks(&self) -> Vec<Fallback> {
+        let tensors = self.source.tensors().iter().zip(&self.choices);
+        tensors
+            .filter_map(|(tensor, choice)| {
+                let wanted = choice.instead_of?;
+                Some(Fallback {
+                    tensor: tensor.name.clone(),
+                    wanted: wanted.name(),
+                    got: choice.tensor_type.name(),
+                    row_len: tensor.row_len(),
+                    block_len: wanted.block_len(),
+                })
+            })
+            .collect()
+    }
+
+    /// Tensors that are rounded without regard to their columns though there is importance data.
+    pub fn without_importance(&self, importance: &Importance) -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for (tensor, to) in self.tensors() {
+            if to.is_quantized() && to != tensor.tensor_type && importance.of(tensor)?.is_none() {
+                names.push(tensor.name.clone());
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn described(
+    source: &dyn TensorSource,
+    types: &[TensorType],
+) -> Vec<(String, Vec<u64>, TensorType)> {
+    let tensors = source.tensors().iter().zip(types);
+    tensors.map(|(tensor, &to)| (tensor.name.clone(), tensor.shape.clone(), to)).collect()
+}
+
+fn refuse_second_time(tensor: &TensorInfo, to: TensorType) -> anyhow::Result<()> {
+    let from = tensor.tensor_type;
+    if from.is_quantized() && from != to {
+        bail!(
+            "tensor {} is {from} already, and quantizing twice adds up both errors; start from the \
+             F32, F16 or BF16 file, or use --requantize",
+            tensor.name,
+        );
+    }
+    Ok(())
+}
+
+/// Two bits without importance data are no model any more, unless larger types are mixed in.
+fn refuse_without_importance(
+    tensor: &TensorInfo,
+    to: TensorType,
+    recipe: Recipe,
+    importance: Option<&Importance>,
+) -> anyhow::Result<()> {
+    let is_end = ["token_embd.weight", "per_layer_token_embd.weight", "output.weight"]
+        .contains(&tensor.name.as_str());
+    if !recipe.needs_importance() || to != recipe.base_type() || is_end {
+        return Ok(());
+    }
+    match importance {
+        None => bail!("{recipe} needs importance data: use --imatrix, or Q2_K"),
+        Some(data) if data.of(tensor)?.is_none() => bail!(
+            "tensor {}: {recipe} needs importance data for it, which {} does not hold",
+            tensor.name,
+            data.path.display()
+        ),
+        Some(_) => Ok(()),
+    }
+}
