@@ -155,7 +155,7 @@ impl TensorSource for Halved {
         let weights = gguf::read_f32(&self.of, self.of.tensor(&tensor.name)?)?;
         let mut bytes = vec![0; tensor.size as usize];
         for (half, weight) in bytes.chunks_exact_mut(2).zip(weights) {
-            blocks::quantize(TensorType::BF16, &[weight], 1, half)?;
+            blocks::quantize(TensorType::BF16, &[weight], 1, None, half)?;
         }
         Ok(Cow::Owned(bytes))
     }
