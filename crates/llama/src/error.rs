@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use llama_cpp_2::llama_batch::BatchAddError;
 use llama_cpp_2::{DecodeError, LlamaContextLoadError, LlamaCppError, LlamaModelLoadError};
 
+use crate::CacheType;
+
 /// Why a model was not loaded, or tokens were not read.
 #[derive(Debug, thiserror::Error)]
 pub enum LlamaError {
@@ -43,6 +45,21 @@ pub enum LlamaError {
         context: usize,
         /// What little llama.cpp says; none where it was not asked.
         source: Option<LlamaContextLoadError>,
+    },
+    /// Keys or values of a head do not fill whole blocks of the cache's format.
+    #[error(
+        "{path}: a cache in {cache_type} has blocks of {block}, but a head is {width} wide: keep \
+         keys and values in f16"
+    )]
+    CacheBlock {
+        /// The file of the model.
+        path: PathBuf,
+        /// What keys or values were to be kept in.
+        cache_type: CacheType,
+        /// Numbers in a block.
+        block: usize,
+        /// Width of a head.
+        width: usize,
     },
     /// A pass over nothing.
     #[error("no tokens to read: expected at least one")]

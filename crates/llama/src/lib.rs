@@ -3,11 +3,12 @@
 //!
 //! A [`Llama`] is a GGUF file that llama.cpp has mapped; a [`Session`] reads tokens with it. The
 //! [`Arithmetic`] of a session is either what a device will use, or as near to a plain pass in f32
-//! as llama.cpp comes.
+//! as llama.cpp comes. What keys and values are kept in is a [`Cache`].
 //!
 //! llama.cpp's own log goes to `tracing` where `RUST_LOG=info` (or finer) asks for it, and nowhere
 //! otherwise.
 
+mod cache;
 mod error;
 mod session;
 
@@ -19,6 +20,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+pub use cache::{Cache, CacheType};
 pub use error::LlamaError;
 pub use session::{Arithmetic, Session, Settings};
 

@@ -4,14 +4,16 @@ use std::num::NonZeroU32;
 use std::thread::available_parallelism;
 
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
-use crate::{Llama, LlamaError};
+use crate::{Cache, CacheType, Llama, LlamaError};
 
 /// `LLAMA_FLASH_ATTN_TYPE_DISABLED` of `llama.h`.
 const FLASH_ATTENTION_OFF: i32 = 0;
+/// `LLAMA_FLASH_ATTN_TYPE_ENABLED` of `llama.h`.
+const FLASH_ATTENTION_ON: i32 = 1;
 
 /// How llama.cpp computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Arithmetic {
     /// llama.cpp's defaults, which a device will use: keys and values in f16, flash attention
     /// where it helps.
     Default,
+    /// The defaults, except for what keys and values are kept in.
+    Cached(Cache),
     /// Nothing but the order of additions (and llama.cpp's f16 table for GELU) can differ from a
     /// plain f32 pass: keys and values in f32, no flash attention, one batch.
     Exact,
@@ -47,13 +51,17 @@ impl Llama {
     /// A reading from the first position on.
     ///
     /// # Errors
-    /// When llama.cpp gets no memory for it.
+    /// When llama.cpp gets no memory for it, or the model's heads do not fill the blocks of a
+    /// quantized cache.
     pub fn session(&self, settings: Settings) -> Result<Session<'_>, LlamaError> {
         let limit = settings.context;
         let no_room =
             |source| LlamaError::NoRoom { path: self.path.clone(), context: limit, source };
         let size = i32::try_from(limit).ok().and_then(|n| NonZeroU32::new(n as u32));
         let size = size.ok_or_else(|| no_room(None))?;
+        if let Arithmetic::Cached(cache) = settings.arithmetic {
+            self.check_cache(cache)?;
+        }
         let context = self
             .model
             .new_context(&self.backend, params(size, settings))
@@ -76,12 +84,18 @@ fn params(size: NonZeroU32, settings: Settings) -> LlamaContextParams {
         .with_n_threads_batch(threads);
     match settings.arithmetic {
         Arithmetic::Default => params,
-        Arithmetic::Exact => params
+        Arithmetic::Cached(cache) if cache.values.is_quantized() => {
+            cached(params, cache).with_flash_attention_policy(FLASH_ATTENTION_ON)
+        }
+        Arithmetic::Cached(cache) => cached(params, cache),
+        Arithmetic::Exact => cached(params, Cache::both(CacheType::F32))
             .with_n_ubatch(size.get())
-            .with_type_k(KvCacheType::F32)
-            .with_type_v(KvCacheType::F32)
             .with_flash_attention_policy(FLASH_ATTENTION_OFF),
     }
+}
+
+fn cached(params: LlamaContextParams, cache: Cache) -> LlamaContextParams {
+    params.with_type_k(cache.keys.as_llama()).with_type_v(cache.values.as_llama())
 }
 
 impl Session<'_> {
@@ -91,7 +105,7 @@ impl Session<'_> {
     /// No tokens, more than there is room for, an id beyond the vocabulary, or a failure inside
     /// llama.cpp.
     pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LlamaError> {
-        self.read(tokens, false)?;
+        self.read(tokens, tokens.len().saturating_sub(1))?;
         Ok(self.context.get_logits_ith(tokens.len() as i32 - 1).to_vec())
     }
 
@@ -100,10 +114,22 @@ impl Session<'_> {
     /// # Errors
     /// As [`Session::push`].
     pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LlamaError> {
-        self.read(tokens, true)?;
-        let mut logits = Vec::with_capacity(tokens.len() * self.vocab_size);
-        for position in (0_i32..).take(tokens.len()) {
-            logits.extend_from_slice(self.context.get_logits_ith(position));
+        self.logits_from(tokens, 0)
+    }
+
+    /// Reads on and returns the logits after the tokens from place `first` on,
+    /// `[T] -> [T - first, V]`: llama.cpp leaves the head out for those before. None if `first` is
+    /// past the end.
+    ///
+    /// # Errors
+    /// As [`Session::push`].
+    pub fn logits_from(&mut self, tokens: &[u32], first: usize) -> Result<Vec<f32>, LlamaError> {
+        self.read(tokens, first)?;
+        let wanted = tokens.len().saturating_sub(first);
+        let mut logits = Vec::with_capacity(wanted * self.vocab_size);
+        // Places are below the limit, which llama.cpp took as an i32.
+        for place in (first as i32..).take(wanted) {
+            logits.extend_from_slice(self.context.get_logits_ith(place));
         }
         Ok(logits)
     }
@@ -124,7 +150,8 @@ impl Session<'_> {
         self.limit
     }
 
-    fn read(&mut self, tokens: &[u32], all_logits: bool) -> Result<(), LlamaError> {
+    /// Reads on, with logits after the tokens from place `first` on.
+    fn read(&mut self, tokens: &[u32], first: usize) -> Result<(), LlamaError> {
         let (wanted, limit) = (self.position + tokens.len(), self.limit);
         if tokens.is_empty() {
             return Err(LlamaError::NoTokens);
@@ -138,10 +165,9 @@ impl Session<'_> {
             let id = i32::try_from(token).ok().filter(|_| (token as usize) < self.vocab_size);
             let vocab_size = self.vocab_size;
             let id = id.ok_or(LlamaError::TokenOutOfRange { token, vocab_size })?;
-            let with_logits = all_logits || i + 1 == tokens.len();
             // Positions are below the limit, which llama.cpp took as an i32.
             let at = (self.position + i) as i32;
-            batch.add(LlamaToken(id), at, &[0], with_logits)?;
+            batch.add(LlamaToken(id), at, &[0], i >= first)?;
         }
         self.context.decode(&mut batch)?;
         self.position = wanted;
