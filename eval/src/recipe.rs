@@ -27,7 +27,7 @@ fn reads_as_recipe(name: &str) -> bool {
     })
 }
 
-/// `enum llama_ftype` of `llama.h`.
+/// `enum llama_ftype` of `llama.h`; its gaps are formats that llama.cpp gave up.
 fn file_type_name(file_type: u64) -> Option<&'static str> {
     Some(match file_type {
         0 => "F32",
@@ -46,9 +46,26 @@ fn file_type_name(file_type: u64) -> Option<&'static str> {
         16 => "Q5_K_S",
         17 => "Q5_K_M",
         18 => "Q6_K",
+        19 => "IQ2_XXS",
+        20 => "IQ2_XS",
+        21 => "Q2_K_S",
+        22 => "IQ3_XS",
+        23 => "IQ3_XXS",
+        24 => "IQ1_S",
         25 => "IQ4_NL",
+        26 => "IQ3_S",
+        27 => "IQ3_M",
+        28 => "IQ2_S",
+        29 => "IQ2_M",
         30 => "IQ4_XS",
+        31 => "IQ1_M",
         32 => "BF16",
+        36 => "TQ1_0",
+        37 => "TQ2_0",
+        38 => "MXFP4_MOE",
+        39 => "NVFP4",
+        40 => "Q1_0",
+        41 => "Q2_0",
         _ => return None,
     })
 }
@@ -69,5 +86,15 @@ mod tests {
         metadata.set("general.file_type", gguf::Value::U32(15));
         assert_eq!(of("a/model.gguf", &metadata), "Q4_K_M");
         assert_eq!(of("a/model-Q4_K.gguf", &metadata), "Q4_K");
+    }
+
+    #[test]
+    fn every_mixture_has_a_name_that_reads_as_one() {
+        let named: Vec<&str> = (0..64).filter_map(file_type_name).collect();
+        assert_eq!(named.len(), 36);
+        for name in named {
+            assert!(reads_as_recipe(name) || ["MXFP4_MOE", "NVFP4"].contains(&name), "{name}");
+        }
+        assert_eq!(file_type_name(1024), None, "guessed");
     }
 }
