@@ -5,7 +5,7 @@ use std::fmt;
 use config::Gates;
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Metrics;
+use crate::metrics::Agreement;
 use crate::report::{Engine, Pair, short};
 
 /// One limit and the value held against it.
@@ -83,6 +83,7 @@ pub fn judge(pair: &Pair, gates: &Gates) -> Result<Vec<GateResult>, String> {
     let gate = |what: &str, value, bound, limit| {
         GateResult::measured(format!("{name}, {what}"), value, bound, limit)
     };
+    let agreement = &metrics.agreement;
     let same_file = pair.base.recipe == pair.candidate.recipe;
     match (pair.base.engine, pair.candidate.engine) {
         (Engine::Burn, _) if pair.candidate.recipe != "F32" => {
@@ -94,10 +95,10 @@ pub fn judge(pair: &Pair, gates: &Gates) -> Result<Vec<GateResult>, String> {
             Bound::AtMost,
             gates.reference_vs_burn_relative_rms,
         )]),
-        (_, Engine::LlamaCpp) if same_file => Ok(same_file_gates(metrics, gates, gate)),
+        (_, Engine::LlamaCpp) if same_file => Ok(same_file_gates(agreement, gates, gate)),
         (_, Engine::LlamaCpp) => Ok(Vec::new()),
         _ => match gates.mean_kl.get(&pair.candidate.recipe) {
-            Some(&limit) => Ok(vec![gate("mean KL", metrics.kl.mean, Bound::AtMost, limit)]),
+            Some(&limit) => Ok(vec![gate("mean KL", agreement.kl.mean, Bound::AtMost, limit)]),
             None => Err(format!(
                 "{name}: no gate; eval.gates.mean_kl.{} in the run file sets one",
                 pair.candidate.recipe
@@ -108,34 +109,30 @@ pub fn judge(pair: &Pair, gates: &Gates) -> Result<Vec<GateResult>, String> {
 
 /// llama.cpp and the reference on one and the same unquantized file.
 fn same_file_gates(
-    metrics: &Metrics,
+    agreement: &Agreement,
     gates: &Gates,
     gate: impl Fn(&str, f64, Bound, f64) -> GateResult,
 ) -> Vec<GateResult> {
     vec![
-        gate("mean KL", metrics.kl.mean, Bound::AtMost, gates.llama_vs_reference_mean_kl),
-        gate("top-1", metrics.top1_agreement, Bound::AtLeast, gates.llama_vs_reference_top1),
+        gate("mean KL", agreement.kl.mean, Bound::AtMost, gates.llama_vs_reference_mean_kl),
+        gate("top-1", agreement.top1_agreement, Bound::AtLeast, gates.llama_vs_reference_top1),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::KlDivergence;
     use crate::report::Pass;
 
     fn pair(base: (Engine, &str), candidate: (Engine, &str), rms: f64, kl: f64) -> Pair {
         let pass = |(engine, recipe): (Engine, &str)| Pass { engine, recipe: recipe.to_owned() };
-        let metrics = Metrics {
-            positions: 10,
-            relative_rms: rms,
-            max_difference: 1.0,
-            correlation: Some(1.0),
-            kl: KlDivergence { mean: kl, median: kl, p99: kl, max: kl },
-            top1_agreement: 0.9,
-            base_perplexity: None,
-            perplexity: None,
-        };
+        // As the first program wrote it, without error bars.
+        let metrics = serde_json::json!({
+            "positions": 10, "relative_rms": rms, "max_difference": 1.0, "correlation": 1.0,
+            "kl": {"mean": kl, "median": kl, "p99": kl, "max": kl}, "top1_agreement": 0.9,
+            "base_perplexity": null, "perplexity": null,
+        });
+        let metrics = serde_json::from_value(metrics).unwrap();
         Pair { base: pass(base), candidate: pass(candidate), metrics: Some(metrics), problem: None }
     }
 

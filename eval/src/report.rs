@@ -219,19 +219,20 @@ fn write_pairs(f: &mut fmt::Formatter<'_>, pairs: &[Pair]) -> fmt::Result {
 
 fn write_metrics(f: &mut fmt::Formatter<'_>, metrics: &Metrics) -> fmt::Result {
     let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
+    let agreement = &metrics.agreement;
     writeln!(
         f,
         "{:>8} {:>8} {:>8}  {:>8} {:>8} {:>8} {:>8}  {:>5.1} %  {:>8} {:>8}",
         short(metrics.relative_rms),
         short(metrics.max_difference),
         optional(metrics.correlation.map(|correlation| 1.0 - correlation)),
-        short(metrics.kl.mean),
-        short(metrics.kl.median),
-        short(metrics.kl.p99),
-        short(metrics.kl.max),
-        100.0 * metrics.top1_agreement,
-        optional(metrics.base_perplexity),
-        optional(metrics.perplexity),
+        short(agreement.kl.mean),
+        short(agreement.kl.median),
+        short(agreement.kl.p99),
+        short(agreement.kl.max),
+        100.0 * agreement.top1_agreement,
+        optional(agreement.base_perplexity),
+        optional(agreement.perplexity),
     )
 }
 

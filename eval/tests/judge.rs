@@ -28,8 +28,8 @@ fn three_passes_agree_on_the_f32_file() {
     // The golden logits of this fixture are the reference's own.
     assert_eq!(burn.metrics.as_ref().unwrap().max_difference, 0.0);
     let llama = llama.metrics.as_ref().unwrap();
-    assert_eq!(llama.positions, WINDOWS * CONTEXT);
-    assert!(llama.kl.mean <= 1e-7, "mean KL {}", llama.kl.mean);
+    assert_eq!(llama.agreement.positions, WINDOWS * CONTEXT);
+    assert!(llama.agreement.kl.mean <= 1e-7, "mean KL {}", llama.agreement.kl.mean);
     assert!(llama.relative_rms > 0.0, "two engines, two orders of addition");
 }
 
@@ -78,8 +78,9 @@ fn quantized_files_are_held_against_their_gates() {
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
     let report: Report = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
     assert!(report.gates.iter().any(|gate| gate.name.contains("Q4_0 ") && gate.passed));
-    let (q8, q4) = (report.quality("Q8_0").unwrap(), report.quality("Q4_0").unwrap());
-    assert!(0.0 < q8.kl.mean && q8.kl.mean < q4.kl.mean, "{} {}", q8.kl.mean, q4.kl.mean);
+    let kl = |recipe: &str| report.quality(recipe).unwrap().agreement.kl;
+    let (q8, q4) = (kl("Q8_0"), kl("Q4_0"));
+    assert!(0.0 < q8.mean && q8.mean < q4.mean, "{} {}", q8.mean, q4.mean);
     assert!(report.files[1].bits_per_weight < 12.0 && report.files[2].bits_per_weight < 8.0);
     let pairs: Vec<String> = report.pairs.iter().map(eval::Pair::name).collect();
     assert_eq!(
@@ -143,7 +144,7 @@ fn a_run_folder_needs_no_further_word() {
     assert_eq!(keys["pairs"][2]["candidate"]["engine"], "reference");
     assert_eq!(keys["pairs"][3]["candidate"]["engine"], "llama.cpp");
     assert_eq!(keys["pairs"][3]["candidate"]["recipe"], "Q8_0");
-    for measure in ["mean", "median", "p99", "max"] {
+    for measure in ["mean", "mean_error", "median", "p99", "p999", "max"] {
         assert!(keys["pairs"][3]["metrics"]["kl"][measure].is_f64(), "{measure}");
     }
     assert_eq!(keys["gates"][0]["bound"], "at_most");
@@ -268,8 +269,11 @@ fn a_text_can_replace_the_golden_windows_but_not_their_comparison() {
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
-    let positions: Vec<usize> =
-        report.pairs.iter().map(|pair| pair.metrics.as_ref().unwrap().positions).collect();
+    let positions: Vec<usize> = report
+        .pairs
+        .iter()
+        .map(|pair| pair.metrics.as_ref().unwrap().agreement.positions)
+        .collect();
     assert_eq!(positions, [WINDOWS * CONTEXT, report.tokens.windows * report.tokens.context]);
 }
 
@@ -302,7 +306,11 @@ fn every_family_meets_its_gates() {
         assert_eq!(report.pairs.len(), 4, "{name}");
         for pair in &report.pairs[..2] {
             let metrics = pair.metrics.as_ref().unwrap();
-            assert!(metrics.kl.mean <= 1e-7, "{name}: mean KL {}", metrics.kl.mean);
+            assert!(
+                metrics.agreement.kl.mean <= 1e-7,
+                "{name}: mean KL {}",
+                metrics.agreement.kl.mean
+            );
         }
     }
 }

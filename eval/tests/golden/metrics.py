@@ -22,13 +22,21 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def perplexity(log_probabilities):
-    following = np.take_along_axis(log_probabilities[:, :-1], tokens[:, 1:, None], -1)
-    return float(np.exp(-following.mean()))
+def surprise(log_probabilities):
+    return -np.take_along_axis(log_probabilities[:, :-1], tokens[:, 1:, None], -1).ravel()
+
+
+def error(x):
+    """The standard error of the mean."""
+    return float(x.std(ddof=1) / np.sqrt(len(x)))
 
 
 lp, lq = log_softmax(p), log_softmax(q)
 kl = (np.exp(lp) * (lp - lq)).sum(-1).ravel()
+same = (p.argmax(-1) == q.argmax(-1)).ravel().astype(np.float64)
+sp, sq = surprise(lp), surprise(lq)
+squared_change = (np.exp(-sq) - np.exp(-sp)) ** 2
+rms = float(np.sqrt(squared_change.mean()))
 print(json.dumps({
     "tokens": tokens.tolist(),
     "base": base.reshape(windows, -1).tolist(),
@@ -40,12 +48,19 @@ print(json.dumps({
         "correlation": float(np.corrcoef(p.ravel(), q.ravel())[0, 1]),
         "kl": {
             "mean": float(kl.mean()),
+            "mean_error": error(kl),
             "median": float(np.quantile(kl, 0.5)),
             "p99": float(np.quantile(kl, 0.99)),
+            "p999": float(np.quantile(kl, 0.999)),
             "max": float(kl.max()),
         },
-        "top1_agreement": float((p.argmax(-1) == q.argmax(-1)).mean()),
-        "base_perplexity": perplexity(lp),
-        "perplexity": perplexity(lq),
+        "top1_agreement": float(same.mean()),
+        "top1_error": error(same),
+        "base_perplexity": float(np.exp(sp.mean())),
+        "base_perplexity_error": float(np.exp(sp.mean())) * error(sp),
+        "perplexity": float(np.exp(sq.mean())),
+        "perplexity_error": float(np.exp(sq.mean())) * error(sq),
+        "rms_probability_change": rms,
+        "rms_probability_change_error": 0.5 / rms * error(squared_change),
     },
 }))

@@ -10,47 +10,38 @@
 //! | KL divergence | `sum P (ln P - ln Q)` in nats at each position, `P = softmax(p)`, `Q = softmax(q)` |
 //! | top-1 agreement | share of positions whose likeliest token is the same |
 //! | perplexity | `exp(mean -ln P(next token))` over the positions whose next token is in the window |
+//! | RMS change of probability | `sqrt(mean (Q(next token) - P(next token))^2)` over the same positions |
+//! | error bars | the standard error of the mean over positions, through the function that is taken of it |
 //!
 //! The direction of the KL divergence and the meaning of its columns are those of
-//! `llama-perplexity --kl-divergence`; quantiles interpolate linearly, as NumPy's do.
+//! `llama-perplexity --kl-divergence`, and so are the error bars, which take positions for
+//! independent; quantiles interpolate linearly, as NumPy's do. What needs distributions only is
+//! [`Divergence`]; [`Comparison`] adds what needs the logits themselves.
+
+mod agreement;
+mod statistics;
 
 use std::fmt;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use agreement::Position;
+pub use agreement::{Agreement, Divergence, KlDivergence};
+pub use statistics::{Mean, paired_ratio};
+
 /// What was measured between two passes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Positions compared.
-    pub positions: usize,
     /// Root mean square of the differences over the root mean square of the base's logits.
     pub relative_rms: f64,
     /// Largest difference of two logits.
     pub max_difference: f64,
     /// Pearson's correlation of the logits; none where one side is constant.
     pub correlation: Option<f64>,
-    /// Divergence of the candidate's next-token distribution from the base's.
-    pub kl: KlDivergence,
-    /// Share of positions, from 0 to 1, whose likeliest token is the same.
-    pub top1_agreement: f64,
-    /// Perplexity of the base; none if no window holds a next token.
-    pub base_perplexity: Option<f64>,
-    /// Perplexity of the candidate.
-    pub perplexity: Option<f64>,
-}
-
-/// Kullback-Leibler divergence over positions, in nats.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct KlDivergence {
-    /// Mean.
-    pub mean: f64,
-    /// Median.
-    pub median: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// Largest.
-    pub max: f64,
+    /// What the distributions say.
+    #[serde(flatten)]
+    pub agreement: Agreement,
 }
 
 /// A logit that is NaN or infinite.
@@ -81,17 +72,14 @@ impl fmt::Display for NotFinite {
     }
 }
 
-/// Collects windows, one after the other, and keeps only one number for each position.
+/// Collects windows, one after the other, and keeps only a few numbers for each position.
 #[derive(Debug, Clone, Default)]
 pub struct Comparison {
-    kl: Vec<f64>,
+    divergence: Divergence,
     squared_difference: f64,
     squared_base: f64,
     max_difference: f64,
-    same_top: usize,
     moments: Moments,
-    /// `-ln P(next token)`, summed: of the base, of the candidate, and how many.
-    surprise: (f64, f64, usize),
 }
 
 impl Comparison {
@@ -137,43 +125,20 @@ impl Comparison {
 
     /// One position. Rows are summed in order, so that the result does not depend on threads.
     fn take(&mut self, row: &Row) {
-        self.kl.push(row.kl);
+        self.divergence.take(row.position);
         self.squared_difference += row.squared_difference;
         self.squared_base += row.squared_base;
         self.max_difference = self.max_difference.max(row.max_difference);
-        self.same_top += usize::from(row.same_top);
         self.moments = self.moments.merge(row.moments);
-        if let Some((base, candidate)) = row.surprise {
-            self.surprise.0 += base;
-            self.surprise.1 += candidate;
-            self.surprise.2 += 1;
-        }
     }
 
     /// The result over all windows; `None` if there was no position.
-    pub fn finish(mut self) -> Option<Metrics> {
-        let positions = self.kl.len();
-        if positions == 0 {
-            return None;
-        }
-        let mean = self.kl.iter().sum::<f64>() / positions as f64;
-        self.kl.sort_unstable_by(f64::total_cmp);
-        let (base_surprise, surprise, nexts) = self.surprise;
-        let perplexity = |sum: f64| (nexts > 0).then(|| (sum / nexts as f64).exp());
+    pub fn finish(self) -> Option<Metrics> {
         Some(Metrics {
-            positions,
             relative_rms: relative(self.squared_difference, self.squared_base),
             max_difference: self.max_difference,
             correlation: self.moments.correlation(),
-            kl: KlDivergence {
-                mean,
-                median: quantile(&self.kl, 0.5),
-                p99: quantile(&self.kl, 0.99),
-                max: quantile(&self.kl, 1.0),
-            },
-            top1_agreement: self.same_top as f64 / positions as f64,
-            base_perplexity: perplexity(base_surprise),
-            perplexity: perplexity(surprise),
+            agreement: self.divergence.finish()?,
         })
     }
 }
@@ -196,31 +161,18 @@ fn check_finite(side: Side, position: usize, row: &[f32]) -> Result<(), NotFinit
     }
 }
 
-/// The value below which the share `q` of `sorted` lies, interpolated linearly.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    let place = q * last as f64;
-    let below = place.floor() as usize;
-    let above = (below + 1).min(last);
-    sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
-}
-
 /// Everything that one position contributes.
 struct Row {
-    kl: f64,
+    position: Position,
     squared_difference: f64,
     squared_base: f64,
     max_difference: f64,
-    same_top: bool,
     moments: Moments,
-    surprise: Option<(f64, f64)>,
 }
 
 impl Row {
     fn compare(p: &[f32], q: &[f32], next: Option<usize>) -> Self {
-        let (p_top, p_norm) = normalizer(p);
-        let (q_top, q_norm) = normalizer(q);
-        let (mut kl, mut squared_difference, mut squared_base) = (0.0, 0.0, 0.0);
+        let (mut squared_difference, mut squared_base) = (0.0, 0.0);
         let mut max_difference = 0.0_f64;
         for (&p, &q) in p.iter().zip(q) {
             let (p, q) = (f64::from(p), f64::from(q));
@@ -228,36 +180,15 @@ impl Row {
             squared_difference += difference * difference;
             squared_base += p * p;
             max_difference = max_difference.max(difference.abs());
-            let ln_p = p - p_norm;
-            kl += ln_p.exp() * (ln_p - (q - q_norm));
         }
-        let surprise = next.and_then(|token| {
-            Some((p_norm - f64::from(*p.get(token)?), q_norm - f64::from(*q.get(token)?)))
-        });
         Row {
-            // Rounding can take a divergence of zero slightly below.
-            kl: kl.max(0.0),
+            position: Position::compare(p, q, next),
             squared_difference,
             squared_base,
             max_difference,
-            same_top: p_top == q_top,
             moments: Moments::of(p, q),
-            surprise,
         }
     }
-}
-
-/// Index of the largest logit (the first, among equals), and `ln sum exp`.
-fn normalizer(row: &[f32]) -> (usize, f64) {
-    let mut top = 0;
-    for (index, logit) in row.iter().enumerate() {
-        if *logit > row[top] {
-            top = index;
-        }
-    }
-    let largest = f64::from(row[top]);
-    let sum: f64 = row.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
-    (top, largest + sum.ln())
 }
 
 /// Means and central second moments of pairs, merged without cancellation
@@ -329,14 +260,14 @@ mod tests {
         let three = 3_f32.ln();
         let metrics = measure(&[0, 1], &[0.0, 0.0, 0.0, 0.0], &[three, 0.0, 0.0, three]);
         let kl = 2_f64.ln() - 0.5 * 3_f64.ln();
-        close(metrics.kl.mean, kl, 1e-7);
-        close(metrics.kl.median, kl, 1e-7);
-        close(metrics.kl.max, kl, 1e-7);
+        close(metrics.agreement.kl.mean, kl, 1e-7);
+        close(metrics.agreement.kl.median, kl, 1e-7);
+        close(metrics.agreement.kl.max, kl, 1e-7);
         // Position 0 is followed by token 1: probability 1/2 in the base, 1/4 in the candidate.
-        close(metrics.base_perplexity.unwrap(), 2.0, 1e-12);
-        close(metrics.perplexity.unwrap(), 4.0, 1e-6);
+        close(metrics.agreement.base_perplexity.unwrap(), 2.0, 1e-12);
+        close(metrics.agreement.perplexity.unwrap(), 4.0, 1e-6);
         // Equal logits count as their first, so position 1 disagrees.
-        assert_eq!(metrics.top1_agreement, 0.5);
+        assert_eq!(metrics.agreement.top1_agreement, 0.5);
         assert_eq!(metrics.correlation, None, "the base is constant");
         assert_eq!(metrics.relative_rms, 1.0);
         close(metrics.max_difference, 3_f64.ln(), 1e-7);
@@ -346,11 +277,11 @@ mod tests {
     fn a_pass_against_itself_is_exact() {
         let logits: Vec<f32> = (0..60).map(|i| ((i * 37 % 23) as f32).sin() * 8.0 - 30.0).collect();
         let metrics = measure(&[1, 2, 3], &logits, &logits);
-        assert_eq!(metrics.kl.max, 0.0);
+        assert_eq!(metrics.agreement.kl.max, 0.0);
         assert_eq!((metrics.relative_rms, metrics.max_difference), (0.0, 0.0));
-        assert_eq!(metrics.top1_agreement, 1.0);
+        assert_eq!(metrics.agreement.top1_agreement, 1.0);
         close(metrics.correlation.unwrap(), 1.0, 1e-15);
-        assert_eq!(metrics.base_perplexity, metrics.perplexity);
+        assert_eq!(metrics.agreement.base_perplexity, metrics.agreement.perplexity);
     }
 
     #[test]
@@ -358,16 +289,16 @@ mod tests {
         let base: Vec<f32> = (0..40).map(|i| (i * 7 % 11) as f32).collect();
         let shifted: Vec<f32> = base.iter().map(|x| x + 64.0).collect();
         let metrics = measure(&[0, 3], &base, &shifted);
-        close(metrics.kl.max, 0.0, 1e-13);
+        close(metrics.agreement.kl.max, 0.0, 1e-13);
         assert_eq!(metrics.max_difference, 64.0);
-        assert_eq!(metrics.top1_agreement, 1.0);
+        assert_eq!(metrics.agreement.top1_agreement, 1.0);
     }
 
     #[test]
     fn huge_logits_do_not_overflow() {
         let metrics = measure(&[0], &[3e38, -3e38], &[-3e38, 3e38]);
-        assert!(metrics.kl.mean.is_finite() && metrics.relative_rms.is_finite());
-        assert_eq!(metrics.perplexity, None, "one token has no next one");
+        assert!(metrics.agreement.kl.mean.is_finite() && metrics.relative_rms.is_finite());
+        assert_eq!(metrics.agreement.perplexity, None, "one token has no next one");
     }
 
     #[test]
@@ -380,9 +311,12 @@ mod tests {
         parts.add(&[1, 2, 3], &base[..21], &candidate[..21]).unwrap();
         parts.add(&[4, 5, 6], &base[21..], &candidate[21..]).unwrap();
         let parts = parts.finish().unwrap();
-        assert_eq!(parts.kl, whole.kl);
+        assert_eq!(parts.agreement.kl, whole.agreement.kl);
         close(parts.correlation.unwrap(), whole.correlation.unwrap(), 1e-14);
-        assert_ne!(parts.perplexity, whole.perplexity, "the seam has no next token");
+        assert_ne!(
+            parts.agreement.perplexity, whole.agreement.perplexity,
+            "the seam has no next token"
+        );
     }
 
     #[test]
@@ -398,14 +332,5 @@ mod tests {
             (Side::Base, "logit -inf at position 0, token 0")
         );
         assert!(comparison.finish().is_none());
-    }
-
-    #[test]
-    fn quantiles_interpolate() {
-        let sorted = [0.0, 1.0, 2.0, 10.0];
-        assert_eq!(quantile(&sorted, 0.5), 1.5);
-        close(quantile(&sorted, 0.99), 2.0 + 8.0 * 0.97, 1e-12);
-        assert_eq!(quantile(&sorted, 1.0), 10.0);
-        assert_eq!(quantile(&[4.0], 0.99), 4.0);
     }
 }
