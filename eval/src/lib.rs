@@ -13,6 +13,9 @@
 //! [`metrics`] is the arithmetic and knows nothing else; [`evaluate()`] runs the passes; limits
 //! come from the run file's `[eval.gates]`. A missed gate ends the command with exit code 1, but
 //! the report is printed and saved all the same.
+//!
+//! [`sweep`] is the other question: not whether one file is good enough, but how any number of them
+//! compare, in quality, size, speed and memory.
 
 mod evaluate;
 mod gates;
@@ -20,17 +23,21 @@ pub mod metrics;
 mod recipe;
 mod report;
 mod run_folder;
+pub mod sweep;
 mod tokens;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use config::{Gates, RunFile};
+use serde::Serialize;
 
 pub use evaluate::{EvalJob, Variant, evaluate};
 pub use gates::{Bound, GateResult};
 pub use recipe::recipe_of;
 pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
+pub use sweep::{ProbeArgs, Speed, SweepArgs, SweepReport};
 pub use tokens::TextTokens;
 
 /// Shown after the help text.
@@ -39,12 +46,17 @@ Examples:
   eval --run runs/quickstart
   eval --checkpoint runs/a/checkpoints/step-000090 --f32 a-F32.gguf --quantized a-Q4_K_M.gguf
   eval --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from book.txt
+  eval sweep --base model-F32.gguf --text book.txt model-Q8_0.gguf model-Q4_K_M.gguf
 
 Exit code 1 if a gate is missed: the report is printed and saved all the same.";
 
 /// Compares the forms of a model, logit by logit, and fails if one strays too far.
 #[derive(Debug, Clone, clap::Args)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Another question than whether the gates hold.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
     /// Run folder: judges its latest checkpoint, gguf/*.gguf and fragments/* [default: none]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["checkpoint", "f32", "quantized"])]
     pub run: Option<PathBuf>,
@@ -86,13 +98,65 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Evaluates. Whoever prints the report then asks [`Report::check`], which makes a missed gate
+/// The verbs besides judging one model's forms.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Verb {
+    /// Put any number of variants into one table: quality, size, speed and memory.
+    #[command(after_help = sweep::EXAMPLES)]
+    Sweep(SweepArgs),
+    /// Load one variant and measure it: what `sweep` starts for each.
+    #[command(hide = true)]
+    Probe(ProbeArgs),
+}
+
+/// What a command found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// Of judging.
+    Report(Report),
+    /// Of `sweep`.
+    Sweep(SweepReport),
+    /// Of `probe`.
+    Probe(Speed),
+}
+
+impl Outcome {
+    /// Missed gates, and logits that are not finite, as an error that ends a command with exit
+    /// code 1.
+    ///
+    /// # Errors
+    /// [`cli::GateFailed`].
+    pub fn check(&self) -> Result<(), cli::GateFailed> {
+        match self {
+            Outcome::Report(report) => report.check(),
+            Outcome::Sweep(report) => report.check(),
+            Outcome::Probe(_) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Report(report) => report.fmt(f),
+            Outcome::Sweep(report) => report.fmt(f),
+            Outcome::Probe(speed) => speed.fmt(f),
+        }
+    }
+}
+
+/// Evaluates. Whoever prints the outcome then asks [`Outcome::check`], which makes a missed gate
 /// the error that ends the command.
 ///
 /// # Errors
-/// Those of [`evaluate()`].
-pub fn run(args: Args) -> Result<Report> {
-    evaluate(&job(args)?)
+/// Those of [`evaluate()`] and [`sweep::sweep`].
+pub fn run(args: Args) -> Result<Outcome> {
+    match args.verb {
+        None => Ok(Outcome::Report(evaluate(&job(args)?)?)),
+        Some(Verb::Sweep(args)) => Ok(Outcome::Sweep(sweep::run(args)?)),
+        Some(Verb::Probe(args)) => Ok(Outcome::Probe(sweep::probe(&args)?)),
+    }
 }
 
 fn job(args: Args) -> Result<EvalJob> {

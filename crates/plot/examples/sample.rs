@@ -1,6 +1,9 @@
 //! Draws one page with each kind of chart: `cargo run --release -p plot --example sample -- out.pdf`
 
-use plot::{BarChart, BarSeries, Figure, LineChart, Scale, Series};
+use plot::{
+    BarChart, BarSeries, Figure, LineChart, Scale, ScatterChart, ScatterPoint, ScatterSeries,
+    Series,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: sample OUT.pdf")?;
@@ -39,8 +42,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(|t| BarSeries { name: format!("temperature {t}"), values: at(t) })
             .to_vec(),
     };
+    let point = |&(x, y, name): &(f64, f64, &str)| ScatterPoint { x, y, name: name.into() };
+    let files = [(130.0, 2e-4, "Q8_0"), (88.0, 8e-3, "Q4_K_M"), (80.0, 3e-2, "Q4_0")];
+    let points = ScatterChart {
+        title: "Divergence over size".into(),
+        x_label: "file, MB".into(),
+        y_label: "nats".into(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Log,
+        series: vec![ScatterSeries {
+            name: "variants".into(),
+            points: files.iter().map(point).collect(),
+        }],
+        line: files.iter().map(|&(x, y, _)| (x, y)).collect(),
+    };
     let figures: Vec<Figure> =
-        vec![losses(Scale::Linear).into(), losses(Scale::Log).into(), bars.into()];
+        vec![losses(Scale::Linear).into(), losses(Scale::Log).into(), bars.into(), points.into()];
     std::fs::write(path, plot::render_pdf(&figures)?)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Pictures of a run: loss curves and grouped bars, as SVG and as PDF.
+//! Pictures of a run: loss curves, grouped bars and named points, as SVG and as PDF.
 //!
 //! ```text
-//! LineChart, BarChart --layout--> plotters elements --SVG--> usvg (our own font) --svg2pdf--> PDF
+//! LineChart, BarChart, ScatterChart --layout--> plotters elements --SVG--> usvg (our own font) --svg2pdf--> PDF
 //! ```
 //!
 //! A picture must look the same on a bare server as on a desk, so nothing is taken from the
@@ -17,19 +17,23 @@ mod canvas;
 mod layout;
 mod line;
 mod pdf;
+mod scatter;
 mod style;
 
 pub use axis::Scale;
 pub use bar::{BarChart, BarSeries};
 pub use line::{LineChart, Series};
+pub use scatter::{ScatterChart, ScatterPoint, ScatterSeries};
 
-/// A chart of either kind.
+/// A chart of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Figure {
     /// Curves over a continuous axis.
     Line(LineChart),
     /// Groups of bars over named places.
     Bar(BarChart),
+    /// Named points over two axes.
+    Scatter(ScatterChart),
 }
 
 impl From<LineChart> for Figure {
@@ -41,6 +45,12 @@ impl From<LineChart> for Figure {
 impl From<BarChart> for Figure {
     fn from(chart: BarChart) -> Self {
         Figure::Bar(chart)
+    }
+}
+
+impl From<ScatterChart> for Figure {
+    fn from(chart: ScatterChart) -> Self {
+        Figure::Scatter(chart)
     }
 }
 
@@ -107,6 +117,7 @@ pub fn render_svg(figures: &[Figure]) -> Result<String, PlotError> {
             match figure {
                 Figure::Line(chart) => line::draw(chart, canvas, top)?,
                 Figure::Bar(chart) => bar::draw(chart, canvas, top)?,
+                Figure::Scatter(chart) => scatter::draw(chart, canvas, top)?,
             }
         }
         Ok(())

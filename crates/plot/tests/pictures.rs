@@ -1,7 +1,10 @@
 //! Whole pages: what is on them, that equal input gives equal bytes, and that odd input is drawn
 //! or refused rather than garbled.
 
-use plot::{BarChart, BarSeries, Figure, LineChart, PlotError, Scale, Series};
+use plot::{
+    BarChart, BarSeries, Figure, LineChart, PlotError, Scale, ScatterChart, ScatterPoint,
+    ScatterSeries, Series,
+};
 
 fn line(y_scale: Scale, points: Vec<(f64, f64)>) -> Figure {
     let series = vec![Series { name: "train <loss> & \"more\"".into(), points }];
@@ -22,6 +25,20 @@ fn bars(groups: &[&str], values: Vec<f64>) -> Figure {
         y_label: "probability".into(),
         groups: groups.iter().map(|&g| g.into()).collect(),
         series: vec![BarSeries { name: "t = 1".into(), values }],
+    }
+    .into()
+}
+
+fn points(points: &[(f64, f64, &str)], line: Vec<(f64, f64)>) -> Figure {
+    let points = points.iter().map(|&(x, y, name)| ScatterPoint { x, y, name: name.into() });
+    ScatterChart {
+        title: "Quality over size".into(),
+        x_label: "MB".into(),
+        y_label: "nats".into(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Log,
+        series: vec![ScatterSeries { name: "variants".into(), points: points.collect() }],
+        line,
     }
     .into()
 }
@@ -61,9 +78,11 @@ fn text_is_escaped_and_control_characters_are_spelled_out() {
     let svg = plot::render_svg(&[
         line(Scale::Linear, vec![(0.0, 1.0), (1.0, 2.0)]),
         bars(&["\n", "\0\u{1b}[31m"], vec![0.4, 0.6]),
+        points(&[(1.0, 1.0, "a<b\u{7}")], vec![]),
     ])
     .unwrap();
     assert!(svg.contains("train &lt;loss&gt; &amp; &quot;more&quot;"));
+    assert!(svg.contains("a&lt;b\\u{7}"));
     assert!(svg.contains("\\n") && svg.contains("\\u{0}\\u{1b}[31m"));
     assert!(!svg.contains('\0') && !svg.contains('\u{1b}'));
 }
@@ -76,6 +95,8 @@ fn nothing_to_draw_says_so() {
         line(Scale::Log, vec![(0.0, 0.0), (1.0, -5.0)]),
         bars(&["a"], vec![f64::NAN]),
         bars(&[], vec![]),
+        points(&[], vec![]),
+        points(&[(1.0, 0.0, "no logarithm"), (f64::NAN, 1.0, "no number")], vec![(1.0, 1.0)]),
     ];
     for figure in empty {
         let svg = plot::render_svg(std::slice::from_ref(&figure)).unwrap();
@@ -100,10 +121,30 @@ fn a_single_point_is_a_dot_and_gaps_break_the_curve() {
 }
 
 #[test]
+fn points_have_names_where_there_is_room_and_a_line_behind_them() {
+    let apart = [(1.0, 1e-3, "Q8_0"), (2.0, 1e-2, "Q4_0"), (3.0, 0.0, "left out")];
+    let svg = plot::render_svg(&[points(&apart, vec![(1.0, 1e-3), (2.0, 1e-2)])]).unwrap();
+    let legend = 1;
+    assert_eq!(count(&svg, "<circle"), legend + 2);
+    assert!(svg.contains("Q8_0") && svg.contains("Q4_0") && !svg.contains("left out"));
+    let plain = plot::render_svg(&[points(&apart, vec![])]).unwrap();
+    assert!(count(&svg, "<polyline") > count(&plain, "<polyline"), "the line is dashes");
+
+    // Of twenty points in one place, four can have a name: right, left, above and below.
+    let names: Vec<String> = (0..20).map(|i| format!("twin {i:02}")).collect();
+    let twins: Vec<(f64, f64, &str)> = names.iter().map(|name| (2.0, 2.0, name.as_str())).collect();
+    let svg = plot::render_svg(&[points(&twins, vec![])]).unwrap();
+    assert_eq!(count(&svg, "<circle"), legend + 20);
+    assert_eq!(count(&svg, "twin "), 4);
+}
+
+#[test]
 fn huge_ranges_and_long_runs_stay_small() {
     let huge = vec![(0.0, -1e300), (1e300, 1e300), (2.0, 1e308), (3.0, -f64::MAX)];
     plot::render_pdf(&[line(Scale::Linear, huge)]).unwrap();
     plot::render_pdf(&[line(Scale::Log, vec![(0.0, 1e-300), (1.0, 1e300)])]).unwrap();
+    let far = [(1e308, 1e-308, "beyond"), (-1e300, 1e300, "here"), (1e300, 1e-300, "there")];
+    plot::render_pdf(&[points(&far, vec![(f64::NAN, 1.0), (1e300, 1e300)])]).unwrap();
 
     let million = (0..1_000_000).map(|i| (f64::from(i), f64::from(i * 7919 % 1000))).collect();
     let svg = plot::render_svg(&[line(Scale::Linear, million)]).unwrap();

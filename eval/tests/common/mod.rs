@@ -63,6 +63,16 @@ impl Fixture {
         path
     }
 
+    /// A copy of the F32 file with another value of a key.
+    pub fn with_key(&self, name: &str, key: &str, value: gguf::Value) -> PathBuf {
+        let path = self.path(name);
+        let source = GgufFile::open(&self.f32()).unwrap();
+        let mut metadata = source.metadata().clone();
+        metadata.set(key, value);
+        write_with(&metadata, &source, &path, |_, _| {}, |_| TensorType::F32);
+        path
+    }
+
     /// A copy with the matrices in `tensor_type`.
     pub fn quantized(&self, name: &str, tensor_type: TensorType) -> PathBuf {
         let path = self.path(name);
@@ -205,6 +215,16 @@ fn write_gguf(
     change: impl Fn(&str, &mut [f32]),
     stored_as: impl Fn(&str) -> TensorType,
 ) {
+    write_with(source.metadata(), source, path, change, stored_as);
+}
+
+fn write_with(
+    metadata: &gguf::Metadata,
+    source: &dyn TensorSource,
+    path: &Path,
+    change: impl Fn(&str, &mut [f32]),
+    stored_as: impl Fn(&str) -> TensorType,
+) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let plan: Vec<_> = source
         .tensors()
@@ -212,7 +232,7 @@ fn write_gguf(
         .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), stored_as(&tensor.name)))
         .collect();
     let out = BufWriter::new(File::create(path).unwrap());
-    let mut writer = Writer::new(out, source.metadata(), &plan).unwrap();
+    let mut writer = Writer::new(out, metadata, &plan).unwrap();
     for (tensor, (name, shape, stored)) in source.tensors().iter().zip(&plan) {
         let mut values = gguf::read_f32(source, tensor).unwrap();
         change(name, &mut values);

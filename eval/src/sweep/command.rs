@@ -1,0 +1,128 @@
+//! `eval sweep` on the command line.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use checkpoint::atomic::write_file;
+use llama::Cache;
+
+use super::{NamedFile, ProbeCommand, SweepEngine, SweepJob, SweepReport, sweep};
+
+/// Shown after the help text.
+pub const EXAMPLES: &str = "\
+Examples:
+  eval sweep --base model-F32.gguf --text wiki.test.raw model-Q8_0.gguf model-Q4_K_M.gguf
+  eval sweep --base model-F32.gguf --text book.txt --base-logits base.kld --kv f16,q8_0,q4_0 *.gguf
+  eval sweep --base model-F32.gguf --text book.txt --plot sweep.pdf --markdown sweep.md \\
+    model-Q4_K_M.gguf --peer llama=quantized-by-llama.cpp-Q4_K_M.gguf
+
+Windows, positions and perplexity are those of llama-perplexity. Ctrl-C keeps what there is of
+--base-logits FILE (as FILE.part); the same command goes on from there.";
+
+/// Files against the base they were made from.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SweepArgs {
+    /// Variants to judge, GGUF files; LABEL=FILE names one
+    #[arg(value_name = "[LABEL=]FILE", required = true)]
+    pub variants: Vec<NamedFile>,
+    /// Unquantized GGUF that everything is judged by
+    #[arg(long, value_name = "FILE")]
+    pub base: PathBuf,
+    /// Files that others of the same recipe are divided by, for example llama-quantize's; without,
+    /// the last file of a recipe is that of the others [default: none]
+    #[arg(long, value_name = "[LABEL=]FILE", num_args = 1..)]
+    pub peer: Vec<NamedFile>,
+    /// UTF-8 text to read
+    #[arg(long, value_name = "FILE")]
+    pub text: PathBuf,
+    /// Tokens of the text that are read at most, rounded down to whole windows; 0 reads it all
+    #[arg(long, value_name = "TOKENS", default_value_t = 20_000)]
+    pub tokens: usize,
+    /// Tokens in a window, of which the second half is scored
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    pub context: usize,
+    /// Where the base's logits are kept for the next sweep, 2 bytes for each token of the
+    /// vocabulary at each scored position [default: a temporary file]
+    #[arg(long, value_name = "FILE")]
+    pub base_logits: Option<PathBuf>,
+    /// Types of KV cache to measure each file with: f32, f16, q8_0, q4_0, or KEYS/VALUES
+    #[arg(long, value_name = "TYPE,...", value_delimiter = ',', default_value = "f16")]
+    pub kv: Vec<Cache>,
+    /// Who computes the logits; speed and memory are always llama.cpp's
+    #[arg(long, value_enum, default_value_t = SweepEngine::Llama)]
+    pub engine: SweepEngine,
+    /// Threads that compute; 0 stands for all cores
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub threads: usize,
+    /// Leave speed and memory out [default: off]
+    #[arg(long)]
+    pub no_speed: bool,
+    /// Where the report goes, as JSON [default: not saved]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where the tables go, as Markdown [default: not saved]
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Where the pictures go, as PDF [default: not drawn]
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Replace existing files, and a base of logits that belongs to something else or is damaged
+    /// [default: off]
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Sweeps, and saves what was asked for.
+///
+/// # Errors
+/// Those of [`sweep`], and when an output exists or cannot be written.
+pub fn run(args: SweepArgs) -> Result<SweepReport> {
+    ensure!(
+        args.engine == SweepEngine::Llama || args.kv == [Cache::F16],
+        "--kv is llama.cpp's: --engine reference keeps keys and values in f32"
+    );
+    let outputs = [&args.output, &args.markdown, &args.plot];
+    for path in outputs.into_iter().flatten() {
+        ensure!(args.force || !path.exists(), "{} exists: --force replaces it", path.display());
+    }
+    let job = SweepJob {
+        base: args.base,
+        variants: args.variants,
+        peers: args.peer,
+        text: args.text,
+        tokens: args.tokens,
+        context: args.context,
+        base_logits: args.base_logits,
+        engine: args.engine,
+        caches: args.kv,
+        threads: args.threads,
+        probe: match args.no_speed {
+            true => None,
+            false => Some(ProbeCommand::of_this_process("sweep")?),
+        },
+        overwrite: args.force,
+        interrupt: cli::Interrupt::install()?,
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
+    let report = pool.install(|| sweep(&job))?;
+    if let Some(path) = &args.output {
+        let mut json = serde_json::to_vec_pretty(&report)?;
+        json.push(b'\n');
+        save(path, args.force, &json)?;
+    }
+    if let Some(path) = &args.markdown {
+        save(path, args.force, report.markdown().as_bytes())?;
+    }
+    if let Some(path) = &args.plot {
+        save(path, args.force, &report.pdf()?)?;
+    }
+    Ok(report)
+}
+
+fn save(path: &Path, overwrite: bool, bytes: &[u8]) -> Result<()> {
+    write_file(path, overwrite, |out| {
+        std::io::Write::write_all(out, bytes)?;
+        anyhow::Ok(())
+    })
+    .with_context(|| format!("cannot write {}", path.display()))
+}

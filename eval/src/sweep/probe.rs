@@ -1,0 +1,216 @@
+//! What a variant costs on the device: times and memory, measured in a process of its own.
+//!
+//! The sweep starts this program again for each variant and cache, so that peak memory is that of
+//! one model and nothing else, with weights mapped as on a device. The child loads the file, reads
+//! a prompt, writes greedily, and prints what it took:
+//!
+//! ```text
+//! load          until the file is mapped and ready
+//! first token   prompt read and the first token chosen, the first time
+//! prompt        tokens/s of reading it again, the median of the rounds
+//! generation    tokens/s of writing one token after another, the median of the rounds
+//! cache         growth of anonymous memory when the context is made: llama.cpp fills it with zeros
+//! peak          most bytes that were resident, mapped weights included
+//! ```
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use cli::memory::{AnonymousPeak, peak_resident};
+use llama::{Arithmetic, Cache, Llama, Session, Settings};
+use serde::{Deserialize, Serialize};
+
+/// Rounds after the first, whose median counts.
+const ROUNDS: usize = 3;
+/// Most tokens of a prompt.
+const PROMPT: usize = 512;
+/// Most tokens that are written.
+const GENERATED: usize = 64;
+
+/// Times and memory of one variant with one cache, in llama.cpp.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// From the path to a model that is ready, in seconds, with the file in the system's cache.
+    pub load_seconds: f64,
+    /// From the prompt to the first token, the first time, in seconds.
+    pub first_token_seconds: f64,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens a second while a prompt is read.
+    pub prompt_tokens_per_s: f64,
+    /// Tokens written after the prompt.
+    pub generated_tokens: usize,
+    /// Tokens a second while a text is written.
+    pub generation_tokens_per_s: f64,
+    /// Most bytes that were resident; none where the system does not tell.
+    pub peak_resident_bytes: Option<u64>,
+    /// Bytes that making the context added to anonymous memory.
+    pub cache_resident_bytes: Option<u64>,
+}
+
+/// What the child is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProbeArgs {
+    /// The GGUF.
+    #[arg(long)]
+    model: PathBuf,
+    /// Tokens there is room for.
+    #[arg(long)]
+    context: usize,
+    /// What keys and values are kept in.
+    #[arg(long)]
+    cache: Cache,
+    /// Threads that compute.
+    #[arg(long)]
+    threads: usize,
+    /// The prompt's tokens, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    prompt: Vec<u32>,
+}
+
+/// How to start this program as the child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// What stands before `probe`.
+    pub arguments: Vec<OsString>,
+}
+
+impl ProbeCommand {
+    /// This process's own program and the words before `verb`: `pocketgpt eval sweep ...` gives
+    /// `pocketgpt eval`.
+    ///
+    /// # Errors
+    /// When the system does not say which program this is.
+    pub fn of_this_process(verb: &str) -> Result<Self> {
+        let program = std::env::current_exe().context("which program is this?")?;
+        let words = std::env::args_os().skip(1).take_while(|word| word != verb);
+        Ok(ProbeCommand { program, arguments: words.collect() })
+    }
+
+    /// Runs the child on the file at `path` with the beginning of `window` as the prompt.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fails.
+    pub fn measure(
+        &self,
+        path: &Path,
+        window: &[u32],
+        cache: Cache,
+        threads: usize,
+    ) -> Result<Speed> {
+        let (prompt, _) = lengths(window.len());
+        let prompt: Vec<String> = window[..prompt].iter().map(u32::to_string).collect();
+        let output = Command::new(&self.program)
+            .args(&self.arguments)
+            .args(["probe", "--json", "--model"])
+            .arg(path)
+            .args(["--context", &window.len().to_string(), "--cache", &cache.to_string()])
+            .args(["--threads", &threads.to_string(), "--prompt", &prompt.join(",")])
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        if !output.status.success() {
+            let error = String::from_utf8_lossy(&output.stderr);
+            let error = error.trim().trim_start_matches("error: ");
+            bail!("measuring {} failed ({}): {error}", path.display(), output.status);
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("measuring {}: the answer is no JSON", path.display()))
+    }
+}
+
+/// Tokens to read and tokens to write in a context.
+fn lengths(context: usize) -> (usize, usize) {
+    let prompt = (context / 2).clamp(1, PROMPT);
+    (prompt, context.saturating_sub(prompt).clamp(1, GENERATED))
+}
+
+/// The child's work.
+///
+/// # Errors
+/// When llama.cpp refuses the file or the prompt.
+pub fn probe(args: &ProbeArgs) -> Result<Speed> {
+    let (_, generated) = lengths(args.context);
+    ensure!(!args.prompt.is_empty(), "--prompt: no tokens");
+    let start = Instant::now();
+    let llama = Llama::load(&args.model)?;
+    let load_seconds = start.elapsed().as_secs_f64();
+
+    let anonymous = || {
+        let mut now = AnonymousPeak::default();
+        now.sample();
+        now.bytes()
+    };
+    let before = anonymous();
+    let arithmetic = Arithmetic::Cached(args.cache);
+    let settings = Settings { context: args.context, threads: args.threads, arithmetic };
+    let mut session = llama.session(settings)?;
+    let cache_resident_bytes =
+        anonymous().zip(before).map(|(after, before)| after.saturating_sub(before));
+
+    let first = round(&mut session, &args.prompt, generated)?;
+    let rounds = (0..ROUNDS)
+        .map(|_| round(&mut session, &args.prompt, generated))
+        .collect::<Result<Vec<Round>>>()?;
+    let median = |of: fn(&Round) -> f64| {
+        let mut seconds: Vec<f64> = rounds.iter().map(of).collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds[seconds.len() / 2]
+    };
+    Ok(Speed {
+        load_seconds,
+        first_token_seconds: first.prompt_seconds,
+        prompt_tokens: args.prompt.len(),
+        prompt_tokens_per_s: args.prompt.len() as f64 / median(|round| round.prompt_seconds),
+        generated_tokens: generated,
+        generation_tokens_per_s: generated as f64 / median(|round| round.generation_seconds),
+        peak_resident_bytes: peak_resident(),
+        cache_resident_bytes,
+    })
+}
+
+struct Round {
+    prompt_seconds: f64,
+    generation_seconds: f64,
+}
+
+/// Reads the prompt from an empty cache, then writes greedily.
+fn round(session: &mut Session<'_>, prompt: &[u32], generated: usize) -> Result<Round> {
+    session.clear();
+    let start = Instant::now();
+    let mut token = likeliest(&session.push(prompt)?);
+    let prompt_seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for _ in 0..generated {
+        token = likeliest(&session.push(&[token])?);
+    }
+    Ok(Round { prompt_seconds, generation_seconds: start.elapsed().as_secs_f64() })
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (id, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = id;
+        }
+    }
+    best as u32
+}
+
+impl std::fmt::Display for Speed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "load {}, first token {}, prompt {:.1} tokens/s, generation {:.1} tokens/s",
+            cli::seconds(self.load_seconds),
+            cli::seconds(self.first_token_seconds),
+            self.prompt_tokens_per_s,
+            self.generation_tokens_per_s
+        )
+    }
+}

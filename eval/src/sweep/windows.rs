@@ -1,0 +1,119 @@
+//! A text, cut as `llama-perplexity` cuts it.
+//!
+//! The text is tokenized as a whole, with the token that begins one in front where the model was
+//! trained so, and cut into windows of equal length; the rest is left out. In every window the
+//! first token is then replaced by the one that begins a text. The positions from the middle on
+//! are scored, so that each has half a window behind it (`tools/perplexity/perplexity.cpp`).
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::base::{BaseEngine, Identity};
+
+/// Largest text that is read, in bytes.
+const TEXT_LIMIT: u64 = 1 << 30;
+/// With fewer tokens in a window there is nothing to score.
+const SHORTEST: usize = 4;
+
+/// The windows that every pass reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Windows {
+    windows: Vec<Vec<u32>>,
+}
+
+impl Windows {
+    /// Cuts the first `limit` tokens of `text` (all of them if 0) into windows of `context`.
+    ///
+    /// # Errors
+    /// When the tokens do not fill a window, or a window is longer than the model's context.
+    pub fn cut(
+        text: &str,
+        tokenizer: &data::Tokenizer,
+        limit: usize,
+        context: usize,
+        context_length: usize,
+    ) -> Result<Self> {
+        ensure!(
+            (SHORTEST..=context_length).contains(&context),
+            "--context {context}: expected from {SHORTEST} to the model's context of \
+             {context_length}"
+        );
+        let begin = tokenizer.begin_of_text();
+        let mut tokens: Vec<u32> = begin.into_iter().collect();
+        tokens.extend(tokenizer.encode_parallel(text));
+        let found = tokens.len();
+        if limit > 0 {
+            tokens.truncate(limit);
+        }
+        ensure!(
+            tokens.len() >= context,
+            "{} tokens (of {found} in the text) do not fill one window of {context}: give a \
+             longer text, a larger --tokens or a smaller --context",
+            tokens.len()
+        );
+        let mut windows: Vec<Vec<u32>> =
+            tokens.chunks_exact(context).map(<[u32]>::to_vec).collect();
+        if let Some(begin) = begin {
+            windows.iter_mut().for_each(|window| window[0] = begin);
+        }
+        Ok(Windows { windows })
+    }
+
+    /// [`Windows::cut`] of the file at `path`.
+    ///
+    /// # Errors
+    /// As there, and when the file cannot be read or is no UTF-8.
+    pub fn read(
+        path: &Path,
+        tokenizer: &data::Tokenizer,
+        limit: usize,
+        context: usize,
+        context_length: usize,
+    ) -> Result<Self> {
+        let place = || format!("--text {}", path.display());
+        let size = std::fs::metadata(path).with_context(place)?.len();
+        ensure!(size <= TEXT_LIMIT, "{}: {size} bytes, at most {TEXT_LIMIT}", place());
+        let text = std::fs::read_to_string(path).with_context(place)?;
+        Windows::cut(&text, tokenizer, limit, context, context_length).with_context(place)
+    }
+
+    /// Number of windows.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Tokens in a window.
+    pub fn context(&self) -> usize {
+        self.windows.first().map_or(0, Vec::len)
+    }
+
+    /// The tokens of a window, `[T]`.
+    pub fn window(&self, index: usize) -> &[u32] {
+        &self.windows[index]
+    }
+
+    /// What the base of these windows is, for a model whose file has the hash `model`.
+    ///
+    /// # Errors
+    /// When a size is beyond what the format can hold.
+    pub fn identity(
+        &self,
+        vocab_size: usize,
+        engine: BaseEngine,
+        model: [u8; 32],
+    ) -> Result<Identity> {
+        let mut hasher = blake3::Hasher::new();
+        for token in self.windows.iter().flatten() {
+            hasher.update(&token.to_le_bytes());
+        }
+        Ok(Identity {
+            vocab_size: u32::try_from(vocab_size)?,
+            context: u32::try_from(self.context())?,
+            windows: u32::try_from(self.len())?,
+            engine,
+            model,
+            tokens: *hasher.finalize().as_bytes(),
+        })
+    }
+}
