@@ -74,7 +74,7 @@ impl SweepReport {
             values: measured.iter().map(of).collect(),
         };
         (!measured.is_empty()).then(|| BarChart {
-            title: format!("Speed in llama.cpp, {} threads", self.threads),
+            title: format!("Speed in llama.cpp, threads: {}", self.threads),
             x_label: String::new(),
             y_label: "tokens/s".to_owned(),
             groups: measured.iter().map(|(row, ..)| row.label.clone()).collect(),

@@ -36,13 +36,14 @@ impl SweepReport {
     fn title(&self) -> String {
         let text = &self.text;
         format!(
-            "{} windows of {} tokens from {}, {} positions scored, by {} with {} threads",
+            "{} windows of {} tokens from {}, {} positions scored; {} on {} thread{}",
             text.windows,
             text.context,
             text.source,
             cli::count(text.scored as u64),
             self.engine,
-            self.threads
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
         )
     }
 
@@ -54,11 +55,17 @@ impl SweepReport {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = vec![format!(
-            "KL is KL({} || variant) in nats; ± is one standard error; * is on the Pareto front of \
-             size and mean KL.",
-            self.base().map_or("base", |base| &base.label)
-        )];
+        let base = self.base().map_or("base", |base| &base.label);
+        let mut remarks = vec![
+            format!("KL: KL({base} || variant) in nats. ±: one standard error."),
+            "*: nothing in the table is both smaller and nearer (the Pareto front).".to_owned(),
+        ];
+        if self.rows.iter().any(|row| row.speed.is_some()) {
+            remarks.push(format!(
+                "x: times {base}'s figure. KV MB measured: what making the context took, llama.cpp's \
+                 own records of it included."
+            ));
+        }
         for row in &self.rows {
             if let Some(problem) = &row.problem {
                 remarks.push(format!("{}: {problem}.", row.label));
@@ -75,7 +82,7 @@ impl SweepReport {
         };
         let mut columns = vec![
             column("variant", name),
-            column("KV cache", |row| row.cache.clone()),
+            column("KV", |row| row.cache.clone()),
             column("MB", |row| format!("{:.2}", row.file_bytes as f64 / 1e6)),
             column(format!("of {against}"), move |row| {
                 let whole = base.map_or(0, |base| base.file_bytes).max(1) as f64;
@@ -118,7 +125,7 @@ impl SweepReport {
         };
         vec![
             column("variant", name),
-            column("KV cache", |row| row.cache.clone()),
+            column("KV", |row| row.cache.clone()),
             column("prompt tokens/s", of_speed(|speed| speed.prompt_tokens_per_s, 1)),
             column("generation tokens/s", of_speed(|speed| speed.generation_tokens_per_s, 1)),
             column("first token ms", of_speed(|speed| 1e3 * speed.first_token_seconds, 1)),
