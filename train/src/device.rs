@@ -54,19 +54,20 @@ pub fn check(choice: Choice) -> anyhow::Result<()> {
     select(choice).map(drop)
 }
 
-/// The number format of matrix products that a run file asks for, on a device.
+/// The number format of matrix products that `[train]` asks for, on a device.
 ///
 /// # Errors
-/// When the device computes in f32 only.
-pub fn precision(choice: config::Precision, device: &Selected) -> anyhow::Result<Precision> {
-    let on_cpu = device.name == "flex";
-    match choice {
+/// When what computes there computes in f32 only.
+pub fn precision(settings: &config::Train, device: &Selected) -> anyhow::Result<Precision> {
+    let fused = device.name == "flex" && settings.kernels == config::Kernels::Fused;
+    match settings.precision {
         config::Precision::F32 => Ok(Precision::F32),
-        config::Precision::Auto if on_cpu && kernels::has_bf16() => Ok(Precision::Bf16),
+        config::Precision::Auto if fused && kernels::has_bf16() => Ok(Precision::Bf16),
         config::Precision::Auto => Ok(Precision::F32),
-        config::Precision::Bf16 if on_cpu => Ok(Precision::Bf16),
+        config::Precision::Bf16 if fused => Ok(Precision::Bf16),
         config::Precision::Bf16 => bail!(
-            "train.precision = \"bf16\" needs device = \"flex\"; {} computes in f32",
+            "train.precision = \"bf16\" needs device = \"flex\" and train.kernels = \"fused\"; plain \
+             operations, here on {}, compute in f32",
             device.name
         ),
     }
@@ -139,6 +140,18 @@ mod tests {
         assert_eq!(precision_changed("bf16", Precision::Bf16), None);
         let note = precision_changed("bf16", Precision::F32).unwrap();
         assert!(note.contains("in bf16 and goes on in f32"), "{note}");
+    }
+
+    #[test]
+    fn plain_operations_are_in_f32() {
+        use config::{Kernels, Train};
+        let flex = select(Choice::Flex).unwrap();
+        let of = |format| {
+            precision(&Train { precision: format, kernels: Kernels::Plain, ..Train::default() }, &flex)
+        };
+        assert_eq!(of(config::Precision::Auto).unwrap(), Precision::F32);
+        let error = of(config::Precision::Bf16).unwrap_err().to_string();
+        assert!(error.contains("train.kernels = \"fused\""), "{error}");
     }
 
     #[cfg(not(feature = "ndarray"))]

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use checkpoint::{Checkpoint, TrainerState};
 use cli::memory::peak_resident;
 use cli::{Interrupted, Meter, Progress};
-use config::RunFile;
+use config::{Kernels, RunFile};
 use kernels::{Dropout, Pass, Precision, random};
 use model::Model;
 use model::parameters::ParameterGradients;
@@ -36,8 +36,15 @@ use crate::{Options, allocator, chart, evaluate, sample};
 pub fn train(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     run_file.validate()?;
     let _freed_memory_is_kept = allocator::KeepFreedMemory::until_dropped();
+    match run_file.train.kernels {
+        Kernels::Fused => train_here(run_file, options),
+        Kernels::Plain => kernels::with_plain_operations(|| train_here(run_file, options)),
+    }
+}
+
+fn train_here(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     let device = device::select(run_file.device)?;
-    let precision = device::precision(run_file.train.precision, &device)?;
+    let precision = device::precision(&run_file.train, &device)?;
     let (folder, start) = RunFolder::open(run_file, options)?;
     let parts = Parts { folder, start, device, precision };
     let mut session = Session::begin(run_file, options, parts)?;

@@ -8,7 +8,7 @@ use std::fs;
 
 use checkpoint::{Checkpoint, TrainerState};
 use common::{Fixture, assert_same_end, metrics, resume, train};
-use config::{Precision, RunFile, ScheduleKind};
+use config::{Architecture, Kernels, Precision, RunFile, ScheduleKind};
 
 #[test]
 fn a_small_model_learns_a_small_grammar() {
@@ -56,6 +56,33 @@ fn in_each_precision() -> [Fixture; 2] {
         assert!(fixture.run_file.model.dropout > 0.0);
         fixture
     })
+}
+
+/// The fused operations against plain Burn ones on the same backend, through whole runs of every
+/// family: values, gradients and what the optimizer makes of them.
+#[test]
+fn plain_operations_learn_the_same() {
+    for architecture in Architecture::ALL {
+        let mut fixture = Fixture::new();
+        fixture.run_file.model.architecture = architecture;
+        fixture.run_file.model.dropout = 0.0; // the bodies draw differently
+        fixture.run_file.train.precision = Precision::F32;
+        let (fused, mut plain) = (fixture.other("fused"), fixture.other("plain"));
+        plain.train.kernels = Kernels::Plain;
+        train(&fused);
+        train(&plain);
+        let (fused, plain) = (metrics(&fused), metrics(&plain));
+        assert_eq!(fused.len(), plain.len());
+        assert_ne!(fused, plain, "the same bits: one body ran twice");
+        for (step, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
+            for key in ["train_loss", "val_loss", "grad_norm"] {
+                let [a, b] = [fused, plain].map(|line| line[key].as_f64());
+                assert_eq!(a.is_some(), b.is_some(), "{key}");
+                let (Some(a), Some(b)) = (a, b) else { continue };
+                assert!((a - b).abs() < 2e-4 * b, "{architecture:?}, step {step}, {key}: {a}, {b}");
+            }
+        }
+    }
 }
 
 #[test]

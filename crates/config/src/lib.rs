@@ -17,6 +17,6 @@ mod validate;
 pub use error::ConfigError;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use run_file::{
-    Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Lora, LoraTarget, Model,
-    Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
+    Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Kernels, Lora, LoraTarget,
+    Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
 };

@@ -222,6 +222,18 @@ pub enum Precision {
     Bf16,
 }
 
+/// What computes a model's operations on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernels {
+    /// One pass over memory for each operation, with a gradient of its own.
+    #[default]
+    Fused,
+    /// Plain Burn operations in f32, as on every other device: many times slower. What the fused
+    /// ones are held against.
+    Plain,
+}
+
 /// Where weights start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -254,6 +266,8 @@ pub struct Train {
     pub max_steps: Option<usize>,
     /// Number format of the matrix products.
     pub precision: Precision,
+    /// What computes the operations on the CPU.
+    pub kernels: Kernels,
     /// Keep only each block's input and compute the rest of it again in the backward pass (Chen
     /// et al., 2016): less memory, a third more products.
     pub activation_checkpointing: bool,
@@ -281,6 +295,7 @@ impl Default for Train {
             epochs: 10,
             max_steps: None,
             precision: Precision::Auto,
+            kernels: Kernels::Fused,
             activation_checkpointing: false,
             eval_interval: 50,
             eval_windows: None,

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use crate::bodies::are_fused;
 use crate::fused;
 
 /// The loss unchanged, whose backward pass adds to `gradient` what it finds for `parameter`.
@@ -16,7 +17,7 @@ pub fn carry_gradient<const RANK: usize>(
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,
 ) -> Tensor<1> {
-    if fused::on_flex(&loss.device()) {
+    if are_fused(&loss.device()) {
         return fused::carry_gradient(loss, parameter, gradient);
     }
     // Zero, with this gradient.

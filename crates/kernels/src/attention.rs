@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
+use crate::bodies::are_fused;
 use crate::cpu::attention::{Attention, ScoreDropout};
 use crate::dropout::{Dropout, dropout};
 use crate::fused;
@@ -58,7 +59,7 @@ impl ScoreDropout {
 pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: Pass) -> Tensor<2> {
     let [n, columns] = qkv.dims();
     let (time, channels) = (mask.time, columns / 3);
-    if !fused::on_flex(&qkv.device()) {
+    if !are_fused(&qkv.device()) {
         return with_tensors(qkv, heads, mask, pass.dropout);
     }
     let dropout = ScoreDropout::of(pass.dropout);
@@ -82,7 +83,7 @@ pub fn grouped_attention(
 ) -> Tensor<2> {
     let [n, columns] = q.dims();
     let time = mask.time;
-    if !fused::on_flex(&q.device()) {
+    if !are_fused(&q.device()) {
         return grouped_with_tensors([q, k, v], [heads, kv_heads], mask, pass.dropout);
     }
     let dropout = ScoreDropout::of(pass.dropout);

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use crate::bodies::are_fused;
 use crate::fused;
 
 /// `forward(block, x)`, of which only `x` is kept: the backward pass computes the block again.
@@ -17,7 +18,7 @@ where
     M: Module + 'static,
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {
-    if fused::on_flex(&x.device()) && x.is_autodiff() {
+    if are_fused(&x.device()) && x.is_autodiff() {
         fused::checkpointed(block, x, forward)
     } else {
         forward(block, x)

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::bodies::are_fused;
 use crate::{fused, random};
 
 /// How much is dropped, and the key that the masks of one forward pass follow from.
@@ -36,7 +37,7 @@ impl Dropout {
 /// `x` and the result: any.
 pub fn dropout<const RANK: usize>(x: Tensor<RANK>, dropout: Option<Dropout>) -> Tensor<RANK> {
     let Some(Dropout { probability, key }) = dropout else { return x };
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         return fused::dropout(x, probability, key);
     }
     let shape = x.dims();

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
+use crate::bodies::are_fused;
 use crate::fused;
 
 /// GELU in the tanh form that GPT-2 was trained with (Hendrycks and Gimpel, 2016; `gelu_new`
@@ -13,7 +14,7 @@ use crate::fused;
 /// # Shapes
 /// `x` and the result: any.
 pub fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
-    if fused::on_flex(&x.device()) { fused::gelu(x) } else { with_tensors(x) }
+    if are_fused(&x.device()) { fused::gelu(x) } else { with_tensors(x) }
 }
 
 fn with_tensors<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {

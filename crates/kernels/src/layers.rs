@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor, module};
 
+use crate::bodies::are_fused;
 use crate::fused;
 use crate::gelu::gelu;
 use crate::pass::Precision;
@@ -12,7 +13,7 @@ use crate::swiglu::swiglu;
 /// # Shapes
 /// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
-    if fused::on_flex(&weight.device()) {
+    if are_fused(&weight.device()) {
         fused::embedding(weight, ids.into_data().iter::<u32>().collect())
     } else {
         weight.select(0, ids)
@@ -32,7 +33,7 @@ pub fn linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         fused::linear(x, weight, bias, precision)
     } else {
         module::linear(x, weight, bias)
@@ -49,7 +50,7 @@ pub fn gelu_linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         fused::gelu_linear(x, weight, bias, precision)
     } else {
         linear(gelu(x), weight, bias, precision)
@@ -68,7 +69,7 @@ pub fn swiglu_linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    if fused::on_flex(&gate.device()) {
+    if are_fused(&gate.device()) {
         fused::swiglu_linear(gate, up, weight, bias, precision)
     } else {
         linear(swiglu(gate, up), weight, bias, precision)
@@ -81,7 +82,7 @@ pub fn swiglu_linear(
 /// # Shapes
 /// `x [N, C]`, `gamma [C]`, `beta [C]` -> `[N, C]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         fused::layer_norm(x, gamma, beta, epsilon)
     } else {
         module::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
@@ -94,7 +95,7 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32)
 /// # Shapes
 /// `x [N, C]`, `gamma [C]` -> `[N, C]`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         fused::rms_norm(x, gamma, epsilon)
     } else {
         rms_norm_with_tensors(x, gamma, epsilon)

@@ -2,8 +2,9 @@
 //!
 //! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
 //! CPU most have a body of their own ([`cpu`], put into Burn's graph by `fused`): one pass over
-//! memory, all threads, a gradient written by hand. On every other device they are plain Burn
-//! operations, and those are what the tests hold the fused bodies against.
+//! memory, all threads, a gradient written by hand. On every other device, and on the CPU inside
+//! [`with_plain_operations`], they are plain Burn operations, and those are what the tests hold the
+//! fused bodies against.
 //!
 //! | function | formula |
 //! |---|---|
@@ -35,6 +36,7 @@
 
 mod accumulation;
 mod attention;
+mod bodies;
 mod checkpointing;
 pub mod cpu;
 mod dropout;
@@ -52,6 +54,7 @@ pub use accumulation::carry_gradient;
 pub use attention::{
     CausalMask, attention_probabilities, causal_attention, grouped_attention, split_heads,
 };
+pub use bodies::with_plain_operations;
 pub use checkpointing::checkpointed;
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;

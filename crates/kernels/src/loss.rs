@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::bodies::are_fused;
 use crate::fused;
 use crate::layers::linear;
 use crate::pass::Precision;
@@ -18,7 +19,7 @@ pub fn head_loss(
     targets: Tensor<1, Int>,
     precision: Precision,
 ) -> Tensor<1> {
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
         return fused::head_loss(x, weight, tied, &targets, precision);
     }

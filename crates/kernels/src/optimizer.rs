@@ -7,6 +7,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::bodies::are_fused;
 use crate::cpu::isa::Isa;
 
 /// Values that one task works on: four streams of 64 KiB stay in a core's cache.
@@ -84,7 +85,7 @@ pub fn adamw(
     step: &AdamWStep,
 ) -> Tensor<1> {
     let device = weight.device();
-    if device != Device::flex() {
+    if !are_fused(&device) {
         return adamw_with_tensors(weight, gradient, moments, step);
     }
     let gradient = gradient.into_data();
@@ -160,7 +161,7 @@ fn adamw_with_tensors(
 /// `[n]`, in no graph.
 pub fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
     let device = tensor.device();
-    if device != Device::flex() {
+    if !are_fused(&device) {
         let sum: f32 = tensor.clone().square().sum().into_scalar();
         return (tensor, f64::from(sum));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use config::RopePairs;
 
+use crate::bodies::are_fused;
 use crate::cpu::rope::Angles;
 use crate::fused;
 
@@ -44,7 +45,7 @@ pub fn rope(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
 /// # Shapes
 /// `x [B * T, columns]` -> the same.
 pub fn rope_first(x: Tensor<2>, turned: usize, rope: &Rope) -> Tensor<2> {
-    if fused::on_flex(&x.device()) {
+    if are_fused(&x.device()) {
         return fused::rope(x, turned, &rope.angles);
     }
     let [n, columns] = x.dims();

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
+use crate::bodies::are_fused;
 use crate::fused;
 
 /// `silu(gate) * up` (SwiGLU, Shazeer, 2020), with `silu(x) = x / (1 + e^-x)`.
@@ -9,7 +10,7 @@ use crate::fused;
 /// # Shapes
 /// `gate`, `up` and the result: `[N, F]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    if fused::on_flex(&gate.device()) {
+    if are_fused(&gate.device()) {
         fused::swiglu(gate, up)
     } else {
         activation::silu(gate) * up

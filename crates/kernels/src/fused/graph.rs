@@ -6,17 +6,12 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 /// Flex's own tensor.
 pub(super) type Raw = FloatTensor<Flex>;
 /// Flex's tensor in a graph.
 pub(super) type Tracked = FloatTensor<Autodiff<Flex>>;
-
-/// Whether a tensor's device is Flex, with or without gradients.
-pub(crate) fn on_flex(device: &Device) -> bool {
-    *device == Device::flex() || *device == Device::flex().autodiff()
-}
 
 /// A tensor on Flex, taken apart.
 #[derive(Debug, Clone)]
@@ -28,7 +23,7 @@ pub(super) struct Operand {
 }
 
 impl Operand {
-    /// Takes a tensor that [`on_flex`] accepts.
+    /// Takes a tensor on Flex, with or without gradients.
     pub fn new<const RANK: usize>(tensor: Tensor<RANK>) -> Self {
         match tensor.clone().try_into_primitive::<Autodiff<Flex>>() {
             Ok(tracked) => Operand { raw: tracked.primitive().clone(), tracked: Some(tracked) },

@@ -1,8 +1,8 @@
 //! The operations of [`crate::cpu`] as nodes of Burn's graph, for tensors on Flex.
 //!
 //! Each function here takes and gives Burn tensors, runs the slices' operation, and where a
-//! gradient is wanted leaves behind a node that knows its backward pass. [`on_flex`] says whether a
-//! tensor's device is one that these functions take.
+//! gradient is wanted leaves behind a node that knows its backward pass. [`crate::bodies`] decides
+//! whether they run.
 
 /// Evaluates an expression with the arithmetic of a [`Precision`](crate::Precision) on the best
 /// instruction set.
@@ -37,7 +37,6 @@ pub(crate) use accumulation::carry_gradient;
 pub(crate) use attention::{causal_attention, grouped_attention};
 pub(crate) use checkpointing::checkpointed;
 pub(crate) use embedding::embedding;
-pub(crate) use graph::on_flex;
 pub(crate) use head::head_loss;
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
