@@ -21,6 +21,7 @@
 //! | know sizes and offsets before there are weights | [`Layout::plan`] |
 //! | write a file, one tensor in memory at a time | [`Writer`] |
 //! | turn blocks into floats and back | [`blocks`], [`read_f32`] |
+//! | choose scales and codes yourself | [`grid`] |
 //!
 //! # What is refused
 //!
@@ -57,6 +58,7 @@ mod describe;
 mod encode;
 mod error;
 mod file;
+pub mod grid;
 mod layout;
 mod limits;
 mod metadata;

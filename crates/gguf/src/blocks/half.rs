@@ -15,6 +15,16 @@ impl Half {
         Half(f16::from_f32(x).to_le_bytes())
     }
 
+    /// A half as it is stored.
+    pub(super) fn from_bytes(bytes: [u8; 2]) -> Self {
+        Half(bytes)
+    }
+
+    /// The bytes in which it is stored.
+    pub(super) fn to_bytes(self) -> [u8; 2] {
+        self.0
+    }
+
     /// The exact value.
     #[inline(always)]
     pub(crate) fn get(self) -> f32 {

@@ -31,6 +31,7 @@ pub(crate) mod half;
 pub(crate) mod iq4;
 mod lanes;
 mod levels;
+mod parts;
 mod plain;
 mod positive;
 pub(crate) mod q2_k;
@@ -51,6 +52,8 @@ mod weighted;
 use bytemuck::Pod;
 
 pub use error::BlockError;
+pub(crate) use iq4::LEVELS as IQ4_LEVELS;
+pub(crate) use parts::{put_together, take_apart};
 pub use read::read_f32;
 
 use weighted::Rows;
