@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use data::Tokenizer;
+use config::RunFile;
+use data::{Split, TokenFile, Tokenizer};
 use gguf::Metadata;
 
 /// Largest text that is read, in bytes.
@@ -69,8 +70,61 @@ impl Calibration {
         Ok(Calibration { windows, context })
     }
 
+    /// The tokens that a run trained on, in windows spread evenly over them: at most `tokens`.
+    ///
+    /// # Errors
+    /// When the run folder has no token file or no settings, or trained on less than a window.
+    pub fn of_run(run: &Path, context: usize, tokens: usize) -> anyhow::Result<Self> {
+        let settings = RunFile::load(&run.join("config.toml"), &[])?;
+        let file = TokenFile::open(&run.join("tokens.bin"))?;
+        let trained = Split::new(file.len(), settings.data.train_fraction).train;
+        let context = context.min(settings.model.context_length);
+        ensure!(
+            context > 0 && trained.len() >= context,
+            "{}: {} tokens of training do not fill a window of {context}",
+            run.display(),
+            trained.len()
+        );
+        let window = |i: usize| {
+            let start = trained.start + i * context;
+            file.get(start..start + context)
+        };
+        let places = spread(trained.len() / context, tokens / context);
+        Ok(Calibration { windows: places.map(window).collect(), context })
+    }
+
+    /// Leaves windows spread evenly over the text, at most `tokens` of text in all.
+    pub fn thinned(self, tokens: usize) -> Self {
+        let places = spread(self.windows.len(), tokens / self.context);
+        Calibration { windows: places.map(|i| self.windows[i].clone()).collect(), ..self }
+    }
+
     /// Tokens of all windows.
     pub fn tokens(&self) -> usize {
         self.windows.len() * self.context
+    }
+}
+
+/// At most `count` of the numbers below `of` (but one, if there is any), evenly spread.
+fn spread(of: usize, count: usize) -> impl Iterator<Item = usize> {
+    let count = count.max(1).min(of);
+    (0..count).map(move |i| i * of / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_spread_over_the_whole_text() {
+        let places = |of, count| spread(of, count).collect::<Vec<_>>();
+        assert_eq!(places(10, 3), [0, 3, 6]);
+        assert_eq!(places(3, 10), [0, 1, 2]);
+        assert_eq!(places(5, 0), [0]);
+        assert!(places(0, 4).is_empty());
+        let windows = (0..8).map(|i| vec![i; 4]).collect();
+        let thinned = Calibration { windows, context: 4 }.thinned(9);
+        assert_eq!(thinned.windows, [vec![0; 4], vec![4; 4]]);
+        assert_eq!(thinned.tokens(), 8);
     }
 }

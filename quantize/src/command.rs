@@ -1,14 +1,16 @@
 //! The command line of this room.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use gguf::TensorType;
 use serde::Serialize;
 
 use crate::importance::{ImatrixJob, ImatrixReport, collect};
-use crate::{Override, QuantizeJob, Recipe, Report, Rules, quantize_file};
+use crate::{
+    CalibrationText, Override, PlanFile, QuantizeJob, Recipe, Report, Rules, Target, quantize_file,
+};
 
 /// Arguments of `quantize`.
 #[derive(Debug, Clone, clap::Args)]
@@ -17,7 +19,8 @@ use crate::{Override, QuantizeJob, Recipe, Report, Rules, quantize_file};
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  quantize --input runs/quickstart/checkpoints/step-000090 --bits 4\n  \
                   quantize imatrix --input model-F32.gguf --text calibration.txt\n  \
-                  quantize --input model-F32.gguf --type IQ4_XS --imatrix imatrix.gguf"
+                  quantize --input model-F32.gguf --type IQ4_XS --imatrix imatrix.gguf\n  \
+                  quantize --input model-F32.gguf --target-size 80MB --calibration text.txt"
 )]
 pub struct Args {
     /// Something else than a smaller file.
@@ -38,7 +41,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "2|3|4|5|6|8",
-        required_unless_present = "recipe",
+        required_unless_present_any = ["recipe", "target_size", "target_bits", "plan"],
         conflicts_with = "recipe"
     )]
     pub bits: Option<u32>,
@@ -62,6 +65,55 @@ pub struct Args {
     /// token_embd.weight, for example F16 [default: the recipe decides]
     #[arg(long, value_name = "TYPE")]
     pub keep_output: Option<TensorType>,
+
+    /// Most bytes of the whole file, for example 80MB or 76MiB: each tensor's type follows from
+    /// how much the model's predictions depend on it, measured on the calibration text; the choice
+    /// is saved as OUTPUT.recipe.toml [default: the recipe decides]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        conflicts_with_all = ["bits", "recipe", "pure", "overrides", "keep_output", "imatrix"]
+    )]
+    pub target_size: Option<Target>,
+
+    /// The same in bits per weight of the whole file, for example 4.25 [default: no target]
+    #[arg(
+        long,
+        value_name = "BITS",
+        value_parser = Target::from_bits,
+        conflicts_with_all =
+            ["bits", "recipe", "pure", "overrides", "keep_output", "imatrix", "target_size"]
+    )]
+    pub target_bits: Option<Target>,
+
+    /// Types from a file that --target-size or --target-bits saved [default: none]
+    #[arg(
+        long = "recipe",
+        value_name = "FILE",
+        conflicts_with_all = [
+            "bits", "recipe", "pure", "overrides", "keep_output", "target_size", "target_bits"
+        ]
+    )]
+    pub plan: Option<PathBuf>,
+
+    /// Search for codes that make up for each other's errors on the calibration text: a file of
+    /// the same format and size that is nearer to the original, for minutes of time
+    /// [default: with --bits, --target-size and --target-bits, where there is a calibration text]
+    #[arg(long, conflicts_with_all = ["imatrix", "errors"])]
+    pub search: bool,
+
+    /// Round each block by itself, as llama-quantize does [default: see --search]
+    #[arg(long, conflicts_with = "search")]
+    pub no_search: bool,
+
+    /// Calibration text, UTF-8: of the kind that the model will read, but none that it is judged
+    /// on [default: for a checkpoint in a run folder what it trained on, otherwise none]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+
+    /// Most tokens of the calibration text that a search reads, spread evenly over it
+    #[arg(long, value_name = "N", default_value_t = QuantizeJob::CALIBRATION_TOKENS)]
+    pub calibration_tokens: usize,
 
     /// Importance data of `quantize imatrix` or llama-imatrix, to weigh the errors of each column
     /// with [default: none]
@@ -161,25 +213,60 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         })?;
         return Ok(Outcome::Imatrix(report));
     }
+    Ok(Outcome::Quantized(Box::new(quantize_file(&job(args)?)?)))
+}
+
+/// The job that the flags stand for.
+fn job(args: Args) -> anyhow::Result<QuantizeJob> {
+    let input = args.input.clone().ok_or_else(|| anyhow::anyhow!("name --input"))?;
+    let target = args.target_size.or(args.target_bits);
+    let calibration = match &args.calibration {
+        Some(text) => Some(CalibrationText::File(text.clone())),
+        None => run_of(&input).map(CalibrationText::Run),
+    };
+    let by_default = (args.bits.is_some() || target.is_some())
+        && calibration.is_some()
+        && args.imatrix.is_none()
+        && !args.errors;
+    Ok(QuantizeJob {
+        rules: rules(&args, target)?,
+        output: args.output,
+        importance: args.imatrix,
+        requantize: args.requantize,
+        search: args.search || (by_default && !args.no_search),
+        target,
+        calibration,
+        calibration_tokens: args.calibration_tokens,
+        errors: args.errors,
+        overwrite: args.force,
+        interrupt: cli::Interrupt::install()?,
+        input,
+    })
+}
+
+/// Which tensor gets which type; a target makes its own rules later.
+fn rules(args: &Args, target: Option<Target>) -> anyhow::Result<Rules> {
+    if let Some(plan) = &args.plan {
+        return Ok(Rules::of_plan(PlanFile::read(plan)?));
+    }
     let recipe = match (args.recipe, args.bits) {
         (Some(recipe), _) => recipe,
         (None, Some(bits)) => Recipe::from_bits(bits)?,
-        (None, None) => anyhow::bail!("name --bits or --type"),
+        (None, None) if target.is_some() => Recipe::Q8_0,
+        (None, None) => anyhow::bail!("name --bits, --type, --target-size or --recipe"),
     };
-    let input = args.input.ok_or_else(|| anyhow::anyhow!("name --input"))?;
-    let report = quantize_file(&QuantizeJob {
-        input,
-        output: args.output,
-        rules: Rules {
-            recipe,
-            pure: args.pure,
-            overrides: args.overrides,
-            output: args.keep_output,
-        },
-        importance: args.imatrix,
-        requantize: args.requantize,
-        errors: args.errors,
-        overwrite: args.force,
-    })?;
-    Ok(Outcome::Quantized(Box::new(report)))
+    Ok(Rules {
+        recipe,
+        pure: args.pure,
+        overrides: args.overrides.clone(),
+        output: args.keep_output,
+        plan: None,
+    })
+}
+
+/// The run that a checkpoint is of, if it kept what it trained on.
+fn run_of(input: &Path) -> Option<PathBuf> {
+    let folder = checkpoint::locate(input).ok()?;
+    let run = checkpoint::run_dir(&folder)?;
+    run.join("tokens.bin").is_file().then(|| run.to_owned())
 }

@@ -6,8 +6,6 @@ use anyhow::{Context, bail};
 use checkpoint::{Checkpoint, GgufView, atomic};
 use gguf::{GgufFile, GgufParts, TensorSource, TensorType};
 
-use crate::Recipe;
-
 /// What was opened: the file's place decides where the output goes.
 pub(crate) enum Input {
     /// A GGUF in one file or several.
@@ -59,14 +57,14 @@ impl Input {
         }
     }
 
-    /// `NAME-RECIPE.gguf`: beside a GGUF, with the type in its name replaced; in the `gguf` folder
+    /// `NAME-SUFFIX.gguf`: beside a GGUF, with the type in its name replaced; in the `gguf` folder
     /// of a checkpoint's run; beside a checkpoint that is in no run.
-    pub fn default_output(&self, recipe: Recipe) -> PathBuf {
+    pub fn default_output(&self, suffix: &str) -> PathBuf {
         match self {
             Input::File(parts) => {
                 let first = parts.files().first().map(GgufFile::path).unwrap_or(Path::new(""));
                 let stem = first.file_stem().unwrap_or_default().to_string_lossy();
-                first.with_file_name(format!("{}-{recipe}.gguf", model_name(&stem)))
+                first.with_file_name(format!("{}-{suffix}.gguf", model_name(&stem)))
             }
             Input::Checkpoint(view) => {
                 let checkpoint = view.checkpoint();
@@ -74,7 +72,7 @@ impl Input {
                     Some(run) => run.join("gguf"),
                     None => checkpoint.dir().parent().map(Path::to_owned).unwrap_or_default(),
                 };
-                folder.join(format!("{}-{recipe}.gguf", checkpoint.default_name()))
+                folder.join(format!("{}-{suffix}.gguf", checkpoint.default_name()))
             }
         }
     }

@@ -3,15 +3,18 @@
 //! [`Rules`] say which tensor gets which type: a [`Recipe`] by llama-quantize's name, and what the
 //! user wants otherwise. `gguf::blocks` turns rows into bytes, with [`Importance`] as the weight of
 //! each column's errors where there is any, and [`quantize_file`] streams one tensor after another
-//! through both. The result equals, tensor by tensor and byte by byte, what `llama-quantize` makes
-//! of the same file.
+//! through both. Without a search the result equals, tensor by tensor and byte by byte, what
+//! `llama-quantize` makes of the same file.
 //!
 //! | module | what |
 //! |---|---|
 //! | `recipe`, `mixture`, `role`, `rules` | which tensor gets which type |
 //! | `importance`, `calibration` | how much each column counts, from a text |
+//! | `search` | codes that make up for each other's errors |
+//! | `budget` | types for a file of a given size |
 //! | `input`, `plan`, `encode`, `output` | from rows to a file; `encode` is where weights become bytes |
 
+mod budget;
 mod calibration;
 mod command;
 mod encode;
@@ -25,11 +28,15 @@ mod recipe;
 mod report;
 mod role;
 mod rules;
+mod search;
 
+pub use budget::{PlanFile, Target};
 pub use calibration::Calibration;
 pub use command::{Args, ImatrixArgs, Outcome, Verb, run};
 pub use importance::{ImatrixFile, ImatrixJob, ImatrixReport, Importance, Sums, collect};
-pub use job::{QuantizeJob, quantize_file};
+pub use job::{CalibrationText, QuantizeJob, quantize_file};
 pub use recipe::Recipe;
-pub use report::{Fallback, ImportanceReport, Report, TensorReport, TypeReport};
+pub use report::{
+    Fallback, ImportanceReport, PlanReport, Report, SearchReport, TensorReport, TypeReport,
+};
 pub use rules::{Choice, Override, Rules};

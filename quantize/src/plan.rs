@@ -4,7 +4,7 @@ use anyhow::bail;
 use gguf::{Layout, Metadata, TensorInfo, TensorSource, TensorType, Value};
 
 use crate::report::Fallback;
-use crate::{Choice, Importance, Recipe, Rules};
+use crate::{Calibration, Choice, Importance, Recipe, Rules};
 
 /// The layout of the blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -54,6 +54,22 @@ impl<'a> Plan<'a> {
             refuse_without_importance(tensor, to, rules.recipe, importance)?;
         }
         Ok(plan)
+    }
+
+    /// Says in the file how its codes were found.
+    pub fn describe_search(&mut self, calibration: &Calibration) {
+        let tokens = u32::try_from(calibration.tokens()).unwrap_or(u32::MAX);
+        self.metadata.set("quantize.search.calibration_tokens", Value::U32(tokens));
+    }
+
+    /// The same file, with weights from another source of the same tensors.
+    ///
+    /// # Errors
+    /// When the metadata does not fit into a GGUF.
+    pub fn reading(self, source: &'a dyn TensorSource) -> anyhow::Result<Self> {
+        let chosen: Vec<_> = self.choices.iter().map(|choice| choice.tensor_type).collect();
+        let layout_after = Layout::plan(&self.metadata, &described(source, &chosen))?;
+        Ok(Plan { source, layout_after, ..self })
     }
 
     /// Where the weights come from.

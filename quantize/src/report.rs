@@ -7,7 +7,7 @@ use gguf::{TensorInfo, TensorType};
 use serde::Serialize;
 
 use crate::plan::Plan;
-use crate::{Importance, Recipe};
+use crate::{Calibration, Importance, Recipe};
 
 /// Sizes, types and times of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +18,12 @@ pub struct Report {
     pub output: PathBuf,
     /// The recipe followed.
     pub recipe: Recipe,
+    /// The plan that was made for a target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanReport>,
+    /// The search for codes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
     /// Bytes of the input as a GGUF.
     pub bytes_before: u64,
     /// Bytes of the output.
@@ -40,6 +46,30 @@ pub struct Report {
     pub peak_resident_bytes: Option<u64>,
     /// Most memory besides mapped files, sampled once for each tensor.
     pub peak_anonymous_bytes: Option<u64>,
+}
+
+/// A plan made for a target size.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlanReport {
+    /// The recipe file, for `--recipe`.
+    pub path: PathBuf,
+    /// KL divergence that its types are expected to cost without a search, in nats.
+    pub divergence: f64,
+}
+
+/// A search for codes that make up for each other's errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SearchReport {
+    /// Windows of calibration text.
+    pub windows: usize,
+    /// Tokens in each.
+    pub context: usize,
+}
+
+impl SearchReport {
+    pub(crate) fn new(calibration: &Calibration) -> Self {
+        SearchReport { windows: calibration.windows.len(), context: calibration.context }
+    }
 }
 
 /// The tensors of one type.
@@ -150,7 +180,20 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "output   {}", self.output.display())?;
-        writeln!(f, "recipe   {}", self.recipe)?;
+        match &self.plan {
+            None => writeln!(f, "recipe   {}", self.recipe)?,
+            Some(PlanReport { path, divergence }) => writeln!(
+                f,
+                "recipe   {}, {divergence:.4} nats expected of rounding alone",
+                path.display()
+            )?,
+        }
+        match self.search {
+            None => writeln!(f, "search   none, each block is rounded by itself")?,
+            Some(SearchReport { windows, context }) => {
+                writeln!(f, "search   on {windows} windows of {context} tokens")?;
+            }
+        }
         writeln!(
             f,
             "size     {} -> {} ({:.1} %), {:.2} bits per weight",

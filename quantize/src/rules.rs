@@ -11,7 +11,7 @@ use regex::Regex;
 
 use crate::mixture::{Seat, fits, fitting, wanted};
 use crate::role::{Model, Role, is_value, layer, role};
-use crate::{Importance, Recipe};
+use crate::{Importance, PlanFile, Recipe};
 
 /// Which tensor gets which type.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Rules {
     /// The type of the tensor that makes the logits, over everything else: `output.weight`, or
     /// `token_embd.weight` where the head is tied.
     pub output: Option<TensorType>,
+    /// A type for each tensor by name, instead of all of the above.
+    pub plan: Option<PlanFile>,
 }
 
 /// A type for every tensor whose name has a match of a regular expression.
@@ -46,7 +48,15 @@ pub struct Choice {
 impl Rules {
     /// The recipe as it is.
     pub fn of(recipe: Recipe) -> Self {
-        Rules { recipe, pure: false, overrides: Vec::new(), output: None }
+        Rules { recipe, pure: false, overrides: Vec::new(), output: None, plan: None }
+    }
+
+    /// The types of a plan. Its recipe, which gives the file's name and `general.file_type`, is the
+    /// first whose base type is the plan's most frequent one.
+    pub fn of_plan(plan: PlanFile) -> Self {
+        let most = plan.most_frequent();
+        let recipe = Recipe::ALL.into_iter().find(|recipe| Some(recipe.base_type()) == most);
+        Rules { plan: Some(plan), ..Rules::of(recipe.unwrap_or(Recipe::Q8_0)) }
     }
 
     /// A type for every tensor, in the order of `tensors`: its own, where it is not to be
@@ -61,6 +71,14 @@ impl Rules {
         tensors: &[TensorInfo],
         importance: Option<&Importance>,
     ) -> anyhow::Result<Vec<Choice>> {
+        if let Some(plan) = &self.plan {
+            let types = plan.types(tensors)?;
+            let choice = |(tensor, planned): (&TensorInfo, Option<TensorType>)| Choice {
+                tensor_type: planned.unwrap_or(tensor.tensor_type),
+                instead_of: None,
+            };
+            return Ok(tensors.iter().zip(types).map(choice).collect());
+        }
         let model = Model::new(metadata, tensors)?;
         let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
         let values = tensors.iter().filter(|tensor| is_value(&tensor.name)).count();

@@ -162,7 +162,7 @@ impl Checkpoint {
 }
 
 /// `RUN` of `RUN/checkpoints/NAME`.
-fn run_dir(dir: &Path) -> Option<&Path> {
+pub fn run_dir(dir: &Path) -> Option<&Path> {
     let parent = dir.parent()?;
     (parent.file_name()? == "checkpoints").then(|| parent.parent()).flatten()
 }

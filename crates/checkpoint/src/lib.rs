@@ -47,7 +47,7 @@ mod trainer;
 mod weights;
 
 pub use error::CheckpointError;
-pub use folder::{Checkpoint, latest, locate};
+pub use folder::{Checkpoint, latest, locate, run_dir};
 pub use gguf_keys::{file_type, gguf_config};
 pub use gguf_view::{GgufView, open_source};
 pub use golden::Golden;

@@ -1,0 +1,100 @@
+//! Types chosen tensor by tensor, for a file of a given size.
+//!
+//! `sensitivity` measures what each tensor costs in each type, `choose` spends the bytes, and a
+//! [`PlanFile`] keeps the choice, so that `--recipe FILE` repeats it without measuring.
+
+mod choose;
+mod file;
+mod sensitivity;
+mod target;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gguf::{Layout, TensorSource, TensorType};
+
+pub use file::PlanFile;
+pub use target::Target;
+
+use crate::{Recipe, Rules};
+use choose::{Candidate, choose};
+use sensitivity::Sensitivity;
+
+/// Bytes to which the data of a tensor is padded: GGUF's default alignment.
+const ALIGNMENT: u64 = 32;
+
+/// A plan, and the KL divergence that it is expected to cost, in nats.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Planned {
+    pub plan: PlanFile,
+    pub divergence: f64,
+}
+
+/// Measures every matrix on `windows` and chooses the types with which the whole file has at most
+/// the target's size.
+///
+/// # Errors
+/// When the model is none that the reference pass knows, or no types make it that small.
+pub(crate) fn plan(
+    source: &dyn TensorSource,
+    target: Target,
+    windows: &[Vec<u32>],
+    scratch: &Path,
+    done: &dyn Fn(&str),
+) -> Result<Planned> {
+    // What any mixture would quantize is what there is to choose for.
+    let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), None)?;
+    let matrices = source.tensors().iter().zip(matrices);
+    let names: Vec<String> = matrices
+        .filter(|(tensor, choice)| choice.tensor_type != tensor.tensor_type)
+        .map(|(tensor, _)| tensor.name.clone())
+        .collect();
+    let measured = sensitivity::measure(source, &names, windows, scratch, done)?;
+    let candidates: Vec<Vec<Candidate>> = measured
+        .iter()
+        .map(|sensitivity| candidates(source, sensitivity))
+        .collect::<Result<_>>()?;
+    let bytes = target.bytes(source.tensors().iter().map(|tensor| tensor.elements()).sum());
+    let rest = bytes_without(source, &candidates)?;
+    let chosen = choose(&candidates, bytes.saturating_sub(rest))
+        .with_context(|| format!("no types make a file of {bytes} bytes"))?;
+    let types = names.iter().map(String::as_str).zip(chosen.iter().map(|c| c.tensor_type));
+    Ok(Planned {
+        plan: PlanFile::new(types),
+        divergence: chosen.iter().map(|candidate| candidate.damage).sum(),
+    })
+}
+
+/// Size and damage of each type that a tensor could get.
+fn candidates(source: &dyn TensorSource, sensitivity: &Sensitivity) -> Result<Vec<Candidate>> {
+    let shape = &source.tensor(&sensitivity.tensor)?.shape;
+    let candidates = sensitivity.damage.iter().map(|&(tensor_type, damage)| {
+        let size = tensor_type.size_of(shape).context("a tensor too large to count")?;
+        Ok(Candidate { tensor_type, bytes: size.next_multiple_of(ALIGNMENT), damage })
+    });
+    candidates.collect()
+}
+
+/// Bytes of the file besides the matrices that are chosen for.
+fn bytes_without(source: &dyn TensorSource, candidates: &[Vec<Candidate>]) -> Result<u64> {
+    let mut left = candidates.iter();
+    let mut chosen_bytes = 0;
+    let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), None)?;
+    let described: Vec<(String, Vec<u64>, TensorType)> = source
+        .tensors()
+        .iter()
+        .zip(matrices)
+        .map(|(tensor, choice)| {
+            let first = match choice.tensor_type != tensor.tensor_type {
+                true => left.next().and_then(|all| all.first()),
+                false => None,
+            };
+            chosen_bytes += first.map_or(0, |candidate| candidate.bytes);
+            let tensor_type = first.map_or(tensor.tensor_type, |candidate| candidate.tensor_type);
+            (tensor.name.clone(), tensor.shape.clone(), tensor_type)
+        })
+        .collect();
+    // Room for the keys that say how the file was made.
+    const KEYS: u64 = 1024;
+    Ok(Layout::plan(source.metadata(), &described)?.file_size + KEYS - chosen_bytes)
+}

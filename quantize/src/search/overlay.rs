@@ -1,0 +1,143 @@
+//! A model whose tensors are replaced one after the other.
+//!
+//! What has been searched for has to be kept until the file is written, in the file's order, and
+//! the blocks behind it are calibrated with it. It lies in a scratch file without a name, which
+//! goes away with the process, so memory holds one tensor whatever the model's size.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType};
+
+/// A source with some of its tensors in other types, or of other weights.
+pub(crate) struct Overlay<'a> {
+    source: &'a dyn TensorSource,
+    tensors: Vec<TensorInfo>,
+    /// Place of each tensor in `tensors`.
+    places: HashMap<String, usize>,
+    /// Where the bytes of replaced tensors start.
+    replaced: HashMap<String, u64>,
+    scratch: Mutex<File>,
+    end: u64,
+}
+
+impl<'a> Overlay<'a> {
+    /// Nothing replaced yet; replacements go to a file without a name in `folder`.
+    ///
+    /// # Errors
+    /// When no file can be made there.
+    pub fn new(source: &'a dyn TensorSource, folder: &Path) -> Result<Self> {
+        let scratch = tempfile::tempfile_in(folder)
+            .with_context(|| format!("cannot make a scratch file in {}", folder.display()))?;
+        let tensors = source.tensors().to_vec();
+        let places = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
+        Ok(Overlay {
+            source,
+            tensors,
+            places,
+            replaced: HashMap::new(),
+            scratch: Mutex::new(scratch),
+            end: 0,
+        })
+    }
+
+    /// Puts `bytes` in the place of a tensor's own.
+    ///
+    /// # Errors
+    /// When there is no tensor of that name, or no room for its bytes.
+    pub fn replace(&mut self, name: &str, tensor_type: TensorType, bytes: &[u8]) -> Result<()> {
+        let place = *self
+            .places
+            .get(name)
+            .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })?;
+        let file = self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.end))
+            .and_then(|_| file.write_all(bytes))
+            .with_context(|| format!("cannot keep tensor {name} in the scratch file"))?;
+        self.replaced.insert(name.to_owned(), self.end);
+        self.end += bytes.len() as u64;
+        let tensor = &mut self.tensors[place];
+        tensor.tensor_type = tensor_type;
+        tensor.size = bytes.len() as u64;
+        Ok(())
+    }
+
+    /// What nothing is replaced in.
+    pub fn source(&self) -> &'a dyn TensorSource {
+        self.source
+    }
+
+    fn read_replaced(&self, start: u64, size: u64) -> io::Result<Vec<u8>> {
+        let mut file = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = vec![0; size as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl TensorSource for Overlay<'_> {
+    fn metadata(&self) -> &Metadata {
+        self.source.metadata()
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        let missing = || GgufError::MissingTensor { name: name.to_owned() };
+        Ok(&self.tensors[*self.places.get(name).ok_or_else(missing)?])
+    }
+
+    fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
+        match self.replaced.get(&tensor.name) {
+            None => self.source.read(self.source.tensor(&tensor.name)?),
+            Some(&start) => self
+                .read_replaced(start, tensor.size)
+                .map(Cow::Owned)
+                .map_err(|source| GgufError::Io { path: "(scratch file)".into(), source }),
+        }
+    }
+
+    fn release(&self, tensor: &TensorInfo) {
+        if !self.replaced.contains_key(&tensor.name)
+            && let Ok(tensor) = self.source.tensor(&tensor.name)
+        {
+            self.source.release(tensor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reference::MemorySource;
+
+    #[test]
+    fn a_replaced_tensor_is_read_instead_of_the_sources_own() {
+        let mut source = MemorySource::new(Metadata::new());
+        source.add("a.weight", &[2, 2], vec![1.0, 2.0, 3.0, 4.0]);
+        source.add("b.weight", &[2], vec![5.0, 6.0]);
+        let folder = tempfile::tempdir().unwrap();
+        let mut overlay = Overlay::new(&source, folder.path()).unwrap();
+        overlay.replace("a.weight", TensorType::F16, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+        overlay.replace("a.weight", TensorType::BF16, &[8, 7, 6, 5, 4, 3, 2, 1]).unwrap();
+        let a = overlay.tensor("a.weight").unwrap();
+        assert_eq!((a.tensor_type, a.size), (TensorType::BF16, 8));
+        assert_eq!(*overlay.read(a).unwrap(), [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(overlay.read(overlay.tensor("b.weight").unwrap()).unwrap().len(), 8);
+        assert!(overlay.replace("c.weight", TensorType::F32, &[]).is_err());
+        assert!(overlay.tensor("c.weight").is_err());
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "the scratch file has no name"
+        );
+    }
+}
