@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use checkpoint::atomic;
 use cli::Interrupt;
 use config::{RunFile, TokenizerKind};
-use quantize::Recipe;
+use quantize::{CalibrationText, Recipe};
 use serde::Serialize;
 
 use crate::record::{Record, key_of};
@@ -230,10 +230,15 @@ impl Pipeline {
     /// Writes one smaller file.
     fn quantize(&mut self, base: &Path, recipe: Recipe) -> anyhow::Result<PathBuf> {
         let output = self.gguf(recipe.name());
-        self.stage(&format!("quantize {recipe}"), &recipe.name(), &[base.to_owned()], |_| {
+        let search = self.run_file.quantize.search;
+        let settings = (recipe.name(), search);
+        self.stage(&format!("quantize {recipe}"), &settings, &[base.to_owned()], |pipeline| {
             let report = quantize::quantize_file(&quantize::QuantizeJob {
                 output: Some(output.clone()),
                 overwrite: true,
+                search,
+                calibration: Some(CalibrationText::Run(pipeline.run_dir.clone())),
+                interrupt: pipeline.interrupt.clone(),
                 ..quantize::QuantizeJob::new(base, recipe)
             })?;
             // Tensors only, as the evaluation counts; the header would count in a small file.

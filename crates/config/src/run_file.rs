@@ -421,11 +421,14 @@ impl Default for Export {
 pub struct Quantize {
     /// One file for each, by llama.cpp's names; `Q4_K` stands for `Q4_K_M`, as there.
     pub recipes: Vec<String>,
+    /// Whether to search for codes that make up for each other's errors on the training text: files
+    /// nearer to the original, for minutes of time each.
+    pub search: bool,
 }
 
 impl Default for Quantize {
     fn default() -> Self {
-        Quantize { recipes: vec!["Q8_0".to_owned(), "Q4_K_M".to_owned()] }
+        Quantize { recipes: vec!["Q8_0".to_owned(), "Q4_K_M".to_owned()], search: false }
     }
 }
 
