@@ -49,22 +49,13 @@ fn for_each_chunk(
         .zip(out.par_chunks_mut(chunk_bytes))
         .enumerate()
         .filter_map(|(index, (x, out))| {
-            if let Some(i) = first_not_finite_weight(x) {
-                return Some(index * chunk + i);
+            if !levels::all_finite(x) {
+                return x.iter().position(|v| !v.is_finite()).map(|i| index * chunk + i);
             }
             convert(x, out);
             None
         })
         .min()
-}
-
-/// The first weight that is NaN or infinite.
-fn first_not_finite_weight(x: &[f32]) -> Option<usize> {
-    let largest = x.iter().fold(0, |most: i32, v| most.max((v.to_bits() & 0x7fff_ffff) as i32));
-    if f32::from_bits(largest as u32).is_finite() {
-        return None;
-    }
-    x.iter().position(|v| !v.is_finite())
 }
 
 /// Dequantizes all blocks.

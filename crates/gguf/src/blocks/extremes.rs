@@ -1,78 +1,103 @@
-//! Smallest, largest and outermost weight of a block.
+//! Smallest, largest and outermost of a block of 32 weights.
 //!
-//! Folding floats one by one cannot be vectorised, because `-0.0` and `0.0` compare as equal and
-//! the first one met must win. So the extreme is found among integers that sort like the floats,
-//! and then the first weight equal to it is taken.
+//! The weights are compared eight and eight, so that the compiler keeps them in vectors. `-0.0` and
+//! `0.0` compare as equal, and the first one met must win: where that, or the order, decides, the
+//! block is looked through.
 
-/// An integer that sorts as the float does.
-#[inline(always)]
-fn sort_key(x: f32) -> i32 {
-    let bits = x.to_bits() as i32;
-    bits ^ ((bits >> 31) & i32::MAX)
-}
+use super::each::{each, map};
 
-/// The inverse of [`sort_key`].
+/// What is left when `better` has chosen one of two until one remains.
+///
+/// On floats on purpose: the compiler may regroup a reduction of integers, and does, badly.
 #[inline(always)]
-fn from_sort_key(key: i32) -> f32 {
-    f32::from_bits((key ^ ((key >> 31) & i32::MAX)) as u32)
-}
-
-/// The first weight that equals `extreme`; it differs from it only if they are zeros of
-/// different sign.
-#[inline(always)]
-fn first_equal<const N: usize>(x: &[f32; N], extreme: f32) -> f32 {
-    if extreme != 0.0 {
-        return extreme;
+fn last_of(x: &[f32; 32], better: impl Fn(f32, f32) -> f32) -> f32 {
+    let (runs, _) = x.as_chunks::<8>();
+    let mut best = runs[0];
+    for run in &runs[1..] {
+        for (best, &x) in best.iter_mut().zip(run) {
+            *best = better(x, *best);
+        }
     }
-    x.iter().copied().find(|&v| v == 0.0).unwrap_or(extreme)
+    let x: [f32; 4] = each(|i| better(best[i], best[i + 4]));
+    better(better(x[0], x[2]), better(x[1], x[3]))
+}
+
+/// One of the smallest weights and one of the largest.
+#[inline(always)]
+fn bounds(x: &[f32; 32]) -> (f32, f32) {
+    let smallest = last_of(x, |a, b| if a < b { a } else { b });
+    let largest = last_of(x, |a, b| if a > b { a } else { b });
+    (smallest, largest)
+}
+
+/// The first weight that is a zero, with its sign.
+#[cold]
+fn first_zero(x: &[f32; 32]) -> f32 {
+    x.iter().copied().find(|&v| v == 0.0).unwrap_or(0.0)
+}
+
+/// The first weight of this magnitude.
+#[cold]
+fn first_of_magnitude(x: &[f32; 32], magnitude: f32) -> f32 {
+    x.iter().copied().find(|v| v.abs() == magnitude).unwrap_or(magnitude)
 }
 
 /// The largest magnitude.
 #[inline(always)]
-pub(super) fn largest_magnitude<const N: usize>(x: &[f32; N]) -> f32 {
-    let bits = x.iter().fold(0_i32, |largest, v| largest.max(v.abs().to_bits() as i32));
-    f32::from_bits(bits as u32)
+pub(super) fn largest_magnitude(x: &[f32; 32]) -> f32 {
+    last_of(&map(x, f32::abs), |a, b| if a > b { a } else { b })
 }
 
 /// The weight farthest from zero, with its sign; the first of several. Zero in a block of zeros.
 #[inline(always)]
-pub(super) fn outermost<const N: usize>(x: &[f32; N]) -> f32 {
-    let magnitude = largest_magnitude(x);
-    if magnitude == 0.0 {
-        return 0.0;
+pub(super) fn outermost(x: &[f32; 32]) -> f32 {
+    let (smallest, largest) = bounds(x);
+    if smallest == -largest {
+        return if largest == 0.0 { 0.0 } else { first_of_magnitude(x, largest) };
     }
-    let mut first = N as u32 - 1;
-    for (i, v) in x.iter().enumerate() {
-        first = first.min(if v.abs() == magnitude { i as u32 } else { u32::MAX });
-    }
-    x[first as usize]
+    // No branch: which side is farther is anyone's guess, the processor's too.
+    let negative = -smallest > largest;
+    let magnitude = if negative { -smallest } else { largest };
+    f32::from_bits(magnitude.to_bits() | u32::from(negative) << 31)
 }
 
-/// Smallest and largest weight.
+/// Smallest and largest weight; the first of several.
 #[inline(always)]
-pub(super) fn smallest_and_largest<const N: usize>(x: &[f32; N]) -> (f32, f32) {
-    let smallest = x.iter().fold(i32::MAX, |least, &v| least.min(sort_key(v)));
-    let largest = x.iter().fold(i32::MIN, |most, &v| most.max(sort_key(v)));
-    (first_equal(x, from_sort_key(smallest)), first_equal(x, from_sort_key(largest)))
+pub(super) fn smallest_and_largest(x: &[f32; 32]) -> (f32, f32) {
+    let (smallest, largest) = bounds(x);
+    if smallest == 0.0 || largest == 0.0 {
+        let zero = first_zero(x);
+        return (
+            if smallest == 0.0 { zero } else { smallest },
+            if largest == 0.0 { zero } else { largest },
+        );
+    }
+    (smallest, largest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn block(weights: &[f32]) -> [f32; 32] {
+        std::array::from_fn(|i| weights[i % weights.len()])
+    }
+
     #[test]
     fn the_first_of_equals_wins() {
-        assert_eq!(outermost(&[1.0, -3.0, 3.0, 2.0]), -3.0);
-        assert_eq!(outermost(&[1.0, 3.0, -3.0, 2.0]), 3.0);
-        assert!(outermost(&[-0.0_f32; 4]).is_sign_positive());
+        assert_eq!(outermost(&block(&[1.0, -3.0, 3.0, 2.0])), -3.0);
+        assert_eq!(outermost(&block(&[1.0, 3.0, -3.0, 2.0])), 3.0);
+        assert_eq!(outermost(&block(&[1.0, -2.0, -4.0, 0.0])), -4.0);
+        assert_eq!(outermost(&block(&[1.0, 2.0, 0.5, 0.0])), 2.0);
+        assert!(outermost(&[-0.0; 32]).is_sign_positive());
     }
 
     #[test]
     fn zeros_keep_the_sign_of_the_first() {
-        let (min, max) = smallest_and_largest(&[0.0, -0.0, 0.0, -0.0]);
+        let (min, max) = smallest_and_largest(&block(&[0.0, -0.0, 0.0, -0.0]));
         assert!(min.is_sign_positive() && max.is_sign_positive());
-        let (min, _) = smallest_and_largest(&[2.0, -0.0, 0.0, 1.0]);
+        let (min, _) = smallest_and_largest(&block(&[2.0, -0.0, 0.0, 1.0]));
         assert!(min.is_sign_negative());
-        assert_eq!(smallest_and_largest(&[-2.0, 5.0, -7.5, 0.0]), (-7.5, 5.0));
+        assert_eq!(smallest_and_largest(&block(&[-2.0, 5.0, -7.5, 0.0])), (-7.5, 5.0));
     }
 }

@@ -103,6 +103,12 @@ impl<const N: usize> Mask<N> {
         Mask(map(&self.0, |yes| !yes))
     }
 
+    /// Yes where either is.
+    #[inline(always)]
+    pub(super) fn or(self, other: Self) -> Self {
+        Mask(each(|i| self.0[i] | other.0[i]))
+    }
+
     /// Yes where both are.
     #[inline(always)]
     pub(super) fn and(self, other: Self) -> Self {

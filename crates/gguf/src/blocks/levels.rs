@@ -38,6 +38,29 @@ pub(super) fn quantize_weighted<B: Block>(rows: Rows<B::Weights>, out: &mut [B])
     B::quantize_weighted(rows, out);
 }
 
+/// Whether no weight is NaN or infinite, likewise.
+pub(super) fn all_finite(x: &[f32]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if avx512::is_present() {
+            // SAFETY: the processor has the features that the function was compiled for.
+            return unsafe { avx512::all_finite(x) };
+        }
+        if avx2::is_present() {
+            // SAFETY: as above.
+            return unsafe { avx2::all_finite(x) };
+        }
+    }
+    largest_magnitude(x).is_finite()
+}
+
+/// Where NaN counts as larger than anything.
+#[inline(always)]
+fn largest_magnitude(x: &[f32]) -> f32 {
+    let largest = x.iter().fold(0, |most: i32, v| most.max((v.to_bits() & 0x7fff_ffff) as i32));
+    f32::from_bits(largest as u32)
+}
+
 /// Dequantizes one block after another, likewise.
 pub(super) fn dequantize<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
     #[cfg(target_arch = "x86_64")]
@@ -73,6 +96,11 @@ macro_rules! level {
             $(#[target_feature(enable = $feature)])+
             pub(super) fn quantize_weighted<B: Block>(rows: Rows<B::Weights>, out: &mut [B]) {
                 B::quantize_weighted(rows, out);
+            }
+
+            $(#[target_feature(enable = $feature)])+
+            pub(super) fn all_finite(x: &[f32]) -> bool {
+                super::largest_magnitude(x).is_finite()
             }
 
             $(#[target_feature(enable = $feature)])+

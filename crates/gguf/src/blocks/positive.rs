@@ -4,7 +4,7 @@
 //! Nine steps around `max / highest` are tried for the smallest `Σ p (x - a q)²`; then single codes
 //! `q` are changed for as long as `(Σ p x q)² / Σ p q²` grows, at most five times over.
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Mask};
 use super::symmetric::NEGLIGIBLE;
 
 /// The scale of each of `N` blocks, and the codes of its `LEN` numbers.
@@ -54,7 +54,7 @@ pub(super) fn search<const N: usize, const LEN: usize>(
         sum_pq2 = sum_pq2 + p * q * q;
     }
     for _ in 0..5 {
-        let mut any_changed = false;
+        let mut any_changed = Mask::NONE;
         for ((&x, &p), code) in x.iter().zip(p).zip(&mut codes) {
             let old = *code;
             let rest_pxq = sum_pxq - p * x * old;
@@ -68,9 +68,9 @@ pub(super) fn search<const N: usize, const LEN: usize>(
             *code = changed.select(q.wrap_to_byte(), old);
             sum_pxq = changed.select(new_pxq, sum_pxq);
             sum_pq2 = changed.select(new_pq2, sum_pq2);
-            any_changed |= changed.any();
+            any_changed = any_changed.or(changed);
         }
-        if !any_changed {
+        if !any_changed.any() {
             break;
         }
     }

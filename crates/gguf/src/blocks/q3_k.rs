@@ -37,6 +37,9 @@ const GROUP_LEN: usize = 16;
 const REACH: i32 = 4;
 /// Scales are -32 to 31.
 const SCALE_REACH: i32 = 32;
+/// Groups of several blocks whose codes are refined side by side: every step waits for the one
+/// before, and more lanes fill the wait.
+const REFINED_TOGETHER: usize = 32;
 
 /// 256 weights in 110 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -59,12 +62,14 @@ impl Block for BlockQ3K {
 
     #[inline(always)]
     fn quantize_all(x: &[[f32; 256]], out: &mut [Self]) {
-        for (x, block) in x.iter().zip(out) {
-            let fits = Fits::refine(&transpose(x));
-            let (scale, scales) = of_outermost(&fits.scale);
-            *block = BlockQ3K::new(scale, &scales, x, |group, codes| {
-                fits.searched_codes(group, codes);
-            });
+        for (x, out) in x.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
+            let fitted = fitted_scales(x);
+            for ((x, block), fitted) in x.iter().zip(out).zip(&fitted) {
+                let (scale, scales) = of_outermost(fitted);
+                *block = BlockQ3K::new(scale, &scales, x, |group, codes| {
+                    searched_codes(&x.as_chunks().0[group], codes);
+                });
+            }
         }
     }
 
@@ -150,34 +155,92 @@ impl BlockQ3K {
     }
 }
 
-/// The scale of each group, and the codes that it fits.
-struct Fits {
-    scale: [f32; GROUPS],
-    /// Signed codes.
-    codes: [Lanes<GROUPS>; GROUP_LEN],
-    negligible: Mask<GROUPS>,
+/// The scale of each group of up to [`BATCH`] blocks.
+///
+/// Where the outermost weight is positive no code ever changes. The other groups, about half, are
+/// collected from all blocks, so that no lane idles beside them.
+#[inline(always)]
+fn fitted_scales(x: &[[f32; 256]]) -> [[f32; GROUPS]; BATCH] {
+    let mut scales = [[0.0; GROUPS]; BATCH];
+    let mut to_refine = [0; BATCH * GROUPS];
+    let mut count = 0;
+    for (b, (x, scales)) in x.iter().zip(&mut scales).enumerate() {
+        let groups = transpose::<GROUPS, GROUP_LEN>(x);
+        let (fit, negative) = Fit::begin(&groups);
+        *scales = fit.scale().0;
+        for g in 0..GROUPS {
+            to_refine[count] = b * GROUPS + g;
+            count += usize::from(negative.lane(g));
+        }
+    }
+    let (groups, _) = x.as_flattened().as_chunks::<GROUP_LEN>();
+    for indices in to_refine[..count].chunks(REFINED_TOGETHER) {
+        let index = |lane: usize| indices[lane.min(indices.len() - 1)];
+        let together: [[f32; GROUP_LEN]; REFINED_TOGETHER] =
+            std::array::from_fn(|lane| groups[index(lane)]);
+        let together = transpose::<REFINED_TOGETHER, GROUP_LEN>(together.as_flattened());
+        let (mut fit, _) = Fit::begin(&together);
+        fit.refine(&together);
+        for (&index, scale) in indices.iter().zip(fit.scale().0) {
+            scales[index / GROUPS][index % GROUPS] = scale;
+        }
+    }
+    scales
 }
 
-impl Fits {
-    /// `make_q3_quants` in ggml's `ggml-quants.c`, all groups side by side.
+/// The codes that the search for a group's scale ends with, from 0; 0, not the code of zero, in a
+/// negligible group.
+fn searched_codes(x: &[f32; GROUP_LEN], codes: &mut [u8]) {
+    let group = transpose::<1, GROUP_LEN>(x);
+    let (mut fit, negative) = Fit::begin(&group);
+    if negative.any() {
+        fit.refine(&group);
+    }
+    let zero = if fit.negligible.any() { 0 } else { REACH };
+    for (q, code) in codes.iter_mut().zip(&fit.codes) {
+        *q = (code.0[0] as i32 + zero) as u8;
+    }
+}
+
+/// Codes of `N` groups, and what their scale follows from: `make_q3_quants` in ggml's
+/// `ggml-quants.c`, the groups side by side.
+struct Fit<const N: usize> {
+    /// Signed; zeros in a negligible group.
+    codes: [Lanes<N>; GROUP_LEN],
+    /// `Σ w³ q`
+    sum_pwq: Lanes<N>,
+    /// `Σ w² q²`
+    sum_pq2: Lanes<N>,
+    negligible: Mask<N>,
+}
+
+impl<const N: usize> Fit<N> {
+    /// The codes of the first step, and where the outermost weight is negative.
     #[inline(always)]
-    fn refine(x: &[Lanes<GROUPS>; GROUP_LEN]) -> Self {
+    fn begin(x: &[Lanes<N>; GROUP_LEN]) -> (Self, Mask<N>) {
         let zero = Lanes::splat(0.0);
         let (magnitude, outermost) = outermost(x);
         let negligible = magnitude.less_than(Lanes::splat(NEGLIGIBLE));
-        let step = Lanes::splat(-REACH as f32) / outermost;
-        let mut codes = [zero; GROUP_LEN];
-        let (mut sum_pwq, mut sum_pq2) = (zero, zero);
-        for (&w, code) in x.iter().zip(&mut codes) {
+        let step = negligible.select(zero, Lanes::splat(-REACH as f32) / outermost);
+        let mut fit = Fit { codes: [zero; GROUP_LEN], sum_pwq: zero, sum_pq2: zero, negligible };
+        for (&w, code) in x.iter().zip(&mut fit.codes) {
             let p = w * w;
             let q = (step * w).round_within(-REACH, REACH - 1);
             *code = q;
-            sum_pwq = sum_pwq + p * w * q;
-            sum_pq2 = sum_pq2 + p * q * q;
+            fit.sum_pwq = fit.sum_pwq + p * w * q;
+            fit.sum_pq2 = fit.sum_pq2 + p * q * q;
         }
+        (fit, outermost.less_than(zero).and(negligible.not()))
+    }
+
+    /// Changes single codes for the better, until none changes.
+    #[inline(always)]
+    fn refine(&mut self, x: &[Lanes<N>; GROUP_LEN]) {
+        let zero = Lanes::splat(0.0);
+        let (mut sum_pwq, mut sum_pq2) = (self.sum_pwq, self.sum_pq2);
         for _ in 0..5 {
-            let mut any_changed = false;
-            for (&w, code) in x.iter().zip(&mut codes) {
+            let mut any_changed = Mask::NONE;
+            for (&w, code) in x.iter().zip(&mut self.codes) {
                 let (p, old) = (w * w, *code);
                 let rest_pwq = sum_pwq - p * w * old;
                 let rest_pq2 = sum_pq2 - p * old * old;
@@ -190,24 +253,20 @@ impl Fits {
                 *code = changed.select(q, old);
                 sum_pwq = changed.select(new_pwq, sum_pwq);
                 sum_pq2 = changed.select(new_pq2, sum_pq2);
-                any_changed |= changed.any();
+                any_changed = any_changed.or(changed);
             }
-            if !any_changed {
+            if !any_changed.any() {
                 break;
             }
         }
-        let scale = zero.less_than(sum_pq2).select(sum_pwq / sum_pq2, zero);
-        Fits { scale: negligible.select(zero, scale).0, codes, negligible }
+        (self.sum_pwq, self.sum_pq2) = (sum_pwq, sum_pq2);
     }
 
-    /// The codes that the search ended with, from 0; 0, not the code of zero, in a negligible
-    /// group.
+    /// `Σ w³ q / Σ w² q²`, 0 in a negligible group.
     #[inline(always)]
-    fn searched_codes(&self, group: usize, codes: &mut [u8]) {
-        for (q, code) in codes.iter_mut().zip(&self.codes) {
-            let signed = code.0[group] as i32;
-            *q = if self.negligible.lane(group) { 0 } else { (signed + REACH) as u8 };
-        }
+    fn scale(&self) -> Lanes<N> {
+        let zero = Lanes::splat(0.0);
+        zero.less_than(self.sum_pq2).select(self.sum_pwq / self.sum_pq2, zero)
     }
 }
 

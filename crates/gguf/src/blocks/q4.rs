@@ -21,7 +21,7 @@ use bytemuck::{Pod, Zeroable};
 use super::each::{each, map};
 use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
-use super::rounding::{inverse_or_zero, truncate};
+use super::rounding::{floor_to_byte, inverse_or_zero};
 use super::super_blocks::LANES;
 use super::weighted::Rows;
 use super::{Block, affine, assert_block_size, symmetric};
@@ -60,7 +60,7 @@ impl Block for BlockQ4_0 {
         for (x, block) in x.iter().zip(out) {
             let scale = outermost(x) / -8.0;
             let inverse = inverse_or_zero(scale);
-            let codes = map(x, |w| code(w * inverse + 8.5));
+            let codes = floors_within(&map(x, |w| w * inverse + 8.5), inverse, 15);
             *block = BlockQ4_0 { scale: Half::new(scale), quants: pack_nibbles(&codes) };
         }
     }
@@ -102,7 +102,8 @@ impl Block for BlockQ4_1 {
             let (min, max) = smallest_and_largest(x);
             let scale = (max - min) / 15.0;
             let inverse = inverse_or_zero(scale);
-            let quants = pack_nibbles(&map(x, |w| code((w - min) * inverse + 0.5)));
+            let codes = floors_within(&map(x, |w| (w - min) * inverse + 0.5), inverse, 15);
+            let quants = pack_nibbles(&codes);
             *block = BlockQ4_1 { scale: Half::new(scale), min: Half::new(min), quants };
         }
     }
@@ -137,10 +138,13 @@ impl Block for BlockQ4_1 {
     }
 }
 
-/// A 4-bit code from a value that lies in `0.5..16.5`, unless the scale was degenerate.
+/// Codes up to `highest` from numbers that lie in `0.5..highest + 1.5`.
+///
+/// Where the scale is so small that its inverse is infinite they do not: none of them is finite,
+/// and the processor's conversion, and so ggml, makes zeros of them.
 #[inline(always)]
-fn code(x: f32) -> u8 {
-    (truncate(x) as i8).min(15) as u8
+pub(super) fn floors_within(x: &[f32; 32], inverse: f32, highest: u8) -> [u8; 32] {
+    if inverse.is_infinite() { [0; 32] } else { map(x, |x| floor_to_byte(x).min(highest)) }
 }
 
 /// Two codes to a byte: `j` low, `j + 16` high.

@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use super::each::map;
 use super::extremes::largest_magnitude;
 use super::half::Half;
-use super::rounding::{inverse_or_zero, truncate};
+use super::rounding::{inverse_or_zero, round_to_byte};
 use super::weighted::Rows;
 use super::{Block, assert_block_size};
 use crate::TensorType;
@@ -36,10 +36,12 @@ impl Block for BlockQ8_0 {
         for (x, block) in x.iter().zip(out) {
             let scale = largest_magnitude(x) / 127.0;
             let inverse = inverse_or_zero(scale);
-            *block = BlockQ8_0 {
-                scale: Half::new(scale),
-                quants: map(x, |w| truncate((w * inverse).round()) as i8),
+            // As in `q4::floors_within`: ggml makes zeros of numbers that are not finite.
+            let quants = match inverse.is_infinite() {
+                true => [0; 32],
+                false => map(x, |w| round_to_byte(w * inverse)),
             };
+            *block = BlockQ8_0 { scale: Half::new(scale), quants };
         }
     }
 

@@ -39,7 +39,7 @@ impl<'a, W: Pod + AsRef<[f32]>> Rows<'a, W> {
 
     /// Mean square of each row.
     pub(super) fn mean_squares(&self) -> Vec<f32> {
-        let row_len = self.importance.len() * size_of::<W>() / size_of::<f32>();
+        let row_len = size_of_val(self.importance) / size_of::<f32>();
         let x: &[f32] = bytemuck::cast_slice(self.x);
         let mut means = Vec::with_capacity(x.len() / row_len);
         for rows in x.chunks(8 * row_len) {
