@@ -16,9 +16,10 @@ use super::file::{ImatrixFile, Sums};
 use crate::calibration::Calibration;
 use crate::input::Input;
 
-/// Bytes of the residual streams that go through the blocks together: each block is dequantized
-/// once for all of them.
-const STREAM_BYTES: usize = 32 << 20;
+/// Windows that go through the blocks together, so that each block is dequantized once for all of
+/// them; and the bytes of their residual streams, which bound them where windows are large.
+const WINDOWS: usize = 16;
+const STREAM_BYTES: usize = 64 << 20;
 
 /// Bytes at the start of each tensor that tell one model from another.
 const SAMPLE_BYTES: usize = 4096;
@@ -82,6 +83,11 @@ pub struct ImatrixReport {
 /// When the model or the text cannot be read, the model is none that the reference knows, or the
 /// output exists and may not be replaced; [`Interrupted`] when it was asked to stop.
 pub fn collect(job: &ImatrixJob) -> anyhow::Result<ImatrixReport> {
+    collect_unless(job, &|_| job.interrupt.requested())
+}
+
+/// Collects until `stop` holds for the windows that were read so far.
+fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Result<ImatrixReport> {
     let start = Instant::now();
     if job.output.symlink_metadata().is_ok() && !job.overwrite {
         bail!("{} exists already; use --force to replace it", job.output.display());
@@ -105,8 +111,10 @@ pub fn collect(job: &ImatrixJob) -> anyhow::Result<ImatrixReport> {
     let progress = Progress::new("imatrix", text.windows.len() as u64, Meter::Items);
     progress.set(resumed as u64);
     let window_bytes = 4 * text.context * model.config().n_embd;
-    for windows in text.windows[resumed..].chunks((STREAM_BYTES / window_bytes).max(1)) {
-        match observe(&model, windows, job, &mut peak)? {
+    let together = (STREAM_BYTES / window_bytes).clamp(1, WINDOWS);
+    for windows in text.windows[resumed..].chunks(together) {
+        let stop = || stop(sums.chunks as usize);
+        match observe(&model, windows, job.process_output, &stop, &mut peak)? {
             Some(found) => add(&mut sums, found, windows.len()),
             None => {
                 progress.finish();
@@ -139,7 +147,8 @@ type WindowSums = BTreeMap<String, Vec<Vec<f64>>>;
 fn observe(
     model: &Blockwise<'_>,
     windows: &[Vec<u32>],
-    job: &ImatrixJob,
+    process_output: bool,
+    stop: &dyn Fn() -> bool,
     peak: &mut AnonymousPeak,
 ) -> anyhow::Result<Option<WindowSums>> {
     let embedding = model.embedding()?;
@@ -150,7 +159,7 @@ fn observe(
     for layer in 0..model.config().n_layer {
         let block = model.block(layer)?;
         for x in &mut streams {
-            if job.interrupt.requested() {
+            if stop() {
                 return Ok(None);
             }
             block.observe(x, &mut |tensors, input| {
@@ -162,7 +171,7 @@ fn observe(
         }
         peak.sample();
     }
-    if job.process_output {
+    if process_output {
         let norm = model.last_norm()?;
         let width = model.config().n_embd;
         let squares = streams.iter().map(|x| squares(&norm.forward(x), width)).collect();
@@ -274,5 +283,64 @@ impl fmt::Display for ImatrixReport {
             writeln!(f, "memory   {anonymous} at most; {resident} with mapped pages of the input")?;
         }
         write!(f, "time     {}", cli::seconds(self.seconds))
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/quantize/models.rs"]
+mod models;
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::models::{GPT2, Model};
+    use super::*;
+
+    const SMALL: Model = Model { layers: 1, width: 64, inner: 96, ..GPT2 };
+
+    fn job(dir: &Path, output: &str) -> ImatrixJob {
+        ImatrixJob {
+            input: dir.join("model.gguf"),
+            text: dir.join("text.txt"),
+            output: dir.join(output),
+            context: 8,
+            tokens: None,
+            process_output: false,
+            overwrite: false,
+            interrupt: Interrupt::default(),
+        }
+    }
+
+    #[test]
+    fn a_stopped_run_goes_on_to_the_same_bytes() {
+        let dir = TempDir::new().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        SMALL.write(&path("model.gguf"), 3);
+        std::fs::write(path("text.txt"), "the words of a text ".repeat(30)).unwrap();
+        let whole = collect(&job(dir.path(), "whole.gguf")).unwrap();
+        assert!(whole.chunks > 3 * WINDOWS, "{whole:?}");
+        let whole = std::fs::read(path("whole.gguf")).unwrap();
+
+        let stopped = job(dir.path(), "stopped.gguf");
+        for (until, kept) in [(0, 0), (1, WINDOWS), (WINDOWS + 1, 2 * WINDOWS)] {
+            let error = collect_unless(&stopped, &|windows| windows >= until).unwrap_err();
+            assert!(error.is::<Interrupted>(), "{error:#}");
+            assert!(!stopped.output.exists());
+            assert_eq!(path("stopped.gguf.partial").exists(), kept > 0);
+        }
+        // Another job begins at the start.
+        let other = ImatrixJob { tokens: Some(200), ..stopped.clone() };
+        assert_eq!(collect(&other).unwrap().resumed, 0);
+        std::fs::remove_file(&stopped.output).unwrap();
+
+        assert_eq!(collect(&stopped).unwrap().resumed, 2 * WINDOWS);
+        assert!(std::fs::read(path("stopped.gguf")).unwrap() == whole);
+        assert!(!path("stopped.gguf.partial").exists());
+    }
+
+    #[test]
+    fn squares_are_summed_by_column() {
+        assert_eq!(squares(&[1.0, 2.0, 3.0, -4.0], 2), [10.0, 20.0]);
     }
 }

@@ -30,6 +30,8 @@ pub struct Model {
     pub experts: u64,
     /// Rows of every matrix, where only the types matter; `None` for as many as the shape says.
     pub rows: Option<u64>,
+    /// Whether a text begins with the token 0.
+    pub begins: bool,
     /// An architecture that this project does not know, with the keys of `architecture`.
     pub foreign: Option<&'static str>,
 }
@@ -46,6 +48,7 @@ pub const GPT2: Model = Model {
     matrices: TensorType::F32,
     experts: 0,
     rows: None,
+    begins: false,
     foreign: None,
 };
 
@@ -190,16 +193,25 @@ impl Model {
         metadata.set("general.file_type", Value::U32(0));
         metadata.set("tokenizer.ggml.model", text("gpt2"));
         metadata.set("tokenizer.ggml.pre", text("gpt-2"));
-        let tokens = (0..VOCABULARY).map(|i| format!("t{i}")).collect();
+        let merges = ["t h".to_owned(), "th e".to_owned()].to_vec();
+        let made = merges.iter().map(|merge| merge.replace(' ', ""));
+        let more = (258..VOCABULARY).map(|i| format!("t{i}"));
+        let tokens = bytes().map(String::from).chain(made).chain(more).collect();
         metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
         metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![1; VOCABULARY])));
-        let merges = vec!["t 0".to_owned(), "t 1".to_owned()];
         metadata.set("tokenizer.ggml.merges", Value::Array(Array::String(merges)));
         metadata.set("tokenizer.ggml.bos_token_id", Value::U32(0));
         metadata.set("tokenizer.ggml.eos_token_id", Value::U32(0));
-        metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+        metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(self.begins));
         metadata
     }
+}
+
+/// GPT-2's letters for the 256 bytes, printable ones first.
+fn bytes() -> impl Iterator<Item = char> {
+    let printable = |b: &u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let others = (0..256).filter(move |b| !printable(b)).zip(0x100..).map(|(_, letter)| letter);
+    (0..256).filter(printable).chain(others).filter_map(char::from_u32)
 }
 
 /// Roughly normal: the sum of four uniform numbers, from a 64-bit xorshift generator.
