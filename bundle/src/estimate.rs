@@ -87,31 +87,8 @@ fn plain_bytes(config: &ModelConfig, matrices: TensorType) -> anyhow::Result<u64
 
 /// Bytes of all tensors after `quantize`, which decides by name and shape alone.
 fn quantized_bytes(config: &ModelConfig, recipe: Recipe) -> anyhow::Result<u64> {
-    let tensors: Vec<TensorInfo> = names::tensors(config)
-        .into_iter()
-        .map(|tensor| TensorInfo {
-            shape: tensor.gguf_shape(),
-            name: tensor.gguf,
-            tensor_type: TensorType::F32,
-            offset: 0,
-            size: 0,
-        })
-        .collect();
-    let architecture = config.architecture.name();
-    let mut metadata = Metadata::new();
-    metadata.set("general.architecture", Value::String(architecture.to_owned()));
-    metadata.set(format!("{architecture}.block_count"), Value::U64(config.n_layer as u64));
-    let heads =
-        [("attention.head_count", config.n_head), ("attention.head_count_kv", config.n_kv_head)];
-    for (key, count) in heads {
-        metadata.set(format!("{architecture}.{key}"), Value::U64(count as u64));
-    }
-    let choices = quantize::Rules::of(recipe).choose(&metadata, &tensors, None)?;
-    let sizes = choices
-        .iter()
-        .zip(&tensors)
-        .map(|(choice, tensor)| choice.tensor_type.size_of(&tensor.shape));
-    sum(sizes)
+    let tensors = quantize::planned(config, TensorType::F32, recipe)?;
+    sum(tensors.iter().map(|tensor| tensor.quantized.size_of(&tensor.name.gguf_shape())))
 }
 
 fn sum(mut sizes: impl Iterator<Item = Option<u64>>) -> anyhow::Result<u64> {

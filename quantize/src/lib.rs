@@ -24,6 +24,7 @@ mod job;
 mod mixture;
 mod output;
 mod plan;
+mod planned;
 mod recipe;
 mod report;
 mod role;
@@ -35,6 +36,7 @@ pub use calibration::Calibration;
 pub use command::{Args, ImatrixArgs, Outcome, Verb, run};
 pub use importance::{ImatrixFile, ImatrixJob, ImatrixReport, Importance, Sums, collect};
 pub use job::{CalibrationText, QuantizeJob, quantize_file};
+pub use planned::{PlannedTensor, planned};
 pub use recipe::Recipe;
 pub use report::{
     Fallback, ImportanceReport, PlanReport, Report, SearchReport, TensorReport, TypeReport,

@@ -1,0 +1,63 @@
+//! What a recipe will make of a model that is no file yet.
+
+use checkpoint::names::{self, TensorName};
+use config::ModelConfig;
+use gguf::{Metadata, TensorInfo, TensorType, Value};
+
+use crate::{Recipe, Rules};
+
+/// A tensor of a model on its way through export and quantization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedTensor {
+    /// What it is called, and how it lies.
+    pub name: TensorName,
+    /// Its type in the file that `export` writes.
+    pub exported: TensorType,
+    /// Its type in the file that `quantize` makes of that one.
+    pub quantized: TensorType,
+}
+
+/// Every tensor of a model, in the order of its GGUF, exported with matrices of type `matrices` and
+/// quantized by `recipe`.
+///
+/// # Errors
+/// For a shape that the recipe's rules refuse.
+pub fn planned(
+    config: &ModelConfig,
+    matrices: TensorType,
+    recipe: Recipe,
+) -> anyhow::Result<Vec<PlannedTensor>> {
+    let names = names::tensors(config);
+    let exported = |name: &TensorName| match name.role {
+        names::Role::Matrix => matrices,
+        names::Role::Position | names::Role::Vector => TensorType::F32,
+    };
+    let tensors: Vec<TensorInfo> = names
+        .iter()
+        .map(|name| TensorInfo {
+            name: name.gguf.clone(),
+            shape: name.gguf_shape(),
+            tensor_type: exported(name),
+            offset: 0,
+            size: 0,
+        })
+        .collect();
+    let architecture = config.architecture.name();
+    let mut metadata = Metadata::new();
+    metadata.set("general.architecture", Value::String(architecture.to_owned()));
+    metadata.set(format!("{architecture}.block_count"), Value::U64(config.n_layer as u64));
+    let heads =
+        [("attention.head_count", config.n_head), ("attention.head_count_kv", config.n_kv_head)];
+    for (key, count) in heads {
+        metadata.set(format!("{architecture}.{key}"), Value::U64(count as u64));
+    }
+    let choices = Rules::of(recipe).choose(&metadata, &tensors, None)?;
+    let planned = names.into_iter().zip(&tensors).zip(&choices);
+    Ok(planned
+        .map(|((name, tensor), choice)| PlannedTensor {
+            name,
+            exported: tensor.tensor_type,
+            quantized: choice.tensor_type,
+        })
+        .collect())
+}
