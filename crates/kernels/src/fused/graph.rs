@@ -50,7 +50,7 @@ pub(super) fn numbers(raw: &Raw) -> Cow<'_, [f32]> {
 
 /// The numbers of a tensor row by row; where nobody else holds them, they are not copied.
 pub(super) fn into_numbers(raw: Raw) -> Vec<f32> {
-    match raw.to_contiguous().into_data().try_into_vec::<f32>() {
+    match raw.into_data().try_into_vec::<f32>() {
         Ok(numbers) => numbers,
         Err(error) => unreachable!("a contiguous tensor of f32: {error:?}"),
     }
