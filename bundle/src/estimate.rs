@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use checkpoint::names::{self, Role};
 use checkpoint::{Checkpoint, TOKENIZER_FILE};
 use config::{ModelConfig, RunFile, TokenizerKind, limits};
-use gguf::{Metadata, TensorInfo, TensorType, Value};
+use gguf::TensorType;
 use quantize::Recipe;
 
 use crate::plan::{Candidate, Planned};

@@ -20,11 +20,13 @@
 //! | [`swiglu()`] | `y = gate / (1 + e^-gate) up` |
 //! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
 //! | [`head_loss`] | `cross_entropy(x W, target)` |
+//! | [`distilled_head_loss`] | the same, and the divergence from another model's predictions |
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
 //! Two functions change what a backward pass holds: [`checkpointed`] keeps only a block's input, and
-//! [`carry_gradient`] adds to the gradients of a pass before it.
+//! [`carry_gradient`] adds to the gradients of a pass before it. [`rewrite`] lets code that knows
+//! slices only make one tensor's numbers from another's.
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of
 //! keys and values, `D = C / H`,
@@ -39,6 +41,7 @@ mod attention;
 mod bodies;
 mod checkpointing;
 pub mod cpu;
+mod distillation;
 mod dropout;
 mod fused;
 mod gelu;
@@ -47,6 +50,7 @@ mod loss;
 mod optimizer;
 mod pass;
 pub mod random;
+mod rewrite;
 mod rope;
 mod swiglu;
 
@@ -56,12 +60,14 @@ pub use attention::{
 };
 pub use bodies::with_plain_operations;
 pub use checkpointing::checkpointed;
+pub use distillation::{DistilledLoss, Head, distilled_head_loss};
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};
 pub use loss::{cross_entropy, head_loss};
 pub use optimizer::{AdamWStep, Moments, adamw, squared_norm};
 pub use pass::{Pass, Precision};
+pub use rewrite::rewrite;
 pub use rope::{Rope, rope, rope_first};
 pub use swiglu::swiglu;
 

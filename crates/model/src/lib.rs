@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{Architecture, Initialization, ModelConfig};
-use kernels::{Pass, Precision};
+use kernels::{DistilledLoss, Head, Pass, Precision, distilled_head_loss};
 
 use crate::family::Family;
 use crate::gpt2::Gpt2;
@@ -119,12 +119,38 @@ impl Model {
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, pass: Pass) -> Tensor<1> {
-        let hidden = self.hidden(tokens, pass);
+        let Head { x, weight, tied } = self.before_head(tokens, pass);
+        kernels::head_loss(x, weight, tied, targets.flatten(0, 1), pass.precision)
+    }
+
+    /// A loss that is the divergence from the predictions of `teacher` by the share `share`, and
+    /// [`Model::loss`] for the rest. The teacher is a model in no graph with the same vocabulary,
+    /// and drops nothing.
+    ///
+    /// # Shapes
+    /// `tokens`, `targets [B, T]`; the loss is `[1]`.
+    pub fn distilled_loss(
+        &self,
+        tokens: Tensor<2, Int>,
+        targets: Tensor<2, Int>,
+        teacher: &Model,
+        share: f32,
+        pass: Pass,
+    ) -> DistilledLoss {
+        let taught = Pass { dropout: None, checkpointing: false, ..pass };
+        let teacher = teacher.before_head(tokens.clone().inner(), taught);
+        let student = self.before_head(tokens, pass);
+        distilled_head_loss(student, teacher, targets.flatten(0, 1), share, pass.precision)
+    }
+
+    /// The head and what goes into it, for `tokens [B, T]`.
+    fn before_head(&self, tokens: Tensor<2, Int>, pass: Pass) -> Head {
+        let x = self.hidden(tokens, pass);
         let (weight, tied) = match self.family().lm_head() {
             Some(head) => (head.weight.val(), false),
             None => (self.family().wte().weight.val(), true),
         };
-        kernels::head_loss(hidden, weight, tied, targets.flatten(0, 1), pass.precision)
+        Head { x, weight, tied }
     }
 
     /// Every intermediate result of a forward pass without dropout, by name.

@@ -18,7 +18,7 @@ use super::matmul::pack::Matrix;
 use super::simd::{exp, max};
 
 /// Rows whose logits exist at once.
-const ROWS: usize = 512;
+pub(super) const ROWS: usize = 512;
 
 /// The head's weight and how it lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -30,14 +30,14 @@ pub enum HeadWeight<'a> {
 }
 
 impl<'a> HeadWeight<'a> {
-    fn numbers(self) -> &'a [f32] {
+    pub(super) fn numbers(self) -> &'a [f32] {
         match self {
             HeadWeight::Untied(w) | HeadWeight::Tied(w) => w,
         }
     }
 
     /// The weight as `[C, V]`.
-    fn matrix(self, channels: usize) -> Matrix<'a> {
+    pub(super) fn matrix(self, channels: usize) -> Matrix<'a> {
         let vocabulary = self.numbers().len() / channels;
         match self {
             HeadWeight::Untied(w) => Matrix::new(w, channels, vocabulary),
@@ -103,7 +103,7 @@ pub fn loss_and_gradients<A: Arithmetic>(
 }
 
 /// `dW = x^T dz`, or its transpose where the weight lies transposed; added to what is there.
-fn add_weight_gradient<A: Arithmetic>(
+pub(super) fn add_weight_gradient<A: Arithmetic>(
     math: A,
     weight: HeadWeight<'_>,
     x: Matrix<'_>,

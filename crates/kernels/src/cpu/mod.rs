@@ -7,6 +7,7 @@
 
 pub mod arithmetic;
 pub mod attention;
+pub mod distillation;
 pub mod elementwise;
 pub mod embedding;
 pub mod head;

@@ -7,7 +7,9 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::graph::{Operand, Raw, apply, numbers, raw};
+use crate::cpu::distillation::{Distilled, Teacher, distill};
 use crate::cpu::head::{self, HeadWeight};
+use crate::distillation::{DistilledLoss, Head};
 use crate::pass::Precision;
 
 /// The gradients of `x` and the weight for a loss whose own gradient is 1: they exist since the
@@ -54,7 +56,7 @@ pub(crate) fn head_loss(
     let (x, weight) = (Operand::new(x), Operand::new(weight));
     apply(HeadBackward, [&x, &weight], |wants_state| {
         let (x, numbers) = (x.numbers(), weight.numbers());
-        let weight = if tied { HeadWeight::Tied(&numbers) } else { HeadWeight::Untied(&numbers) };
+        let weight = lying(&numbers, tied);
         if !wants_state {
             let loss =
                 with_math!(precision, |math| head::loss(math, &x, channels, weight, targets));
@@ -66,4 +68,36 @@ pub(crate) fn head_loss(
         let gradients = [raw(found.dx, [rows, channels]), raw(found.dw, weight_shape)];
         (raw(vec![found.loss], [1]), Some(State { gradients }))
     })
+}
+
+/// Shapes as in [`crate::distilled_head_loss`].
+pub(crate) fn distilled_head_loss(
+    student: Head,
+    teacher: Head,
+    targets: &[u32],
+    share: f32,
+    precision: Precision,
+) -> DistilledLoss {
+    let (x_shape, weight_shape) = (student.x.dims(), student.weight.dims());
+    let (x, weight) = (Operand::new(student.x), Operand::new(student.weight));
+    let (y, its_weight) = (Operand::new(teacher.x), Operand::new(teacher.weight));
+    let mut losses = [0.0; 2];
+    let loss = apply(HeadBackward, [&x, &weight], |wants_state| {
+        let (x, numbers) = (x.numbers(), weight.numbers());
+        let (y, its_numbers) = (y.numbers(), its_weight.numbers());
+        let teacher = Teacher { y: &y, weight: lying(&its_numbers, teacher.tied), share };
+        let weight = lying(&numbers, student.tied);
+        let Distilled { divergence, entropy, dx, dw } =
+            with_math!(precision, |math| distill(math, &x, weight, targets, teacher));
+        losses = [divergence, entropy].map(f64::from);
+        let gradients = [raw(dx, x_shape), raw(dw, weight_shape)];
+        let loss = share * divergence + (1.0 - share) * entropy;
+        (raw(vec![loss], [1]), wants_state.then_some(State { gradients }))
+    });
+    let [divergence, entropy] = losses;
+    DistilledLoss { loss, divergence, entropy }
+}
+
+fn lying(weight: &[f32], tied: bool) -> HeadWeight<'_> {
+    if tied { HeadWeight::Tied(weight) } else { HeadWeight::Untied(weight) }
 }

@@ -31,14 +31,16 @@ mod head;
 mod linear;
 mod norm;
 mod pointwise;
+mod rewrite;
 mod rope;
 
 pub(crate) use accumulation::carry_gradient;
 pub(crate) use attention::{causal_attention, grouped_attention};
 pub(crate) use checkpointing::checkpointed;
 pub(crate) use embedding::embedding;
-pub(crate) use head::head_loss;
+pub(crate) use head::{distilled_head_loss, head_loss};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pointwise::{dropout, gelu, swiglu};
+pub(crate) use rewrite::rewrite;
 pub(crate) use rope::rope;

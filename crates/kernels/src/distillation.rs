@@ -1,0 +1,126 @@
+//! The loss of a model that learns from another one.
+
+use burn::tensor::{Int, Tensor, activation};
+
+use crate::bodies::are_fused;
+use crate::fused;
+use crate::layers::linear;
+use crate::loss::cross_entropy;
+use crate::pass::Precision;
+
+/// A head: its input, its weight and how that lies.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The residual stream after the last normalisation, `[N, C]`.
+    pub x: Tensor<2>,
+    /// `[C, V]`, or `[V, C]` where it is the tied embedding.
+    pub weight: Tensor<2>,
+    /// Whether it is the tied embedding.
+    pub tied: bool,
+}
+
+impl Head {
+    /// `[N, V]`
+    fn logits(self, precision: Precision) -> Tensor<2> {
+        let weight = if self.tied { self.weight.transpose() } else { self.weight };
+        linear(self.x, weight, None, precision)
+    }
+}
+
+/// What [`distilled_head_loss`] found.
+#[derive(Debug, Clone)]
+pub struct DistilledLoss {
+    /// `s divergence + (1 - s) entropy`, `[1]`, in the graph of the student.
+    pub loss: Tensor<1>,
+    /// Kullback-Leibler divergence of the student's predictions from the teacher's, in nats.
+    pub divergence: f64,
+    /// Cross-entropy of the targets, in nats.
+    pub entropy: f64,
+}
+
+/// The output head with a loss that is the divergence from a teacher's predictions by the share
+/// `s` and the cross-entropy of the targets for the rest, both averaged over all rows.
+///
+/// # Shapes
+/// `student` and `teacher` may differ in `C`, not in `N` and `V`; `targets [N]`. The teacher is in
+/// no graph.
+pub fn distilled_head_loss(
+    student: Head,
+    teacher: Head,
+    targets: Tensor<1, Int>,
+    share: f32,
+    precision: Precision,
+) -> DistilledLoss {
+    if are_fused(&student.x.device()) {
+        let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
+        return fused::distilled_head_loss(student, teacher, &targets, share, precision);
+    }
+    let expected = activation::log_softmax(teacher.logits(precision).autodiff(), 1); // [N, V]
+    let logits = student.logits(precision);
+    let found = activation::log_softmax(logits.clone(), 1);
+    let divergence = (expected.clone().exp() * (expected - found)).sum_dim(1).mean();
+    let entropy = cross_entropy(logits, targets);
+    let number = |loss: &Tensor<1>| f64::from(loss.clone().inner().into_scalar::<f32>());
+    let (divergence_now, entropy_now) = (number(&divergence), number(&entropy));
+    let loss = divergence * share + entropy * (1.0 - share);
+    DistilledLoss { loss, divergence: divergence_now, entropy: entropy_now }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData, Tolerance};
+
+    use super::*;
+    use crate::random;
+
+    #[test]
+    fn the_fused_operation_is_what_plain_operations_give() {
+        let device = Device::flex().autodiff();
+        let draw = |name, shape: [usize; 2]| {
+            let values = random::normal(random::derive_named(1, name), shape[0] * shape[1], 1.0);
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device)
+        };
+        let (n, c, d, v) = (19, 5, 3, 33);
+        let targets: Tensor<1, Int> = Tensor::arange(0..n as i64, &Device::flex());
+        let teacher =
+            Head { x: draw("y", [n, d]).inner(), weight: draw("u", [d, v]).inner(), tied: false };
+        for tied in [false, true] {
+            let x = draw("x", [n, c]).require_grad();
+            let weight = draw("w", if tied { [v, c] } else { [c, v] }).require_grad();
+            let run = |loss: Tensor<1>| {
+                let grads = (loss.clone() * 2.0).backward();
+                let gradients = [&x, &weight].map(|t| t.grad(&grads).unwrap().into_data());
+                (loss.inner().into_data(), gradients)
+            };
+            let student = || Head { x: x.clone(), weight: weight.clone(), tied };
+            for share in [0.0, 0.25, 1.0] {
+                let q = activation::log_softmax(student().logits(Precision::F32), 1);
+                let p = activation::log_softmax(teacher.clone().logits(Precision::F32), 1);
+                let p = p.autodiff();
+                let divergence: Tensor<1> = (p.clone().exp() * (p - q)).sum_dim(1).mean();
+                let entropy = cross_entropy(student().logits(Precision::F32), targets.clone());
+                let plain = run(divergence.clone() * share + entropy.clone() * (1.0 - share));
+                for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
+                    let found = distilled_head_loss(
+                        student(),
+                        teacher.clone(),
+                        targets.clone(),
+                        share,
+                        precision,
+                    );
+                    let apart = |a: f64, b: &Tensor<1>| {
+                        (a - f64::from(b.clone().inner().into_scalar::<f32>())).abs()
+                    };
+                    assert!(apart(found.divergence, &divergence) < f64::from(tolerance));
+                    assert!(apart(found.entropy, &entropy) < f64::from(tolerance));
+                    let fused = run(found.loss);
+                    let tolerance = Tolerance::absolute(tolerance);
+                    fused.0.assert_approx_eq::<f32>(&plain.0, tolerance);
+                    for (fused, plain) in fused.1.iter().zip(&plain.1) {
+                        fused.assert_approx_eq::<f32>(plain, tolerance);
+                    }
+                }
+            }
+        }
+    }
+}
