@@ -249,6 +249,8 @@ fn same_training(a: &RunFile, b: &RunFile) -> bool {
         && a.train == b.train
         && a.optimizer == b.optimizer
         && a.schedule == b.schedule
+        // Rounding starts from what export writes.
+        && (a.train.qat.is_none() || a.export.tensor_type == b.export.tensor_type)
 }
 
 /// The first key that a resumed run cannot change: what the weights' shapes, the batches and

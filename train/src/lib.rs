@@ -21,6 +21,7 @@ mod metrics;
 mod optimizer;
 mod origin;
 mod plan;
+mod qat;
 mod report;
 mod sample;
 mod schedule;

@@ -19,6 +19,9 @@ pub struct Metrics {
     /// Loss of the step's batch in nats; at step 0 that of the training split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_loss: Option<f64>,
+    /// Divergence of the step's batch from the teacher's predictions in nats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_divergence: Option<f64>,
     /// Loss of the validation split in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,

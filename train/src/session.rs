@@ -21,6 +21,7 @@ use crate::metrics::{Metrics, MetricsLog};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::origin::{self, Origin};
 use crate::plan::Plan;
+use crate::qat::{Qat, Teacher};
 use crate::report::{Losses, Report, median_after_warm_up};
 use crate::schedule::LearningRate;
 use crate::state::{self, Restored, Snapshot};
@@ -63,6 +64,8 @@ struct Session<'a> {
     precision: Precision,
     /// `None` only while a step replaces it.
     model: Option<Model>,
+    qat: Option<Qat>,
+    teacher: Option<Teacher>,
     optimizer: Optimizer,
     state: TrainerState,
     log: MetricsLog,
@@ -77,6 +80,15 @@ struct Session<'a> {
     began: Instant,
     elapsed_before_s: f64,
     step_seconds: Vec<f64>,
+}
+
+/// What the forward and backward passes of one step give.
+struct Pulled {
+    /// Cross-entropy of the text, in nats.
+    loss: f64,
+    /// Divergence from the teacher's predictions, in nats.
+    teacher_divergence: Option<f64>,
+    gradients: ParameterGradients,
 }
 
 /// What is known of a run before its text is read.
@@ -119,6 +131,11 @@ impl<'a> Session<'a> {
             }
         };
         let resumed_from = checkpoint.is_some().then_some(state.step);
+        let qat = Qat::new(run_file, &config, plan.total_steps, &state)?;
+        let tokenizer_json = corpus.tokenizer().tokenizer_json()?;
+        let teacher = Teacher::open(run_file, &config, &tokenizer_json, &state)?;
+        state.qat_start = qat.as_ref().map(Qat::start);
+        state.qat_teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
         folder.begin(run_file, options.overwrite)?;
         corpus.keep(&folder)?;
         let samples = sample::open(&folder.samples(), state.step)?;
@@ -131,10 +148,12 @@ impl<'a> Session<'a> {
         state.precision = device::precision_name(precision).to_owned();
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
-            tokenizer_json: corpus.tokenizer().tokenizer_json()?,
+            tokenizer_json,
             origin: origin::companions(run_file, origin.as_ref()),
             elapsed_before_s: state.elapsed_s,
             model: Some(model),
+            qat,
+            teacher,
             before: Losses::default(),
             began: Instant::now(),
             step_seconds: Vec::new(),
@@ -157,6 +176,9 @@ impl<'a> Session<'a> {
     /// All steps that are left.
     fn run(&mut self, options: &Options) -> anyhow::Result<()> {
         self.announce()?;
+        if let Some(last) = self.state.step.checked_sub(1) {
+            self.round_weights(last)?;
+        }
         self.evaluate_first()?;
         while self.state.step < self.plan.total_steps {
             if options.interrupt.requested() {
@@ -189,6 +211,13 @@ impl<'a> Session<'a> {
             cli::count(self.plan.steps_per_epoch),
             from.unwrap_or_default(),
         ));
+        if let Some(qat) = &self.qat {
+            self.progress.note(&format!(
+                "after {} of them, forward passes see the weights as {} will store them",
+                cli::count(qat.start()),
+                qat.recipe(),
+            ));
+        }
         if self.corpus.windows(Split::Validation) == 0 {
             self.progress.note(
                 "the validation split is shorter than one window: there will be no validation \
@@ -225,11 +254,15 @@ impl<'a> Session<'a> {
         let began = Instant::now();
         let step = self.state.step;
         let learning_rate = self.schedule.at(step);
-        let (loss, mut gradients) = self.gradients(step)?;
+        if self.qat.as_ref().is_some_and(|qat| qat.start() == step) {
+            self.round_weights(step)?;
+        }
+        let Pulled { loss, teacher_divergence, mut gradients } = self.gradients(step)?;
         let grad_norm = global_norm(&mut gradients);
         self.require_finite(loss, grad_norm, learning_rate)?;
         let model = self.model.take().context("the model is gone")?;
         self.model = Some(self.optimizer.step(model, gradients, grad_norm, learning_rate));
+        self.round_weights(step)?;
         let seconds = began.elapsed().as_secs_f64();
         self.step_seconds.push(seconds);
 
@@ -246,6 +279,7 @@ impl<'a> Session<'a> {
             epoch: step / self.plan.steps_per_epoch,
             tokens: self.state.tokens,
             train_loss: Some(loss),
+            teacher_divergence,
             learning_rate: Some(learning_rate),
             grad_norm: Some(grad_norm),
             tokens_per_s: Some(speed),
@@ -253,13 +287,26 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Loss and gradients of one step, averaged over its forward passes.
-    fn gradients(&self, step: u64) -> anyhow::Result<(f64, ParameterGradients)> {
+    /// Rounds the weights anew, if the step at hand is one that sees them rounded.
+    fn round_weights(&mut self, step: u64) -> anyhow::Result<()> {
+        match (&mut self.qat, &self.model) {
+            (Some(qat), Some(model)) if qat.start() <= step => {
+                if let Some(teacher) = &mut self.teacher {
+                    teacher.wake(&self.device.device)?;
+                }
+                qat.refresh(model, &self.device.device)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Losses and gradients of one step, averaged over its forward passes.
+    fn gradients(&self, step: u64) -> anyhow::Result<Pulled> {
         let (seed, epoch) = (self.run_file.run.seed, step / self.plan.steps_per_epoch);
-        let model = self.model()?;
+        let model = self.forward()?;
         let key = random::derive(random::derive_named(seed, "dropout"), step);
         let share = 1.0 / self.plan.accumulation as f64;
-        let (mut sum, mut gradients) = (0.0, ParameterGradients::new());
+        let (mut sum, mut apart, mut gradients) = (0.0, None, ParameterGradients::new());
         for micro in 0..self.plan.accumulation {
             let windows = self.corpus.shuffled(seed, epoch, self.plan.places(step, micro));
             let batch = self.corpus.batch(Split::Train, &windows)?;
@@ -268,12 +315,28 @@ impl<'a> Session<'a> {
             let dropout = Dropout::new(self.run_file.model.dropout, key);
             let checkpointing = self.run_file.train.activation_checkpointing;
             let pass = Pass { dropout, precision: self.precision, checkpointing };
-            let loss = model.loss(inputs, targets, pass);
-            sum += scalar(&loss);
+            let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
+            let loss = match teacher {
+                Some((teacher, weight)) => {
+                    let found = model.distilled_loss(inputs, targets, teacher, weight, pass);
+                    sum += found.entropy;
+                    *apart.get_or_insert(0.0) += found.divergence * share;
+                    found.loss
+                }
+                None => {
+                    let loss = model.loss(inputs, targets, pass);
+                    sum += scalar(&loss);
+                    loss
+                }
+            };
             let loss = model.carry(loss * share, gradients);
             gradients = model.take_gradients(loss.backward());
         }
-        Ok((sum * share, gradients))
+        let gradients = match &self.qat {
+            Some(qat) => qat.straight_through(gradients),
+            None => gradients,
+        };
+        Ok(Pulled { loss: sum * share, teacher_divergence: apart, gradients })
     }
 
     fn require_finite(&self, loss: f64, grad_norm: f64, learning_rate: f64) -> anyhow::Result<()> {
@@ -349,7 +412,7 @@ impl<'a> Session<'a> {
     fn sample(&mut self) -> anyhow::Result<()> {
         let settings = &self.run_file.train;
         let text = sample::greedy(
-            self.model()?,
+            self.forward()?,
             self.corpus.tokenizer(),
             &settings.sample_prompt,
             settings.sample_tokens,
@@ -450,7 +513,7 @@ impl<'a> Session<'a> {
     fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
         let settings = &self.run_file.train;
         evaluate::mean_loss(
-            self.model()?,
+            self.forward()?,
             &self.corpus,
             split,
             settings.eval_windows,
@@ -473,6 +536,14 @@ impl<'a> Session<'a> {
 
     fn model(&self) -> anyhow::Result<&Model> {
         self.model.as_ref().context("the model is gone: a step before this one failed")
+    }
+
+    /// The model that forward passes go through: the rounded one, once there is one.
+    fn forward(&self) -> anyhow::Result<&Model> {
+        match self.qat.as_ref().and_then(Qat::model) {
+            Some(rounded) => Ok(rounded),
+            None => self.model(),
+        }
     }
 
     fn tokens_per_step(&self) -> u64 {

@@ -180,7 +180,14 @@ pub fn restore(
 }
 
 /// The model of a checkpoint; `config` is its shape.
-fn load(config: &ModelConfig, checkpoint: &Checkpoint, device: &Device) -> anyhow::Result<Model> {
+///
+/// # Errors
+/// When its weights cannot be read.
+pub fn load(
+    config: &ModelConfig,
+    checkpoint: &Checkpoint,
+    device: &Device,
+) -> anyhow::Result<Model> {
     let reader = Reader::new(names::tensors(config), checkpoint.weights());
     Ok(Model::load(config, device, |path, _| reader.weight(path))?)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use checkpoint::Checkpoint;
 use common::{Fixture, assert_same_end, metrics, train};
-use config::RunFile;
+use config::{Qat, QatStart, RunFile};
 
 fn spawn(fixture: &Fixture, run_file: &RunFile) -> Child {
     Command::new(env!("CARGO_BIN_EXE_train"))
@@ -35,7 +35,21 @@ fn long_run() -> Fixture {
 
 #[test]
 fn killed_at_random_moments_a_run_still_ends_with_the_same_bits() {
-    let fixture = long_run();
+    survives_kills(long_run());
+}
+
+/// Rounding begins half way.
+#[test]
+fn killed_at_random_moments_a_run_with_rounding_ends_with_the_same_bits() {
+    let mut fixture = long_run();
+    fixture.run_file.model.n_embd = 32;
+    let start = Some(QatStart::Share(0.5));
+    let format = "Q4_0".to_owned();
+    fixture.run_file.train.qat = Some(Qat { format, start, teacher: None, teacher_weight: 1.0 });
+    survives_kills(fixture);
+}
+
+fn survives_kills(fixture: Fixture) {
     let whole = fixture.other("whole");
     train(&whole);
     let killed = fixture.other("killed");

@@ -26,6 +26,13 @@ pub struct TrainerState {
     pub seed: u64,
     /// Number format of the matrix products: `f32` or `bf16`; empty where it was not recorded.
     pub precision: String,
+    /// The first step, counted from 0, that saw rounded weights or will; none without
+    /// quantization-aware training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qat_start: Option<u64>,
+    /// What tells the teacher of that training from other models; empty without one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub qat_teacher: String,
     /// State of the random generators by name, each as its owner encodes it.
     pub random: BTreeMap<String, String>,
     /// Lowest validation loss so far, in nats per token.

@@ -11,11 +11,13 @@ mod error;
 pub mod limits;
 mod load;
 mod model;
+mod qat;
 mod run_file;
 mod validate;
 
 pub use error::ConfigError;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
+pub use qat::{Qat, QatStart};
 pub use run_file::{
     Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Kernels, Lora, LoraTarget,
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, ModelConfig, ROPE_BASE};
+use crate::{Architecture, ModelConfig, Qat, ROPE_BASE};
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -283,6 +283,8 @@ pub struct Train {
     pub sample_prompt: String,
     /// Tokens in that sample; 0 writes none.
     pub sample_tokens: usize,
+    /// `[train.qat]`; without it, nothing is rounded.
+    pub qat: Option<Qat>,
 }
 
 impl Default for Train {
@@ -303,6 +305,7 @@ impl Default for Train {
             keep_checkpoints: 2,
             sample_prompt: "Every effort moves you".to_owned(),
             sample_tokens: 50,
+            qat: None,
         }
     }
 }

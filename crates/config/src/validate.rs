@@ -1,6 +1,6 @@
 //! Ranges and relations of a run file that types cannot express.
 
-use crate::{Architecture, ConfigError, RunFile, TokenizerKind, limits};
+use crate::{Architecture, ConfigError, QatStart, RunFile, TokenizerKind, limits};
 
 impl RunFile {
     /// Checks ranges and relations that types cannot express.
@@ -28,6 +28,7 @@ impl RunFile {
         self.check_model()?;
         self.check_data()?;
         self.check_optimizer()?;
+        self.check_qat()?;
         require(
             "export.tensor_type",
             &self.export.tensor_type,
@@ -196,6 +197,31 @@ impl RunFile {
             floor,
             (0.0..=rate).contains(&floor),
             &format!("from 0 to optimizer.learning_rate = {rate}"),
+        )
+    }
+
+    fn check_qat(&self) -> Result<(), ConfigError> {
+        let Some(qat) = &self.train.qat else { return Ok(()) };
+        if let Some(start @ QatStart::Share(share)) = qat.start {
+            require(
+                "train.qat.start",
+                start,
+                (0.0..1.0).contains(&share),
+                "a step, or a share from 0.0 to below 1.0",
+            )?;
+        }
+        require(
+            "train.qat.teacher_weight",
+            qat.teacher_weight,
+            (0.0..=1.0).contains(&qat.teacher_weight),
+            "from 0 to 1",
+        )?;
+        require(
+            "lora.rank",
+            self.lora.rank,
+            self.lora.rank == 0,
+            "0: train.qat rounds the weights that are trained, and adapters are trained beside \
+             frozen ones",
         )
     }
 }
