@@ -60,6 +60,11 @@ impl Qat {
     ) -> anyhow::Result<Option<Self>> {
         let Some(settings) = &run_file.train.qat else { return Ok(None) };
         let recipe: Recipe = settings.format.parse().context("train.qat.format")?;
+        ensure!(
+            !recipe.needs_importance(),
+            "train.qat.format: {recipe} needs importance data, which changes with the weights; \
+             take Q2_K"
+        );
         let begun = state.qat_start.filter(|&start| start < state.step);
         let from_a_model = run_file.train.init_from.is_some();
         let start = begun.unwrap_or_else(|| settings.start_step(total_steps, from_a_model));

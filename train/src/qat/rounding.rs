@@ -100,7 +100,7 @@ impl Rounding {
     fn through_blocks(&self, rows: &mut [f32], bytes: &mut Vec<u8>) -> Result<(), GgufError> {
         for &tensor_type in &self.types {
             bytes.resize(rows.len() / tensor_type.block_len() * tensor_type.block_bytes(), 0);
-            blocks::quantize(tensor_type, rows, self.row_len, bytes)?;
+            blocks::quantize(tensor_type, rows, self.row_len, None, bytes)?;
             blocks::check_scales(tensor_type, bytes)?;
             blocks::dequantize(tensor_type, bytes, rows)?;
         }
@@ -149,7 +149,7 @@ mod tests {
         for &tensor_type in types {
             let size = rows.len() / tensor_type.block_len() * tensor_type.block_bytes();
             let mut bytes = vec![0; size];
-            blocks::quantize(tensor_type, &rows, row_len, &mut bytes).unwrap();
+            blocks::quantize(tensor_type, &rows, row_len, None, &mut bytes).unwrap();
             blocks::dequantize(tensor_type, &bytes, &mut rows).unwrap();
         }
         rows
