@@ -43,6 +43,7 @@ test-wgpu: setup
 test-peers: build
 	$(CARGO) build $(PROFILE) --workspace --example logits
 	tests/peers.sh target/release
+	tests/peers/perplexity.sh target/release
 
 # The time and memory of `export` beside convert_hf_to_gguf.py.
 bench-convert: build

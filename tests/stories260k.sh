@@ -40,6 +40,9 @@ writes "$known" --model model-F32.gguf --engine llama
 
 "$bin/quantize" --input folder --bits 8 --output model-Q8_0.gguf
 "$bin/eval" --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from "$known" --output report.json
+"$bin/pocketgpt" eval sweep --base model-F32.gguf --text "$known" --context 64 --threads 1 \
+    --base-logits base.kld --markdown sweep.md --plot sweep.pdf model-Q8_0.gguf
+grep -q '^| Q8_0 \*' sweep.md
 "$bin/fragment" split --input model-Q8_0.gguf --output pieces --max-bytes 100000
 "$bin/generate" --model model-Q8_0.gguf --prompt 'Once upon' --greedy --max-tokens 100 >quantized.txt
 writes quantized.txt --model pieces

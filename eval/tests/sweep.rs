@@ -15,7 +15,7 @@ use common::{Fixture, config, stderr, stdout};
 use config::{Architecture, ModelConfig};
 use eval::SweepReport;
 use eval::metrics::{Agreement, Divergence};
-use eval::sweep::{Role, Row};
+use eval::sweep::{Role, Row, SweepEngine, SweepJob};
 use gguf::{TensorSource, TensorType, Value};
 use llama::{Arithmetic, Cache, CacheType, Llama, Settings};
 
@@ -189,6 +189,38 @@ fn a_gpt2_is_measured_as_without_a_stored_base() {
     assert!(report.rows[1].kl_ratio.is_none() && report.rows[3].kl_ratio.is_none());
     assert!(!report.rows[0].pareto && report.rows[1].pareto);
     assert!(report.rows.iter().all(|row| row.speed.is_none()));
+}
+
+#[test]
+fn a_base_in_pieces_gives_the_same_table() {
+    let sweep = Sweep::new(&config());
+    let q8 = sweep.fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
+    let job = |piece_bytes| SweepJob {
+        base: sweep.fixture.f32(),
+        variants: vec![q8.display().to_string().parse().unwrap()],
+        peers: Vec::new(),
+        text: sweep.text.clone(),
+        tokens: 500,
+        context: CONTEXT,
+        base_logits: None,
+        piece_bytes,
+        engine: SweepEngine::Reference,
+        caches: vec![Cache::F16],
+        threads: 1,
+        probe: None,
+        overwrite: false,
+        interrupt: cli::Interrupt::default(),
+    };
+    let whole = eval::sweep::sweep(&job(eval::sweep::PIECE_BYTES)).unwrap();
+    assert_eq!(whole.text.windows, 15);
+    // Four windows of 15 rows, and less than one.
+    for piece_bytes in [4 * 15 * (4 + 2 * 260), 1] {
+        assert_eq!(eval::sweep::sweep(&job(piece_bytes)).unwrap(), whole);
+    }
+    let stopped = job(1);
+    stopped.interrupt.request();
+    let error = eval::sweep::sweep(&stopped).unwrap_err();
+    assert!(error.downcast_ref::<cli::Interrupted>().is_some(), "{error}");
 }
 
 /// The perplexity of a plain f32 pass, in windows that begin as the model was trained.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use checkpoint::atomic::write_file;
 use llama::Cache;
 
-use super::{NamedFile, ProbeCommand, SweepEngine, SweepJob, SweepReport, sweep};
+use super::{NamedFile, PIECE_BYTES, ProbeCommand, SweepEngine, SweepJob, SweepReport, sweep};
 
 /// Shown after the help text.
 pub const EXAMPLES: &str = "\
@@ -41,8 +41,8 @@ pub struct SweepArgs {
     /// Tokens in a window, of which the second half is scored
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     pub context: usize,
-    /// Where the base's logits are kept for the next sweep, 2 bytes for each token of the
-    /// vocabulary at each scored position [default: a temporary file]
+    /// Where the base's logits are kept for the next sweep: 2 bytes for each token of the
+    /// vocabulary at each scored position [default: a temporary file of at most 1 GiB]
     #[arg(long, value_name = "FILE")]
     pub base_logits: Option<PathBuf>,
     /// Types of KV cache to measure each file with: f32, f16, q8_0, q4_0, or KEYS/VALUES
@@ -93,6 +93,7 @@ pub fn run(args: SweepArgs) -> Result<SweepReport> {
         tokens: args.tokens,
         context: args.context,
         base_logits: args.base_logits,
+        piece_bytes: PIECE_BYTES,
         engine: args.engine,
         caches: args.kv,
         threads: args.threads,

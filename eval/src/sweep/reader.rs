@@ -1,36 +1,90 @@
-//! A model that reads windows and hands over the logits that are scored.
+//! A model in memory, and how it reads windows and hands over the logits that are scored.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gguf::GgufFile;
 use llama::{Arithmetic, Cache, Llama, Session, Settings};
 use reference::Model;
+
+use super::SweepEngine;
 
 /// Tokens that go through llama.cpp at once, its own default, and most rows of logits in memory.
 const BATCH: usize = 512;
 
-/// A forward pass over windows.
-pub enum Reader<'a> {
-    /// llama.cpp with its defaults, except for the cache.
-    Llama {
-        /// Its keys and values.
-        session: Session<'a>,
-    },
-    /// The plain Rust pass, keys and values in f32.
-    Reference {
-        /// The weights.
-        model: &'a Model,
-    },
+/// A model in memory.
+pub enum Loaded {
+    /// Mapped by llama.cpp.
+    Llama(Llama),
+    /// Dequantized.
+    Reference(Model),
 }
 
-impl<'a> Reader<'a> {
-    /// llama.cpp with room for a window of `context` tokens.
+impl Loaded {
+    /// Loads the GGUF at `path`.
+    ///
+    /// # Errors
+    /// When the engine refuses it.
+    pub fn open(path: &Path, engine: SweepEngine) -> Result<Self> {
+        match engine {
+            SweepEngine::Llama => Ok(Loaded::Llama(Llama::load(path)?)),
+            SweepEngine::Reference => {
+                let place = || format!("{}", path.display());
+                let file = GgufFile::open(path).with_context(place)?;
+                Ok(Loaded::Reference(Model::load(&file).with_context(place)?))
+            }
+        }
+    }
+
+    /// `V`
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Loaded::Llama(llama) => llama.vocab_size(),
+            Loaded::Reference(model) => model.config().vocab_size,
+        }
+    }
+
+    /// Tokens of context that the model was trained on.
+    pub fn context_length(&self) -> usize {
+        match self {
+            Loaded::Llama(llama) => llama.context_length(),
+            Loaded::Reference(model) => model.config().context_length,
+        }
+    }
+
+    /// Bytes of the keys and values of a window, where llama.cpp keeps them.
+    pub fn cache_bytes(&self, context: usize, cache: Cache) -> Option<u64> {
+        match self {
+            Loaded::Llama(llama) => Some(llama.cache_bytes(context, cache)),
+            Loaded::Reference(_) => None,
+        }
+    }
+
+    /// A pass over windows of `context` tokens.
     ///
     /// # Errors
     /// When llama.cpp has no memory for it, or the cache does not suit the model.
-    pub fn llama(llama: &'a Llama, context: usize, cache: Cache, threads: usize) -> Result<Self> {
-        let settings = Settings { context, threads, arithmetic: Arithmetic::Cached(cache) };
-        Ok(Reader::Llama { session: llama.session(settings)? })
+    pub fn reader(&self, context: usize, cache: Cache, threads: usize) -> Result<Reader<'_>> {
+        match self {
+            Loaded::Llama(llama) => {
+                let arithmetic = Arithmetic::Cached(cache);
+                let session = llama.session(Settings { context, threads, arithmetic })?;
+                Ok(Reader::Llama(session))
+            }
+            Loaded::Reference(model) => Ok(Reader::Reference(model)),
+        }
     }
+}
 
+/// A forward pass over windows.
+pub enum Reader<'a> {
+    /// llama.cpp with its defaults, except for the cache.
+    Llama(Session<'a>),
+    /// The plain Rust pass, keys and values in f32.
+    Reference(&'a Model),
+}
+
+impl Reader<'_> {
     /// Reads a window and gives the logits of its positions from `first` to the last but one to
     /// `take`, some rows `[N, V]` at a time, in order.
     ///
@@ -44,18 +98,17 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let scored = window.len().saturating_sub(1);
         match self {
-            Reader::Reference { model } => {
+            Reader::Reference(model) => {
                 let logits = model.logits(window)?;
                 let vocab_size = model.config().vocab_size;
                 take(&logits[first * vocab_size..scored * vocab_size])
             }
-            Reader::Llama { session } => {
+            Reader::Llama(session) => {
                 session.clear();
                 // The last token is read by nobody: nothing that is scored comes after it.
                 for (index, tokens) in window[..scored].chunks(BATCH).enumerate() {
                     let start = index * BATCH;
-                    let logits = session.logits_from(tokens, first.saturating_sub(start))?;
-                    take(&logits)?;
+                    take(&session.logits_from(tokens, first.saturating_sub(start))?)?;
                 }
                 Ok(())
             }

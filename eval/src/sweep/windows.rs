@@ -5,6 +5,7 @@
 //! first token is then replaced by the one that begins a text. The positions from the middle on
 //! are scored, so that each has half a window behind it (`tools/perplexity/perplexity.cpp`).
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -91,6 +92,14 @@ impl Windows {
     /// The tokens of a window, `[T]`.
     pub fn window(&self, index: usize) -> &[u32] {
         &self.windows[index]
+    }
+
+    /// Some of the windows.
+    ///
+    /// # Panics
+    /// As a slice does.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Windows { windows: self.windows[range].to_vec() }
     }
 
     /// What the base of these windows is, for a model whose file has the hash `model`.
