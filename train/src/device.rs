@@ -147,7 +147,10 @@ mod tests {
         use config::{Kernels, Train};
         let flex = select(Choice::Flex).unwrap();
         let of = |format| {
-            precision(&Train { precision: format, kernels: Kernels::Plain, ..Train::default() }, &flex)
+            precision(
+                &Train { precision: format, kernels: Kernels::Plain, ..Train::default() },
+                &flex,
+            )
         };
         assert_eq!(of(config::Precision::Auto).unwrap(), Precision::F32);
         let error = of(config::Precision::Bf16).unwrap_err().to_string();

@@ -82,7 +82,7 @@ fn the_loss_is_that_of_the_file_and_golden_logits_are_those_of_the_weights() {
             fixture.run_file.train.precision = Precision::F32;
             let report = train(&fixture.run_file);
             let checkpoint = latest(&fixture.run_file);
-            let job = QuantizeJob { output: None, ..QuantizeJob::new(checkpoint.dir().to_owned(), Recipe::Q4_0) };
+            let job = QuantizeJob::new(checkpoint.dir(), Recipe::Q4_0);
             let file = GgufFile::open(&quantize_file(&job).unwrap().output).unwrap();
             let loss = reference_loss(&fixture.run_file, &reference::Model::load(&file).unwrap());
             let found = report.after.validation.unwrap();

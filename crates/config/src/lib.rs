@@ -20,5 +20,6 @@ pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use qat::{Qat, QatStart};
 pub use run_file::{
     Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Kernels, Lora, LoraTarget,
-    Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind, Train,
+    Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
+    Train,
 };

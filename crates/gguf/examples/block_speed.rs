@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "an example that cannot go on should stop")]
 
 #[path = "../tests/blocks/oracle.rs"]
+#[allow(dead_code, reason = "only the quantizing half is timed")]
 mod oracle;
 #[allow(dead_code, reason = "the tests need more kinds of weights")]
 #[path = "../tests/blocks/weights.rs"]
@@ -22,10 +23,14 @@ const ROWS: usize = 768;
 const RUNS: usize = 7;
 
 fn main() {
-    let asked: Vec<TensorType> = std::env::args().skip(1).map(|name| name.parse().unwrap()).collect();
+    let asked: Vec<TensorType> =
+        std::env::args().skip(1).map(|name| name.parse().unwrap()).collect();
     let rows = weights::Normal::new(1).take(0.02, ROWS * ROW_LEN);
     let (_, importance) = weights::importances(ROW_LEN).swap_remove(0);
-    println!("{} threads; million weights a second, medians of {RUNS}", rayon::current_num_threads());
+    println!(
+        "{} threads; million weights a second, medians of {RUNS}",
+        rayon::current_num_threads()
+    );
     println!("{:8} {:>8} {:>8} {:>7}   with importance", "type", "ours", "ggml", "factor");
     for tensor_type in TensorType::ALL.into_iter().filter(|t| t.is_quantized()) {
         if asked.is_empty() || asked.contains(&tensor_type) {

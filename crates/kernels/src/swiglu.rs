@@ -10,11 +10,7 @@ use crate::fused;
 /// # Shapes
 /// `gate`, `up` and the result: `[N, F]`.
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    if are_fused(&gate.device()) {
-        fused::swiglu(gate, up)
-    } else {
-        activation::silu(gate) * up
-    }
+    if are_fused(&gate.device()) { fused::swiglu(gate, up) } else { activation::silu(gate) * up }
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ impl Fixture {
     }
 
     /// A copy of the F32 file with another value of a key.
+    #[allow(dead_code, reason = "not every test needs one")]
     pub fn with_key(&self, name: &str, key: &str, value: gguf::Value) -> PathBuf {
         let path = self.path(name);
         let source = GgufFile::open(&self.f32()).unwrap();

@@ -21,6 +21,7 @@ fn assert_same_as_llama(model: Model, recipe: Recipe, wishes: &Wishes) {
             pure: wishes.pure,
             overrides: overrides.map(|(p, to)| Override::new(p, *to).unwrap()).collect(),
             output: wishes.output,
+            ..Rules::of(recipe)
         },
         requantize: wishes.requantize,
         ..job(&path("in.gguf"), &path("ours.gguf"), recipe)
