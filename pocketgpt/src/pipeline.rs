@@ -230,7 +230,7 @@ impl Pipeline {
     /// Writes one smaller file.
     fn quantize(&mut self, base: &Path, recipe: Recipe) -> anyhow::Result<PathBuf> {
         let output = self.gguf(recipe.name());
-        let search = self.run_file.quantize.search;
+        let search = self.run_file.quantize.search && !self.was_trained_for(recipe)?;
         let settings = (recipe.name(), search);
         self.stage(&format!("quantize {recipe}"), &settings, &[base.to_owned()], |pipeline| {
             let report = quantize::quantize_file(&quantize::QuantizeJob {
@@ -248,6 +248,14 @@ impl Pipeline {
             Ok(Done { outputs: vec![output.clone()], bytes: report.bytes_after, quality })
         })?;
         Ok(output)
+    }
+
+    /// Whether the weights were trained for the codes that this recipe gives without a search.
+    fn was_trained_for(&self, recipe: Recipe) -> anyhow::Result<bool> {
+        match &self.run_file.train.qat {
+            Some(qat) => Ok(qat.format.parse::<Recipe>().context("train.qat.format")? == recipe),
+            None => Ok(false),
+        }
     }
 
     /// Cuts one file into pieces.
