@@ -2,7 +2,8 @@
 //! forward pass keeps for the backward pass.
 //!
 //! ```text
-//! weights      4 bytes for each parameter
+//! weights      4 bytes for each parameter; as many again where they are rounded ([train.qat]), and
+//!              for a teacher, which is counted as large as the student
 //! gradients    4 bytes for each one that is trained; where several passes make a step, the head's
 //!              twice, since its share of a pass exists before it can be added
 //! moments      8 bytes for each one that is trained (AdamW's two)
@@ -35,7 +36,7 @@ pub struct TrainingNeed {
     pub batch_size: usize,
     /// Tokens in a window.
     pub context: usize,
-    /// All weights.
+    /// All weights, with those that are rounded and those of a teacher.
     pub weights: u64,
     /// Gradients of what is trained.
     pub gradients: u64,
@@ -61,7 +62,10 @@ impl TrainingNeed {
         let accumulates = run_file.train.gradient_accumulation > 1 && lora.rank == 0;
         let head = if accumulates { product(&[config.vocab_size, config.n_embd]) } else { 0 };
         let bytes = |floats: u64| floats.saturating_mul(FLOAT as u64);
-        let weights = bytes(all.saturating_add(adapters));
+        let qat = run_file.train.qat.as_ref();
+        let teacher = qat.and_then(|qat| qat.teacher.as_ref());
+        let copies = 1 + u64::from(qat.is_some()) + u64::from(teacher.is_some());
+        let weights = bytes(all.saturating_mul(copies).saturating_add(adapters));
         let gradients = bytes(trained_parameters.saturating_add(head));
         let moments = bytes(trained_parameters.saturating_mul(2));
         let checkpointed = run_file.train.activation_checkpointing;
@@ -165,6 +169,15 @@ mod tests {
         let one = need("", &ModelConfig::gpt2_124m());
         let two = need("[train]\ngradient_accumulation = 2\n", &ModelConfig::gpt2_124m());
         assert_eq!(two.gradients, one.gradients + 4 * 50257 * 768);
+    }
+
+    #[test]
+    fn rounded_weights_and_a_teacher_are_there_besides() {
+        let config = ModelConfig::gpt2_124m();
+        let weights = |text: &str| need(text, &config).weights;
+        let one = weights("");
+        assert_eq!(weights("[train.qat]\nformat = \"Q4_0\"\n"), 2 * one);
+        assert_eq!(weights("[train.qat]\nformat = \"Q4_0\"\nteacher = \"base\"\n"), 3 * one);
     }
 
     #[test]
