@@ -8,9 +8,9 @@
 //! Rounding has no useful derivative, so the gradient of `w` is taken to be that of `w'`: the
 //! straight-through estimator of Bengio, Léonard and Courville ("Estimating or propagating gradients
 //! through stochastic neurons", 2013), used for whole networks by Jacob et al. ("Quantization and
-//! training of neural networks for efficient integer-arithmetic-only inference", 2018). It is never
-//! cut off: a block's scale follows its largest weight, so that no weight leaves the range of its
-//! block.
+//! training of neural networks for efficient integer-arithmetic-only inference", 2018). It is cut
+//! off nowhere, since a block's scale follows its weights: none is further out of its range than one
+//! step.
 //!
 //! `w'` is a second model, rounded anew once after each step of the optimizer. Whatever a forward
 //! pass does, accumulation or recomputation, finds the rounded weights in place of the others and

@@ -242,4 +242,7 @@ fn a_start_once_begun_stays_where_it_was() {
     run_file.train.qat.as_mut().unwrap().format = "Q9".to_owned();
     let error = cli::one_line(&start(&run_file, 100, 0, None).unwrap_err());
     assert!(error.contains("train.qat.format: unknown recipe Q9: expected one of"), "{error}");
+    run_file.train.qat.as_mut().unwrap().format = "Q2_K_S".to_owned();
+    let error = cli::one_line(&start(&run_file, 100, 0, None).unwrap_err());
+    assert!(error.contains("train.qat.format: Q2_K_S needs importance data"), "{error}");
 }
