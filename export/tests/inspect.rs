@@ -58,7 +58,7 @@ fn our_own_file_is_usable_and_adds_up() {
 fn files_of_the_wild_are_shown_with_the_reason_why_they_are_not_usable() {
     for (file, expected) in [
         ("v2.gguf", "GGUF version 2: expected version 3"),
-        ("v3.gguf", "is stored as Q2_K (type 10)"),
+        ("v3.gguf", "is stored as Q8_K (type 15)"),
         ("big-endian.gguf", "a big-endian GGUF"),
         ("split-00002-of-00003.gguf", "llama-gguf-split --merge"),
     ] {

@@ -203,7 +203,7 @@ fn names_that_garble_a_terminal_are_refused_and_shown_harmless() {
 fn tensors_are_what_their_names_say() {
     assert!(refusal("/tensors/1/tensor_type", json!("weight")).contains("tensor_type Bias"));
     assert!(refusal("/tensors/1/tensor_type", json!("scale")).contains("unknown variant"));
-    assert!(refusal("/tensors/1/dtype", json!("Q3_K")).contains("unknown tensor type Q3_K"));
+    assert!(refusal("/tensors/1/dtype", json!("IQ3_S")).contains("unknown tensor type IQ3_S"));
     assert!(refusal("/tensors/1/dtype", json!("f32")).contains("unknown dtype f32"));
     assert!(refusal("/tensors/1/dtype", json!("Q8_0")).contains("whole blocks"));
     assert!(refusal("/tensors/0/tensor_name", json!("x".repeat(64))).contains("1 to 63 bytes"));

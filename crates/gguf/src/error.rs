@@ -248,7 +248,7 @@ pub enum GgufError {
     },
     /// A number format that this crate does not read.
     #[error(
-        "tensor {name} is stored as {type_name} (type {id}): expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K or Q6_K; requantize the model to one of these"
+        "tensor {name} is stored as {type_name} (type {id}): expected F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K, IQ4_NL or IQ4_XS; requantize the model to one of these"
     )]
     UnknownTensorType {
         /// The tensor at fault.
