@@ -72,7 +72,7 @@ pub enum GgufError {
     },
     /// A type name that this crate does not know.
     #[error(
-        "unknown tensor type {name}: expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q6_K"
+        "unknown tensor type {name}: expected one of F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K, IQ4_NL, IQ4_XS"
     )]
     UnknownTypeName {
         /// The name as given.
