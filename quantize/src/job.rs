@@ -103,7 +103,11 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     if input.consists_of(&output) {
         bail!("{} is the input itself or a part of it; name another --output", output.display());
     }
-    ensure!(job.overwrite || !output.exists(), "{} exists: --force replaces it", output.display());
+    ensure!(
+        job.overwrite || !output.exists(),
+        "{} exists already; use --force to replace it",
+        output.display()
+    );
     let importance = job.importance.as_deref().map(Importance::open).transpose()?;
     let importance = importance.as_ref();
     let source = input.source();
