@@ -111,8 +111,8 @@ mod tests {
                     let apart = |a: f64, b: &Tensor<1>| {
                         (a - f64::from(b.clone().inner().into_scalar::<f32>())).abs()
                     };
-                    assert!(apart(found.divergence, &divergence) < f64::from(tolerance));
-                    assert!(apart(found.entropy, &entropy) < f64::from(tolerance));
+                    assert!(apart(found.divergence, &divergence) < tolerance);
+                    assert!(apart(found.entropy, &entropy) < tolerance);
                     let fused = run(found.loss);
                     let tolerance = Tolerance::absolute(tolerance);
                     fused.0.assert_approx_eq::<f32>(&plain.0, tolerance);

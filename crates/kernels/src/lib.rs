@@ -25,7 +25,7 @@
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
 //! Two functions change what a backward pass holds: [`checkpointed`] keeps only a block's input, and
-//! [`carry_gradient`] adds to the gradients of a pass before it. [`rewrite`] lets code that knows
+//! [`carry_gradient`] adds to the gradients of a pass before it. [`rewrite()`] lets code that knows
 //! slices only make one tensor's numbers from another's.
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of

@@ -57,7 +57,7 @@ impl FromStr for Target {
         let number: f64 =
             number.parse().with_context(|| format!("{text}: expected a size, for example 80MB"))?;
         let bytes = number * factor;
-        ensure!(bytes >= 1.0 && bytes < 1e18, "{text}: no size of a file");
+        ensure!((1.0..1e18).contains(&bytes), "{text}: no size of a file");
         Ok(Target::Bytes(bytes as u64))
     }
 }

@@ -4,8 +4,8 @@
 //! much as `E[x_j²]`. `llama-imatrix` sums `x_j²` over a calibration text for every matrix; the
 //! quantizers of ggml take the means as weights of their squared errors.
 //!
-//! [`file`] reads and writes llama.cpp's GGUF, [`legacy`] reads the binary format before it, and
-//! [`collect`] makes such data with the reference forward pass.
+//! [`mod@file`] reads and writes llama.cpp's GGUF, [`legacy`] reads the binary format before it, and
+//! [`collect()`] makes such data with the reference forward pass.
 
 mod collect;
 mod file;

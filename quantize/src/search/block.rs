@@ -7,6 +7,8 @@
 //! ones are tried, and for each of them every group looks at the integers around its own pair,
 //! one group after another, each knowing the errors of those before it.
 
+#![allow(clippy::needless_range_loop, reason = "indices are those of the formulas")]
+
 use gguf::grid::{Grid, MAX_BLOCK, MAX_GROUPS, OffsetGrid, Parts, ScaleGrid};
 use half::f16;
 

@@ -15,6 +15,8 @@
 //! each lane of a vector, and `J` says which pair is best: scales are chosen for the error of the
 //! rounding that follows them, not for that of a rounding to nearest.
 
+#![allow(clippy::needless_range_loop, reason = "indices are those of the formulas")]
+
 use gguf::grid::Codebook;
 
 /// Pairs of scale and offset that are tried at a time.

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::graph::{Operand, into_numbers, raw};
 
-/// Shapes as in [`crate::rewrite`].
+/// Shapes as in [`crate::rewrite()`].
 pub(crate) fn rewrite<E>(
     source: &Tensor<1>,
     target: Tensor<1>,

@@ -15,7 +15,7 @@
 //!
 //! What rounding adds to a divergence is `a = sum P e^2 / 2` with errors `e` that are even over that
 //! width, on average `R E[d] / (6 * 65535^2)`, `E[d]` being the mean distance under `P`: 2e-9 nats
-//! for R = 21 and E[d] = 3. Besides, each position's divergence is off by an error of either sign,
+//! for R = 21 and `E[d]` = 3. Besides, each position's divergence is off by an error of either sign,
 //! at most `2 sqrt(a KL)` (Cauchy and Schwarz): 3 % of 1e-5 nats at one position, 0.03 % of the mean
 //! over 10,000 of them. (16 bits spread evenly over 16 nats, as llama-perplexity stores them, have
 //! a similar `a`, but cut off what lies below, and their sum is not 1.)
