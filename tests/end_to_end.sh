@@ -10,7 +10,7 @@ bin=$(cd "${1:?usage: tests/end_to_end.sh FOLDER_OF_BINARIES}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-expected=41 # checks below; one that is skipped by mistake is a failure too
+expected=44 # checks below; one that is skipped by mistake is a failure too
 passed=0
 
 step() { echo "end-to-end: $1" >&2; }
@@ -52,6 +52,11 @@ check grep -q '^%PDF' alone/loss.pdf
 "$bin/export" --input "$ckpt" --to huggingface --output hugging-face
 "$bin/quantize" --input tiny-F32.gguf --bits 8 --output tiny-Q8_0.gguf
 "$bin/quantize" --input "$ckpt" --bits 4 --output tiny-Q4_K_M.gguf
+"$bin/quantize" --input "$ckpt" --target-bits 9 --output tiny-planned.gguf >planned.txt
+check grep -q '^search   on' planned.txt
+check grep -q 'token_embd.weight' tiny-planned.recipe.toml
+"$bin/quantize" --input tiny-F32.gguf --recipe tiny-planned.recipe.toml --output tiny-again.gguf
+fails_with 2 'give --calibration FILE' "$bin/quantize" --input tiny-F32.gguf --type Q4_0 --search --output no.gguf
 "$bin/fragment" split --input tiny-Q8_0.gguf --output pieces --max-bytes 1048576
 "$bin/fragment" verify --input pieces
 "$bin/fragment" join --input pieces --output joined.gguf

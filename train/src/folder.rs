@@ -137,7 +137,8 @@ impl RunFolder {
     }
 
     /// The checkpoint that `latest` names. A process that was killed after writing its first one
-    /// has left no `latest`: the first checkpoint alone then is the last one too.
+    /// has left no `latest`: the first checkpoint alone then is the last one too, and `latest` says
+    /// so from now on, before there is a second one.
     fn last_checkpoint(&self) -> anyhow::Result<Option<PathBuf>> {
         if self.latest().exists() {
             let checkpoint = checkpoint::latest(&self.root).with_context(|| {
@@ -153,7 +154,10 @@ impl RunFolder {
         steps.retain(|(_, name)| self.checkpoints().join(name).is_dir());
         match steps.as_slice() {
             [] => Ok(None),
-            [(_, only)] => Ok(Some(self.checkpoints().join(only))),
+            [(_, only)] => {
+                write_text(&self.latest(), &format!("{only}\n"))?;
+                Ok(Some(self.checkpoints().join(only)))
+            }
             [.., (_, newest)] => bail!(
                 "{root} holds checkpoints, but {latest} that names the last one is missing: put \
                  it back with `echo {newest} > {latest}`, or start over with --force",
