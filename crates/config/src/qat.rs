@@ -11,6 +11,10 @@ const LAST_QUARTER: f64 = 0.75;
 
 /// `[train.qat]`: forward passes use each matrix as `quantize --type FORMAT` would store it, and
 /// gradients go to the unrounded weights (Bengio et al., 2013; Jacob et al., 2018).
+///
+/// Once training rounds, losses and samples are those of the rounded weights too. Checkpoints,
+/// exported files and golden logits hold the unrounded ones: `quantize --type FORMAT`, without a
+/// search, makes the file that was trained for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Qat {
