@@ -101,6 +101,9 @@ impl<'a> Blockwise<'a> {
             }
             (_, rope) => Weights::Gpt2(gpt2::Block::load(config, self.source, layer)?, rope),
         };
+        let prefix = format!("blk.{layer}.");
+        let of_block = self.source.tensors().iter().filter(|t| t.name.starts_with(&prefix));
+        of_block.for_each(|tensor| self.source.release(tensor));
         Ok(LoadedBlock { layer, config: config.clone(), weights })
     }
 
