@@ -14,7 +14,7 @@ use half::f16;
 
 use super::group::{LANES, Lanes, Metric, Rounded, Target, costs, fit, polish, round};
 
-/// Sweeps of coordinate descent after a rounding; two find nearly all there is.
+/// Sweeps of coordinate descent after a rounding.
 const SWEEPS: usize = 2;
 
 /// Factors on the shared 16-bit floats of a block that are tried.

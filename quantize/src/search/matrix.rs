@@ -17,7 +17,7 @@ use super::group::{Metric, Target};
 /// Rows that one task works on: enough for the products, few enough to stay in the cache.
 const TILE: usize = 32;
 
-/// Passes over all groups after the first one. The third still gains some 1 %.
+/// Passes over all groups after the first one.
 const PASSES: usize = 3;
 
 /// A matrix in blocks.
