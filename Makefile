@@ -5,7 +5,7 @@ CARGO := cargo
 PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-wgpu bench bench-app \
-	bench-convert bench-train
+	bench-convert bench-quantize bench-train learning
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -48,6 +48,16 @@ test-peers: build
 # The time and memory of `export` beside convert_hf_to_gguf.py.
 bench-convert: build
 	tests/peers/convert_speed.sh target/release
+
+# The time, memory and quality of `quantize` beside llama.cpp's tools: MODEL is an F32 file, CALIBRATION
+# and TEXT are texts that do not overlap.
+bench-quantize: build
+	tests/peers/quantize_speed.sh target/release $(MODEL)
+	tests/peers/quantize_quality.sh target/release $(MODEL) $(CALIBRATION) $(TEXT)
+
+# The Verdict from three seeds with plain and with fused operations; an hour on two cores.
+learning: build
+	tests/learning.sh target/release
 
 bench: build
 	tests/bench.sh target/release
