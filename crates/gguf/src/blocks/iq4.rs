@@ -22,7 +22,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::each::{each, map};
 use super::half::Half;
-use super::lanes::{Lanes, transpose};
+use super::lanes::{Lanes, sum, transpose};
 use super::q4::{pack_nibbles, unpack_nibbles};
 use super::rounding::{inverse_or_zero, nearest_int};
 use super::super_blocks::{BATCH, Batch, LANES, pair};
@@ -82,7 +82,7 @@ impl Block for BlockIQ4NL {
     fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
         for (i, out) in out.chunks_mut(LANES).enumerate() {
             let (x, importance) = rows.side_by_side::<LANES>(i * LANES);
-            let mean = super::lanes::sum(&squares(&x)) * Lanes::splat(2.0 / 32.0);
+            let mean = sum(&squares(&x)) * Lanes::splat(2.0 / 32.0);
             let scales = search(&x, &costs(&x, &importance, mean));
             let x = &rows.x[i * LANES..];
             for ((block, x), scale) in out.iter_mut().zip(x).zip(scales) {

@@ -2,16 +2,24 @@
 //!
 //! A row of weights is cut into blocks of 32 or 256; a block stores a scale or two as 16-bit
 //! floats and a few bits for each weight. One file describes one family of formats: the formula,
-//! the layout, and a kernel for a single block.
+//! the layout, and a kernel.
 //!
 //! | type | bits per weight | relative RMS error on normal weights | file |
 //! |---|---|---|---|
 //! | F16, BF16 | 16 | 0.02 %, 0.17 % | `plain.rs` |
 //! | Q8_0 | 8.5 | 0.53 % | `q8_0.rs` |
 //! | Q6_K | 6.56 | 1.8 % | `q6_k.rs` |
+//! | Q5_K | 5.5 | 3.6 % | `q5_k.rs` |
 //! | Q5_1, Q5_0 | 6, 5.5 | 3.8 %, 4.3 % | `q5.rs` |
-//! | Q4_1, Q4_0 | 5, 4.5 | 7.8 %, 8.6 % | `q4.rs` |
 //! | Q4_K | 4.5 | 7.1 % | `q4_k.rs` |
+//! | IQ4_NL, IQ4_XS | 4.5, 4.25 | 7.6 %, 7.7 % | `iq4.rs` |
+//! | Q4_1, Q4_0 | 5, 4.5 | 7.8 %, 8.6 % | `q4.rs` |
+//! | Q3_K | 3.44 | 15 % | `q3_k.rs` |
+//! | Q2_K | 2.63 | 30 % | `q2_k.rs` |
+//!
+//! Three searches serve them all: for a scale and a minimum (`affine.rs`), for a scale of codes
+//! around zero (`symmetric.rs`), and for the scale of a block's own scales (`positive.rs`). They
+//! work on many groups of weights side by side (`lanes.rs`).
 //!
 //! # What "ggml's bytes" means
 //!
