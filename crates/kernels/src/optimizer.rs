@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::bodies::are_fused;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Isa, vectorised};
 
 /// Values that one task works on: four streams of 64 KiB stay in a core's cache.
 const CHUNK: usize = 1 << 14;
@@ -49,7 +49,23 @@ pub struct AdamWStep {
     pub gradient_scale: f32,
 }
 
+/// What all values of a step share, computed once.
+#[derive(Debug, Clone, Copy)]
+struct StepFactors {
+    step_size: f32,
+    root_scale: f32,
+    keep: f32,
+}
+
 impl AdamWStep {
+    fn factors(&self) -> StepFactors {
+        StepFactors {
+            step_size: self.step_size(),
+            root_scale: self.root_scale(),
+            keep: self.keep(),
+        }
+    }
+
     /// `learning_rate / (1 - beta1^step)`.
     fn step_size(&self) -> f32 {
         (self.learning_rate / bias_correction(self.beta1, self.step)) as f32
@@ -122,20 +138,44 @@ fn adamw_in_place(
     second: &mut [f32],
     step: &AdamWStep,
 ) {
-    let &AdamWStep { beta1, beta2, epsilon, gradient_scale, .. } = step;
-    let (step_size, root_scale, keep) = (step.step_size(), step.root_scale(), step.keep());
+    let factors = step.factors();
     let chunks = (weight.par_chunks_mut(CHUNK), gradient.par_chunks(CHUNK));
     let moments = (first.par_chunks_mut(CHUNK), second.par_chunks_mut(CHUNK));
     chunks.into_par_iter().zip(moments.into_par_iter()).for_each(|((w, g), (m, v))| {
-        isa.run(|| {
-            for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                let g = g * gradient_scale;
-                *m += (1.0 - beta1) * (g - *m);
-                *v = beta2 * *v + (1.0 - beta2) * g * g;
-                *w = *w * keep - step_size * *m / (v.sqrt() * root_scale + epsilon);
-            }
-        });
+        adamw_chunk(isa, w, g, [m, v], step, factors);
     });
+}
+
+vectorised! {
+    fn adamw_chunk(
+        weight: &mut [f32],
+        gradient: &[f32],
+        moments: [&mut [f32]; 2],
+        step: &AdamWStep,
+        factors: StepFactors,
+    ) {
+        let &AdamWStep { beta1, beta2, epsilon, gradient_scale, .. } = step;
+        let StepFactors { step_size, root_scale, keep } = factors;
+        let [first, second] = moments;
+        for (((w, &g), m), v) in weight.iter_mut().zip(gradient).zip(first).zip(second) {
+            let g = g * gradient_scale;
+            *m += (1.0 - beta1) * (g - *m);
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *w = *w * keep - step_size * *m / (v.sqrt() * root_scale + epsilon);
+        }
+    }
+
+    /// Eight running sums, so that the compiler may use vectors.
+    fn sum_of_squares(values: &[f32]) -> f64 {
+        let mut sums = [0.0; 8];
+        let (blocks, rest) = values.as_chunks::<8>();
+        for block in blocks {
+            for (sum, &value) in sums.iter_mut().zip(block) {
+                *sum += f64::from(value) * f64::from(value);
+            }
+        }
+        sums.iter().sum::<f64>() + rest.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()
+    }
 }
 
 fn adamw_with_tensors(
@@ -167,24 +207,11 @@ pub fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
     }
     let data = tensor.into_data();
     let sum = data.as_slice::<f32>().map(|values| {
-        let chunks = values.par_chunks(CHUNK).map(|part| Isa::best().run(|| sum_of_squares(part)));
+        let chunks = values.par_chunks(CHUNK).map(|part| sum_of_squares(Isa::best(), part));
         chunks.collect::<Vec<f64>>().iter().sum()
     });
     // Only a float tensor of another width has no f32 slice, and our models have none.
     (Tensor::from_data(data, &device), sum.unwrap_or(f64::NAN))
-}
-
-/// Eight running sums, so that the compiler may use vectors.
-#[inline(always)]
-fn sum_of_squares(values: &[f32]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (blocks, rest) = values.as_chunks::<8>();
-    for block in blocks {
-        for (sum, &value) in sums.iter_mut().zip(block) {
-            *sum += f64::from(value) * f64::from(value);
-        }
-    }
-    sums.iter().sum::<f64>() + rest.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Isa, vectorised};
 
 /// Values that one task fills: large enough to hide the cost of handing it out.
 const CHUNK: usize = 1 << 14;
@@ -15,7 +15,7 @@ const CHUNK: usize = 1 << 14;
 const WEYL: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Scrambles 64 bits; a bijection, so distinct inputs stay distinct.
-#[inline]
+#[inline(always)]
 pub fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -38,7 +38,7 @@ pub fn derive_named(key: u64, name: &str) -> u64 {
 }
 
 /// The `position`-th 64 bits of a key's sequence.
-#[inline]
+#[inline(always)]
 pub fn bits(key: u64, position: u64) -> u64 {
     mix(key.wrapping_add(position.wrapping_add(1).wrapping_mul(WEYL)))
 }
@@ -103,15 +103,23 @@ pub fn apply_keep_factors(isa: Isa, key: u64, probability: f32, values: &mut [f3
     let kept = 1.0 / (1.0 - probability);
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let first = (chunk * CHUNK / 2) as u64;
-        isa.run(|| {
-            for (pair, values) in (0_u64..).zip(values.chunks_mut(2)) {
-                let draw = bits(key, first + pair);
-                for (value, half) in values.iter_mut().zip([draw as u32, (draw >> 32) as u32]) {
-                    *value *= if half >= threshold { kept } else { 0.0 };
-                }
-            }
-        });
+        apply_to_chunk(isa, key, first, threshold, kept, values);
     });
+}
+
+vectorised! {
+    fn apply_to_chunk(key: u64, first: u64, threshold: u32, kept: f32, values: &mut [f32]) {
+        let factor = |draw: u64| if draw as u32 >= threshold { kept } else { 0.0 };
+        let (pairs, rest) = values.as_chunks_mut::<2>();
+        for (pair, [even, odd]) in (first..).zip(pairs.iter_mut()) {
+            let draw = bits(key, pair);
+            *even *= factor(draw);
+            *odd *= factor(draw >> 32);
+        }
+        if let [value] = rest {
+            *value *= factor(bits(key, first + pairs.len() as u64));
+        }
+    }
 }
 
 #[cfg(test)]

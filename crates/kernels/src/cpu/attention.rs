@@ -22,10 +22,10 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
-use super::simd::{dot, exp};
+use super::simd::{dot, exp, max, sum};
 use crate::random::derive;
 
 /// Queries and keys in a square of scores.
@@ -58,14 +58,13 @@ pub struct ScoreDropout {
     pub key: u64,
 }
 
-impl ScoreDropout {
+vectorised! {
     /// Multiplies each number by 0 or `1 / (1 - p)`; `position` is the first one's in its row.
-    #[inline(always)]
-    fn apply(self, row: &mut [f32], position: u32) {
-        let keep = 1.0 / (1.0 - self.probability);
+    fn drop_scores(dropout: ScoreDropout, row: &mut [f32], position: u32) {
+        let keep = 1.0 / (1.0 - dropout.probability);
         // A draw is kept when its 32 bits reach the threshold.
-        let threshold = (f64::from(self.probability) * 4_294_967_296.0) as u32;
-        let (low, high) = (self.key as u32, (self.key >> 32) as u32);
+        let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
+        let (low, high) = (dropout.key as u32, (dropout.key >> 32) as u32);
         for (i, x) in row.iter_mut().enumerate() {
             let drawn = hash(position.wrapping_add(i as u32) ^ low).wrapping_add(high);
             *x *= if hash(drawn) >= threshold { keep } else { 0.0 };
@@ -209,7 +208,7 @@ impl Head {
         let mut scores = vec![0.0; rows * keys];
         math.multiply(q, k, &mut scores, Into::Replace);
         let scale = 1.0 / (self.shape.width as f32).sqrt();
-        math.isa().run(|| scores.iter_mut().for_each(|s| *s *= scale));
+        multiply_all(math.isa(), &mut scores, scale);
         if i == j {
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
                 scores[row + 1..].fill(f32::NEG_INFINITY);
@@ -223,11 +222,9 @@ impl Head {
             return;
         }
         let keys = self.shape.rows(j);
-        isa.run(|| {
-            for (row, p) in probabilities.chunks_exact_mut(keys).enumerate() {
-                self.row_dropout(i * BLOCK + row).apply(p, (j * BLOCK) as u32);
-            }
-        });
+        for (row, p) in probabilities.chunks_exact_mut(keys).enumerate() {
+            drop_scores(isa, self.row_dropout(i * BLOCK + row), p, (j * BLOCK) as u32);
+        }
     }
 
     /// `y [T, D]` and `L [T]` of this head.
@@ -243,7 +240,7 @@ impl Head {
             let q = math.left(self.part(inputs, Part::Q, i));
             let mut squares: Vec<_> =
                 (0..=i).map(|j| self.scores(math, &q, &keys[j], i, j)).collect();
-            math.isa().run(|| softmax(&mut squares, logs));
+            softmax(math.isa(), &mut squares, logs);
             for (j, p) in squares.iter_mut().enumerate() {
                 self.drop(math.isa(), p, i, j);
                 let p = math.left(Matrix::new(p, self.shape.rows(i), self.shape.rows(j)));
@@ -284,24 +281,13 @@ impl Head {
                 let rows = self.shape.rows(i);
                 let (logs, delta) = (&logs[i * BLOCK..][..rows], &delta[i * BLOCK..][..rows]);
                 let mut p = self.scores(math, &queries[i], &k_transposed, i, j);
-                math.isa().run(|| {
-                    for (p, log) in p.chunks_exact_mut(keys).zip(logs) {
-                        p.iter_mut().for_each(|s| *s = exp(*s - log));
-                    }
-                });
+                probabilities(math.isa(), &mut p, logs);
                 let mut dp = vec![0.0; rows * keys];
                 math.multiply(&dys[i], &v_transposed, &mut dp, Into::Replace);
                 self.drop(math.isa(), &mut dp, i, j);
                 let scale = 1.0 / (width as f32).sqrt();
                 let mut ds = dp;
-                math.isa().run(|| {
-                    let lines = ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys));
-                    for ((ds, p), delta) in lines.zip(delta) {
-                        for (ds, p) in ds.iter_mut().zip(p) {
-                            *ds = p * (*ds - delta) * scale;
-                        }
-                    }
-                });
+                score_gradients(math.isa(), &mut ds, &p, delta, scale);
                 self.drop(math.isa(), &mut p, i, j);
                 let first = if i == j { Into::Replace } else { Into::Add };
                 let p = Matrix::new(&p, rows, keys);
@@ -318,39 +304,71 @@ impl Head {
     /// `sum_d dy[i, d] y[i, d]` for every row of this head.
     fn delta(self, isa: Isa, y: &[f32], dy: &[f32]) -> Vec<f32> {
         let (channels, width, time) = (self.shape.channels(), self.shape.width, self.shape.time);
-        isa.run(|| {
-            (0..time)
-                .map(|t| {
-                    let start = (self.batch * time + t) * channels + self.head * width;
-                    dot(&y[start..start + width], &dy[start..start + width])
-                })
-                .collect()
-        })
+        let row = |t| {
+            let start = (self.batch * time + t) * channels + self.head * width;
+            dot_product(isa, &y[start..start + width], &dy[start..start + width])
+        };
+        (0..time).map(row).collect()
     }
 }
 
-/// Softmax of each row, which runs through all squares; gives the rows' `L`.
-#[inline(always)]
-fn softmax(squares: &mut [Vec<f32>], logs: &mut [f32]) {
-    let rows = logs.len();
-    for (row, log) in logs.iter_mut().enumerate() {
-        let mut most = f32::NEG_INFINITY;
-        for square in squares.iter() {
-            let keys = square.len() / rows;
-            most = most.max(super::simd::max(&square[row * keys..][..keys]));
+vectorised! {
+    fn multiply_all(x: &mut [f32], factor: f32) {
+        for x in x {
+            *x *= factor;
         }
-        let mut total = 0.0;
-        for square in squares.iter_mut() {
-            let keys = square.len() / rows;
-            let line = &mut square[row * keys..][..keys];
-            line.iter_mut().for_each(|s| *s = exp(*s - most));
-            total += super::simd::sum(line);
+    }
+
+    fn dot_product(x: &[f32], y: &[f32]) -> f32 {
+        dot(x, y)
+    }
+
+    /// Softmax of each row, which runs through all squares; gives the rows' `L`.
+    fn softmax(squares: &mut [Vec<f32>], logs: &mut [f32]) {
+        let rows = logs.len();
+        for (row, log) in logs.iter_mut().enumerate() {
+            let mut most = f32::NEG_INFINITY;
+            for square in squares.iter() {
+                let keys = square.len() / rows;
+                most = most.max(max(&square[row * keys..][..keys]));
+            }
+            let mut total = 0.0;
+            for square in squares.iter_mut() {
+                let keys = square.len() / rows;
+                let line = &mut square[row * keys..][..keys];
+                for s in line.iter_mut() {
+                    *s = exp(*s - most);
+                }
+                total += sum(line);
+            }
+            for square in squares.iter_mut() {
+                let keys = square.len() / rows;
+                for p in &mut square[row * keys..][..keys] {
+                    *p /= total;
+                }
+            }
+            *log = most + total.ln();
         }
-        for square in squares.iter_mut() {
-            let keys = square.len() / rows;
-            square[row * keys..][..keys].iter_mut().for_each(|p| *p /= total);
+    }
+
+    /// `e^(S - L)`, a row for each of `logs`.
+    fn probabilities(scores: &mut [f32], logs: &[f32]) {
+        let keys = scores.len() / logs.len();
+        for (row, log) in scores.chunks_exact_mut(keys).zip(logs) {
+            for s in row {
+                *s = exp(*s - log);
+            }
         }
-        *log = most + total.ln();
+    }
+
+    /// `dS`, a row for each of `delta`, in place of `dP`.
+    fn score_gradients(ds: &mut [f32], p: &[f32], delta: &[f32], scale: f32) {
+        let keys = ds.len() / delta.len();
+        for ((ds, p), delta) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).zip(delta) {
+            for (ds, p) in ds.iter_mut().zip(p) {
+                *ds = p * (*ds - delta) * scale;
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
 use super::head::{HeadWeight, ROWS, add_weight_gradient};
+use super::isa::vectorised;
 use super::matmul::pack::Matrix;
 use super::simd::{exp, max, sum};
 
@@ -66,7 +67,7 @@ pub fn distill<A: Arithmetic>(
         let scale = 1.0 / n as f32;
         let each: Vec<[f64; 2]> = rows
             .map(|((z, u), &target)| {
-                math.isa().run(|| row_losses(z, u, target as usize, teacher.share, scale))
+                row_losses(math.isa(), z, u, target as usize, teacher.share, scale)
             })
             .collect();
         for row in each {
@@ -81,38 +82,39 @@ pub fn distill<A: Arithmetic>(
     Distilled { divergence, entropy, dx, dw }
 }
 
-/// Divergence and cross-entropy of one row; the logits `z` become their gradients times `scale`,
-/// and the teacher's `u` are used up.
-#[inline(always)]
-fn row_losses(z: &mut [f32], u: &mut [f32], target: usize, share: f32, scale: f32) -> [f64; 2] {
-    let (most_z, most_u) = (max(z), max(u));
-    let at_target = z[target];
-    // sum_j e^(u - max u) (u - z), while both turn into their exponentials.
-    let mut weighted = [0.0_f32; 16];
-    let (z_blocks, z_rest) = z.as_chunks_mut::<16>();
-    let (u_blocks, u_rest) = u.as_chunks_mut::<16>();
-    for (z, u) in z_blocks.iter_mut().zip(u_blocks) {
-        for i in 0..16 {
-            let apart = u[i] - z[i];
-            (z[i], u[i]) = (exp(z[i] - most_z), exp(u[i] - most_u));
-            weighted[i] += u[i] * apart;
+vectorised! {
+    /// Divergence and cross-entropy of one row; the logits `z` become their gradients times `scale`,
+    /// and the teacher's `u` are used up.
+    fn row_losses(z: &mut [f32], u: &mut [f32], target: usize, share: f32, scale: f32) -> [f64; 2] {
+        let (most_z, most_u) = (max(z), max(u));
+        let at_target = z[target];
+        // sum_j e^(u - max u) (u - z), while both turn into their exponentials.
+        let mut weighted = [0.0_f32; 16];
+        let (z_blocks, z_rest) = z.as_chunks_mut::<16>();
+        let (u_blocks, u_rest) = u.as_chunks_mut::<16>();
+        for (z, u) in z_blocks.iter_mut().zip(u_blocks) {
+            for i in 0..16 {
+                let apart = u[i] - z[i];
+                (z[i], u[i]) = (exp(z[i] - most_z), exp(u[i] - most_u));
+                weighted[i] += u[i] * apart;
+            }
         }
+        let mut weighted: f64 = weighted.iter().map(|&w| f64::from(w)).sum();
+        for (z, u) in z_rest.iter_mut().zip(u_rest) {
+            let apart = *u - *z;
+            (*z, *u) = (exp(*z - most_z), exp(*u - most_u));
+            weighted += f64::from(*u * apart);
+        }
+        let (sum_z, sum_u) = (f64::from(sum(z)), f64::from(sum(u)));
+        let (log_z, log_u) = (sum_z.ln() + f64::from(most_z), sum_u.ln() + f64::from(most_u));
+        let (of_z, of_u) = (f64::from(scale) / sum_z, f64::from(scale * share) / sum_u);
+        let (of_z, of_u) = (of_z as f32, of_u as f32);
+        for (z, &u) in z.iter_mut().zip(&*u) {
+            *z = *z * of_z - u * of_u;
+        }
+        z[target] -= scale * (1.0 - share);
+        [weighted / sum_u - log_u + log_z, log_z - f64::from(at_target)]
     }
-    let mut weighted: f64 = weighted.iter().map(|&w| f64::from(w)).sum();
-    for (z, u) in z_rest.iter_mut().zip(u_rest) {
-        let apart = *u - *z;
-        (*z, *u) = (exp(*z - most_z), exp(*u - most_u));
-        weighted += f64::from(*u * apart);
-    }
-    let (sum_z, sum_u) = (f64::from(sum(z)), f64::from(sum(u)));
-    let (log_z, log_u) = (sum_z.ln() + f64::from(most_z), sum_u.ln() + f64::from(most_u));
-    let (of_z, of_u) = (f64::from(scale) / sum_z, f64::from(scale * share) / sum_u);
-    let (of_z, of_u) = (of_z as f32, of_u as f32);
-    for (z, &u) in z.iter_mut().zip(&*u) {
-        *z = *z * of_z - u * of_u;
-    }
-    z[target] -= scale * (1.0 - share);
-    [weighted / sum_u - log_u + log_z, log_z - f64::from(at_target)]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 use super::simd::exp;
 
 /// Numbers that one task works on.
@@ -20,11 +20,7 @@ const FLAT: f32 = 10.0;
 pub fn gelu(isa: Isa, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "gelu's input and output");
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        isa.run(|| {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = x * logistic_of_2u(x);
-            }
-        });
+        gelu_chunk(isa, x, y);
     });
 }
 
@@ -32,16 +28,42 @@ pub fn gelu(isa: Isa, x: &[f32], y: &mut [f32]) {
 pub fn gelu_backward(isa: Isa, x: &[f32], dy: &mut [f32]) {
     assert_eq!(x.len(), dy.len(), "gelu's input and gradient");
     dy.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(dy, x)| {
-        isa.run(|| {
-            for (dy, &x) in dy.iter_mut().zip(x) {
-                let s = logistic_of_2u(x);
-                // Past the flat ends `s (1 - s)` is 0, and x^2 must not become infinite.
-                let x = x.clamp(-FLAT, FLAT);
-                let slope = 2.0 * SCALE * (1.0 + 3.0 * CUBIC * x * x);
-                *dy *= s + x * s * (1.0 - s) * slope;
-            }
-        });
+        gelu_backward_chunk(isa, x, dy);
     });
+}
+
+vectorised! {
+    fn gelu_chunk(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * logistic_of_2u(x);
+        }
+    }
+
+    fn gelu_backward_chunk(x: &[f32], dy: &mut [f32]) {
+        for (dy, &x) in dy.iter_mut().zip(x) {
+            let s = logistic_of_2u(x);
+            // Past the flat ends `s (1 - s)` is 0, and x^2 must not become infinite.
+            let x = x.clamp(-FLAT, FLAT);
+            let slope = 2.0 * SCALE * (1.0 + 3.0 * CUBIC * x * x);
+            *dy *= s + x * s * (1.0 - s) * slope;
+        }
+    }
+
+    /// `x += y`
+    fn add(x: &mut [f32], y: &[f32]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+    }
+
+    /// Adds some columns of every row of `x [N, columns]`, from `first` on, to `sums`.
+    fn add_columns(x: &[f32], columns: usize, first: usize, sums: &mut [f32]) {
+        for row in x.chunks_exact(columns) {
+            for (sum, x) in sums.iter_mut().zip(&row[first..]) {
+                *sum += x;
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -53,7 +75,7 @@ fn logistic_of_2u(x: f32) -> f32 {
 /// Adds `bias [C]` to every row of `y [N, C]`.
 pub fn add_bias(isa: Isa, y: &mut [f32], bias: &[f32]) {
     y.par_chunks_mut(bias.len().max(1)).with_min_len(8).for_each(|row| {
-        isa.run(|| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+        add(isa, row, bias);
     });
 }
 
@@ -63,12 +85,7 @@ pub fn sum_of_rows(isa: Isa, x: &[f32], columns: usize) -> Vec<f32> {
     const STRIP: usize = 256;
     let mut out = vec![0.0; columns];
     out.par_chunks_mut(STRIP).enumerate().for_each(|(strip, sums)| {
-        isa.run(|| {
-            for row in x.chunks_exact(columns) {
-                let part = &row[strip * STRIP..][..sums.len()];
-                sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-            }
-        });
+        add_columns(isa, x, columns, strip * STRIP, sums);
     });
     out
 }

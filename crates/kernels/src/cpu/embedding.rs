@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::Isa;
+use super::isa::vectorised;
 
 /// Rows `ids [N]` of `table [V, C]`: `[N, C]`.
 pub fn rows(table: &[f32], columns: usize, ids: &[u32]) -> Vec<f32> {
@@ -13,19 +13,22 @@ pub fn rows(table: &[f32], columns: usize, ids: &[u32]) -> Vec<f32> {
     y
 }
 
-/// Adds `dy [N, C]` to the rows `ids [N]` of `dtable [V, C]`, in the order of the ids.
-pub fn add_rows(isa: Isa, dtable: &mut [f32], columns: usize, ids: &[u32], dy: &[f32]) {
-    assert_eq!(dy.len(), ids.len() * columns, "a gradient of [N, C] for N ids");
-    isa.run(|| {
+vectorised! {
+    /// Adds `dy [N, C]` to the rows `ids [N]` of `dtable [V, C]`, in the order of the ids.
+    pub fn add_rows(dtable: &mut [f32], columns: usize, ids: &[u32], dy: &[f32]) {
+        assert_eq!(dy.len(), ids.len() * columns, "a gradient of [N, C] for N ids");
         for (dy, &id) in dy.chunks_exact(columns).zip(ids) {
             let sums = &mut dtable[id as usize * columns..][..columns];
-            sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+            for (sum, dy) in sums.iter_mut().zip(dy) {
+                *sum += dy;
+            }
         }
-    });
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::isa::Isa;
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
 use super::simd::{exp, max};
@@ -126,34 +126,37 @@ fn losses(isa: Isa, logits: &mut [f32], targets: &[u32], gradient_scale: Option<
     let each: Vec<f64> = logits
         .par_chunks_mut(vocabulary)
         .zip(targets)
-        .map(|(row, &target)| isa.run(|| row_loss(row, target as usize, gradient_scale)))
+        .map(|(row, &target)| row_loss(isa, row, target as usize, gradient_scale))
         .collect();
     each.iter().sum()
 }
 
-#[inline(always)]
-fn row_loss(row: &mut [f32], target: usize, gradient_scale: Option<f32>) -> f64 {
-    let most = max(row);
-    let at_target = row[target];
-    let mut sums = [0.0_f32; 16];
-    let (blocks, rest) = row.as_chunks_mut::<16>();
-    for block in blocks {
-        for i in 0..16 {
-            block[i] = exp(block[i] - most);
-            sums[i] += block[i];
+vectorised! {
+    fn row_loss(row: &mut [f32], target: usize, gradient_scale: Option<f32>) -> f64 {
+        let most = max(row);
+        let at_target = row[target];
+        let mut sums = [0.0_f32; 16];
+        let (blocks, rest) = row.as_chunks_mut::<16>();
+        for block in blocks {
+            for i in 0..16 {
+                block[i] = exp(block[i] - most);
+                sums[i] += block[i];
+            }
         }
+        let mut sum: f64 = sums.iter().map(|&s| f64::from(s)).sum();
+        for z in rest {
+            *z = exp(*z - most);
+            sum += f64::from(*z);
+        }
+        if let Some(scale) = gradient_scale {
+            let factor = (f64::from(scale) / sum) as f32;
+            for z in row.iter_mut() {
+                *z *= factor;
+            }
+            row[target] -= scale;
+        }
+        sum.ln() + f64::from(most) - f64::from(at_target)
     }
-    let mut sum: f64 = sums.iter().map(|&s| f64::from(s)).sum();
-    for z in rest {
-        *z = exp(*z - most);
-        sum += f64::from(*z);
-    }
-    if let Some(scale) = gradient_scale {
-        let factor = (f64::from(scale) / sum) as f32;
-        row.iter_mut().for_each(|z| *z *= factor);
-        row[target] -= scale;
-    }
-    sum.ln() + f64::from(most) - f64::from(at_target)
 }
 
 #[cfg(test)]

@@ -51,37 +51,56 @@ impl Isa {
     pub fn has_bf16(self) -> bool {
         self.0 >= Level::Avx512Bf16
     }
+}
 
-    /// Runs `work` compiled for these instructions.
-    ///
-    /// The closure is inlined into a function with the wider vectors enabled, so the compiler
-    /// vectorises its loops for them. Results do not depend on the choice: no operation is
-    /// contracted or reordered.
-    #[inline]
-    pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        match self.0 {
+/// Defines functions that are compiled once for each width of vectors, and that take an [`Isa`]
+/// before their own arguments to choose by.
+///
+/// Their loops are vectorised by the compiler. Results do not depend on the choice: no operation is
+/// contracted or reordered. What a body calls must be `#[inline(always)]`: a function of its own,
+/// and a closure that the compiler finds too long to inline is one, is compiled for the baseline.
+macro_rules! vectorised {
+    ($(
+        $(#[$meta:meta])*
+        $visibility:vis fn $name:ident $(<const $number:ident: usize>)? (
+            $($argument:ident: $kind:ty),+ $(,)?
+        ) $(-> $result:ty)? $body:block
+    )+) => {$(
+        $(#[$meta])*
+        $visibility fn $name $(<const $number: usize>)? (
+            isa: $crate::cpu::isa::Isa,
+            $($argument: $kind),+
+        ) $(-> $result)? {
+            #[inline(always)]
+            fn body $(<const $number: usize>)? ($($argument: $kind),+) $(-> $result)? $body
+
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: an `Isa` is made by `detect`, so the processor has the function's features.
-            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { avx512(work) },
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512 $(<const $number: usize>)? ($($argument: $kind),+) $(-> $result)? {
+                body($($argument),+)
+            }
+
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Level::Avx2 => unsafe { avx2(work) },
-            _ => work(),
+            #[target_feature(enable = "avx2")]
+            fn avx2 $(<const $number: usize>)? ($($argument: $kind),+) $(-> $result)? {
+                body($($argument),+)
+            }
+
+            match isa.level() {
+                // SAFETY: an `Isa` is made by `detect`, so the processor has these features.
+                #[cfg(target_arch = "x86_64")]
+                level if level >= $crate::cpu::isa::Level::Avx512 => unsafe {
+                    avx512($($argument),+)
+                },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::isa::Level::Avx2 => unsafe { avx2($($argument),+) },
+                _ => body($($argument),+),
+            }
         }
-    }
+    )+};
 }
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn avx512<R>(work: impl FnOnce() -> R) -> R {
-    work()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2<R>(work: impl FnOnce() -> R) -> R {
-    work()
-}
+pub(crate) use vectorised;
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect() -> Vec<Level> {

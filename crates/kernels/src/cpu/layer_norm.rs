@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 use super::simd::{dot, sum};
 
 /// Rows that one task normalises.
@@ -41,18 +41,29 @@ pub fn layer_norm(
         .zip(x.par_chunks(ROWS * columns))
         .zip(statistics.par_chunks_mut(ROWS))
         .for_each(|((y, x), statistics)| {
-            isa.run(|| {
-                let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
-                for ((y, x), statistics) in rows.zip(statistics) {
-                    *statistics = row_statistics(x, epsilon);
-                    let RowStatistics { mean, inverse_deviation } = *statistics;
-                    for i in 0..columns {
-                        y[i] = (x[i] - mean) * inverse_deviation * gamma[i] + beta[i];
-                    }
-                }
-            });
+            normalise_rows(isa, x, [gamma, beta], epsilon, y, statistics);
         });
     statistics
+}
+
+vectorised! {
+    fn normalise_rows(
+        x: &[f32],
+        parameters: [&[f32]; 2],
+        epsilon: f32,
+        y: &mut [f32],
+        statistics: &mut [RowStatistics],
+    ) {
+        let [gamma, beta] = parameters;
+        let rows = y.chunks_exact_mut(gamma.len()).zip(x.chunks_exact(gamma.len()));
+        for ((y, x), statistics) in rows.zip(statistics) {
+            *statistics = row_statistics(x, epsilon);
+            let RowStatistics { mean, inverse_deviation } = *statistics;
+            for (((y, &x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = (x - mean) * inverse_deviation * gamma + beta;
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -89,7 +100,7 @@ pub fn layer_norm_backward(
         .zip(x.par_chunks(ROWS * columns))
         .zip(dy.par_chunks(ROWS * columns))
         .zip(statistics.par_chunks(ROWS))
-        .map(|(((dx, x), dy), statistics)| isa.run(|| backward_rows(x, gamma, statistics, dy, dx)))
+        .map(|(((dx, x), dy), statistics)| backward_rows(isa, x, gamma, statistics, dy, dx))
         .collect();
     let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
     for (gamma_part, beta_part) in &partial {
@@ -99,34 +110,39 @@ pub fn layer_norm_backward(
     (dx, dgamma, dbeta)
 }
 
-#[inline(always)]
-fn backward_rows(
-    x: &[f32],
-    gamma: &[f32],
-    statistics: &[RowStatistics],
-    dy: &[f32],
-    dx: &mut [f32],
-) -> (Vec<f32>, Vec<f32>) {
-    let columns = gamma.len();
-    let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
-    let (mut h, mut g) = (vec![0.0; columns], vec![0.0; columns]);
-    let rows =
-        dx.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(dy.chunks_exact(columns));
-    for (((dx, x), dy), statistics) in rows.zip(statistics) {
-        let RowStatistics { mean, inverse_deviation } = *statistics;
-        for i in 0..columns {
-            h[i] = (x[i] - mean) * inverse_deviation;
-            g[i] = dy[i] * gamma[i];
-            dgamma[i] += dy[i] * h[i];
-            dbeta[i] += dy[i];
+vectorised! {
+    /// Gives the rows' parts of `dgamma` and `dbeta`.
+    fn backward_rows(
+        x: &[f32],
+        gamma: &[f32],
+        statistics: &[RowStatistics],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) -> (Vec<f32>, Vec<f32>) {
+        let columns = gamma.len();
+        let (mut dgamma, mut dbeta) = (vec![0.0; columns], vec![0.0; columns]);
+        let (mut h, mut g) = (vec![0.0; columns], vec![0.0; columns]);
+        let lines = x.chunks_exact(columns).zip(dy.chunks_exact(columns)).zip(statistics);
+        for (dx, ((x, dy), statistics)) in dx.chunks_exact_mut(columns).zip(lines) {
+            let RowStatistics { mean, inverse_deviation } = *statistics;
+            for (h, &x) in h.iter_mut().zip(x) {
+                *h = (x - mean) * inverse_deviation;
+            }
+            for ((g, &dy), gamma) in g.iter_mut().zip(dy).zip(gamma) {
+                *g = dy * gamma;
+            }
+            for (((dgamma, dbeta), &dy), h) in dgamma.iter_mut().zip(&mut dbeta).zip(dy).zip(&h) {
+                *dgamma += dy * h;
+                *dbeta += dy;
+            }
+            let mean_g = sum(&g) / columns as f32;
+            let mean_gh = dot(&g, &h) / columns as f32;
+            for ((dx, g), h) in dx.iter_mut().zip(&g).zip(&h) {
+                *dx = inverse_deviation * (g - mean_g - h * mean_gh);
+            }
         }
-        let mean_g = sum(&g) / columns as f32;
-        let mean_gh = dot(&g, &h) / columns as f32;
-        for i in 0..columns {
-            dx[i] = inverse_deviation * (g[i] - mean_g - h[i] * mean_gh);
-        }
+        (dgamma, dbeta)
     }
-    (dgamma, dbeta)
 }
 
 #[cfg(test)]

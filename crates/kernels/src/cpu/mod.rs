@@ -2,7 +2,7 @@
 //!
 //! Each file holds one operation with its gradient, headed by the mathematics it does. Products
 //! of matrices are vectorised by hand ([`matmul`]); everything else is written so that the
-//! compiler vectorises it, once for each instruction set ([`isa::Isa::run`]). Every function takes
+//! compiler vectorises it, once for each instruction set (`isa::vectorised`). Every function takes
 //! the instruction set, or an [`arithmetic::Arithmetic`] that has one.
 
 pub mod arithmetic;

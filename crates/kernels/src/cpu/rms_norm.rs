@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 use super::simd::dot;
 
 /// Rows that one task normalises.
@@ -24,18 +24,23 @@ pub fn rms_norm(isa: Isa, x: &[f32], gamma: &[f32], epsilon: f32, y: &mut [f32])
         .zip(x.par_chunks(ROWS * columns))
         .zip(scales.par_chunks_mut(ROWS))
         .for_each(|((y, x), scales)| {
-            isa.run(|| {
-                let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
-                for ((y, x), scale) in rows.zip(scales) {
-                    let r = 1.0 / (dot(x, x) / columns as f32 + epsilon).sqrt();
-                    for i in 0..columns {
-                        y[i] = x[i] * r * gamma[i];
-                    }
-                    *scale = r;
-                }
-            });
+            normalise_rows(isa, x, gamma, epsilon, y, scales);
         });
     scales
+}
+
+vectorised! {
+    fn normalise_rows(x: &[f32], gamma: &[f32], epsilon: f32, y: &mut [f32], scales: &mut [f32]) {
+        let columns = gamma.len();
+        let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
+        for ((y, x), scale) in rows.zip(scales) {
+            let r = 1.0 / (dot(x, x) / columns as f32 + epsilon).sqrt();
+            for ((y, &x), gamma) in y.iter_mut().zip(x).zip(gamma) {
+                *y = x * r * gamma;
+            }
+            *scale = r;
+        }
+    }
 }
 
 /// The gradients of `x` and `gamma`.
@@ -54,7 +59,7 @@ pub fn rms_norm_backward(
         .zip(x.par_chunks(ROWS * columns))
         .zip(dy.par_chunks(ROWS * columns))
         .zip(scales.par_chunks(ROWS))
-        .map(|(((dx, x), dy), scales)| isa.run(|| backward_rows(x, gamma, scales, dy, dx)))
+        .map(|(((dx, x), dy), scales)| backward_rows(isa, x, gamma, scales, dy, dx))
         .collect();
     let mut dgamma = vec![0.0; columns];
     for part in &partial {
@@ -63,25 +68,36 @@ pub fn rms_norm_backward(
     (dx, dgamma)
 }
 
-#[inline(always)]
-fn backward_rows(x: &[f32], gamma: &[f32], scales: &[f32], dy: &[f32], dx: &mut [f32]) -> Vec<f32> {
-    let columns = gamma.len();
-    let mut dgamma = vec![0.0; columns];
-    let (mut h, mut g) = (vec![0.0; columns], vec![0.0; columns]);
-    let rows =
-        dx.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(dy.chunks_exact(columns));
-    for (((dx, x), dy), r) in rows.zip(scales) {
-        for i in 0..columns {
-            h[i] = x[i] * r;
-            g[i] = dy[i] * gamma[i];
-            dgamma[i] += dy[i] * h[i];
+vectorised! {
+    /// Gives the rows' part of `dgamma`.
+    fn backward_rows(
+        x: &[f32],
+        gamma: &[f32],
+        scales: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) -> Vec<f32> {
+        let columns = gamma.len();
+        let mut dgamma = vec![0.0; columns];
+        let (mut h, mut g) = (vec![0.0; columns], vec![0.0; columns]);
+        let lines = x.chunks_exact(columns).zip(dy.chunks_exact(columns)).zip(scales);
+        for (dx, ((x, dy), r)) in dx.chunks_exact_mut(columns).zip(lines) {
+            for (h, &x) in h.iter_mut().zip(x) {
+                *h = x * r;
+            }
+            for ((g, &dy), gamma) in g.iter_mut().zip(dy).zip(gamma) {
+                *g = dy * gamma;
+            }
+            for ((dgamma, &dy), h) in dgamma.iter_mut().zip(dy).zip(&h) {
+                *dgamma += dy * h;
+            }
+            let mean_gh = dot(&g, &h) / columns as f32;
+            for ((dx, g), h) in dx.iter_mut().zip(&g).zip(&h) {
+                *dx = r * (g - h * mean_gh);
+            }
         }
-        let mean_gh = dot(&g, &h) / columns as f32;
-        for i in 0..columns {
-            dx[i] = r * (g[i] - h[i] * mean_gh);
-        }
+        dgamma
     }
-    dgamma
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 use config::RopePairs;
 use rayon::prelude::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 
 /// Rows that one task turns.
 const ROWS: usize = 8;
@@ -84,36 +84,36 @@ pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, turned: us
     );
     let sign = if way == Turn::Forth { 1.0 } else { -1.0 };
     x.par_chunks_mut(ROWS * columns).enumerate().for_each(|(chunk, rows)| {
-        isa.run(|| {
-            for (i, row) in rows.chunks_exact_mut(columns).enumerate() {
-                let at = (chunk * ROWS + i) % time * half;
-                let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);
-                for head in row[..turned].chunks_exact_mut(angles.width) {
-                    match angles.pairs {
-                        RopePairs::Adjacent => turn_adjacent(head, cos, sin, sign),
-                        RopePairs::Halves => turn_halves(head, cos, sin, sign),
-                    }
-                }
+        for (i, row) in rows.chunks_exact_mut(columns).enumerate() {
+            let at = (chunk * ROWS + i) % time * half;
+            let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);
+            match angles.pairs {
+                RopePairs::Adjacent => turn_adjacent(isa, &mut row[..turned], cos, sin, sign),
+                RopePairs::Halves => turn_halves(isa, &mut row[..turned], cos, sin, sign),
             }
-        });
+        }
     });
 }
 
-#[inline(always)]
-fn turn_adjacent(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
-    let (pairs, _) = head.as_chunks_mut::<2>();
-    for ((pair, cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
-        let ([x0, x1], sin) = (*pair, sign * sin);
-        *pair = [x0 * cos - x1 * sin, x1 * cos + x0 * sin];
+vectorised! {
+    fn turn_adjacent(heads: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+        for head in heads.chunks_exact_mut(2 * cos.len()) {
+            let (pairs, _) = head.as_chunks_mut::<2>();
+            for ((pair, cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
+                let ([x0, x1], sin) = (*pair, sign * sin);
+                *pair = [x0 * cos - x1 * sin, x1 * cos + x0 * sin];
+            }
+        }
     }
-}
 
-#[inline(always)]
-fn turn_halves(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
-    let (first, second) = head.split_at_mut(cos.len());
-    for (((x0, x1), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-        let sin = sign * sin;
-        (*x0, *x1) = (*x0 * cos - *x1 * sin, *x1 * cos + *x0 * sin);
+    fn turn_halves(heads: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+        for head in heads.chunks_exact_mut(2 * cos.len()) {
+            let (first, second) = head.split_at_mut(cos.len());
+            for (((x0, x1), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                let sin = sign * sin;
+                (*x0, *x1) = (*x0 * cos - *x1 * sin, *x1 * cos + *x0 * sin);
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::Isa;
+use super::isa::{Isa, vectorised};
 use super::simd::exp;
 
 /// Numbers that one task works on.
@@ -23,11 +23,7 @@ pub fn swiglu(isa: Isa, gate: &[f32], up: &[f32], y: &mut [f32]) {
     assert!(gate.len() == up.len() && gate.len() == y.len(), "gate, up and y of [N, F]");
     y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(
         |((y, gate), up)| {
-            isa.run(|| {
-                for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
-                    *y = g * logistic(g) * u;
-                }
-            });
+            swiglu_chunk(isa, gate, up, y);
         },
     );
 }
@@ -39,16 +35,26 @@ pub fn swiglu_backward(isa: Isa, gate: &[f32], up: &[f32], dy: &mut [f32]) -> Ve
     let gradients = dgate.par_chunks_mut(CHUNK).zip(dy.par_chunks_mut(CHUNK));
     gradients.zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(
         |(((dgate, dy), gate), up)| {
-            isa.run(|| {
-                for (((dg, dy), &g), &u) in dgate.iter_mut().zip(dy).zip(gate).zip(up) {
-                    let s = logistic(g);
-                    *dg = *dy * u * (s + g * s * (1.0 - s));
-                    *dy *= g * s;
-                }
-            });
+            backward_chunk(isa, gate, up, dgate, dy);
         },
     );
     dgate
+}
+
+vectorised! {
+    fn swiglu_chunk(gate: &[f32], up: &[f32], y: &mut [f32]) {
+        for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
+            *y = g * logistic(g) * u;
+        }
+    }
+
+    fn backward_chunk(gate: &[f32], up: &[f32], dgate: &mut [f32], dy: &mut [f32]) {
+        for (((dg, dy), &g), &u) in dgate.iter_mut().zip(dy).zip(gate).zip(up) {
+            let s = logistic(g);
+            *dg = *dy * u * (s + g * s * (1.0 - s));
+            *dy *= g * s;
+        }
+    }
 }
 
 #[cfg(test)]

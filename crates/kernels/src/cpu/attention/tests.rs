@@ -11,7 +11,7 @@ fn mask(shape: Attention, batch: usize, head: usize) -> Vec<f64> {
     let at = Head { shape, batch, head };
     let mut mask = vec![1.0; shape.time * shape.time];
     for (t, row) in mask.chunks_exact_mut(shape.time).enumerate() {
-        at.row_dropout(t).apply(row, 0);
+        drop_scores(Isa::best(), at.row_dropout(t), row, 0);
     }
     mask.into_iter().map(f64::from).collect()
 }
@@ -112,7 +112,7 @@ fn dropped_scores_have_no_gradient() {
 fn dropout_keeps_its_share_and_the_mean() {
     let dropout = ScoreDropout { probability: 0.1, key: 99 };
     let mut ones = vec![1.0_f32; 1 << 20];
-    dropout.apply(&mut ones, 7);
+    drop_scores(Isa::best(), dropout, &mut ones, 7);
     let mean = ones.iter().map(|&x| f64::from(x)).sum::<f64>() / ones.len() as f64;
     let dropped = ones.iter().filter(|&&x| x == 0.0).count() as f64 / ones.len() as f64;
     // Four standard deviations of a million draws.
@@ -126,7 +126,7 @@ fn neighbouring_rows_and_heads_drop_independently() {
     let shape = Attention { dropout, ..shape(2, 512, 2, 1) };
     let mask = |batch, head, query| {
         let mut row = vec![1.0_f32; 512];
-        Head { shape, batch, head }.row_dropout(query).apply(&mut row, 0);
+        drop_scores(Isa::best(), Head { shape, batch, head }.row_dropout(query), &mut row, 0);
         row
     };
     let agreement =

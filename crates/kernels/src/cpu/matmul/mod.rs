@@ -272,7 +272,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16 => unsafe { avx512::square(operands, corner, stride, add) },
             // SAFETY: as above.
-            _ => self.run(|| unsafe { plain::square(operands, corner, stride, add) }),
+            _ => unsafe { plain::square(self, operands, corner, stride, add) },
         }
     }
 }
