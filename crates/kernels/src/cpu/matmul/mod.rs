@@ -33,7 +33,7 @@ const SQUARE: usize = 2 * TILE;
 /// Tiles along the depth before the sums go back to memory: with 512 rows, A's block takes half of
 /// a second-level cache of 2 MiB.
 const fn depth_block<const P: usize>() -> usize {
-    if P == 1 { 32 } else { 12 }
+    if P == 1 { 24 } else { 12 }
 }
 
 /// Squares side by side whose columns of B are packed at once: 512 bytes of each row.
@@ -135,7 +135,7 @@ unsafe fn multiply_raw<const P: usize>(
     let parts = 4 * rayon::current_num_threads();
     let column_parts = column_squares.min(parts);
     let row_parts = parts.div_ceil(column_parts).min(row_squares);
-    let parts = (0..column_parts * row_parts).into_par_iter().map(|part| {
+    let parts = (0..column_parts * row_parts).into_par_iter().with_max_len(1).map(|part| {
         let columns = share(column_squares, column_parts, part / row_parts);
         let rows = share(row_squares, row_parts, part % row_parts);
         // SAFETY: the parts' squares are disjoint.

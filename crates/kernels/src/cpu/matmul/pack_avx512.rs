@@ -15,6 +15,10 @@ pub(super) fn tile<const P: usize>(
     stride: usize,
     out: &mut MaybeUninit<[Tile; P]>,
 ) -> u32 {
+    let ahead = match kind {
+        Kind::LeftAlongDepth | Kind::RightAlongDepth => 2 * TILE_DEPTH,
+        Kind::LeftAcross | Kind::RightAcross => TILE_DEPTH * stride,
+    };
     let (lines, line) = match kind {
         Kind::LeftAlongDepth | Kind::RightAlongDepth => (TILE, TILE_DEPTH),
         Kind::LeftAcross | Kind::RightAcross => (TILE_DEPTH, TILE),
@@ -22,7 +26,10 @@ pub(super) fn tile<const P: usize>(
     assert!(data.len() >= (lines - 1) * stride + line, "a whole tile");
     // SAFETY: the assertion above covers every 16 numbers read at `line * stride + {0, 16}`.
     let load = |line: usize, half: usize| unsafe {
-        _mm512_loadu_ps(data.as_ptr().add(line * stride + half * TILE))
+        let from = data.as_ptr().wrapping_add(line * stride + half * TILE);
+        // Lines are too many and too far apart for the processor to see that the next tile follows.
+        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ahead).cast());
+        _mm512_loadu_ps(from)
     };
     // Two registers for each line of the tile. Loops over indices: what `map` and `from_fn` make of
     // arrays of registers is copied through memory.
