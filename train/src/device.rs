@@ -1,26 +1,43 @@
 //! From the name of a device in a run file to a device of Burn's.
 
 use anyhow::bail;
+use burn::tensor::Device;
 use config::Device as Choice;
 use kernels::Precision;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::tensor::DeviceType;
 
-/// A device and the name that is shown for it.
+/// Where a run computes, and the name that is shown for it.
 pub struct Selected {
-    /// With autodiff, so that models made on it can be trained.
-    pub device: burn::tensor::Device,
+    /// At least one, all of one kind, with autodiff, so that models made on them can be trained. The
+    /// first holds the weights; forward and backward passes are shared out among all.
+    pub devices: Vec<Device>,
     /// As the run file spells it.
     pub name: &'static str,
 }
 
-/// The device of a choice; `auto` takes the fastest one that was compiled in and is present.
+impl Selected {
+    /// The one that holds the weights.
+    pub fn first(&self) -> &Device {
+        &self.devices[0]
+    }
+}
+
+/// `count` devices of a choice, at least one; `auto` takes the fastest kind that was compiled in and
+/// is present.
 ///
 /// # Errors
-/// When the device was not compiled in.
-pub fn select(choice: Choice) -> anyhow::Result<Selected> {
-    let (device, name) = match choice {
+/// When the kind was not compiled in, or the machine has fewer of it.
+pub fn select(choice: Choice, count: usize) -> anyhow::Result<Selected> {
+    let (first, name) = default_of(choice)?;
+    let devices = if count > 1 { several(name, first, count)? } else { vec![first] };
+    Ok(Selected { devices: devices.into_iter().map(Device::autodiff).collect(), name })
+}
+
+/// The device that a kind begins with.
+fn default_of(choice: Choice) -> anyhow::Result<(Device, &'static str)> {
+    Ok(match choice {
         #[cfg(feature = "wgpu")]
         Choice::Wgpu if is_present(DeviceType::Wgpu) => (wgpu(), "wgpu"),
         #[cfg(feature = "wgpu")]
@@ -41,9 +58,26 @@ pub fn select(choice: Choice) -> anyhow::Result<Selected> {
         Choice::Auto if is_present(DeviceType::Cuda) => (cuda(), "cuda"),
         #[cfg(feature = "wgpu")]
         Choice::Auto if is_present(DeviceType::Wgpu) => (wgpu(), "wgpu"),
-        Choice::Auto | Choice::Flex => (burn::tensor::Device::flex(), "flex"),
+        Choice::Auto | Choice::Flex => (Device::flex(), "flex"),
+    })
+}
+
+/// The first `count` devices of a kind. The processor, with all its cores, is one device: there they
+/// all are the same one, which gains nothing but shows that a run file works.
+fn several(name: &str, first: Device, count: usize) -> anyhow::Result<Vec<Device>> {
+    let mut devices = match name {
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::enumerate(DeviceType::Wgpu).into_vec(),
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::enumerate(DeviceType::Cuda).into_vec(),
+        _ => vec![first; count],
     };
-    Ok(Selected { device: device.autodiff(), name })
+    let present = devices.len();
+    if present < count {
+        bail!("train.devices = {count}: this machine has {present} of the kind {name}");
+    }
+    devices.truncate(count);
+    Ok(devices)
 }
 
 /// Whether training can run on a device.
@@ -51,7 +85,7 @@ pub fn select(choice: Choice) -> anyhow::Result<Selected> {
 /// # Errors
 /// What it would take.
 pub fn check(choice: Choice) -> anyhow::Result<()> {
-    select(choice).map(drop)
+    select(choice, 1).map(drop)
 }
 
 /// The number format of matrix products that `[train]` asks for, on a device.
@@ -94,30 +128,30 @@ pub fn precision_changed(recorded: &str, precision: Precision) -> Option<String>
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu() -> burn::tensor::Device {
-    burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+fn wgpu() -> Device {
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> burn::tensor::Device {
-    burn::tensor::Device::cuda(burn::tensor::DeviceIndex::Default)
+fn cuda() -> Device {
+    Device::cuda(burn::tensor::DeviceIndex::Default)
 }
 
 /// Whether there is a device of this kind: opening one that is not there panics, listing what is
 /// there does not.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn is_present(kind: DeviceType) -> bool {
-    burn::tensor::Device::enumerate(kind).into_iter().next().is_some()
+    Device::enumerate(kind).into_iter().next().is_some()
 }
 
 #[cfg(feature = "ndarray")]
 #[expect(deprecated, reason = "kept selectable for comparison; Flex is its successor")]
-fn ndarray() -> burn::tensor::Device {
-    burn::tensor::Device::ndarray()
+fn ndarray() -> Device {
+    Device::ndarray()
 }
 
 #[cfg(not(all(feature = "wgpu", feature = "ndarray", feature = "cuda")))]
-fn missing(name: &str) -> anyhow::Result<Selected> {
+fn missing(name: &str) -> anyhow::Result<(Device, &'static str)> {
     bail!(
         "device = {name:?} was not compiled in; build with --features {name}, or set device to \
          \"flex\" or \"auto\""
@@ -130,8 +164,8 @@ mod tests {
 
     #[test]
     fn auto_says_what_it_took() {
-        assert!(["flex", "wgpu", "cuda"].contains(&select(Choice::Auto).unwrap().name));
-        assert!(select(Choice::Flex).unwrap().device.is_autodiff());
+        assert!(["flex", "wgpu", "cuda"].contains(&select(Choice::Auto, 1).unwrap().name));
+        assert!(select(Choice::Flex, 2).unwrap().devices.iter().all(Device::is_autodiff));
     }
 
     #[test]
@@ -145,7 +179,7 @@ mod tests {
     #[test]
     fn plain_operations_are_in_f32() {
         use config::{Kernels, Train};
-        let flex = select(Choice::Flex).unwrap();
+        let flex = select(Choice::Flex, 1).unwrap();
         let of = |format| {
             precision(
                 &Train { precision: format, kernels: Kernels::Plain, ..Train::default() },
@@ -160,7 +194,7 @@ mod tests {
     #[cfg(not(feature = "ndarray"))]
     #[test]
     fn what_is_not_compiled_in_is_refused_with_the_feature() {
-        let error = select(Choice::Ndarray).err().unwrap().to_string();
+        let error = select(Choice::Ndarray, 1).err().unwrap().to_string();
         assert!(error.contains("--features ndarray"), "{error}");
     }
 }

@@ -20,6 +20,7 @@ mod journal;
 mod metrics;
 mod optimizer;
 mod origin;
+mod passes;
 mod plan;
 mod qat;
 mod report;

@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use burn::tensor::Tensor;
 use checkpoint::{Checkpoint, TrainerState};
 use cli::memory::peak_resident;
 use cli::{Interrupted, Meter, Progress};
 use config::{Kernels, RunFile};
-use kernels::{Dropout, Pass, Precision, random};
+use kernels::Precision;
 use model::Model;
-use model::parameters::ParameterGradients;
 
 use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
@@ -20,6 +18,7 @@ use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::origin::{self, Origin};
+use crate::passes::{Passes, Pulled};
 use crate::plan::Plan;
 use crate::qat::{Qat, Teacher};
 use crate::report::{Losses, Report, median_after_warm_up};
@@ -44,7 +43,7 @@ pub fn train(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
 }
 
 fn train_here(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
-    let device = device::select(run_file.device)?;
+    let device = device::select(run_file.device, run_file.train.devices)?;
     let precision = device::precision(&run_file.train, &device)?;
     let (folder, start) = RunFolder::open(run_file, options)?;
     let parts = Parts { folder, start, device, precision };
@@ -82,15 +81,6 @@ struct Session<'a> {
     step_seconds: Vec<f64>,
 }
 
-/// What the forward and backward passes of one step give.
-struct Pulled {
-    /// Cross-entropy of the text, in nats.
-    loss: f64,
-    /// Divergence from the teacher's predictions, in nats.
-    teacher_divergence: Option<f64>,
-    gradients: ParameterGradients,
-}
-
 /// What is known of a run before its text is read.
 struct Parts {
     folder: RunFolder,
@@ -114,7 +104,7 @@ impl<'a> Session<'a> {
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
             Start::Fresh => {
-                let model = state::begin(run_file, &config, origin.as_ref(), &device.device)?;
+                let model = state::begin(run_file, &config, origin.as_ref(), device.first())?;
                 let optimizer = Optimizer::new(run_file.optimizer.clone(), &model);
                 (model, optimizer, fresh_state(run_file, tokens_hash), None)
             }
@@ -125,7 +115,7 @@ impl<'a> Session<'a> {
                     &config,
                     origin.as_ref(),
                     &tokens_hash,
-                    &device.device,
+                    device.first(),
                 )?;
                 (model, optimizer, trainer, Some(checkpoint))
             }
@@ -292,9 +282,9 @@ impl<'a> Session<'a> {
         match (&mut self.qat, &self.model) {
             (Some(qat), Some(model)) if qat.start() <= step => {
                 if let Some(teacher) = &mut self.teacher {
-                    teacher.wake(&self.device.device)?;
+                    teacher.wake(self.device.first())?;
                 }
-                qat.refresh(model, &self.device.device)
+                qat.refresh(model, self.device.first())
             }
             _ => Ok(()),
         }
@@ -302,41 +292,19 @@ impl<'a> Session<'a> {
 
     /// Losses and gradients of one step, averaged over its forward passes.
     fn gradients(&self, step: u64) -> anyhow::Result<Pulled> {
-        let (seed, epoch) = (self.run_file.run.seed, step / self.plan.steps_per_epoch);
-        let model = self.forward()?;
-        let key = random::derive(random::derive_named(seed, "dropout"), step);
-        let share = 1.0 / self.plan.accumulation as f64;
-        let (mut sum, mut apart, mut gradients) = (0.0, None, ParameterGradients::new());
-        for micro in 0..self.plan.accumulation {
-            let windows = self.corpus.shuffled(seed, epoch, self.plan.places(step, micro));
-            let batch = self.corpus.batch(Split::Train, &windows)?;
-            let (inputs, targets) = batch.tensors(&self.device.device);
-            let key = random::derive(key, micro as u64);
-            let dropout = Dropout::new(self.run_file.model.dropout, key);
-            let checkpointing = self.run_file.train.activation_checkpointing;
-            let pass = Pass { dropout, precision: self.precision, checkpointing };
-            let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
-            let loss = match teacher {
-                Some((teacher, weight)) => {
-                    let found = model.distilled_loss(inputs, targets, teacher, weight, pass);
-                    sum += found.entropy;
-                    *apart.get_or_insert(0.0) += found.divergence * share;
-                    found.loss
-                }
-                None => {
-                    let loss = model.loss(inputs, targets, pass);
-                    sum += scalar(&loss);
-                    loss
-                }
-            };
-            let loss = model.carry(loss * share, gradients);
-            gradients = model.take_gradients(loss.backward());
-        }
-        let gradients = match &self.qat {
-            Some(qat) => qat.straight_through(gradients),
-            None => gradients,
+        let passes = Passes {
+            run_file: self.run_file,
+            corpus: &self.corpus,
+            plan: &self.plan,
+            precision: self.precision,
+            step,
         };
-        Ok(Pulled { loss: sum * share, teacher_divergence: apart, gradients })
+        let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
+        let pulled = passes.pull(self.forward()?, teacher, &self.device.devices)?;
+        Ok(match &self.qat {
+            Some(qat) => Pulled { gradients: qat.straight_through(pulled.gradients), ..pulled },
+            None => pulled,
+        })
     }
 
     fn require_finite(&self, loss: f64, grad_norm: f64, learning_rate: f64) -> anyhow::Result<()> {
@@ -416,7 +384,7 @@ impl<'a> Session<'a> {
             self.corpus.tokenizer(),
             &settings.sample_prompt,
             settings.sample_tokens,
-            &self.device.device,
+            self.device.first(),
         );
         let entry = sample::entry(self.state.epoch, self.state.step, &text);
         let written = self.samples.append(&entry);
@@ -502,7 +470,7 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
         }
-        let golden = evaluate::golden(self.model()?, &self.corpus, windows, &self.device.device)?;
+        let golden = evaluate::golden(self.model()?, &self.corpus, windows, self.device.first())?;
         self.save(Some(&golden))
     }
 
@@ -519,7 +487,7 @@ impl<'a> Session<'a> {
             settings.eval_windows,
             settings.batch_size,
             self.precision,
-            &self.device.device,
+            self.device.first(),
         )
     }
 
@@ -563,9 +531,4 @@ fn fresh_state(run_file: &RunFile, tokens_hash: String) -> TrainerState {
         tokens_hash,
         ..TrainerState::default()
     }
-}
-
-/// The value of a loss, read without disturbing its graph.
-fn scalar(loss: &Tensor<1>) -> f64 {
-    f64::from(loss.clone().inner().into_scalar::<f32>())
 }

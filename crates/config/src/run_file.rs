@@ -260,6 +260,9 @@ pub struct Train {
     pub batch_size: usize,
     /// Forward passes whose gradients are averaged before one optimizer step.
     pub gradient_accumulation: usize,
+    /// Devices of the run's kind that share these passes, each with a copy of the weights; a divisor
+    /// of `gradient_accumulation`.
+    pub devices: usize,
     /// Passes over the training windows.
     pub epochs: usize,
     /// Stop after this many optimizer steps, whatever `epochs` says.
@@ -294,6 +297,7 @@ impl Default for Train {
             init_from: None,
             batch_size: 2,
             gradient_accumulation: 1,
+            devices: 1,
             epochs: 10,
             max_steps: None,
             precision: Precision::Auto,

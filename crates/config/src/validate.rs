@@ -13,6 +13,7 @@ impl RunFile {
             ("data.stride", self.data.stride()),
             ("train.batch_size", self.train.batch_size),
             ("train.gradient_accumulation", self.train.gradient_accumulation),
+            ("train.devices", self.train.devices),
             ("train.epochs", self.train.epochs),
             ("train.max_steps", self.train.max_steps.unwrap_or(1)),
             ("train.eval_interval", self.train.eval_interval),
@@ -25,6 +26,13 @@ impl RunFile {
         for (key, value) in positive {
             require(key, value, value >= 1, "at least 1")?;
         }
+        let passes = self.train.gradient_accumulation;
+        require(
+            "train.devices",
+            self.train.devices,
+            passes.is_multiple_of(self.train.devices),
+            &format!("a divisor of train.gradient_accumulation = {passes}"),
+        )?;
         self.check_model()?;
         self.check_data()?;
         self.check_optimizer()?;

@@ -1,0 +1,196 @@
+//! The forward and backward passes of one step: one after the other, or shared out among devices.
+//!
+//! Of `D` devices each computes every `D`-th pass on a copy of the weights that is made anew in each
+//! step, and the gradients are summed on the first device: data-parallel training, as nanoGPT does it
+//! by dividing its accumulation among processes. Every pass draws its dropout by its own number, so
+//! a step learns the same on any number of devices, up to the order of the sums.
+
+use std::thread;
+
+use anyhow::Context;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use config::{Kernels, RunFile};
+use kernels::{Dropout, Pass, Precision, random};
+use model::Model;
+use model::parameters::ParameterGradients;
+
+use crate::corpus::{Corpus, Split};
+use crate::plan::Plan;
+
+/// What the passes of a step have in common.
+#[derive(Clone, Copy)]
+pub struct Passes<'a> {
+    /// Seed, dropout and checkpointing.
+    pub run_file: &'a RunFile,
+    /// Where the windows come from.
+    pub corpus: &'a Corpus,
+    /// How many passes, of which windows.
+    pub plan: &'a Plan,
+    /// Number format of matrix products.
+    pub precision: Precision,
+    /// Steps before this one.
+    pub step: u64,
+}
+
+/// What the passes of one step give.
+pub struct Pulled {
+    /// Cross-entropy of the text, in nats.
+    pub loss: f64,
+    /// Divergence from the teacher's predictions, in nats.
+    pub teacher_divergence: Option<f64>,
+    /// Of the mean over all passes.
+    pub gradients: ParameterGradients,
+}
+
+/// A model whose predictions are learned, and how much they count.
+type Teacher<'a> = (&'a Model, f32);
+
+impl Passes<'_> {
+    /// All passes, on all `devices`; `model` and `teacher` are on the first, and so are the gradients.
+    ///
+    /// # Errors
+    /// When the tokens cannot be read.
+    pub fn pull(
+        self,
+        model: &Model,
+        teacher: Option<Teacher<'_>>,
+        devices: &[Device],
+    ) -> anyhow::Result<Pulled> {
+        match devices {
+            [device] => self.share(model, teacher, device, (0, 1)),
+            _ => self.pull_from_all(model, teacher, devices),
+        }
+    }
+
+    /// Every device at work at once, on copies.
+    fn pull_from_all(
+        self,
+        model: &Model,
+        teacher: Option<Teacher<'_>>,
+        devices: &[Device],
+    ) -> anyhow::Result<Pulled> {
+        let shares = thread::scope(|scope| {
+            let workers: Vec<_> = devices
+                .iter()
+                .enumerate()
+                .map(|(index, device)| {
+                    let model = model.clone().fork(device);
+                    let teacher = teacher.map(|(teacher, weight)| {
+                        (teacher.clone().fork(&device.clone().inner()), weight)
+                    });
+                    scope.spawn(move || {
+                        let teacher = teacher.as_ref().map(|(model, weight)| (model, *weight));
+                        self.share_on_this_thread(&model, teacher, device, (index, devices.len()))
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().map_err(panicked)?).collect()
+        });
+        let shares: anyhow::Result<Vec<Pulled>> = shares;
+        let first = devices.first().context("a run without a device")?.clone().inner();
+        shares?
+            .into_iter()
+            .reduce(|sum, share| sum.plus(share, &first))
+            .context("a step without passes")
+    }
+
+    /// [`Passes::share`] on a thread that has not been told yet what computes.
+    fn share_on_this_thread(
+        self,
+        model: &Model,
+        teacher: Option<Teacher<'_>>,
+        device: &Device,
+        part: (usize, usize),
+    ) -> anyhow::Result<Pulled> {
+        let run = || self.share(model, teacher, device, part);
+        match self.run_file.train.kernels {
+            Kernels::Fused => run(),
+            Kernels::Plain => kernels::with_plain_operations(run),
+        }
+    }
+
+    /// Every `count`-th pass, from pass `first` on, on one device; losses and gradients are divided by
+    /// the number of all passes.
+    fn share(
+        self,
+        model: &Model,
+        teacher: Option<Teacher<'_>>,
+        device: &Device,
+        (first, count): (usize, usize),
+    ) -> anyhow::Result<Pulled> {
+        let all = 1.0 / self.plan.accumulation as f64;
+        let (mut sum, mut apart, mut gradients) = (0.0, None, ParameterGradients::new());
+        for number in (first..self.plan.accumulation).step_by(count) {
+            let windows = self.windows(number);
+            let batch = self.corpus.batch(Split::Train, &windows)?;
+            let (inputs, targets) = batch.tensors(device);
+            let loss = match teacher {
+                Some((teacher, weight)) => {
+                    let found =
+                        model.distilled_loss(inputs, targets, teacher, weight, self.pass(number));
+                    sum += found.entropy;
+                    *apart.get_or_insert(0.0) += found.divergence * all;
+                    found.loss
+                }
+                None => {
+                    let loss = model.loss(inputs, targets, self.pass(number));
+                    sum += scalar(&loss);
+                    loss
+                }
+            };
+            let loss = model.carry(loss * all, gradients);
+            gradients = model.take_gradients(loss.backward());
+        }
+        Ok(Pulled { loss: sum * all, teacher_divergence: apart, gradients })
+    }
+
+    /// The windows of a pass.
+    fn windows(&self, number: usize) -> Vec<usize> {
+        let epoch = self.step / self.plan.steps_per_epoch;
+        let places = self.plan.places(self.step, number);
+        self.corpus.shuffled(self.run_file.run.seed, epoch, places)
+    }
+
+    /// How a pass computes.
+    fn pass(&self, number: usize) -> Pass {
+        let key = random::derive_named(self.run_file.run.seed, "dropout");
+        let key = random::derive(random::derive(key, self.step), number as u64);
+        Pass {
+            dropout: Dropout::new(self.run_file.model.dropout, key),
+            precision: self.precision,
+            checkpointing: self.run_file.train.activation_checkpointing,
+        }
+    }
+}
+
+impl Pulled {
+    /// Both together, on `device`.
+    fn plus(mut self, other: Pulled, device: &Device) -> Self {
+        self.loss += other.loss;
+        if let Some(apart) = other.teacher_divergence {
+            *self.teacher_divergence.get_or_insert(0.0) += apart;
+        }
+        for (path, gradient) in other.gradients {
+            let gradient = gradient.to_device(device);
+            let sum = match self.gradients.remove(&path) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.gradients.insert(path, sum);
+        }
+        self
+    }
+}
+
+/// The value of a loss, read without disturbing its graph.
+fn scalar(loss: &Tensor<1>) -> f64 {
+    f64::from(loss.clone().inner().into_scalar::<f32>())
+}
+
+/// A panic of a worker, as an error of the step.
+fn panicked(payload: Box<dyn std::any::Any + Send>) -> anyhow::Error {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    anyhow::anyhow!("a device failed: {}", text.as_deref().unwrap_or("a panic without a message"))
+}

@@ -1,0 +1,107 @@
+//! A step learns the same from any number of devices that share its passes.
+//!
+//! The CPU is one device; a run on several of it takes the same way as one on several cards: copies
+//! of the weights, passes side by side, gradients summed on the first.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+mod common;
+
+use common::{Fixture, assert_same_end, failure, metrics, resume, train};
+use config::{Architecture, Kernels, Precision, Qat, QatStart, RunFile};
+
+/// Four passes in a step; the same run on one device and on `devices`.
+fn pair(fixture: &Fixture, devices: usize) -> [RunFile; 2] {
+    let mut one = fixture.other("one");
+    one.train.batch_size = 1;
+    one.train.gradient_accumulation = 4;
+    one.train.precision = Precision::F32;
+    let mut several = one.clone();
+    several.run.dir = fixture.path().join("several");
+    several.train.devices = devices;
+    [one, several]
+}
+
+/// Every figure of every step is within `tolerance`: sums of f32 in another order.
+fn assert_learns_the_same([one, several]: &[RunFile; 2], tolerance: f64) {
+    let [one, several] = [one, several].map(metrics);
+    assert_eq!(one.len(), several.len());
+    let mut compared = 0;
+    for (step, (expected, found)) in one.iter().zip(&several).enumerate() {
+        for key in ["train_loss", "val_loss", "grad_norm", "teacher_divergence"] {
+            let (Some(a), Some(b)) = (expected[key].as_f64(), found[key].as_f64()) else {
+                assert_eq!(expected[key], found[key], "step {step}, {key}");
+                continue;
+            };
+            compared += 1;
+            assert!((a - b).abs() <= tolerance * a.abs(), "step {step}, {key}: {a}, {b}");
+        }
+    }
+    assert!(compared > 16, "only {compared} figures were compared");
+}
+
+#[test]
+fn two_and_four_devices_learn_what_one_does() {
+    for architecture in [Architecture::Gpt2, Architecture::Llama] {
+        for devices in [2, 4] {
+            let mut fixture = Fixture::new();
+            fixture.run_file.model.architecture = architecture;
+            let runs = pair(&fixture, devices);
+            runs.iter().for_each(|run_file| drop(train(run_file)));
+            assert_learns_the_same(&runs, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn plain_operations_are_plain_on_every_device() {
+    let fixture = Fixture::new();
+    let mut runs = pair(&fixture, 2);
+    for run_file in &mut runs {
+        run_file.train.kernels = Kernels::Plain;
+        train(run_file);
+    }
+    assert_learns_the_same(&runs, 1e-4);
+}
+
+#[test]
+fn a_teacher_is_heard_on_every_device() {
+    let mut fixture = Fixture::new();
+    fixture.run_file.model.n_embd = 32; // a block of Q8_0
+    let teacher = fixture.other("teacher");
+    train(&teacher);
+    let mut runs = pair(&fixture, 2);
+    for run_file in &mut runs {
+        run_file.train.qat = Some(Qat {
+            format: "Q8_0".to_owned(),
+            start: Some(QatStart::Step(2)),
+            teacher: Some(teacher.run.dir.clone()),
+            teacher_weight: 0.5,
+        });
+        train(run_file);
+    }
+    // A weight in the middle between two codes goes either way.
+    assert_learns_the_same(&runs, 1e-2);
+}
+
+#[test]
+fn a_run_on_several_devices_that_was_stopped_ends_with_the_same_bits() {
+    let fixture = Fixture::new();
+    let [_, whole] = pair(&fixture, 2);
+    let mut stopped = whole.clone();
+    stopped.run.dir = fixture.path().join("stopped");
+    train(&whole);
+    let all_steps = stopped.train.max_steps.replace(4);
+    train(&stopped);
+    stopped.train.max_steps = all_steps;
+    resume(&stopped);
+    assert_same_end(&whole, &stopped);
+}
+
+#[test]
+fn passes_that_cannot_be_shared_evenly_are_refused() {
+    let fixture = Fixture::new();
+    let [_, uneven] = pair(&fixture, 3);
+    let error = failure(&uneven);
+    assert!(error.contains("train.devices") && error.contains("divisor"), "{error}");
+}
