@@ -143,7 +143,7 @@ impl Pipeline {
             self.rows.push(Row { skipped: true, ..entry.row.clone() });
             return Ok(());
         }
-        eprintln!("{name} ...");
+        cli::note(&format!("{name} ..."));
         let start = Instant::now();
         // Training may yet refuse to touch the folder and what it holds; its outputs name the
         // last checkpoint, so once that changes the old entry is void by itself.
@@ -304,7 +304,7 @@ impl Pipeline {
                 overwrite: true,
                 interrupt: this.interrupt.clone(),
             })?;
-            eprintln!("{report}");
+            cli::note(&report.to_string());
             report.check()?;
             let quality = format!("{} gates met", report.gates.len());
             Ok(Done { outputs: vec![output.clone()], bytes: size_of(&output)?, quality })
@@ -334,7 +334,7 @@ impl Pipeline {
 
     /// Checks the bundle as the device will: every hash, then the self-test. Always runs.
     fn verify(&mut self, bundle: &Path) -> anyhow::Result<()> {
-        eprintln!("verify ...");
+        cli::note("verify ...");
         let start = Instant::now();
         let report = bundle::verify(bundle)?;
         report.require_sound()?;

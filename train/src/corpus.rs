@@ -40,8 +40,8 @@ impl Corpus {
     /// Encodes the text of a run file into the run folder, beside the tokens of a run that is
     /// there already; [`Corpus::keep`] puts them in their place.
     ///
-    /// It is encoded each time, also when a run goes on: that takes seconds, and a text that has
-    /// changed meanwhile is noticed by the hash of its tokens.
+    /// It is encoded each time, also when a run goes on: 65 MB take a second, and a text that has
+    /// changed meanwhile is noticed by the hash of its tokens. For a moment both files are there.
     ///
     /// # Errors
     /// When the text is missing or not UTF-8, or the tokens cannot be written.

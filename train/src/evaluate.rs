@@ -2,25 +2,37 @@
 
 use burn::tensor::Device;
 use checkpoint::Golden;
+use cli::{Interrupt, Interrupted};
 use kernels::{Pass, Precision};
 use model::Model;
 
 use crate::corpus::{Corpus, Split};
 
-/// The mean loss over the first `limit` windows of a split (all of them if not given), each
-/// window weighing the same. `None` where the split is shorter than one window.
+/// How an evaluation goes through a split.
+pub struct Reading<'a> {
+    /// The first so many windows; all of them if not given.
+    pub limit: Option<usize>,
+    /// Windows in one forward pass.
+    pub batch_size: usize,
+    /// Number format of matrix products.
+    pub precision: Precision,
+    /// Asked before each pass: a long text takes hours.
+    pub interrupt: &'a Interrupt,
+}
+
+/// The mean loss over a split, each window weighing the same. `None` where the split is shorter than
+/// one window.
 ///
 /// # Errors
-/// When the tokens cannot be read.
+/// [`Interrupted`], or when the tokens cannot be read.
 pub fn mean_loss(
     model: &Model,
     corpus: &Corpus,
     split: Split,
-    limit: Option<usize>,
-    batch_size: usize,
-    precision: Precision,
+    reading: &Reading<'_>,
     device: &Device,
 ) -> anyhow::Result<Option<f64>> {
+    let &Reading { limit, batch_size, precision, interrupt } = reading;
     let windows = corpus.windows(split).min(limit.unwrap_or(usize::MAX));
     if windows == 0 {
         return Ok(None);
@@ -29,6 +41,9 @@ pub fn mean_loss(
     let mut sum = 0.0;
     let indices: Vec<usize> = (0..windows).collect();
     for indices in indices.chunks(batch_size) {
+        if interrupt.requested() {
+            return Err(Interrupted.into());
+        }
         let batch = corpus.batch(split, indices)?;
         let (inputs, targets) = batch.tensors(&device.clone().inner());
         let loss: f32 =

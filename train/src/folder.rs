@@ -43,7 +43,7 @@ const OURS: [&str; 13] = [
 ];
 
 impl RunFolder {
-    /// The run folder of a run file, and where the run starts; nothing in it is changed yet.
+    /// The run folder of a run file, and where the run starts; nothing in it is removed yet.
     ///
     /// # Errors
     /// When the folder is somebody else's, holds another run and `options` does not say what to
@@ -110,10 +110,8 @@ impl RunFolder {
         if checkpoint.is_none() && options.resume {
             bail!("{} holds no checkpoint to go on from: leave --resume out", self.root.display());
         }
-        // With a run file alone, a run was refused before its first step.
-        if checkpoint.is_none() && !self.metrics().exists() {
-            return Ok(Start::Fresh);
-        }
+        // Refused before its first step, or stopped before its first checkpoint: nothing is lost.
+        let Some(checkpoint) = checkpoint else { return Ok(Start::Fresh) };
         let saved = RunFile::load(&self.config(), &[])
             .with_context(|| format!("{} holds a run; --force starts over", self.root.display()))?;
         if options.resume
@@ -132,8 +130,7 @@ impl RunFolder {
                 self.root.display()
             );
         }
-        // Stopped before its first checkpoint, there is nothing to lose.
-        Ok(checkpoint.map_or(Start::Fresh, Start::Resume))
+        Ok(Start::Resume(checkpoint))
     }
 
     /// The checkpoint that `latest` names. A process that was killed after writing its first one

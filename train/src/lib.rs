@@ -8,7 +8,7 @@
 //!
 //! [`train`] is the whole stage. A run is a function of its run file and its text: everything
 //! random follows from the seed and the step ([`kernels::random`]), so a run that was stopped and
-//! resumed ends with the same bits as one that was not.
+//! resumed ends with the same bits as one that was not, on the same kind of device and processor.
 
 mod allocator;
 mod chart;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, hash};
 use config::{Model, ModelConfig, RunFile, TokenizerKind};
 use data::Tokenizer;
 
@@ -48,6 +48,22 @@ impl Origin {
     /// The folder.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What tells the folder's weights from others, which must be what it was `before`, if it was
+    /// anything: adapters are of use with the weights that they were trained for.
+    ///
+    /// # Errors
+    /// When the weights cannot be read, or are others.
+    pub fn same_as_before(&self, before: &str) -> anyhow::Result<String> {
+        let digest = digest(&self.checkpoint)?;
+        ensure!(
+            before.is_empty() || before == digest,
+            "train.init_from: {} does not hold the weights that this run's adapters were trained for; \
+             put those back, or start over with --force",
+            self.checkpoint.dir().display()
+        );
+        Ok(digest)
     }
 
     fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
@@ -111,6 +127,19 @@ fn found(config: &ModelConfig) -> [String; 11] {
         config.qkv_bias.to_string(),
         config.tie_embeddings.to_string(),
     ]
+}
+
+/// BLAKE3 of a checkpoint's weights.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn digest(checkpoint: &Checkpoint) -> anyhow::Result<String> {
+    let digest = |path: &Path| {
+        let digests = hash::hash_file(path);
+        Ok(digests.with_context(|| format!("cannot read {}", path.display()))?.blake3)
+    };
+    let digests = checkpoint.weights().files().map(digest).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(digests.join(" "))
 }
 
 /// The folder whose files beside `tokenizer.json` go along with it, where it came from a folder.

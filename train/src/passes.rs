@@ -85,9 +85,12 @@ impl Passes<'_> {
                     })
                 })
                 .collect();
-            workers.into_iter().map(|worker| worker.join().map_err(panicked)?).collect()
+            // All are joined, also after one has failed: a scope panics with a worker left in it.
+            let joined: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+            joined
         });
-        let shares: anyhow::Result<Vec<Pulled>> = shares;
+        let shares = shares.into_iter().map(|share| share.map_err(panicked)?);
+        let shares: anyhow::Result<Vec<Pulled>> = shares.collect();
         let first = devices.first().context("a run without a device")?.clone().inner();
         shares?
             .into_iter()

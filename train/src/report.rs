@@ -21,7 +21,7 @@ pub struct Report {
     pub run_dir: PathBuf,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// Where it was computed: `flex`, `ndarray` or `wgpu`.
+    /// Where it was computed: `flex`, `ndarray`, `wgpu` or `cuda`.
     pub device: String,
     /// Trainable parameters.
     pub parameters: usize,

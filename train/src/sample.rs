@@ -9,12 +9,14 @@ use model::Model;
 
 use crate::journal::Journal;
 
-/// The likeliest continuation of `prompt` by `count` tokens: text of both together.
+/// The likeliest continuation of `prompt` by `count` tokens: text of both together. The model sees
+/// the last `context` of them, as many as it learns from at a time.
 pub fn greedy(
     model: &Model,
     tokenizer: &Tokenizer,
     prompt: &str,
     count: usize,
+    context: usize,
     device: &Device,
 ) -> String {
     let model = model.without_graph();
@@ -25,7 +27,7 @@ pub fn greedy(
         tokens.push(tokenizer.end_of_text().unwrap_or(0));
     }
     for _ in 0..count {
-        let start = tokens.len().saturating_sub(model.config().context_length);
+        let start = tokens.len().saturating_sub(context);
         let window: Vec<i32> = tokens[start..].iter().map(|&id| id as i32).collect();
         let shape = [1, window.len()];
         let window = TensorData::new(window, shape);
@@ -54,8 +56,8 @@ pub fn entry(epoch: u64, step: u64, text: &str) -> String {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn open(path: &Path, step: u64) -> anyhow::Result<Journal> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let text = match std::fs::read(path) {
+        Ok(bytes) => whole_characters(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
@@ -63,6 +65,16 @@ pub fn open(path: &Path, step: u64) -> anyhow::Result<Journal> {
     };
     let end = end_of(&text, step).unwrap_or(text.len());
     Journal::start(path, &text[..end])
+}
+
+/// The text up to the first byte that is none: a full disk may have cut a character in two.
+fn whole_characters(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let whole = error.utf8_error().valid_up_to();
+        let mut bytes = error.into_bytes();
+        bytes.truncate(whole);
+        String::from_utf8(bytes).unwrap_or_default()
+    })
 }
 
 /// Where the first sample of a later step begins.
@@ -83,6 +95,16 @@ fn end_of(text: &str, step: u64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_character_at_the_end_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("samples.txt");
+        let whole = entry(1, 10, "mer");
+        std::fs::write(&path, [whole.as_bytes(), &"é".as_bytes()[..1]].concat()).unwrap();
+        open(&path, 10).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
+    }
 
     #[test]
     fn a_resumed_run_cuts_the_samples_of_later_steps() {

@@ -6,13 +6,14 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use checkpoint::{Checkpoint, TrainerState};
 use cli::memory::peak_resident;
-use cli::{Interrupted, Meter, Progress};
+use cli::{Interrupt, Interrupted, Meter, Progress};
 use config::{Kernels, RunFile};
 use kernels::Precision;
 use model::Model;
 
 use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
+use crate::evaluate::Reading;
 use crate::folder::{RunFolder, Start};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog};
@@ -48,13 +49,14 @@ fn train_here(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     let (folder, start) = RunFolder::open(run_file, options)?;
     let parts = Parts { folder, start, device, precision };
     let mut session = Session::begin(run_file, options, parts)?;
-    session.run(options)?;
+    session.run()?;
     session.finish()
 }
 
 /// A run at work.
 struct Session<'a> {
     run_file: &'a RunFile,
+    interrupt: Interrupt,
     folder: RunFolder,
     corpus: Corpus,
     plan: Plan,
@@ -121,6 +123,9 @@ impl<'a> Session<'a> {
             }
         };
         let resumed_from = checkpoint.is_some().then_some(state.step);
+        if let (Some(origin), true) = (&origin, run_file.lora.rank > 0) {
+            state.lora_base = origin.same_as_before(&state.lora_base)?;
+        }
         let qat = Qat::new(run_file, &config, plan.total_steps, &state)?;
         let tokenizer_json = corpus.tokenizer().tokenizer_json()?;
         let teacher = Teacher::open(run_file, &config, &tokenizer_json, &state)?;
@@ -136,6 +141,7 @@ impl<'a> Session<'a> {
             progress.note(&note);
         }
         state.precision = device::precision_name(precision).to_owned();
+        state.version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json,
@@ -148,6 +154,7 @@ impl<'a> Session<'a> {
             began: Instant::now(),
             step_seconds: Vec::new(),
             run_file,
+            interrupt: options.interrupt.clone(),
             folder,
             corpus,
             plan,
@@ -164,14 +171,14 @@ impl<'a> Session<'a> {
     }
 
     /// All steps that are left.
-    fn run(&mut self, options: &Options) -> anyhow::Result<()> {
+    fn run(&mut self) -> anyhow::Result<()> {
         self.announce()?;
         if let Some(last) = self.state.step.checked_sub(1) {
             self.round_weights(last)?;
         }
         self.evaluate_first()?;
         while self.state.step < self.plan.total_steps {
-            if options.interrupt.requested() {
+            if self.interrupt.requested() {
                 self.stop()?;
             }
             self.one_step()?;
@@ -226,7 +233,8 @@ impl<'a> Session<'a> {
         if self.resumed_from.is_some() {
             return Ok(()); // the log was removed; the losses are lost
         }
-        self.before = self.losses()?;
+        let (train, validation) = (self.loss(Split::Train)?, self.loss(Split::Validation)?);
+        self.before = Losses { train, validation };
         self.note_losses(self.before);
         let written = self.log.append(Metrics {
             train_loss: self.before.train,
@@ -249,7 +257,8 @@ impl<'a> Session<'a> {
         }
         let Pulled { loss, teacher_divergence, mut gradients } = self.gradients(step)?;
         let grad_norm = global_norm(&mut gradients);
-        self.require_finite(loss, grad_norm, learning_rate)?;
+        self.require_finite("loss", loss, step + 1)?;
+        self.require_finite("gradient norm", grad_norm, step + 1)?;
         let model = self.model.take().context("the model is gone")?;
         self.model = Some(self.optimizer.step(model, gradients, grad_norm, learning_rate));
         self.round_weights(step)?;
@@ -307,20 +316,22 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn require_finite(&self, loss: f64, grad_norm: f64, learning_rate: f64) -> anyhow::Result<()> {
-        let (what, value) = match (loss.is_finite(), grad_norm.is_finite()) {
-            (true, true) => return Ok(()),
-            (false, _) => ("loss", loss),
-            (true, false) => ("gradient norm", grad_norm),
-        };
-        let good = match &self.checkpoint {
-            Some(checkpoint) => format!("the last good checkpoint is {}", checkpoint.display()),
+    /// Stops a run that has nothing to go on with. The loss of a step is that of the weights before
+    /// it, so the last checkpoint may hold weights that are ruined already.
+    fn require_finite(&self, what: &str, value: f64, step: u64) -> anyhow::Result<()> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let rate = self.schedule.at(step.saturating_sub(1));
+        let last = match &self.checkpoint {
+            Some(checkpoint) => format!("the last checkpoint is {}", checkpoint.display()),
             None => "there is no checkpoint yet".to_owned(),
         };
         bail!(
-            "the {what} is {value} at step {} with learning rate {learning_rate:e}; {good}; lower \
-             optimizer.learning_rate, or set optimizer.grad_clip",
-            self.state.step + 1
+            "the {what} is {value} at step {step} with learning rate {rate:e}; {last}; lower \
+             optimizer.learning_rate, or set optimizer.grad_clip, and start over with --force or go on \
+             from a checkpoint before that with its name in {}",
+            self.folder.latest().display()
         )
     }
 
@@ -329,7 +340,11 @@ impl<'a> Session<'a> {
         let (step, settings) = (self.state.step, &self.run_file.train);
         let is_last = step == self.plan.total_steps; // `finish` does the rest then
         if is_last || step.is_multiple_of(settings.eval_interval as u64) {
-            metrics.val_loss = self.loss(Split::Validation)?;
+            // To its end: the step's line in the log, and what a resumed run goes on with, have it.
+            metrics.val_loss = self.loss_unless(Split::Validation, &Interrupt::default())?;
+            if let Some(loss) = metrics.val_loss {
+                self.require_finite("validation loss", loss, step)?;
+            }
             let losses = Losses { train: metrics.train_loss, validation: metrics.val_loss };
             if !is_last {
                 self.note_losses(losses);
@@ -384,6 +399,7 @@ impl<'a> Session<'a> {
             self.corpus.tokenizer(),
             &settings.sample_prompt,
             settings.sample_tokens,
+            self.corpus.context(),
             self.device.first(),
         );
         let entry = sample::entry(self.state.epoch, self.state.step, &text);
@@ -418,7 +434,9 @@ impl<'a> Session<'a> {
         };
         let keep = self.run_file.train.keep_checkpoints;
         self.checkpoint = Some(state::save(&self.folder, &snapshot, keep)?);
-        chart::write(&self.folder.chart(), self.log.lines())
+        // A picture that a viewer holds open, or a disk without room for it, has cost no weight.
+        self.note_failure(chart::write(&self.folder.chart(), self.log.lines()));
+        Ok(())
     }
 
     /// Ends the session because the user asked to.
@@ -426,12 +444,22 @@ impl<'a> Session<'a> {
         if self.resumed_from.unwrap_or(0) < self.state.step {
             self.save(None)?;
         }
+        self.catch_up();
         self.progress.finish();
         Err(Interrupted.into())
     }
 
-    /// The last evaluation, the last checkpoint, and the report.
+    /// Lines of the logs that a full disk has kept back.
+    fn catch_up(&mut self) {
+        for written in [self.log.catch_up(), self.samples.catch_up()] {
+            self.note_failure(written);
+        }
+    }
+
+    /// The last checkpoint, then the last evaluation, which may take long, and the report.
     fn finish(mut self) -> anyhow::Result<Report> {
+        self.save_with_golden()?;
+        self.catch_up();
         let train = self.loss(Split::Train)?;
         let validation = match self.state.metrics.get("val_loss") {
             Some(&loss) if !self.step_seconds.is_empty() => Some(loss),
@@ -439,10 +467,6 @@ impl<'a> Session<'a> {
         };
         let after = Losses { train, validation };
         self.note_losses(after);
-        self.save_with_golden()?;
-        for written in [self.log.catch_up(), self.samples.catch_up()] {
-            self.note_failure(written);
-        }
         let step_time = median_after_warm_up(&self.step_seconds);
         Ok(Report {
             run_dir: self.folder.root().to_owned(),
@@ -474,21 +498,20 @@ impl<'a> Session<'a> {
         self.save(Some(&golden))
     }
 
-    fn losses(&self) -> anyhow::Result<Losses> {
-        Ok(Losses { train: self.loss(Split::Train)?, validation: self.loss(Split::Validation)? })
+    /// An evaluation that ends early if the user asks to stop.
+    fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
+        self.loss_unless(split, &self.interrupt)
     }
 
-    fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
-        let settings = &self.run_file.train;
-        evaluate::mean_loss(
-            self.forward()?,
-            &self.corpus,
-            split,
-            settings.eval_windows,
-            settings.batch_size,
-            self.precision,
-            self.device.first(),
-        )
+    fn loss_unless(&self, split: Split, interrupt: &Interrupt) -> anyhow::Result<Option<f64>> {
+        let reading = Reading {
+            limit: self.run_file.train.eval_windows,
+            batch_size: self.run_file.train.batch_size,
+            precision: self.precision,
+            interrupt,
+        };
+        let device = self.device.first();
+        evaluate::mean_loss(self.forward()?, &self.corpus, split, &reading, device)
     }
 
     fn note_losses(&self, losses: Losses) {
@@ -525,10 +548,5 @@ impl<'a> Session<'a> {
 }
 
 fn fresh_state(run_file: &RunFile, tokens_hash: String) -> TrainerState {
-    TrainerState {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: run_file.run.seed,
-        tokens_hash,
-        ..TrainerState::default()
-    }
+    TrainerState { seed: run_file.run.seed, tokens_hash, ..TrainerState::default() }
 }

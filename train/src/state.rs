@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
+use checkpoint::atomic;
 use checkpoint::lora::AdapterSettings;
 use checkpoint::{AdapterContents, Checkpoint, CheckpointContents, Golden, TrainerState, names};
 use config::{Lora, ModelConfig, RunFile};
@@ -66,17 +67,20 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
     )
     .with_context(|| format!("cannot write the checkpoint {}", dir.display()))?;
     write_text(&folder.latest(), &format!("{name}\n"))?;
-    prune(&folder.checkpoints(), keep);
+    prune(&folder.checkpoints(), snapshot.trainer.step, keep);
     Ok(dir)
 }
 
-/// Removes all but the newest `keep` checkpoints, and what killed processes left. One that
-/// cannot be removed is no reason to stop training: the next save tries again.
-fn prune(checkpoints: &Path, keep: usize) {
+/// Removes all but the newest `keep` checkpoints up to the one of step `latest`, and what killed
+/// processes left. Those of later steps stay: a run that went back to an earlier one gets there again.
+/// One that cannot be removed is no reason to stop training: the next save tries again.
+fn prune(checkpoints: &Path, latest: u64, keep: usize) {
+    atomic::remove_leftovers(checkpoints);
     for name in names_in(checkpoints).filter(|name| name.starts_with(REMOVED)) {
         fs::remove_dir_all(checkpoints.join(name)).ok();
     }
-    let steps = steps(checkpoints);
+    let mut steps = steps(checkpoints);
+    steps.retain(|(step, _)| *step <= latest);
     let surplus = steps.len().saturating_sub(keep);
     for (_, name) in &steps[..surplus] {
         // Out of sight first, so that a reader never finds half a checkpoint.
@@ -217,10 +221,18 @@ mod tests {
         {
             fs::create_dir_all(folder.path().join(name).join("inner")).unwrap();
         }
-        prune(folder.path(), 2);
-        let entries = fs::read_dir(folder.path()).unwrap().flatten();
-        let mut left: Vec<_> = entries.map(|entry| entry.file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["notes", "step-000010", "step-1000000"]);
+        let left = || {
+            let entries = fs::read_dir(folder.path()).unwrap().flatten();
+            let mut left: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            left.sort();
+            left
+        };
+        // A run that went back to step 9 keeps what it has just written.
+        prune(folder.path(), 10, 1);
+        assert_eq!(left(), ["notes", "step-000010", "step-1000000"]);
+        prune(folder.path(), 1_000_000, 2);
+        assert_eq!(left(), ["notes", "step-000010", "step-1000000"]);
+        prune(folder.path(), 1_000_000, 1);
+        assert_eq!(left(), ["notes", "step-1000000"]);
     }
 }

@@ -53,7 +53,7 @@ fn survives_kills(fixture: Fixture) {
     let whole = fixture.other("whole");
     train(&whole);
     let killed = fixture.other("killed");
-    let mut kills = 0;
+    let (mut kills, mut checkpoints) = (0, 0);
     // Spread over start, steps and saves by an odd stride, the same in every run of the test.
     for round in 0..40_u64 {
         let mut child = spawn(&fixture, &killed);
@@ -65,6 +65,7 @@ fn survives_kills(fixture: Fixture) {
         child.wait().unwrap();
         kills += 1;
         if killed.run.dir.join("latest").exists() {
+            checkpoints += 1;
             let checkpoint = Checkpoint::open(&checkpoint::latest(&killed.run.dir).unwrap());
             let checkpoint = checkpoint.unwrap();
             assert!(checkpoint.trainer().unwrap().is_some());
@@ -72,12 +73,22 @@ fn survives_kills(fixture: Fixture) {
         }
     }
     assert!(kills > 0, "the run was over before it could be killed");
+    assert!(checkpoints > 0, "every kill came before the first checkpoint");
     let output = spawn(&fixture, &killed).wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(metrics(&killed), metrics(&whole));
     assert_same_end(&killed, &whole);
     let left = fs::read_dir(killed.run.dir.join("checkpoints")).unwrap().count();
     assert!(left <= 3, "{left} checkpoints and leftovers");
+}
+
+/// Returns once a run has taken two steps.
+fn wait_for_steps(child: &mut Child, run_file: &RunFile) {
+    let log = run_file.run.dir.join("metrics.jsonl");
+    while fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "ended before it was stopped");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 #[test]
@@ -88,11 +99,7 @@ fn ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on() {
     let mut stopped = fixture.other("stopped");
     stopped.train.checkpoint_interval = 1000;
     let mut child = spawn(&fixture, &stopped);
-    let log = stopped.run.dir.join("metrics.jsonl");
-    while fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 3 {
-        assert!(child.try_wait().unwrap().is_none(), "ended before it was stopped");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_for_steps(&mut child, &stopped);
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
@@ -106,6 +113,41 @@ fn ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on() {
     assert!(report["resumed_from"].as_u64().unwrap() >= 2);
     assert_eq!(metrics(&stopped), metrics(&whole));
     assert_same_end(&stopped, &whole);
+}
+
+/// A terminal that closes hangs up twice; a supervisor terminates what was just interrupted.
+#[test]
+fn signals_that_come_together_stop_a_run_once_with_a_checkpoint() {
+    let fixture = long_run();
+    for signals in [["-HUP", "-HUP"], ["-INT", "-TERM"], ["-INT", "-INT"]] {
+        let mut stopped = fixture.other(&signals.concat());
+        stopped.train.checkpoint_interval = 1000;
+        let mut child = spawn(&fixture, &stopped);
+        wait_for_steps(&mut child, &stopped);
+        let id = child.id().to_string();
+        for signal in signals {
+            Command::new("kill").args([signal, &id]).status().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{signals:?}: {message}");
+        assert!(checkpoint::latest(&stopped.run.dir).is_ok(), "{signals:?}: {message}");
+    }
+}
+
+#[test]
+fn a_run_whose_log_cannot_be_written_goes_on() {
+    let fixture = Fixture::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else { return eprintln!("skipped: there is no /dev/full") };
+    let status = Command::new(env!("CARGO_BIN_EXE_train"))
+        .arg("--config")
+        .arg(fixture.config_file(&fixture.run_file))
+        .stdout(Stdio::null())
+        .stderr(full)
+        .status();
+    assert!(status.unwrap().success());
+    assert!(checkpoint::latest(&fixture.run_file.run.dir).unwrap().ends_with("step-000008"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod common;
 use common::{Fixture, metrics, train};
 use config::{Architecture, Device, Precision};
 
-/// Ten or more digits of a sum agree in f32; its order differs between devices.
+/// The order of sums differs between devices.
 const TOLERANCE: f64 = 2e-4;
 
 #[test]

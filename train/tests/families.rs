@@ -178,3 +178,21 @@ fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
         assert_resumes(&fixture, &tuned, &format!("lora-{}", architecture.name()));
     }
 }
+
+#[test]
+fn adapters_go_on_only_with_the_weights_that_they_were_trained_for() {
+    let fixture = fixture(Architecture::Gpt2);
+    let (folder, mut tuned) = base(&fixture, Architecture::Gpt2);
+    tuned.lora.rank = 2;
+    tuned.train.max_steps = Some(2);
+    train(&tuned);
+    let mut other = fixture.other("other");
+    other.run.seed += 1;
+    let report = train(&other);
+    let weights = "model.safetensors";
+    fs::copy(report.checkpoint.join(weights), folder.join(weights)).unwrap();
+    tuned.train.max_steps = Some(4);
+    let options = train::Options { resume: true, ..train::Options::default() };
+    let error = train::train(&tuned, &options).unwrap_err().to_string();
+    assert!(error.contains("train.init_from") && error.contains("--force"), "{error}");
+}

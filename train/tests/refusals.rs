@@ -49,7 +49,7 @@ fn a_device_that_was_not_compiled_in_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint() {
+fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_checkpoint() {
     let mut fixture = Fixture::new();
     train(&fixture.run_file);
     fixture.run_file.optimizer.learning_rate = 1e30;
@@ -62,6 +62,39 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_checkpoint() {
     assert!(error.contains("at step 1") && error.contains("learning rate 1e30"), "{error}");
     assert!(error.contains("step-000008"), "{error}");
     assert!(checkpoint::latest(&fixture.run_file.run.dir).unwrap().ends_with("step-000008"));
+}
+
+/// Weights are ruined by a step whose own loss was fine: what is saved after it can be read, and a
+/// run never ends well with them.
+#[test]
+fn weights_that_are_no_numbers_end_a_run_wherever_they_are_seen() {
+    for (interval, steps) in [(1, 20), (1000, 1)] {
+        let mut fixture = Fixture::new();
+        let settings = &mut fixture.run_file;
+        (settings.optimizer.learning_rate, settings.optimizer.grad_clip) = (1e30, 0.0);
+        settings.train.max_steps = Some(steps);
+        (settings.train.checkpoint_interval, settings.train.keep_checkpoints) = (1, 1);
+        settings.train.eval_interval = interval;
+        let error = failure(settings);
+        assert!(error.contains("loss is") && error.contains("at step"), "{error}");
+        if let Ok(latest) = checkpoint::latest(&settings.run.dir) {
+            checkpoint::Checkpoint::open(&latest).unwrap().trainer().unwrap().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_run_without_a_checkpoint_begins_again_with_whatever_settings() {
+    let mut fixture = Fixture::new();
+    let settings = &mut fixture.run_file;
+    settings.optimizer.learning_rate = 1e30;
+    settings.train.checkpoint_interval = 1000;
+    failure(settings);
+    assert!(settings.run.dir.join("metrics.jsonl").exists());
+    settings.optimizer.learning_rate = 1e-2;
+    let report = train(settings);
+    assert_eq!((report.resumed_from, report.steps), (None, 8));
+    assert_eq!(metrics(settings).len(), 9);
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub struct TrainerState {
     /// What tells the teacher of that training from other models; empty without one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub qat_teacher: String,
+    /// What tells the weights that adapters are trained for from others; empty without adapters.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub lora_base: String,
     /// State of the random generators by name, each as its owner encodes it.
     pub random: BTreeMap<String, String>,
     /// Lowest validation loss so far, in nats per token.

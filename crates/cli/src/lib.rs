@@ -8,6 +8,7 @@
 //! | 1 | a gate failed: the message says which, and by how much |
 //! | 2 | wrong usage, bad input, or the operating system refused |
 //! | 130 | stopped by Ctrl-C, after everything worth keeping was written |
+//! | 131 | stopped at once by a second Ctrl-C |
 
 mod interrupt;
 pub mod memory;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 pub use interrupt::Interrupt;
-pub use progress::{Meter, Progress};
+pub use progress::{Meter, Progress, note};
 pub use units::{bytes, count, seconds};
 
 /// A measured value beyond its limit. Ends the process with exit code 1.

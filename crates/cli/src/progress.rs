@@ -1,5 +1,7 @@
 //! Progress on stderr: a bar on a terminal, nothing where nobody watches.
 
+use std::io::Write;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What a [`Progress`] counts.
@@ -9,6 +11,12 @@ pub enum Meter {
     Bytes,
     /// Anything else, shown as a plain count.
     Items,
+}
+
+/// Prints a line to stderr. Where it cannot be printed, to a log on a full disk or a terminal that is
+/// gone, the work goes on: it is worth more than the line.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A progress bar. `indicatif` hides it by itself when stderr is no terminal.
@@ -54,7 +62,7 @@ impl Progress {
 
     /// Prints a line above the bar (or plainly, where there is no bar).
     pub fn note(&self, line: &str) {
-        if self.0.is_hidden() { eprintln!("{line}") } else { self.0.println(line) }
+        if self.0.is_hidden() { note(line) } else { self.0.println(line) }
     }
 
     /// Removes the bar.

@@ -17,8 +17,8 @@ pub struct Rope {
 
 impl Rope {
     /// For `time` positions and heads of `width` channels, an even number; `base` is 10,000 in the
-    /// paper. `device` is where [`rope()`] will be called.
-    pub fn new(time: usize, width: usize, base: f32, pairs: RopePairs, _device: &Device) -> Self {
+    /// paper.
+    pub fn new(time: usize, width: usize, base: f32, pairs: RopePairs) -> Self {
         Rope { angles: Arc::new(Angles::new(time, width, base, pairs)) }
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn both_bodies_give_the_same_values_and_gradients() {
         for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
             for [b, t, h, d] in [[1, 1, 1, 2], [2, 3, 5, 6], [1, 33, 3, 34]] {
-                let table = Rope::new(t, d, 1e4, pairs, &Device::flex());
+                let table = Rope::new(t, d, 1e4, pairs);
                 let (x, dy) = (draw("x", [b * t, h * d]), draw("dy", [b * t, h * d]).detach());
                 let run = |y: Tensor<2>| {
                     let dx = x.grad(&(y.clone() * dy.clone()).sum().backward()).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     fn the_pairs_are_those_of_the_name() {
         let x = Tensor::<2>::from_floats([[9., 9., 9., 9.], [1., 0., 0., 1.]], &Device::flex());
         let turned = |pairs| {
-            let table = Rope::new(2, 4, 1e4, pairs, &Device::flex());
+            let table = Rope::new(2, 4, 1e4, pairs);
             rope(x.clone(), &table).into_data().try_into_vec::<f32>().unwrap()[4..].to_vec()
         };
         let (c, s, c1, s1) = (1_f32.cos(), 1_f32.sin(), 0.01_f32.cos(), 0.01_f32.sin());
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn columns_that_are_not_asked_for_stay() {
-        let table = Rope::new(3, 2, 1e4, RopePairs::Halves, &Device::flex());
+        let table = Rope::new(3, 2, 1e4, RopePairs::Halves);
         let x = draw("x", [3, 7]).inner();
         let y = rope_first(x.clone(), 4, &table);
         let rest = |t: &Tensor<2>| t.clone().slice([0..3, 4..7]).into_data();

@@ -67,7 +67,7 @@ impl Frame {
         let rope = config
             .architecture
             .rope_pairs()
-            .map(|pairs| Rope::new(time, config.head_width(), config.rope_base, pairs, &device));
+            .map(|pairs| Rope::new(time, config.head_width(), config.rope_base, pairs));
         Frame { shape: [batch, time], mask: CausalMask::new(time, &device), rope }
     }
 

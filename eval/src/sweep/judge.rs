@@ -54,7 +54,7 @@ pub fn judge_all<'a>(
         .collect();
     let Some(place) = &job.base_logits else {
         let piece = (job.piece_bytes / identity.window_bytes().max(1)).max(1) as usize;
-        eprintln!("{}", announcement(identity, &temporary(identity, piece)));
+        cli::note(&announcement(identity, &temporary(identity, piece)));
         for start in (0..windows.len()).step_by(piece) {
             let piece = windows.part(start..(start + piece).min(windows.len()));
             let folder = tempfile::tempdir()?;

@@ -1,13 +1,12 @@
 //! The model whose predictions are learned while weights are rounded.
 
-use std::path::Path;
-
 use anyhow::{Context, ensure};
 use burn::tensor::Device;
-use checkpoint::{Checkpoint, TrainerState, Vocabulary, hash};
+use checkpoint::{Checkpoint, TrainerState, Vocabulary};
 use config::{ModelConfig, RunFile};
 use model::Model;
 
+use crate::origin::digest;
 use crate::state;
 
 /// A teacher, whose weights are read once they are needed.
@@ -88,14 +87,4 @@ impl Teacher {
     pub fn model(&self) -> Option<&Model> {
         self.model.as_ref()
     }
-}
-
-/// BLAKE3 of the weights.
-fn digest(checkpoint: &Checkpoint) -> anyhow::Result<String> {
-    let digest = |path: &Path| {
-        let digests = hash::hash_file(path);
-        Ok(digests.with_context(|| format!("cannot read {}", path.display()))?.blake3)
-    };
-    let digests = checkpoint.weights().files().map(digest).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(digests.join(" "))
 }

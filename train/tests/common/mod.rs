@@ -105,6 +105,25 @@ pub fn metrics(run_file: &RunFile) -> Vec<serde_json::Value> {
         .collect()
 }
 
+/// Asserts that two runs logged the same figures for the same steps, each within `tolerance` of the
+/// other relative to its size.
+pub fn assert_same_figures(a: &RunFile, b: &RunFile, tolerance: f64) {
+    let [a, b] = [a, b].map(metrics);
+    assert_eq!(a.len(), b.len());
+    let mut compared = 0;
+    for (step, (a, b)) in a.iter().zip(&b).enumerate() {
+        for key in ["train_loss", "val_loss", "grad_norm", "teacher_divergence"] {
+            let (Some(x), Some(y)) = (a[key].as_f64(), b[key].as_f64()) else {
+                assert_eq!(a[key], b[key], "step {step}, {key}");
+                continue;
+            };
+            compared += 1;
+            assert!((x - y).abs() <= tolerance * x.abs(), "step {step}, {key}: {x}, {y}");
+        }
+    }
+    assert!(compared > 16, "only {compared} figures were compared");
+}
+
 /// Asserts that the last checkpoints of two runs hold the same bits.
 pub fn assert_same_end(a: &RunFile, b: &RunFile) {
     let [a, b] = [a, b].map(|run_file| checkpoint::latest(&run_file.run.dir).unwrap());

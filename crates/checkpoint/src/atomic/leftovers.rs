@@ -29,17 +29,16 @@ pub(super) fn mark_alive(file: &File) {
     }
 }
 
-/// Removes the siblings of `name` in `folder` whose writers are dead. What cannot be removed
-/// stays: it is in nobody's way.
-pub(super) fn remove(folder: &Path, name: &str) {
-    let stem = stem(name);
+/// Removes the siblings of `name` in `folder`, or of every name, whose writers are dead. What cannot
+/// be removed stays: it is in nobody's way.
+pub(super) fn remove(folder: &Path, name: Option<&str>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let file_name = entry.file_name();
-        let Some(rest) = file_name.to_str().and_then(|text| text.strip_prefix(&stem)) else {
+        let Some((target, pid)) = file_name.to_str().and_then(target_and_process) else { continue };
+        if name.is_some_and(|name| name != target) {
             continue;
-        };
-        let Some(pid) = process_id(rest) else { continue };
+        }
         if is_abandoned(&entry.path(), pid) {
             let _ = match entry.file_type() {
                 Ok(kind) if kind.is_dir() => fs::remove_dir_all(entry.path()),
@@ -49,7 +48,13 @@ pub(super) fn remove(folder: &Path, name: &str) {
     }
 }
 
-/// The number in `PID-RANDOM`; `None` if this is no name of ours.
+/// `NAME` and `PID` of `.NAME.tmp-PID-RANDOM`; `None` if this is no name of ours.
+fn target_and_process(sibling: &str) -> Option<(&str, u32)> {
+    let (name, rest) = sibling.strip_prefix('.')?.rsplit_once(".tmp-")?;
+    Some((name, process_id(rest)?))
+}
+
+/// The number in `PID-RANDOM`.
 fn process_id(rest: &str) -> Option<u32> {
     let (pid, random) = rest.split_once('-')?;
     let ours = !random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric());

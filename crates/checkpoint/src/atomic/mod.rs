@@ -72,6 +72,12 @@ pub fn write_dir<T, E: From<AtomicError>>(
     Ok(value)
 }
 
+/// Removes what killed processes left in `folder` of anything that is written this way. A write to
+/// the same path again does so for that path; this is for names that do not come again.
+pub fn remove_leftovers(folder: &Path) {
+    leftovers::remove(folder, None);
+}
+
 /// An empty folder for what has to be on disk until the file at `path` is written. It goes with
 /// the guard; after a process that was killed, with the next write to `path`.
 ///
@@ -133,7 +139,7 @@ impl Target {
     fn prepare(&self) -> Result<(), AtomicError> {
         fs::create_dir_all(&self.parent).map_err(|source| self.folder_error(source))?;
         swap::recover(&self.path, &self.parent, &self.name);
-        leftovers::remove(&self.parent, &self.name);
+        leftovers::remove(&self.parent, Some(&self.name));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use gemm::Parallelism;
 use super::isa::{Isa, Level};
 use super::matmul::pack::{Matrix, Packed};
 use super::matmul::split::{Split, is_exact};
-use super::matmul::{Into, multiply, product, product_once};
+use super::matmul::{Into, multiply, outputs, product_once};
 
 /// How products of matrices are computed: a number format on an instruction set.
 pub trait Arithmetic: Copy + Send + Sync + 'static {
@@ -22,10 +22,7 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
     /// Prepares the right operand `[K, N]`.
     fn right(self, b: Matrix<'_>) -> Self::Operand<'_>;
 
-    /// `a b`, `[M, N]`.
-    fn product(self, a: &Self::Operand<'_>, b: &Self::Operand<'_>) -> Vec<f32>;
-
-    /// `a b`, `[M, N]`, of operands that are used only here: cheaper than [`Arithmetic::product`].
+    /// `a b`, `[M, N]`, of operands that are used only here: cheaper than to prepare them.
     fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32>;
 
     /// `out [M, N] = a b`, or `+=`.
@@ -49,10 +46,6 @@ impl Arithmetic for Bf16 {
 
     fn right(self, b: Matrix<'_>) -> Packed<1> {
         Packed::right(self.0, b)
-    }
-
-    fn product(self, a: &Packed<1>, b: &Packed<1>) -> Vec<f32> {
-        product(self.0, a, b)
     }
 
     fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
@@ -98,13 +91,6 @@ impl Arithmetic for F32 {
         self.operand(b, Split::right)
     }
 
-    fn product(self, a: &F32Operand<'_>, b: &F32Operand<'_>) -> Vec<f32> {
-        if let (Some(a), Some(b)) = (&a.parts, &b.parts) {
-            return product(self.0, a, b);
-        }
-        gemm_product(&a.matrix, &b.matrix)
-    }
-
     fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
         if let Some(parts) = self.left(a).parts {
             let (out, largest) = product_once(self.0, &parts, b);
@@ -120,7 +106,8 @@ impl Arithmetic for F32 {
         if let (Some(a), Some(b)) = (&a.parts, &b.parts) {
             return multiply(self.0, a, b, out, into);
         }
-        assert_eq!(out.len(), a.matrix.rows() * b.matrix.columns(), "an output of [M, N]");
+        let len = outputs(a.matrix.rows(), b.matrix.columns());
+        assert_eq!(out.len(), len, "an output of [M, N]");
         // SAFETY: the slice is [M, N].
         unsafe { gemm_raw(&a.matrix, &b.matrix, out.as_mut_ptr(), into) };
     }
@@ -130,7 +117,7 @@ impl Arithmetic for F32 {
 const WORTH_SHARING: usize = 1 << 20;
 
 fn gemm_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
-    let len = a.rows() * b.columns();
+    let len = outputs(a.rows(), b.columns());
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
     unsafe {
@@ -147,8 +134,11 @@ unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: Into) {
     assert_eq!(k, b.rows(), "the operands' inner lengths");
     let (a_row, a_column) = a.strides();
     let (b_row, b_column) = b.strides();
-    let threads =
-        if m * k * n <= WORTH_SHARING { Parallelism::None } else { Parallelism::Rayon(0) };
+    let threads = if m.saturating_mul(k).saturating_mul(n) <= WORTH_SHARING {
+        Parallelism::None
+    } else {
+        Parallelism::Rayon(0)
+    };
     // SAFETY: the matrices checked their strides against their slices, and the output is
     // [M, N] row by row.
     unsafe {

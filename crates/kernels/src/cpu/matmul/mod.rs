@@ -4,10 +4,10 @@
 //! What PyTorch's autocast computes: each product of two bf16 numbers is exact in f32, and the
 //! sums are f32, so the only loss is the rounding of the operands (relative 2^-9 each).
 //!
-//! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction), the most
-//! that the registers of either instruction set hold while they read each operand tile once for
-//! two outputs. The depth is cut into blocks, so that A's block stays in the second-level
-//! cache while B streams past it.
+//! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction): what tile
+//! registers hold while they read each operand tile once for two outputs, and four times what vector
+//! registers do. The depth is cut into blocks, so that A's block stays in the second-level cache
+//! while B streams past it.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
@@ -30,8 +30,8 @@ use right::Right;
 
 /// Side of the square of outputs that one call of an inner loop computes.
 const SQUARE: usize = 2 * TILE;
-/// Tiles along the depth before the sums go back to memory: with 512 rows, A's block takes half of
-/// a second-level cache of 2 MiB.
+/// Tiles along the depth before the sums go back to memory: with 512 rows, A's block takes three
+/// quarters of a second-level cache of 1 MiB (half of 2 MiB with three parts).
 const fn depth_block<const P: usize>() -> usize {
     if P == 1 { 24 } else { 12 }
 }
@@ -68,24 +68,12 @@ pub enum Into {
     Add,
 }
 
-/// `A B`, `[M, N]` row by row, on all threads.
-pub fn product<const P: usize>(isa: Isa, a: &Packed<P>, b: &Packed<P>) -> Vec<f32> {
-    let len = a.width * b.width;
-    let mut out = Vec::with_capacity(len);
-    // SAFETY: the capacity is [M, N], and every number is written, none read.
-    unsafe {
-        multiply_raw(isa, a, Right::Packed(b), out.as_mut_ptr(), Into::Replace);
-        out.set_len(len);
-    }
-    out
-}
-
-/// [`product`] with a right operand that is used once: each block of it is packed into the cache
-/// of the thread that needs it, and never lies in memory as a whole.
+/// `A B`, `[M, N]` row by row, on all threads, with a right operand that is used once: each block of
+/// it is packed into the cache of the thread that needs it, and never lies in memory as a whole.
 ///
 /// Also gives the right operand's [`Packed::largest`].
 pub fn product_once<const P: usize>(isa: Isa, a: &Packed<P>, b: Matrix<'_>) -> (Vec<f32>, f32) {
-    let len = a.width * b.columns();
+    let len = outputs(a.width, b.columns());
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
     let largest = unsafe {
@@ -104,9 +92,17 @@ pub fn multiply<const P: usize>(
     out: &mut [f32],
     into: Into,
 ) {
-    assert_eq!(out.len(), a.width * b.width, "an output of [{}, {}]", a.width, b.width);
+    assert_eq!(out.len(), outputs(a.width, b.width), "an output of [{}, {}]", a.width, b.width);
     // SAFETY: the slice is [M, N].
     unsafe { multiply_raw(isa, a, Right::Packed(b), out.as_mut_ptr(), into) };
+}
+
+/// Numbers of `[M, N]`.
+pub(super) fn outputs(m: usize, n: usize) -> usize {
+    match m.checked_mul(n) {
+        Some(len) => len,
+        None => panic!("an output of [{m}, {n}]"),
+    }
 }
 
 /// Gives the largest absolute value among those of B that it packed itself.

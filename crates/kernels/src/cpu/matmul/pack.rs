@@ -49,15 +49,17 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// `data` is `[rows, columns]`, row by row.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(data.len(), rows * columns, "a matrix of [{rows}, {columns}]");
+        assert_eq!(Some(data.len()), rows.checked_mul(columns), "a matrix of [{rows}, {columns}]");
         Matrix { data, rows, columns, stride: columns, transposed: false }
     }
 
     /// Rows of `columns` numbers that start `stride` numbers apart.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         assert!(columns <= stride, "rows of {columns} every {stride} numbers");
+        let last =
+            rows.saturating_sub(1).checked_mul(stride).and_then(|at| at.checked_add(columns));
         assert!(
-            rows == 0 || data.len() >= (rows - 1) * stride + columns,
+            rows == 0 || last.is_some_and(|end| end <= data.len()),
             "{rows} rows every {stride}"
         );
         Matrix { data, rows, columns, stride, transposed: false }
@@ -104,11 +106,11 @@ impl<'a> Matrix<'a> {
 pub struct Packed<const P: usize> {
     tiles: Vec<[Tile; P]>,
     /// Rows of A or columns of B.
-    pub width: usize,
+    pub(super) width: usize,
     /// Length of the dot products.
-    pub depth: usize,
+    pub(super) depth: usize,
     /// The largest absolute value, where there is more than one part: NaN if any number is.
-    pub largest: f32,
+    pub(in crate::cpu) largest: f32,
 }
 
 impl<const P: usize> Packed<P> {
