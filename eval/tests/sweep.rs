@@ -379,13 +379,13 @@ fn started(sweep: &Sweep, path: &Path, variant: &Path, done: usize) -> Child {
     let arguments: [&dyn AsRef<std::ffi::OsStr>; 4] =
         [&"--no-speed", &"--base-logits", &path, &variant];
     let done = done.max(marks(path) + 1);
-    let child = sweep
+    let mut child = sweep
         .command(&sweep.fixture.f32(), MANY * CONTEXT, &arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    while marks(path) < done && !path.exists() {
+    while marks(path) < done && !path.exists() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     child
@@ -474,6 +474,12 @@ fn a_base_of_something_else_is_refused_until_forced() {
     forced.push(&"--force");
     sweep.report(400, &forced);
     assert_ne!(std::fs::read(&base).unwrap(), before);
+
+    // What was never a base is not replaced, whatever is forced.
+    std::fs::write(&base, "somebody's notes").unwrap();
+    let error = stderr(&sweep.run(400, &forced));
+    assert!(error.contains("is no base of logits"), "{error}");
+    assert_eq!(std::fs::read_to_string(&base).unwrap(), "somebody's notes");
 }
 
 #[test]

@@ -59,8 +59,7 @@ impl Calibration {
         let mut windows: Vec<Vec<u32>> = ids.chunks_exact(context).map(<[u32]>::to_vec).collect();
         ensure!(
             !windows.is_empty(),
-            "{}: {} tokens do not fill a window of {context}; take a longer text or a smaller \
-             --context",
+            "{}: {} tokens do not fill a window of {context}; take a longer text",
             text.display(),
             ids.len()
         );

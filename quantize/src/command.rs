@@ -228,12 +228,18 @@ fn job(args: Args) -> anyhow::Result<QuantizeJob> {
         && calibration.is_some()
         && args.imatrix.is_none()
         && !args.errors;
+    let search = args.search || (by_default && !args.no_search);
+    anyhow::ensure!(
+        args.calibration.is_none() || search || target.is_some(),
+        "--calibration is for a search or a target size, and this is neither: add --search or leave it \
+         out"
+    );
     Ok(QuantizeJob {
         rules: rules(&args, target)?,
         output: args.output,
         importance: args.imatrix,
         requantize: args.requantize,
-        search: args.search || (by_default && !args.no_search),
+        search,
         target,
         calibration,
         calibration_tokens: args.calibration_tokens,

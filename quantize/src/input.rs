@@ -80,8 +80,10 @@ impl Input {
 
 /// A file's name without the number of its part and without its type.
 fn model_name(stem: &str) -> &str {
-    let whole = match stem.rsplit_once("-of-").map(|(before, _)| before.rsplit_once('-')) {
-        Some(Some((name, number))) if number.parse::<u16>().is_ok() => name,
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let part = stem.rsplit_once("-of-").filter(|(_, count)| is_number(count));
+    let whole = match part.and_then(|(before, _)| before.rsplit_once('-')) {
+        Some((name, number)) if is_number(number) => name,
         _ => stem,
     };
     let plain = ["-F32", "-F16", "-BF16", "-f32", "-f16", "-bf16"];

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use checkpoint::atomic;
 use cli::memory::peak_resident;
-use cli::{Interrupt, Meter, Progress};
+use cli::{Interrupt, Interrupted, Meter, Progress};
 use gguf::{TensorInfo, TensorSource, TensorType};
 
 use crate::budget::{self, Target};
@@ -51,7 +51,7 @@ pub struct QuantizeJob {
     pub errors: bool,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// Asked now and then during a search.
+    /// Asked before each tensor, and more often during a search.
     pub interrupt: Interrupt,
 }
 
@@ -103,11 +103,14 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     if input.consists_of(&output) {
         bail!("{} is the input itself or a part of it; name another --output", output.display());
     }
-    ensure!(
-        job.overwrite || !output.exists(),
-        "{} exists already; use --force to replace it",
-        output.display()
-    );
+    let plan_path = job.target.map(|_| plan_path(&output));
+    for path in [Some(&output), plan_path.as_ref()].into_iter().flatten() {
+        ensure!(
+            job.overwrite || path.symlink_metadata().is_err(),
+            "{} exists already; use --force to replace it",
+            path.display()
+        );
+    }
     let importance = job.importance.as_deref().map(Importance::open).transpose()?;
     let importance = importance.as_ref();
     let source = input.source();
@@ -117,9 +120,13 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     std::fs::create_dir_all(scratch)
         .with_context(|| format!("cannot make {}", scratch.display()))?;
 
-    let (rules, plan_report) = job.rules(source, calibration.as_ref(), &output, scratch)?;
+    let (rules, new_plan) = job.rules(source, calibration.as_ref(), scratch)?;
     let mut plan = Plan::new(source, &rules, importance, job.requantize)
         .with_context(|| format!("cannot quantize {}", job.input.display()))?;
+    if let Some(NewPlan { most_bytes, .. }) = new_plan {
+        let bytes = plan.bytes_after();
+        ensure!(bytes <= most_bytes, "the chosen types make {bytes} bytes of {most_bytes} at most");
+    }
     let importance_report =
         importance.map(|data| ImportanceReport::new(data, &plan)).transpose()?;
     let (bytes_before, fallbacks) = (plan.bytes_before(), plan.fallbacks());
@@ -133,8 +140,10 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     }
     let plan = plan.reading(&overlay)?;
     let encoder = Rounding { importance };
-    let (mut tensors, peak) = output::write(&plan, &encoder, &output, job.overwrite, job.errors)
+    let (mut tensors, peak) = output::write(&plan, &encoder, &output, job)
         .with_context(|| format!("cannot write {}", output.display()))?;
+    let written = new_plan.zip(plan_path).map(|(plan, path)| plan.write(path, job.overwrite));
+    let plan_report = written.transpose()?;
     for (report, tensor) in tensors.iter_mut().zip(source.tensors()) {
         report.from = tensor.tensor_type.name();
     }
@@ -187,14 +196,13 @@ impl QuantizeJob {
         Ok(Some(calibration))
     }
 
-    /// The rules and, where a target asks for one, a new plan, which is kept beside the output.
+    /// The rules, or those of a new plan where a target asks for one.
     fn rules(
         &self,
         source: &dyn TensorSource,
         calibration: Option<&Calibration>,
-        output: &Path,
         scratch: &Path,
-    ) -> anyhow::Result<(Rules, Option<PlanReport>)> {
+    ) -> anyhow::Result<(Rules, Option<NewPlan>)> {
         let (Some(target), Some(calibration)) = (self.target, calibration) else {
             return Ok((self.rules.clone(), None));
         };
@@ -203,20 +211,47 @@ impl QuantizeJob {
         let planned = budget::plan(source, target, &windows, scratch, &|name| {
             progress.message(name);
             progress.advance(1);
+            if self.interrupt.requested() { Err(Interrupted.into()) } else { Ok(()) }
         });
         progress.finish();
         let planned =
             planned.with_context(|| format!("cannot plan for {}", self.input.display()))?;
-        let path = output.with_extension("recipe.toml");
         let divergence = planned.divergence;
         let note = format!("KL divergence expected of rounding alone: {divergence:.5} nats");
         let text = planned.plan.to_text(&note)?;
-        atomic::write_file(&path, self.overwrite, |out| {
-            std::io::Write::write_all(out, text.as_bytes()).map_err(anyhow::Error::from)
+        let plan = NewPlan { text, divergence, most_bytes: planned.most_bytes };
+        Ok((Rules::of_plan(planned.plan), Some(plan)))
+    }
+}
+
+/// A choice of types that is not on disk yet.
+struct NewPlan {
+    text: String,
+    divergence: f64,
+    /// What the file may have.
+    most_bytes: u64,
+}
+
+impl NewPlan {
+    /// Keeps the choice beside the file that was made by it.
+    fn write(self, path: PathBuf, overwrite: bool) -> anyhow::Result<PlanReport> {
+        atomic::write_file(&path, overwrite, |out| {
+            std::io::Write::write_all(out, self.text.as_bytes()).map_err(anyhow::Error::from)
         })
         .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok((Rules::of_plan(planned.plan), Some(PlanReport { path, divergence })))
+        Ok(PlanReport { path, divergence: self.divergence })
     }
+}
+
+/// `OUTPUT.recipe.toml`, without `.gguf` in the middle.
+fn plan_path(output: &Path) -> PathBuf {
+    let stem = match output.extension() {
+        Some(extension) if extension == "gguf" => output.with_extension(""),
+        _ => output.to_owned(),
+    };
+    let mut name = stem.into_os_string();
+    name.push(".recipe.toml");
+    name.into()
 }
 
 /// Fills the overlay with what the search finds.
@@ -226,8 +261,11 @@ fn search(
     calibration: &Calibration,
     overlay: &mut Overlay<'_>,
 ) -> anyhow::Result<()> {
+    // What is quantized as it is wanted stays: searched anew, both errors would add up.
+    let stays = |tensor: &TensorInfo, to: TensorType| to.is_quantized() && tensor.tensor_type == to;
+    let changing = plan.tensors().filter(|(tensor, to)| !stays(tensor, *to));
     let wanted: HashMap<&str, TensorType> =
-        plan.tensors().map(|(tensor, to)| (tensor.name.as_str(), to)).collect();
+        changing.map(|(tensor, to)| (tensor.name.as_str(), to)).collect();
     let matrices = wanted.values().filter(|to| to.is_quantized()).count();
     let progress = Progress::new("search", matrices as u64, Meter::Items);
     let found = search_model(

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn seven_of_twelve_layers_get_more_bits() {
+    fn six_of_twelve_layers_get_more_bits() {
         let more: Vec<usize> = (0..12).filter(|&layer| more_bits(layer, 12)).collect();
         assert_eq!(more, [0, 3, 6, 9, 10, 11]);
         // Fewer than eight layers have no first eighth.

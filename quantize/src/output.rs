@@ -16,10 +16,11 @@ use std::thread;
 use anyhow::{Context, anyhow};
 use checkpoint::atomic;
 use cli::memory::AnonymousPeak;
-use cli::{Meter, Progress};
+use cli::{Interrupt, Interrupted, Meter, Progress};
 use gguf::{TensorInfo, TensorType, Writer, blocks};
 
 use crate::encode::{Encode, Slab};
+use crate::job::QuantizeJob;
 use crate::plan::Plan;
 use crate::report::TensorReport;
 
@@ -42,21 +43,22 @@ struct Part<'a> {
 /// Writes the planned file to `output`. With `errors`, also measures what each tensor lost.
 ///
 /// # Errors
-/// When a tensor cannot be read or converted (with its name), or the file cannot be written.
+/// When a tensor cannot be read or converted (with its name), or the file cannot be written;
+/// [`cli::Interrupted`] when it was asked to stop.
 pub(crate) fn write(
     plan: &Plan<'_>,
     encoder: &dyn Encode,
     output: &Path,
-    overwrite: bool,
-    errors: bool,
+    job: &QuantizeJob,
 ) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
-    atomic::write_file(output, overwrite, |out| {
+    let (errors, interrupt) = (job.errors, &job.interrupt);
+    atomic::write_file(output, job.overwrite, |out| {
         let writer = Writer::new(out, plan.metadata(), &plan.described())?;
         thread::scope(|scope| {
             let (parts, to_write) = sync_channel(QUEUE);
             let (written, free) = channel();
             let writing = scope.spawn(move || write_parts(writer, &to_write, &written));
-            let made = Making { plan, encoder, errors, parts, free }.run();
+            let made = Making { plan, encoder, errors, interrupt, parts, free }.run();
             let written = writing.join().map_err(|_| anyhow!("the writing thread panicked"))?;
             // Where writing failed, making only found nobody to take its parts.
             written.and(made)
@@ -93,6 +95,7 @@ struct Making<'a> {
     plan: &'a Plan<'a>,
     encoder: &'a dyn Encode,
     errors: bool,
+    interrupt: &'a Interrupt,
     parts: SyncSender<Part<'a>>,
     free: Receiver<Vec<u8>>,
 }
@@ -113,6 +116,9 @@ impl<'a> Making<'a> {
         let mut peak = AnonymousPeak::default();
         let mut reports = Vec::new();
         for (tensor, to) in self.plan.tensors() {
+            if self.interrupt.requested() {
+                return Err(Interrupted.into());
+            }
             progress.message(&tensor.name);
             let converted = self.convert(tensor, to, &mut peak);
             let error = converted.with_context(|| format!("tensor {}", tensor.name))?;

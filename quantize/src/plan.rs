@@ -29,10 +29,7 @@ impl<'a> Plan<'a> {
         requantize: bool,
     ) -> anyhow::Result<Self> {
         let choices = rules.choose(source.metadata(), source.tensors(), importance)?;
-        let mut metadata = Metadata::new();
-        for (key, value) in source.metadata().iter().filter(|(key, _)| !key.starts_with("split.")) {
-            metadata.set(key, value.clone());
-        }
+        let mut metadata = source.metadata().without("split.");
         metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
         metadata.set("general.file_type", Value::U32(rules.recipe.file_type()));
         if let Some(importance) = importance {

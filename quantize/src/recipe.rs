@@ -25,7 +25,7 @@ pub enum Recipe {
     Q5_K_S,
     /// Everything Q5_1.
     Q5_1,
-    /// Everything Q5_0.
+    /// Q5_0, with Q6_K for the head.
     Q5_0,
     /// Everything Q4_1.
     Q4_1,
@@ -33,7 +33,7 @@ pub enum Recipe {
     Q4_K_M,
     /// Q4_K, with Q5_K for the first few layers' values and down projections.
     Q4_K_S,
-    /// Everything Q4_0.
+    /// Q4_0, with Q6_K for the head.
     Q4_0,
     /// IQ4_NL, with Q5_K for the first down projections.
     IQ4_NL,

@@ -51,7 +51,7 @@ impl Rules {
         Rules { recipe, pure: false, overrides: Vec::new(), output: None, plan: None }
     }
 
-    /// The types of a plan. Its recipe, which gives the file's name and `general.file_type`, is the
+    /// The types of a plan. Its recipe, which gives `general.file_type`, is the
     /// first whose base type is the plan's most frequent one.
     pub fn of_plan(plan: PlanFile) -> Self {
         let most = plan.most_frequent();

@@ -240,6 +240,10 @@ fn usage_errors_say_what_is_expected() {
         (&["--input", "model.gguf", "--bits", "4", "--override", "attn"], "PATTERN=TYPE"),
         (&["--input", "model.gguf", "--bits", "4", "--keep-output", "F8"], "unknown tensor type"),
         (&["imatrix", "--input", "model.gguf"], "--text <FILE>"),
+        (
+            &["--input", "model.gguf", "--type", "Q8_0", "--calibration", "text.txt"],
+            "--calibration is for a search or a target size",
+        ),
         (&["--input", "model.gguf", "--bits", "4", "--imatrix", "text.txt"], "text.txt: it is nei"),
     ] {
         let output = fixture.quantize(args);
@@ -252,6 +256,72 @@ fn usage_errors_say_what_is_expected() {
     for recipe in quantize::Recipe::ALL {
         assert!(help.contains(recipe.name()), "{recipe} is not in {help}");
     }
+}
+
+#[test]
+fn what_is_read_is_never_written_over() {
+    let fixture = Fixture::new(SMALL);
+    for read in ["model.gguf", "text.txt"] {
+        let before = std::fs::read(fixture.path(read)).unwrap();
+        let job = ImatrixJob { overwrite: true, ..fixture.job(read) };
+        let error = collect(&job).unwrap_err().to_string();
+        assert!(error.contains("name another --output"), "{error}");
+        assert!(std::fs::read(fixture.path(read)).unwrap() == before);
+    }
+}
+
+/// Whatever is chosen, the file has at most the size that was asked for, also where the data of a
+/// tensor is padded to more than usual; the choice is kept once the file is there.
+#[test]
+fn a_target_size_is_kept() {
+    let fixture = Fixture::new(Model { layers: 2, ..GPT2 });
+    let input = GgufFile::open(&fixture.path("model.gguf")).unwrap();
+    let mut metadata = input.metadata().clone();
+    metadata.set("general.alignment", gguf::Value::U32(4096));
+    let described: Vec<_> =
+        input.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), t.tensor_type)).collect();
+    let mut bytes = Vec::new();
+    let mut writer = gguf::Writer::new(&mut bytes, &metadata, &described).unwrap();
+    for tensor in input.tensors() {
+        writer.write_part(&tensor.name, &input.read(tensor).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+    std::fs::write(fixture.path("model-F32.gguf"), &bytes).unwrap();
+    let size = |name: &str| std::fs::metadata(fixture.path(name)).unwrap().len();
+    for share in [0.2, 0.25, 0.3] {
+        let most = (bytes.len() as f64 * share) as u64;
+        let output = fixture.quantize(&[
+            "--input",
+            "model-F32.gguf",
+            "--target-size",
+            &most.to_string(),
+            "--no-search",
+            "--calibration",
+            "text.txt",
+            "--output",
+            "planned.gguf",
+            "--force",
+        ]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(size("planned.gguf") <= most, "{} of {most}", size("planned.gguf"));
+        assert!(size("planned.gguf") > most / 2, "{} of {most}", size("planned.gguf"));
+    }
+    let before = std::fs::read(fixture.path("planned.recipe.toml")).unwrap();
+    std::fs::remove_file(fixture.path("planned.gguf")).unwrap();
+    let output = fixture.quantize(&[
+        "--input",
+        "model-F32.gguf",
+        "--target-bits",
+        "6",
+        "--calibration",
+        "text.txt",
+        "--output",
+        "planned.gguf",
+    ]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("planned.recipe.toml exists already; use --force"), "{error}");
+    assert!(std::fs::read(fixture.path("planned.recipe.toml")).unwrap() == before);
+    assert!(!fixture.path("planned.gguf").exists());
 }
 
 #[test]

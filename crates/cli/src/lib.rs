@@ -122,8 +122,8 @@ where
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, report)?;
-        writeln!(out)?;
+        let text = serde_json::to_string_pretty(report)?;
+        writeln!(out, "{text}")?;
     } else {
         writeln!(out, "{report}")?;
     }

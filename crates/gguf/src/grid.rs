@@ -205,7 +205,7 @@ impl Grid {
         (a, b)
     }
 
-    /// The weights that a block stands for, the same bits as `blocks::dequantize` gives.
+    /// The weights that a block stands for, as `blocks::dequantize` gives them (zero without its sign).
     pub fn weights(&self, parts: &Parts, out: &mut [f32]) {
         for (group, out) in out.chunks_exact_mut(self.group_len).enumerate() {
             let (a, b) = self.affine(parts, group);

@@ -104,6 +104,12 @@ impl Metadata {
         Self { entries }
     }
 
+    /// A copy without the keys that begin with `prefix`.
+    pub fn without(&self, prefix: &str) -> Self {
+        let kept = self.entries.iter().filter(|(key, _)| !key.starts_with(prefix));
+        Self { entries: kept.cloned().collect() }
+    }
+
     /// Appends a key, or replaces its value in place.
     pub fn set(&mut self, key: impl Into<String>, value: Value) {
         let key = key.into();

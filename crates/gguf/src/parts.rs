@@ -44,12 +44,7 @@ impl GgufParts {
 
     /// `path` is the file to name when the parts make no whole.
     fn join(files: Vec<GgufFile>, path: &Path) -> Result<Self, GgufError> {
-        let mut metadata = Metadata::new();
-        for (key, value) in files[0].metadata().iter() {
-            if !key.starts_with(SPLIT_KEYS) {
-                metadata.set(key, value.clone());
-            }
-        }
+        let metadata = files[0].metadata().without(SPLIT_KEYS);
         let (mut described, mut owners) = (Vec::new(), Vec::new());
         for (number, file) in files.iter().enumerate() {
             check_number(file, number)?;

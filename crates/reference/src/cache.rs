@@ -24,6 +24,18 @@ impl Cache {
         let layers = (0..n_layer).map(|_| LayerCache::new(width, capacity)).collect();
         Cache { layers, capacity, len: 0 }
     }
+
+    /// Makes room for `positions` in all, at least twice what there was.
+    pub fn reserve(&mut self, positions: usize) {
+        if positions <= self.capacity {
+            return;
+        }
+        let capacity = positions.max(2 * self.capacity);
+        for layer in &mut self.layers {
+            layer.grow(self.capacity, capacity);
+        }
+        self.capacity = capacity;
+    }
 }
 
 impl LayerCache {
@@ -31,6 +43,16 @@ impl LayerCache {
     pub fn new(width: usize, capacity: usize) -> Self {
         let zeros = || vec![0.0; capacity * width];
         LayerCache { keys: zeros(), values: zeros() }
+    }
+
+    fn grow(&mut self, before: usize, after: usize) {
+        let width = self.keys.len() / before;
+        self.keys.resize(width * after, 0.0);
+        let mut values = vec![0.0; width * after];
+        for (new, old) in values.chunks_exact_mut(after).zip(self.values.chunks_exact(before)) {
+            new[..before].copy_from_slice(old);
+        }
+        self.values = values;
     }
 
     /// Puts the key and the value of one position, each `[K * D]`, in place.

@@ -97,6 +97,9 @@ pub fn linear(x: Rows<'_>, w: Rows<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     assert_eq!(x.columns, w.columns, "x and w: number of columns");
     assert!(bias.is_none_or(|b| b.len() == w.rows), "bias: one for each row of w");
     let (rows, out) = (x.rows, w.rows);
+    if rows == 0 || out == 0 {
+        return Vec::new();
+    }
     if rows > 4 * rayon::current_num_threads() {
         let mut y = vec![0.0; rows * out];
         let task_rows = rows.div_ceil(rayon::current_num_threads()).min(TASK_ROWS);

@@ -129,9 +129,11 @@ impl Model {
         Ok(trace.into_stages())
     }
 
-    /// A reading from the first position on, with room for the model's whole context.
+    /// A reading from the first position on. Its cache grows with what is read: a file's context
+    /// length alone is no reason to take memory.
     pub fn session(&self) -> Session {
-        Session { cache: self.cache(self.config.context_length), model: self.clone() }
+        const FIRST: usize = 128;
+        Session { cache: self.cache(self.config.context_length.min(FIRST)), model: self.clone() }
     }
 
     fn cache(&self, capacity: usize) -> Cache {
@@ -180,6 +182,7 @@ impl Session {
     /// As [`Model::logits`]; nothing was read then.
     pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
         self.model.check_tokens(tokens, self.cache.len)?;
+        self.cache.reserve(self.cache.len + tokens.len());
         let decoder = &self.model.decoder;
         let hidden = decoder.hidden(tokens, &mut self.cache, &mut Trace::Off);
         let last = &hidden[hidden.len() - self.model.config.n_embd..];

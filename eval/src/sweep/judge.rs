@@ -99,7 +99,7 @@ fn stored(job: &SweepJob, path: &Path, windows: &Windows, identity: &Identity) -
     if path.exists() {
         match Base::open(path, identity) {
             Ok(base) => return Ok(base),
-            Err(error) if !job.overwrite => return Err(error.into()),
+            Err(error) if !(job.overwrite && error.is_of_ours()) => return Err(error.into()),
             Err(_) => {}
         }
     }

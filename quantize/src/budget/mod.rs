@@ -20,27 +20,27 @@ use crate::{Recipe, Rules};
 use choose::{Candidate, choose};
 use sensitivity::Sensitivity;
 
-/// Bytes to which the data of a tensor is padded: GGUF's default alignment.
-const ALIGNMENT: u64 = 32;
-
 /// A plan, and the KL divergence that it is expected to cost, in nats.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Planned {
     pub plan: PlanFile,
     pub divergence: f64,
+    /// Bytes that the target allows.
+    pub most_bytes: u64,
 }
 
 /// Measures every matrix on `windows` and chooses the types with which the whole file has at most
 /// the target's size.
 ///
 /// # Errors
-/// When the model is none that the reference pass knows, or no types make it that small.
+/// When the model is none that the reference pass knows, no types make it that small, or `done` says
+/// so.
 pub(crate) fn plan(
     source: &dyn TensorSource,
     target: Target,
     windows: &[Vec<u32>],
     scratch: &Path,
-    done: &dyn Fn(&str),
+    done: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Planned> {
     // What any mixture would quantize is what there is to choose for.
     let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), None)?;
@@ -50,9 +50,10 @@ pub(crate) fn plan(
         .map(|(tensor, _)| tensor.name.clone())
         .collect();
     let measured = sensitivity::measure(source, &names, windows, scratch, done)?;
+    let alignment = Layout::plan(source.metadata(), &[])?.alignment;
     let candidates: Vec<Vec<Candidate>> = measured
         .iter()
-        .map(|sensitivity| candidates(source, sensitivity))
+        .map(|sensitivity| candidates(source, sensitivity, alignment))
         .collect::<Result<_>>()?;
     let bytes = target.bytes(source.tensors().iter().map(|tensor| tensor.elements()).sum());
     let rest = bytes_without(source, &candidates)?;
@@ -62,15 +63,20 @@ pub(crate) fn plan(
     Ok(Planned {
         plan: PlanFile::new(types),
         divergence: chosen.iter().map(|candidate| candidate.damage).sum(),
+        most_bytes: bytes,
     })
 }
 
-/// Size and damage of each type that a tensor could get.
-fn candidates(source: &dyn TensorSource, sensitivity: &Sensitivity) -> Result<Vec<Candidate>> {
+/// Size, padded to `alignment`, and damage of each type that a tensor could get.
+fn candidates(
+    source: &dyn TensorSource,
+    sensitivity: &Sensitivity,
+    alignment: u64,
+) -> Result<Vec<Candidate>> {
     let shape = &source.tensor(&sensitivity.tensor)?.shape;
     let candidates = sensitivity.damage.iter().map(|&(tensor_type, damage)| {
         let size = tensor_type.size_of(shape).context("a tensor too large to count")?;
-        Ok(Candidate { tensor_type, bytes: size.next_multiple_of(ALIGNMENT), damage })
+        Ok(Candidate { tensor_type, bytes: size.next_multiple_of(alignment), damage })
     });
     candidates.collect()
 }

@@ -58,15 +58,19 @@ fn candidates(row_len: usize) -> &'static [TensorType] {
 /// Measures every tensor of `names`; `done` is told after each one.
 ///
 /// # Errors
-/// A model that the reference pass does not know, no tokens, a weight that is not finite.
+/// A model that the reference pass does not know, windows too short to measure with, a weight that is
+/// not finite, and what `done` returns.
 pub(super) fn measure(
     source: &dyn TensorSource,
     names: &[String],
     windows: &[Vec<u32>],
     scratch: &Path,
-    done: &dyn Fn(&str),
+    done: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Vec<Sensitivity>> {
-    ensure!(windows.iter().any(|window| !window.is_empty()), "there is no text to measure with");
+    ensure!(
+        !windows.is_empty() && windows.iter().all(|window| window.len() >= STRIDE),
+        "there is no text to measure with: a window needs {STRIDE} tokens"
+    );
     let base = Base::read(source, windows)?;
     names
         .iter()
@@ -74,7 +78,7 @@ pub(super) fn measure(
             let sensitivity = base
                 .sensitivity(source.tensor(name)?, scratch)
                 .with_context(|| format!("tensor {name}"))?;
-            done(name);
+            done(name)?;
             Ok(sensitivity)
         })
         .collect()

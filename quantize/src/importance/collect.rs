@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use checkpoint::atomic::same_place;
 use cli::memory::{AnonymousPeak, peak_resident};
 use cli::{Interrupt, Interrupted, Meter, Progress};
 use gguf::{TensorSource, Value};
@@ -93,6 +94,9 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
         bail!("{} exists already; use --force to replace it", job.output.display());
     }
     let input = Input::open(&job.input)?;
+    if input.consists_of(&job.output) || same_place(&job.output, &job.text) {
+        bail!("{} is read for it; name another --output", job.output.display());
+    }
     let source = input.source();
     let model =
         Blockwise::new(source).with_context(|| format!("cannot run {}", job.input.display()))?;
@@ -100,12 +104,11 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
         Calibration::read(&job.text, source.metadata(), input.folder(), job.context, job.tokens)?;
 
     let partial = Partial::new(job, source, &text)?;
-    let mut sums =
-        if job.overwrite { None } else { partial.open() }.unwrap_or_else(|| ImatrixFile {
-            datasets: vec![job.text.to_string_lossy().into_owned()],
-            chunk_size: text.context as u64,
-            ..ImatrixFile::default()
-        });
+    let mut sums = partial.open().unwrap_or_else(|| ImatrixFile {
+        datasets: vec![job.text.to_string_lossy().into_owned()],
+        chunk_size: text.context as u64,
+        ..ImatrixFile::default()
+    });
     let resumed = sums.chunks as usize;
     let mut peak = AnonymousPeak::default();
     let progress = Progress::new("imatrix", text.windows.len() as u64, Meter::Items);
@@ -256,7 +259,9 @@ impl Partial {
         if sums.chunks == 0 {
             return Ok(());
         }
-        sums.write(&self.path, true, &[(RESUME_KEY, Value::String(self.of.clone()))])
+        let is_ours = gguf::GgufFile::open(&self.path)
+            .is_ok_and(|header| header.metadata().string(RESUME_KEY).is_ok());
+        sums.write(&self.path, is_ours, &[(RESUME_KEY, Value::String(self.of.clone()))])
     }
 
     fn remove(&self) {

@@ -85,7 +85,7 @@ impl Importance {
     /// When the data is of a tensor of another width.
     pub fn of(&self, tensor: &TensorInfo) -> anyhow::Result<Option<&[f32]>> {
         let Some(means) = self.means.get(&tensor.name) else { return Ok(None) };
-        let experts = tensor.shape.get(2).map_or(1, |&n| n as usize);
+        let experts = tensor.shape.get(2..).unwrap_or_default().iter().product::<u64>() as usize;
         let expected = tensor.row_len().saturating_mul(experts);
         if means.len() != expected && is_embedding(&tensor.name) {
             // An embedding may have been seen as a head of another shape.

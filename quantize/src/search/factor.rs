@@ -95,7 +95,7 @@ fn alone<const L: usize>(h: MatRef<'_, f64>, start: usize) -> Metric<L> {
 mod tests {
     use super::*;
 
-    /// Second moments of 24 inputs of width 32 that look random.
+    /// Second moments of 40 inputs of width 32 that look random.
     fn moments() -> Mat<f64> {
         let x =
             Mat::from_fn(40, 32, |i, j| ((i * 37 + j * 101 + i * j * 7) % 61) as f64 / 30.0 - 1.0);

@@ -91,7 +91,7 @@ impl<const L: usize> Metric<L> {
     }
 }
 
-/// Rounds to the nearest value; `inverse` is `1 / a`, 0 where `a` is.
+/// Rounds to the nearest value.
 #[inline(always)]
 fn nearest_value(codebook: &Codebook, x: f32) -> f32 {
     match codebook {

@@ -80,6 +80,19 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn a_run_that_is_asked_to_stop_writes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (input, output) = (dir.path().join("in.gguf"), dir.path().join("out.gguf"));
+    Model { layers: 1, ..GPT2 }.write(&input, 1);
+    let job = job(&input, &output, Recipe::Q4_K_M);
+    job.interrupt.request();
+    let error = quantize_file(&job).unwrap_err();
+    assert!(error.downcast_ref::<cli::Interrupted>().is_some(), "{error}");
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 1, "the input alone");
+}
+
+#[test]
 fn quantizing_twice_is_refused_unless_nothing_changes() {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name);

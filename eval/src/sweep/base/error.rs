@@ -99,3 +99,19 @@ pub enum BaseError {
         source: io::Error,
     },
 }
+
+impl BaseError {
+    /// Whether the file is a base of ours that may be written anew, rather than somebody else's or one
+    /// that cannot be looked at.
+    pub fn is_of_ours(&self) -> bool {
+        matches!(
+            self,
+            BaseError::Version { .. }
+                | BaseError::DamagedHeader { .. }
+                | BaseError::Another { .. }
+                | BaseError::Size { .. }
+                | BaseError::Unfinished { .. }
+                | BaseError::DamagedWindow { .. }
+        )
+    }
+}
