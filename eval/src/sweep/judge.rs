@@ -61,6 +61,9 @@ pub fn judge_all<'a>(
             let identity =
                 piece.identity(identity.vocab_size as usize, identity.engine, identity.model)?;
             let base = stored(job, &folder.path().join("base"), &piece, &identity)?;
+            // The mapped file stays readable without its name, and a death from here on leaves nothing.
+            #[cfg(unix)]
+            drop(folder);
             judge_piece(job, &mut judged, &piece, start, &base)?;
         }
         return Ok(judged);

@@ -116,8 +116,8 @@ pub fn sweep(job: &SweepJob) -> Result<SweepReport> {
     };
     let mut rows = Vec::with_capacity(judged.len());
     for entry in &judged {
-        let speed = speed(job, entry, windows.window(0))?;
-        rows.push(row(job, entry, sha256(entry.file), speed));
+        let row = row(job, entry, sha256(entry.file));
+        rows.push(with_speed(row, speed(job, entry, windows.window(0)))?);
     }
     add_ratios(&mut rows, &judged);
     mark_front(&mut rows);
@@ -171,7 +171,16 @@ fn speed(job: &SweepJob, entry: &Judged<'_>, window: &[u32]) -> Result<Option<Sp
     speed.map(Some)
 }
 
-fn row(job: &SweepJob, entry: &Judged<'_>, sha256: String, speed: Option<Speed>) -> Row {
+/// A file whose speed cannot be measured, for lack of memory for example, costs no other its judgement.
+fn with_speed(row: Row, speed: Result<Option<Speed>>) -> Result<Row> {
+    match speed {
+        Ok(speed) => Ok(Row { speed, ..row }),
+        Err(error) if error.downcast_ref::<cli::Interrupted>().is_some() => Err(error),
+        Err(error) => Ok(Row { speed_problem: Some(cli::one_line(&error)), ..row }),
+    }
+}
+
+fn row(job: &SweepJob, entry: &Judged<'_>, sha256: String) -> Row {
     let file = entry.file;
     Row {
         label: file.label.clone(),
@@ -188,7 +197,8 @@ fn row(job: &SweepJob, entry: &Judged<'_>, sha256: String, speed: Option<Speed>)
         problem: entry.problem.clone(),
         kl_ratio: None,
         pareto: false,
-        speed,
+        speed: None,
+        speed_problem: None,
         cache_bytes: entry.cache_bytes,
     }
 }

@@ -82,6 +82,9 @@ pub struct Row {
     /// Times and memory in llama.cpp; none if they were not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed: Option<Speed>,
+    /// Why there are none though they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_problem: Option<String>,
     /// Bytes of keys and values of a window, computed from the model's shape; none for the
     /// reference, which has no cache of llama.cpp's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

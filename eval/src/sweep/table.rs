@@ -70,6 +70,9 @@ impl SweepReport {
             if let Some(problem) = &row.problem {
                 remarks.push(format!("{}: {problem}.", row.label));
             }
+            if let Some(problem) = &row.speed_problem {
+                remarks.push(format!("{}: its speed was not measured: {problem}.", row.label));
+            }
         }
         remarks
     }
