@@ -4,7 +4,7 @@ CARGO := cargo
 # One profile for the program, its tests and its benchmarks: nothing is compiled twice.
 PROFILE := --release
 
-.PHONY: run setup build test check unit end-to-end test-app test-peers test-wgpu bench bench-app \
+.PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
 	bench-convert bench-quantize bench-train learning
 
 run: build
@@ -38,6 +38,10 @@ test-app: build
 # The model on a GPU (or a software Vulkan driver) against the CPU; builds for 20 minutes.
 test-wgpu: setup
 	tests/wgpu.sh
+
+# Unsafe blocks under AddressSanitizer; the first build takes a quarter of an hour.
+test-sanitizers: setup
+	tests/sanitizers.sh
 
 # Comparisons with Python packages and llama.cpp's own tools; these install what they compare with.
 test-peers: build

@@ -201,7 +201,7 @@ fn only_reading_is_allowed() {
 }
 
 fn anonymous_memory() -> Option<u64> {
-    let mut now = cli::memory::AnonymousPeak::default();
+    let now = cli::memory::AnonymousPeak::default();
     now.sample();
     now.bytes()
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use checkpoint::atomic;
-use cli::memory::peak_resident;
+use cli::memory::{AnonymousPeak, peak_resident};
 use cli::{Interrupt, Interrupted, Meter, Progress};
 use gguf::{TensorInfo, TensorSource, TensorType};
 
@@ -97,7 +97,7 @@ impl QuantizeJob {
 /// lacks a calibration text, or the model is none that the reference pass knows; when the output
 /// exists and may not be replaced, is the input, or cannot be written.
 pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
-    let start = Instant::now();
+    let (start, peak) = (Instant::now(), AnonymousPeak::default());
     let input = Input::open(&job.input)?;
     let output = job.output.clone().unwrap_or_else(|| input.default_output(&job.file_suffix()));
     if input.consists_of(&output) {
@@ -120,7 +120,7 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     std::fs::create_dir_all(scratch)
         .with_context(|| format!("cannot make {}", scratch.display()))?;
 
-    let (rules, new_plan) = job.rules(source, calibration.as_ref(), scratch)?;
+    let (rules, new_plan) = job.rules(source, calibration.as_ref(), scratch, &peak)?;
     let mut plan = Plan::new(source, &rules, importance, job.requantize)
         .with_context(|| format!("cannot quantize {}", job.input.display()))?;
     if let Some(NewPlan { most_bytes, .. }) = new_plan {
@@ -134,13 +134,13 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let mut overlay = Overlay::new(source, scratch)?;
     let mut search_report = None;
     if let (true, Some(calibration)) = (job.search, &calibration) {
-        search(job, &plan, calibration, &mut overlay)?;
+        search(job, &plan, calibration, &mut overlay, &peak)?;
         plan.describe_search(calibration);
         search_report = Some(SearchReport::new(calibration));
     }
     let plan = plan.reading(&overlay)?;
     let encoder = Rounding { importance };
-    let (mut tensors, peak) = output::write(&plan, &encoder, &output, job)
+    let mut tensors = output::write(&plan, &encoder, &output, job, &peak)
         .with_context(|| format!("cannot write {}", output.display()))?;
     let written = new_plan.zip(plan_path).map(|(plan, path)| plan.write(path, job.overwrite));
     let plan_report = written.transpose()?;
@@ -202,6 +202,7 @@ impl QuantizeJob {
         source: &dyn TensorSource,
         calibration: Option<&Calibration>,
         scratch: &Path,
+        peak: &AnonymousPeak,
     ) -> anyhow::Result<(Rules, Option<NewPlan>)> {
         let (Some(target), Some(calibration)) = (self.target, calibration) else {
             return Ok((self.rules.clone(), None));
@@ -211,6 +212,7 @@ impl QuantizeJob {
         let planned = budget::plan(source, target, &windows, scratch, &|name| {
             progress.message(name);
             progress.advance(1);
+            peak.sample();
             if self.interrupt.requested() { Err(Interrupted.into()) } else { Ok(()) }
         });
         progress.finish();
@@ -260,6 +262,7 @@ fn search(
     plan: &Plan<'_>,
     calibration: &Calibration,
     overlay: &mut Overlay<'_>,
+    peak: &AnonymousPeak,
 ) -> anyhow::Result<()> {
     // What is quantized as it is wanted stays: searched anew, both errors would add up.
     let stays = |tensor: &TensorInfo, to: TensorType| to.is_quantized() && tensor.tensor_type == to;
@@ -276,6 +279,7 @@ fn search(
             done: &|name| {
                 progress.message(name);
                 progress.advance(1);
+                peak.sample();
             },
             interrupt: &job.interrupt,
         },

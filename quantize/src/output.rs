@@ -50,7 +50,8 @@ pub(crate) fn write(
     encoder: &dyn Encode,
     output: &Path,
     job: &QuantizeJob,
-) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
+    peak: &AnonymousPeak,
+) -> anyhow::Result<Vec<TensorReport>> {
     let (errors, interrupt) = (job.errors, &job.interrupt);
     atomic::write_file(output, job.overwrite, |out| {
         let writer = Writer::new(out, plan.metadata(), &plan.described())?;
@@ -58,7 +59,7 @@ pub(crate) fn write(
             let (parts, to_write) = sync_channel(QUEUE);
             let (written, free) = channel();
             let writing = scope.spawn(move || write_parts(writer, &to_write, &written));
-            let made = Making { plan, encoder, errors, interrupt, parts, free }.run();
+            let made = Making { plan, encoder, errors, interrupt, peak, parts, free }.run();
             let written = writing.join().map_err(|_| anyhow!("the writing thread panicked"))?;
             // Where writing failed, making only found nobody to take its parts.
             written.and(made)
@@ -96,12 +97,13 @@ struct Making<'a> {
     encoder: &'a dyn Encode,
     errors: bool,
     interrupt: &'a Interrupt,
+    peak: &'a AnonymousPeak,
     parts: SyncSender<Part<'a>>,
     free: Receiver<Vec<u8>>,
 }
 
 impl<'a> Making<'a> {
-    fn run(self) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
+    fn run(self) -> anyhow::Result<Vec<TensorReport>> {
         let total = self.plan.source().tensors().iter().map(|tensor| tensor.size).sum();
         let progress = Progress::new("quantize", total, Meter::Bytes);
         let made = self.convert_all(&progress);
@@ -109,34 +111,26 @@ impl<'a> Making<'a> {
         made
     }
 
-    fn convert_all(
-        &self,
-        progress: &Progress,
-    ) -> anyhow::Result<(Vec<TensorReport>, AnonymousPeak)> {
-        let mut peak = AnonymousPeak::default();
+    fn convert_all(&self, progress: &Progress) -> anyhow::Result<Vec<TensorReport>> {
         let mut reports = Vec::new();
         for (tensor, to) in self.plan.tensors() {
             if self.interrupt.requested() {
                 return Err(Interrupted.into());
             }
             progress.message(&tensor.name);
-            let converted = self.convert(tensor, to, &mut peak);
+            let converted = self.convert(tensor, to);
             let error = converted.with_context(|| format!("tensor {}", tensor.name))?;
+            self.peak.sample();
             self.plan.source().release(tensor);
             progress.advance(tensor.size);
             reports.push(TensorReport::new(tensor, to, error));
         }
-        Ok((reports, peak))
+        Ok(reports)
     }
 
     /// Sends the tensor in its new type to be written; gives its relative RMS error if that is
     /// asked for.
-    fn convert(
-        &self,
-        tensor: &'a TensorInfo,
-        to: TensorType,
-        peak: &mut AnonymousPeak,
-    ) -> anyhow::Result<Option<f64>> {
+    fn convert(&self, tensor: &'a TensorInfo, to: TensorType) -> anyhow::Result<Option<f64>> {
         let from = tensor.tensor_type;
         let bytes = self.plan.source().read(tensor)?;
         if from == to {
@@ -161,9 +155,6 @@ impl<'a> Making<'a> {
                 lost.add(to, rows, &out)?;
             }
             self.send(tensor, out)?;
-        }
-        if bytes.len() > SLAB {
-            peak.sample();
         }
         Ok(self.errors.then(|| lost.relative_rms()))
     }

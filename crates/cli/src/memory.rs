@@ -3,26 +3,29 @@
 //! A mapped file counts as resident while its pages are in, though the system takes them back
 //! whenever it likes. What a limit on memory means is the rest: anonymous memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Bytes that were resident at most, mapped pages included, as the system counted throughout.
 pub fn peak_resident() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// The most anonymous memory that was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The most anonymous memory that was seen, by whichever thread.
+#[derive(Debug, Default)]
 pub struct AnonymousPeak {
-    bytes: Option<u64>,
+    /// 0 where the system does not tell.
+    bytes: AtomicU64,
 }
 
 impl AnonymousPeak {
     /// Looks. Call it while the large buffers are there.
-    pub fn sample(&mut self) {
-        self.bytes = self.bytes.max(status("RssAnon:"));
+    pub fn sample(&self) {
+        self.bytes.fetch_max(status("RssAnon:").unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The most bytes of all samples.
-    pub fn bytes(self) -> Option<u64> {
-        self.bytes
+    pub fn bytes(&self) -> Option<u64> {
+        Some(self.bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0)
     }
 }
 
@@ -41,7 +44,7 @@ mod tests {
     #[test]
     fn memory_that_was_touched_is_seen() {
         const BYTES: usize = 64 << 20;
-        let mut peak = AnonymousPeak::default();
+        let peak = AnonymousPeak::default();
         let buffer = vec![1_u8; BYTES];
         peak.sample();
         assert_eq!(std::hint::black_box(&buffer).len(), BYTES);

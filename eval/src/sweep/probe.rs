@@ -142,7 +142,7 @@ pub fn probe(args: &ProbeArgs) -> Result<Speed> {
     let load_seconds = start.elapsed().as_secs_f64();
 
     let anonymous = || {
-        let mut now = AnonymousPeak::default();
+        let now = AnonymousPeak::default();
         now.sample();
         now.bytes()
     };

@@ -110,14 +110,14 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
         ..ImatrixFile::default()
     });
     let resumed = sums.chunks as usize;
-    let mut peak = AnonymousPeak::default();
+    let peak = AnonymousPeak::default();
     let progress = Progress::new("imatrix", text.windows.len() as u64, Meter::Items);
     progress.set(resumed as u64);
     let window_bytes = 4 * text.context * model.config().n_embd;
     let together = (STREAM_BYTES / window_bytes).clamp(1, WINDOWS);
     for windows in text.windows[resumed..].chunks(together) {
         let stop = || stop(sums.chunks as usize);
-        match observe(&model, windows, job.process_output, &stop, &mut peak)? {
+        match observe(&model, windows, job.process_output, &stop, &peak)? {
             Some(found) => add(&mut sums, found, windows.len()),
             None => {
                 progress.finish();
@@ -152,7 +152,7 @@ fn observe(
     windows: &[Vec<u32>],
     process_output: bool,
     stop: &dyn Fn() -> bool,
-    peak: &mut AnonymousPeak,
+    peak: &AnonymousPeak,
 ) -> anyhow::Result<Option<WindowSums>> {
     let embedding = model.embedding()?;
     let mut streams =
