@@ -6,7 +6,8 @@
 # usage: tests/learning.sh FOLDER_OF_BINARIES [SEED...]    (seeds 123, 124 and 125 by default)
 #
 # Plain runs take most of the time, a quarter of an hour each on two cores. Reports are kept under
-# target/learning (LEARNING_RUNS=...): a call after one that was stopped goes on there.
+# target/learning (LEARNING_RUNS=...) for this very program: a call after one that was stopped goes on
+# there.
 #
 # needs: python3, and the folder with texts/ and tokenizer/ (POCKETGPT_TEST_DATA=..., default
 # ../shared/data)
@@ -20,7 +21,7 @@ shift
 [ $# -gt 0 ] || set -- 123 124 125
 text=${POCKETGPT_TEST_DATA:-$root/../shared/data}/texts/the-verdict.txt
 [ -f "$text" ] || { echo "learning: $text is missing" >&2; exit 2; }
-runs=${LEARNING_RUNS:-$root/target/learning}
+runs=${LEARNING_RUNS:-$root/target/learning}/$(sha256sum "$bin/train" | cut -c1-12)
 mkdir -p "$runs"
 
 # run NAME SEED OPTION...: trains, unless that was done; leaves NAME-SEED.json.

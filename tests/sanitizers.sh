@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests of every crate that has unsafe blocks of its own under AddressSanitizer: an access
-# outside of a buffer, or after its end, fails the test that made it.
+# Runs the tests of the crates whose unsafe blocks read or write memory (kernels, block formats, the
+# reference pass, the search, mapped files) under AddressSanitizer: an access outside of a buffer, or
+# after its end, fails the test that made it.
 #
 # usage: tests/sanitizers.sh    (the first build takes about 15 minutes on two cores)
 #
@@ -18,4 +19,4 @@ export RUSTFLAGS='-Zsanitizer=address'
 # Leaks are not what is looked for: threads of pools live until the process ends.
 export ASAN_OPTIONS=detect_leaks=0
 cargo test --release --target "$target" --target-dir target/sanitizers --lib --tests \
-    -p data -p gguf -p kernels -p reference "$@"
+    -p data -p eval -p gguf -p kernels -p quantize -p reference "$@"

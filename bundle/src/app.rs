@@ -22,6 +22,16 @@ pub fn is_built() -> bool {
     App::iter().next().is_some()
 }
 
+/// What tells this program's web chat from others, in hexadecimal; also where it has none.
+pub fn digest() -> String {
+    let mut hasher = blake3::Hasher::new();
+    for name in App::iter() {
+        hasher.update(name.as_bytes());
+        hasher.update(&App::get(&name).map(|file| file.metadata.sha256_hash()).unwrap_or_default());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
 /// Writes the web chat to `folder/app`, which must not exist yet.
 ///
 /// # Errors

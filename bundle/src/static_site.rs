@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use checkpoint::atomic;
 use serde::Serialize;
 
+use crate::files::list_files;
 use crate::manifest::BUNDLE_NAME;
 use crate::serve::HEADERS;
 use crate::signature::SIGNATURE_NAME;
@@ -42,15 +43,17 @@ impl std::fmt::Display for StaticReport {
 /// the web chat's service worker sets the headers that threads need.
 ///
 /// # Errors
-/// When the bundle is invalid or has no web chat, the output exists and `force` is off, or the
+/// When the bundle is invalid, holds a link or has no web chat, the output exists and `force` is off, or the
 /// system refuses.
 pub fn export_static(input: &Path, output: &Path, force: bool) -> anyhow::Result<StaticReport> {
     atomic::ensure_outside(input, output)?;
     let manifest = read_manifest(input)?;
+    // Fails on a link, which could lead anywhere.
+    let there = list_files(input)?;
     ensure!(manifest.has_app(), "{} has no web chat: pack it without --no-app", input.display());
     let mut paths: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
     paths.push(BUNDLE_NAME);
-    if input.join(SIGNATURE_NAME).exists() {
+    if there.iter().any(|path| path == SIGNATURE_NAME) {
         paths.push(SIGNATURE_NAME);
     }
     let copied = atomic::write_dir(output, force, |folder| -> anyhow::Result<u64> {

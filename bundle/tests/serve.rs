@@ -191,6 +191,36 @@ fn what_is_not_listed_does_not_exist() {
     }
 }
 
+/// A bundle from anywhere may list a file that is a link to something of ours.
+#[cfg(unix)]
+#[test]
+fn a_link_in_a_bundle_leads_nowhere() {
+    let fixture = Fixture::packed();
+    let manifest = bundle::read_manifest(&fixture.output()).unwrap();
+    let listed = fixture.output().join(&manifest.files[0].path);
+    std::fs::remove_file(&listed).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &listed).unwrap();
+    let interrupt = cli::Interrupt::default();
+    interrupt.request();
+    let job = ServeJob { input: fixture.output(), port: 0, reach: Reach::Loopback };
+    let error = bundle::serve(&job, &interrupt).unwrap_err().to_string();
+    assert!(error.contains("is no plain file"), "{error}");
+    let copy = fixture.output().with_extension("static");
+    let error = bundle::export_static(&fixture.output(), &copy, false).unwrap_err().to_string();
+    assert!(error.contains("is no plain file"), "{error}");
+    assert!(!copy.exists());
+}
+
+#[test]
+fn failures_are_not_kept() {
+    let server = Server::start();
+    let answer = server.get("/app/assets/old.js", &[]);
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["cache-control"]),
+        (404, &"no-store".parse().unwrap())
+    );
+}
+
 #[test]
 fn only_reading_is_allowed() {
     let server = Server::start();

@@ -190,6 +190,15 @@ fn any_other_file_runs_through_the_crate() {
 }
 
 #[test]
+fn an_id_beyond_every_vocabulary_is_refused_before_there_is_a_table_for_it() {
+    for (kind, json) in other_kinds().into_iter().filter(|(kind, _)| *kind != "Unigram") {
+        let json = json.replace("\"hello\": 1,", "\"hello\": 4294967295,");
+        let error = Tokenizer::from_tokenizer_json(&json).unwrap_err();
+        assert!(format!("{error:#}").contains("has the id 4294967295"), "{kind}: {error:#}");
+    }
+}
+
+#[test]
 fn a_vocabulary_that_some_texts_are_not_in_is_refused() {
     for (kind, json) in other_kinds() {
         let json = json

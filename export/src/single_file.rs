@@ -7,16 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// First bytes of files that are taken for a model to export, what they are, and the way out.
-const OTHERS: [(&[u8], &str); 5] = [
+const OTHERS: [(&[u8], &str); 4] = [
     (b"GGUF", "is a GGUF already; use quantize, or export inspect"),
     (
         b"PK\x03\x04",
         "is a PyTorch file: a pickle, which can run any code when it is read. Save the model as \
-         safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
-    ),
-    (
-        b"\x80",
-        "is a Python pickle, which can run any code when it is read. Save the model as \
          safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
     ),
     (b"{", "is JSON; name the folder of the checkpoint that it belongs to"),
@@ -38,6 +33,17 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         if start.starts_with(magic) {
             bail!("{} {what}", path.display());
         }
+    }
+    // Protocol 2 or later, and an opcode. A llama2.c model that begins with 0x80, the low byte of its
+    // width, has a zero in the third byte: no width reaches 65,536.
+    if let [0x80, 2..=5, opcode, ..] = start[..]
+        && opcode != 0
+    {
+        bail!(
+            "{} is a Python pickle, which can run any code when it is read. Save the model as \
+             safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
+            path.display()
+        );
     }
     // Safetensors: eight bytes of header length, then JSON.
     if start.get(8) == Some(&b'{') && start[5..8] == [0; 3] {

@@ -163,6 +163,8 @@ fn a_file_in_place_of_a_folder_is_told_what_it_is() {
         ("old.bin", b"\x80\x02rest", "a Python pickle, which can run any code"),
         ("config.json", b"{\"model_type\": 1}", "is JSON; name the folder"),
         ("version1.bin", b"24ka\x01\0\0\0", "expected the first one"),
+        // The width of a llama2.c model may begin with the byte of a pickle.
+        ("dim640.bin", b"\x80\x02\0\0rest", "shorter than llama2.c's header"),
         ("a.safetensors", b"\x10\0\0\0\0\0\0\0{\"a\":1}", "is a safetensors file"),
     ] {
         fs::write(dir.join(name), content).unwrap();

@@ -152,6 +152,9 @@ pub fn open_source(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
     Ok(checkpoint::open_source(path)?)
 }
 
+/// Largest header that is read: a vocabulary of a million tokens takes a tenth of it.
+const MAX_HEADER_BYTES: u64 = 1 << 28;
+
 fn read_header(
     manifest: &Manifest,
     pieces: &Pieces,
@@ -160,6 +163,10 @@ fn read_header(
     let mut header = Vec::new();
     let mut piece = Vec::new();
     let size = manifest.header_size();
+    ensure!(
+        size <= MAX_HEADER_BYTES,
+        "the manifest's first tensor begins after {size} bytes: expected at most {MAX_HEADER_BYTES}"
+    );
     for fragment in manifest.covering(0, size) {
         pieces.read(fragment, &mut piece)?;
         verified[fragment.id].store(true, Ordering::Release);

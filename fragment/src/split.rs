@@ -54,15 +54,23 @@ pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
 /// cost somebody a home folder.
 ///
 /// # Errors
-/// When `folder` exists, is not empty and holds no file called `marker`.
+/// When `folder` exists, is not empty and holds no file called `marker` of our making.
 pub fn guard_replaced(folder: &Path, marker: &str) -> anyhow::Result<()> {
     let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
     ensure!(
-        entries.next().is_none() || folder.join(marker).is_file(),
-        "{} holds something else (no {marker} in it): name another folder",
+        entries.next().is_none() || is_ours(&folder.join(marker)),
+        "{} holds something else (no {marker} of ours in it): name another folder",
         folder.display()
     );
     Ok(())
+}
+
+/// Whether a marker begins as ours do: damaged further on, it may still be replaced. A web page's
+/// `manifest.json` does not.
+fn is_ours(marker: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(marker).and_then(|file| file.take(1024).read_to_end(&mut start));
+    read.is_ok() && String::from_utf8_lossy(&start).contains("\"pocketgpt-")
 }
 
 /// Writes the pieces of one file and its manifest, called `manifest_name`, into a folder that may

@@ -27,6 +27,17 @@ pub fn verify(input: &Path) -> anyhow::Result<VerifyReport> {
     let fragments = manifests.iter().flat_map(|found| &found.manifest.fragments);
     let expected = distinct(fragments);
 
+    for found in &manifests {
+        for fragment in &found.manifest.fragments {
+            let other = expected[fragment.file.as_str()];
+            ensure!(
+                (fragment.size, &fragment.sha256) == (other.size, &other.sha256),
+                "{}: size or SHA-256 of {} differ from what another manifest says of it",
+                found.path.display(),
+                fragment.file
+            );
+        }
+    }
     let mut problems = check_pieces(&Pieces::new(&folder), expected.values().copied());
     if input.is_dir() {
         problems.extend(foreign_files(&folder, &expected.keys().copied().collect(), &manifests)?);

@@ -130,6 +130,10 @@ fn a_folder_of_something_else_is_never_replaced() {
     let job = SplitJob { output, force: true, ..fixture.job(4096) };
     assert!(split(&job).unwrap_err().to_string().contains("holds something else"));
     assert!(fixture.input().exists());
+    // A web page's folder has a file of the same name.
+    std::fs::write(fixture.folder.path().join("manifest.json"), "{\"name\": \"my page\"}").unwrap();
+    assert!(split(&job).unwrap_err().to_string().contains("holds something else"));
+    assert!(fixture.input().exists());
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub struct Timing {
     pub tokens_per_s: Option<f64>,
 }
 
-/// Reads the prompt and goes on from there. `show` gets each new token's id; an error from it ends
+/// Reads the prompt, after the tokens `before` that the engine has read, and goes on from there. `show` gets each new token's id; an error from it ends
 /// the text.
 ///
 /// The context does not slide: a model with learned positions would have to read everything again
@@ -69,17 +69,19 @@ pub struct Timing {
 /// When the prompt does not fit in the context, the model's logits are no numbers, or `show` fails.
 pub fn decode(
     engine: &mut dyn Engine,
+    before: &[u32],
     prompt: &[u32],
     sampler: &mut Sampler,
     limits: Limits<'_>,
     show: &mut dyn FnMut(u32) -> Result<()>,
 ) -> Result<Decoded> {
     let start = Instant::now();
-    let mut seen = prompt.to_vec();
+    let mut seen = [before, prompt].concat();
+    let start_of_answer = seen.len();
     let mut logits = engine.push(prompt)?;
     let mut first = None;
     let stop = loop {
-        if seen.len() - prompt.len() == limits.max_tokens {
+        if seen.len() - start_of_answer == limits.max_tokens {
             break Stop::MaxTokens;
         }
         let token = sampler.next(&logits, &seen)?;
@@ -89,7 +91,7 @@ pub fn decode(
         }
         seen.push(token);
         show(token)?;
-        if seen.len() - prompt.len() == limits.max_tokens {
+        if seen.len() - start_of_answer == limits.max_tokens {
             break Stop::MaxTokens;
         }
         if engine.position() == engine.context_length() {
@@ -97,7 +99,7 @@ pub fn decode(
         }
         logits = engine.push(&[token])?;
     };
-    let tokens = seen.split_off(prompt.len());
+    let tokens = seen.split_off(start_of_answer);
     let first = first.unwrap_or_else(Instant::now);
     let after_first = tokens.len().saturating_sub(1);
     let timing = Timing {
@@ -147,7 +149,7 @@ mod tests {
             Ok(())
         };
         let decoded =
-            decode(&mut Counter { position: 0 }, prompt, &mut sampler, limits, &mut show)?;
+            decode(&mut Counter { position: 0 }, &[], prompt, &mut sampler, limits, &mut show)?;
         Ok((decoded, shown))
     }
 

@@ -36,5 +36,5 @@ pub fn continue_greedy(source: &dyn TensorSource, tokens: &[u32], n: usize) -> R
     let mut session = reference::Model::load(source)?.session();
     let mut sampler = sampling::Sampler::new(sampling::Sampling::GREEDY, 0)?;
     let limits = decode::Limits { max_tokens: n, end_of_text: &[] };
-    Ok(decode::decode(&mut session, tokens, &mut sampler, limits, &mut |_| Ok(()))?.tokens)
+    Ok(decode::decode(&mut session, &[], tokens, &mut sampler, limits, &mut |_| Ok(()))?.tokens)
 }

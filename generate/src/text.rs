@@ -115,7 +115,7 @@ pub fn write_text(
     let mut stream = Utf8Stream::default();
     let mut text = String::new();
     show(&job.prompt)?;
-    let decoded = decode(session.as_mut(), &prompt, &mut sampler, limits, &mut |token| {
+    let decoded = decode(session.as_mut(), &[], &prompt, &mut sampler, limits, &mut |token| {
         ids.push(token);
         let bytes = ready.tokenizer.decode_bytes(&ids);
         let piece = stream.push(bytes.get(bytes_shown..).unwrap_or_default());

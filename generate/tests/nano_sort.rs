@@ -27,7 +27,8 @@ fn greedy_decoding_sorts() {
         let mut sampler = Sampler::new(Sampling::GREEDY, 0).unwrap();
         let limits = Limits { max_tokens: 100, end_of_text: &[] };
         let mut session = model.session();
-        let decoded = decode(&mut session, &prompt, &mut sampler, limits, &mut |_| Ok(())).unwrap();
+        let decoded =
+            decode(&mut session, &[], &prompt, &mut sampler, limits, &mut |_| Ok(())).unwrap();
         let mut sorted = prompt.clone();
         sorted.sort_unstable();
         // Six letters in, six out: that fills the model's eleven positions.

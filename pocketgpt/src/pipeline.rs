@@ -320,7 +320,10 @@ impl Pipeline {
         let output = self.run_dir.join("bundle");
         let mut inputs = vec![checkpoint.to_owned(), self.run_dir.join("report.json")];
         inputs.extend(variants.iter().map(|(_, pieces)| pieces.clone()));
-        let settings = serde_json::to_value(&self.run_file)?;
+        let settings = serde_json::json!({
+            "run_file": &self.run_file,
+            "web chat": bundle::app_digest(),
+        });
         self.stage("bundle", &settings, &inputs, |this| {
             let job = bundle::PackJob::from_run(&this.run_dir, Some(output.clone()))?;
             let report = bundle::pack(&bundle::PackJob { force: true, ..job })?;
@@ -368,6 +371,9 @@ fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
         inputs.push(if path.is_dir() { in_folder } else { path.clone() });
     }
     if let Some(folder) = &run_file.train.init_from {
+        inputs.push(checkpoint::locate(folder)?);
+    }
+    if let Some(folder) = run_file.train.qat.as_ref().and_then(|qat| qat.teacher.as_ref()) {
         inputs.push(checkpoint::locate(folder)?);
     }
     Ok(inputs)

@@ -1,7 +1,8 @@
 //! Which paths exist, and how each is answered.
 //!
-//! A path exists if `bundle.json` lists it. It is looked up as it came, never decoded, joined or
-//! cleaned, so there is nothing that could lead out of the bundle.
+//! A path exists if `bundle.json` lists it and a plain file lies there, reached through no link. It is
+//! looked up as it came, never decoded, joined or cleaned, so there is nothing that could lead out of
+//! the bundle.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use tower_http::compression::CompressionLayer;
 use tower_http::services::ServeFile;
 
+use crate::files::list_files;
 use crate::manifest::{APP_PAGE, BUNDLE_NAME};
 use crate::signature::SIGNATURE_NAME;
 use crate::verify::read_manifest;
@@ -43,6 +45,9 @@ const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000,
 /// Kept, but asked about each time.
 const ASK: HeaderValue = HeaderValue::from_static("no-cache");
 
+/// A failure is over once its cause is.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+
 /// A bundle that is served. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Site(Arc<Inner>);
@@ -59,14 +64,16 @@ impl Site {
     /// Reads the list of a bundle's files.
     ///
     /// # Errors
-    /// When `folder` has no valid `bundle.json`.
+    /// When `folder` has no valid `bundle.json`, or holds a link.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let manifest = read_manifest(folder)?;
+        let there: HashSet<String> = list_files(folder)?.into_iter().collect();
         let own = [BUNDLE_NAME, SIGNATURE_NAME].map(str::to_owned);
+        let listed = manifest.files.into_iter().map(|file| file.path).chain(own);
         Ok(Site(Arc::new(Inner {
             folder: folder.to_owned(),
             name: manifest.name,
-            paths: manifest.files.into_iter().map(|file| file.path).chain(own).collect(),
+            paths: listed.filter(|path| there.contains(path)).collect(),
             requests: AtomicU64::new(0),
         })))
     }
@@ -116,11 +123,12 @@ async fn answer(State(site): State<Site>, mut request: Request) -> Response {
         },
         _ => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response(),
     };
+    let is_found = response.status().is_success() || response.status().is_redirection();
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    headers.insert(header::CACHE_CONTROL, cache);
+    headers.insert(header::CACHE_CONTROL, if is_found { cache } else { NOT_KEPT });
     response
 }
 

@@ -82,6 +82,20 @@ const SWITCHES: [&str; 9] = [
     "use_rslora",
 ];
 
+/// How factors may have begun without a change to the base that they are added to (peft,
+/// `LoraConfig.init_lora_weights`).
+const INITIALIZATIONS: [&str; 3] = ["eva", "gaussian", "orthogonal"];
+
+/// Whether an adapter is for the base as it is: others (PiSSA, OLoRA, LoftQ, CorDA) took a part of the
+/// base away first.
+fn leaves_the_base(initialization: &Value) -> bool {
+    match initialization {
+        Value::Null | Value::Bool(_) => true,
+        Value::String(name) => INITIALIZATIONS.contains(&name.as_str()),
+        _ => false,
+    }
+}
+
 /// The two factors of an adapter on a matrix: `A` and `B`, with their places in a Burn module.
 ///
 /// `weight` is the matrix's row of the table of names.
@@ -277,6 +291,12 @@ fn read_settings(path: &Path) -> Result<AdapterSettings, CheckpointError> {
     }
     if !file.lora_alpha.is_finite() {
         return Err(refuse("lora_alpha", file.lora_alpha.to_string(), "a finite number"));
+    }
+    let initialization = file.others.get("init_lora_weights").unwrap_or(&Value::Null);
+    if !leaves_the_base(initialization) {
+        let expected = "factors for the base as it is: convert the adapter (peft, \
+                        path_initial_model_for_weight_conversion)";
+        return Err(refuse("init_lora_weights", initialization.to_string(), expected));
     }
     for key in SWITCHES {
         if let Some(value) = file.others.get(key).filter(|value| !says_no(value)) {

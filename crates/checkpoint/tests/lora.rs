@@ -106,6 +106,8 @@ fn an_adapter_of_another_kind_or_model_is_refused() {
         (with("r", json!(0)), fitting.clone(), "r = 0, expected a rank of at least 1"),
         (with("r", json!(4)), fitting.clone(), "has shape [3, 16], expected [4, 16]"),
         (with("use_dora", json!(true)), fitting.clone(), "use_dora = true"),
+        (with("init_lora_weights", json!("pissa")), fitting.clone(), "init_lora_weights = "),
+        (with("init_lora_weights", json!("olora")), fitting.clone(), "the base as it is"),
         (with("use_rslora", json!(true)), fitting.clone(), "use_rslora = true"),
         (with("rank_pattern", json!({ "q_proj": 2 })), fitting.clone(), "rank_pattern = "),
         (with("modules_to_save", json!(["lm_head"])), fitting.clone(), "modules_to_save = "),

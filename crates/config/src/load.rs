@@ -157,6 +157,12 @@ mod tests {
         let text = "[eval.gates.mean_kl]\nQ8_0 = 5e-4\n";
         let gates = load(text, &["eval.gates.mean_kl.Q6_K=0.5"]).unwrap().eval.gates.mean_kl;
         assert_eq!((gates["Q8_0"], gates["Q6_K"], gates["Q4_K_M"]), (5e-4, 0.5, 0.1));
+        // Another spelling would be a gate that nobody looks at; another program's recipe is none.
+        for (other, name) in [("Q4_K", "Q4_K_M"), ("q8_0", "Q8_0")] {
+            let error = load(&format!("[eval.gates.mean_kl]\n{other} = 1e-3\n"), &[]).unwrap_err();
+            assert!(error.contains(&format!("mean_kl.{other}: write {name}")), "{error}");
+        }
+        load("[eval.gates.mean_kl]\nIQ2_XXS = 1.0\n", &[]).unwrap();
     }
 
     #[test]

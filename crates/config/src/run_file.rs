@@ -516,7 +516,17 @@ where
     D: serde::Deserializer<'de>,
 {
     let mut limits = default_mean_kl_limits();
-    limits.extend(BTreeMap::<String, f64>::deserialize(deserializer)?);
+    let given = BTreeMap::<String, f64>::deserialize(deserializer)?;
+    for recipe in given.keys().filter(|recipe| !limits.contains_key(*recipe)) {
+        let upper = recipe.to_uppercase();
+        // A gate under another spelling would never be looked at.
+        if let Some(name) =
+            [format!("{upper}_M"), upper].into_iter().find(|n| limits.contains_key(n))
+        {
+            return Err(serde::de::Error::custom(format!("mean_kl.{recipe}: write {name}")));
+        }
+    }
+    limits.extend(given);
     Ok(limits)
 }
 

@@ -46,8 +46,8 @@ impl RunFile {
         require(
             "fragment.max_bytes",
             self.fragment.max_bytes,
-            self.fragment.max_bytes >= 4096,
-            "at least 4096",
+            (4096..=1 << 30).contains(&self.fragment.max_bytes),
+            "4096 to 1073741824",
         )
     }
 

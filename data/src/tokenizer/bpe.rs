@@ -17,7 +17,7 @@ use super::merge::{Merge, MergeTable, Scratch};
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// Most tokens that a vocabulary may hold, so that a wrong file cannot ask for all memory.
-const MAX_TOKENS: usize = 1 << 24;
+pub(super) const MAX_TOKENS: usize = 1 << 24;
 
 /// A vocabulary, its merges and the scanner that cuts text into pieces.
 #[derive(Debug)]

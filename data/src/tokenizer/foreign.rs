@@ -3,15 +3,16 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use checkpoint::{PreTokenizer, TokenType, Vocabulary, VocabularyKind};
 use serde_json::{Value, json};
 
-use super::bpe::bytes_of;
+use super::bpe::{MAX_TOKENS, bytes_of};
 use super::json::added_token;
 
-/// A character that no vocabulary has: the last one of the last private plane.
-const UNHEARD_OF: &str = "\u{10FFFD}";
+/// Words that no vocabulary has: the last character of the last private plane, and a letter of a single
+/// manuscript, which no normalizer takes for no text.
+const UNHEARD_OF: [&str; 2] = ["\u{10FFFD}", "\u{A66E}"];
 
 /// A loaded `tokenizer.json`.
 pub(crate) struct Foreign {
@@ -36,14 +37,18 @@ impl Foreign {
             json.parse().map_err(|error: tokenizers::Error| anyhow!("{error}"))?;
         plain.set_encode_special_tokens(true);
         // The crate fails only where a model without an unknown token meets what it does not have.
-        plain.encode_fast(UNHEARD_OF, false).map_err(|error| {
-            anyhow!("it has no token for what it does not know, so some texts have none: {error}")
-        })?;
+        for word in UNHEARD_OF {
+            plain.encode_fast(word, false).map_err(|error| {
+                anyhow!(
+                    "it has no token for what it does not know, so some texts have none: {error}"
+                )
+            })?;
+        }
         let byte_level =
             vocabulary.filter(|known| matches!(known.kind, VocabularyKind::Bpe { .. }));
         let tokens = match byte_level {
             Some(known) => bytes_of(&known.tokens, |id| is_plain(known.types[id])),
-            None => names(&plain),
+            None => names(&plain)?,
         };
         Ok(Foreign {
             joins: byte_level.is_some(),
@@ -129,14 +134,19 @@ fn cuts_at_words(vocabulary: &Vocabulary) -> bool {
     !named.any(|(text, _)| text.trim_start().contains(' '))
 }
 
-fn names(tokenizer: &tokenizers::Tokenizer) -> Vec<Box<[u8]>> {
+fn names(tokenizer: &tokenizers::Tokenizer) -> Result<Vec<Box<[u8]>>> {
     let vocabulary = tokenizer.get_vocab(true);
     let count = vocabulary.values().max().map_or(0, |&last| last as usize + 1);
+    ensure!(
+        count <= MAX_TOKENS,
+        "a token has the id {}: expected less than {MAX_TOKENS}",
+        count - 1
+    );
     let mut names: Vec<Box<[u8]>> = vec![Box::default(); count];
     for (name, id) in vocabulary {
         names[id as usize] = name.into_bytes().into_boxed_slice();
     }
-    names
+    Ok(names)
 }
 
 /// The file that a vocabulary would have been read from.

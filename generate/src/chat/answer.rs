@@ -88,15 +88,16 @@ impl<'m> Answerer<'m> {
             self.engine = self.ready.model.session()?;
             self.read.clear();
         }
-        let unread = &tokens[self.read.len()..];
+        let (read, unread) = tokens.split_at(self.read.len());
         let mut shown = Shown::new(&self.ready.tokenizer);
         let limits = Limits { max_tokens, end_of_text: &self.stops };
-        let decoded = decode(self.engine.as_mut(), unread, &mut self.sampler, limits, &mut |id| {
-            if stopper.asked() {
-                bail!(Interrupted);
-            }
-            shown.push(id, show)
-        });
+        let decoded =
+            decode(self.engine.as_mut(), read, unread, &mut self.sampler, limits, &mut |id| {
+                if stopper.asked() {
+                    bail!(Interrupted);
+                }
+                shown.push(id, show)
+            });
         let stop = match decoded {
             Ok(decoded) => Some(decoded.stop),
             Err(error) if error.is::<Interrupted>() => None,

@@ -15,6 +15,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use checkpoint::atomic::same_place;
 use serde::Serialize;
 
 pub use conversation::{Conversation, Message, Role};
@@ -120,14 +121,15 @@ pub fn chat(job: &ChatJob, quiet: bool) -> Result<ChatReport> {
 
 /// The conversation to go on with, or a new one.
 fn begin(job: &ChatJob) -> Result<Conversation> {
+    if let Some(save) = &job.save {
+        let is_resumed = job.resume.as_ref().is_some_and(|resume| same_place(resume, save));
+        ensure!(
+            job.force || is_resumed || !save.exists(),
+            "{} exists already; pass --resume to go on with it or --force to replace it",
+            save.display()
+        );
+    }
     let Some(path) = &job.resume else {
-        if let Some(save) = &job.save {
-            ensure!(
-                job.force || !save.exists(),
-                "{} exists already; pass --resume to go on with it or --force to replace it",
-                save.display()
-            );
-        }
         return Ok(Conversation::new(job.system.as_deref()));
     };
     let conversation = Conversation::load(path)?;

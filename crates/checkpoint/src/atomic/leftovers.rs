@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Older than this and without a lock, a sibling is not one that was made a moment ago.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Nobody writes this long without a change, wherever a process runs.
+const LONG_GONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// `.NAME.tmp-PID-`, to which a random part is added.
 pub(super) fn prefix(name: &str) -> String {
     format!("{}{}-", stem(name), std::process::id())
@@ -62,9 +65,13 @@ fn process_id(rest: &str) -> Option<u32> {
 }
 
 fn is_abandoned(path: &Path, pid: u32) -> bool {
-    let unlocked = File::open(path)
-        .is_ok_and(|file| !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)));
-    unlocked && (!process_is_alive(pid) || age(path) > GRACE)
+    let Ok(file) = File::open(path) else { return false };
+    match file.try_lock() {
+        Ok(()) => !process_is_alive(pid) || age(path) > GRACE,
+        Err(fs::TryLockError::WouldBlock) => false,
+        // Without locks: the process may be one of another machine.
+        Err(fs::TryLockError::Error(_)) => !process_is_alive(pid) && age(path) > LONG_GONE,
+    }
 }
 
 fn age(path: &Path) -> Duration {

@@ -55,7 +55,7 @@ fn replace_in_two_steps(new: &Path, target: &Path, parent: &Path, name: &str) ->
 }
 
 fn backup(parent: &Path, name: &str) -> PathBuf {
-    parent.join(format!(".{name}.old"))
+    parent.join(format!(".{name}.replaced-by-pocketgpt"))
 }
 
 /// Finishes what a process that died between the two steps began.
