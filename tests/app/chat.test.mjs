@@ -134,6 +134,38 @@ test('conversations are kept, found, renamed, exported, imported and deleted', a
   assert.equal(await titles.count(), 2);
 });
 
+test('a conversation that is deleted while it is answered stays deleted', async (t) => {
+  const { page } = await chatting(t);
+  await page.locator('.composer textarea').fill('The');
+  await page.keyboard.press('Enter');
+  await until(async () => (await answers(page).count()) === 1);
+  await visit(page, 'history');
+  await page.getByRole('button', { name: 'Delete: The' }).click();
+  await page.getByRole('button', { name: 'Delete: The' }).waitFor({ state: 'detached' });
+  await visit(page, 'chat');
+  await page.reload();
+  await ready(page);
+  await visit(page, 'history');
+  assert.equal(await page.locator('.conversations .open').count(), 0);
+});
+
+test('an answer that cannot be made again is not lost', async (t) => {
+  const { page } = await chatting(t);
+  await chooseGreedy(page, 4);
+  const answer = await say(page, 'The');
+  await page.evaluate(async () => {
+    document.dispatchEvent(new Event('freeze'));
+    const root = await navigator.storage.getDirectory();
+    const fragments = await root.getDirectoryHandle('fragments');
+    for await (const name of fragments.keys()) return fragments.removeEntry(name);
+  });
+  await page.getByText('was unloaded').waitFor();
+  await page.getByRole('button', { name: 'Again' }).click();
+  await page.getByText('A part of this model is gone').waitFor();
+  await until(async () => (await answers(page).count()) === 1);
+  assert.equal(await answers(page).textContent(), answer);
+});
+
 test('what looks like HTML is shown as it is', async (t) => {
   const { page, errors } = await chatting(t);
   const text = '<img src=x onerror="document.title=1"><script>document.title=1</script>';

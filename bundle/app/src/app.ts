@@ -105,12 +105,18 @@ export class App {
   }
 
   async rename(conversation: Conversation, title: string): Promise<void> {
-    const renamed = { ...conversation, title };
+    await this.session.finish(conversation.id);
+    const shown = this.session.state.value.conversation;
+    // An answer may have made it longer.
+    const latest = this.history.value.find(({ id }) => id === conversation.id) ?? conversation;
+    const renamed = { ...(shown.id === latest.id ? shown : latest), title };
     await this.save(renamed);
-    if (this.session.state.value.conversation.id === renamed.id) this.session.show(renamed);
+    if (shown.id === renamed.id) this.session.show(renamed);
   }
 
   async delete({ id }: Conversation): Promise<void> {
+    // What an answer still has to save comes before, or it would bring the conversation back.
+    await this.session.finish(id);
     if (this.session.state.value.conversation.id === id) this.begin();
     await this.#conversations.remove(id);
     await this.#readHistory();

@@ -114,11 +114,11 @@ export class Conversations {
 
   /** Keeps it, in place of the one with its id. */
   async save(conversation: Conversation): Promise<void> {
-    await done(this.#table('readwrite').put(conversation));
+    await committed(this.#table('readwrite').put(conversation));
   }
 
   async remove(id: string): Promise<void> {
-    await done(this.#table('readwrite').delete(id));
+    await committed(this.#table('readwrite').delete(id));
   }
 
   /** Adds what `text` exports; of two with one id the one used last stays. Says how many came. */
@@ -126,7 +126,9 @@ export class Conversations {
     const known = new Map((await this.all()).map((one) => [one.id, one.updated]));
     const fresh = importJson(text).filter((one) => one.updated > (known.get(one.id) ?? -1));
     const table = this.#table('readwrite');
-    await Promise.all(fresh.map((conversation) => done(table.put(conversation))));
+    const puts = fresh.map((conversation) => table.put(conversation));
+    const last = puts.at(-1);
+    if (last) await committed(last);
     return fresh.length;
   }
 
@@ -139,5 +141,17 @@ function done<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error ?? new Error('the database refuses'));
+  });
+}
+
+/** Settles when a change is on disk: a request may succeed and its transaction fail for lack of room. */
+function committed(request: IDBRequest): Promise<void> {
+  const { transaction } = request;
+  return new Promise((resolve, reject) => {
+    if (!transaction) throw new Error('a change has a transaction');
+    const fail = () => reject(transaction.error ?? new Error('the database refuses'));
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = fail;
+    transaction.onerror = fail;
   });
 }

@@ -9,7 +9,7 @@ import { engineFile } from './engine_files.ts';
 
 /** Milliseconds over which the speed "now" is taken. */
 const NOW_WINDOW = 1000;
-/** The longest part of a text that a try to make it fit leaves out. */
+/** Tries to make a text fit, each without a third of what is left: a 25th stays in the end. */
 const MAX_SHORTENINGS = 8;
 
 /** How to load. */
@@ -232,8 +232,9 @@ function shorten(prompt: Prompt): Prompt | null {
     return { text: prompt.text.slice(Math.ceil(prompt.text.length / 3)) };
   }
   if ('messages' in prompt && prompt.messages.length > 2) {
-    // A template wants the first message to be the user's.
-    return { messages: prompt.messages.slice(2) };
+    // In pairs: a template wants the first message to be the user's.
+    const pairs = Math.max(1, Math.floor(prompt.messages.length / 6));
+    return { messages: prompt.messages.slice(2 * pairs) };
   }
   return null;
 }

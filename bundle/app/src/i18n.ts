@@ -91,6 +91,8 @@ const en = {
     'There is not enough memory to load this model. Close other pages, or choose a smaller model.',
   engine: 'The model could not be started. Reload the page and try again.',
   generation: 'The answer broke off. Send the message again.',
+  unsaved:
+    'This browser could not save the conversation. It stays here until the page is closed; export it, or make room.',
   details: 'Details',
   tokensPerSecond: (speed: string) => `${speed} tokens/s`,
 
@@ -241,6 +243,8 @@ const fr: Texts = {
     'La mémoire ne suffit pas pour charger ce modèle. Fermez d’autres pages, ou prenez un modèle plus petit.',
   engine: 'Le modèle n’a pas pu démarrer. Rechargez la page et réessayez.',
   generation: 'La réponse s’est interrompue. Renvoyez le message.',
+  unsaved:
+    'Ce navigateur n’a pas pu enregistrer la conversation. Elle reste ici jusqu’à la fermeture de la page ; exportez-la ou libérez de la place.',
   details: 'Détails',
   tokensPerSecond: (speed) => `${speed} jetons/s`,
 

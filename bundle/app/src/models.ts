@@ -55,6 +55,8 @@ export class Models {
   /** The bundle's folder. */
   readonly #address: string;
   #running: AbortController | null = null;
+  /** Fragments of the download on its way, fetched or not. */
+  #coming: readonly string[] = [];
 
   constructor(store: Store, address: string) {
     this.#store = store;
@@ -117,6 +119,7 @@ export class Models {
       if (!running.signal.aborted) this.#set({ downloadProblem: problemOf(error) });
     } finally {
       this.#running = null;
+      this.#coming = [];
       this.#set({ download: null });
       await this.refresh();
     }
@@ -130,7 +133,7 @@ export class Models {
 
   /** Removes a model, or what came of one that is not complete. */
   async remove(id: string): Promise<void> {
-    await this.#store.remove(id);
+    await this.#store.remove(id, this.#coming);
     await this.refresh();
   }
 
@@ -147,13 +150,19 @@ export class Models {
       digest === bundle.files.get(variant.manifest)?.sha256,
       `${variant.manifest} is not the file that bundle.json lists`,
     );
+    const fragments = parseManifest(manifest, variant, bundle);
+    this.#coming = fragments.map(({ file }) => file);
     await fetchFragments({
-      fragments: parseManifest(manifest, variant, bundle),
+      fragments,
       store: this.#store,
       url: (file) => this.#url(fragmentPath(file)),
       signal,
       onProgress: (progress) => this.#set({ download: { recipe: variant.recipe, progress } }),
     });
+    demand(
+      (await this.#store.open(fragments)) !== null,
+      'a part of the model went missing while it was fetched; fetch it again',
+    );
     const signer = offer.signature.state === 'valid' ? offer.signature.key : null;
     await this.#store.install(variant.sha256, {
       recipe: variant.recipe,

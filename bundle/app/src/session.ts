@@ -24,7 +24,7 @@ export type EngineState = 'empty' | 'loading' | 'ready' | 'idle' | 'failed';
 
 /** Why it does not go on: the name of the sentence that says so, and what to add. */
 export interface SessionProblem {
-  kind: 'gone' | 'memory' | 'engine' | 'generation';
+  kind: 'gone' | 'memory' | 'engine' | 'generation' | 'unsaved';
   detail: string;
 }
 
@@ -77,6 +77,8 @@ export class Session {
   readonly #stops = new Set<AbortController>();
   /** Settles when the engine has nothing to do. */
   #work: Promise<void> = Promise.resolve();
+  /** The answer that is being written, by the conversation's id. */
+  readonly #answers = new Map<string, Promise<void>>();
 
   constructor(around: Surroundings, idle: IdleMinutes) {
     this.#around = around;
@@ -121,6 +123,14 @@ export class Session {
     this.#idle.stop();
     await engine?.unload();
     if (engine) this.#set({ engine: 'idle' });
+  }
+
+  /** Ends the answer to a conversation, and waits until the last of it is saved. */
+  async finish(id: string): Promise<void> {
+    const answer = this.#answers.get(id);
+    if (!answer) return;
+    this.stop();
+    await answer;
   }
 
   /** Shows another conversation. */
@@ -231,14 +241,29 @@ export class Session {
 
   async #answer(messages: Message[]): Promise<void> {
     if (this.state.value.generating) return;
-    const conversation = { ...this.state.value.conversation, messages, updated: Date.now() };
+    const before = this.state.value.conversation;
+    const conversation = { ...before, messages, updated: Date.now() };
     if (conversation.title === '') conversation.title = titleOf(messages[0]?.text ?? '');
     this.#set({ generating: true });
-    await this.#keep(conversation);
+    const answer = this.#answerTo(before, conversation).finally(() => {
+      this.#answers.delete(conversation.id);
+      this.#set({ generating: false });
+    });
+    this.#answers.set(conversation.id, answer);
+    await answer;
+  }
+
+  /** What is forgotten for a new answer stays saved until there is one, and comes back without one. */
+  async #answerTo(before: Conversation, conversation: Conversation): Promise<void> {
+    const forgets = conversation.messages.length <= before.messages.length;
+    this.#set({ conversation });
+    if (!forgets) await this.#save(conversation);
     await this.#inTurn((engine, model, signal) =>
       this.#generate(conversation, engine, model, signal),
     );
-    this.#set({ generating: false });
+    if (forgets && this.state.value.conversation === conversation) {
+      this.#set({ conversation: before });
+    }
   }
 
   /** Lets the conversation grow by what the model says. */
@@ -267,21 +292,25 @@ export class Session {
         this.#set({ conversation: grown(text), figures });
         if (Date.now() - saved < SAVE_INTERVAL) return;
         saved = Date.now();
-        void this.#around.save(grown(text));
+        void this.#save(grown(text));
       },
     });
     const { figures, shortened } = answer;
-    if (this.state.value.conversation.id === conversation.id) {
-      this.#set({ figures, shortened });
-      await this.#keep(grown(answer.text));
-    } else {
-      await this.#around.save(grown(answer.text));
-    }
+    const isShown = this.state.value.conversation.id === conversation.id;
+    if (isShown) this.#set({ figures, shortened });
+    if (answer.text === '') return;
+    if (isShown) this.#set({ conversation: grown(answer.text) });
+    await this.#save(grown(answer.text));
   }
 
-  async #keep(conversation: Conversation): Promise<void> {
-    this.#set({ conversation });
-    await this.#around.save(conversation);
+  /** Never rejects: the conversation goes on in memory, and the state says that it is not kept. */
+  async #save(conversation: Conversation): Promise<void> {
+    try {
+      await this.#around.save(conversation);
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      this.#set({ problem: { kind: 'unsaved', detail } });
+    }
   }
 
   #set(change: Partial<SessionState>): void {

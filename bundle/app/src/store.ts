@@ -110,14 +110,14 @@ export class Store implements FragmentStore {
     return models.sort((a, b) => a.bundle.name.localeCompare(b.bundle.name));
   }
 
-  /** Removes a model, and the fragments that no other installed model has. */
-  async remove(id: string): Promise<void> {
+  /** Removes a model, and the fragments that neither another installed model nor `kept` has. */
+  async remove(id: string, kept: Iterable<string> = []): Promise<void> {
     await this.#models.removeEntry(`${id}.json`).catch((error) => {
       if (!isMissing(error)) throw error;
     });
-    const used = new Set(
-      (await this.installed()).flatMap(({ fragments }) => fragments.map(({ file }) => file)),
-    );
+    const installed = await this.installed();
+    const used = new Set(installed.flatMap(({ fragments }) => fragments.map(({ file }) => file)));
+    for (const file of kept) used.add(file);
     for await (const name of this.#fragments.keys()) {
       if (!used.has(name)) await this.#fragments.removeEntry(name);
     }
