@@ -1,5 +1,5 @@
 //! Functions that `libm` has only one number at a time, and sums, written so that the compiler
-//! vectorises them in functions of [`vectorised`](super::isa::vectorised).
+//! vectorises them in functions that `isa::vectorised` defines.
 
 /// `e^x` within 2 units in the last place; 0 below -87.3, clamped at 88.7.
 ///

@@ -71,7 +71,7 @@ pub enum Into {
 /// `A B`, `[M, N]` row by row, on all threads, with a right operand that is used once: each block of
 /// it is packed into the cache of the thread that needs it, and never lies in memory as a whole.
 ///
-/// Also gives the right operand's [`Packed::largest`].
+/// Also gives the right operand's `Packed::largest`.
 pub fn product_once<const P: usize>(isa: Isa, a: &Packed<P>, b: Matrix<'_>) -> (Vec<f32>, f32) {
     let len = outputs(a.width, b.columns());
     let mut out = Vec::with_capacity(len);

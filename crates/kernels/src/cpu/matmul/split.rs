@@ -35,7 +35,7 @@ use super::pack::Packed;
 pub type Split = Packed<3>;
 
 /// Whether products of parts are as exact as products in f32, given an operand's largest absolute
-/// value ([`Packed::largest`]).
+/// value (`Packed::largest`).
 pub fn is_exact(largest: f32) -> bool {
     const SMALLEST: f32 = 1.0 / (1_u64 << 40) as f32;
     const LARGEST: f32 = (1_u64 << 56) as f32;
