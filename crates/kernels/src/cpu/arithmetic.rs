@@ -2,6 +2,7 @@
 //! once.
 
 use gemm::Parallelism;
+use rayon::prelude::*;
 
 use super::isa::{Isa, Level};
 use super::matmul::pack::{Matrix, Packed};
@@ -116,7 +117,38 @@ impl Arithmetic for F32 {
 /// Multiplications below which one thread is faster than several.
 const WORTH_SHARING: usize = 1 << 20;
 
+/// Lines that begin a multiple of this many numbers apart lie in few sets of a first-level cache.
+const ROUND_DISTANCE: usize = 256;
+/// Numbers by which such lines are moved apart: a line of the cache.
+const SPREAD: usize = 16;
+/// Numbers of the largest matrix that is copied for it: 16 MiB.
+const MOST_SPREAD: usize = 1 << 22;
+
+/// The columns of B, each with its depths in a row, copied further apart where they begin at a round
+/// distance: `gemm` packs across them, and would lose each from the cache before it has read a line of
+/// it (512 x 3072 x 768 on two cores of a Zen 4: 138 GFLOP/s, with the copy 193).
+fn spread(b: &Matrix<'_>) -> Option<Vec<f32>> {
+    let (along, distance) = b.strides();
+    let (depth, columns) = (b.rows(), b.columns());
+    let is_round = along == 1 && columns > 1 && distance.is_multiple_of(ROUND_DISTANCE);
+    if !is_round || depth.saturating_mul(columns) > MOST_SPREAD {
+        return None;
+    }
+    let mut lines = vec![0.0; columns * (depth + SPREAD)];
+    let copies = lines.par_chunks_mut(depth + SPREAD).zip(b.data().par_chunks(distance));
+    copies
+        .with_min_len(16)
+        .for_each(|(line, column)| line[..depth].copy_from_slice(&column[..depth]));
+    Some(lines)
+}
+
 fn gemm_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
+    let spread = spread(b);
+    let far = spread.as_ref().map(|lines| {
+        let (depth, columns) = (b.rows(), b.columns());
+        Matrix::strided(lines, columns, depth, depth + SPREAD).transpose()
+    });
+    let b = far.as_ref().unwrap_or(b);
     let len = outputs(a.rows(), b.columns());
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
@@ -163,5 +195,31 @@ unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: Into) {
             false,
             threads,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_close, noise};
+    use super::*;
+
+    /// Columns at a round distance are copied, others are not, and the product is the same.
+    #[test]
+    fn columns_at_a_round_distance_give_the_product() {
+        for (m, k, n, distance) in [(3, 256, 17, 256), (33, 250, 40, 512), (17, 300, 33, 300)] {
+            let (a, lines) = (noise(m * k, 1), noise(n * distance, 2));
+            let left = Matrix::new(&a, m, k);
+            let right = Matrix::strided(&lines, n, k, distance).transpose();
+            assert_eq!(spread(&right).is_some(), distance % ROUND_DISTANCE == 0);
+            let exact: Vec<f64> = (0..m * n)
+                .map(|at| {
+                    let (row, line) = (&a[at / n * k..][..k], &lines[at % n * distance..][..k]);
+                    row.iter().zip(line).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+                })
+                .collect();
+            for &isa in Isa::available() {
+                assert_close(&F32(isa).product_once(left, right), &exact, 1e-5);
+            }
+        }
     }
 }
