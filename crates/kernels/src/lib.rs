@@ -33,8 +33,8 @@
 //! `V` vocabulary, `F` feed-forward.
 //!
 //! Randomness comes from [`random`], which has no state: a draw is a function of a key and a
-//! position. So a resumed run draws what the uninterrupted one would have drawn, with any number of
-//! threads. (Attention draws otherwise on the CPU, inside its squares, than elsewhere.)
+//! position. So a resumed run draws what the uninterrupted one would have drawn, on any device
+//! and with any number of threads.
 
 mod accumulation;
 mod attention;

@@ -372,6 +372,23 @@ vectorised! {
     }
 }
 
+/// The factors that dropout multiplies probabilities with, of `[B, H, T, T]`: for attention that has
+/// them all at once.
+pub fn score_factors(
+    isa: Isa,
+    [batch, heads, time, _]: [usize; 4],
+    dropout: ScoreDropout,
+) -> Vec<f32> {
+    let shape = Attention { batch, time, heads, kv_heads: heads, width: 1, dropout };
+    let mut factors = vec![1.0; batch * heads * time * time];
+    factors.par_chunks_mut(time).enumerate().for_each(|(row, factors)| {
+        let (head, query) = (row / time, row % time);
+        let head = Head { shape, batch: head / heads, head: head % heads };
+        drop_scores(isa, head.row_dropout(query), factors, 0);
+    });
+    factors
+}
+
 /// Attention of queries over keys and values.
 pub fn attention<A: Arithmetic>(math: A, shape: Attention, inputs: Inputs<'_>) -> Output {
     let (channels, width, time) = (shape.channels(), shape.width, shape.time);
