@@ -124,10 +124,10 @@ fn signals_that_come_together_stop_a_run_once_with_a_checkpoint() {
         stopped.train.checkpoint_interval = 1000;
         let mut child = spawn(&fixture, &stopped);
         wait_for_steps(&mut child, &stopped);
-        let id = child.id().to_string();
-        for signal in signals {
-            Command::new("kill").args([signal, &id]).status().unwrap();
-        }
+        // By one shell, so that a busy machine does not come between them.
+        let (id, [first, second]) = (child.id(), signals);
+        let both = format!("kill {first} {id}; kill {second} {id}");
+        Command::new("sh").args(["-c", &both]).status().unwrap();
         let output = child.wait_with_output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{signals:?}: {message}");
