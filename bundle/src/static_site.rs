@@ -43,8 +43,8 @@ impl std::fmt::Display for StaticReport {
 /// the web chat's service worker sets the headers that threads need.
 ///
 /// # Errors
-/// When the bundle is invalid, holds a link or has no web chat, the output exists and `force` is off, or the
-/// system refuses.
+/// When the bundle is invalid, holds a link or has no web chat, the output exists and `force` is off,
+/// or the system refuses.
 pub fn export_static(input: &Path, output: &Path, force: bool) -> anyhow::Result<StaticReport> {
     atomic::ensure_outside(input, output)?;
     let manifest = read_manifest(input)?;

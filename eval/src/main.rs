@@ -17,9 +17,6 @@ fn main() -> ExitCode {
         let args = Command::parse().args;
         let json = args.json;
         let report = eval::run(args)?;
-        // A reader that has gone away does not change what the gates say.
-        let printed = cli::print_report(&report, json);
-        report.check()?;
-        printed
+        cli::print_judged(&report, json, report.check().map_err(Into::into))
     })
 }

@@ -59,8 +59,8 @@ pub struct Timing {
     pub tokens_per_s: Option<f64>,
 }
 
-/// Reads the prompt, after the tokens `before` that the engine has read, and goes on from there. `show` gets each new token's id; an error from it ends
-/// the text.
+/// Reads the prompt, after the tokens `before` that the engine has read, and goes on from there.
+/// `show` gets each new token's id; an error from it ends the text.
 ///
 /// The context does not slide: a model with learned positions would have to read everything again
 /// for each token past the end, so the text stops there, and says so.

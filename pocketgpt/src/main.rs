@@ -64,10 +64,7 @@ fn main() -> ExitCode {
         Stage::Eval(args) => {
             let json = args.json;
             let report = eval::run(args)?;
-            // A reader that has gone away does not change what the gates say.
-            let printed = cli::print_report(&report, json);
-            report.check()?;
-            printed
+            cli::print_judged(&report, json, report.check().map_err(Into::into))
         }
     })
 }

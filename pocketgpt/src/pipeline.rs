@@ -322,7 +322,7 @@ impl Pipeline {
         inputs.extend(variants.iter().map(|(_, pieces)| pieces.clone()));
         let settings = serde_json::json!({
             "run_file": &self.run_file,
-            "web chat": bundle::app_digest(),
+            "web_chat": bundle::app_digest(),
         });
         self.stage("bundle", &settings, &inputs, |this| {
             let job = bundle::PackJob::from_run(&this.run_dir, Some(output.clone()))?;

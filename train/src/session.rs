@@ -324,14 +324,17 @@ impl<'a> Session<'a> {
         }
         let rate = self.schedule.at(step.saturating_sub(1));
         let last = match &self.checkpoint {
-            Some(checkpoint) => format!("the last checkpoint is {}", checkpoint.display()),
+            Some(checkpoint) => format!(
+                "the last checkpoint is {}; start over with --force, or go on with --resume from the \
+                 one that {} names",
+                checkpoint.display(),
+                self.folder.latest().display()
+            ),
             None => "there is no checkpoint yet".to_owned(),
         };
         bail!(
-            "the {what} is {value} at step {step} with learning rate {rate:e}; {last}; lower \
-             optimizer.learning_rate, or set optimizer.grad_clip, and start over with --force or go on \
-             from a checkpoint before that with its name in {}",
-            self.folder.latest().display()
+            "the {what} is {value} at step {step} with learning rate {rate:e}: lower \
+             optimizer.learning_rate, or set optimizer.grad_clip; {last}"
         )
     }
 

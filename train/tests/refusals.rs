@@ -68,7 +68,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_checkpoint() {
 /// run never ends well with them.
 #[test]
 fn weights_that_are_no_numbers_end_a_run_wherever_they_are_seen() {
-    for (interval, steps) in [(1, 20), (1000, 1)] {
+    for (interval, steps, saves) in [(1, 20, false), (1000, 1, false), (1000, 20, true)] {
         let mut fixture = Fixture::new();
         let settings = &mut fixture.run_file;
         (settings.optimizer.learning_rate, settings.optimizer.grad_clip) = (1e30, 0.0);
@@ -77,7 +77,9 @@ fn weights_that_are_no_numbers_end_a_run_wherever_they_are_seen() {
         settings.train.eval_interval = interval;
         let error = failure(settings);
         assert!(error.contains("loss is") && error.contains("at step"), "{error}");
-        if let Ok(latest) = checkpoint::latest(&settings.run.dir) {
+        let latest = checkpoint::latest(&settings.run.dir);
+        assert_eq!(latest.is_ok(), saves, "{error}");
+        if let Ok(latest) = latest {
             checkpoint::Checkpoint::open(&latest).unwrap().trainer().unwrap().unwrap();
         }
     }

@@ -130,6 +130,19 @@ where
     Ok(())
 }
 
+/// Prints a report, and gives the verdict on it: a reader that has gone away does not change that.
+///
+/// # Errors
+/// The verdict's, or else as [`print_report`].
+pub fn print_judged<R>(report: &R, json: bool, verdict: anyhow::Result<()>) -> anyhow::Result<()>
+where
+    R: serde::Serialize + std::fmt::Display,
+{
+    let printed = print_report(report, json);
+    verdict?;
+    printed
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context;

@@ -31,7 +31,8 @@ use right::Right;
 /// Side of the square of outputs that one call of an inner loop computes.
 const SQUARE: usize = 2 * TILE;
 /// Tiles along the depth before the sums go back to memory: with 512 rows, A's block takes three
-/// quarters of a second-level cache of 1 MiB (half of 2 MiB with three parts).
+/// quarters of a second-level cache of 1 MiB (a little more than all of it with three parts,
+/// which are for processors with 2 MiB).
 const fn depth_block<const P: usize>() -> usize {
     if P == 1 { 24 } else { 12 }
 }
