@@ -93,16 +93,22 @@ pub fn check(choice: Choice) -> anyhow::Result<()> {
 /// # Errors
 /// When what computes there computes in f32 only.
 pub fn precision(settings: &config::Train, device: &Selected) -> anyhow::Result<Precision> {
-    let fused = device.name == "flex" && settings.kernels == config::Kernels::Fused;
+    let fused = settings.kernels == config::Kernels::Fused;
+    let has_bf16 = fused && kernels::multiplies_bf16(device.first());
     match settings.precision {
         config::Precision::F32 => Ok(Precision::F32),
-        config::Precision::Auto if fused && kernels::has_bf16() => Ok(Precision::Bf16),
+        config::Precision::Auto if has_bf16 => Ok(Precision::Bf16),
         config::Precision::Auto => Ok(Precision::F32),
-        config::Precision::Bf16 if fused => Ok(Precision::Bf16),
-        config::Precision::Bf16 => bail!(
-            "train.precision = \"bf16\" needs device = \"flex\" and train.kernels = \"fused\"; plain \
-             operations, here on {}, compute in f32",
+        // The processor always can, if slowly.
+        config::Precision::Bf16 if has_bf16 || fused && device.name == "flex" => {
+            Ok(Precision::Bf16)
+        }
+        config::Precision::Bf16 if fused => bail!(
+            "train.precision = \"bf16\": {} computes in f32 only on this machine; set it to \"auto\"",
             device.name
+        ),
+        config::Precision::Bf16 => bail!(
+            "train.precision = \"bf16\" needs train.kernels = \"fused\": plain operations compute in f32"
         ),
     }
 }

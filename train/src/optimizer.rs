@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use config::Optimizer as Settings;
-use kernels::{AdamWStep, Moments, adamw, squared_norm};
+use kernels::{AdamWStep, Moments, adamw, squared_norms};
 use model::Model;
 use model::parameters::ParameterGradients;
 
@@ -30,14 +30,10 @@ pub fn clip_scale(norm: f64, limit: f32) -> f32 {
 
 /// The L2 norm of all gradients together.
 pub fn global_norm(gradients: &mut ParameterGradients) -> f64 {
-    let mut sum = 0.0;
-    for gradient in gradients.values_mut() {
-        let taken = std::mem::replace(gradient, Tensor::empty([0], &gradient.device()));
-        let (returned, squares) = squared_norm(taken);
-        *gradient = returned;
-        sum += squares;
-    }
-    sum.sqrt()
+    let (paths, taken): (Vec<_>, Vec<_>) = std::mem::take(gradients).into_iter().unzip();
+    let (returned, squares) = squared_norms(taken);
+    *gradients = paths.into_iter().zip(returned).collect();
+    squares.sqrt()
 }
 
 impl Optimizer {

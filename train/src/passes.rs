@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::Context;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use config::{Kernels, RunFile};
 use kernels::{Dropout, Pass, Precision, random};
 use model::Model;
@@ -136,14 +136,15 @@ impl Passes<'_> {
                     *apart.get_or_insert(0.0) += found.divergence * all;
                     found.loss
                 }
-                None => {
-                    let loss = model.loss(inputs, targets, self.pass(number));
-                    sum += scalar(&loss);
-                    loss
-                }
+                None => model.loss(inputs, targets, self.pass(number)),
             };
+            let value = loss.clone().inner();
             let loss = model.carry(loss * all, gradients);
             gradients = model.take_gradients(loss.backward());
+            if teacher.is_none() {
+                // Reading waits for the device, which has the backward pass to do by now.
+                sum += f64::from(value.into_scalar::<f32>());
+            }
         }
         Ok(Pulled { loss: sum * all, teacher_divergence: apart, gradients })
     }
@@ -184,11 +185,6 @@ impl Pulled {
         }
         self
     }
-}
-
-/// The value of a loss, read without disturbing its graph.
-fn scalar(loss: &Tensor<1>) -> f64 {
-    f64::from(loss.clone().inner().into_scalar::<f32>())
 }
 
 /// A panic of a worker, as an error of the step.

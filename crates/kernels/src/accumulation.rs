@@ -1,9 +1,11 @@
 //! Gradients that add up over several backward passes without a second set of them.
 
+use burn::backend::Flex;
 use burn::tensor::Tensor;
 
-use crate::bodies::are_fused;
-use crate::fused;
+use crate::bodies::{Body, body};
+use crate::gpu::Gpu;
+use crate::graph;
 
 /// The loss unchanged, whose backward pass adds to `gradient` what it finds for `parameter`.
 ///
@@ -17,12 +19,15 @@ pub fn carry_gradient<const RANK: usize>(
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,
 ) -> Tensor<1> {
-    if are_fused(&loss.device()) {
-        return fused::carry_gradient(loss, parameter, gradient);
+    match body(&loss.device()) {
+        Body::Cpu => graph::carry_gradient::<Flex, RANK>(loss, parameter, gradient),
+        Body::Gpu => graph::carry_gradient::<Gpu, RANK>(loss, parameter, gradient),
+        Body::Plain => {
+            // Zero, with this gradient.
+            let nothing = (parameter.clone() - parameter.detach()) * gradient.autodiff();
+            loss + nothing.sum()
+        }
     }
-    // Zero, with this gradient.
-    let nothing = (parameter.clone() - parameter.detach()) * gradient.autodiff();
-    loss + nothing.sum()
 }
 
 #[cfg(test)]
@@ -41,7 +46,7 @@ mod tests {
         };
         let (table, weight) = (draw("table", [4, 5]), draw("w", [5, 3]));
         let loss = |ids: [i32; 2]| {
-            let x = embedding(table.clone(), burn::tensor::Tensor::from_ints(ids, &Device::flex()));
+            let x = embedding(table.clone(), Tensor::from_ints(ids, &Device::flex()), Precision::F32);
             linear(x, weight.clone(), None, Precision::F32).square().sum()
         };
         let gradients = |loss: Tensor<1>| {

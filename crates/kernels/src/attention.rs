@@ -4,11 +4,12 @@ use std::cell::OnceCell;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use crate::bodies::are_fused;
+use crate::bodies::{Body, body};
 use crate::cpu::attention::{Attention, ScoreDropout, score_factors};
 use crate::cpu::isa::Isa;
 use crate::dropout::Dropout;
 use crate::fused;
+use crate::gpu::{self, Gpu};
 use crate::pass::Pass;
 
 /// Added to the scores of positions in the future: large enough that `exp` gives exactly 0,
@@ -45,7 +46,7 @@ impl CausalMask {
 }
 
 impl ScoreDropout {
-    fn of(dropout: Option<Dropout>) -> Self {
+    pub(crate) fn of(dropout: Option<Dropout>) -> Self {
         let (probability, key) = dropout.map_or((0.0, 0), Dropout::parts);
         ScoreDropout { probability, key }
     }
@@ -60,8 +61,10 @@ impl ScoreDropout {
 pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: Pass) -> Tensor<2> {
     let [n, columns] = qkv.dims();
     let (time, channels) = (mask.time, columns / 3);
-    if !are_fused(&qkv.device()) {
-        return with_tensors(qkv, heads, mask, pass.dropout);
+    match body(&qkv.device()) {
+        Body::Cpu => {}
+        Body::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, time, pass),
+        Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
     }
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, channels / heads);
@@ -84,13 +87,18 @@ pub fn grouped_attention(
 ) -> Tensor<2> {
     let [n, columns] = q.dims();
     let time = mask.time;
-    if !are_fused(&q.device()) {
-        return grouped_with_tensors([q, k, v], [heads, kv_heads], mask, pass.dropout);
+    let inputs = [q, k, v];
+    match body(&inputs[0].device()) {
+        Body::Cpu => {}
+        Body::Gpu => return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], time, pass),
+        Body::Plain => {
+            return grouped_with_tensors(inputs, [heads, kv_heads], mask, pass.dropout);
+        }
     }
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, columns / heads);
     let shape = Attention { batch, time, heads, kv_heads, width, dropout };
-    fused::grouped_attention([q, k, v], shape, pass.precision)
+    fused::grouped_attention(inputs, shape, pass.precision)
 }
 
 fn grouped_with_tensors(

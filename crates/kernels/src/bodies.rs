@@ -1,8 +1,8 @@
-//! Which of an operation's two bodies runs: the fused one where there is one, or plain Burn
-//! operations everywhere.
+//! Which of an operation's bodies runs: the one for the CPU, the one for graphics processors, or
+//! plain Burn operations, which run everywhere.
 //!
-//! The plain bodies are what other devices run, and what fused ones are held against, operation by
-//! operation in tests, and as a whole by training the same model twice (`train.kernels`).
+//! The plain bodies are what the others are held against, operation by operation in tests, and as a
+//! whole by training the same model twice (`train.kernels`).
 
 use std::cell::Cell;
 
@@ -27,9 +27,44 @@ pub fn with_plain_operations<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Whether operations on a device, with or without gradients, have a fused body that should run.
+/// How an operation is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// [`crate::cpu`], put into the graph by `fused`.
+    Cpu,
+    /// `gpu`.
+    Gpu,
+    /// Burn's operations in Burn's graph.
+    Plain,
+}
+
+/// What computes on a device, with or without gradients.
+pub(crate) fn body(device: &Device) -> Body {
+    if PLAIN.get() {
+        Body::Plain
+    } else if *device == Device::flex() || *device == Device::flex().autodiff() {
+        Body::Cpu
+    } else if is_gpu(device) {
+        Body::Gpu
+    } else {
+        Body::Plain
+    }
+}
+
+/// Whether operations on a device have a body for the CPU that should run.
 pub(crate) fn are_fused(device: &Device) -> bool {
-    !PLAIN.get() && (*device == Device::flex() || *device == Device::flex().autodiff())
+    body(device) == Body::Cpu
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_gpu(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+fn is_gpu(_: &Device) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! Activation checkpointing (Chen et al., "Training deep nets with sublinear memory cost", 2016).
 
+use burn::backend::Flex;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::bodies::are_fused;
-use crate::fused;
+use crate::bodies::{Body, body};
+use crate::gpu::Gpu;
+use crate::graph;
 
 /// `forward(block, x)`, of which only `x` is kept: the backward pass computes the block again.
 ///
-/// `forward` must give the same each time; randomness from [`crate::random`] does. On devices
-/// other than the CPU, where Burn's own operations decide what they keep, this is `forward`.
+/// `forward` must give the same each time; randomness from [`crate::random`] does. With plain
+/// operations, which decide themselves what they keep, this is `forward`.
 ///
 /// # Shapes
 /// `x [N, In]` -> `[N, Out]`.
@@ -18,10 +20,10 @@ where
     M: Module + 'static,
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {
-    if are_fused(&x.device()) && x.is_autodiff() {
-        fused::checkpointed(block, x, forward)
-    } else {
-        forward(block, x)
+    match body(&x.device()) {
+        Body::Cpu if x.is_autodiff() => graph::checkpointed::<Flex, M, F>(block, x, forward),
+        Body::Gpu if x.is_autodiff() => graph::checkpointed::<Gpu, M, F>(block, x, forward),
+        _ => forward(block, x),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::bodies::are_fused;
+use crate::bodies::{Body, body};
+use crate::gpu::{self, Gpu};
 use crate::{fused, random};
 
 /// How much is dropped, and the key that the masks of one forward pass follow from.
@@ -37,8 +38,10 @@ impl Dropout {
 /// `x` and the result: any.
 pub fn dropout<const RANK: usize>(x: Tensor<RANK>, dropout: Option<Dropout>) -> Tensor<RANK> {
     let Some(Dropout { probability, key }) = dropout else { return x };
-    if are_fused(&x.device()) {
-        return fused::dropout(x, probability, key);
+    match body(&x.device()) {
+        Body::Cpu => return fused::dropout(x, probability, key),
+        Body::Gpu => return gpu::dropout::<Gpu, RANK>(x, probability, key),
+        Body::Plain => {}
     }
     let shape = x.dims();
     let factors = random::keep_factors(key, shape.iter().product(), probability);

@@ -2,21 +2,23 @@
 
 use burn::tensor::{Int, Tensor, module};
 
-use crate::bodies::are_fused;
+use crate::bodies::{Body, body};
 use crate::fused;
 use crate::gelu::gelu;
+use crate::gpu::{self, Gpu};
 use crate::pass::Precision;
 use crate::swiglu::swiglu;
 
 /// Rows of a table by number.
 ///
 /// # Shapes
-/// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats.
-pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
-    if are_fused(&weight.device()) {
-        fused::embedding(weight, ids.into_data().iter::<u32>().collect())
-    } else {
-        weight.select(0, ids)
+/// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats, on graphics
+/// processors in a product of this precision.
+pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>, precision: Precision) -> Tensor<2> {
+    match body(&weight.device()) {
+        Body::Cpu => fused::embedding(weight, ids.into_data().iter::<u32>().collect()),
+        Body::Gpu => gpu::embedding::<Gpu>(weight, ids, precision),
+        Body::Plain => weight.select(0, ids),
     }
 }
 
@@ -33,14 +35,14 @@ pub fn linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    if are_fused(&x.device()) {
-        fused::linear(x, weight, bias, precision)
-    } else {
-        module::linear(x, weight, bias)
+    match body(&x.device()) {
+        Body::Cpu => fused::linear(x, weight, bias, precision),
+        Body::Gpu => gpu::linear::<Gpu>(x, weight, bias, precision),
+        Body::Plain => module::linear(x, weight, bias),
     }
 }
 
-/// `gelu(x) W + b`: [`gelu()`] and [`linear`], of which on the CPU only `x` is kept for the gradient.
+/// `gelu(x) W + b`: [`gelu()`] and [`linear`], of which only `x` is kept for the gradient.
 ///
 /// # Shapes
 /// As [`linear`].
@@ -50,15 +52,15 @@ pub fn gelu_linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    if are_fused(&x.device()) {
-        fused::gelu_linear(x, weight, bias, precision)
-    } else {
-        linear(gelu(x), weight, bias, precision)
+    match body(&x.device()) {
+        Body::Cpu => fused::gelu_linear(x, weight, bias, precision),
+        Body::Gpu => gpu::gelu_linear::<Gpu>(x, weight, bias, precision),
+        Body::Plain => linear(gelu(x), weight, bias, precision),
     }
 }
 
-/// `(silu(gate) * up) W + b`: [`swiglu()`] and [`linear`], of which on the CPU only `gate` and `up`
-/// are kept for the gradient.
+/// `(silu(gate) * up) W + b`: [`swiglu()`] and [`linear`], of which only `gate` and `up` are
+/// kept for the gradient.
 ///
 /// # Shapes
 /// `gate`, `up [N, In]`; otherwise as [`linear`].
@@ -69,10 +71,10 @@ pub fn swiglu_linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    if are_fused(&gate.device()) {
-        fused::swiglu_linear(gate, up, weight, bias, precision)
-    } else {
-        linear(swiglu(gate, up), weight, bias, precision)
+    match body(&gate.device()) {
+        Body::Cpu => fused::swiglu_linear(gate, up, weight, bias, precision),
+        Body::Gpu => gpu::swiglu_linear::<Gpu>(gate, up, weight, bias, precision),
+        Body::Plain => linear(swiglu(gate, up), weight, bias, precision),
     }
 }
 
@@ -82,10 +84,10 @@ pub fn swiglu_linear(
 /// # Shapes
 /// `x [N, C]`, `gamma [C]`, `beta [C]` -> `[N, C]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    if are_fused(&x.device()) {
-        fused::layer_norm(x, gamma, beta, epsilon)
-    } else {
-        module::layer_norm(x, gamma, Some(beta), f64::from(epsilon))
+    match body(&x.device()) {
+        Body::Cpu => fused::layer_norm(x, gamma, beta, epsilon),
+        Body::Gpu => gpu::layer_norm::<Gpu>(x, gamma, beta, epsilon),
+        Body::Plain => module::layer_norm(x, gamma, Some(beta), f64::from(epsilon)),
     }
 }
 
@@ -95,10 +97,10 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32)
 /// # Shapes
 /// `x [N, C]`, `gamma [C]` -> `[N, C]`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    if are_fused(&x.device()) {
-        fused::rms_norm(x, gamma, epsilon)
-    } else {
-        rms_norm_with_tensors(x, gamma, epsilon)
+    match body(&x.device()) {
+        Body::Cpu => fused::rms_norm(x, gamma, epsilon),
+        Body::Gpu => gpu::rms_norm::<Gpu>(x, gamma, epsilon),
+        Body::Plain => rms_norm_with_tensors(x, gamma, epsilon),
     }
 }
 
@@ -119,7 +121,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let weight = Tensor::<2>::from_floats([[1., 2.], [3., 4.], [5., 6.]], &device);
         let weight = weight.require_grad();
-        let rows = embedding(weight.clone(), Tensor::from_ints([2, 0, 2], &device));
+        let rows = embedding(weight.clone(), Tensor::from_ints([2, 0, 2], &device), Precision::F32);
         let gradient = weight.grad(&rows.clone().sum().backward()).unwrap();
         let expected = [[5., 6.], [1., 2.], [5., 6.]].into();
         rows.inner().into_data().assert_eq(&expected, false);
@@ -226,7 +228,7 @@ mod tests {
             let y = rows.matmul(w.clone().transpose()).square().sum();
             w.grad(&y.backward()).unwrap().into_data()
         };
-        let fused = run(embedding(w.clone(), ids()));
+        let fused = run(embedding(w.clone(), ids(), Precision::F32));
         let ids = Tensor::from_ints([4, 0, 4], &w.device());
         fused.assert_approx_eq::<f32>(&run(w.clone().select(0, ids)), Tolerance::relative(1e-5));
     }

@@ -2,9 +2,10 @@
 //!
 //! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
 //! CPU most have a body of their own ([`cpu`], put into Burn's graph by `fused`): one pass over
-//! memory, all threads, a gradient written by hand. On every other device, and on the CPU inside
-//! [`with_plain_operations`], they are plain Burn operations, and those are what the tests hold the
-//! fused bodies against.
+//! memory, all threads, a gradient written by hand. On graphics processors they are Burn's
+//! operations with gradients written by hand (`gpu`). On every other device, and everywhere inside
+//! [`with_plain_operations`], they are plain Burn operations in Burn's graph, and those are what the
+//! tests hold the other bodies against.
 //!
 //! | function | formula |
 //! |---|---|
@@ -45,6 +46,8 @@ mod distillation;
 mod dropout;
 mod fused;
 mod gelu;
+mod gpu;
+mod graph;
 mod layers;
 mod loss;
 mod optimizer;
@@ -53,6 +56,8 @@ pub mod random;
 mod rewrite;
 mod rope;
 mod swiglu;
+
+use burn::tensor::{Device, FloatDType};
 
 pub use accumulation::carry_gradient;
 pub use attention::{
@@ -65,11 +70,21 @@ pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};
 pub use loss::{cross_entropy, head_loss};
-pub use optimizer::{AdamWStep, Moments, adamw, squared_norm};
+pub use optimizer::{AdamWStep, Moments, adamw, squared_norms};
 pub use pass::{Pass, Precision};
 pub use rewrite::rewrite;
 pub use rope::{Rope, rope, rope_first};
 pub use swiglu::swiglu;
+
+/// Whether a device computes products of bf16 numbers; without them, [`Precision::Bf16`] gives the
+/// same results slowly on the CPU, and none elsewhere.
+pub fn multiplies_bf16(device: &Device) -> bool {
+    match bodies::body(device) {
+        bodies::Body::Cpu => has_bf16(),
+        bodies::Body::Gpu => device.supports_dtype(FloatDType::BF16),
+        bodies::Body::Plain => false,
+    }
+}
 
 /// Whether this processor has instructions for products of bf16 numbers; without them,
 /// [`Precision::Bf16`] gives the same results slowly.

@@ -2,13 +2,14 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::bodies::are_fused;
+use crate::bodies::{Body, body};
 use crate::fused;
+use crate::gpu::{self, Gpu};
 use crate::layers::linear;
 use crate::pass::Precision;
 
-/// The output head with its loss: [`cross_entropy`] of the head's logits, of which on the CPU
-/// only some rows exist at once.
+/// The output head with its loss: [`cross_entropy`] of the head's logits, of which only
+/// some rows exist at once.
 ///
 /// # Shapes
 /// `x [N, C]`, `weight [C, V]`, or `[V, C]` where it is the tied embedding, `targets [N]` -> `[1]`.
@@ -19,12 +20,17 @@ pub fn head_loss(
     targets: Tensor<1, Int>,
     precision: Precision,
 ) -> Tensor<1> {
-    if are_fused(&x.device()) {
-        let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
-        return fused::head_loss(x, weight, tied, &targets, precision);
+    match body(&x.device()) {
+        Body::Cpu => {
+            let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
+            fused::head_loss(x, weight, tied, &targets, precision)
+        }
+        Body::Gpu => gpu::head_loss::<Gpu>(x, weight, tied, targets, precision),
+        Body::Plain => {
+            let weight = if tied { weight.transpose() } else { weight };
+            cross_entropy(linear(x, weight, None, precision), targets)
+        }
     }
-    let weight = if tied { weight.transpose() } else { weight };
-    cross_entropy(linear(x, weight, None, precision), targets)
 }
 
 /// Mean negative log-likelihood of the targets, in nats.

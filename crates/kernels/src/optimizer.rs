@@ -193,18 +193,32 @@ fn adamw_with_tensors(
     weight
 }
 
-/// The sum of a tensor's squares, added up in f64 on Flex; the tensor comes back unchanged.
+/// The sum of all tensors' squares, added up in f64 on Flex; the tensors come back unchanged.
 ///
 /// The order of additions is fixed, so the sum does not depend on the number of threads.
 ///
 /// # Shapes
-/// `[n]`, in no graph.
-pub fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
-    let device = tensor.device();
-    if !are_fused(&device) {
-        let sum: f32 = tensor.clone().square().sum().into_scalar();
-        return (tensor, f64::from(sum));
+/// Each `[n]`, in no graph, all on one device.
+pub fn squared_norms(tensors: Vec<Tensor<1>>) -> (Vec<Tensor<1>>, f64) {
+    match tensors.first() {
+        None => (tensors, 0.0),
+        Some(first) if are_fused(&first.device()) => {
+            let (tensors, sums): (_, Vec<f64>) = tensors.into_iter().map(squared_norm).unzip();
+            (tensors, sums.iter().sum())
+        }
+        Some(_) => {
+            // Read once: each reading waits for all that was computed before.
+            let sums = tensors.iter().map(|tensor| tensor.clone().square().sum()).collect();
+            let sums = Tensor::cat(sums, 0).into_data();
+            let sum = sums.iter::<f64>().sum();
+            (tensors, sum)
+        }
     }
+}
+
+/// The sum of one tensor's squares, on Flex.
+fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
+    let device = tensor.device();
     let data = tensor.into_data();
     let sum = data.as_slice::<f32>().map(|values| {
         let chunks = values.par_chunks(CHUNK).map(|part| sum_of_squares(Isa::best(), part));
@@ -320,8 +334,11 @@ mod tests {
 
     #[test]
     fn the_norm_is_exact_and_gives_the_tensor_back() {
-        let (tensor, sum) = squared_norm(tensor(&[3.0; 100_001]));
-        assert_eq!(sum, 9.0 * 100_001.0);
-        assert_eq!(tensor.dims(), [100_001]);
+        let run = || squared_norms(vec![tensor(&[3.0; 100_001]), tensor(&[4.0])]);
+        for (tensors, sum) in [run(), crate::with_plain_operations(run)] {
+            assert_eq!(sum, 9.0 * 100_001.0 + 16.0);
+            assert_eq!(tensors[0].dims(), [100_001]);
+        }
+        assert_eq!(squared_norms(Vec::new()).1, 0.0);
     }
 }

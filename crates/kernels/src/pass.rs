@@ -8,7 +8,7 @@ pub enum Precision {
     /// Operands and sums in f32.
     #[default]
     F32,
-    /// Operands rounded to bf16, sums in f32. On the CPU only; other devices compute in f32.
+    /// Operands rounded to bf16, sums in f32. Plain operations compute in f32 all the same.
     Bf16,
 }
 

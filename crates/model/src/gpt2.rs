@@ -15,7 +15,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use config::ModelConfig;
-use kernels::{Pass, attention_probabilities, causal_attention, dropout, gelu, split_heads};
+use kernels::{Pass, Precision, attention_probabilities, causal_attention, dropout, gelu, split_heads};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};
@@ -76,7 +76,7 @@ impl Family for Gpt2 {
 
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
         let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
-        let x = dropout(self.embed(tokens, trace), pass.at(0).dropout); // [N, C]
+        let x = dropout(self.embed(tokens, pass.precision, trace), pass.at(0).dropout); // [N, C]
         let x = through(&self.blocks, x, Block::forward, &frame, pass, trace);
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
@@ -86,10 +86,10 @@ impl Family for Gpt2 {
 
 impl Gpt2 {
     /// `tokens [B, T]` -> `[N, C]`.
-    fn embed(&self, tokens: Tensor<2, Int>, trace: &mut Trace) -> Tensor<2> {
+    fn embed(&self, tokens: Tensor<2, Int>, precision: Precision, trace: &mut Trace) -> Tensor<2> {
         let [b, t] = tokens.dims();
         let c = self.config.n_embd;
-        let tok_emb = self.wte.forward(tokens.flatten(0, 1)); // [N, C]
+        let tok_emb = self.wte.forward(tokens.flatten(0, 1), precision); // [N, C]
         trace.keep(|| "wte".to_owned(), &tok_emb);
         let Some(wpe) = &self.wpe else { return tok_emb };
         let pos_emb = wpe.weight.val().slice([0..t, 0..c]); // [T, C]

@@ -56,8 +56,8 @@ impl Embedding {
     }
 
     /// `ids [N]` -> `[N, C]`.
-    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        kernels::embedding(self.weight.val(), ids)
+    pub fn forward(&self, ids: Tensor<1, Int>, precision: Precision) -> Tensor<2> {
+        kernels::embedding(self.weight.val(), ids, precision)
     }
 }
 

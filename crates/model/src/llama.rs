@@ -66,7 +66,7 @@ impl Family for Llama {
 
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
         let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
-        let x = self.wte.forward(tokens.flatten(0, 1)); // [N, C]
+        let x = self.wte.forward(tokens.flatten(0, 1), pass.precision); // [N, C]
         trace.keep(|| "wte".to_owned(), &x);
         let x = dropout(x, pass.at(0).dropout);
         let x = through(&self.blocks, x, Block::forward, &frame, pass, trace);

@@ -6,7 +6,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, Raw, apply, numbers, raw};
+use super::{Operand, Raw};
+use crate::graph::{apply, numbers, raw};
 use crate::cpu::attention::{self, Attention, HeadGradients, Inputs, Part};
 use crate::pass::Precision;
 

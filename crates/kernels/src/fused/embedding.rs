@@ -8,7 +8,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, Tracked, apply, into_numbers, numbers, raw};
+use super::{Operand, Tracked};
+use crate::graph::{apply, into_numbers, numbers, raw};
 use crate::cpu::embedding;
 use crate::cpu::isa::Isa;
 

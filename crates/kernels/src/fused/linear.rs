@@ -11,7 +11,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, Raw, apply, numbers, raw};
+use super::{Operand, Raw};
+use crate::graph::{apply, numbers, raw};
 use crate::cpu::isa::Isa;
 use crate::cpu::linear::{self, Shape};
 use crate::cpu::{elementwise, swiglu};

@@ -22,11 +22,10 @@ macro_rules! with_math {
     }};
 }
 
-mod accumulation;
+use burn::backend::Flex;
+
 mod attention;
-mod checkpointing;
 mod embedding;
-mod graph;
 mod head;
 mod linear;
 mod norm;
@@ -34,9 +33,7 @@ mod pointwise;
 mod rewrite;
 mod rope;
 
-pub(crate) use accumulation::carry_gradient;
 pub(crate) use attention::{causal_attention, grouped_attention};
-pub(crate) use checkpointing::checkpointed;
 pub(crate) use embedding::embedding;
 pub(crate) use head::{distilled_head_loss, head_loss};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
@@ -44,3 +41,12 @@ pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pointwise::{dropout, gelu, swiglu};
 pub(crate) use rewrite::rewrite;
 pub(crate) use rope::rope;
+
+use crate::graph;
+
+/// A tensor on Flex, taken apart.
+type Operand = graph::Operand<Flex>;
+/// Flex's own tensor.
+type Raw = graph::Raw<Flex>;
+/// Flex's tensor in a graph.
+type Tracked = graph::Tracked<Flex>;

@@ -3,7 +3,8 @@
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, into_numbers, raw};
+use super::Operand;
+use crate::graph::{into_numbers, raw};
 
 /// Shapes as in [`crate::rewrite()`].
 pub(crate) fn rewrite<E>(

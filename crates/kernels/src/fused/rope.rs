@@ -8,7 +8,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, Raw, apply, into_numbers, raw};
+use super::{Operand, Raw};
+use crate::graph::{apply, into_numbers, raw};
 use crate::cpu::isa::Isa;
 use crate::cpu::rope::{Angles, Turn, turn};
 

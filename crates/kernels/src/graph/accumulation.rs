@@ -1,38 +1,37 @@
 //! A gradient from an earlier pass that the next backward pass starts with.
 
-use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::graph::{Operand, Raw, apply};
+use super::{Home, Operand, Raw, apply};
 
 #[derive(Debug)]
 struct CarryBackward;
 
 /// The parents are the loss and the parameter.
-impl Backward<Flex, 2> for CarryBackward {
-    type State = Raw;
+impl<B: Home> Backward<B, 2> for CarryBackward {
+    type State = Raw<B>;
 
-    fn backward(self, ops: Ops<Raw, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dloss = grads.consume::<Flex>(&ops.node);
+    fn backward(self, ops: Ops<Raw<B>, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dloss = grads.consume::<B>(&ops.node);
         for (parent, gradient) in ops.parents.into_iter().zip([dloss, ops.state]) {
             if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, gradient);
+                grads.register::<B>(parent.id, gradient);
             }
         }
     }
 }
 
 /// Shapes as in [`crate::carry_gradient`].
-pub(crate) fn carry_gradient<const RANK: usize>(
+pub(crate) fn carry_gradient<B: Home, const RANK: usize>(
     loss: Tensor<1>,
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,
 ) -> Tensor<1> {
-    let (loss, parameter) = (Operand::new(loss), Operand::new(parameter));
-    let gradient = Operand::new(gradient).raw;
+    let (loss, parameter) = (Operand::<B>::new(loss), Operand::new(parameter));
+    let gradient = Operand::<B>::new(gradient).raw;
     apply(CarryBackward, [&loss, &parameter], |wants_state| {
         (loss.raw.clone(), wants_state.then_some(gradient))
     })

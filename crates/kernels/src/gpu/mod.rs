@@ -1,0 +1,217 @@
+//! Operations on a graphics processor: Burn's tensor operations, which its fusion turns into few
+//! kernels, with gradients written by hand.
+//!
+//! A chain of operations in Burn's graph keeps what each of them needs for its gradient, and reads
+//! it all again; what is here keeps an operation's inputs and computes the rest a second time, in
+//! kernels that run anyway. With [`Precision::Bf16`] matrix products read and write bf16, as
+//! PyTorch's autocast does, and everything else is f32.
+//!
+//! The functions take any backend, so that the tests can hold them on the CPU against plain
+//! operations in Burn's own graph.
+
+mod attention;
+mod draws;
+mod embedding;
+mod head;
+mod linear;
+mod norm;
+
+use burn::tensor::{FloatDType, Tensor};
+
+use crate::graph::{Home, Operand, Raw};
+use crate::pass::Precision;
+
+pub(crate) use attention::{causal_attention, grouped_attention};
+pub(crate) use draws::dropout;
+pub(crate) use embedding::embedding;
+pub(crate) use head::head_loss;
+pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
+pub(crate) use norm::{layer_norm, rms_norm};
+
+/// The backend of all graphics processors.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) type Gpu = burn::backend::Cube;
+/// Nobody asks for operations on a graphics processor in a build without one.
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+pub(crate) type Gpu = burn::backend::Flex;
+
+/// As an operand of a matrix product.
+fn rounded<const RANK: usize>(x: Tensor<RANK>, precision: Precision) -> Tensor<RANK> {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => x.cast(FloatDType::BF16),
+    }
+}
+
+/// As everything else.
+fn widened<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
+    x.cast(FloatDType::F32)
+}
+
+/// A gradient, as the graph takes it.
+fn raw<B: Home, const RANK: usize>(gradient: Tensor<RANK>) -> Raw<B> {
+    Operand::<B>::new(gradient).raw
+}
+
+/// `[N]` as a row that is added to each row of a matrix.
+fn row(x: Tensor<1>) -> Tensor<2> {
+    x.unsqueeze::<2>() // [1, N]
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use burn::tensor::{Device, Int, TensorData, module};
+
+    use super::*;
+    use crate::{Dropout, gelu, random, with_plain_operations};
+
+    fn draw<const RANK: usize>(name: &str, shape: [usize; RANK]) -> Tensor<RANK> {
+        let values = random::normal(random::derive_named(1, name), shape.iter().product(), 1.0);
+        let device = Device::flex().autodiff();
+        Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
+    }
+
+    fn ids(values: &[i32]) -> Tensor<1, Int> {
+        Tensor::from_ints(values, &Device::flex())
+    }
+
+    /// Output and gradients of both, for an output gradient that differs everywhere.
+    fn assert_alike<const N: usize, const RANK: usize>(
+        name: &str,
+        inputs: [Tensor<2>; N],
+        vectors: &[Tensor<1>],
+        [ours, plain]: [&dyn Fn() -> Tensor<RANK>; 2],
+        tolerance: f32,
+    ) {
+        let run = |forward: &dyn Fn() -> Tensor<RANK>| {
+            with_plain_operations(|| {
+                let y = forward();
+                let dy = draw("dy", y.dims()).detach();
+                let grads = (y.clone() * dy).sum().backward();
+                let mut found = vec![y.inner().into_data()];
+                found.extend(inputs.iter().map(|x| x.grad(&grads).unwrap().into_data()));
+                found.extend(vectors.iter().map(|x| x.grad(&grads).unwrap().into_data()));
+                found
+            })
+        };
+        for (place, (found, expected)) in run(ours).iter().zip(&run(plain)).enumerate() {
+            let found = found.as_slice::<f32>().unwrap();
+            let expected = expected.as_slice::<f32>().unwrap();
+            let scale = expected.iter().fold(1.0_f32, |most, x| most.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                let off = (found - expected).abs() / scale;
+                assert!(off < tolerance, "{name}, {place}: {found}, plain {expected}");
+            }
+        }
+    }
+
+    /// Exact to rounding in f32, to 8 bits in bf16.
+    const TOLERANCES: [(Precision, f32); 2] = [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)];
+
+    #[test]
+    fn linear_layers_have_the_gradients_of_plain_ones() {
+        for (precision, tolerance) in TOLERANCES {
+            for [n, i, o] in [[1, 1, 1], [3, 17, 5], [33, 9, 40]] {
+                let (x, w, b) = (draw("x", [n, i]), draw("w", [i, o]), draw("b", [o]));
+                let up = draw("up", [n, i]);
+                let args = || (x.clone(), w.clone(), Some(b.clone()));
+                let ours = || {
+                    let (x, w, b) = args();
+                    linear::<Flex>(x, w, b, precision)
+                };
+                let plain = || module::linear(x.clone(), w.clone(), Some(b.clone()));
+                let vectors = [b.clone()];
+                let inputs = [x.clone(), w.clone()];
+                assert_alike("linear", inputs.clone(), &vectors, [&ours, &plain], tolerance);
+                let ours = || {
+                    let (x, w, b) = args();
+                    gelu_linear::<Flex>(x, w, b, precision)
+                };
+                let plain = || module::linear(gelu(x.clone()), w.clone(), Some(b.clone()));
+                assert_alike("gelu", inputs, &vectors, [&ours, &plain], tolerance);
+                let ours = || swiglu_linear::<Flex>(x.clone(), up.clone(), w.clone(), None, precision);
+                let plain = || {
+                    let x = crate::swiglu(x.clone(), up.clone());
+                    module::linear(x, w.clone(), None)
+                };
+                let inputs = [x.clone(), up.clone(), w.clone()];
+                assert_alike("swiglu", inputs, &[], [&ours, &plain], tolerance);
+            }
+        }
+    }
+
+    #[test]
+    fn norms_have_the_gradients_of_plain_ones() {
+        for [n, c] in [[1, 2], [3, 17], [40, 33]] {
+            let (x, gamma, beta) = (draw("x", [n, c]), draw("gamma", [c]), draw("beta", [c]));
+            let ours = || layer_norm::<Flex>(x.clone(), gamma.clone(), beta.clone(), 1e-5);
+            let plain = || module::layer_norm(x.clone(), gamma.clone(), Some(beta.clone()), 1e-5);
+            let vectors = [gamma.clone(), beta.clone()];
+            assert_alike("layer", [x.clone()], &vectors, [&ours, &plain], 1e-4);
+            let ours = || rms_norm::<Flex>(x.clone(), gamma.clone(), 1e-5);
+            let plain = || crate::rms_norm(x.clone(), gamma.clone(), 1e-5);
+            assert_alike("rms", [x.clone()], &[gamma.clone()], [&ours, &plain], 1e-5);
+        }
+    }
+
+    /// Windows shorter than a block of queries, of one block, and of several.
+    #[test]
+    fn attention_has_the_gradients_of_plain_attention() {
+        for (precision, tolerance) in TOLERANCES {
+            for [b, t, h, d] in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 600, 1, 4]] {
+                for drop in [None, Dropout::new(0.2, 5)] {
+                    let mask = crate::CausalMask::new(t, &Device::flex());
+                    let pass = crate::Pass { dropout: drop, precision, checkpointing: false };
+                    let qkv = draw("qkv", [b * t, 3 * h * d]);
+                    let ours = || causal_attention::<Flex>(qkv.clone(), h, t, pass);
+                    let plain = || crate::causal_attention(qkv.clone(), h, &mask, pass);
+                    assert_alike("causal", [qkv.clone()], &[], [&ours, &plain], tolerance);
+                    let (q, kv) = (draw("q", [b * t, 2 * h * d]), [b * t, h * d]);
+                    let (k, v) = (draw("k", kv), draw("v", kv));
+                    let args = || [q.clone(), k.clone(), v.clone()];
+                    let ours = || grouped_attention::<Flex>(args(), [2 * h, h], t, pass);
+                    let plain = || {
+                        let [q, k, v] = args();
+                        crate::grouped_attention(q, k, v, [2 * h, h], &mask, pass)
+                    };
+                    assert_alike("grouped", args(), &[], [&ours, &plain], tolerance);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_and_the_embedding_have_the_gradients_of_plain_ones() {
+        let targets = [3, 0, 3, 8, 2, 2, 1];
+        for (precision, tolerance) in TOLERANCES {
+            for tied in [false, true] {
+                let x = draw("x", [7, 5]);
+                let w = draw("w", if tied { [9, 5] } else { [5, 9] });
+                let ours = || {
+                    head_loss::<Flex>(x.clone(), w.clone(), tied, ids(&targets), precision) * 7.0
+                };
+                let plain = || {
+                    let targets = ids(&targets);
+                    crate::head_loss(x.clone(), w.clone(), tied, targets, Precision::F32) * 7.0
+                };
+                assert_alike("head", [x.clone(), w.clone()], &[], [&ours, &plain], tolerance);
+            }
+        }
+        let w = draw("w", [9, 5]);
+        let ours = || embedding::<Flex>(w.clone(), ids(&targets), Precision::F32);
+        let plain = || crate::embedding(w.clone(), ids(&targets), Precision::F32);
+        assert_alike("embedding", [w.clone()], &[], [&ours, &plain], 1e-6);
+    }
+
+    #[test]
+    fn what_is_dropped_is_what_the_cpu_drops() {
+        let x = draw("x", [33, 17]);
+        for seed in 0..5 {
+            let drop = Dropout::new(0.3, random::derive(seed, 9));
+            let ours = || draws::dropout::<Flex, 2>(x.clone(), 0.3, random::derive(seed, 9));
+            let plain = || crate::dropout(x.clone(), drop);
+            assert_alike("dropout", [x.clone()], &[], [&ours, &plain], 1e-6);
+        }
+    }
+}

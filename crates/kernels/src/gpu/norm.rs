@@ -1,0 +1,62 @@
+//! Normalisations that keep their input and two numbers a row.
+
+use burn::tensor::Tensor;
+
+use super::{raw, row};
+use crate::graph::{Home, Operand, join};
+
+/// Shapes as in [`crate::layer_norm`].
+///
+/// With `n = (x - mean) r`, `r = 1 / sqrt(var + epsilon)` and `g = dy gamma`:
+/// `dx = r (g - mean(g) - n mean(g n))`, `dgamma = sum(dy n)`, `dbeta = sum(dy)`.
+pub(crate) fn layer_norm<B: Home>(
+    x: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f32,
+) -> Tensor<2> {
+    let (x, gamma, beta) = (Operand::<B>::new(x), Operand::new(gamma), Operand::new(beta));
+    let (input, scale) = (x.tensor::<2>(), row(gamma.tensor::<1>()));
+    let mean = input.clone().mean_dim(1); // [N, 1]
+    let centred = input.clone() - mean.clone();
+    let variance = centred.clone().square().mean_dim(1); // [N, 1]
+    let r = (variance + f64::from(epsilon)).sqrt().recip(); // [N, 1]
+    let y = centred * r.clone() * scale.clone() + row(beta.tensor::<1>());
+    join([&x, &gamma, &beta], y, move |dy, [wants_x, wants_gamma, wants_beta]| {
+        let n = (input - mean) * r.clone();
+        let dgamma = wants_gamma.then(|| column_sum::<B>(dy.clone() * n.clone()));
+        let dbeta = wants_beta.then(|| column_sum::<B>(dy.clone()));
+        let dx = wants_x.then(|| {
+            let g = dy * scale;
+            let along = (g.clone() * n.clone()).mean_dim(1); // [N, 1]
+            raw::<B, 2>((g.clone() - g.mean_dim(1) - n * along) * r)
+        });
+        [dx, dgamma, dbeta]
+    })
+}
+
+/// Shapes as in [`crate::rms_norm`].
+///
+/// As [`layer_norm`] without the means: `dx = r (g - n mean(g n))`.
+pub(crate) fn rms_norm<B: Home>(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
+    let (x, gamma) = (Operand::<B>::new(x), Operand::new(gamma));
+    let (input, scale) = (x.tensor::<2>(), row(gamma.tensor::<1>()));
+    let square = input.clone().square().mean_dim(1); // [N, 1]
+    let r = (square + f64::from(epsilon)).sqrt().recip(); // [N, 1]
+    let y = input.clone() * r.clone() * scale.clone();
+    join([&x, &gamma], y, move |dy, [wants_x, wants_gamma]| {
+        let n = input * r.clone();
+        let dgamma = wants_gamma.then(|| column_sum::<B>(dy.clone() * n.clone()));
+        let dx = wants_x.then(|| {
+            let g = dy * scale;
+            let along = (g.clone() * n.clone()).mean_dim(1); // [N, 1]
+            raw::<B, 2>((g - n * along) * r)
+        });
+        [dx, dgamma]
+    })
+}
+
+/// `[N, C]` summed over its rows: `[C]`.
+fn column_sum<B: Home>(x: Tensor<2>) -> crate::graph::Raw<B> {
+    raw::<B, 1>(x.sum_dim(0).squeeze_dim(0))
+}

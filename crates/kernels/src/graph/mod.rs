@@ -1,0 +1,204 @@
+//! Between Burn's tensors and operations of our own: taking tensors apart, and putting results into
+//! the graph.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex};
+use burn::tensor::{Tensor, TensorData};
+
+mod accumulation;
+mod checkpointing;
+
+pub(crate) use accumulation::carry_gradient;
+pub(crate) use checkpointing::checkpointed;
+
+/// A backend's own tensor.
+pub(crate) type Raw<B> = FloatTensor<B>;
+/// The same in a graph.
+pub(crate) type Tracked<B> = FloatTensor<Autodiff<B>>;
+
+/// A backend whose tensors can be taken out of Burn's and put back.
+pub(crate) trait Home: Backend {
+    /// The numbers of a tensor that is here and, where it is in a graph, its node.
+    fn take<const RANK: usize>(tensor: Tensor<RANK>) -> (Raw<Self>, Option<Tracked<Self>>);
+
+    /// A tensor outside of any graph.
+    fn tensor<const RANK: usize>(raw: Raw<Self>) -> Tensor<RANK>;
+
+    /// A tensor in a graph.
+    fn tracked<const RANK: usize>(tracked: Tracked<Self>) -> Tensor<RANK>;
+}
+
+/// Burn converts between its tensors and those of one backend at a time, not of any.
+macro_rules! home {
+    ($backend:ty) => {
+        impl Home for $backend {
+            fn take<const RANK: usize>(
+                tensor: Tensor<RANK>,
+            ) -> (Raw<Self>, Option<Tracked<Self>>) {
+                match tensor.clone().try_into_primitive::<Autodiff<Self>>() {
+                    Ok(tracked) => (tracked.primitive().clone(), Some(tracked)),
+                    Err(_) => match tensor.try_into_primitive::<Self>() {
+                        Ok(raw) => (raw, None),
+                        Err(error) => unreachable!("a tensor of another backend: {error:?}"),
+                    },
+                }
+            }
+
+            fn tensor<const RANK: usize>(raw: Raw<Self>) -> Tensor<RANK> {
+                Tensor::from_primitive::<Self>(raw)
+            }
+
+            fn tracked<const RANK: usize>(tracked: Tracked<Self>) -> Tensor<RANK> {
+                Tensor::from_primitive::<Autodiff<Self>>(tracked)
+            }
+        }
+    };
+}
+
+home!(Flex);
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+home!(burn::backend::Cube);
+
+/// A tensor taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Operand<B: Home> {
+    /// The numbers.
+    pub raw: Raw<B>,
+    /// Its node, where it is in a graph.
+    pub tracked: Option<Tracked<B>>,
+}
+
+impl<B: Home> Operand<B> {
+    /// Takes a tensor on `B`, with or without gradients.
+    pub fn new<const RANK: usize>(tensor: Tensor<RANK>) -> Self {
+        let (raw, tracked) = B::take(tensor);
+        Operand { raw, tracked }
+    }
+
+    /// The numbers as a tensor outside of any graph.
+    pub fn tensor<const RANK: usize>(&self) -> Tensor<RANK> {
+        B::tensor(self.raw.clone())
+    }
+}
+
+impl Operand<Flex> {
+    /// The numbers row by row, copied only where they lie otherwise.
+    pub fn numbers(&self) -> Cow<'_, [f32]> {
+        numbers(&self.raw)
+    }
+}
+
+/// The numbers of a tensor row by row, copied only where they lie otherwise.
+pub(crate) fn numbers(raw: &Raw<Flex>) -> Cow<'_, [f32]> {
+    match raw.as_slice::<f32>() {
+        Some(slice) => Cow::Borrowed(slice),
+        None => Cow::Owned(into_numbers(raw.clone())),
+    }
+}
+
+/// The numbers of a tensor row by row; where nobody else holds them, they are not copied.
+pub(crate) fn into_numbers(raw: Raw<Flex>) -> Vec<f32> {
+    match raw.into_data().try_into_vec::<f32>() {
+        Ok(numbers) => numbers,
+        Err(error) => unreachable!("a contiguous tensor of f32: {error:?}"),
+    }
+}
+
+/// A tensor of Flex from its numbers.
+pub(crate) fn raw(numbers: Vec<f32>, shape: impl Into<Vec<usize>>) -> Raw<Flex> {
+    Raw::<Flex>::from_data(TensorData::new(numbers, shape.into()))
+}
+
+/// Puts an operation into the graph of its operands.
+///
+/// `run` computes the output and what the backward pass needs; it is told whether there will be
+/// one. Where no operand is in a graph, neither is the output.
+pub(crate) fn apply<B, Op, const N: usize, const RANK: usize>(
+    op: Op,
+    operands: [&Operand<B>; N],
+    run: impl FnOnce(bool) -> (Raw<B>, Option<Op::State>),
+) -> Tensor<RANK>
+where
+    B: Home,
+    Op: Backward<B, N>,
+{
+    if operands.iter().all(|operand| operand.tracked.is_none()) {
+        return B::tensor(run(false).0);
+    }
+    let nodes: [NodeGuard; N] = operands.map(|operand| match &operand.tracked {
+        Some(tracked) => tracked.node(),
+        None => <Autodiff<B> as AutodiffBackend>::from_inner(operand.raw.clone()).node(),
+    });
+    let output = match op.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => match run(true) {
+            (output, Some(state)) => prep.finish(state, output),
+            (_, None) => unreachable!("an operation that was asked for its state"),
+        },
+        OpsKind::UnTracked(prep) => prep.finish(run(false).0),
+    };
+    B::tracked(output)
+}
+
+/// Puts `y`, computed outside of any graph, into the graph of the operands it was computed from.
+///
+/// `pull` gives the operands' gradients from that of `y`; it is told which are wanted, and what it
+/// gives beyond that is dropped.
+pub(crate) fn join<B, F, const N: usize, const RANK: usize>(
+    operands: [&Operand<B>; N],
+    y: Tensor<RANK>,
+    pull: F,
+) -> Tensor<RANK>
+where
+    B: Home,
+    F: FnOnce(Tensor<RANK>, [bool; N]) -> [Option<Raw<B>>; N] + Clone + Send + 'static,
+{
+    let y = B::take(y).0;
+    apply(Pulled::<F, RANK>(PhantomData), operands, |wants_state| {
+        (y, wants_state.then_some(Pull(pull)))
+    })
+}
+
+/// A backward pass as a function, with all it holds.
+#[derive(Clone)]
+struct Pull<F>(F);
+
+impl<F> fmt::Debug for Pull<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pull")
+    }
+}
+
+struct Pulled<F, const RANK: usize>(PhantomData<fn(F)>);
+
+impl<F, const RANK: usize> fmt::Debug for Pulled<F, RANK> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pulled")
+    }
+}
+
+impl<B, F, const N: usize, const RANK: usize> Backward<B, N> for Pulled<F, RANK>
+where
+    B: Home,
+    F: FnOnce(Tensor<RANK>, [bool; N]) -> [Option<Raw<B>>; N] + Clone + Send + 'static,
+{
+    type State = Pull<F>;
+
+    fn backward(self, ops: Ops<Pull<F>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = B::tensor(grads.consume::<B>(&ops.node));
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let Pull(pull) = ops.state;
+        for (parent, gradient) in ops.parents.into_iter().zip(pull(dy, wanted)) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
