@@ -57,7 +57,7 @@ fn default_of(choice: Choice) -> anyhow::Result<(Device, &'static str)> {
         #[cfg(feature = "cuda")]
         Choice::Auto if is_present(DeviceType::Cuda) => (cuda(), "cuda"),
         #[cfg(feature = "wgpu")]
-        Choice::Auto if is_present(DeviceType::Wgpu) => (wgpu(), "wgpu"),
+        Choice::Auto if has_adapter() => (wgpu(), "wgpu"),
         Choice::Auto | Choice::Flex => (Device::flex(), "flex"),
     })
 }
@@ -148,6 +148,14 @@ fn cuda() -> Device {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn is_present(kind: DeviceType) -> bool {
     Device::enumerate(kind).into_iter().next().is_some()
+}
+
+/// Whether there is a graphics adapter that is not a driver computing on the processor, which is there
+/// to test and takes minutes where Flex takes seconds.
+#[cfg(feature = "wgpu")]
+fn has_adapter() -> bool {
+    let software = Device::wgpu(burn::tensor::DeviceKind::Cpu);
+    Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().any(|device| device != software)
 }
 
 #[cfg(feature = "ndarray")]

@@ -31,8 +31,13 @@ impl CausalMask {
         CausalMask { time, device: device.clone(), scores: OnceCell::new() }
     }
 
+    /// The number of positions.
+    pub(crate) fn time(&self) -> usize {
+        self.time
+    }
+
     /// What is added to the scores: `[1, 1, T, T]`.
-    fn scores(&self) -> Tensor<4> {
+    pub(crate) fn scores(&self) -> Tensor<4> {
         let build = || {
             let time = self.time;
             let mut mask = vec![0.0; time * time];
@@ -63,7 +68,7 @@ pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: P
     let (time, channels) = (mask.time, columns / 3);
     match body(&qkv.device()) {
         Body::Cpu => {}
-        Body::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, time, pass),
+        Body::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, mask, pass),
         Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
     }
     let dropout = ScoreDropout::of(pass.dropout);
@@ -90,7 +95,7 @@ pub fn grouped_attention(
     let inputs = [q, k, v];
     match body(&inputs[0].device()) {
         Body::Cpu => {}
-        Body::Gpu => return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], time, pass),
+        Body::Gpu => return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], mask, pass),
         Body::Plain => {
             return grouped_with_tensors(inputs, [heads, kv_heads], mask, pass.dropout);
         }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::bodies::are_fused;
 use crate::cpu::isa::{Isa, vectorised};
+use crate::gpu;
 
 /// Values that one task works on: four streams of 64 KiB stay in a core's cache.
 const CHUNK: usize = 1 << 14;
@@ -208,7 +209,7 @@ pub fn squared_norms(tensors: Vec<Tensor<1>>) -> (Vec<Tensor<1>>, f64) {
         }
         Some(_) => {
             // Read once: each reading waits for all that was computed before.
-            let sums = tensors.iter().map(|tensor| tensor.clone().square().sum()).collect();
+            let sums = tensors.iter().map(|tensor| gpu::sum(tensor.clone().square())).collect();
             let sums = Tensor::cat(sums, 0).into_data();
             let sum = sums.iter::<f64>().sum();
             (tensors, sum)

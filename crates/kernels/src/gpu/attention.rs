@@ -3,38 +3,46 @@
 //!
 //! Dao, "FlashAttention-2" (2023), whose formulas these are, keeps a block's scores on the chip; here
 //! they go through memory, in bf16 where products are, and only for one block at a time.
+//!
+//! Products read both operands row by row, which is several times faster than reading one turned.
+//! So what is small, queries, keys and values, is kept both ways, and the backward pass computes a
+//! block's scores turned, `[keys, queries]`, where the forward pass has `[queries, keys]`.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use super::draws::score_factors;
-use super::{raw, rounded, widened};
-use crate::attention::split_heads;
+use super::product::product;
+use super::{raw, rounded};
+use crate::attention::CausalMask;
 use crate::cpu::attention::ScoreDropout;
 use crate::graph::{Home, Operand, join};
 use crate::pass::{Pass, Precision};
 
-/// Queries of a block. At 1,024 positions four blocks compute 62 % of the whole square.
-const QUERIES: usize = 256;
-
-/// What a masked score becomes: as in [`crate::attention`].
-const MASKED: f32 = -1e9;
+/// Queries of a block. At 1,024 positions two blocks compute 75 % of the whole square;
+/// four would compute 62 % in twice as many kernels, which take longer to start than to run.
+const QUERIES: usize = 512;
 
 /// Shapes as in [`crate::causal_attention`].
 pub(crate) fn causal_attention<B: Home>(
     qkv: Tensor<2>,
     heads: usize,
-    time: usize,
+    mask: &CausalMask,
     pass: Pass,
 ) -> Tensor<2> {
     let qkv = Operand::<B>::new(qkv);
     let [n, columns] = qkv.tensor::<2>().dims();
-    let (b, c) = (n / time, columns / 3);
-    let [q, k, v] = split_heads(qkv.tensor(), [b, time, heads, c / heads]); // [B, H, T, D]
-    let attention = Attention::new([q, k, v], pass);
-    let y = attention.forward();
-    join([&qkv], rows(y.output.clone()), move |dy, _| {
-        let gradients = attention.pull(y, split(dy, [b, time, heads, c / heads]));
-        [Some(raw::<B, 2>(Tensor::cat(gradients.map(rows).into(), 1)))]
+    let (time, c) = (mask.time(), columns / 3);
+    let b = n / time;
+    let shape = [b, time, heads, c / heads];
+    let inputs = [0, 1, 2].map(|part| {
+        let columns = qkv.tensor::<2>().slice([0..n, part * c..(part + 1) * c]); // [N, C]
+        split(columns, shape)
+    });
+    let attention = Attention::new(inputs, mask, pass);
+    let y = attention.forward::<B>();
+    join([&qkv], rows(y.output.clone(), b), move |dy, _| {
+        let gradients = attention.pull::<B>(y, split(dy, shape)).map(|gradient| rows(gradient, b));
+        [Some(raw::<B, 2>(Tensor::cat(gradients.into(), 1)))]
     })
 }
 
@@ -42,48 +50,91 @@ pub(crate) fn causal_attention<B: Home>(
 pub(crate) fn grouped_attention<B: Home>(
     inputs: [Tensor<2>; 3],
     [h, kv]: [usize; 2],
-    time: usize,
+    mask: &CausalMask,
     pass: Pass,
 ) -> Tensor<2> {
-    let inputs = inputs.map(Operand::<B>::new);
-    let [q, k, v] = inputs.each_ref().map(Operand::tensor::<2>);
+    let operands = inputs.map(Operand::<B>::new);
+    let [q, k, v] = operands.each_ref().map(Operand::tensor::<2>);
     let [n, columns] = q.dims();
-    let (b, d) = (n / time, columns / h);
+    let (time, d) = (mask.time(), columns / h);
+    let b = n / time;
     // Every head of queries gets keys and values of its own.
     let spread = |x: Tensor<2>| {
-        let x = split(x, [b, time, kv, d]).reshape([b, kv, 1, time * d]).repeat_dim(2, h / kv);
-        x.reshape([b, h, time, d])
+        let x = split(x, [b, time, kv, d]).reshape([b * kv, 1, time * d]).repeat_dim(1, h / kv);
+        x.reshape([b * h, time, d])
     };
-    let gather = move |x: Tensor<4>| {
-        let x = x.reshape([b, kv, h / kv, time * d]).sum_dim(2);
-        rows(x.reshape([b, kv, time, d]))
+    let gather = move |x: Tensor<3>| {
+        let x = x.reshape([b * kv, h / kv, time * d]).sum_dim(1);
+        rows(x.reshape([b * kv, time, d]), b)
     };
-    let attention = Attention::new([split(q, [b, time, h, d]), spread(k), spread(v)], pass);
-    let y = attention.forward();
-    let [q, k, v] = &inputs;
-    join([q, k, v], rows(y.output.clone()), move |dy, _| {
-        let [dq, dk, dv] = attention.pull(y, split(dy, [b, time, h, d]));
-        [rows(dq), gather(dk), gather(dv)].map(|gradient| Some(raw::<B, 2>(gradient)))
+    let inputs = [split(q, [b, time, h, d]), spread(k), spread(v)];
+    let attention = Attention::new(inputs, mask, pass);
+    let y = attention.forward::<B>();
+    let [q, k, v] = &operands;
+    join([q, k, v], rows(y.output.clone(), b), move |dy, _| {
+        let [dq, dk, dv] = attention.pull::<B>(y, split(dy, [b, time, h, d]));
+        [rows(dq, b), gather(dk), gather(dv)].map(|gradient| Some(raw::<B, 2>(gradient)))
     })
 }
 
-/// `[B * T, H D]` -> `[B, H, T, D]`.
-fn split(x: Tensor<2>, [b, t, h, d]: [usize; 4]) -> Tensor<4> {
-    x.reshape([b, t, h, d]).swap_dims(1, 2)
+/// `[B * T, H D]` -> `[B * H, T, D]`, which makes the matrices of each head lie in one piece: Burn's
+/// products fail on some that do not.
+fn split(x: Tensor<2>, [b, t, h, d]: [usize; 4]) -> Tensor<3> {
+    x.reshape([b, t, h, d]).swap_dims(1, 2).reshape([b * h, t, d])
 }
 
-/// `[B, H, T, D]` -> `[B * T, H D]`.
-fn rows(x: Tensor<4>) -> Tensor<2> {
-    let [b, h, t, d] = x.dims();
-    x.swap_dims(1, 2).reshape([b * t, h * d])
+/// `[B * H, T, D]` -> `[B * T, H D]`.
+fn rows(x: Tensor<3>, b: usize) -> Tensor<2> {
+    let [heads, t, d] = x.dims();
+    x.reshape([b, heads / b, t, d]).swap_dims(1, 2).reshape([b * t, heads / b * d])
 }
 
-/// Queries, keys and values as products read them, each `[B, H, T, D]`; queries scaled.
+/// Every matrix turned and laid out row by row: `[B * H, T, D]` -> `[B * H, D, T]`.
+fn turned(x: Tensor<3>) -> Tensor<3> {
+    let [heads, t, d] = x.dims();
+    x.swap_dims(1, 2).reshape([heads * d * t]).reshape([heads, d, t])
+}
+
+/// A matrix for each head, as it is and turned, both as products read them.
+#[derive(Clone)]
+struct BothWays {
+    /// `[B * H, T, D]`
+    rows: Tensor<3>,
+    /// `[B * H, D, T]`
+    columns: Tensor<3>,
+}
+
+impl BothWays {
+    fn new(x: Tensor<3>, precision: Precision) -> Self {
+        let rows = rounded(x, precision);
+        BothWays { columns: turned(rows.clone()), rows }
+    }
+
+    /// Positions `start` to `end`, one a row: `[B * H, end - start, D]`.
+    fn rows(&self, range: [usize; 2]) -> Tensor<3> {
+        part(&self.rows, 1, range)
+    }
+
+    /// The same, one a column: `[B * H, D, end - start]`.
+    fn columns(&self, range: [usize; 2]) -> Tensor<3> {
+        part(&self.columns, 2, range)
+    }
+}
+
+/// Positions `start` to `end` of a dimension.
+fn part(x: &Tensor<3>, dim: usize, [start, end]: [usize; 2]) -> Tensor<3> {
+    if [start, end] == [0, x.dims()[dim]] { x.clone() } else { x.clone().narrow(dim, start, end - start) }
+}
+
+/// What one layer attends with.
 #[derive(Clone)]
 struct Attention {
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
+    /// Times `scale`.
+    q: BothWays,
+    k: BothWays,
+    v: BothWays,
+    /// What is added to scores, `[1, T, T]`.
+    mask: Tensor<3>,
     /// `1 / sqrt(D)`
     scale: f64,
     dropout: Option<ScoreDropout>,
@@ -93,88 +144,89 @@ struct Attention {
 /// What the backward pass needs of the forward pass.
 #[derive(Clone)]
 struct Output {
-    /// `[B, H, T, D]`
-    output: Tensor<4>,
-    /// `log sum_j exp(score_j)` for each block of queries: `[B, H, rows, 1]`.
-    log_sums: Vec<Tensor<4>>,
+    /// `[B * H, T, D]`
+    output: Tensor<3>,
+    /// `log sum_j exp(score_j)` for each block of queries: `[B * H, rows, 1]`.
+    log_sums: Vec<Tensor<3>>,
 }
 
 impl Attention {
-    fn new([q, k, v]: [Tensor<4>; 3], pass: Pass) -> Self {
-        let [_, _, _, d] = q.dims();
+    /// From `q`, `k` and `v`, each `[B * H, T, D]`.
+    fn new([q, k, v]: [Tensor<3>; 3], mask: &CausalMask, pass: Pass) -> Self {
+        let [_, t, d] = q.dims();
         let scale = (d as f64).sqrt().recip();
-        let [q, k, v] = [q * scale, k, v].map(|x| rounded(x, pass.precision));
+        let [q, k, v] = [q * scale, k, v].map(|x| BothWays::new(x, pass.precision));
+        let mask = mask.scores().inner().reshape([1, t, t]);
         let dropout = pass.dropout.map(|dropout| ScoreDropout::of(Some(dropout)));
-        Attention { q, k, v, scale, dropout, precision: pass.precision }
+        Attention { q, k, v, mask, scale, dropout, precision: pass.precision }
     }
 
     /// The blocks of queries: the first of each, and the one after its last.
     fn blocks(&self) -> Vec<[usize; 2]> {
-        let [_, _, t, _] = self.q.dims();
+        let [_, t, _] = self.mask.dims();
         (0..t).step_by(QUERIES).map(|start| [start, (start + QUERIES).min(t)]).collect()
     }
 
-    /// Scores of a block over all keys up to its last: `[B, H, rows, end]`.
-    fn scores(&self, [start, end]: [usize; 2]) -> Tensor<4> {
-        let keys = part(&self.k, [0, end]).swap_dims(2, 3);
-        let scores = widened(part(&self.q, [start, end]).matmul(keys));
-        let device = scores.device();
-        let place = |range: std::ops::Range<usize>| {
-            Tensor::<1, Int>::arange(range.start as i64..range.end as i64, &device)
-        };
-        let queries = place(start..end).unsqueeze_dim::<2>(1); // [rows, 1]
-        let future = place(0..end).unsqueeze::<2>().greater(queries); // [rows, end]
-        scores.mask_fill(future.unsqueeze::<4>(), MASKED)
+    /// The mask of a block, `[1, rows, end]`.
+    fn mask(&self, block: [usize; 2]) -> Tensor<3> {
+        part(&part(&self.mask, 1, block), 2, [0, block[1]])
     }
 
-    /// What dropout multiplies the probabilities of a block with.
-    fn factors(&self, [start, end]: [usize; 2]) -> Option<Tensor<4>> {
-        let [b, h, _, _] = self.q.dims();
-        let dropout = self.dropout?;
-        Some(score_factors([b, h], start..end, end, dropout, &self.q.device()))
+    /// What dropout multiplies the probabilities of a block with, `[B * H, rows, end]`.
+    fn factors(&self, [start, end]: [usize; 2], turned: bool) -> Option<Tensor<3>> {
+        let [heads, _, _] = self.q.rows.dims();
+        let device = self.mask.device();
+        Some(score_factors(heads, start..end, end, turned, self.dropout?, &device))
     }
 
-    fn forward(&self) -> Output {
+    fn forward<B: Home>(&self) -> Output {
         let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
         for block in self.blocks() {
-            let scores = self.scores(block);
-            let most = scores.clone().max_dim(3); // [B, H, rows, 1]
+            let keys = [0, block[1]];
+            // [B * H, rows, end]
+            let scores = product::<B, 3>(self.q.rows(block), self.k.columns(keys));
+            let scores = scores + self.mask(block);
+            let most = scores.clone().max_dim(2); // [B * H, rows, 1]
             let weights = (scores - most.clone()).exp();
-            let sum = weights.clone().sum_dim(3); // [B, H, rows, 1]
-            let p = dropped(weights / sum.clone(), self.factors(block).as_ref());
-            let p = rounded(p, self.precision);
-            outputs.push(widened(p.matmul(part(&self.v, [0, block[1]]))));
+            let sum = weights.clone().sum_dim(2); // [B * H, rows, 1]
+            let p = dropped(weights / sum.clone(), self.factors(block, false).as_ref());
+            outputs.push(product::<B, 3>(rounded(p, self.precision), self.v.rows(keys)));
             log_sums.push(most + sum.log());
         }
-        Output { output: Tensor::cat(outputs, 2), log_sums }
+        Output { output: Tensor::cat(outputs, 1), log_sums }
     }
 
-    /// The gradients of unscaled `q`, `k` and `v` from `dy [B, H, T, D]`.
+    /// The gradients of unscaled `q`, `k` and `v` from `dy [B * H, T, D]`.
     ///
-    /// `dp = dy v^T` times what dropout took, `ds = p (dp - sum(dy y))`; `dq = ds k`, `dk = ds^T q`,
-    /// `dv = p^T dy`.
-    fn pull(self, y: Output, dy: Tensor<4>) -> [Tensor<4>; 3] {
-        let [b, h, _, d] = self.q.dims();
-        let delta = (dy.clone() * y.output).sum_dim(3); // [B, H, T, 1]
-        let dy = rounded(dy, self.precision);
+    /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all turned, they are
+    /// `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
+    fn pull<B: Home>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
+        let [heads, t, d] = dy.dims();
+        // [B * H, 1, T]
+        let delta = (dy.clone() * y.output).sum_dim(2).reshape([heads, 1, t]);
+        let dy = BothWays::new(dy, self.precision);
         let mut dq = Vec::new();
-        let mut sums: Option<[Tensor<4>; 2]> = None;
+        let mut sums: Option<[Tensor<3>; 2]> = None;
         // From the last block, which reaches all keys, to the first.
         for (block, log_sum) in self.blocks().into_iter().zip(y.log_sums).rev() {
-            let [_, end] = block;
-            let p = (self.scores(block) - log_sum).exp();
-            let dy = part(&dy, block);
-            let dp = widened(dy.clone().matmul(part(&self.v, [0, end]).swap_dims(2, 3)));
-            let factors = self.factors(block);
+            let [start, end] = block;
+            let keys = [0, end];
+            let log_sum = log_sum.reshape([heads, 1, end - start]);
+            // [B * H, end, rows]
+            let scores = product::<B, 3>(self.k.rows(keys), self.q.columns(block));
+            let p = (scores + self.mask(block).swap_dims(1, 2) - log_sum).exp();
+            let factors = self.factors(block, true);
+            let dp = product::<B, 3>(self.v.rows(keys), dy.columns(block));
             let dp = dropped(dp, factors.as_ref());
-            let ds = rounded(p.clone() * (dp - part(&delta, block)), self.precision);
+            let ds = rounded(p.clone() * (dp - part(&delta, 2, block)), self.precision);
             let p = rounded(dropped(p, factors.as_ref()), self.precision);
-            dq.push(widened(ds.clone().matmul(part(&self.k, [0, end]))) * self.scale);
-            let dk = widened(ds.swap_dims(2, 3).matmul(part(&self.q, block)));
-            let dv = widened(p.swap_dims(2, 3).matmul(dy));
-            let added = |sum: Tensor<4>, more: Tensor<4>| {
-                let before = part(&sum, [0, end]);
-                sum.slice_assign([0..b, 0..h, 0..end, 0..d], before + more)
+            // [B * H, D, rows]
+            dq.push(product::<B, 3>(self.k.columns(keys), ds.clone()) * self.scale);
+            let dk = product::<B, 3>(ds, self.q.rows(block));
+            let dv = product::<B, 3>(p, dy.rows(block));
+            let added = |sum: Tensor<3>, more: Tensor<3>| {
+                let before = part(&sum, 1, keys);
+                sum.slice_assign([0..heads, 0..end, 0..d], before + more)
             };
             sums = Some(match sums {
                 Some([k, v]) => [added(k, dk), added(v, dv)],
@@ -182,24 +234,15 @@ impl Attention {
             });
         }
         dq.reverse();
-        let [dk, dv] = sums.unwrap_or_else(|| [self.k.zeros_like(), self.v.zeros_like()]);
-        [Tensor::cat(dq, 2), dk, dv]
+        let [dk, dv] = sums.unwrap_or_else(|| [self.k.rows.zeros_like(), self.v.rows.zeros_like()]);
+        [Tensor::cat(dq, 2).swap_dims(1, 2), dk, dv]
     }
 }
 
 /// Times `factors`, where there are any.
-fn dropped(p: Tensor<4>, factors: Option<&Tensor<4>>) -> Tensor<4> {
+fn dropped(p: Tensor<3>, factors: Option<&Tensor<3>>) -> Tensor<3> {
     match factors {
         Some(factors) => p * factors.clone(),
         None => p,
     }
-}
-
-/// Rows `start` to `end` of every head.
-fn part(x: &Tensor<4>, [start, end]: [usize; 2]) -> Tensor<4> {
-    let [b, h, t, width] = x.dims();
-    if [start, end] == [0, t] {
-        return x.clone();
-    }
-    x.clone().slice([0..b, 0..h, start..end, 0..width])
 }

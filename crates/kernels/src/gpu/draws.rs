@@ -60,19 +60,21 @@ fn logical_shift(z: Tensor<1, Int>, bits: u32) -> Tensor<1, Int> {
     z.bitwise_right_shift_scalar(i64::from(bits)).bitwise_and_scalar((1_i64 << (64 - bits)) - 1)
 }
 
-/// The factors of attention's probabilities for queries `rows` over keys from the first on:
-/// `[B, H, rows, keys]`, as `drop_scores` of the CPU's attention draws them.
+/// The factors of attention's probabilities for queries `rows` over keys from the first on,
+/// `[B * H, rows, keys]`, or `[B * H, keys, rows]` if `turned`, as `drop_scores` of the CPU's attention draws them.
 pub(super) fn score_factors(
-    [b, h]: [usize; 2],
+    heads: usize,
     rows: std::ops::Range<usize>,
     keys: usize,
+    turned: bool,
     dropout: ScoreDropout,
     device: &Device,
-) -> Tensor<4> {
-    let shape = [b, h, rows.len(), 1];
+) -> Tensor<3> {
+    let lay = |x: Tensor<3, Int>| if turned { x.swap_dims(1, 2) } else { x };
+    let shape = [heads, rows.len(), 1];
     // The two halves of each row's key.
     let mut halves = [Vec::new(), Vec::new()];
-    for head in 0..(b * h) as u64 {
+    for head in 0..heads as u64 {
         let key = random::derive(dropout.key, head);
         for query in rows.clone() {
             let key = random::derive(key, query as u64);
@@ -81,11 +83,11 @@ pub(super) fn score_factors(
         }
     }
     let [low, high] = halves.map(|half| {
-        let half = Tensor::<4, Int>::from_data(TensorData::new(half, shape), device);
-        half.cast(IntDType::I32)
+        let half = Tensor::<3, Int>::from_data(TensorData::new(half, shape), device);
+        lay(half.cast(IntDType::I32))
     });
     let positions = Tensor::<1, Int>::arange(0..keys as i64, device).cast(IntDType::I32);
-    let drawn = hash(positions.unsqueeze::<4>().bitwise_xor(low)) + high;
+    let drawn = hash(lay(positions.unsqueeze::<3>()).bitwise_xor(low)) + high;
     // Comparing unsigned numbers: with the sign turned, signed ones compare alike.
     let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
     let turned = hash(drawn).bitwise_xor_scalar(i32::MIN);
@@ -94,8 +96,8 @@ pub(super) fn score_factors(
 }
 
 /// `hash` of the CPU's attention.
-fn hash(x: Tensor<4, Int>) -> Tensor<4, Int> {
-    let shift = |x: Tensor<4, Int>, bits: i32| {
+fn hash(x: Tensor<3, Int>) -> Tensor<3, Int> {
+    let shift = |x: Tensor<3, Int>, bits: i32| {
         x.bitwise_right_shift_scalar(bits).bitwise_and_scalar(((1_u32 << (32 - bits)) - 1) as i32)
     };
     let x = x.clone().bitwise_xor(shift(x, 16)) * 0x7feb_352d;

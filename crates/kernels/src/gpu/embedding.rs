@@ -2,7 +2,8 @@
 
 use burn::tensor::{FloatDType, Int, Tensor};
 
-use super::{raw, rounded, widened};
+use super::product::product;
+use super::{raw, rounded};
 use crate::graph::{Home, Operand, join};
 use crate::pass::Precision;
 
@@ -30,7 +31,7 @@ pub(crate) fn embedding<B: Home>(
             let end = (start + ROWS).min(n);
             let ids = ids.clone().slice([start..end]).unsqueeze::<2>(); // [1, rows]
             let ones = ids.equal(numbers.clone()).float().cast(dtype(precision)); // [V, rows]
-            widened(ones.matmul(rounded(dy.clone().slice([start..end, 0..c]), precision)))
+            product::<B, 2>(ones, rounded(dy.clone().slice([start..end, 0..c]), precision))
         });
         [blocks.reduce(|sum, block| sum + block).map(raw::<B, 2>)]
     })

@@ -1,18 +1,25 @@
 //! The output head and its loss, some rows at a time.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
-use super::{raw, rounded, widened};
+use super::product::{product, product_of_turned};
+use super::{LANES, laid_out, raw, rounded, sum};
 use crate::graph::{Home, Operand, join};
 use crate::pass::Precision;
 
-/// Rows whose logits exist at once.
-const ROWS: usize = 2048;
+/// Numbers of the logits that exist at once: a gigabyte of f32.
+const LOGITS: usize = 1 << 28;
+
+/// What the logit of a token that does not exist becomes: its probability is 0.
+const ABSENT: f32 = -1e9;
 
 /// Shapes as in [`crate::head_loss`].
 ///
 /// Both gradients are computed in the forward pass, while the logits are there:
 /// `dlogits = (softmax(logits) - onehot(target)) / N`.
+///
+/// The vocabulary is filled up to whole rows of [`LANES`], which nanoGPT does to 50,304 for the same
+/// reason: GPT-2's 50,257 has no even factor, and kernels move numbers by fours and more.
 pub(crate) fn head_loss<B: Home>(
     x: Tensor<2>,
     weight: Tensor<2>,
@@ -24,42 +31,97 @@ pub(crate) fn head_loss<B: Home>(
     let wants_gradients = x.tracked.is_some() || weight.tracked.is_some();
     let [n, c] = x.tensor::<2>().dims();
     let input = rounded(x.tensor::<2>(), precision);
-    // [C, V], however it lies.
-    let head = rounded(weight.tensor::<2>(), precision);
-    let head = if tied { head.transpose() } else { head };
-    let [_, v] = head.dims();
-    let numbers = Tensor::<1, Int>::arange(0..v as i64, &input.device()).unsqueeze::<2>(); // [1, V]
+    let head = Head::new(rounded(weight.tensor(), precision), tied);
+    let rows = rows(n, head.columns);
     let (mut losses, mut dx, mut dw) = (Vec::new(), Vec::new(), None);
-    for start in (0..n).step_by(ROWS) {
-        let end = (start + ROWS).min(n);
+    for start in (0..n).step_by(rows) {
+        let end = (start + rows).min(n);
         let x = input.clone().slice([start..end, 0..c]);
         let targets = targets.clone().slice([start..end]).unsqueeze_dim::<2>(1); // [rows, 1]
-        let logits = widened(x.clone().matmul(head.clone())); // [rows, V]
-        let shifted = logits.clone() - logits.max_dim(1);
+        let logits = head.logits::<B>(x.clone());
+        let shifted = logits.clone() - head.along(logits, |x| x.max_dim(1));
         let target = shifted.clone().gather(1, targets.clone()); // [rows, 1]
-        let log_sum = shifted.clone().exp().sum_dim(1).log(); // [rows, 1]
-        losses.push((log_sum.clone() - target).sum());
+        let log_sum = head.along(shifted.clone().exp(), |x| x.sum_dim(1)).log(); // [rows, 1]
+        losses.push((log_sum.clone() - target).reshape([end - start]));
         if wants_gradients {
-            let hit = targets.equal(numbers.clone()).float(); // [rows, V]
+            let hit = targets.equal(head.numbers.clone()).float(); // [rows, columns]
             let dlogits = ((shifted - log_sum).exp() - hit) / n as f64;
             let dlogits = rounded(dlogits, precision);
-            dx.push(widened(dlogits.clone().matmul(head.clone().transpose())));
-            let part = if tied {
-                dlogits.transpose().matmul(x) // [V, C]
-            } else {
-                x.transpose().matmul(dlogits) // [C, V]
-            };
-            let part = widened(part);
+            let part = product_of_turned::<B>(x, dlogits.clone()); // [C, columns]
+            dx.push(product::<B, 2>(dlogits, head.back.clone()));
             dw = Some(match dw {
                 Some(sum) => sum + part,
                 None => part,
             });
         }
     }
-    let loss = Tensor::cat(losses, 0).sum() / n as f64;
+    let loss = sum(Tensor::cat(losses, 0)) / n as f64;
+    let v = head.vocabulary;
     join([&x, &weight], loss, move |scale: Tensor<1>, _| {
         let scale = scale.unsqueeze::<2>(); // [1, 1]
         let dx = (!dx.is_empty()).then(|| raw::<B, 2>(Tensor::cat(dx, 0) * scale.clone()));
-        [dx, dw.map(|dw: Tensor<2>| raw::<B, 2>(dw * scale))]
+        let dw = dw.map(|dw: Tensor<2>| {
+            let dw = dw.slice([0..c, 0..v]) * scale;
+            raw::<B, 2>(if tied { laid_out(dw.transpose()) } else { dw })
+        });
+        [dx, dw]
     })
+}
+
+/// Rows of `n` whose logits of `columns` exist at once, as even as the power of two that parts them.
+fn rows(n: usize, columns: usize) -> usize {
+    let mut rows = n;
+    while rows * columns > LOGITS && rows > 1 {
+        rows = rows.div_ceil(2);
+    }
+    rows
+}
+
+/// The head as products read it, filled up with tokens that do not exist.
+struct Head {
+    /// Tokens that exist.
+    vocabulary: usize,
+    /// All tokens.
+    columns: usize,
+    /// `[C, columns]`
+    weight: Tensor<2>,
+    /// The same turned, `[columns, C]`: the way back.
+    back: Tensor<2>,
+    /// What is added to each row of logits, `[1, columns]`.
+    absent: Tensor<2>,
+    /// `0, 1, 2 ...`, `[1, columns]`
+    numbers: Tensor<2, Int>,
+}
+
+impl Head {
+    /// `weight [C, V]`, or `[V, C]` where it is the tied embedding.
+    fn new(weight: Tensor<2>, tied: bool) -> Self {
+        let by_token = if tied { weight } else { laid_out(weight.transpose()) }; // [V, C]
+        let [vocabulary, c] = by_token.dims();
+        let columns = vocabulary.next_multiple_of(LANES);
+        let device = by_token.device();
+        let fill = Tensor::zeros([columns - vocabulary, c], (&device, by_token.dtype()));
+        let back = Tensor::cat(vec![by_token, fill], 0);
+        let numbers = numbers(columns, &device);
+        let absent = numbers.clone().greater_equal_elem(vocabulary as i64).float() * ABSENT;
+        let weight = laid_out(back.clone().transpose());
+        Head { vocabulary, columns, weight, back, absent, numbers }
+    }
+
+    /// `x [rows, C]` -> `[rows, columns]`.
+    fn logits<B: Home>(&self, x: Tensor<2>) -> Tensor<2> {
+        product::<B, 2>(x, self.weight.clone()) + self.absent.clone()
+    }
+
+    /// Reduces each row of `x [rows, columns]`, whose parts are reduced side by side: `[rows, 1]`.
+    fn along(&self, x: Tensor<2>, reduce: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let [rows, columns] = x.dims();
+        let parts = reduce(x.reshape([rows * columns / LANES, LANES]));
+        reduce(parts.reshape([rows, columns / LANES]))
+    }
+}
+
+/// `0, 1, 2 ...` as a row.
+fn numbers(count: usize, device: &Device) -> Tensor<2, Int> {
+    Tensor::<1, Int>::arange(0..count as i64, device).unsqueeze::<2>()
 }

@@ -2,7 +2,8 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::{raw, rounded, row, widened};
+use super::product::{product, product_of_turned};
+use super::{column_sum, laid_out, raw, rounded, row, widened};
 use crate::graph::{Home, Operand, Raw, join};
 use crate::pass::Precision;
 
@@ -20,13 +21,13 @@ pub(crate) fn linear<H: Home>(
     let (x, weight) = (Operand::<H>::new(x), Operand::new(weight));
     let input = rounded(x.tensor::<2>(), precision);
     let product = Product::new(&weight, precision);
-    let y = product.forward(input.clone());
+    let y = product.forward::<H>(input.clone());
     let y = join([&x, &weight], y, move |dy, [wants_x, wants_w]| {
         let dy = rounded(dy, precision);
         let dw = wants_w.then(|| weight_gradient::<H>(input, dy.clone()));
-        [wants_x.then(|| raw::<H, 2>(product.pull(dy))), dw]
+        [wants_x.then(|| raw::<H, 2>(product.pull::<H>(dy))), dw]
     });
-    plus(y, bias)
+    plus::<H>(y, bias)
 }
 
 /// Shapes as in [`crate::gelu_linear`].
@@ -39,15 +40,15 @@ pub(crate) fn gelu_linear<H: Home>(
     let (x, weight) = (Operand::<H>::new(x), Operand::new(weight));
     let input = rounded(x.tensor::<2>(), precision);
     let product = Product::new(&weight, precision);
-    let y = product.forward(rounded(gelu(widened(input.clone())), precision));
+    let y = product.forward::<H>(rounded(gelu(widened(input.clone())), precision));
     let y = join([&x, &weight], y, move |dy, [wants_x, wants_w]| {
         let (dy, x) = (rounded(dy, precision), widened(input));
         let activated = || rounded(gelu(x.clone()), precision);
         let dw = wants_w.then(|| weight_gradient::<H>(activated(), dy.clone()));
-        let dx = wants_x.then(|| raw::<H, 2>(product.pull(dy) * gelu_slope(x.clone())));
+        let dx = wants_x.then(|| raw::<H, 2>(product.pull::<H>(dy) * gelu_slope(x.clone())));
         [dx, dw]
     });
-    plus(y, bias)
+    plus::<H>(y, bias)
 }
 
 /// Shapes as in [`crate::swiglu_linear`].
@@ -63,7 +64,7 @@ pub(crate) fn swiglu_linear<H: Home>(
     let inputs = [&gate, &up].map(|input| rounded(input.tensor::<2>(), precision));
     let product = Product::new(&weight, precision);
     let [x, factor] = inputs.clone().map(widened);
-    let y = product.forward(rounded(activation::silu(x) * factor, precision));
+    let y = product.forward::<H>(rounded(activation::silu(x) * factor, precision));
     let y = join([&gate, &up, &weight], y, move |dy, wanted| {
         let [wants_gate, wants_up, wants_w] = wanted;
         let (dy, [gate, up]) = (rounded(dy, precision), inputs.map(widened));
@@ -74,13 +75,13 @@ pub(crate) fn swiglu_linear<H: Home>(
         if !wants_gate && !wants_up {
             return [None, None, dw];
         }
-        let d = product.pull(dy); // of the product of both
+        let d = product.pull::<H>(dy); // of the product of both
         let dup = raw::<H, 2>(d.clone() * silu);
         // silu' = s + x s (1 - s)
         let slope = share.clone() + gate * share.clone() * (-share + 1.0);
         [Some(raw::<H, 2>(d * up * slope)), Some(dup), dw]
     });
-    plus(y, bias)
+    plus::<H>(y, bias)
 }
 
 /// A product with one weight, and its way back.
@@ -96,27 +97,30 @@ impl Product {
     }
 
     /// `x [N, In]`, rounded, to `[N, Out]`.
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        widened(x.matmul(self.weight.clone()))
+    fn forward<H: Home>(&self, x: Tensor<2>) -> Tensor<2> {
+        product::<H, 2>(x, self.weight.clone())
     }
 
     /// `dy [N, Out]`, rounded, to `dx [N, In]`.
-    fn pull(self, dy: Tensor<2>) -> Tensor<2> {
-        widened(dy.matmul(self.weight.transpose()))
+    fn pull<H: Home>(self, dy: Tensor<2>) -> Tensor<2> {
+        product::<H, 2>(dy, laid_out(self.weight.transpose()))
     }
 }
 
 /// `x^T dy`, from `x [N, In]` and `dy [N, Out]`, both rounded.
 fn weight_gradient<H: Home>(x: Tensor<2>, dy: Tensor<2>) -> Raw<H> {
-    raw::<H, 2>(widened(x.transpose().matmul(dy)))
+    raw::<H, 2>(product_of_turned::<H>(x, dy))
 }
 
-/// With the bias, whose gradient Burn sums over all rows.
-fn plus(y: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    match bias {
-        Some(bias) => y + row(bias),
-        None => y,
-    }
+/// With the bias added to each row.
+fn plus<H: Home>(y: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let Some(bias) = bias else { return y };
+    let (y, bias) = (Operand::<H>::new(y), Operand::new(bias));
+    let sum = y.tensor::<2>() + row(bias.tensor());
+    join([&y, &bias], sum, |dy: Tensor<2>, [_, wants_bias]| {
+        let db = wants_bias.then(|| raw::<H, 1>(column_sum(dy.clone())));
+        [Some(raw::<H, 2>(dy)), db]
+    })
 }
 
 fn gelu(x: Tensor<2>) -> Tensor<2> {

@@ -15,6 +15,7 @@ mod embedding;
 mod head;
 mod linear;
 mod norm;
+mod product;
 
 use burn::tensor::{FloatDType, Tensor};
 
@@ -27,6 +28,8 @@ pub(crate) use embedding::embedding;
 pub(crate) use head::head_loss;
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) use product::Products;
 
 /// The backend of all graphics processors.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -47,6 +50,37 @@ fn rounded<const RANK: usize>(x: Tensor<RANK>, precision: Precision) -> Tensor<R
 fn widened<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     x.cast(FloatDType::F32)
 }
+
+/// The same matrix, row by row: products read others slower, and fail on some.
+fn laid_out(x: Tensor<2>) -> Tensor<2> {
+    let shape = x.dims();
+    x.reshape([shape[0] * shape[1]]).reshape(shape)
+}
+
+/// The sum of all numbers, `[1]`.
+///
+/// Burn gives each sum to one group of threads and has the longest wait for it, or adds in an order
+/// that changes; here rows are summed first, side by side.
+pub(crate) fn sum(x: Tensor<1>) -> Tensor<1> {
+    let [n] = x.dims();
+    let width = (1..=LANES.min(n)).rev().find(|width| n % width == 0).unwrap_or(1);
+    let rows = x.reshape([n / width, width]).sum_dim(1); // [n / width, 1]
+    if n / width > LANES && width > 1 {
+        return sum(rows.reshape([n / width]));
+    }
+    rows.reshape([1, n / width]).sum_dim(1).reshape([1])
+}
+
+/// `[N, C]` summed over its rows: `[C]`, in two steps for the same reason as [`sum`].
+fn column_sum(x: Tensor<2>) -> Tensor<1> {
+    let [n, c] = x.dims();
+    let rows = (1..=64.min(n)).rev().find(|rows| n % rows == 0).unwrap_or(1);
+    let parts = x.reshape([n / rows, rows, c]).sum_dim(1).reshape([n / rows, c]);
+    parts.sum_dim(0).reshape([c])
+}
+
+/// Numbers of a row that are summed or compared by one group of threads.
+const LANES: usize = 1024;
 
 /// A gradient, as the graph takes it.
 fn raw<B: Home, const RANK: usize>(gradient: Tensor<RANK>) -> Raw<B> {
@@ -164,13 +198,13 @@ mod tests {
                     let mask = crate::CausalMask::new(t, &Device::flex());
                     let pass = crate::Pass { dropout: drop, precision, checkpointing: false };
                     let qkv = draw("qkv", [b * t, 3 * h * d]);
-                    let ours = || causal_attention::<Flex>(qkv.clone(), h, t, pass);
+                    let ours = || causal_attention::<Flex>(qkv.clone(), h, &mask, pass);
                     let plain = || crate::causal_attention(qkv.clone(), h, &mask, pass);
                     assert_alike("causal", [qkv.clone()], &[], [&ours, &plain], tolerance);
                     let (q, kv) = (draw("q", [b * t, 2 * h * d]), [b * t, h * d]);
                     let (k, v) = (draw("k", kv), draw("v", kv));
                     let args = || [q.clone(), k.clone(), v.clone()];
-                    let ours = || grouped_attention::<Flex>(args(), [2 * h, h], t, pass);
+                    let ours = || grouped_attention::<Flex>(args(), [2 * h, h], &mask, pass);
                     let plain = || {
                         let [q, k, v] = args();
                         crate::grouped_attention(q, k, v, [2 * h, h], &mask, pass)

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{raw, row};
+use super::{column_sum, raw, row};
 use crate::graph::{Home, Operand, join};
 
 /// Shapes as in [`crate::layer_norm`].
@@ -24,8 +24,8 @@ pub(crate) fn layer_norm<B: Home>(
     let y = centred * r.clone() * scale.clone() + row(beta.tensor::<1>());
     join([&x, &gamma, &beta], y, move |dy, [wants_x, wants_gamma, wants_beta]| {
         let n = (input - mean) * r.clone();
-        let dgamma = wants_gamma.then(|| column_sum::<B>(dy.clone() * n.clone()));
-        let dbeta = wants_beta.then(|| column_sum::<B>(dy.clone()));
+        let dgamma = wants_gamma.then(|| raw::<B, 1>(column_sum(dy.clone() * n.clone())));
+        let dbeta = wants_beta.then(|| raw::<B, 1>(column_sum(dy.clone())));
         let dx = wants_x.then(|| {
             let g = dy * scale;
             let along = (g.clone() * n.clone()).mean_dim(1); // [N, 1]
@@ -46,7 +46,7 @@ pub(crate) fn rms_norm<B: Home>(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) ->
     let y = input.clone() * r.clone() * scale.clone();
     join([&x, &gamma], y, move |dy, [wants_x, wants_gamma]| {
         let n = input * r.clone();
-        let dgamma = wants_gamma.then(|| column_sum::<B>(dy.clone() * n.clone()));
+        let dgamma = wants_gamma.then(|| raw::<B, 1>(column_sum(dy.clone() * n.clone())));
         let dx = wants_x.then(|| {
             let g = dy * scale;
             let along = (g.clone() * n.clone()).mean_dim(1); // [N, 1]
@@ -54,9 +54,4 @@ pub(crate) fn rms_norm<B: Home>(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) ->
         });
         [dx, dgamma]
     })
-}
-
-/// `[N, C]` summed over its rows: `[C]`.
-fn column_sum<B: Home>(x: Tensor<2>) -> crate::graph::Raw<B> {
-    raw::<B, 1>(x.sum_dim(0).squeeze_dim(0))
 }

@@ -9,9 +9,10 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Flex};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 
 mod accumulation;
 mod checkpointing;
@@ -34,11 +35,14 @@ pub(crate) trait Home: Backend {
 
     /// A tensor in a graph.
     fn tracked<const RANK: usize>(tracked: Tracked<Self>) -> Tensor<RANK>;
+
+    /// A product of matrices, or of many side by side, summed and given in f32.
+    fn product(a: Raw<Self>, b: Raw<Self>) -> Raw<Self>;
 }
 
 /// Burn converts between its tensors and those of one backend at a time, not of any.
 macro_rules! home {
-    ($backend:ty) => {
+    ($backend:ty, $product:expr) => {
         impl Home for $backend {
             fn take<const RANK: usize>(
                 tensor: Tensor<RANK>,
@@ -59,13 +63,17 @@ macro_rules! home {
             fn tracked<const RANK: usize>(tracked: Tracked<Self>) -> Tensor<RANK> {
                 Tensor::from_primitive::<Autodiff<Self>>(tracked)
             }
+
+            fn product(a: Raw<Self>, b: Raw<Self>) -> Raw<Self> {
+                $product(a, b)
+            }
         }
     };
 }
 
-home!(Flex);
+home!(Flex, |a, b| Flex::float_cast(Flex::float_matmul(a, b), FloatDType::F32));
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-home!(burn::backend::Cube);
+home!(burn::backend::Cube, <burn::backend::Cube as crate::gpu::Products>::product);
 
 /// A tensor taken apart.
 #[derive(Debug, Clone)]
