@@ -44,7 +44,7 @@ for batch in "$@"; do
         watched "ours-$batch-$round" "$bin/train" --config "$root/configs/gpt2-124m.toml" --json \
             --force --set device=cuda --set run.dir="$work/run" --set data.path="$text" \
             --set train.batch_size="$batch" --set train.gradient_accumulation=1 \
-            --set train.max_steps=30 --set train.epochs=100 --set train.eval_windows=2 \
+            --set train.max_steps=20 --set train.epochs=100 --set train.eval_windows=2 \
             --set train.eval_interval=1000 --set train.checkpoint_interval=1000 \
             --set train.sample_tokens=0 --set eval.golden_windows=1
         rm -rf "$work/run"

@@ -46,7 +46,8 @@ mod tests {
         };
         let (table, weight) = (draw("table", [4, 5]), draw("w", [5, 3]));
         let loss = |ids: [i32; 2]| {
-            let x = embedding(table.clone(), Tensor::from_ints(ids, &Device::flex()), Precision::F32);
+            let x =
+                embedding(table.clone(), Tensor::from_ints(ids, &Device::flex()), Precision::F32);
             linear(x, weight.clone(), None, Precision::F32).square().sum()
         };
         let gradients = |loss: Tensor<1>| {

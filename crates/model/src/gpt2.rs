@@ -15,7 +15,9 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use config::ModelConfig;
-use kernels::{Pass, Precision, attention_probabilities, causal_attention, dropout, gelu, split_heads};
+use kernels::{
+    Pass, Precision, attention_probabilities, causal_attention, dropout, gelu, split_heads,
+};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};

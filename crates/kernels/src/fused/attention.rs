@@ -7,8 +7,8 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::graph::{apply, numbers, raw};
 use crate::cpu::attention::{self, Attention, HeadGradients, Inputs, Part};
+use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
 /// What the backward pass needs; the inputs are one joined matrix, or three.

@@ -9,9 +9,9 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Tracked};
-use crate::graph::{apply, into_numbers, numbers, raw};
 use crate::cpu::embedding;
 use crate::cpu::isa::Isa;
+use crate::graph::{apply, into_numbers, numbers, raw};
 
 #[derive(Debug, Clone)]
 struct State {

@@ -7,10 +7,10 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::graph::{apply, numbers, raw};
 use crate::cpu::distillation::{Distilled, Teacher, distill};
 use crate::cpu::head::{self, HeadWeight};
 use crate::distillation::{DistilledLoss, Head};
+use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
 /// The gradients of `x` and the weight for a loss whose own gradient is 1: they exist since the

@@ -12,10 +12,10 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::graph::{apply, numbers, raw};
 use crate::cpu::isa::Isa;
 use crate::cpu::linear::{self, Shape};
 use crate::cpu::{elementwise, swiglu};
+use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
 /// What a linear layer reads.

@@ -7,10 +7,10 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::graph::{apply, numbers, raw};
 use crate::cpu::isa::Isa;
 use crate::cpu::layer_norm::{self, RowStatistics};
 use crate::cpu::rms_norm;
+use crate::graph::{apply, numbers, raw};
 
 #[derive(Debug, Clone)]
 struct LayerNormState {

@@ -7,9 +7,9 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::graph::{apply, into_numbers, numbers, raw};
 use crate::cpu::isa::Isa;
 use crate::cpu::{elementwise, swiglu};
+use crate::graph::{apply, into_numbers, numbers, raw};
 use crate::random;
 
 #[derive(Debug)]

@@ -123,7 +123,11 @@ impl BothWays {
 
 /// Positions `start` to `end` of a dimension.
 fn part(x: &Tensor<3>, dim: usize, [start, end]: [usize; 2]) -> Tensor<3> {
-    if [start, end] == [0, x.dims()[dim]] { x.clone() } else { x.clone().narrow(dim, start, end - start) }
+    if [start, end] == [0, x.dims()[dim]] {
+        x.clone()
+    } else {
+        x.clone().narrow(dim, start, end - start)
+    }
 }
 
 /// What one layer attends with.

@@ -36,7 +36,8 @@ fn keep_factors<const RANK: usize>(
     }
     let positions = Tensor::<1, Int>::arange(0..len as i64, device).cast(IntDType::I64);
     // One draw of 64 bits decides two factors, the lower half the first.
-    let draws = mix(positions.clone().bitwise_right_shift_scalar(1).add_scalar(1) * WEYL + key as i64);
+    let draws =
+        mix(positions.clone().bitwise_right_shift_scalar(1).add_scalar(1) * WEYL + key as i64);
     let high = logical_shift(draws.clone(), 32);
     let odd = positions.bitwise_and_scalar(1).equal_elem(1);
     let halves = draws.bitwise_and_scalar(0xFFFF_FFFF_i64).mask_where(odd, high);

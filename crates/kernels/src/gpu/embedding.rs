@@ -1,9 +1,9 @@
 //! Rows of a table, and the gradient that adds up where a row was taken more than once.
 
-use burn::tensor::{FloatDType, Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::product;
-use super::{raw, rounded};
+use super::{raw, rounded, same};
 use crate::graph::{Home, Operand, join};
 use crate::pass::Precision;
 
@@ -26,20 +26,14 @@ pub(crate) fn embedding<B: Home>(
     let y = table.select(0, ids.clone());
     join([&weight], y, move |dy: Tensor<2>, _| {
         let [n, c] = dy.dims();
-        let numbers = Tensor::<1, Int>::arange(0..v as i64, &dy.device()).unsqueeze_dim(1); // [V, 1]
+        let numbers = (0..v).map(|number| number as f32).collect();
+        let numbers = Tensor::<2>::from_data(TensorData::new(numbers, [v, 1]), &dy.device());
         let blocks = (0..n).step_by(ROWS).map(|start| {
             let end = (start + ROWS).min(n);
-            let ids = ids.clone().slice([start..end]).unsqueeze::<2>(); // [1, rows]
-            let ones = ids.equal(numbers.clone()).float().cast(dtype(precision)); // [V, rows]
+            let ids = ids.clone().narrow(0, start, end - start).float().unsqueeze::<2>(); // [1, rows]
+            let ones = rounded(same(ids, numbers.clone()), precision); // [V, rows]
             product::<B, 2>(ones, rounded(dy.clone().slice([start..end, 0..c]), precision))
         });
         [blocks.reduce(|sum, block| sum + block).map(raw::<B, 2>)]
     })
-}
-
-fn dtype(precision: Precision) -> FloatDType {
-    match precision {
-        Precision::F32 => FloatDType::F32,
-        Precision::Bf16 => FloatDType::BF16,
-    }
 }

@@ -1,9 +1,9 @@
 //! The output head and its loss, some rows at a time.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::{product, product_of_turned};
-use super::{LANES, laid_out, raw, rounded, sum};
+use super::{LANES, laid_out, raw, rounded, same, sum};
 use crate::graph::{Home, Operand, join};
 use crate::pass::Precision;
 
@@ -32,21 +32,22 @@ pub(crate) fn head_loss<B: Home>(
     let [n, c] = x.tensor::<2>().dims();
     let input = rounded(x.tensor::<2>(), precision);
     let head = Head::new(rounded(weight.tensor(), precision), tied);
-    let rows = rows(n, head.columns);
+    let rows = rows(n, head.columns());
     let (mut losses, mut dx, mut dw) = (Vec::new(), Vec::new(), None);
     for start in (0..n).step_by(rows) {
         let end = (start + rows).min(n);
         let x = input.clone().slice([start..end, 0..c]);
-        let targets = targets.clone().slice([start..end]).unsqueeze_dim::<2>(1); // [rows, 1]
-        let logits = head.logits::<B>(x.clone());
-        let shifted = logits.clone() - head.along(logits, |x| x.max_dim(1));
-        let target = shifted.clone().gather(1, targets.clone()); // [rows, 1]
-        let log_sum = head.along(shifted.clone().exp(), |x| x.sum_dim(1)).log(); // [rows, 1]
-        losses.push((log_sum.clone() - target).reshape([end - start]));
+        let targets = targets.clone().narrow(0, start, end - start);
+        let logits = head.logits::<B>(x.clone()); // [rows, lanes, LANES]
+        let most = logits.clone().max_dim(2).max_dim(1); // [rows, 1, 1]
+        let sum = (logits.clone() - most.clone()).exp().sum_dim(2).sum_dim(1);
+        let log_sum = most + sum.log(); // [rows, 1, 1]
+        let target = logits.clone().reshape([end - start, head.columns()]);
+        let target = target.gather(1, targets.clone().unsqueeze_dim::<2>(1)); // [rows, 1]
+        losses.push((log_sum.clone().reshape([end - start, 1]) - target).reshape([end - start]));
         if wants_gradients {
-            let hit = targets.equal(head.numbers.clone()).float(); // [rows, columns]
-            let dlogits = ((shifted - log_sum).exp() - hit) / n as f64;
-            let dlogits = rounded(dlogits, precision);
+            let dlogits = ((logits - log_sum).exp() - head.hits(targets)) / n as f64;
+            let dlogits = rounded(dlogits, precision).reshape([end - start, head.columns()]);
             let part = product_of_turned::<B>(x, dlogits.clone()); // [C, columns]
             dx.push(product::<B, 2>(dlogits, head.back.clone()));
             dw = Some(match dw {
@@ -81,16 +82,16 @@ fn rows(n: usize, columns: usize) -> usize {
 struct Head {
     /// Tokens that exist.
     vocabulary: usize,
-    /// All tokens.
-    columns: usize,
+    /// Rows of [`LANES`] that all tokens make.
+    lanes: usize,
     /// `[C, columns]`
     weight: Tensor<2>,
     /// The same turned, `[columns, C]`: the way back.
     back: Tensor<2>,
-    /// What is added to each row of logits, `[1, columns]`.
-    absent: Tensor<2>,
-    /// `0, 1, 2 ...`, `[1, columns]`
-    numbers: Tensor<2, Int>,
+    /// What is added to each row of logits, `[1, lanes, LANES]`.
+    absent: Tensor<3>,
+    /// The number of each token, `[1, lanes, LANES]`.
+    numbers: Tensor<3>,
 }
 
 impl Head {
@@ -98,30 +99,34 @@ impl Head {
     fn new(weight: Tensor<2>, tied: bool) -> Self {
         let by_token = if tied { weight } else { laid_out(weight.transpose()) }; // [V, C]
         let [vocabulary, c] = by_token.dims();
-        let columns = vocabulary.next_multiple_of(LANES);
+        let lanes = vocabulary.div_ceil(LANES);
         let device = by_token.device();
-        let fill = Tensor::zeros([columns - vocabulary, c], (&device, by_token.dtype()));
+        let fill = Tensor::zeros([lanes * LANES - vocabulary, c], (&device, by_token.dtype()));
         let back = Tensor::cat(vec![by_token, fill], 0);
-        let numbers = numbers(columns, &device);
-        let absent = numbers.clone().greater_equal_elem(vocabulary as i64).float() * ABSENT;
+        let row = |of: &dyn Fn(usize) -> f32| {
+            let row: Vec<f32> = (0..lanes * LANES).map(of).collect();
+            Tensor::from_data(TensorData::new(row, [1, lanes, LANES]), &device)
+        };
+        let absent = row(&|token| if token < vocabulary { 0.0 } else { ABSENT });
         let weight = laid_out(back.clone().transpose());
-        Head { vocabulary, columns, weight, back, absent, numbers }
+        Head { vocabulary, lanes, weight, back, absent, numbers: row(&|token| token as f32) }
     }
 
-    /// `x [rows, C]` -> `[rows, columns]`.
-    fn logits<B: Home>(&self, x: Tensor<2>) -> Tensor<2> {
-        product::<B, 2>(x, self.weight.clone()) + self.absent.clone()
+    /// All tokens.
+    fn columns(&self) -> usize {
+        self.lanes * LANES
     }
 
-    /// Reduces each row of `x [rows, columns]`, whose parts are reduced side by side: `[rows, 1]`.
-    fn along(&self, x: Tensor<2>, reduce: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-        let [rows, columns] = x.dims();
-        let parts = reduce(x.reshape([rows * columns / LANES, LANES]));
-        reduce(parts.reshape([rows, columns / LANES]))
+    /// `x [rows, C]` -> `[rows, lanes, LANES]`.
+    fn logits<B: Home>(&self, x: Tensor<2>) -> Tensor<3> {
+        let [rows, _] = x.dims();
+        let logits = product::<B, 2>(x, self.weight.clone());
+        logits.reshape([rows, self.lanes, LANES]) + self.absent.clone()
     }
-}
 
-/// `0, 1, 2 ...` as a row.
-fn numbers(count: usize, device: &Device) -> Tensor<2, Int> {
-    Tensor::<1, Int>::arange(0..count as i64, device).unsqueeze::<2>()
+    /// 1 where a row has its target, 0 elsewhere: `targets [rows]` -> `[rows, lanes, LANES]`.
+    fn hits(&self, targets: Tensor<1, Int>) -> Tensor<3> {
+        let [rows] = targets.dims();
+        same(self.numbers.clone(), targets.float().reshape([rows, 1, 1]))
+    }
 }

@@ -44,9 +44,7 @@ pub(crate) trait Home: Backend {
 macro_rules! home {
     ($backend:ty, $product:expr) => {
         impl Home for $backend {
-            fn take<const RANK: usize>(
-                tensor: Tensor<RANK>,
-            ) -> (Raw<Self>, Option<Tracked<Self>>) {
+            fn take<const RANK: usize>(tensor: Tensor<RANK>) -> (Raw<Self>, Option<Tracked<Self>>) {
                 match tensor.clone().try_into_primitive::<Autodiff<Self>>() {
                     Ok(tracked) => (tracked.primitive().clone(), Some(tracked)),
                     Err(_) => match tensor.try_into_primitive::<Self>() {
