@@ -1,5 +1,6 @@
 //! Losses without dropout, and the logits that later stages are compared with.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use checkpoint::Golden;
 use cli::{Interrupt, Interrupted};
@@ -63,7 +64,8 @@ pub fn golden_windows(corpus: &Corpus, wanted: usize) -> (Split, usize) {
     (split, wanted.min(corpus.windows(split)))
 }
 
-/// The logits of the first windows of a split.
+/// The logits of the first windows of a split, in f32 on the processor: graphics cards multiply f32
+/// numbers with fewer bits than the reference is held against.
 ///
 /// # Errors
 /// When the tokens cannot be read.
@@ -73,11 +75,16 @@ pub fn golden(
     (split, windows): (Split, usize),
     device: &Device,
 ) -> anyhow::Result<Golden> {
+    let processor = Device::flex();
     let model = model.without_graph();
+    let model = match device.clone().inner() == processor {
+        true => model,
+        false => model.fork(&processor),
+    };
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
     for index in 0..windows {
         let batch = corpus.batch(split, &[index])?;
-        let (inputs, _) = batch.tensors(&device.clone().inner());
+        let (inputs, _) = batch.tensors(&processor);
         tokens.extend(batch.inputs.iter().copied());
         logits.extend(model.forward(inputs, Pass::default()).into_data().iter::<f32>()); // [T, V]
     }

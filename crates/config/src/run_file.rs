@@ -213,24 +213,23 @@ impl Default for Data {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// `bf16` on a processor with instructions for it, otherwise `f32`.
+    /// `bf16` on a processor or card with instructions for it, otherwise `f32`.
     #[default]
     Auto,
     /// 32-bit floats everywhere.
     F32,
-    /// Operands rounded to bf16, sums and weights in 32-bit floats; on the CPU.
+    /// Operands rounded to bf16, sums and weights in 32-bit floats.
     Bf16,
 }
 
-/// What computes a model's operations on the CPU.
+/// What computes a model's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernels {
-    /// One pass over memory for each operation, with a gradient of its own.
+    /// As few passes over memory for each operation as the device allows, gradients by hand.
     #[default]
     Fused,
-    /// Plain Burn operations in f32, as on every other device: many times slower. What the fused
-    /// ones are held against.
+    /// Plain Burn operations in f32: many times slower. What the fused ones are held against.
     Plain,
 }
 
@@ -269,7 +268,7 @@ pub struct Train {
     pub max_steps: Option<usize>,
     /// Number format of the matrix products.
     pub precision: Precision,
-    /// What computes the operations on the CPU.
+    /// What computes the operations.
     pub kernels: Kernels,
     /// Keep only each block's input and compute the rest of it again in the backward pass (Chen
     /// et al., 2016): less memory, a third more products.
