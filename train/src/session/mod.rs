@@ -1,12 +1,15 @@
 //! The training loop.
 
+mod ending;
+mod keeping;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use checkpoint::{Checkpoint, TrainerState};
+use checkpoint::TrainerState;
 use cli::memory::peak_resident;
-use cli::{Interrupt, Interrupted, Meter, Progress};
+use cli::{Interrupt, Meter, Progress};
 use config::{Kernels, RunFile};
 use kernels::Precision;
 use model::Model;
@@ -22,15 +25,15 @@ use crate::origin::{self, Origin};
 use crate::passes::{Passes, Pulled};
 use crate::plan::Plan;
 use crate::qat::{Qat, Teacher};
-use crate::report::{Losses, Report, median_after_warm_up};
+use crate::report::{Losses, Report};
 use crate::schedule::LearningRate;
-use crate::state::{self, Restored, Snapshot};
-use crate::{Options, allocator, chart, evaluate, sample};
+use crate::state::{self, Restored};
+use crate::{Options, allocator, evaluate, sample};
 
 /// Trains the model of a run file.
 ///
 /// # Errors
-/// [`Interrupted`] once the user asked to stop and a checkpoint is written. Otherwise bad input:
+/// [`cli::Interrupted`] once the user asked to stop and a checkpoint is written. Otherwise bad input:
 /// a text too short for one step, a device that was not compiled in, a run folder that holds
 /// another run or cannot be written, a loss that is no number, a last checkpoint that cannot be
 /// written.
@@ -383,122 +386,6 @@ impl<'a> Session<'a> {
             ..metrics
         });
         self.note_failure(written);
-    }
-
-    /// A full disk is no reason to stop: what could not be written is in memory.
-    fn note_failure(&self, written: anyhow::Result<()>) {
-        if let Err(error) = written {
-            self.progress.note(&format!(
-                "warning: {}; training goes on and tries again",
-                cli::one_line(&error)
-            ));
-        }
-    }
-
-    fn sample(&mut self) -> anyhow::Result<()> {
-        let settings = &self.run_file.train;
-        let text = sample::greedy(
-            self.forward()?,
-            self.corpus.tokenizer(),
-            &settings.sample_prompt,
-            settings.sample_tokens,
-            self.corpus.context(),
-            self.device.first(),
-        );
-        let entry = sample::entry(self.state.epoch, self.state.step, &text);
-        let written = self.samples.append(&entry);
-        self.note_failure(written);
-        Ok(())
-    }
-
-    /// A checkpoint in the middle of a run: a full disk is no reason to lose what is in memory.
-    fn checkpoint_or_note(&mut self) {
-        if let Err(error) = self.save(None) {
-            self.progress.note(&format!(
-                "warning: {}; training goes on and tries again in {} steps",
-                cli::one_line(&error),
-                self.run_file.train.checkpoint_interval
-            ));
-        }
-    }
-
-    fn save(&mut self, golden: Option<&checkpoint::Golden>) -> anyhow::Result<()> {
-        self.state.elapsed_s = self.elapsed_s();
-        let snapshot = Snapshot {
-            model: self.model()?,
-            optimizer: &self.optimizer,
-            trainer: &self.state,
-            tokenizer_json: &self.tokenizer_json,
-            golden,
-            lora: &self.run_file.lora,
-            // The checkpoint that the run went on from may be gone by now.
-            origin: self.origin.as_ref().map(|origin| self.checkpoint.as_deref().unwrap_or(origin)),
-            init_from: self.run_file.train.init_from.as_deref(),
-        };
-        let keep = self.run_file.train.keep_checkpoints;
-        self.checkpoint = Some(state::save(&self.folder, &snapshot, keep)?);
-        // A picture that a viewer holds open, or a disk without room for it, has cost no weight.
-        self.note_failure(chart::write(&self.folder.chart(), self.log.lines()));
-        Ok(())
-    }
-
-    /// Ends the session because the user asked to.
-    fn stop(&mut self) -> anyhow::Result<()> {
-        if self.resumed_from.unwrap_or(0) < self.state.step {
-            self.save(None)?;
-        }
-        self.catch_up();
-        self.progress.finish();
-        Err(Interrupted.into())
-    }
-
-    /// Lines of the logs that a full disk has kept back.
-    fn catch_up(&mut self) {
-        for written in [self.log.catch_up(), self.samples.catch_up()] {
-            self.note_failure(written);
-        }
-    }
-
-    /// The last checkpoint, then the last evaluation, which may take long, and the report.
-    fn finish(mut self) -> anyhow::Result<Report> {
-        self.save_with_golden()?;
-        self.catch_up();
-        let train = self.loss(Split::Train)?;
-        let validation = match self.state.metrics.get("val_loss") {
-            Some(&loss) if !self.step_seconds.is_empty() => Some(loss),
-            _ => self.loss(Split::Validation)?,
-        };
-        let after = Losses { train, validation };
-        self.note_losses(after);
-        let step_time = median_after_warm_up(&self.step_seconds);
-        Ok(Report {
-            run_dir: self.folder.root().to_owned(),
-            checkpoint: self.checkpoint.clone().context("no checkpoint was written")?,
-            device: self.device.name.to_owned(),
-            parameters: self.model()?.config().parameter_count(),
-            steps: self.state.step,
-            tokens: self.state.tokens,
-            resumed_from: self.resumed_from,
-            before: self.before,
-            after,
-            wall_s: self.began.elapsed().as_secs_f64(),
-            elapsed_s: self.elapsed_s(),
-            tokens_per_s: step_time.map(|seconds| self.tokens_per_step() as f64 / seconds),
-            peak_rss_bytes: peak_resident(),
-        })
-    }
-
-    /// The last checkpoint, unless it is there with as many golden windows as are asked for.
-    fn save_with_golden(&mut self) -> anyhow::Result<()> {
-        let windows = evaluate::golden_windows(&self.corpus, self.run_file.eval.golden_windows);
-        if let (true, Some(checkpoint)) = (self.step_seconds.is_empty(), &self.checkpoint) {
-            let golden = Checkpoint::open(checkpoint)?.golden()?;
-            if golden.is_some_and(|golden| golden.windows == windows.1) {
-                return Ok(());
-            }
-        }
-        let golden = evaluate::golden(self.model()?, &self.corpus, windows, self.device.first())?;
-        self.save(Some(&golden))
     }
 
     /// An evaluation that ends early if the user asks to stop.

@@ -1,0 +1,72 @@
+//! How a run ends: stopped by the user, or with its last checkpoint and a report.
+
+use anyhow::Context;
+use checkpoint::Checkpoint;
+use cli::Interrupted;
+use cli::memory::peak_resident;
+
+use super::Session;
+use crate::corpus::Split;
+use crate::evaluate;
+use crate::report::{Losses, Report, median_after_warm_up};
+
+impl Session<'_> {
+    /// Ends the session because the user asked to.
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+        if self.resumed_from.unwrap_or(0) < self.state.step {
+            self.save(None)?;
+        }
+        self.catch_up();
+        self.progress.finish();
+        Err(Interrupted.into())
+    }
+
+    /// Lines of the logs that a full disk has kept back.
+    pub(super) fn catch_up(&mut self) {
+        for written in [self.log.catch_up(), self.samples.catch_up()] {
+            self.note_failure(written);
+        }
+    }
+
+    /// The last checkpoint, then the last evaluation, which may take long, and the report.
+    pub(super) fn finish(mut self) -> anyhow::Result<Report> {
+        self.save_with_golden()?;
+        self.catch_up();
+        let train = self.loss(Split::Train)?;
+        let validation = match self.state.metrics.get("val_loss") {
+            Some(&loss) if !self.step_seconds.is_empty() => Some(loss),
+            _ => self.loss(Split::Validation)?,
+        };
+        let after = Losses { train, validation };
+        self.note_losses(after);
+        let step_time = median_after_warm_up(&self.step_seconds);
+        Ok(Report {
+            run_dir: self.folder.root().to_owned(),
+            checkpoint: self.checkpoint.clone().context("no checkpoint was written")?,
+            device: self.device.name.to_owned(),
+            parameters: self.model()?.config().parameter_count(),
+            steps: self.state.step,
+            tokens: self.state.tokens,
+            resumed_from: self.resumed_from,
+            before: self.before,
+            after,
+            wall_s: self.began.elapsed().as_secs_f64(),
+            elapsed_s: self.elapsed_s(),
+            tokens_per_s: step_time.map(|seconds| self.tokens_per_step() as f64 / seconds),
+            peak_rss_bytes: peak_resident(),
+        })
+    }
+
+    /// The last checkpoint, unless it is there with as many golden windows as are asked for.
+    fn save_with_golden(&mut self) -> anyhow::Result<()> {
+        let windows = evaluate::golden_windows(&self.corpus, self.run_file.eval.golden_windows);
+        if let (true, Some(checkpoint)) = (self.step_seconds.is_empty(), &self.checkpoint) {
+            let golden = Checkpoint::open(checkpoint)?.golden()?;
+            if golden.is_some_and(|golden| golden.windows == windows.1) {
+                return Ok(());
+            }
+        }
+        let golden = evaluate::golden(self.model()?, &self.corpus, windows, self.device.first())?;
+        self.save(Some(&golden))
+    }
+}
