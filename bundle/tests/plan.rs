@@ -66,7 +66,7 @@ fn the_vocabulary_is_the_tokenizers() {
         assert_eq!(sizes(open, Some(100)).unwrap().config.vocab_size, 100);
         for size in [0, usize::MAX] {
             let error = cli::one_line(&sizes(open, Some(size)).unwrap_err());
-            assert!(error.contains("expected 1 to 67108864"), "{error}");
+            assert!(error.contains("expected 1 to 16777216"), "{error}");
         }
     }
 }

@@ -60,7 +60,7 @@ fn laid_out(x: Tensor<2>) -> Tensor<2> {
 }
 
 /// 1 where two whole numbers are the same and 0 elsewhere, by operations that fuse with others:
-/// comparisons do not. Whole numbers to 2^24 are exact in f32, and vocabularies are smaller.
+/// comparisons do not. f32 counts exactly up to the largest vocabulary (`config::limits`).
 fn same<const RANK: usize>(a: Tensor<RANK>, b: Tensor<RANK>) -> Tensor<RANK> {
     -(a - b).abs().clamp_max(1.0) + 1.0
 }
