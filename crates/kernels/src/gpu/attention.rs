@@ -2,11 +2,11 @@
 //! probabilities are kept.
 //!
 //! Dao, "FlashAttention-2" (2023), whose formulas these are, keeps a block's scores on the chip; here
-//! they go through memory, in bf16 where products are, and only for one block at a time.
+//! they go through memory, for one block at a time.
 //!
-//! Products read both operands row by row, which is several times faster than reading one turned.
-//! So what is small, queries, keys and values, is kept both ways, and the backward pass computes a
-//! block's scores turned, `[keys, queries]`, where the forward pass has `[queries, keys]`.
+//! Products are given both operands row by row (see [`super::product`]). So what is small, queries,
+//! keys and values, is kept both ways, and the backward pass computes a block's scores turned,
+//! `[keys, queries]`, where the forward pass has `[queries, keys]`: no square is ever turned.
 
 use burn::tensor::Tensor;
 
@@ -77,8 +77,7 @@ pub(crate) fn grouped_attention<B: Home>(
     })
 }
 
-/// `[B * T, H D]` -> `[B * H, T, D]`, which makes the matrices of each head lie in one piece: Burn's
-/// products fail on some that do not.
+/// `[B * T, H D]` -> `[B * H, T, D]`, the matrix of each head in one piece.
 fn split(x: Tensor<2>, [b, t, h, d]: [usize; 4]) -> Tensor<3> {
     x.reshape([b, t, h, d]).swap_dims(1, 2).reshape([b * h, t, d])
 }

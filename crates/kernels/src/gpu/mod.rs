@@ -53,7 +53,7 @@ fn widened<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     x.cast(FloatDType::F32)
 }
 
-/// The same matrix, row by row: products read others slower, and fail on some.
+/// The same matrix, row by row.
 fn laid_out(x: Tensor<2>) -> Tensor<2> {
     let shape = x.dims();
     x.reshape([shape[0] * shape[1]]).reshape(shape)
