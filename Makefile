@@ -5,7 +5,7 @@ CARGO := cargo
 PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
-	bench-convert bench-quantize bench-train learning
+	bench-convert bench-gpu bench-quantize bench-train learning
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -74,3 +74,8 @@ bench-app: build
 bench-train: build
 	$(CARGO) build $(PROFILE) --workspace --example products
 	tests/bench_train.sh target/release
+
+# The same on an NVIDIA card: TEXT is a corpus of a few hundred thousand tokens.
+bench-gpu: setup
+	$(CARGO) build $(PROFILE) -p train --features cuda
+	tests/bench_gpu.sh target/release $(TEXT)

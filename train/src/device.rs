@@ -67,6 +67,8 @@ fn default_of(choice: Choice) -> anyhow::Result<(Device, &'static str)> {
 fn several(name: &str, first: Device, count: usize) -> anyhow::Result<Vec<Device>> {
     let mut devices = match name {
         #[cfg(feature = "wgpu")]
+        "wgpu" if has_adapter() => adapters(),
+        #[cfg(feature = "wgpu")]
         "wgpu" => Device::enumerate(DeviceType::Wgpu).into_vec(),
         #[cfg(feature = "cuda")]
         "cuda" => Device::enumerate(DeviceType::Cuda).into_vec(),
@@ -150,12 +152,18 @@ fn is_present(kind: DeviceType) -> bool {
     Device::enumerate(kind).into_iter().next().is_some()
 }
 
-/// Whether there is a graphics adapter that is not a driver computing on the processor, which is there
-/// to test and takes minutes where Flex takes seconds.
+/// The graphics adapters that are not drivers computing on the processor: those are there to test and
+/// take minutes where Flex takes seconds.
+#[cfg(feature = "wgpu")]
+fn adapters() -> Vec<Device> {
+    let software = Device::wgpu(burn::tensor::DeviceKind::Cpu);
+    let all = Device::enumerate(DeviceType::Wgpu).into_vec();
+    all.into_iter().filter(|device| *device != software).collect()
+}
+
 #[cfg(feature = "wgpu")]
 fn has_adapter() -> bool {
-    let software = Device::wgpu(burn::tensor::DeviceKind::Cpu);
-    Device::enumerate(DeviceType::Wgpu).into_vec().into_iter().any(|device| device != software)
+    !adapters().is_empty()
 }
 
 #[cfg(feature = "ndarray")]

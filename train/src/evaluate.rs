@@ -1,5 +1,6 @@
 //! Losses without dropout, and the logits that later stages are compared with.
 
+use anyhow::Context;
 use burn::module::Module;
 use burn::tensor::Device;
 use checkpoint::Golden;
@@ -47,8 +48,8 @@ pub fn mean_loss(
         }
         let batch = corpus.batch(split, indices)?;
         let (inputs, targets) = batch.tensors(&device.clone().inner());
-        let loss: f32 =
-            model.loss(inputs, targets, Pass { precision, ..Pass::default() }).into_scalar();
+        let loss = model.loss(inputs, targets, Pass { precision, ..Pass::default() });
+        let loss: f32 = loss.try_into_scalar().context("the device failed")?;
         sum += f64::from(loss) * indices.len() as f64;
     }
     Ok(Some(sum / windows as f64))

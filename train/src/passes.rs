@@ -143,7 +143,7 @@ impl Passes<'_> {
             gradients = model.take_gradients(loss.backward());
             if teacher.is_none() {
                 // Reading waits for the device, which has the backward pass to do by now.
-                sum += f64::from(value.into_scalar::<f32>());
+                sum += f64::from(value.try_into_scalar::<f32>().context("the device failed")?);
             }
         }
         Ok(Pulled { loss: sum * all, teacher_divergence: apart, gradients })

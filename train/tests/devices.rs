@@ -46,6 +46,12 @@ fn compare(test: &str, device: Device) {
             let settings = &mut fixture.run_file;
             settings.model.architecture = architecture;
             settings.model.dropout = 0.1;
+            // All that the operations tell apart: shared heads of keys, a tied head, gradients that
+            // add up, blocks that are computed again.
+            settings.model.n_kv_head = architecture.is_gated().then_some(1);
+            settings.model.tie_embeddings = architecture == Architecture::Gpt2;
+            settings.train.gradient_accumulation = 2;
+            settings.train.activation_checkpointing = architecture.is_gated();
             settings.train.precision = precision;
             let (mut cpu, mut other) = (fixture.other("cpu"), fixture.other("other"));
             (cpu.device, other.device) = (Device::Flex, device);

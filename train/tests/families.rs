@@ -179,6 +179,24 @@ fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
     }
 }
 
+/// Nothing before the first adapter wants a gradient, which a block that is computed again must not
+/// take for nobody wanting one.
+#[test]
+fn lora_learns_the_same_with_activation_checkpointing() {
+    for architecture in Architecture::ALL {
+        let fixture = fixture(architecture);
+        let (_, mut tuned) = base(&fixture, architecture);
+        tuned.lora.rank = 2;
+        tuned.train.max_steps = Some(4);
+        train(&tuned);
+        let mut again = tuned.clone();
+        again.run.dir = fixture.path().join("again");
+        again.train.activation_checkpointing = true;
+        train(&again);
+        assert_same_end(&tuned, &again);
+    }
+}
+
 #[test]
 fn adapters_go_on_only_with_the_weights_that_they_were_trained_for() {
     let fixture = fixture(Architecture::Gpt2);

@@ -216,7 +216,7 @@ pub enum Precision {
     /// `bf16` on a processor or card with instructions for it, otherwise `f32`.
     #[default]
     Auto,
-    /// 32-bit floats everywhere.
+    /// 32-bit floats everywhere; NVIDIA's cards multiply them with 10 bits of fraction (TF32).
     F32,
     /// Operands rounded to bf16, sums and weights in 32-bit floats.
     Bf16,

@@ -1,6 +1,6 @@
 //! Causal self-attention.
 
-use std::cell::OnceCell;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
@@ -22,13 +22,14 @@ const MASKED: f32 = -1e9;
 pub struct CausalMask {
     time: usize,
     device: Device,
-    scores: OnceCell<Tensor<4>>,
+    /// Shared with clones.
+    scores: Arc<OnceLock<Tensor<4>>>,
 }
 
 impl CausalMask {
     /// The mask for `time` positions.
     pub fn new(time: usize, device: &Device) -> Self {
-        CausalMask { time, device: device.clone(), scores: OnceCell::new() }
+        CausalMask { time, device: device.clone(), scores: Arc::default() }
     }
 
     /// The number of positions.

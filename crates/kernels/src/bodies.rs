@@ -13,8 +13,8 @@ thread_local! {
     static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` with plain Burn operations on the CPU too: what it calls on this thread takes no fused
-/// body. A graph that is made inside must be walked back inside.
+/// Runs `work` with plain Burn operations on any device: what it calls on this thread takes no body of
+/// our own. A graph that is made inside must be walked back inside.
 pub fn with_plain_operations<R>(work: impl FnOnce() -> R) -> R {
     /// Puts back what was set before, also when `work` panics.
     struct Before(bool);

@@ -2,8 +2,9 @@
 
 use burn::tensor::{Int, Tensor, activation};
 
-use crate::bodies::are_fused;
+use crate::bodies::{Body, body};
 use crate::fused;
+use crate::gpu::{self, Gpu};
 use crate::layers::linear;
 use crate::loss::cross_entropy;
 use crate::pass::Precision;
@@ -51,10 +52,23 @@ pub fn distilled_head_loss(
     share: f32,
     precision: Precision,
 ) -> DistilledLoss {
-    if are_fused(&student.x.device()) {
-        let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
-        return fused::distilled_head_loss(student, teacher, &targets, share, precision);
+    match body(&student.x.device()) {
+        Body::Cpu => {
+            let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
+            fused::distilled_head_loss(student, teacher, &targets, share, precision)
+        }
+        Body::Gpu => gpu::distilled_head_loss::<Gpu>(student, teacher, targets, share, precision),
+        Body::Plain => with_tensors(student, teacher, targets, share, precision),
     }
+}
+
+fn with_tensors(
+    student: Head,
+    teacher: Head,
+    targets: Tensor<1, Int>,
+    share: f32,
+    precision: Precision,
+) -> DistilledLoss {
     let expected = activation::log_softmax(teacher.logits(precision).autodiff(), 1); // [N, V]
     let logits = student.logits(precision);
     let found = activation::log_softmax(logits.clone(), 1);

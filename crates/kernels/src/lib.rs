@@ -80,14 +80,8 @@ pub use swiglu::swiglu;
 /// same results slowly on the CPU, and none elsewhere.
 pub fn multiplies_bf16(device: &Device) -> bool {
     match bodies::body(device) {
-        bodies::Body::Cpu => has_bf16(),
+        bodies::Body::Cpu => cpu::isa::Isa::best().has_bf16(),
         bodies::Body::Gpu => device.supports_dtype(FloatDType::BF16),
         bodies::Body::Plain => false,
     }
-}
-
-/// Whether this processor has instructions for products of bf16 numbers; without them,
-/// [`Precision::Bf16`] gives the same results slowly.
-pub fn has_bf16() -> bool {
-    cpu::isa::Isa::best().has_bf16()
 }

@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::bodies::{Body, body};
+use crate::distillation::Head;
 use crate::fused;
 use crate::gpu::{self, Gpu};
 use crate::layers::linear;
@@ -25,7 +26,7 @@ pub fn head_loss(
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
             fused::head_loss(x, weight, tied, &targets, precision)
         }
-        Body::Gpu => gpu::head_loss::<Gpu>(x, weight, tied, targets, precision),
+        Body::Gpu => gpu::head_loss::<Gpu>(Head { x, weight, tied }, targets, precision),
         Body::Plain => {
             let weight = if tied { weight.transpose() } else { weight };
             cross_entropy(linear(x, weight, None, precision), targets)

@@ -2,7 +2,7 @@
 
 use crate::dropout::Dropout;
 
-/// Number format of matrix products; everything else is f32 always.
+/// Number format of matrix products and of what they read; everything else is f32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Operands and sums in f32.

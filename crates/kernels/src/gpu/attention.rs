@@ -175,7 +175,8 @@ impl Attention {
         part(&part(&self.mask, 1, block), 2, [0, block[1]])
     }
 
-    /// What dropout multiplies the probabilities of a block with, `[B * H, rows, end]`.
+    /// What dropout multiplies the probabilities of a block with: `[B * H, rows, end]`, or
+    /// `[B * H, end, rows]` if `turned`.
     fn factors(&self, [start, end]: [usize; 2], turned: bool) -> Option<Tensor<3>> {
         let [heads, _, _] = self.q.rows.dims();
         let device = self.mask.device();
@@ -237,7 +238,7 @@ impl Attention {
             });
         }
         dq.reverse();
-        let [dk, dv] = sums.unwrap_or_else(|| [self.k.rows.zeros_like(), self.v.rows.zeros_like()]);
+        let Some([dk, dv]) = sums else { unreachable!("a window without positions") };
         [Tensor::cat(dq, 2).swap_dims(1, 2), dk, dv]
     }
 }

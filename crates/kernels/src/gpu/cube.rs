@@ -50,7 +50,8 @@ impl Products for CubeBackend {
                 return out;
             }
         }
-        Self::float_cast(Self::float_matmul(a, b), FloatDType::F32)
+        let [a, b] = [a, b].map(|x| Self::float_cast(x, FloatDType::F32));
+        Self::float_matmul(a, b)
     }
 }
 

@@ -91,8 +91,8 @@ pub(super) fn score_factors(
     let drawn = hash(lay(positions.unsqueeze::<3>()).bitwise_xor(low)) + high;
     // Comparing unsigned numbers: with the sign turned, signed ones compare alike.
     let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
-    let turned = hash(drawn).bitwise_xor_scalar(i32::MIN);
-    let kept = turned.greater_equal_elem((threshold ^ (1 << 31)) as i32);
+    let signed = hash(drawn).bitwise_xor_scalar(i32::MIN);
+    let kept = signed.greater_equal_elem((threshold ^ (1 << 31)) as i32);
     kept.float() / (1.0 - dropout.probability)
 }
 

@@ -3,12 +3,9 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::product;
-use super::{raw, rounded, same};
+use super::{piece, raw, rounded, same};
 use crate::graph::{Home, Operand, join};
 use crate::pass::Precision;
-
-/// Rows of the output that one product adds up: bounds what its matrix of zeros and ones takes.
-const ROWS: usize = 4096;
 
 /// Shapes as in [`crate::embedding`].
 ///
@@ -28,8 +25,9 @@ pub(crate) fn embedding<B: Home>(
         let [n, c] = dy.dims();
         let numbers = (0..v).map(|number| number as f32).collect();
         let numbers = Tensor::<2>::from_data(TensorData::new(numbers, [v, 1]), &dy.device());
-        let blocks = (0..n).step_by(ROWS).map(|start| {
-            let end = (start + ROWS).min(n);
+        let rows = piece(n, v);
+        let blocks = (0..n).step_by(rows).map(|start| {
+            let end = (start + rows).min(n);
             let ids = ids.clone().narrow(0, start, end - start).float().unsqueeze::<2>(); // [1, rows]
             let ones = rounded(same(ids, numbers.clone()), precision); // [V, rows]
             product::<B, 2>(ones, rounded(dy.clone().slice([start..end, 0..c]), precision))

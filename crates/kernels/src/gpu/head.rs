@@ -1,64 +1,119 @@
 //! The output head and its loss, some rows at a time.
+//!
+//! Both gradients are computed in the forward pass, while the logits are there. With `q` the model's
+//! predictions, `p` a teacher's and `s` its share (0 without one):
+//! `dlogits = (q - s p - (1 - s) onehot(target)) / N`.
+//!
+//! The vocabulary is filled up to whole rows of [`LANES`], which nanoGPT does to 50,304 for the same
+//! reason: GPT-2's 50,257 has no even factor, and kernels move numbers by fours and more.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::{product, product_of_turned};
-use super::{LANES, laid_out, raw, rounded, same, sum};
+use super::{LANES, laid_out, piece, raw, rounded, same, sum};
+use crate::distillation::{DistilledLoss, Head};
 use crate::graph::{Home, Operand, join};
 use crate::pass::Precision;
-
-/// Numbers of the logits that exist at once: a gigabyte of f32.
-const LOGITS: usize = 1 << 28;
 
 /// What the logit of a token that does not exist becomes: its probability is 0.
 const ABSENT: f32 = -1e9;
 
 /// Shapes as in [`crate::head_loss`].
-///
-/// Both gradients are computed in the forward pass, while the logits are there:
-/// `dlogits = (softmax(logits) - onehot(target)) / N`.
-///
-/// The vocabulary is filled up to whole rows of [`LANES`], which nanoGPT does to 50,304 for the same
-/// reason: GPT-2's 50,257 has no even factor, and kernels move numbers by fours and more.
 pub(crate) fn head_loss<B: Home>(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    tied: bool,
+    head: Head,
     targets: Tensor<1, Int>,
     precision: Precision,
 ) -> Tensor<1> {
-    let (x, weight, targets) = (Operand::<B>::new(x), Operand::new(weight), targets.inner());
-    let wants_gradients = x.tracked.is_some() || weight.tracked.is_some();
-    let [n, c] = x.tensor::<2>().dims();
-    let input = rounded(x.tensor::<2>(), precision);
-    let head = Head::new(rounded(weight.tensor(), precision), tied);
-    let rows = rows(n, head.columns());
-    let (mut losses, mut dx, mut dw) = (Vec::new(), Vec::new(), None);
+    let rows = rows(&head);
+    in_pieces::<B>(head, None, targets, precision, rows).0
+}
+
+/// As [`crate::distilled_head_loss`].
+pub(crate) fn distilled_head_loss<B: Home>(
+    student: Head,
+    teacher: Head,
+    targets: Tensor<1, Int>,
+    share: f32,
+    precision: Precision,
+) -> DistilledLoss {
+    let rows = rows(&student);
+    let (loss, [entropy, divergence]) =
+        in_pieces::<B>(student, Some((teacher, share)), targets, precision, rows);
+    let [entropy, divergence] =
+        [entropy, divergence].map(|value| f64::from(value.into_scalar::<f32>()));
+    DistilledLoss { loss, divergence, entropy }
+}
+
+/// Rows whose logits exist at once.
+fn rows(head: &Head) -> usize {
+    let [[n, c], weight] = [head.x.dims(), head.weight.dims()];
+    let vocabulary = weight[0] * weight[1] / c;
+    piece(n, vocabulary.next_multiple_of(LANES))
+}
+
+/// The loss in the graph of the student, its entropy and its divergence from a teacher, which counts
+/// with a share.
+pub(super) fn in_pieces<B: Home>(
+    student: Head,
+    teacher: Option<(Head, f32)>,
+    targets: Tensor<1, Int>,
+    precision: Precision,
+    rows: usize,
+) -> (Tensor<1>, [Tensor<1>; 2]) {
+    let tied = student.tied;
+    let (x, weight) = (Operand::<B>::new(student.x), Operand::new(student.weight));
+    let [wants_x, wants_weight] = [&x, &weight].map(Operand::wants_gradient);
+    let share = teacher.as_ref().map_or(0.0, |(_, share)| f64::from(*share));
+    let head = Output::new(x.tensor(), weight.tensor(), tied, precision);
+    let teacher = teacher
+        .map(|(head, _)| Output::new(head.x.inner(), head.weight.inner(), head.tied, precision));
+    let targets = targets.inner();
+    let [n, c] = head.x.dims();
+    let (mut entropies, mut divergences) = (Vec::new(), Vec::new());
+    let (mut dx, mut dw) = (Vec::new(), None);
     for start in (0..n).step_by(rows) {
-        let end = (start + rows).min(n);
-        let x = input.clone().slice([start..end, 0..c]);
-        let targets = targets.clone().narrow(0, start, end - start);
-        let logits = head.logits::<B>(x.clone()); // [rows, lanes, LANES]
-        let most = logits.clone().max_dim(2).max_dim(1); // [rows, 1, 1]
-        let sum = (logits.clone() - most.clone()).exp().sum_dim(2).sum_dim(1);
-        let log_sum = most + sum.log(); // [rows, 1, 1]
-        let target = logits.clone().reshape([end - start, head.columns()]);
+        let range = [start, (start + rows).min(n)];
+        let count = range[1] - range[0];
+        let targets = targets.clone().narrow(0, start, count);
+        let log_q = head.log_probabilities::<B>(range); // [rows, lanes, LANES]
+        let target = log_q.clone().reshape([count, head.columns()]);
         let target = target.gather(1, targets.clone().unsqueeze_dim::<2>(1)); // [rows, 1]
-        losses.push((log_sum.clone().reshape([end - start, 1]) - target).reshape([end - start]));
-        if wants_gradients {
-            let dlogits = ((logits - log_sum).exp() - head.hits(targets)) / n as f64;
-            let dlogits = rounded(dlogits, precision).reshape([end - start, head.columns()]);
-            let part = product_of_turned::<B>(x, dlogits.clone()); // [C, columns]
-            dx.push(product::<B, 2>(dlogits, head.back.clone()));
+        entropies.push(-target.reshape([count]));
+        let log_p = teacher.as_ref().map(|teacher| teacher.log_probabilities::<B>(range));
+        if let Some(log_p) = &log_p {
+            let apart = log_p.clone().exp() * (log_p.clone() - log_q.clone());
+            divergences.push(apart.sum_dim(2).sum_dim(1).reshape([count]));
+        }
+        if !wants_x && !wants_weight {
+            continue;
+        }
+        let hits = head.hits(targets);
+        let wanted = match log_p {
+            Some(log_p) => log_p.exp() * share + hits * (1.0 - share),
+            None => hits,
+        };
+        let dlogits = rounded((log_q.exp() - wanted) / n as f64, precision);
+        let dlogits = dlogits.reshape([count, head.columns()]);
+        if wants_weight {
+            let part = product_of_turned::<B>(head.rows(range), dlogits.clone()); // [C, columns]
             dw = Some(match dw {
                 Some(sum) => sum + part,
                 None => part,
             });
         }
+        if wants_x {
+            dx.push(product::<B, 2>(dlogits, head.back.clone()));
+        }
     }
-    let loss = sum(Tensor::cat(losses, 0)) / n as f64;
+    let mean = |values: Vec<Tensor<1>>| sum(Tensor::cat(values, 0)) / n as f64;
+    let entropy = mean(entropies);
+    let divergence = match divergences.is_empty() {
+        true => entropy.zeros_like(),
+        false => mean(divergences),
+    };
+    let loss = divergence.clone() * share + entropy.clone() * (1.0 - share);
     let v = head.vocabulary;
-    join([&x, &weight], loss, move |scale: Tensor<1>, _| {
+    let loss = join([&x, &weight], loss, move |scale: Tensor<1>, _| {
         let scale = scale.unsqueeze::<2>(); // [1, 1]
         let dx = (!dx.is_empty()).then(|| raw::<B, 2>(Tensor::cat(dx, 0) * scale.clone()));
         let dw = dw.map(|dw: Tensor<2>| {
@@ -66,20 +121,14 @@ pub(crate) fn head_loss<B: Home>(
             raw::<B, 2>(if tied { laid_out(dw.transpose()) } else { dw })
         });
         [dx, dw]
-    })
+    });
+    (loss, [entropy, divergence])
 }
 
-/// Rows of `n` whose logits of `columns` exist at once, as even as the power of two that parts them.
-fn rows(n: usize, columns: usize) -> usize {
-    let mut rows = n;
-    while rows * columns > LOGITS && rows > 1 {
-        rows = rows.div_ceil(2);
-    }
-    rows
-}
-
-/// The head as products read it, filled up with tokens that do not exist.
-struct Head {
+/// A head as products read it, filled up with tokens that do not exist, and what goes in.
+struct Output {
+    /// `[N, C]`
+    x: Tensor<2>,
     /// Tokens that exist.
     vocabulary: usize,
     /// Rows of [`LANES`] that all tokens make.
@@ -94,9 +143,10 @@ struct Head {
     numbers: Tensor<3>,
 }
 
-impl Head {
+impl Output {
     /// `weight [C, V]`, or `[V, C]` where it is the tied embedding.
-    fn new(weight: Tensor<2>, tied: bool) -> Self {
+    fn new(x: Tensor<2>, weight: Tensor<2>, tied: bool, precision: Precision) -> Self {
+        let [x, weight] = [x, weight].map(|matrix| rounded(matrix, precision));
         let by_token = if tied { weight } else { laid_out(weight.transpose()) }; // [V, C]
         let [vocabulary, c] = by_token.dims();
         let lanes = vocabulary.div_ceil(LANES);
@@ -108,8 +158,9 @@ impl Head {
             Tensor::from_data(TensorData::new(row, [1, lanes, LANES]), &device)
         };
         let absent = row(&|token| if token < vocabulary { 0.0 } else { ABSENT });
+        let numbers = row(&|token| token as f32);
         let weight = laid_out(back.clone().transpose());
-        Head { vocabulary, lanes, weight, back, absent, numbers: row(&|token| token as f32) }
+        Output { x, vocabulary, lanes, weight, back, absent, numbers }
     }
 
     /// All tokens.
@@ -117,11 +168,19 @@ impl Head {
         self.lanes * LANES
     }
 
-    /// `x [rows, C]` -> `[rows, lanes, LANES]`.
-    fn logits<B: Home>(&self, x: Tensor<2>) -> Tensor<3> {
-        let [rows, _] = x.dims();
-        let logits = product::<B, 2>(x, self.weight.clone());
-        logits.reshape([rows, self.lanes, LANES]) + self.absent.clone()
+    /// Rows `start` to `end` of what goes in.
+    fn rows(&self, [start, end]: [usize; 2]) -> Tensor<2> {
+        self.x.clone().narrow(0, start, end - start)
+    }
+
+    /// Logarithms of the predictions of rows: `[rows, lanes, LANES]`.
+    fn log_probabilities<B: Home>(&self, range: [usize; 2]) -> Tensor<3> {
+        let logits = product::<B, 2>(self.rows(range), self.weight.clone());
+        let logits = logits.reshape([range[1] - range[0], self.lanes, LANES]);
+        let logits = logits + self.absent.clone();
+        let most = logits.clone().max_dim(2).max_dim(1); // [rows, 1, 1]
+        let sum = (logits.clone() - most.clone()).exp().sum_dim(2).sum_dim(1);
+        logits - (most + sum.log())
     }
 
     /// 1 where a row has its target, 0 elsewhere: `targets [rows]` -> `[rows, lanes, LANES]`.

@@ -3,8 +3,8 @@
 //!
 //! A chain of operations in Burn's graph keeps what each of them needs for its gradient, and reads
 //! it all again; what is here keeps an operation's inputs and computes the rest a second time, in
-//! kernels that run anyway. With [`Precision::Bf16`] matrix products read bf16 and give f32, and
-//! everything else is f32.
+//! kernels that run anyway. With [`Precision::Bf16`] matrix products read bf16 and give f32, what an
+//! activation reads is kept in bf16 too, and everything else is f32.
 //!
 //! The functions take any backend, so that the tests can hold them on the CPU against plain
 //! operations in Burn's own graph.
@@ -29,7 +29,7 @@ pub(crate) use attention::{causal_attention, grouped_attention};
 pub(crate) use cube::Products;
 pub(crate) use draws::dropout;
 pub(crate) use embedding::embedding;
-pub(crate) use head::head_loss;
+pub(crate) use head::{distilled_head_loss, head_loss};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
 
@@ -89,6 +89,18 @@ fn column_sum(x: Tensor<2>) -> Tensor<1> {
 
 /// Numbers of a row that are summed or compared by one group of threads.
 const LANES: usize = 1024;
+
+/// Numbers of a matrix with a column for each token that exist at once: a gigabyte of f32.
+const PIECE: usize = 1 << 28;
+
+/// Rows of such a matrix of `n` that exist at once, as even as a power of two parts them.
+fn piece(n: usize, columns: usize) -> usize {
+    let mut rows = n;
+    while rows * columns > PIECE && rows > 1 {
+        rows = rows.div_ceil(2);
+    }
+    rows
+}
 
 /// A gradient, as the graph takes it.
 fn raw<B: Home, const RANK: usize>(gradient: Tensor<RANK>) -> Raw<B> {
@@ -224,27 +236,78 @@ mod tests {
         }
     }
 
+    /// Vocabularies around a whole row of lanes; all rows at once and in pieces of three.
     #[test]
-    fn the_head_and_the_embedding_have_the_gradients_of_plain_ones() {
+    fn heads_have_the_gradients_of_plain_ones() {
         let targets = [3, 0, 3, 8, 2, 2, 1];
         for (precision, tolerance) in TOLERANCES {
-            for tied in [false, true] {
-                let x = draw("x", [7, 5]);
-                let w = draw("w", if tied { [9, 5] } else { [5, 9] });
-                let ours = || {
-                    head_loss::<Flex>(x.clone(), w.clone(), tied, ids(&targets), precision) * 7.0
-                };
-                let plain = || {
-                    let targets = ids(&targets);
-                    crate::head_loss(x.clone(), w.clone(), tied, targets, Precision::F32) * 7.0
-                };
-                assert_alike("head", [x.clone(), w.clone()], &[], [&ours, &plain], tolerance);
+            for v in [9, LANES - 1, LANES, LANES + 1] {
+                for (tied, rows) in [(false, 7), (true, 7), (true, 3)] {
+                    let head = |name: &str| {
+                        let [c, x] = [5, 1].map(|width| width + name.len());
+                        let w = draw(name, if tied { [v, c] } else { [c, v] });
+                        crate::Head { x: draw(&format!("x{x}"), [7, c]), weight: w, tied }
+                    };
+                    let (student, teacher) = (head("w"), head("teacher"));
+                    let inputs = || [student.x.clone(), student.weight.clone()];
+                    let ours = || {
+                        let head = student.clone();
+                        head::in_pieces::<Flex>(head, None, ids(&targets), precision, rows).0 * 7.0
+                    };
+                    let plain = || {
+                        let [x, w] = inputs();
+                        crate::head_loss(x, w, tied, ids(&targets), Precision::F32) * 7.0
+                    };
+                    assert_alike("head", inputs(), &[], [&ours, &plain], tolerance);
+                    let ours = || {
+                        let teacher = Some((teacher.clone(), 0.3));
+                        let head = student.clone();
+                        head::in_pieces::<Flex>(head, teacher, ids(&targets), precision, rows).0
+                            * 7.0
+                    };
+                    let plain = || {
+                        let mut teacher = teacher.clone();
+                        teacher.x = teacher.x.inner();
+                        teacher.weight = teacher.weight.inner();
+                        let (head, targets) = (student.clone(), ids(&targets));
+                        let loss =
+                            crate::distilled_head_loss(head, teacher, targets, 0.3, Precision::F32);
+                        loss.loss * 7.0
+                    };
+                    assert_alike("distilled", inputs(), &[], [&ours, &plain], tolerance);
+                }
             }
         }
+    }
+
+    #[test]
+    fn an_embedding_has_the_gradient_of_a_plain_one() {
+        let taken = [3, 0, 3, 8, 2, 2, 1];
         let w = draw("w", [9, 5]);
-        let ours = || embedding::<Flex>(w.clone(), ids(&targets), Precision::F32);
-        let plain = || crate::embedding(w.clone(), ids(&targets), Precision::F32);
+        let ours = || embedding::<Flex>(w.clone(), ids(&taken), Precision::F32);
+        let plain = || crate::embedding(w.clone(), ids(&taken), Precision::F32);
         assert_alike("embedding", [w.clone()], &[], [&ours, &plain], 1e-6);
+    }
+
+    #[test]
+    fn a_piece_is_an_even_part_that_fits() {
+        assert_eq!(piece(100, 1024), 100);
+        assert_eq!(piece(8192, 51_200), 4096);
+        assert_eq!(piece(3, PIECE + 1), 1);
+    }
+
+    #[test]
+    fn sums_in_steps_are_sums() {
+        for n in [1, 7, 1024, 1031, 3 * 1024 * 1031] {
+            let ones = Tensor::<1>::ones([n], &Device::flex());
+            assert_eq!(sum(ones).into_scalar::<f32>(), n as f32, "{n}");
+        }
+        for [n, c] in [[1, 3], [67, 2], [640, 5]] {
+            let ones = Tensor::<2>::ones([n, c], &Device::flex());
+            column_sum(ones)
+                .into_data()
+                .assert_eq(&TensorData::from(vec![n as f32; c].as_slice()), true);
+        }
     }
 
     #[test]

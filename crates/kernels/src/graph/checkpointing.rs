@@ -97,7 +97,9 @@ where
     M: Module + 'static,
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {
-    let x = Operand::<B>::new(x);
+    let mut x = Operand::<B>::new(x);
+    // The node hangs on `x`, also where all that made it is frozen, as under adapters.
+    x.tracked = x.tracked.map(|x| if x.is_tracked() { x } else { x.require_grad() });
     apply(CheckpointedBackward(PhantomData), [&x], |wants_state| {
         let y = Operand::<B>::new(forward(&block.valid(), x.tensor())).raw;
         let state = || State { block: block.clone(), x: x.raw.clone(), forward: forward.clone() };

@@ -69,7 +69,10 @@ macro_rules! home {
     };
 }
 
-home!(Flex, |a, b| Flex::float_cast(Flex::float_matmul(a, b), FloatDType::F32));
+home!(Flex, |a, b| {
+    let [a, b] = [a, b].map(|x| Flex::float_cast(x, FloatDType::F32));
+    Flex::float_matmul(a, b)
+});
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 home!(burn::backend::Cube, <burn::backend::Cube as crate::gpu::Products>::product);
 
@@ -87,6 +90,11 @@ impl<B: Home> Operand<B> {
     pub fn new<const RANK: usize>(tensor: Tensor<RANK>) -> Self {
         let (raw, tracked) = B::take(tensor);
         Operand { raw, tracked }
+    }
+
+    /// Whether the backward pass has a use for its gradient.
+    pub fn wants_gradient(&self) -> bool {
+        self.tracked.as_ref().is_some_and(|tracked| tracked.is_tracked())
     }
 
     /// The numbers as a tensor outside of any graph.
