@@ -53,3 +53,4 @@ print("3 passed, 0 failed")
 PY
 
 "$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits"
+"$python" "$root/tests/peers/forms.py" "$bin/export" "$logits"

@@ -1,6 +1,7 @@
 //! Where a text comes from: compiled in, fetched by name, or any file.
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -154,6 +155,7 @@ fn resolve_in(path: &Path, corpora: &Path) -> Result<Corpus> {
             "the corpus {name} is not at {} yet; get it with `data fetch {name}`",
             file.display()
         );
+        check_fetched(&file)?;
         return Ok(Corpus { name, source: Source::File(file) });
     }
     ensure!(
@@ -162,7 +164,17 @@ fn resolve_in(path: &Path, corpora: &Path) -> Result<Corpus> {
         KnownCorpus::names()
     );
     ensure!(path.is_file(), "{name} is not a file; expected a UTF-8 text file");
+    check_fetched(path)?;
     Ok(Corpus { name, source: Source::File(path.to_owned()) })
+}
+
+/// Refuses what Git stores in place of a large file, which would be taken for a short text.
+fn check_fetched(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(64).read_to_end(&mut start))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(checkpoint::check_fetched(path, &start)?)
 }
 
 #[cfg(test)]

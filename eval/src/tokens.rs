@@ -100,9 +100,7 @@ impl TextTokens {
         context_length: usize,
     ) -> Result<Vec<Vec<u32>>> {
         let place = || format!("--tokens-from {}", self.path.display());
-        let size = std::fs::metadata(&self.path).with_context(place)?.len();
-        ensure!(size <= TEXT_LIMIT, "{}: {size} bytes, at most {TEXT_LIMIT}", place());
-        let text = std::fs::read_to_string(&self.path).with_context(place)?;
+        let text = checkpoint::read_text(&self.path, TEXT_LIMIT).with_context(place)?;
         let tokens = tokenizer.encode_parallel(&text);
         let context = self.context.unwrap_or(context_length.min(256));
         ensure!(

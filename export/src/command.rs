@@ -43,12 +43,13 @@ pub enum Verb {
 /// What to export, and as what.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConvertArgs {
-    /// Checkpoint or Hugging Face folder, or a run folder for its newest checkpoint, or a
-    /// llama2.c model file
+    /// Checkpoint or Hugging Face folder, or a run folder for its newest checkpoint, or the file
+    /// of a llama2.c model or nanoGPT's ckpt.pt
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
 
-    /// Tokenizer file of a llama2.c model [default: none; a folder has its own]
+    /// Tokenizer of a model in one file: llama2.c's own, or the tokenizer.json of a nanoGPT
+    /// [default: GPT-2's for a nanoGPT with as many tokens; a folder has its own]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 

@@ -1,4 +1,5 @@
-//! What is exported: a checkpoint, a checkpoint with an adapter merged in, or a llama2.c model.
+//! What is exported: a checkpoint, a checkpoint with an adapter merged in, or a model of llama2.c or
+//! nanoGPT.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +10,15 @@ use checkpoint::{Checkpoint, HuggingFaceFiles, TOKENIZER_FILE, Tensors, atomic};
 use config::ModelConfig;
 
 use crate::llama2c::Llama2c;
+use crate::nanogpt::NanoGpt;
 use crate::single_file;
 
 /// What is to be exported, as a user names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Input {
-    /// Checkpoint, Hugging Face or run folder, or a llama2.c model file.
+    /// Checkpoint, Hugging Face or run folder, or the file of a llama2.c or nanoGPT model.
     pub path: PathBuf,
-    /// The tokenizer of a llama2.c model, which its file does not hold.
+    /// The tokenizer of a model in one file, which the file does not hold.
     pub tokenizer: Option<PathBuf>,
     /// Folder of a LoRA adapter to merge in.
     pub adapter: Option<PathBuf>,
@@ -33,6 +35,7 @@ pub(crate) enum Model {
     Checkpoint(Checkpoint),
     Adapted { base: Checkpoint, adapter: Adapter, dir: PathBuf },
     Llama2c(Llama2c),
+    NanoGpt(Box<NanoGpt>),
 }
 
 impl Model {
@@ -45,7 +48,10 @@ impl Model {
                 "--merge-lora is for a folder, {} is a file",
                 path.display()
             );
-            single_file::check(path)?;
+            if single_file::kind(path)? == single_file::Kind::Torch {
+                let model = NanoGpt::open(path, tokenizer.as_deref())?;
+                return Ok(Model::NanoGpt(Box::new(model)));
+            }
             let Some(tokenizer) = tokenizer else {
                 bail!(
                     "{}: a llama2.c model has no tokenizer inside; name it with --tokenizer",
@@ -56,7 +62,7 @@ impl Model {
         }
         if let Some(tokenizer) = tokenizer {
             bail!(
-                "--tokenizer {} is for a llama2.c file; {} is a folder, which has its own",
+                "--tokenizer {} is for a file of llama2.c or nanoGPT; {} is a folder, which has its own",
                 tokenizer.display(),
                 path.display()
             );
@@ -82,7 +88,7 @@ impl Model {
     fn folder(&self) -> Option<&Checkpoint> {
         match self {
             Model::Checkpoint(base) | Model::Adapted { base, .. } => Some(base),
-            Model::Llama2c(_) => None,
+            Model::Llama2c(_) | Model::NanoGpt(_) => None,
         }
     }
 
@@ -95,6 +101,7 @@ impl Model {
                 None => base.default_name(),
             },
             Model::Llama2c(model) => model.name(),
+            Model::NanoGpt(model) => model.name(),
         }
     }
 
@@ -104,6 +111,7 @@ impl Model {
         let beside = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
         match self {
             Model::Llama2c(model) => beside(model.path()),
+            Model::NanoGpt(model) => beside(model.path()),
             Model::Checkpoint(base) | Model::Adapted { base, .. } => match base.run_dir() {
                 Some(run) => run.join("gguf"),
                 None => beside(base.dir()),
@@ -120,13 +128,16 @@ impl Model {
                 output.display()
             );
         }
-        if let Model::Llama2c(model) = self {
-            ensure!(
-                !model.consists_of(output),
-                "{} is part of the model itself; name another --output",
-                output.display()
-            );
-        }
+        let is_input = match self {
+            Model::Llama2c(model) => model.consists_of(output),
+            Model::NanoGpt(model) => model.consists_of(output),
+            Model::Checkpoint(_) | Model::Adapted { .. } => false,
+        };
+        ensure!(
+            !is_input,
+            "{} is part of the model itself; name another --output",
+            output.display()
+        );
         Ok(())
     }
 
@@ -144,6 +155,7 @@ impl Model {
                 &merged
             }
             Model::Llama2c(model) => model,
+            Model::NanoGpt(model) => model.as_ref(),
         };
         let files = HuggingFaceFiles {
             config: self.config(),
@@ -174,6 +186,7 @@ impl Model {
         match self {
             Model::Checkpoint(base) | Model::Adapted { base, .. } => base.config(),
             Model::Llama2c(model) => model.config(),
+            Model::NanoGpt(model) => model.config(),
         }
     }
 
@@ -184,6 +197,7 @@ impl Model {
                 Ok(has_tokenizer.then(|| base.tokenizer_json()).transpose()?)
             }
             Model::Llama2c(model) => Ok(Some(model.tokenizer_json().to_owned())),
+            Model::NanoGpt(model) => Ok(Some(model.tokenizer_json().to_owned())),
         }
     }
 }

@@ -10,6 +10,7 @@ mod hugging_face;
 mod input;
 pub mod inspect;
 mod llama2c;
+mod nanogpt;
 mod report;
 mod single_file;
 

@@ -1,4 +1,5 @@
-//! A file where a folder is expected: a llama2.c model, or something to be sent elsewhere.
+//! A file where a folder is expected: a llama2.c model, a checkpoint of nanoGPT, or something to
+//! be sent elsewhere.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,13 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// First bytes of files that are taken for a model to export, what they are, and the way out.
-const OTHERS: [(&[u8], &str); 4] = [
+const OTHERS: [(&[u8], &str); 3] = [
     (b"GGUF", "is a GGUF already; use quantize, or export inspect"),
-    (
-        b"PK\x03\x04",
-        "is a PyTorch file: a pickle, which can run any code when it is read. Save the model as \
-         safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
-    ),
     (b"{", "is JSON; name the folder of the checkpoint that it belongs to"),
     (
         // 0x616b3432, which spells ak42, lowest byte first.
@@ -23,12 +19,24 @@ const OTHERS: [(&[u8], &str); 4] = [
     ),
 ];
 
-/// Refuses what is known to be no llama2.c model of the first version, which itself has no mark
-/// to know it by.
-pub(crate) fn check(path: &Path) -> Result<()> {
+/// A file that holds a whole model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A llama2.c model of the first version, which has no mark to know it by.
+    Llama2c,
+    /// A file of `torch.save`.
+    Torch,
+}
+
+/// Tells the two apart, and refuses what is known to be neither.
+pub(crate) fn kind(path: &Path) -> Result<Kind> {
     let cannot = || format!("cannot read {}", path.display());
     let mut start = Vec::new();
-    File::open(path).with_context(cannot)?.take(16).read_to_end(&mut start).with_context(cannot)?;
+    File::open(path).with_context(cannot)?.take(32).read_to_end(&mut start).with_context(cannot)?;
+    checkpoint::check_fetched(path, &start)?;
+    if start.starts_with(b"PK\x03\x04") {
+        return Ok(Kind::Torch);
+    }
     for (magic, what) in OTHERS {
         if start.starts_with(magic) {
             bail!("{} {what}", path.display());
@@ -39,15 +47,11 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     if let [0x80, 2..=5, opcode, ..] = start[..]
         && opcode != 0
     {
-        bail!(
-            "{} is a Python pickle, which can run any code when it is read. Save the model as \
-             safetensors first: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)",
-            path.display()
-        );
+        return Ok(Kind::Torch);
     }
     // Safetensors: eight bytes of header length, then JSON.
     if start.get(8) == Some(&b'{') && start[5..8] == [0; 3] {
         bail!("{} is a safetensors file; name the folder it lies in", path.display());
     }
-    Ok(())
+    Ok(Kind::Llama2c)
 }

@@ -41,11 +41,7 @@ impl Calibration {
             None => Tokenizer::from_gguf(metadata)
                 .context("the model's own tokenizer cannot be used")?,
         };
-        let size = std::fs::metadata(text)
-            .with_context(|| format!("cannot read {}", text.display()))?
-            .len();
-        ensure!(size <= TEXT_LIMIT, "{} is larger than {TEXT_LIMIT} bytes", text.display());
-        let words = std::fs::read_to_string(text)
+        let words = checkpoint::read_text(text, TEXT_LIMIT)
             .with_context(|| format!("cannot read {} as UTF-8", text.display()))?;
         let architecture = metadata.string("general.architecture")?;
         let limit = metadata.unsigned(&format!("{architecture}.context_length"))? as usize;

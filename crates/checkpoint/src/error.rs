@@ -32,6 +32,16 @@ pub enum CheckpointError {
         /// What was found and expected, with line and column.
         source: serde_json::Error,
     },
+    /// A few lines of text that stand for a file in a Git repository.
+    #[error(
+        "{path}: a Git LFS pointer, which stands for a file that was not fetched; run `git lfs \
+         pull` in the repository that it lies in, or download the file itself",
+        path = path.display()
+    )]
+    GitLfsPointer {
+        /// The file at hand.
+        path: PathBuf,
+    },
     /// A text file larger than anything of its kind.
     #[error("{path}: {size} bytes, expected at most {limit}", path = path.display())]
     TooLarge {
@@ -75,18 +85,13 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// Weights in the format that is a program.
-    #[error(
-        "{path}: a pickle, which runs whatever code is in it when it is read; if you trust it, \
-         convert it: python -c \"from transformers import AutoModelForCausalLM as M; \
-         M.from_pretrained('{dir}').save_pretrained('{dir}-safetensors')\"",
-        path = path.display(), dir = dir.display()
-    )]
-    Pickle {
+    /// A file of PyTorch that cannot be read without running what is in it, or is damaged.
+    #[error("{path}: {reason}", path = path.display())]
+    Torch {
         /// The file at hand.
         path: PathBuf,
-        /// Its folder.
-        dir: PathBuf,
+        /// What was found and what was expected, with the way out.
+        reason: String,
     },
     /// A tensor that the model has is not in the file.
     #[error("{path}: tensor {name} is missing", path = path.display())]
@@ -127,6 +132,21 @@ pub enum CheckpointError {
         found: String,
         /// Formats that can be read here.
         expected: &'static str,
+    },
+    /// The weights are codes of a quantized format.
+    #[error(
+        "{path}: tensor {name}, stored as {found}, is a part of quantized weights, expected plain \
+         ones in F32, F16 or BF16; take the model from before it was quantized, or dequantize it \
+         first",
+        path = path.display()
+    )]
+    Quantized {
+        /// The file at hand.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// How it is stored.
+        found: String,
     },
     /// A weight that no stage after this one could use.
     #[error("tensor {name}: {value} at position {position}; {cure}")]

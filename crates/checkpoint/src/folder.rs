@@ -10,7 +10,7 @@ use crate::limits::{SMALL_JSON_BYTES, TOKENIZER_BYTES, read_text};
 use crate::lora::{ADAPTER_FOLDER, Adapter};
 use crate::{
     CONFIG_FILE, CheckpointError, GOLDEN_FILE, Golden, OPTIMIZER_FILE, TOKENIZER_FILE,
-    TRAINER_FILE, TrainerState, Weights, foreign, hf_config, names, save,
+    TRAINER_FILE, TrainerState, Weights, foreign, hf_config, names, quantized, save, weights,
 };
 
 /// A folder whose weights are exactly those that its `config.json` asks for.
@@ -36,11 +36,15 @@ impl Checkpoint {
                     .to_owned(),
             });
         }
-        let config = hf_config::parse(&config_path, &read_text(&config_path, SMALL_JSON_BYTES)?)?;
+        let settings = read_text(&config_path, SMALL_JSON_BYTES)?;
+        let config = hf_config::parse(&config_path, &settings)?;
         // `.` has neither a name nor a parent to put output beside it.
         let dir = &fs::canonicalize(dir).map_err(CheckpointError::io(dir))?;
         let mut weights = Weights::open_folder(dir)?;
+        let quantization = hf_config::quantization(&config_path, &settings)?;
+        weights::dequantize(&mut weights, &quantization, &config_path)?;
         foreign::adapt(&mut weights, &config)?;
+        quantized::check(&weights, &config)?;
         let found = weights.iter().map(|(name, shape)| (name.to_owned(), shape.to_vec()));
         check_tensors(weights.path(), &config, found)?;
         // Masks may be of any type.

@@ -2,7 +2,8 @@
 //!
 //! Files of a class without a head (`GPT2Model`, as OpenAI's GPT-2 is, or `LlamaModel`) lack the
 //! prefix that the class with one puts before every name. Other writers store a tied head a
-//! second time.
+//! second time. A model that was saved from inside a wrapper of PyTorch has the wrapper's name in
+//! front of its own.
 
 use config::{Architecture, ModelConfig};
 
@@ -40,17 +41,34 @@ impl Names {
     }
 }
 
+/// Parts of a name that wrappers add wherever they stand: `torch.compile`
+/// (`torch/_dynamo/eval_frame.py`), fully sharded training
+/// (`torch/distributed/fsdp/_common_utils.py`) and activation checkpointing
+/// (`torch/distributed/algorithms/_checkpoint/checkpoint_wrapper.py`).
+const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// What `DistributedDataParallel` and `DataParallel` put in front (`torch/nn/parallel`).
+const PARALLEL: &str = "module.";
+
+/// A name without the parts that wrappers add.
+pub(crate) fn without_wrappers(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    let name = parts.join(".");
+    name.strip_prefix(PARALLEL).map_or_else(|| name.clone(), str::to_owned)
+}
+
 /// Renames tensors to those of our table and forgets those that repeat another.
 ///
 /// A file that has some names with the prefix and some without is left as it is, so that the
 /// check against the table names one of them.
 pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
     let Names { prefix, embedding, head } = Names::of(config.architecture);
+    weights.rename(without_wrappers)?;
     if !weights.names().any(|name| name.starts_with(prefix)) {
         weights.rename(|name| match name == head {
             true => name.to_owned(),
             false => format!("{prefix}{name}"),
-        });
+        })?;
     }
     if config.tie_embeddings && weights.contains(head) && weights.contains(embedding) {
         check_same(weights, head, embedding)?;

@@ -39,6 +39,7 @@ mod hf_config;
 mod limits;
 pub mod lora;
 pub mod names;
+mod quantized;
 mod save;
 mod store;
 mod tensors;
@@ -51,6 +52,7 @@ pub use folder::{Checkpoint, latest, locate, run_dir};
 pub use gguf_keys::{file_type, gguf_config};
 pub use gguf_view::{GgufView, open_source};
 pub use golden::Golden;
+pub use limits::{check_fetched, read_text};
 pub use save::{
     AdapterContents, CheckpointContents, HuggingFaceFiles, save, save_adapted, save_hugging_face,
 };
@@ -60,7 +62,7 @@ pub use tokenizer::{
     byte_token, splits,
 };
 pub use trainer::TrainerState;
-pub use weights::{Dtype, Weights};
+pub use weights::{Dictionary, Dtype, TorchFile, Weights, pickle};
 
 /// Shape of the model.
 pub const CONFIG_FILE: &str = "config.json";
@@ -72,6 +74,10 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// The chat template by itself, as newer folders have it.
 pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+/// The chat template in JSON, as older processors have it.
+pub const CHAT_TEMPLATE_JSON_FILE: &str = "chat_template.json";
+/// The folder of chat templates that have a name.
+pub const ADDITIONAL_CHAT_TEMPLATES: &str = "additional_chat_templates";
 /// Special tokens by their purpose, in older folders.
 pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 /// Which tokens begin and end a text.

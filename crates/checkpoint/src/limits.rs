@@ -15,7 +15,10 @@ pub(crate) const SMALL_JSON_BYTES: u64 = 1 << 20;
 pub(crate) const TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// Reads a text file of at most `limit` bytes.
-pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointError> {
+///
+/// # Errors
+/// When it cannot be read, is longer, is no UTF-8, or is a Git LFS pointer.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointError> {
     let file = File::open(path).map_err(CheckpointError::io(path))?;
     let size = file.metadata().map_err(CheckpointError::io(path))?.len();
     if size > limit {
@@ -23,7 +26,20 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointErr
     }
     let mut text = String::new();
     file.take(limit).read_to_string(&mut text).map_err(CheckpointError::io(path))?;
+    check_fetched(path, text.as_bytes())?;
     Ok(text)
+}
+
+/// Refuses a file that begins as a Git LFS pointer does: a repository was cloned without the large
+/// files.
+///
+/// # Errors
+/// When it is one.
+pub fn check_fetched(path: &Path, start: &[u8]) -> Result<(), CheckpointError> {
+    match start.starts_with(gguf::GIT_LFS_POINTER) {
+        true => Err(CheckpointError::GitLfsPointer { path: path.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a model whose sizes are zero, contradict each other, or would overflow when they are

@@ -28,6 +28,8 @@ use crate::{Checkpoint, CheckpointError, Tensors, Weights, store};
 pub const ADAPTER_FOLDER: &str = "adapter";
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// What peft wrote before version 0.6.
+const TORCH_FILE: &str = "adapter_model.bin";
 
 /// What peft puts before the name of every module.
 const PREFIX: &str = "base_model.model.";
@@ -172,7 +174,9 @@ impl Adapter {
     /// misshapen or sits on no matrix of the model.
     pub fn open(dir: &Path, model: &ModelConfig) -> Result<Self, CheckpointError> {
         let settings = read_settings(&dir.join(CONFIG_FILE))?;
-        let weights = Weights::open(&dir.join(WEIGHTS_FILE))?;
+        let older = dir.join(TORCH_FILE);
+        let is_older = older.exists() && !dir.join(WEIGHTS_FILE).exists();
+        let weights = Weights::open(&if is_older { older } else { dir.join(WEIGHTS_FILE) })?;
         let adapter = Adapter { settings, weights };
         adapter.check(model)?;
         Ok(adapter)

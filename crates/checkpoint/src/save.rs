@@ -13,21 +13,24 @@ use crate::folder::check_tensors;
 use crate::limits::{SMALL_JSON_BYTES, read_text};
 use crate::lora::{self, ADAPTER_FOLDER, AdapterSettings};
 use crate::names::{self, TensorName};
+use crate::tokenizer::chat_template;
 use crate::{
-    CHAT_TEMPLATE_FILE, CONFIG_FILE, CheckpointError, Dtype, GENERATION_FILE, GOLDEN_FILE, Golden,
-    OPTIMIZER_FILE, PreTokenizer, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE,
-    TRAINER_FILE, Tensors, TrainerState, Vocabulary, VocabularyKind, WEIGHTS_FILE, hf_config,
-    store,
+    ADDITIONAL_CHAT_TEMPLATES, CHAT_TEMPLATE_FILE, CHAT_TEMPLATE_JSON_FILE, CONFIG_FILE,
+    CheckpointError, Dtype, GENERATION_FILE, GOLDEN_FILE, Golden, OPTIMIZER_FILE, PreTokenizer,
+    SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINER_FILE, Tensors,
+    TrainerState, Vocabulary, VocabularyKind, WEIGHTS_FILE, hf_config, store,
 };
 
 /// All that [`save`] writes: first what [`save_hugging_face`] does, then the state of training.
-pub(crate) const FILES: [&str; 11] = [
+pub(crate) const FILES: [&str; 13] = [
     CONFIG_FILE,
     WEIGHTS_FILE,
     GENERATION_FILE,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
     CHAT_TEMPLATE_FILE,
+    CHAT_TEMPLATE_JSON_FILE,
+    ADDITIONAL_CHAT_TEMPLATES,
     SPECIAL_TOKENS_FILE,
     OPTIMIZER_FILE,
     TRAINER_FILE,
@@ -36,11 +39,16 @@ pub(crate) const FILES: [&str; 11] = [
 ];
 
 /// How many of [`FILES`] are Hugging Face's.
-const HUGGING_FACE: usize = 7;
+const HUGGING_FACE: usize = 9;
 
 /// Those that go along unchanged from the folder that a tokenizer came from.
-const COMPANIONS: [&str; 4] =
-    [GENERATION_FILE, TOKENIZER_CONFIG_FILE, CHAT_TEMPLATE_FILE, SPECIAL_TOKENS_FILE];
+const COMPANIONS: [&str; 5] = [
+    GENERATION_FILE,
+    TOKENIZER_CONFIG_FILE,
+    CHAT_TEMPLATE_FILE,
+    CHAT_TEMPLATE_JSON_FILE,
+    SPECIAL_TOKENS_FILE,
+];
 
 /// `tokenizer_config.json` may spell all added tokens out; the largest in use have 1 MB.
 const COMPANION_BYTES: u64 = 16 << 20;
@@ -225,7 +233,15 @@ fn copy_companions(from: &Path, to: &Path) -> Result<(), CheckpointError> {
             write_text(&to.join(name), &read_text(&path, COMPANION_BYTES)?)?;
         }
     }
-    Ok(())
+    let templates = chat_template::additional(from)?;
+    if templates.is_empty() {
+        return Ok(());
+    }
+    let folder = to.join(ADDITIONAL_CHAT_TEMPLATES);
+    fs::create_dir(&folder).map_err(CheckpointError::io(&folder))?;
+    templates
+        .iter()
+        .try_for_each(|(name, text)| write_text(&folder.join(format!("{name}.jinja")), text))
 }
 
 /// What `transformers` needs to load `tokenizer.json`. Only for GPT-2's own way of splitting there

@@ -164,20 +164,135 @@ fn damaged_indexes_never_panic() {
 }
 
 #[test]
-fn pickles_are_refused_with_the_reason_and_the_way_out() {
-    for name in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), &family(Architecture::Llama));
-        fs::rename(folder.path().join("model.safetensors"), folder.path().join(name)).unwrap();
-        let error = opening(folder.path());
-        assert!(error.contains(name) && error.contains("runs whatever code"), "{error}");
-        assert!(error.contains("save_pretrained('"), "{error}");
-    }
+fn a_folder_without_weights_is_told_what_else_lies_there() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &family(Architecture::Llama));
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let expected =
+        "expected model.safetensors or model.safetensors.index.json or pytorch_model.bin";
     let error = opening(folder.path());
-    assert!(error.contains("expected model.safetensors or model.safetensors.index.json"));
+    assert!(error.contains("no weights here") && error.contains(expected), "{error}");
+    for (name, way_out) in [
+        ("weights.npz", "newer mlx-lm"),
+        ("consolidated.00.pth", "convert_llama_weights_to_hf.py"),
+        ("ckpt.pt", "export --input FOLDER/ckpt.pt"),
+        ("tf_model.h5", "from_tf=True"),
+    ] {
+        fs::write(folder.path().join(name), "x").unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains(name) && error.contains(way_out), "{error}");
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+}
+
+/// Names that torch.compile, DistributedDataParallel and fully sharded training leave behind.
+#[test]
+fn names_of_wrappers_are_left_out() {
+    type Wrap = fn(&str) -> String;
+    let wraps: [Wrap; 6] = [
+        |name| format!("_orig_mod.{name}"),
+        |name| format!("module.{name}"),
+        |name| format!("module._orig_mod.{name}"),
+        |name| format!("_orig_mod.module.{name}"),
+        // One layer compiled, and its checkpoint wrapper.
+        |name| name.replace(".0.", ".0._orig_mod._checkpoint_wrapped_module."),
+        |name| format!("_fsdp_wrapped_module.{name}"),
+    ];
+    for architecture in Architecture::ALL {
+        for wrap in wraps {
+            let folder = tempfile::tempdir().unwrap();
+            let ours = write(folder.path(), &family(architecture));
+            let mut theirs = ours.clone();
+            theirs.iter_mut().for_each(|tensor| tensor.name = wrap(&tensor.name));
+            put(&folder.path().join("model.safetensors"), &theirs, Dtype::F32);
+            let opened = Checkpoint::open(folder.path()).unwrap();
+            for tensor in &ours {
+                assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tensor_with_and_without_a_wrapper_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = write(folder.path(), &family(Architecture::Llama));
+    let name = format!("_orig_mod.{}", tensors[0].name);
+    tensors.push(NamedTensor { name, ..tensors[0].clone() });
+    put(&folder.path().join("model.safetensors"), &tensors, Dtype::F32);
+    let error = opening(folder.path());
+    assert!(error.contains(&format!("tensor {} is there twice", tensors[0].name)), "{error}");
+}
+
+/// A model that was trained in four bits and merged keeps its `quantization_config`.
+#[test]
+fn a_quantization_config_beside_plain_weights_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = write(folder.path(), &family(Architecture::Llama));
+    put(&folder.path().join("model.safetensors"), &tensors, Dtype::BF16);
+    let path = folder.path().join("config.json");
+    let mut settings: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    settings["quantization_config"] =
+        json!({ "quant_method": "bitsandbytes", "load_in_4bit": true });
+    fs::write(&path, settings.to_string()).unwrap();
+    Checkpoint::open(folder.path()).unwrap();
+}
+
+#[test]
+fn weights_that_are_quantized_are_refused_by_the_first_such_tensor() {
+    let matrix = "model.layers.0.mlp.up_proj";
+    let codes: [(&str, Dtype, &str); 5] = [
+        ("weight", Dtype::U8, "weight, stored as U8"),
+        ("weight", Dtype::I8, "weight, stored as I8"),
+        ("weight.absmax", Dtype::F32, "weight.absmax, stored as F32"),
+        ("qweight", Dtype::I32, "qweight, stored as I32"),
+        ("weight_scale_inv", Dtype::F32, "weight_scale_inv, stored as F32"),
+    ];
+    for (ending, dtype, expected) in codes {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = write(folder.path(), &family(Architecture::Llama));
+        let (name, shape) = (format!("{matrix}.{ending}"), vec![8]);
+        let bytes = vec![0_u8; 8 * dtype.bitsize() / 8];
+        let plain: Vec<Vec<u8>> =
+            tensors.iter().map(|t| t.data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+        let views = tensors.iter().zip(&plain).filter(|(tensor, _)| tensor.name != name);
+        let views = views.map(|(tensor, bytes)| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).unwrap();
+            (tensor.name.as_str(), view)
+        });
+        let quantized = (name.as_str(), TensorView::new(dtype, shape, &bytes).unwrap());
+        let file = safetensors::serialize(views.chain([quantized]), None).unwrap();
+        fs::write(folder.path().join("model.safetensors"), file).unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains(&format!("tensor {matrix}.{expected}")), "{error}");
+        assert!(error.contains("from before it was quantized"), "{error}");
+    }
+}
+
+/// What Git leaves in place of a large file when it was not fetched.
+#[test]
+fn pointers_of_git_lfs_are_told_what_they_are() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234567\n";
+    for name in ["model.safetensors", "config.json", INDEX, SHARDS[1], "pytorch_model.bin"] {
+        let folder = tempfile::tempdir().unwrap();
+        match name {
+            INDEX => drop(sharded(folder.path())),
+            name if name == SHARDS[1] => drop(sharded(folder.path())),
+            _ => drop(write(folder.path(), &family(Architecture::Llama))),
+        }
+        if name == "pytorch_model.bin" {
+            fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        }
+        fs::write(folder.path().join(name), pointer).unwrap();
+        let error = opening(folder.path());
+        assert!(error.contains(&format!("{name}: a Git LFS pointer")), "{error}");
+        assert!(error.contains("git lfs pull"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &family(Architecture::Llama));
+    fs::write(folder.path().join("tokenizer.json"), pointer).unwrap();
+    let error = Checkpoint::open(folder.path()).unwrap().tokenizer_json().unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json: a Git LFS pointer"), "{error}");
 }
 
 #[test]
@@ -298,7 +413,10 @@ fn what_stands_beside_a_tokenizer_goes_along() {
         ("tokenizer_config.json", r#"{"eos_token": "<|endoftext|>", "bos_token": "c"}"#),
         ("chat_template.jinja", "{{ messages }}"),
         ("generation_config.json", r#"{"temperature": 0.5}"#),
+        ("chat_template.json", r#"{"chat_template": "legacy"}"#),
+        ("additional_chat_templates/rag.jinja", "{{ documents }}"),
     ];
+    fs::create_dir(dir.join("additional_chat_templates")).unwrap();
     for (name, text) in beside {
         fs::write(dir.join(name), text).unwrap();
     }

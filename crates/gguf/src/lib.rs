@@ -79,6 +79,7 @@ pub use metadata::{Array, Metadata, Value};
 pub use parse::parse_header;
 pub use parts::GgufParts;
 pub use places::Places;
+pub use sniff::GIT_LFS_POINTER;
 pub use source::{TensorInfo, TensorSource};
 pub use tensor_type::TensorType;
 pub use wild::{ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor};

@@ -5,12 +5,20 @@ use crate::{ByteOrder, GgufError};
 /// The only version there is in the wild since late 2023.
 const VERSION: u32 = 3;
 
+/// The first bytes of what Git stores in place of a large file
+/// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
+pub const GIT_LFS_POINTER: &[u8] = b"version https://git-lfs";
+
 /// First bytes of files that are taken for a GGUF, and what to say about each.
 const LOOK_ALIKES: [(&[u8], &str); 14] = [
     (b"PK\x03\x04", "a zip archive, as PyTorch writes it (convert the model to safetensors first)"),
     (b"\x80", "a Python pickle, as PyTorch wrote it once (convert the model to safetensors first)"),
     (b"{", "JSON text (a configuration or manifest; name the file beside it)"),
-    (b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
+    (
+        GIT_LFS_POINTER,
+        "a Git LFS pointer, which stands for a file that was not fetched (run `git lfs pull`, or \
+         download the file itself)",
+    ),
     (b"<", "an HTML or XML page (the download failed; fetch the file again)"),
     (b"lmgg", "a GGML file from before GGUF (convert the original model again)"),
     (b"fmgg", "a GGMF file from before GGUF (convert the original model again)"),

@@ -72,15 +72,12 @@ impl Tokenizer {
 
 fn read(path: &Path) -> Result<String> {
     let name = path.display();
-    let size = std::fs::metadata(path).map(|found| found.len());
-    let size = size.with_context(|| {
+    checkpoint::read_text(path, JSON_BYTES).with_context(|| {
         format!(
             "cannot read the tokenizer {name}; expected gpt2, simple, a tokenizer.json or a \
              folder that holds one"
         )
-    })?;
-    anyhow::ensure!(size <= JSON_BYTES, "{name}: {size} bytes, expected at most {JSON_BYTES}");
-    std::fs::read_to_string(path).with_context(|| format!("cannot read the tokenizer {name}"))
+    })
 }
 
 fn from_json(text: &str, vocabulary: Result<Vocabulary, CheckpointError>) -> Result<Tokenizer> {

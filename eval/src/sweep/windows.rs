@@ -73,9 +73,7 @@ impl Windows {
         context_length: usize,
     ) -> Result<Self> {
         let place = || format!("--text {}", path.display());
-        let size = std::fs::metadata(path).with_context(place)?.len();
-        ensure!(size <= TEXT_LIMIT, "{}: {size} bytes, at most {TEXT_LIMIT}", place());
-        let text = std::fs::read_to_string(path).with_context(place)?;
+        let text = checkpoint::read_text(path, TEXT_LIMIT).with_context(place)?;
         Windows::cut(&text, tokenizer, limit, context, context_length).with_context(place)
     }
 

@@ -62,10 +62,6 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
         .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })?;
     let reader = Reader::new(path, &map);
     let family = family(&reader)?;
-    if reader.get("quantization_config").is_some() {
-        let expected = "null: take the weights before they were quantized";
-        return Err(reader.refuse("quantization_config", expected));
-    }
     let config = match family {
         Family::Gpt2 => gpt2::read(&reader)?,
         Family::GptNeox => gptneox::read(&reader)?,
@@ -73,6 +69,14 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
     };
     check(path, &config)?;
     Ok(config)
+}
+
+/// What the text of a `config.json` says about weights that MLX has quantized; `null` for others.
+/// (`quantization_config` is for the quantizers of transformers, whose weights are not read.)
+pub(crate) fn quantization(path: &Path, text: &str) -> Result<Value, CheckpointError> {
+    let map: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })?;
+    Ok(map.get("quantization").cloned().unwrap_or_default())
 }
 
 fn family(reader: &Reader) -> Result<Family, CheckpointError> {

@@ -155,7 +155,6 @@ fn settings_that_change_the_mathematics_are_refused() {
         (Gpt2, "scale_attn_weights", json!(false)),
         (Gpt2, "scale_attn_by_inverse_layer_idx", json!(true)),
         (Gpt2, "add_cross_attention", json!(true)),
-        (Gpt2, "quantization_config", json!({ "bits": 4 })),
         (GptNeox, "use_parallel_residual", json!(true)),
         (GptNeox, "hidden_act", json!("gelu")),
         (GptNeox, "hidden_act", Value::Null),
@@ -167,7 +166,6 @@ fn settings_that_change_the_mathematics_are_refused() {
         (Llama, "sliding_window", json!(8)),
         (Llama, "layer_types", json!(["chunked_attention"])),
         (Llama, "layer_types", json!("full_attention")),
-        (Llama, "quantization_config", json!({ "quant_method": "gptq" })),
         (Qwen2, "use_sliding_window", json!(true)),
     ] {
         let error = refusal(architecture, key, value);

@@ -12,6 +12,7 @@
 //! file says `no_vocab` and how many tokens there are (`llama-vocab.cpp`); the tokens are written
 //! all the same, for readers that can use them. Every other kind is refused by name.
 
+pub(crate) mod chat_template;
 mod document;
 mod from_gguf;
 mod llama2c;

@@ -1,5 +1,5 @@
-//! Which tokens begin, end and pad a text, and the chat template: what stands beside a
-//! `tokenizer.json` in a folder of Hugging Face.
+//! Which tokens begin, end and pad a text: what stands beside a `tokenizer.json` in a folder of
+//! Hugging Face.
 //!
 //! The order of precedence is that of llama.cpp's converter (`SpecialVocab` of gguf-py):
 //! `tokenizer_config.json`, then the ids in the model's own settings.
@@ -9,14 +9,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::Document;
-use super::{END_OF_TEXT, PreTokenizer, VocabularyKind, refuse};
+use super::{END_OF_TEXT, PreTokenizer, VocabularyKind, chat_template, refuse};
 use crate::limits::{SMALL_JSON_BYTES, read_text};
-use crate::{
-    CHAT_TEMPLATE_FILE, CONFIG_FILE, CheckpointError, GENERATION_FILE, TOKENIZER_CONFIG_FILE,
-};
+use crate::{CONFIG_FILE, CheckpointError, GENERATION_FILE, TOKENIZER_CONFIG_FILE};
 
 /// `tokenizer_config.json` may spell all added tokens out; the largest in use have 1 MB.
-const TOKENIZER_CONFIG_BYTES: u64 = 16 * SMALL_JSON_BYTES;
+pub(super) const TOKENIZER_CONFIG_BYTES: u64 = 16 * SMALL_JSON_BYTES;
 
 /// Tokens with a meaning of their own, by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,13 +65,10 @@ pub(super) struct Beside {
 
 impl Beside {
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
-        let template = dir.join(CHAT_TEMPLATE_FILE);
+        let config = read_json(&dir.join(TOKENIZER_CONFIG_FILE), TOKENIZER_CONFIG_BYTES)?;
         Ok(Beside {
-            config: read_json(&dir.join(TOKENIZER_CONFIG_FILE), TOKENIZER_CONFIG_BYTES)?,
-            template: match template.exists() {
-                true => Some(read_text(&template, SMALL_JSON_BYTES)?),
-                false => None,
-            },
+            template: chat_template::of_folder(dir, &config)?,
+            config,
             model: read_json(&dir.join(CONFIG_FILE), SMALL_JSON_BYTES)?,
             generation: read_json(&dir.join(GENERATION_FILE), SMALL_JSON_BYTES)?,
         })
@@ -108,17 +103,9 @@ impl Beside {
         })
     }
 
-    /// The template for conversations: the one named `default` where there are several.
+    /// The template for conversations, see [`chat_template`].
     pub fn chat_template(&self) -> Option<String> {
-        let stated = match &self.config["chat_template"] {
-            Value::String(text) => Some(text.clone()),
-            Value::Array(list) => {
-                let default = list.iter().find(|entry| entry["name"] == "default");
-                default.and_then(|entry| entry["template"].as_str().map(str::to_owned))
-            }
-            _ => None,
-        };
-        stated.or_else(|| self.template.clone())
+        self.template.clone()
     }
 
     /// `"eos_token": "</s>"`, or an object with its `content`.
@@ -149,7 +136,7 @@ impl Beside {
 }
 
 /// An object without keys where there is no file.
-fn read_json(path: &Path, limit: u64) -> Result<Value, CheckpointError> {
+pub(super) fn read_json(path: &Path, limit: u64) -> Result<Value, CheckpointError> {
     if !path.exists() {
         return Ok(Value::Null);
     }

@@ -230,7 +230,6 @@ fn the_files_beside_name_special_tokens_and_the_template() {
         r#"{"bos_token": "<s>", "eos_token": {"content": "ab"}, "pad_token": "<unk>",
             "add_bos_token": false, "add_eos_token": true, "chat_template": "one"}"#,
     );
-    write("chat_template.jinja", "two");
     let vocabulary = read().unwrap();
     assert_eq!(vocabulary.chat_template.as_deref(), Some("one"));
     let expected = SpecialTokens {
@@ -247,14 +246,44 @@ fn the_files_beside_name_special_tokens_and_the_template() {
     assert!(read().unwrap_err().to_string().contains("\"<|none|>\", which is not in"));
     write("tokenizer_config.json", r#"{"pad_token": "<|none|>"}"#);
     assert_eq!(read().unwrap().special.padding, None);
-    write("tokenizer_config.json", "{}");
-    assert_eq!(read().unwrap().chat_template.as_deref(), Some("two"));
-    let several = r#"{"chat_template": [{"name": "tool_use", "template": "a"},
-        {"name": "default", "template": "b"}]}"#;
-    write("tokenizer_config.json", several);
-    assert_eq!(read().unwrap().chat_template.as_deref(), Some("b"));
     write("tokenizer_config.json", "{");
     assert!(read().unwrap_err().to_string().contains("tokenizer_config.json"));
+}
+
+/// What transformers itself takes, from `golden/make_templates.py`.
+#[test]
+fn the_chat_template_is_the_one_that_transformers_takes() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/golden/templates.json")).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() > 10);
+    for case in cases {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in case["files"].as_object().unwrap() {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text.as_str().unwrap()).unwrap();
+        }
+        let template = Vocabulary::of_folder(folder.path(), PIECES).unwrap().chat_template;
+        assert_eq!(template.as_deref(), case["template"].as_str(), "{case}");
+    }
+}
+
+/// `AutoTokenizer` reads no `chat_template.json`, older processors do.
+#[test]
+fn the_template_of_an_older_processor_is_the_last_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let template = || Vocabulary::of_folder(folder.path(), PIECES).map(|v| v.chat_template);
+    write("chat_template.json", r#"{"chat_template": "legacy"}"#);
+    assert_eq!(template().unwrap().as_deref(), Some("legacy"));
+    write("tokenizer_config.json", r#"{"chat_template": "stated"}"#);
+    assert_eq!(template().unwrap().as_deref(), Some("stated"));
+    write("tokenizer_config.json", "{}");
+    write("chat_template.json", "{");
+    assert!(template().unwrap_err().to_string().contains("chat_template.json"));
+    write("chat_template.jinja", &"x".repeat((1 << 20) + 1));
+    assert!(template().unwrap_err().to_string().contains("expected at most"));
 }
 
 #[test]

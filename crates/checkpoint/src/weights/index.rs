@@ -1,4 +1,5 @@
-//! `model.safetensors.index.json`: which file of a large model holds which tensor.
+//! `model.safetensors.index.json` and `pytorch_model.bin.index.json`: which file of a large model
+//! holds which tensor.
 //!
 //! The file comes from strangers and names other files, so names are taken only as names, and
 //! what it says is held against what the files hold.
@@ -11,11 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::folder::Format;
 use crate::CheckpointError;
 use crate::limits::read_text;
-
-/// The file beside the shards.
-pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// A mixture of experts has 100,000 tensors, at 100 bytes each.
 const INDEX_BYTES: u64 = 64 << 20;
@@ -31,20 +30,22 @@ struct Document {
 /// The index of a folder, read and checked for itself.
 pub(super) struct Index {
     path: PathBuf,
+    format: Format,
     file_of: BTreeMap<String, String>,
 }
 
 impl Index {
-    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn read(path: &Path, format: Format) -> Result<Self, CheckpointError> {
         let text = read_text(path, INDEX_BYTES)?;
         let document: Document = serde_json::from_str(&text)
             .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })?;
-        let index = Index { path: path.to_owned(), file_of: document.weight_map };
+        let index = Index { path: path.to_owned(), format, file_of: document.weight_map };
         let files = index.files();
-        if let Some(name) = files.iter().find(|name| !is_shard_name(name)) {
+        let (begin, end) = format.shard();
+        if let Some(name) = files.iter().find(|name| !is_shard_name(name, end)) {
             return Err(index.refuse(format!(
                 "{name:?} is no name of a shard; expected one like \
-                 model-00001-of-00002.safetensors, without a path"
+                 {begin}00001-of-00002{end}, without a path"
             )));
         }
         match files.len() {
@@ -63,11 +64,12 @@ impl Index {
     /// or this is not their index.
     pub fn check_folder(&self, dir: &Path) -> Result<(), CheckpointError> {
         let files = self.files();
+        let (begin, end) = self.format.shard();
         for entry in fs::read_dir(dir).map_err(CheckpointError::io(dir))? {
             let name = entry.map_err(CheckpointError::io(dir))?.file_name();
             let Some(name) = name.to_str() else { continue };
-            let looks_like_one = name.starts_with("model-") && name.contains("-of-");
-            if looks_like_one && is_shard_name(name) && !files.contains(name) {
+            let looks_like_one = name.starts_with(begin) && name.contains("-of-");
+            if looks_like_one && is_shard_name(name, end) && !files.contains(name) {
                 return Err(self.refuse(format!(
                     "it does not name {name}, which lies beside it; take away the one that does \
                      not belong to this model"
@@ -111,8 +113,8 @@ impl Index {
 }
 
 /// A bare file name: anything else could lead out of the folder.
-fn is_shard_name(name: &str) -> bool {
-    name.ends_with(".safetensors")
+fn is_shard_name(name: &str, ending: &str) -> bool {
+    name.ends_with(ending)
         && !name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\' | ':'))
         && Path::new(name).file_name().is_some_and(|bare| bare == name)
 }

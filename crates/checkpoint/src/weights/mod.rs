@@ -1,104 +1,98 @@
-//! Reading safetensors files, one tensor or a part of one at a time.
+//! Reading safetensors and PyTorch files, one tensor or a part of one at a time.
 //!
 //! The files are read by position and not mapped: a mapping counts towards the memory of the
 //! process once its pages were touched, and export promises to hold one tensor only.
 
+mod affine;
+mod data_file;
+mod folder;
 mod index;
-mod shard;
+pub mod pickle;
+mod place;
+mod pytorch;
+mod safetensors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use safetensors::tensor::TensorInfo;
+use crate::CheckpointError;
 
-use crate::{CheckpointError, WEIGHTS_FILE};
+use data_file::DataFile;
+use folder::Format;
+use pickle::Shown;
+use place::Place;
 
-use index::{INDEX_FILE, Index};
-use shard::Shard;
+pub(crate) use affine::dequantize;
+pub use pytorch::{Dictionary, TorchFile};
 
-pub use safetensors::Dtype;
+pub use ::safetensors::Dtype;
 
-/// What PyTorch's own files are called.
-const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-
-/// The tensors of a model: of one safetensors file, or of the shards that an index names.
+/// The tensors of a model: of one file, or of the shards that an index names.
 #[derive(Debug)]
 pub struct Weights {
     /// The file, or the index.
     path: PathBuf,
-    shards: Vec<Shard>,
+    files: Vec<DataFile>,
     tensors: BTreeMap<String, Place>,
 }
 
-/// Where a tensor lies.
-#[derive(Debug)]
-struct Place {
-    shard: usize,
-    info: TensorInfo,
-}
-
 impl Weights {
-    /// Reads the header of one file; no weights yet.
+    /// Reads the header of one safetensors file, or of a PyTorch file if it is called `*.bin`; no
+    /// weights yet.
     ///
     /// # Errors
-    /// When the file cannot be read, is cut short, has gaps, or is no safetensors file.
+    /// When the file cannot be read, is cut short, has gaps, or is of another format.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let (shard, tensors) = Shard::open(path)?;
-        let tensors =
-            tensors.into_iter().map(|(name, info)| (name, Place { shard: 0, info })).collect();
-        Ok(Weights { path: path.to_owned(), shards: vec![shard], tensors })
+        let (file, tensors) = Format::of(path).open(path)?;
+        let mut weights = Weights::empty(path);
+        weights.add(file, tensors)?;
+        Ok(weights)
     }
 
-    /// Reads the headers of `model.safetensors` or, if there is none, of the shards that
-    /// `model.safetensors.index.json` names.
+    /// Reads the headers of the weights of a Hugging Face folder: the first that is there of
+    /// `model.safetensors`, `model.safetensors.index.json` with the shards that it names,
+    /// `pytorch_model.bin` and `pytorch_model.bin.index.json`, as transformers prefers them.
     ///
     /// # Errors
-    /// As [`Weights::open`]; when there is neither; and when index, shards and folder do not
+    /// As [`Weights::open`]; when there is none of them; and when index, shards and folder do not
     /// agree.
     pub fn open_folder(dir: &Path) -> Result<Self, CheckpointError> {
-        let (single, index) = (dir.join(WEIGHTS_FILE), dir.join(INDEX_FILE));
-        if single.exists() {
-            return Weights::open(&single);
+        folder::open(dir)
+    }
+
+    fn empty(path: &Path) -> Self {
+        Weights { path: path.to_owned(), files: Vec::new(), tensors: BTreeMap::new() }
+    }
+
+    /// Adds a file with the tensors that it holds.
+    fn add(
+        &mut self,
+        file: DataFile,
+        tensors: Vec<(String, Place)>,
+    ) -> Result<(), CheckpointError> {
+        for (name, place) in tensors {
+            let place = Place { file: self.files.len(), ..place };
+            self.insert(name, place)?;
         }
-        if index.exists() {
-            return Weights::open_shards(dir, &index);
-        }
-        match PICKLES.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
-            Some(path) => Err(CheckpointError::Pickle { path, dir: dir.to_owned() }),
-            None => Err(CheckpointError::NoCheckpoint {
-                path: dir.to_owned(),
-                reason: format!("no weights here; expected {WEIGHTS_FILE} or {INDEX_FILE}"),
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn insert(&mut self, name: String, place: Place) -> Result<(), CheckpointError> {
+        match self.tensors.insert(name.clone(), place) {
+            None => Ok(()),
+            Some(_) => Err(CheckpointError::Content {
+                path: self.path.clone(),
+                reason: format!("tensor {} is there twice", Shown(&name)),
             }),
         }
     }
 
-    fn open_shards(dir: &Path, path: &Path) -> Result<Self, CheckpointError> {
-        let index = Index::read(path)?;
-        index.check_folder(dir)?;
-        let (mut shards, mut tensors) = (Vec::new(), BTreeMap::new());
-        for file in index.files() {
-            let path = dir.join(file);
-            if !path.exists() {
-                return Err(index.missing(file));
-            }
-            let (shard, found) = Shard::open(&path)?;
-            for (name, info) in found {
-                index.check_tensor(&name, file)?;
-                tensors.insert(name, Place { shard: shards.len(), info });
-            }
-            shards.push(shard);
-        }
-        index.check_complete(|name| tensors.contains_key(name))?;
-        Ok(Weights { path: path.to_owned(), shards, tensors })
-    }
-
     /// The files that hold the weights, and the index if there is one.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let shards = self.shards.iter().map(|shard| shard.path.as_path());
-        let is_index = shards.clone().all(|path| path != self.path);
-        shards.chain(is_index.then_some(self.path.as_path()))
+        let files = self.files.iter().map(|file| file.path.as_path());
+        let is_index = files.clone().all(|path| path != self.path);
+        files.chain(is_index.then_some(self.path.as_path()))
     }
 
     /// The file, or the index of the files.
@@ -113,7 +107,7 @@ impl Weights {
 
     /// Names with shapes, in alphabetical order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.tensors.iter().map(|(name, place)| (name.as_str(), place.info.shape.as_slice()))
+        self.tensors.iter().map(|(name, place)| (name.as_str(), place.shape.as_slice()))
     }
 
     /// Whether there is a tensor called `name`.
@@ -126,7 +120,7 @@ impl Weights {
     /// # Errors
     /// When there is no such tensor.
     pub fn shape(&self, name: &str) -> Result<&[usize], CheckpointError> {
-        self.info(name).map(|info| info.shape.as_slice())
+        self.place(name).map(|place| place.shape.as_slice())
     }
 
     /// How the weights are stored.
@@ -134,18 +128,17 @@ impl Weights {
     /// # Errors
     /// When there is no such tensor.
     pub fn dtype(&self, name: &str) -> Result<Dtype, CheckpointError> {
-        self.info(name).map(|info| info.dtype)
+        self.place(name).map(|place| place.dtype)
     }
 
-    /// The bytes of one tensor as they are stored.
+    /// The values of one tensor as they are stored, in row-major order.
     ///
     /// # Errors
     /// When there is no such tensor or the file cannot be read.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>, CheckpointError> {
         let place = self.place(name)?;
-        let (start, end) = place.info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        self.shards[place.shard].read_at(start, &mut bytes)?;
+        let mut bytes = vec![0; place.elements() * place.width()];
+        place.read(&self.files, 0, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -155,8 +148,7 @@ impl Weights {
     /// When there is no such tensor, it holds something else than floats, or the file cannot be
     /// read.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
-        let elements = self.info(name)?.shape.iter().product();
-        let mut values = vec![0.0; elements];
+        let mut values = vec![0.0; self.place(name)?.elements()];
         self.read_f32_at(name, 0, &mut values)?;
         Ok(values)
     }
@@ -172,40 +164,26 @@ impl Weights {
         first: usize,
         out: &mut [f32],
     ) -> Result<(), CheckpointError> {
-        let Place { shard, info } = self.place(name)?;
-        let shard = &self.shards[*shard];
-        let elements: usize = info.shape.iter().product();
+        let place = self.place(name)?;
+        let elements = place.elements();
         if first.checked_add(out.len()).is_none_or(|end| end > elements) {
             let reason = format!("tensor {name} has {elements} weights, asked for more");
-            return Err(CheckpointError::Content { path: shard.path.clone(), reason });
+            return Err(CheckpointError::Content { path: self.path.clone(), reason });
         }
-        let width = info.dtype.bitsize() / 8;
-        let start = info.data_offsets.0 + first * width;
-        match info.dtype {
-            Dtype::F32 => shard.read_at(start, bytemuck::cast_slice_mut(out)),
-            Dtype::F16 => {
-                let mut stored = vec![f16::ZERO; out.len()];
-                shard.read_at(start, bytemuck::cast_slice_mut(&mut stored))?;
-                stored.convert_to_f32_slice(out);
-                Ok(())
-            }
-            Dtype::BF16 => {
-                let mut stored = vec![bf16::ZERO; out.len()];
-                shard.read_at(start, bytemuck::cast_slice_mut(&mut stored))?;
-                stored.convert_to_f32_slice(out);
-                Ok(())
-            }
-            _ => self.check_float(name),
-        }
+        self.check_float(name)?;
+        place.read_f32(&self.files, first, out)
     }
 
     /// Refuses a tensor that [`Weights::read_f32`] could not read.
-    pub(crate) fn check_float(&self, name: &str) -> Result<(), CheckpointError> {
-        let Place { shard, info } = self.place(name)?;
-        match info.dtype {
+    ///
+    /// # Errors
+    /// When it holds something else than floats, or is not there.
+    pub fn check_float(&self, name: &str) -> Result<(), CheckpointError> {
+        let place = self.place(name)?;
+        match place.dtype {
             Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
             other => Err(CheckpointError::Dtype {
-                path: self.shards[*shard].path.clone(),
+                path: self.files[place.file].path.clone(),
                 name: name.to_owned(),
                 found: other.to_string(),
                 expected: "F32, F16 or BF16",
@@ -213,19 +191,21 @@ impl Weights {
         }
     }
 
-    /// Gives every tensor the name that `rename` makes of its own; no two may become equal.
-    pub(crate) fn rename(&mut self, rename: impl Fn(&str) -> String) {
+    /// Gives every tensor the name that `rename` makes of its own.
+    ///
+    /// # Errors
+    /// When two become equal.
+    pub(crate) fn rename(
+        &mut self,
+        rename: impl Fn(&str) -> String,
+    ) -> Result<(), CheckpointError> {
         let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors.into_iter().map(|(name, info)| (rename(&name), info)).collect();
+        tensors.into_iter().try_for_each(|(name, place)| self.insert(rename(&name), place))
     }
 
     /// Forgets a tensor.
     pub(crate) fn remove(&mut self, name: &str) {
         self.tensors.remove(name);
-    }
-
-    fn info(&self, name: &str) -> Result<&TensorInfo, CheckpointError> {
-        self.place(name).map(|place| &place.info)
     }
 
     fn place(&self, name: &str) -> Result<&Place, CheckpointError> {

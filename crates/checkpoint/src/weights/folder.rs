@@ -1,0 +1,126 @@
+//! The weights of a Hugging Face folder, in whichever of the forms they lie there.
+
+use std::path::Path;
+
+use super::data_file::DataFile;
+use super::index::Index;
+use super::place::Place;
+use super::pytorch::TorchFile;
+use super::{Weights, safetensors};
+use crate::{CheckpointError, WEIGHTS_FILE};
+
+/// How a file of weights is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Safetensors,
+    Torch,
+}
+
+impl Format {
+    /// In the order in which transformers looks for them (`modeling_utils.py`).
+    const ALL: [Format; 2] = [Format::Safetensors, Format::Torch];
+
+    /// By the ending of a name: `.bin` is PyTorch's.
+    pub fn of(path: &Path) -> Self {
+        let torch = path.extension().is_some_and(|ending| ending == "bin");
+        if torch { Format::Torch } else { Format::Safetensors }
+    }
+
+    /// The file of a model in one piece.
+    pub fn single(self) -> &'static str {
+        match self {
+            Format::Safetensors => WEIGHTS_FILE,
+            Format::Torch => "pytorch_model.bin",
+        }
+    }
+
+    /// The file that says which shard holds which tensor.
+    pub fn index(self) -> &'static str {
+        match self {
+            Format::Safetensors => "model.safetensors.index.json",
+            Format::Torch => "pytorch_model.bin.index.json",
+        }
+    }
+
+    /// What the name of a shard begins and ends with.
+    pub fn shard(self) -> (&'static str, &'static str) {
+        match self {
+            Format::Safetensors => ("model-", ".safetensors"),
+            Format::Torch => ("pytorch_model-", ".bin"),
+        }
+    }
+
+    /// Opens one file: its tensors, and where they lie.
+    pub fn open(self, path: &Path) -> Result<(DataFile, Vec<(String, Place)>), CheckpointError> {
+        match self {
+            Format::Safetensors => safetensors::open(path),
+            Format::Torch => TorchFile::open(path)?.into_places(),
+        }
+    }
+}
+
+/// Files that hold weights in a form that is not read, and the way out.
+const OTHERS: [(&str, &str); 8] = [
+    (
+        "weights.npz",
+        "MLX's older form; convert the model again with a newer mlx-lm, which writes safetensors",
+    ),
+    (
+        "consolidated.safetensors",
+        "the names of Mistral's own code; take the folder with model.safetensors",
+    ),
+    (
+        "consolidated.00.pth",
+        "the form of Meta's own code; convert it with convert_llama_weights_to_hf.py of \
+         transformers",
+    ),
+    ("ckpt.pt", "a checkpoint of nanoGPT; name the file itself: export --input FOLDER/ckpt.pt"),
+    ("tf_model.h5", "TensorFlow's form; load it with from_tf=True and save it again"),
+    ("flax_model.msgpack", "Flax's form; load it with from_flax=True and save it again"),
+    (
+        "adapter_model.safetensors",
+        "an adapter without its model; name the model, and the adapter with --merge-lora",
+    ),
+    ("model.gguf", "a GGUF; name the file itself"),
+];
+
+/// Opens what lies in `dir`.
+pub(super) fn open(dir: &Path) -> Result<Weights, CheckpointError> {
+    for format in Format::ALL {
+        let (single, index) = (dir.join(format.single()), dir.join(format.index()));
+        if single.exists() {
+            let (file, tensors) = format.open(&single)?;
+            let mut weights = Weights::empty(&single);
+            weights.add(file, tensors)?;
+            return Ok(weights);
+        }
+        if index.exists() {
+            return open_shards(dir, &index, format);
+        }
+    }
+    let expected = Format::ALL.map(|format| format!("{} or {}", format.single(), format.index()));
+    let expected = expected.join(" or ");
+    let other = OTHERS.iter().find(|(name, _)| dir.join(name).exists());
+    let reason = match other {
+        Some((name, what)) => format!("{name} is {what}; expected {expected}"),
+        None => format!("no weights here; expected {expected}"),
+    };
+    Err(CheckpointError::NoCheckpoint { path: dir.to_owned(), reason })
+}
+
+fn open_shards(dir: &Path, path: &Path, format: Format) -> Result<Weights, CheckpointError> {
+    let index = Index::read(path, format)?;
+    index.check_folder(dir)?;
+    let mut weights = Weights::empty(path);
+    for name in index.files() {
+        let path = dir.join(name);
+        if !path.exists() {
+            return Err(index.missing(name));
+        }
+        let (file, tensors) = format.open(&path)?;
+        tensors.iter().try_for_each(|(tensor, _)| index.check_tensor(tensor, name))?;
+        weights.add(file, tensors)?;
+    }
+    index.check_complete(|name| weights.contains(name))?;
+    Ok(weights)
+}
