@@ -30,11 +30,7 @@ impl Checkpoint {
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let config_path = dir.join(CONFIG_FILE);
         if !config_path.exists() {
-            return Err(CheckpointError::NoCheckpoint {
-                path: dir.to_owned(),
-                reason: "no config.json here; expected a checkpoint or Hugging Face folder"
-                    .to_owned(),
-            });
+            return Err(no_config(dir));
         }
         let settings = read_text(&config_path, SMALL_JSON_BYTES)?;
         let config = hf_config::parse(&config_path, &settings)?;
@@ -163,6 +159,20 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// The error for a place without settings, with the way out where it is known what lies there.
+fn no_config(dir: &Path) -> CheckpointError {
+    let expected = "expected a checkpoint or Hugging Face folder";
+    let reason = match weights::other_form(dir) {
+        _ if dir.is_file() => format!(
+            "a file, {expected}; of a model of llama2.c or nanoGPT `export --to huggingface` makes \
+             one"
+        ),
+        Some(other) => format!("{other}; {expected}"),
+        None => format!("no config.json here; {expected}"),
+    };
+    CheckpointError::NoCheckpoint { path: dir.to_owned(), reason }
 }
 
 /// `RUN` of `RUN/checkpoints/NAME`.

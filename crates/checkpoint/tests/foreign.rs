@@ -181,6 +181,13 @@ fn a_folder_without_weights_is_told_what_else_lies_there() {
         fs::write(folder.path().join(name), "x").unwrap();
         let error = opening(folder.path());
         assert!(error.contains(name) && error.contains(way_out), "{error}");
+        // Without settings, too.
+        let bare = tempfile::tempdir().unwrap();
+        fs::write(bare.path().join(name), "x").unwrap();
+        let error = opening(bare.path());
+        assert!(error.contains(name) && error.contains(way_out), "{error}");
+        let error = opening(&bare.path().join(name));
+        assert!(error.contains("a file, expected a checkpoint"), "{error}");
         fs::remove_file(folder.path().join(name)).unwrap();
     }
 }

@@ -11,8 +11,12 @@ pub const GIT_LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// First bytes of files that are taken for a GGUF, and what to say about each.
 const LOOK_ALIKES: [(&[u8], &str); 14] = [
-    (b"PK\x03\x04", "a zip archive, as PyTorch writes it (convert the model to safetensors first)"),
-    (b"\x80", "a Python pickle, as PyTorch wrote it once (convert the model to safetensors first)"),
+    (
+        b"PK\x03\x04",
+        "a zip archive, as PyTorch writes it (run `export` on the folder it lies in, or on the file \
+         itself if it is nanoGPT's)",
+    ),
+    (b"\x80", "a Python pickle, as PyTorch wrote it once (run `export` on the folder it lies in)"),
     (b"{", "JSON text (a configuration or manifest; name the file beside it)"),
     (
         GIT_LFS_POINTER,

@@ -100,12 +100,15 @@ pub(super) fn open(dir: &Path) -> Result<Weights, CheckpointError> {
     }
     let expected = Format::ALL.map(|format| format!("{} or {}", format.single(), format.index()));
     let expected = expected.join(" or ");
-    let other = OTHERS.iter().find(|(name, _)| dir.join(name).exists());
-    let reason = match other {
-        Some((name, what)) => format!("{name} is {what}; expected {expected}"),
-        None => format!("no weights here; expected {expected}"),
-    };
+    let found = other_form(dir).unwrap_or_else(|| "no weights here".to_owned());
+    let reason = format!("{found}; expected {expected}");
     Err(CheckpointError::NoCheckpoint { path: dir.to_owned(), reason })
+}
+
+/// What lies in `dir` in a form that is not read, and the way out, if it is one that is known.
+pub(crate) fn other_form(dir: &Path) -> Option<String> {
+    let (name, what) = OTHERS.iter().find(|(name, _)| dir.join(name).exists())?;
+    Some(format!("{name} is {what}"))
 }
 
 fn open_shards(dir: &Path, path: &Path, format: Format) -> Result<Weights, CheckpointError> {

@@ -23,6 +23,7 @@ use pickle::Shown;
 use place::Place;
 
 pub(crate) use affine::dequantize;
+pub(crate) use folder::other_form;
 pub use pytorch::{Dictionary, TorchFile};
 
 pub use ::safetensors::Dtype;
