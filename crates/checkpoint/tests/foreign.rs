@@ -192,6 +192,15 @@ fn a_folder_without_weights_is_told_what_else_lies_there() {
     }
 }
 
+#[test]
+fn shards_without_their_index_are_told_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    sharded(folder.path());
+    fs::remove_file(folder.path().join(INDEX)).unwrap();
+    let error = opening(folder.path());
+    assert!(error.contains(&format!("{} is one shard of a model; fetch {INDEX}", SHARDS[0])));
+}
+
 /// Names that torch.compile, DistributedDataParallel and fully sharded training leave behind.
 #[test]
 fn names_of_wrappers_are_left_out() {

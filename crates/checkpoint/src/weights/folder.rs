@@ -50,6 +50,12 @@ impl Format {
         }
     }
 
+    /// Whether a file is called as a shard is.
+    pub fn is_shard(self, name: &str) -> bool {
+        let (begin, end) = self.shard();
+        name.starts_with(begin) && name.contains("-of-") && name.ends_with(end)
+    }
+
     /// Opens one file: its tensors, and where they lie.
     pub fn open(self, path: &Path) -> Result<(DataFile, Vec<(String, Place)>), CheckpointError> {
         match self {
@@ -100,9 +106,23 @@ pub(super) fn open(dir: &Path) -> Result<Weights, CheckpointError> {
     }
     let expected = Format::ALL.map(|format| format!("{} or {}", format.single(), format.index()));
     let expected = expected.join(" or ");
-    let found = other_form(dir).unwrap_or_else(|| "no weights here".to_owned());
+    let found = shard_without_index(dir).or_else(|| other_form(dir));
+    let found = found.unwrap_or_else(|| "no weights here".to_owned());
     let reason = format!("{found}; expected {expected}");
     Err(CheckpointError::NoCheckpoint { path: dir.to_owned(), reason })
+}
+
+/// A shard whose index was not fetched.
+fn shard_without_index(dir: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(dir).ok()?.flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names.iter().find_map(|name| {
+        let format = Format::ALL.into_iter().find(|format| format.is_shard(name))?;
+        let index = format.index();
+        Some(format!("{name} is one shard of a model; fetch {index}, which names them all"))
+    })
 }
 
 /// What lies in `dir` in a form that is not read, and the way out, if it is one that is known.

@@ -64,12 +64,10 @@ impl Index {
     /// or this is not their index.
     pub fn check_folder(&self, dir: &Path) -> Result<(), CheckpointError> {
         let files = self.files();
-        let (begin, end) = self.format.shard();
         for entry in fs::read_dir(dir).map_err(CheckpointError::io(dir))? {
             let name = entry.map_err(CheckpointError::io(dir))?.file_name();
             let Some(name) = name.to_str() else { continue };
-            let looks_like_one = name.starts_with(begin) && name.contains("-of-");
-            if looks_like_one && is_shard_name(name, end) && !files.contains(name) {
+            if self.format.is_shard(name) && !files.contains(name) {
                 return Err(self.refuse(format!(
                     "it does not name {name}, which lies beside it; take away the one that does \
                      not belong to this model"
