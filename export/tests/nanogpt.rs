@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::{Checkpoint, open_source};
 use common::{TOKENIZER, export, refusal};
-use gguf::TensorSource;
 use serde_json::Value;
 
 fn golden(name: &str) -> PathBuf {
