@@ -18,7 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 use checkpoint::names::{self, Orientation, TensorName};
 use checkpoint::pickle::{Pickle, Value};
 use checkpoint::{
-    CheckpointError, Dictionary, Dtype, Tensors, TorchFile, Weights, atomic, transpose,
+    CheckpointError, Dictionary, Dtype, TOKENIZER_FILE, Tensors, TorchFile, Weights, atomic,
+    transpose,
 };
 use config::{Architecture, ModelConfig, ROPE_BASE, limits};
 
@@ -248,14 +249,20 @@ fn shown_keys(pickle: &Pickle, entries: &[(Value, Value)]) -> String {
 /// The text of a `tokenizer.json`: of the file or folder that was named, otherwise GPT-2's, if the
 /// model has as many tokens.
 fn tokenizer(path: &Path, named: Option<&Path>, vocab_size: usize) -> Result<String> {
-    let tokenizer = match named {
-        Some(named) => data::Tokenizer::open(named)?,
-        None if GPT2_VOCABULARY.contains(&vocab_size) => data::Tokenizer::gpt2()?,
+    match named {
+        Some(folder) if folder.is_dir() => read_tokenizer(&folder.join(TOKENIZER_FILE)),
+        Some(file) => read_tokenizer(file),
+        None if GPT2_VOCABULARY.contains(&vocab_size) => data::Tokenizer::gpt2()?.tokenizer_json(),
         None => bail!(
             "{}: a vocabulary of {vocab_size} tokens is not GPT-2's, and nanoGPT keeps no \
              tokenizer; name a tokenizer.json with --tokenizer",
             path.display()
         ),
-    };
-    tokenizer.tokenizer_json()
+    }
+}
+
+fn read_tokenizer(path: &Path) -> Result<String> {
+    /// The largest in use have 30 MB.
+    const LIMIT: u64 = 256 << 20;
+    Ok(checkpoint::read_text(path, LIMIT)?)
 }
