@@ -57,7 +57,11 @@ fn main() -> ExitCode {
         Stage::Data(args) => report!(data::run, args),
         Stage::Train(args) => report!(train::run, args),
         Stage::Export(args) => report!(export::run, args),
-        Stage::Quantize(args) => report!(quantize::run, args),
+        Stage::Quantize(args) => {
+            let json = args.json;
+            let outcome = quantize::run(args)?;
+            cli::print_judged(&outcome, json, outcome.check().map_err(Into::into))
+        }
         Stage::Fragment(args) => report!(fragment::run, args),
         Stage::Generate(args) => report!(generate::run, args),
         Stage::Bundle(args) => report!(bundle::run, args),

@@ -195,6 +195,19 @@ impl fmt::Display for Outcome {
     }
 }
 
+impl Outcome {
+    /// The verdict on a search.
+    ///
+    /// # Errors
+    /// As [`Report::check`].
+    pub fn check(&self) -> Result<(), cli::GateFailed> {
+        match self {
+            Outcome::Quantized(report) => report.check(),
+            Outcome::Imatrix(_) => Ok(()),
+        }
+    }
+}
+
 /// Runs `quantize` as the command line asks.
 ///
 /// # Errors

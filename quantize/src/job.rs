@@ -13,9 +13,9 @@ use gguf::{TensorInfo, TensorSource, TensorType};
 use crate::budget::{self, Target};
 use crate::encode::Rounding;
 use crate::input::Input;
-use crate::plan::Plan;
+use crate::plan::{ColumnWeights, Plan};
 use crate::report::{ImportanceReport, PlanReport, SearchReport};
-use crate::search::{Overlay, SearchJob, search_model};
+use crate::search::{Overlay, SearchJob, Verdict, search_model};
 use crate::{Calibration, Importance, Recipe, Report, Rules, output};
 
 /// Tokens of a calibration window: as many as `quantize imatrix` reads together.
@@ -121,7 +121,12 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
         .with_context(|| format!("cannot make {}", scratch.display()))?;
 
     let (rules, new_plan) = job.rules(source, calibration.as_ref(), scratch, &peak)?;
-    let mut plan = Plan::new(source, &rules, importance, job.requantize)
+    let weights = match importance {
+        Some(importance) => ColumnWeights::Imported(importance),
+        None if job.search => ColumnWeights::Measured,
+        None => ColumnWeights::Equal,
+    };
+    let mut plan = Plan::new(source, &rules, weights, job.requantize)
         .with_context(|| format!("cannot quantize {}", job.input.display()))?;
     if let Some(NewPlan { most_bytes, .. }) = new_plan {
         let bytes = plan.bytes_after();
@@ -132,11 +137,15 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let (bytes_before, fallbacks) = (plan.bytes_before(), plan.fallbacks());
 
     let mut overlay = Overlay::new(source, scratch)?;
+    let mut rounded = Overlay::new(source, scratch)?;
     let mut search_report = None;
     if let (true, Some(calibration)) = (job.search, &calibration) {
-        search(job, &plan, calibration, &mut overlay, &peak)?;
+        let verdict = search(job, &plan, calibration, &mut overlay, &mut rounded, &peak)?;
         plan.describe_search(calibration);
-        search_report = Some(SearchReport::new(calibration));
+        if !verdict.holds() {
+            overlay = rounded;
+        }
+        search_report = Some(SearchReport::new(calibration, verdict));
     }
     let plan = plan.reading(&overlay)?;
     let encoder = Rounding { importance };
@@ -256,14 +265,15 @@ fn plan_path(output: &Path) -> PathBuf {
     name.into()
 }
 
-/// Fills the overlay with what the search finds.
-fn search(
+/// Fills one overlay with what the search finds, and the other with rounded weights.
+fn search<'a>(
     job: &QuantizeJob,
     plan: &Plan<'_>,
     calibration: &Calibration,
-    overlay: &mut Overlay<'_>,
+    overlay: &mut Overlay<'a>,
+    rounded: &mut Overlay<'a>,
     peak: &AnonymousPeak,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Verdict> {
     // What is quantized as it is wanted stays: searched anew, both errors would add up.
     let stays = |tensor: &TensorInfo, to: TensorType| to.is_quantized() && tensor.tensor_type == to;
     let changing = plan.tensors().filter(|(tensor, to)| !stays(tensor, *to));
@@ -273,6 +283,7 @@ fn search(
     let progress = Progress::new("search", matrices as u64, Meter::Items);
     let found = search_model(
         overlay,
+        rounded,
         &SearchJob {
             wanted: &|name| wanted.get(name).copied(),
             windows: &calibration.windows,

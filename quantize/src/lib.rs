@@ -11,12 +11,14 @@
 //! | `recipe`, `mixture`, `role`, `rules` | which tensor gets which type |
 //! | `importance`, `calibration` | how much each column counts, from a text |
 //! | `search` | codes that make up for each other's errors |
+//! | `divergence` | how far predictions are from those of the model as it was |
 //! | `budget` | types for a file of a given size |
 //! | `input`, `plan`, `encode`, `output` | from rows to a file; `encode` is where weights become bytes |
 
 mod budget;
 mod calibration;
 mod command;
+mod divergence;
 mod encode;
 mod importance;
 mod input;

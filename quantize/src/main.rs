@@ -14,6 +14,7 @@ fn main() -> std::process::ExitCode {
     cli::main(|| {
         let Command { args } = Command::parse();
         let json = args.json;
-        cli::print_report(&quantize::run(args)?, json)
+        let outcome = quantize::run(args)?;
+        cli::print_judged(&outcome, json, outcome.check().map_err(Into::into))
     })
 }

@@ -9,6 +9,27 @@ use crate::{Calibration, Choice, Importance, Recipe, Rules};
 /// The layout of the blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
 
+/// How much the errors of a matrix's columns count.
+#[derive(Clone, Copy)]
+pub(crate) enum ColumnWeights<'a> {
+    /// All the same.
+    Equal,
+    /// As a file of importance data says.
+    Imported(&'a Importance),
+    /// As a search measures on its calibration text.
+    Measured,
+}
+
+impl<'a> ColumnWeights<'a> {
+    /// The importance data, where it comes from a file.
+    pub fn imported(self) -> Option<&'a Importance> {
+        match self {
+            ColumnWeights::Imported(importance) => Some(importance),
+            ColumnWeights::Equal | ColumnWeights::Measured => None,
+        }
+    }
+}
+
 /// The file that will be.
 pub(crate) struct Plan<'a> {
     source: &'a dyn TensorSource,
@@ -25,14 +46,15 @@ impl<'a> Plan<'a> {
     pub fn new(
         source: &'a dyn TensorSource,
         rules: &Rules,
-        importance: Option<&Importance>,
+        weights: ColumnWeights<'_>,
         requantize: bool,
     ) -> anyhow::Result<Self> {
-        let choices = rules.choose(source.metadata(), source.tensors(), importance)?;
+        let weighed = !matches!(weights, ColumnWeights::Equal);
+        let choices = rules.choose(source.metadata(), source.tensors(), weighed)?;
         let mut metadata = source.metadata().without("split.");
         metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
         metadata.set("general.file_type", Value::U32(rules.recipe.file_type()));
-        if let Some(importance) = importance {
+        if let Some(importance) = weights.imported() {
             importance.describe(&mut metadata);
         }
         let stored: Vec<_> = source.tensors().iter().map(|t| t.tensor_type).collect();
@@ -48,7 +70,7 @@ impl<'a> Plan<'a> {
             if !requantize {
                 refuse_second_time(tensor, to)?;
             }
-            refuse_without_importance(tensor, to, rules.recipe, importance)?;
+            refuse_without_importance(tensor, to, rules.recipe, weights)?;
         }
         Ok(plan)
     }
@@ -155,20 +177,22 @@ fn refuse_without_importance(
     tensor: &TensorInfo,
     to: TensorType,
     recipe: Recipe,
-    importance: Option<&Importance>,
+    weights: ColumnWeights<'_>,
 ) -> anyhow::Result<()> {
     let is_end = ["token_embd.weight", "per_layer_token_embd.weight", "output.weight"]
         .contains(&tensor.name.as_str());
     if !recipe.needs_importance() || to != recipe.base_type() || is_end {
         return Ok(());
     }
-    match importance {
-        None => bail!("{recipe} needs importance data: use --imatrix, or Q2_K"),
-        Some(data) if data.of(tensor)?.is_none() => bail!(
+    match weights {
+        ColumnWeights::Equal => {
+            bail!("{recipe} needs importance data: use --imatrix or --search, or Q2_K")
+        }
+        ColumnWeights::Imported(data) if data.of(tensor)?.is_none() => bail!(
             "tensor {}: {recipe} needs importance data for it, which {} does not hold",
             tensor.name,
             data.path.display()
         ),
-        Some(_) => Ok(()),
+        ColumnWeights::Imported(_) | ColumnWeights::Measured => Ok(()),
     }
 }

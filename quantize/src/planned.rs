@@ -51,7 +51,7 @@ pub fn planned(
     for (key, count) in heads {
         metadata.set(format!("{architecture}.{key}"), Value::U64(count as u64));
     }
-    let choices = Rules::of(recipe).choose(&metadata, &tensors, None)?;
+    let choices = Rules::of(recipe).choose(&metadata, &tensors, false)?;
     let planned = names.into_iter().zip(&tensors).zip(&choices);
     Ok(planned
         .map(|((name, tensor), choice)| PlannedTensor {

@@ -7,6 +7,7 @@ use gguf::{TensorInfo, TensorType};
 use serde::Serialize;
 
 use crate::plan::Plan;
+use crate::search::Verdict;
 use crate::{Calibration, Importance, Recipe};
 
 /// Sizes, types and times of one run.
@@ -58,17 +59,67 @@ pub struct PlanReport {
 }
 
 /// A search for codes that make up for each other's errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SearchReport {
     /// Windows of calibration text.
     pub windows: usize,
     /// Tokens in each.
     pub context: usize,
+    /// Tokens of them that nothing was fitted to, and that the search was judged on.
+    pub held_tokens: usize,
+    /// Mean KL divergence on these from the model as it was, in nats, with the search.
+    pub divergence: f64,
+    /// The same with every tensor rounded, errors weighed with importance data of the same text.
+    pub rounded_divergence: f64,
+    /// Whether the file holds what was searched for: not if rounded weights predict better.
+    pub used: bool,
+    /// Tensors that are rounded in it all the same, since the search was no better for them.
+    pub rounded: Vec<String>,
 }
 
 impl SearchReport {
-    pub(crate) fn new(calibration: &Calibration) -> Self {
-        SearchReport { windows: calibration.windows.len(), context: calibration.context }
+    pub(crate) fn new(calibration: &Calibration, verdict: Verdict) -> Self {
+        SearchReport {
+            windows: calibration.windows.len(),
+            context: calibration.context,
+            held_tokens: verdict.held_tokens,
+            divergence: verdict.divergence,
+            rounded_divergence: verdict.rounded_divergence,
+            used: verdict.holds(),
+            rounded: verdict.rounded,
+        }
+    }
+
+    /// An error where the search made the model worse.
+    fn check(&self) -> Result<(), cli::GateFailed> {
+        let SearchReport { used, divergence, rounded_divergence, held_tokens, .. } = self;
+        if *used {
+            return Ok(());
+        }
+        let missed = format!(
+            "the search ends at a mean KL divergence of {divergence:.6} nats on {held_tokens} tokens \
+             of held-out text, rounding at {rounded_divergence:.6}; the file holds rounded weights: \
+             calibrate with more text, or leave the search out with --no-search"
+        );
+        Err(cli::GateFailed { missed: vec![missed] })
+    }
+}
+
+impl fmt::Display for SearchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SearchReport { windows, context, held_tokens, divergence, rounded_divergence, .. } =
+            self;
+        writeln!(f, "search   on {windows} windows of {context} tokens")?;
+        writeln!(
+            f,
+            "judged   on {held_tokens} of them, held out: mean KL {divergence:.6} nats, rounding \
+             {rounded_divergence:.6}{}",
+            if self.used { "" } else { "; the file holds rounded weights" }
+        )?;
+        for tensor in &self.rounded {
+            writeln!(f, "rounded  {tensor}: the search was no better on held-out text")?;
+        }
+        Ok(())
     }
 }
 
@@ -157,6 +208,14 @@ impl Report {
         self.bytes_after as f64 * 8.0 / self.weights as f64
     }
 
+    /// The verdict on the search.
+    ///
+    /// # Errors
+    /// Where the search made the model worse, so that the file holds rounded weights.
+    pub fn check(&self) -> Result<(), cli::GateFailed> {
+        self.search.as_ref().map_or(Ok(()), SearchReport::check)
+    }
+
     pub(crate) fn by_type(tensors: &[TensorReport]) -> Vec<TypeReport> {
         let mut types: Vec<TypeReport> = Vec::new();
         for tensor in tensors {
@@ -188,11 +247,9 @@ impl fmt::Display for Report {
                 path.display()
             )?,
         }
-        match self.search {
+        match &self.search {
             None => writeln!(f, "search   none, each block is rounded by itself")?,
-            Some(SearchReport { windows, context }) => {
-                writeln!(f, "search   on {windows} windows of {context} tokens")?;
-            }
+            Some(search) => search.fmt(f)?,
         }
         writeln!(
             f,

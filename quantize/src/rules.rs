@@ -11,7 +11,7 @@ use regex::Regex;
 
 use crate::mixture::{Seat, fits, fitting, wanted};
 use crate::role::{Model, Role, is_value, layer, role};
-use crate::{Importance, PlanFile, Recipe};
+use crate::{PlanFile, Recipe};
 
 /// Which tensor gets which type.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +60,8 @@ impl Rules {
     }
 
     /// A type for every tensor, in the order of `tensors`: its own, where it is not to be
-    /// quantized. With importance data, some recipes choose otherwise than without.
+    /// quantized. Where errors are `weighed` by how much each column counts, some recipes choose
+    /// otherwise than where they are not.
     ///
     /// # Errors
     /// When `block_count` is beyond any model, or fewer than the layers that the tensors belong to;
@@ -69,7 +70,7 @@ impl Rules {
         &self,
         metadata: &Metadata,
         tensors: &[TensorInfo],
-        importance: Option<&Importance>,
+        weighed: bool,
     ) -> anyhow::Result<Vec<Choice>> {
         if let Some(plan) = &self.plan {
             let types = plan.types(tensors)?;
@@ -102,7 +103,7 @@ impl Rules {
                     *count += 1;
                     let of = if role == Role::AttentionValue { values } else { model.layers };
                     let seat = Seat { role, place, of, row_len: tensor.row_len() as u64 };
-                    wanted(self.recipe, seat, &model, importance.is_some())
+                    wanted(self.recipe, seat, &model, weighed)
                 }
             };
             choices[i] = Choice::fitting(tensor_type, tensor);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     fn types(rules: &Rules, metadata: &Metadata, tensors: &[TensorInfo]) -> Vec<&'static str> {
-        let choices = rules.choose(metadata, tensors, None).unwrap();
+        let choices = rules.choose(metadata, tensors, false).unwrap();
         choices.iter().map(|choice| choice.tensor_type.name()).collect()
     }
 
@@ -297,7 +298,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_says_what_was_wanted() {
         let choices = Rules::of(Recipe::Q3_K_S)
-            .choose(&metadata("gpt2", &[]), &[tensor("blk.0.ffn_up.weight", 96)], None)
+            .choose(&metadata("gpt2", &[]), &[tensor("blk.0.ffn_up.weight", 96)], false)
             .unwrap();
         let expected = Choice { tensor_type: TensorType::Q4_0, instead_of: Some(TensorType::Q3_K) };
         assert_eq!(choices, [expected]);
@@ -330,7 +331,8 @@ mod tests {
         let down = |i| tensor(&format!("blk.{i}.ffn_down.3.weight"), 256);
         let rules = Rules::of(Recipe::Q4_K_M);
         assert_eq!(types(&rules, &metadata, &[down(2), down(4)]), ["Q4_K", "Q6_K"]);
-        let refused = rules.choose(&metadata, &[tensor("ffn_down.weight", 256)], None).unwrap_err();
+        let refused =
+            rules.choose(&metadata, &[tensor("ffn_down.weight", 256)], false).unwrap_err();
         assert_eq!(refused.to_string(), "tensor ffn_down.weight is in no layer");
     }
 
@@ -347,7 +349,7 @@ mod tests {
     #[test]
     fn an_architecture_with_other_rules_is_refused_by_name() {
         let refused =
-            Rules::of(Recipe::Q4_0).choose(&metadata("glm5-next", &[]), &[], None).unwrap_err();
+            Rules::of(Recipe::Q4_0).choose(&metadata("glm5-next", &[]), &[], false).unwrap_err();
         assert!(refused.to_string().contains("glm5-next"), "{refused}");
     }
 }

@@ -217,13 +217,16 @@ impl LoadedBlock {
         self.linears().into_iter().find(|linear| linear.tensor() == tensor).map(Linear::weight)
     }
 
-    /// As [`LoadedBlock::matrix`], to be changed: what is computed next uses the new weights.
-    pub fn matrix_mut(&mut self, tensor: &str) -> Option<&mut [f32]> {
-        let linears = match &mut self.weights {
-            Weights::Gpt2(block, _) => block.matrices_mut(),
-            Weights::Llama(block, _) => block.matrices_mut(),
-        };
-        linears.into_iter().find(|linear| linear.tensor() == tensor).map(Linear::weight_mut)
+    /// Puts other weights `[out, in]` in the place of one of the block's matrices, and another bias
+    /// in that of its own: what is computed next uses them. In [`LoadedBlock::observe`], `inputs` may
+    /// replace the matrices that it was just handed the input of. [`LoadedBlock::matrix`] still gives
+    /// the weights that were loaded. False if there is no such matrix or it was replaced before.
+    ///
+    /// # Panics
+    /// When there are more or fewer weights than the matrix has.
+    pub fn replace(&self, tensor: &str, weight: Vec<f32>, bias: Option<Vec<f32>>) -> bool {
+        let mut linears = self.linears().into_iter();
+        linears.find(|linear| linear.tensor() == tensor).is_some_and(|l| l.replace(weight, bias))
     }
 
     fn linears(&self) -> Vec<&Linear> {

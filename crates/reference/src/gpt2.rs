@@ -216,12 +216,6 @@ impl Block {
         let Block { qkv, attention_output, up, down, .. } = self;
         vec![qkv, attention_output, up, down]
     }
-
-    /// As [`Block::matrices`], to be changed.
-    pub fn matrices_mut(&mut self) -> Vec<&mut Linear> {
-        let Block { qkv, attention_output, up, down, .. } = self;
-        vec![qkv, attention_output, up, down]
-    }
 }
 
 /// Every tensor that a model of these settings has.

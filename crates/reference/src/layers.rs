@@ -1,5 +1,7 @@
 //! The parts that models of every family are made of, with their weights.
 
+use std::sync::OnceLock;
+
 use config::ModelConfig;
 use gguf::TensorSource;
 
@@ -17,6 +19,16 @@ pub(crate) struct Linear {
     /// `[out]`
     bias: Option<Vec<f32>>,
     width: usize,
+    /// What is used in their place, if that was set.
+    replaced: OnceLock<Replaced>,
+}
+
+/// Other weights for a matrix and its bias.
+struct Replaced {
+    /// `[out, in]`
+    weight: Vec<f32>,
+    /// `[out]`
+    bias: Option<Vec<f32>>,
 }
 
 impl Linear {
@@ -30,7 +42,7 @@ impl Linear {
         let tensor = format!("{name}.weight");
         let weight = read(source, &tensor)?;
         let bias = has_bias.then(|| read(source, &format!("{name}.bias"))).transpose()?;
-        Ok(Linear { tensor, weight, bias, width })
+        Ok(Linear { tensor, weight, bias, width, replaced: OnceLock::new() })
     }
 
     /// The name of the weight's tensor.
@@ -43,15 +55,20 @@ impl Linear {
         &self.weight
     }
 
-    /// As [`Linear::weight`], to be changed.
-    pub fn weight_mut(&mut self) -> &mut [f32] {
-        &mut self.weight
+    /// Uses other weights and another bias from now on; false if that was done before.
+    pub fn replace(&self, weight: Vec<f32>, bias: Option<Vec<f32>>) -> bool {
+        assert_eq!(weight.len(), self.weight.len(), "weights of another shape");
+        self.replaced.set(Replaced { weight, bias }).is_ok()
     }
 
     /// `[T, in] -> [T, out]`
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let weight = Rows::new(&self.weight, self.width);
-        matmul::linear(Rows::new(x, self.width), weight, self.bias.as_deref())
+        let (weight, bias) = match self.replaced.get() {
+            Some(Replaced { weight, bias }) => (weight, bias),
+            None => (&self.weight, &self.bias),
+        };
+        let weight = Rows::new(weight, self.width);
+        matmul::linear(Rows::new(x, self.width), weight, bias.as_deref())
     }
 }
 

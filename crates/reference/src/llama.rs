@@ -188,12 +188,6 @@ impl Block {
         let Block { q, k, v, attention_output, gate, up, down, .. } = self;
         vec![q, k, v, attention_output, gate, up, down]
     }
-
-    /// As [`Block::matrices`], to be changed.
-    pub fn matrices_mut(&mut self) -> Vec<&mut Linear> {
-        let Block { q, k, v, attention_output, gate, up, down, .. } = self;
-        vec![q, k, v, attention_output, gate, up, down]
-    }
 }
 
 /// Every tensor that a model of these settings has.

@@ -43,7 +43,7 @@ pub(crate) fn plan(
     done: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Planned> {
     // What any mixture would quantize is what there is to choose for.
-    let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), None)?;
+    let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), false)?;
     let matrices = source.tensors().iter().zip(matrices);
     let names: Vec<String> = matrices
         .filter(|(tensor, choice)| choice.tensor_type != tensor.tensor_type)
@@ -85,7 +85,7 @@ fn candidates(
 fn bytes_without(source: &dyn TensorSource, candidates: &[Vec<Candidate>]) -> Result<u64> {
     let mut left = candidates.iter();
     let mut chosen_bytes = 0;
-    let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), None)?;
+    let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), false)?;
     let described: Vec<(String, Vec<u64>, TensorType)> = source
         .tensors()
         .iter()

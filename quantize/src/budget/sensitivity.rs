@@ -14,6 +14,7 @@ use gguf::{TensorInfo, TensorSource, TensorType, blocks, read_f32};
 use rayon::prelude::*;
 use reference::Blockwise;
 
+use crate::divergence::{log_probabilities, mean_divergence};
 use crate::search::Overlay;
 
 /// Every how many positions the divergence is taken.
@@ -120,7 +121,7 @@ impl<'a> Base<'a> {
         streams.push(stream);
         let mut base = Base { source, windows, streams, expected: Vec::new(), importance: sums };
         let last = base.streams.len() - 1;
-        base.expected = base.log_probabilities(&model, &base.streams[last])?;
+        base.expected = log_probabilities(&model, &base.streams[last], STRIDE)?;
         Ok(base)
     }
 
@@ -174,26 +175,8 @@ impl<'a> Base<'a> {
             let block = model.block(layer)?;
             stream.iter_mut().for_each(|x| block.forward(x));
         }
-        let found = self.log_probabilities(&model, &stream)?;
+        let found = log_probabilities(&model, &stream, STRIDE)?;
         Ok(mean_divergence(&self.expected, &found, model.config().vocab_size))
-    }
-
-    /// At every fourth position of each window, `[T / 4, V]`.
-    fn log_probabilities(
-        &self,
-        model: &Blockwise<'_>,
-        stream: &[Vec<f32>],
-    ) -> Result<Vec<Vec<f32>>> {
-        let (norm, head) = (model.last_norm()?, model.head()?);
-        let (c, v) = (model.config().n_embd, model.config().vocab_size);
-        let all = stream.iter().map(|x| {
-            let rows = x.chunks_exact(c).skip(STRIDE - 1).step_by(STRIDE);
-            let some: Vec<f32> = rows.flatten().copied().collect();
-            let mut logits = head.forward(&norm.forward(&some));
-            logits.par_chunks_exact_mut(v).for_each(log_softmax);
-            logits
-        });
-        Ok(all.collect())
     }
 }
 
@@ -226,28 +209,4 @@ fn weighted_error(to: TensorType, weights: &[f32], importance: &[f32]) -> Result
         .iter()
         .sum();
     Ok((bytes, error))
-}
-
-/// `x - ln Σ exp x`
-fn log_softmax(row: &mut [f32]) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
-    let shift = largest + sum.ln() as f32;
-    row.iter_mut().for_each(|x| *x -= shift);
-}
-
-/// Mean over rows of `Σ P (ln P - ln Q)`.
-fn mean_divergence(expected: &[Vec<f32>], found: &[Vec<f32>], vocab_size: usize) -> f64 {
-    let rows: Vec<f64> = expected
-        .iter()
-        .zip(found)
-        .flat_map(|(p, q)| p.chunks_exact(vocab_size).zip(q.chunks_exact(vocab_size)))
-        .collect::<Vec<_>>()
-        .into_par_iter()
-        .map(|(p, q)| {
-            let terms = p.iter().zip(q).map(|(&p, &q)| f64::from(p).exp() * f64::from(p - q));
-            terms.sum::<f64>().max(0.0)
-        })
-        .collect();
-    rows.iter().sum::<f64>() / rows.len().max(1) as f64
 }

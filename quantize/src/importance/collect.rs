@@ -184,7 +184,7 @@ fn observe(
 }
 
 /// `Σ_t x[t, j]²` for each column of `[T, width]`.
-fn squares(x: &[f32], width: usize) -> Vec<f64> {
+pub(crate) fn squares(x: &[f32], width: usize) -> Vec<f64> {
     let mut sums = vec![0.0; width];
     for row in x.chunks_exact(width) {
         for (sum, &x) in sums.iter_mut().zip(row) {
@@ -196,18 +196,14 @@ fn squares(x: &[f32], width: usize) -> Vec<f64> {
 
 /// Adds window after window, so that a run which stops between two gives the same bits.
 fn add(file: &mut ImatrixFile, found: WindowSums, windows: usize) {
-    let count = (windows as u64 * file.chunk_size) as f32;
     for (tensor, all) in found {
         let width = all.first().map_or(0, Vec::len);
         let entry = file
             .entries
             .entry(tensor)
             .or_insert_with(|| Sums { squares: vec![0.0; width], counts: vec![0.0] });
-        entry.counts[0] += count;
         for window in all {
-            for (sum, square) in entry.squares.iter_mut().zip(window) {
-                *sum = (f64::from(*sum) + square) as f32;
-            }
+            entry.add(&window, file.chunk_size as usize);
         }
     }
     file.chunks += windows as u64;

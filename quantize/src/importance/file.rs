@@ -48,6 +48,16 @@ pub struct Sums {
     pub counts: Vec<f32>,
 }
 
+impl Sums {
+    /// Takes in the sums of one window of `tokens` inputs, for a matrix without experts.
+    pub(crate) fn add(&mut self, squares: &[f64], tokens: usize) {
+        self.counts[0] += tokens as f32;
+        for (sum, square) in self.squares.iter_mut().zip(squares) {
+            *sum = (f64::from(*sum) + square) as f32;
+        }
+    }
+}
+
 impl ImatrixFile {
     /// Reads a file.
     ///

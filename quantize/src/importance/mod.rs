@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use gguf::{Metadata, TensorInfo, Value};
 
+pub(crate) use collect::squares;
 pub use collect::{ImatrixJob, ImatrixReport, collect};
 pub use file::{ImatrixFile, Sums};
 
@@ -66,6 +67,18 @@ impl Importance {
             })
         };
         read().with_context(|| format!("cannot read importance data from {}", path.display()))
+    }
+
+    /// Data of one tensor, as [`collect()`] would write it to a file.
+    pub(crate) fn of_tensor(name: &str, sums: Sums) -> Self {
+        let entries = BTreeMap::from([(name.to_owned(), sums)]);
+        let file = ImatrixFile { entries, ..ImatrixFile::default() };
+        Importance {
+            path: PathBuf::from("(the calibration text)"),
+            means: file.means(),
+            datasets: file.datasets,
+            chunks: file.chunks,
+        }
     }
 
     /// The number of tensors that there is data for.

@@ -2,22 +2,33 @@
 //!
 //! A block sees the inputs that the quantized blocks before it will give it, beside those it had in
 //! the model as it was, so it is fitted to what it will meet. Of a matrix's inputs only moments are
-//! kept; memory holds one block's weights and moments and the residual streams of all tokens.
-//! (Moments taken anew after each matrix of a block were tried: no better, for twice the time.)
+//! kept; memory holds one block's weights and its intermediate results for all tokens.
+//!
+//! Some windows take no part in the fit. On them what was found is compared with plain rounding,
+//! matrix by matrix, block by block and at the end (see `guard`), and what is not nearer to the
+//! model as it was is rounded instead.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use gguf::grid::Grid;
-use gguf::{TensorSource, TensorType, blocks, read_f32};
+use gguf::{TensorInfo, TensorSource, TensorType, blocks, read_f32};
 use reference::Blockwise;
 
 use super::factor::Factors;
+use super::guard::{self, Compared, Streams, Verdict};
+use super::inputs::{BlockFit, MatrixInputs, Place, Writers, difference};
+use super::lockstep;
 use super::matrix::{Encoded, encode_matrix};
-use super::moments::Moments;
+use super::moments::{Drift, Moments};
 use super::overlay::Overlay;
 use super::target::{corrected_bias, target};
+use crate::Importance;
+use crate::encode::{Encode, Rounding, Slab};
 
 /// The tensor that turns tokens into vectors.
 const EMBEDDING: &str = "token_embd.weight";
+
+/// Windows that a tied embedding is fitted to: their inputs of the head take a pass of their own.
+const HEAD_WINDOWS: usize = 4;
 
 /// What the matrices of a model are to become.
 pub(crate) struct SearchJob<'a> {
@@ -31,21 +42,38 @@ pub(crate) struct SearchJob<'a> {
     pub interrupt: &'a cli::Interrupt,
 }
 
-/// Replaces every matrix that is to get a quantized type, with codes found for the windows.
+/// From weights `[R, N]` and the moments of their inputs to codes; the last argument says whether a
+/// bias takes up the mean of the errors.
+pub(super) type EncodeMatrix = dyn Fn(&Grid, &[f32], &Moments, bool) -> Result<Encoded>;
+
+/// Replaces every matrix that is to get a quantized type: in `searched` with codes found for the
+/// windows, or rounded where these were no better, and in `plain` rounded with the importance of its
+/// columns on the same windows.
 ///
 /// # Errors
 /// A model that the reference pass does not know, a weight that is not finite, a full disk, Ctrl-C.
-pub(crate) fn search_model(overlay: &mut Overlay<'_>, job: &SearchJob<'_>) -> Result<()> {
-    let text = job.windows.iter().any(|window| !window.is_empty());
-    ensure!(text, "there is no text to calibrate with");
-    let mut search = Search { overlay, job };
+pub(crate) fn search_model<'a>(
+    searched: &mut Overlay<'a>,
+    plain: &mut Overlay<'a>,
+    job: &SearchJob<'_>,
+) -> Result<Verdict> {
+    search_with(searched, plain, job, &encode)
+}
+
+/// [`search_model`] with another way from the moments to codes.
+pub(super) fn search_with<'a>(
+    searched: &mut Overlay<'a>,
+    plain: &mut Overlay<'a>,
+    job: &SearchJob<'_>,
+    encode: &EncodeMatrix,
+) -> Result<Verdict> {
+    let windows = guard::at_least_two(job.windows)?;
+    let mut search =
+        Search { searched, plain, job, encode, windows: &windows, rounded: Vec::new() };
     search.refuse_what_is_not_finite()?;
     search.embedding()?;
-    let mut streams = Streams {
-        original: embed(search.overlay.source(), job.windows)?,
-        now: embed(search.overlay, job.windows)?,
-    };
-    let model = Blockwise::new(search.overlay)?;
+    let mut streams = Streams::embed(search.searched, search.plain, search.windows)?;
+    let model = Blockwise::new(search.searched)?;
     let (layers, head) = (model.config().n_layer, model.head_tensor());
     for layer in 0..layers {
         if job.interrupt.requested() {
@@ -54,29 +82,22 @@ pub(crate) fn search_model(overlay: &mut Overlay<'_>, job: &SearchJob<'_>) -> Re
         search.block(layer, &mut streams)?;
     }
     if head != EMBEDDING && search.grid(head).is_some() {
-        let moments = search.head_moments(&streams)?;
-        search.matrix(head, &moments)?;
+        let inputs = search.head_inputs(&streams)?;
+        search.matrix(head, &inputs)?;
     }
-    Ok(())
-}
-
-/// The residual stream of every window, `[W]` of `[T, C]`.
-struct Streams {
-    /// In the model as it was.
-    original: Vec<Vec<f32>>,
-    /// In the model with what is quantized so far.
-    now: Vec<Vec<f32>>,
-}
-
-fn embed(source: &dyn TensorSource, windows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
-    let model = Blockwise::new(source)?;
-    let embedding = model.embedding()?;
-    Ok(windows.iter().map(|window| embedding.embed(window)).collect::<Result<_, _>>()?)
+    let divergence = streams.divergence(search.searched, search.plain)?;
+    Ok(Verdict::new(search.rounded, streams.held_tokens(), divergence))
 }
 
 struct Search<'a, 'b> {
-    overlay: &'a mut Overlay<'b>,
+    searched: &'a mut Overlay<'b>,
+    plain: &'a mut Overlay<'b>,
     job: &'a SearchJob<'a>,
+    /// How the codes of one matrix are found.
+    encode: &'a EncodeMatrix,
+    windows: &'a [Vec<u32>],
+    /// Tensors that are rounded in `searched`, too.
+    rounded: Vec<String>,
 }
 
 impl Search<'_, '_> {
@@ -92,96 +113,146 @@ impl Search<'_, '_> {
         if self.grid(EMBEDDING).is_none() {
             return Ok(());
         }
-        let model = Blockwise::new(self.overlay)?;
-        if model.head_tensor() != EMBEDDING {
-            return self.matrix(EMBEDDING, &Moments::new(model.config().n_embd));
+        let model = Blockwise::new(self.searched)?;
+        let mut inputs = MatrixInputs::new(model.config().n_embd, Drift::OfInputs);
+        if model.head_tensor() == EMBEDDING {
+            let some = guard::some_of_both(self.windows, HEAD_WINDOWS);
+            let embedding = model.embedding()?;
+            let mut stream: Vec<Vec<f32>> =
+                some.iter().map(|(window, _)| embedding.embed(window)).collect::<Result<_, _>>()?;
+            for layer in 0..model.config().n_layer {
+                let block = model.block(layer)?;
+                stream.iter_mut().for_each(|x| block.forward(x));
+            }
+            let norm = model.last_norm()?;
+            for (x, (_, held)) in stream.iter().zip(&some) {
+                let x = norm.forward(x);
+                inputs.add_drifted(&x, &x, *held);
+            }
+            // llama-imatrix does not watch the head.
+            inputs.squares.counts[0] = 0.0;
         }
-        let mut stream = embed(self.overlay, self.job.windows)?;
-        for layer in 0..model.config().n_layer {
-            let block = model.block(layer)?;
-            stream.iter_mut().for_each(|x| block.forward(x));
-        }
-        let norm = model.last_norm()?;
-        let mut moments = Moments::new(model.config().n_embd);
-        stream.iter().for_each(|x| moments.add(&norm.forward(x)));
-        self.matrix(EMBEDDING, &moments)
+        self.matrix(EMBEDDING, &inputs)?;
+        Ok(())
     }
 
-    fn head_moments(&self, streams: &Streams) -> Result<Moments> {
-        let model = Blockwise::new(self.overlay)?;
+    fn head_inputs(&self, streams: &Streams) -> Result<MatrixInputs> {
+        let model = Blockwise::new(self.searched)?;
         let norm = model.last_norm()?;
-        let mut moments = Moments::new(model.config().n_embd);
-        for (original, now) in streams.original.iter().zip(&streams.now) {
-            let x = norm.forward(now);
-            moments.add(&x);
-            moments.add_drift(&norm.forward(original), &x);
+        let mut inputs = MatrixInputs::new(model.config().n_embd, Drift::OfInputs);
+        for window in &streams.windows {
+            let (original, now) = (norm.forward(&window.original), norm.forward(&window.now));
+            inputs.add_drifted(&original, &now, window.held());
         }
-        Ok(moments)
+        inputs.squares.counts[0] = 0.0;
+        Ok(inputs)
     }
 
     /// Quantizes a block, and moves the streams past it.
     fn block(&mut self, layer: usize, streams: &mut Streams) -> Result<()> {
-        for (names, moments) in self.block_moments(layer, streams)? {
-            for name in &names {
-                self.matrix(name, &moments)?;
-            }
-        }
-        let model = Blockwise::new(self.overlay)?;
+        let source = self.searched.source();
+        let model = Blockwise::new(source)?;
         let block = model.block(layer)?;
-        streams.now.iter_mut().for_each(|x| block.forward(x));
-        Ok(())
-    }
+        let writers = Writers::of(source, layer);
+        let before: Vec<Vec<f32>> = streams.windows.iter().map(|w| w.now.clone()).collect();
+        let rounded_before = self.rounded.len();
 
-    /// The moments of each input of a block, with the tensors that are multiplied with it. Moves
-    /// the original stream past the block.
-    fn block_moments(
-        &self,
-        layer: usize,
-        streams: &mut Streams,
-    ) -> Result<Vec<(Vec<String>, Moments)>> {
-        let model = Blockwise::new(self.overlay)?;
-        let block = model.block(layer)?;
-        let mut all: Vec<(Vec<String>, Moments)> = Vec::new();
-        for (original, now) in streams.original.iter_mut().zip(&streams.now) {
-            let rows = now.len() / model.config().n_embd;
-            let mut originals: Vec<Vec<f32>> = Vec::new();
-            block.observe(original, &mut |_, inputs| originals.push(inputs.to_vec()));
-            let mut originals = originals.into_iter().enumerate();
-            block.observe(&mut now.clone(), &mut |names, inputs| {
-                let Some((stage, original)) = originals.next() else { return };
-                if stage == all.len() {
-                    let names = names.iter().map(|&name| name.to_owned()).collect();
-                    all.push((names, Moments::new(inputs.len() / rows)));
+        let mut fit = BlockFit::observe(&block, streams, model.config().n_embd);
+        let mut names = Vec::new();
+        let windows = streams.windows.iter_mut().map(|window| window.now.as_mut_slice()).collect();
+        lockstep::forward(&block, windows, &mut |tensors, inputs| {
+            names.extend_from_slice(tensors);
+            let place = writers.place(tensors);
+            let matrix_inputs = fit.take_in(&block, tensors, inputs, place);
+            for tensor in tensors {
+                let Some(stored) = self.matrix(tensor, &matrix_inputs)? else { continue };
+                if place == Some(Place::First) {
+                    fit.lose(&block, tensor, &stored, inputs);
                 }
-                all[stage].1.add(inputs);
-                all[stage].1.add_drift(&original, inputs);
-            });
+                block.replace(tensor, stored.weights, stored.bias);
+            }
+            Ok(())
+        })?;
+        drop(block);
+
+        let compared = streams.compare(layer, &before, self.plain)?;
+        if !compared.is_nearer() {
+            self.rounded.truncate(rounded_before);
+            for name in &names {
+                self.round_instead(name)?;
+            }
+            streams.go_back(before, layer, self.plain)?;
         }
-        Ok(all)
+        streams.advance_plain(layer, self.plain)
     }
 
-    /// Encodes one matrix, and lets its bias keep the mean of its outputs.
-    fn matrix(&mut self, name: &str, moments: &Moments) -> Result<()> {
-        let Some(grid) = self.grid(name) else { return Ok(()) };
-        let weights = read_f32(self.overlay, self.overlay.tensor(name)?)?;
-        let bias_name = format!("{}.bias", name.strip_suffix(".weight").unwrap_or(name));
-        let bias = self.overlay.tensor(&bias_name).ok().cloned();
-        let encoded = encode(&grid, &weights, moments, bias.is_some())
-            .with_context(|| format!("tensor {name}"))?;
-        self.overlay.replace(name, grid.tensor_type, &encoded.bytes)?;
-        if let Some(bias) = bias {
-            let bias = read_f32(self.overlay, &bias)?;
-            let bias = corrected_bias(&bias, &weights, &encoded.stored, moments);
-            let bytes: Vec<u8> = bias.iter().flat_map(|b| b.to_le_bytes()).collect();
-            self.overlay.replace(&bias_name, TensorType::F32, &bytes)?;
-        }
+    /// Encodes one matrix both ways, and takes the codes that were searched for where they are
+    /// better on the windows that were held back.
+    fn matrix(&mut self, name: &str, inputs: &MatrixInputs) -> Result<Option<Stored>> {
+        let Some(grid) = self.grid(name) else { return Ok(None) };
+        let tensor = self.searched.tensor(name)?.clone();
+        let in_tensor = || format!("tensor {name}");
+        let weights = read_f32(self.searched, &tensor)?;
+        let rounded = rounded(&grid, &tensor, &weights, inputs).with_context(in_tensor)?;
+        self.plain.replace(name, grid.tensor_type, &rounded)?;
+
+        let bias = self.bias(name)?;
+        let found = (self.encode)(&grid, &weights, &inputs.moments, bias.is_some());
+        let found = found.with_context(in_tensor)?;
+        let bias_now = bias
+            .as_ref()
+            .map(|(_, bias)| corrected_bias(bias, &weights, &found.stored, &inputs.moments));
+        let mut plain = vec![0.0; weights.len()];
+        blocks::dequantize(grid.tensor_type, &rounded, &mut plain)?;
+        let bias_was = bias.as_ref().map(|(_, bias)| bias.as_slice());
+        let error = |stored: &[f32], bias: Option<&[f32]>| {
+            inputs.held.error((&weights, bias_was), (stored, bias))
+        };
+        let compared = Compared {
+            searched: error(&found.stored, bias_now.as_deref()),
+            rounded: error(&plain, bias_was),
+        };
+        let bias = bias.map(|(bias_name, bias)| (bias_name, bias, bias_now.unwrap_or_default()));
+        let stored = if compared.is_nearer() {
+            self.searched.replace(name, grid.tensor_type, &found.bytes)?;
+            if let Some((bias_name, _, bias)) = &bias {
+                let bytes: Vec<u8> = bias.iter().flat_map(|b| b.to_le_bytes()).collect();
+                self.searched.replace(bias_name, TensorType::F32, &bytes)?;
+            }
+            let lost_bias = bias.as_ref().map(|(_, was, is)| difference(was, is));
+            Stored { weights: found.stored, bias: bias.map(|(_, _, bias)| bias), lost_bias }
+        } else {
+            self.round_instead(name)?;
+            Stored { weights: plain, bias: bias.map(|(_, bias, _)| bias), lost_bias: None }
+        };
         (self.job.done)(name);
+        Ok(Some(stored))
+    }
+
+    /// The bias of a matrix with its name, if it has one.
+    fn bias(&self, name: &str) -> Result<Option<(String, Vec<f32>)>> {
+        let source = self.searched.source();
+        let name = format!("{}.bias", name.strip_suffix(".weight").unwrap_or(name));
+        let Ok(tensor) = source.tensor(&name) else { return Ok(None) };
+        let bias = read_f32(source, tensor)?;
+        Ok(Some((name, bias)))
+    }
+
+    /// Takes back what was found for a matrix and its bias.
+    fn round_instead(&mut self, name: &str) -> Result<()> {
+        if let Some((bias, _)) = self.bias(name)? {
+            self.searched.restore(&bias);
+        }
+        let Some(grid) = self.grid(name) else { return Ok(()) };
+        let bytes = self.plain.read(self.plain.tensor(name)?)?;
+        self.searched.replace(name, grid.tensor_type, &bytes)?;
+        self.rounded.push(name.to_owned());
         Ok(())
     }
 
     /// One weight that is no number makes every input behind it none, so it is looked for first.
     fn refuse_what_is_not_finite(&self) -> Result<()> {
-        let source = self.overlay.source();
+        let source = self.searched.source();
         for tensor in source.tensors().iter().filter(|tensor| self.grid(&tensor.name).is_some()) {
             let weights = read_f32(source, tensor)?;
             if let Some(at) = weights.iter().position(|w| !w.is_finite()) {
@@ -196,7 +267,37 @@ impl Search<'_, '_> {
     }
 }
 
-fn encode(grid: &Grid, weights: &[f32], moments: &Moments, has_bias: bool) -> Result<Encoded> {
+/// The bytes that `quantize --imatrix` makes of a tensor with importance data of the same text.
+fn rounded(
+    grid: &Grid,
+    tensor: &TensorInfo,
+    weights: &[f32],
+    inputs: &MatrixInputs,
+) -> Result<Vec<u8>> {
+    let importance = (inputs.squares.counts[0] > 0.0)
+        .then(|| Importance::of_tensor(&tensor.name, inputs.squares.clone()));
+    let to = grid.tensor_type;
+    let mut bytes = vec![0; weights.len() / to.block_len() * to.block_bytes()];
+    Rounding { importance: importance.as_ref() }
+        .encode(&Slab { tensor, to, first_row: 0, rows: weights }, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// A matrix `[R, N]` as it will be read back, and its bias `[R]` if it has one.
+pub(super) struct Stored {
+    pub weights: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+    /// What the bias was before, less what it is.
+    pub lost_bias: Option<Vec<f32>>,
+}
+
+/// The search: codes that make the error of the outputs small.
+pub(super) fn encode(
+    grid: &Grid,
+    weights: &[f32],
+    moments: &Moments,
+    has_bias: bool,
+) -> Result<Encoded> {
     let target = target(weights, moments, has_bias)?;
     let h = moments.matrix(has_bias);
     let encoded = match grid.group_len {

@@ -10,9 +10,10 @@ use rayon::prelude::*;
 
 use super::group::Metric;
 
-/// Added to the diagonal of `H`, as a share of its mean: directions that calibration hardly saw
-/// must not look free. GPTQ's value.
-pub(super) const DAMPING: f64 = 0.01;
+/// Added to the diagonal of `H`, as a share of each of its elements: directions that calibration
+/// hardly saw must not look free. GPTQ takes a share of the diagonal's mean, which in a trained
+/// model a few columns own: then nothing is left of how much the others count.
+const DAMPING: f64 = 0.01;
 
 /// `H` and its factors, for groups of `L` columns.
 pub(super) struct Factors<const L: usize> {
@@ -35,10 +36,7 @@ impl<const L: usize> Factors<L> {
     /// When `H` is not a matrix of second moments of finite numbers.
     pub fn new(mut h: Mat<f64>) -> Result<Self> {
         let n = h.nrows();
-        let mean = (0..n).map(|i| h[(i, i)]).sum::<f64>() / n as f64;
-        // Inputs that are all zero say nothing: then every weight counts the same.
-        let added = if mean > 0.0 { DAMPING * mean } else { 1.0 };
-        (0..n).for_each(|i| h[(i, i)] += added);
+        damp(&mut h, DAMPING);
 
         // Cholesky goes from the first column on; turned around, it gives the upper factor.
         let turned = h.as_ref().reverse_rows_and_cols();
@@ -63,6 +61,19 @@ impl<const L: usize> Factors<L> {
         });
         Ok(Factors { width: n, h: flat, unit, whole, alone })
     }
+}
+
+/// Adds to the diagonal of `H` a share of each of its own elements, and a little of its mean where
+/// a column's inputs were all zero. Inputs that are all zero say nothing: then every weight counts
+/// the same.
+pub(super) fn damp(h: &mut Mat<f64>, share: f64) {
+    let n = h.nrows();
+    let mean = (0..n).map(|i| h[(i, i)]).sum::<f64>() / n as f64;
+    if mean <= 0.0 {
+        (0..n).for_each(|i| h[(i, i)] = 1.0);
+        return;
+    }
+    (0..n).for_each(|i| h[(i, i)] += share * h[(i, i)] + 1e-6 * mean);
 }
 
 /// The form that rounding needs of an upper triangular factor.

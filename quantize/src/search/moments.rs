@@ -1,73 +1,93 @@
-//! What calibration leaves of a matrix's inputs: second moments, means, and how they have drifted.
+//! What calibration leaves of a matrix's inputs: second moments, means, and what its outputs lack.
+//!
+//! Tokens do not count alike. In a trained model the first token of a window has inputs and a
+//! residual stream up to a hundred times as large as all others (Sun et al., "Massive Activations in
+//! Large Language Models", 2024), and a plain sum would be about that one token. What is behind a
+//! block norms the stream, so a token's error counts relative to its size ([`token_weights`]).
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-/// Sums over all calibration tokens, `x` an input `[N]` of one matrix in the model as it is so far,
-/// `x₀` the same input in the model before anything was quantized.
+/// What is known to be missing, `d`, `[M]` for each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drift {
+    /// `x₀ - x`, `x₀` the input in the model before anything was quantized: `M = N`.
+    OfInputs,
+    /// What the matrix would have to add to its outputs `W x`: `M = R`.
+    OfOutputs,
+}
+
+/// Weighted sums over all calibration tokens, `x` an input `[N]` of one matrix in the model as it is
+/// so far.
 #[derive(Debug, Clone)]
 pub(super) struct Moments {
     width: usize,
-    tokens: usize,
-    /// `Σ x xᵀ`, `[N, N]`, row-major; only what is on or below the diagonal is kept up.
+    /// What `d` is.
+    drift_of: Drift,
+    /// `Σ p`, `p` the weight of a token.
+    total: f64,
+    /// `Σ p x xᵀ`, `[N, N]`, row-major; only what is on or below the diagonal is kept up.
     squares: Vec<f32>,
-    /// `Σ x`
+    /// `Σ p x`
     sum: Vec<f64>,
-    /// `Σ (x₀ - x) xᵀ`, `[N, N]`; empty as long as nothing has drifted.
+    /// `Σ p d xᵀ`, `[M, N]`; empty as long as nothing has drifted.
     drift: Vec<f32>,
-    /// `Σ x₀ - x`
+    /// `Σ p d`
     drift_sum: Vec<f64>,
 }
 
 impl Moments {
     /// No tokens yet; inputs are `width` wide.
-    pub fn new(width: usize) -> Self {
+    pub fn new(width: usize, drift_of: Drift) -> Self {
         Moments {
             width,
-            tokens: 0,
+            drift_of,
+            total: 0.0,
             squares: vec![0.0; width * width],
             sum: vec![0.0; width],
             drift: Vec::new(),
-            drift_sum: vec![0.0; width],
+            drift_sum: Vec::new(),
         }
     }
 
-    /// Takes in the inputs `x`, `[T, N]`, on all threads.
-    pub fn add(&mut self, x: &[f32]) {
-        let (n, t) = (self.width, x.len() / self.width);
-        let x = MatRef::from_row_major_slice(x, t, n);
+    /// Takes in the inputs `x`, `[T, N]`, with a weight for each token, on all threads.
+    pub fn add(&mut self, x: &[f32], weights: &[f32]) {
+        let (n, t) = (self.width, weights.len());
+        let scaled = scaled(x, weights);
+        let scaled = MatRef::from_row_major_slice(&scaled, t, n);
         // Half of a symmetric product is all that has to be computed.
         triangular::matmul(
             MatMut::from_row_major_slice_mut(&mut self.squares, n, n),
             BlockStructure::TriangularLower,
             Accum::Add,
-            x.transpose(),
+            scaled.transpose(),
             BlockStructure::Rectangular,
-            x,
+            scaled,
             BlockStructure::Rectangular,
             1.0,
             Par::rayon(0),
         );
-        add_rows(&mut self.sum, x);
-        self.tokens += t;
+        add_rows(&mut self.sum, x, weights);
+        self.total += weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
     }
 
-    /// Takes in what the inputs `x` would be in the model as it was, both `[T, N]`.
-    pub fn add_drift(&mut self, original: &[f32], x: &[f32]) {
-        let (n, t) = (self.width, x.len() / self.width);
-        let drift: Vec<f32> = original.iter().zip(x).map(|(original, x)| original - x).collect();
-        self.drift.resize(n * n, 0.0);
-        let drift = MatRef::from_row_major_slice(&drift, t, n);
+    /// Takes in what the inputs `x`, `[T, N]`, lack: `[T, M]`, for each input or for each output.
+    pub fn add_drift(&mut self, drift: &[f32], x: &[f32], weights: &[f32]) {
+        let (n, t) = (self.width, weights.len());
+        let m = drift.len() / t;
+        self.drift.resize(m * n, 0.0);
+        self.drift_sum.resize(m, 0.0);
+        let (scaled_drift, scaled_x) = (scaled(drift, weights), scaled(x, weights));
         matmul(
-            MatMut::from_row_major_slice_mut(&mut self.drift, n, n),
+            MatMut::from_row_major_slice_mut(&mut self.drift, m, n),
             Accum::Add,
-            drift.transpose(),
-            MatRef::from_row_major_slice(x, t, n),
+            MatRef::from_row_major_slice(&scaled_drift, t, m).transpose(),
+            MatRef::from_row_major_slice(&scaled_x, t, n),
             1.0,
             Par::rayon(0),
         );
-        add_rows(&mut self.drift_sum, drift);
+        add_rows(&mut self.drift_sum, drift, weights);
     }
 
     /// `μ`, the mean of `x`; zeros where nothing was taken in.
@@ -75,7 +95,12 @@ impl Moments {
         self.over_tokens(&self.sum)
     }
 
-    /// `δ`, the mean of `x₀ - x`.
+    /// What `d` is.
+    pub fn drift_of(&self) -> Drift {
+        self.drift_of
+    }
+
+    /// `δ`, the mean of `d`; empty as long as nothing has drifted.
     pub fn mean_drift(&self) -> Vec<f64> {
         self.over_tokens(&self.drift_sum)
     }
@@ -90,18 +115,19 @@ impl Moments {
         })
     }
 
-    /// `A`, `[N, N]`: the mean of `(x₀ - x) xᵀ`, or of `(x₀ - x - δ)(x - μ)ᵀ`; none where nothing
-    /// has drifted.
+    /// `A`, `[M, N]`: the mean of `d xᵀ`, or of `(d - δ)(x - μ)ᵀ`; none where nothing has drifted.
     pub fn drift(&self, centered: bool) -> Option<Mat<f64>> {
         let n = self.width;
         let (count, mean, drift) = (self.count(), self.about(centered), self.mean_drift());
         (!self.drift.is_empty()).then(|| {
-            Mat::from_fn(n, n, |i, j| f64::from(self.drift[i * n + j]) / count - drift[i] * mean[j])
+            Mat::from_fn(drift.len(), n, |i, j| {
+                f64::from(self.drift[i * n + j]) / count - drift[i] * mean[j]
+            })
         })
     }
 
     fn count(&self) -> f64 {
-        self.tokens.max(1) as f64
+        if self.total > 0.0 { self.total } else { 1.0 }
     }
 
     fn over_tokens(&self, sum: &[f64]) -> Vec<f64> {
@@ -113,10 +139,28 @@ impl Moments {
     }
 }
 
-/// Adds all rows of `x` to `sum`.
-fn add_rows(sum: &mut [f64], x: MatRef<'_, f32>) {
-    for row in x.row_iter() {
-        sum.iter_mut().zip(row.iter()).for_each(|(sum, &x)| *sum += f64::from(x));
+/// How much each of some tokens counts, by the vectors `[T, N]` that its error is relative to.
+pub(super) fn token_weights(x: &[f32], width: usize) -> Vec<f32> {
+    let squares = x.chunks_exact(width).map(|row| row.iter().map(|x| x * x).sum::<f32>());
+    // A vector of zeros has no size that an error could be relative to.
+    squares.map(|square| if square > 0.0 { width as f32 / square } else { 0.0 }).collect()
+}
+
+/// Rows times the roots of their weights: products of two such matrices are weighted sums.
+fn scaled(x: &[f32], weights: &[f32]) -> Vec<f32> {
+    let rows = x.chunks_exact(x.len() / weights.len().max(1)).zip(weights);
+    rows.flat_map(|(row, weight)| {
+        let root = weight.sqrt();
+        row.iter().map(move |x| x * root)
+    })
+    .collect()
+}
+
+/// Adds all rows of `x`, times their weights, to `sum`.
+fn add_rows(sum: &mut [f64], x: &[f32], weights: &[f32]) {
+    for (row, &weight) in x.chunks_exact(sum.len()).zip(weights) {
+        let weight = f64::from(weight);
+        sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += weight * f64::from(x));
     }
 }
 
@@ -127,25 +171,37 @@ mod tests {
     #[test]
     fn moments_are_those_of_the_definition() {
         let x = [1.0_f32, 2.0, -1.0, 0.5, 3.0, 4.0, 0.0, -2.0, 1.0];
-        let original = [1.5_f32, 2.0, -1.0, 0.0, 3.5, 4.0, 0.25, -2.0, 1.0];
-        let mut moments = Moments::new(3);
+        let drift = [0.5_f32, 0.0, -0.5, 0.25, 0.0, 1.0];
+        let weights = [1.0_f32, 0.5, 2.0];
+        let mut moments = Moments::new(3, Drift::OfOutputs);
         assert!(moments.drift(false).is_none());
-        moments.add(&x[..6]);
-        moments.add(&x[6..]);
-        moments.add_drift(&original, &x);
-        let (mean, drift) = (moments.mean(), moments.mean_drift());
-        let average = |f: &dyn Fn(usize) -> f32| f64::from((0..3).map(f).sum::<f32>()) / 3.0;
-        for i in 0..3 {
-            assert!((mean[i] - average(&|t| x[3 * t + i])).abs() < 1e-6);
-            for j in 0..3 {
+        moments.add(&x[..6], &weights[..2]);
+        moments.add(&x[6..], &weights[2..]);
+        moments.add_drift(&drift, &x, &weights);
+        let (mean, mean_drift) = (moments.mean(), moments.mean_drift());
+        let average = |f: &dyn Fn(usize) -> f32| {
+            f64::from((0..3).map(|t| weights[t] * f(t)).sum::<f32>() / weights.iter().sum::<f32>())
+        };
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
+        for j in 0..3 {
+            close(mean[j], average(&|t| x[3 * t + j]));
+            for i in 0..3 {
                 let square = average(&|t| x[3 * t + i] * x[3 * t + j]);
-                let cross = average(&|t| (original[3 * t + i] - x[3 * t + i]) * x[3 * t + j]);
-                let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{i} {j}: {a} {b}");
                 close(moments.matrix(false)[(i, j)], square);
                 close(moments.matrix(true)[(i, j)], square - mean[i] * mean[j]);
+            }
+            for i in 0..2 {
+                close(mean_drift[i], average(&|t| drift[2 * t + i]));
+                let cross = average(&|t| drift[2 * t + i] * x[3 * t + j]);
                 close(moments.drift(false).unwrap()[(i, j)], cross);
-                close(moments.drift(true).unwrap()[(i, j)], cross - drift[i] * mean[j]);
+                close(moments.drift(true).unwrap()[(i, j)], cross - mean_drift[i] * mean[j]);
             }
         }
+    }
+
+    #[test]
+    fn errors_count_relative_to_the_size_of_a_token() {
+        assert_eq!(token_weights(&[1.0, 1.0, 100.0, 0.0], 2), [1.0, 2e-4]);
+        assert_eq!(token_weights(&[0.0, 0.0], 2), [0.0]);
     }
 }

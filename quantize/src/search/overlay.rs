@@ -67,6 +67,15 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
+    /// Puts a tensor's own bytes back, if they were replaced.
+    pub fn restore(&mut self, name: &str) {
+        if self.replaced.remove(name).is_some()
+            && let Ok(own) = self.source.tensor(name)
+        {
+            self.tensors[self.places[name]] = own.clone();
+        }
+    }
+
     /// What nothing is replaced in.
     pub fn source(&self) -> &'a dyn TensorSource {
         self.source

@@ -1,17 +1,25 @@
 //! What a matrix and its bias are to become, so that outputs stay those of the model as it was.
 //!
-//! The blocks before a matrix are quantized already, and its inputs `x` are not what they were,
-//! `x₀`. Of all matrices, the one whose outputs for `x` are nearest to `W x₀` is
+//! The blocks before a matrix are quantized already, and its inputs `x` are not what they were. Of
+//! all matrices, the one whose outputs for `x` are nearest to `W x + d` is
 //!
 //! ```text
-//! W* = W + W A H⁻¹       A = mean (x₀ - x) xᵀ,  H = mean x xᵀ
+//! W* = W + A H⁻¹       A = mean d xᵀ,  H = mean x xᵀ
 //! ```
 //!
-//! and that is what is rounded: Li et al., "GPTAQ" (2025). A bias keeps the mean of the outputs,
-//! and then moments are about the means:
+//! and that is what is rounded. For a matrix within a block, `d = W (x₀ - x)`, `x₀` the input in the
+//! model as it was: Li et al., "GPTAQ" (2025). A matrix that adds to the residual stream `h` can do
+//! more: with `d = h₀ - h`, the stream that it leaves behind is brought back to what it was, whatever
+//! drove it off.
+//!
+//! `H` and `A` are of a few thousand tokens, and a regression to as many as there are columns fits
+//! their noise: with little damping `W*` was twice as far off as `W` on other text, block after
+//! block. As much damping as each column has inputs ([`RIDGE`]) was best on held-out text.
+//!
+//! A bias keeps the mean of the outputs, and then moments are about the means:
 //!
 //! ```text
-//! b' = b + W (μ + δ) - W' μ      μ = mean x,  δ = mean (x₀ - x),  W': what is stored
+//! b' = b + W μ + δ - W' μ      μ = mean x,  δ = mean d,  W': what is stored
 //! ```
 
 use anyhow::{Result, anyhow};
@@ -19,8 +27,11 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 
-use super::factor::DAMPING;
-use super::moments::Moments;
+use super::factor::damp;
+use super::moments::{Drift, Moments};
+
+/// Added to the diagonal of `H`, as a share of each of its elements.
+const RIDGE: f64 = 1.0;
 
 /// `W*`, `[R, N]`; `W` itself where nothing has drifted.
 ///
@@ -30,27 +41,30 @@ pub(super) fn target(weights: &[f32], moments: &Moments, centered: bool) -> Resu
     let mut target = weights.to_vec();
     let Some(drift) = moments.drift(centered) else { return Ok(target) };
     let mut h = moments.matrix(centered);
-    let n = h.nrows();
-    let mean = (0..n).map(|i| h[(i, i)]).sum::<f64>() / n as f64;
-    if mean <= 0.0 {
-        return Ok(target);
-    }
-    (0..n).for_each(|i| h[(i, i)] += DAMPING * mean);
+    damp(&mut h, RIDGE);
+    let (m, n) = (drift.nrows(), h.nrows());
     let cholesky = h
         .llt(Side::Lower)
         .map_err(|_| anyhow!("the inputs seen in calibration are no finite numbers"))?;
     // (A H⁻¹)ᵀ = H⁻¹ Aᵀ, since H is symmetric.
     let correction = cholesky.solve(drift.transpose());
-    let correction = Mat::<f32>::from_fn(n, n, |i, j| correction[(j, i)] as f32);
+    let correction = Mat::<f32>::from_fn(m, n, |i, j| correction[(j, i)] as f32);
     let rows = weights.len() / n;
-    matmul(
-        MatMut::from_row_major_slice_mut(&mut target, rows, n),
-        Accum::Add,
-        MatRef::from_row_major_slice(weights, rows, n),
-        correction.as_ref(),
-        1.0,
-        Par::rayon(0),
-    );
+    match moments.drift_of() {
+        Drift::OfInputs => matmul(
+            MatMut::from_row_major_slice_mut(&mut target, rows, n),
+            Accum::Add,
+            MatRef::from_row_major_slice(weights, rows, n),
+            correction.as_ref(),
+            1.0,
+            Par::rayon(0),
+        ),
+        Drift::OfOutputs => {
+            target.chunks_exact_mut(n).zip(correction.row_iter()).for_each(|(row, correction)| {
+                row.iter_mut().zip(correction.iter()).for_each(|(w, c)| *w += c)
+            })
+        }
+    }
     Ok(target)
 }
 
@@ -63,17 +77,16 @@ pub(super) fn corrected_bias(
 ) -> Vec<f32> {
     let (mean, drift) = (moments.mean(), moments.mean_drift());
     let n = mean.len();
-    let rows = weights.chunks_exact(n).zip(stored.chunks_exact(n));
-    bias.iter()
-        .zip(rows)
-        .map(|(&bias, (weights, stored))| {
-            let shift: f64 = (0..n)
-                .map(|j| {
-                    let (was, is) = (f64::from(weights[j]), f64::from(stored[j]));
-                    was * (mean[j] + drift[j]) - is * mean[j]
-                })
-                .sum();
-            (f64::from(bias) + shift) as f32
+    let dot =
+        |row: &[f32], x: &[f64]| -> f64 { row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum() };
+    let rows = weights.chunks_exact(n).zip(stored.chunks_exact(n)).zip(bias);
+    rows.enumerate()
+        .map(|(row, ((weights, stored), &bias))| {
+            let lacking = match moments.drift_of() {
+                Drift::OfInputs => dot(weights, &drift),
+                Drift::OfOutputs => drift.get(row).copied().unwrap_or(0.0),
+            };
+            (f64::from(bias) + dot(weights, &mean) + lacking - dot(stored, &mean)) as f32
         })
         .collect()
 }
@@ -101,7 +114,8 @@ mod tests {
         a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
     }
 
-    /// Inputs that have lost a fixed share in some directions: the target makes up for it.
+    /// Inputs that have lost a fixed share in some directions: the target makes up for it, by as
+    /// much as the ridge lets it.
     #[test]
     fn the_target_undoes_a_drift_that_a_matrix_can_undo() {
         let (n, t) = (8, 400);
@@ -112,14 +126,15 @@ mod tests {
             .map(|(i, &x)| if i % n < 3 { 0.8 * x } else { x })
             .collect();
         let weights = numbers(5 * n, 2);
-        let mut moments = Moments::new(n);
-        moments.add(&x);
+        let mut moments = Moments::new(n, Drift::OfInputs);
+        moments.add(&x, &vec![1.0; t]);
         assert_eq!(target(&weights, &moments, false).unwrap(), weights);
-        moments.add_drift(&original, &x);
+        let drift: Vec<f32> = original.iter().zip(&x).map(|(o, x)| o - x).collect();
+        moments.add_drift(&drift, &x, &vec![1.0; t]);
         let wanted = product(&weights, &original, n);
         let before = distance(&product(&weights, &x, n), &wanted);
         let after = distance(&product(&target(&weights, &moments, false).unwrap(), &x, n), &wanted);
-        assert!(after < 0.01 * before, "{before} -> {after}");
+        assert!(after < 0.3 * before, "{before} -> {after}");
     }
 
     #[test]
@@ -129,9 +144,10 @@ mod tests {
         let x: Vec<f32> = original.iter().map(|x| 0.9 * x - 0.1).collect();
         let (weights, stored) = (numbers(rows * n, 4), numbers(rows * n, 5));
         let bias = [0.25, -1.0, 0.0];
-        let mut moments = Moments::new(n);
-        moments.add(&x);
-        moments.add_drift(&original, &x);
+        let mut moments = Moments::new(n, Drift::OfInputs);
+        moments.add(&x, &[1.0; 50]);
+        let drift: Vec<f32> = original.iter().zip(&x).map(|(o, x)| o - x).collect();
+        moments.add_drift(&drift, &x, &[1.0; 50]);
         let corrected = corrected_bias(&bias, &weights, &stored, &moments);
         let mean = |w: &[f32], x: &[f32], bias: &[f32]| -> Vec<f32> {
             let y = product(w, x, n);

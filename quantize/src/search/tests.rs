@@ -1,9 +1,10 @@
 //! The search over whole small models.
 
-use gguf::{Metadata, TensorInfo, TensorSource, TensorType, Value, blocks, read_f32};
+use gguf::{Metadata, TensorInfo, TensorSource, TensorType, Value, read_f32};
 use reference::{MemorySource, Model};
 
-use super::{Overlay, SearchJob, search_model};
+use super::calibrate::{EncodeMatrix, encode, search_with};
+use super::{Overlay, SearchJob, Verdict, search_model};
 
 const VOCABULARY: u32 = 96;
 const WIDTH: usize = 64;
@@ -82,7 +83,12 @@ fn model(llama: bool) -> MemorySource {
 
 fn windows(count: u64, seed: u64) -> Vec<Vec<u32>> {
     let tokens = |i| numbers(CONTEXT, seed + i).into_iter().map(|x| x.to_bits() % VOCABULARY);
-    (0..count).map(|i| tokens(i).collect()).collect()
+    let window = |i| {
+        let mut window: Vec<u32> = tokens(i).collect();
+        window[0] = 0;
+        window
+    };
+    (0..count).map(window).collect()
 }
 
 fn is_matrix(tensor: &TensorInfo) -> bool {
@@ -95,8 +101,17 @@ fn q4_0(source: &dyn TensorSource) -> impl Fn(&str) -> Option<TensorType> {
     move |name| matrices.iter().any(|m| m == name).then_some(TensorType::Q4_0)
 }
 
-fn searched<'a>(source: &'a MemorySource, folder: &std::path::Path) -> Overlay<'a> {
-    let mut overlay = Overlay::new(source, folder).unwrap();
+/// What a search ends with.
+struct Found<'a> {
+    searched: Overlay<'a>,
+    rounded: Overlay<'a>,
+    verdict: Verdict,
+}
+
+fn found_by<'a>(source: &'a MemorySource, encode: &EncodeMatrix) -> Found<'a> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut searched = Overlay::new(source, folder.path()).unwrap();
+    let mut rounded = Overlay::new(source, folder.path()).unwrap();
     let wanted = q4_0(source);
     let job = SearchJob {
         wanted: &wanted,
@@ -104,20 +119,12 @@ fn searched<'a>(source: &'a MemorySource, folder: &std::path::Path) -> Overlay<'
         done: &|_| (),
         interrupt: &cli::Interrupt::default(),
     };
-    search_model(&mut overlay, &job).unwrap();
-    overlay
+    let verdict = search_with(&mut searched, &mut rounded, &job, encode).unwrap();
+    Found { searched, rounded, verdict }
 }
 
-/// Each matrix rounded by itself.
-fn rounded<'a>(source: &'a MemorySource, folder: &std::path::Path) -> Overlay<'a> {
-    let mut overlay = Overlay::new(source, folder).unwrap();
-    for tensor in source.tensors().iter().filter(|tensor| is_matrix(tensor)) {
-        let weights = read_f32(source, tensor).unwrap();
-        let mut bytes = vec![0; TensorType::Q4_0.size_of(&tensor.shape).unwrap() as usize];
-        blocks::quantize(TensorType::Q4_0, &weights, tensor.row_len(), None, &mut bytes).unwrap();
-        overlay.replace(&tensor.name, TensorType::Q4_0, &bytes).unwrap();
-    }
-    overlay
+fn searched(source: &MemorySource) -> Found<'_> {
+    found_by(source, &encode)
 }
 
 /// Mean KL divergence over windows that no search has seen.
@@ -142,18 +149,87 @@ fn divergence(base: &dyn TensorSource, other: &dyn TensorSource) -> f64 {
 fn predictions_stay_nearer_to_the_original_than_with_rounding() {
     for llama in [false, true] {
         let source = model(llama);
-        let folder = tempfile::tempdir().unwrap();
-        let ours = divergence(&source, &searched(&source, folder.path()));
-        let alone = divergence(&source, &rounded(&source, folder.path()));
+        let found = searched(&source);
+        let ours = divergence(&source, &found.searched);
+        let alone = divergence(&source, &found.rounded);
         assert!(ours < 0.75 * alone, "llama {llama}: {ours} against {alone}");
+        assert!(found.verdict.holds() && found.verdict.rounded.is_empty(), "{:?}", found.verdict);
     }
+}
+
+/// A LLaMA in which one token, the first of every window, has inputs a thousand times as large as
+/// all others, as trained models have: its embedding is all in one channel, on which one unit of
+/// the first block answers, and that unit writes to one channel of the residual stream.
+fn with_massive_activations() -> MemorySource {
+    let (token, input, unit, output) = (0, 7, 3, 5);
+    let plain = model(true);
+    let mut source = MemorySource::new(plain.metadata().clone());
+    for tensor in plain.tensors() {
+        let shape: Vec<usize> = tensor.shape.iter().rev().map(|&n| n as usize).collect();
+        let mut weights = read_f32(&plain, tensor).unwrap();
+        match tensor.name.as_str() {
+            "token_embd.weight" => weights[token * WIDTH + input] = 30.0,
+            "blk.0.ffn_gate.weight" | "blk.0.ffn_up.weight" => weights[unit * WIDTH + input] = 4.0,
+            "blk.0.ffn_down.weight" => weights[output * INNER + unit] = 1.0,
+            _ => (),
+        }
+        source.add(&tensor.name, &shape, weights);
+    }
+    source
+}
+
+#[test]
+fn massive_activations_do_not_own_the_search() {
+    let source = with_massive_activations();
+    let found = searched(&source);
+    let (ours, alone) = (divergence(&source, &found.searched), divergence(&source, &found.rounded));
+    assert!(ours < 0.8 * alone, "{ours} against {alone}");
+}
+
+#[test]
+fn what_the_search_spoils_is_rounded_instead() {
+    let source = model(false);
+    // Twice the weights, for whatever is wider than the model.
+    let spoiled = found_by(&source, &|grid, weights, moments, has_bias| {
+        let factor = if moments.mean().len() > WIDTH { 2.0 } else { 1.0 };
+        let weights: Vec<f32> = weights.iter().map(|w| factor * w).collect();
+        encode(grid, &weights, moments, has_bias)
+    });
+    assert_eq!(spoiled.verdict.rounded, ["blk.0.ffn_down.weight", "blk.1.ffn_down.weight"]);
+    for tensor in source.tensors() {
+        let (name, rounded) = (tensor.name.as_str(), &spoiled.rounded);
+        let bytes = |overlay: &Overlay<'_>| {
+            overlay.read(overlay.tensor(name).unwrap()).unwrap().into_owned()
+        };
+        let bias = name.starts_with("blk") && name.ends_with("bias") && !name.contains("norm");
+        let spoiled_part = name.contains("ffn_down");
+        let same = bytes(&spoiled.searched) == bytes(rounded);
+        let searched = (is_matrix(tensor) || bias) && !spoiled_part;
+        assert_eq!(same, !searched, "{name}");
+    }
+    assert!(spoiled.verdict.holds(), "{:?}", spoiled.verdict);
+}
+
+#[test]
+fn a_search_that_is_no_use_leaves_the_rounded_model() {
+    let source = model(true);
+    let useless = found_by(&source, &|grid, weights, moments, has_bias| {
+        encode(grid, &vec![0.0; weights.len()], moments, has_bias)
+    });
+    for (searched, rounded) in useless.searched.tensors().iter().zip(useless.rounded.tensors()) {
+        let same =
+            useless.searched.read(searched).unwrap() == useless.rounded.read(rounded).unwrap();
+        assert!(same, "{}", searched.name);
+    }
+    assert_eq!(useless.verdict.divergence, useless.verdict.rounded_divergence);
+    let matrices = source.tensors().iter().filter(|tensor| is_matrix(tensor)).count();
+    assert_eq!(useless.verdict.rounded.len(), matrices);
 }
 
 #[test]
 fn only_matrices_and_their_biases_change() {
     let source = model(false);
-    let folder = tempfile::tempdir().unwrap();
-    let overlay = searched(&source, folder.path());
+    let overlay = searched(&source).searched;
     for (before, after) in source.tensors().iter().zip(overlay.tensors()) {
         let same = source.read(before).unwrap() == overlay.read(after).unwrap();
         let is_bias = before.name.ends_with(".bias") && !before.name.contains("norm");
@@ -166,8 +242,7 @@ fn only_matrices_and_their_biases_change() {
 #[test]
 fn the_same_text_gives_the_same_bytes() {
     let source = model(true);
-    let folder = tempfile::tempdir().unwrap();
-    let (one, other) = (searched(&source, folder.path()), searched(&source, folder.path()));
+    let (one, other) = (searched(&source).searched, searched(&source).searched);
     for (a, b) in one.tensors().iter().zip(other.tensors()) {
         assert!(one.read(a).unwrap() == other.read(b).unwrap(), "{}", a.name);
     }
@@ -177,10 +252,11 @@ fn the_same_text_gives_the_same_bytes() {
 fn what_cannot_be_searched_for_is_refused_by_name() {
     let refusal = |source: &MemorySource, windows: &[Vec<u32>], interrupt: &cli::Interrupt| {
         let folder = tempfile::tempdir().unwrap();
-        let mut overlay = Overlay::new(source, folder.path()).unwrap();
+        let mut searched = Overlay::new(source, folder.path()).unwrap();
+        let mut rounded = Overlay::new(source, folder.path()).unwrap();
         let wanted = q4_0(source);
         let job = SearchJob { wanted: &wanted, windows, done: &|_| (), interrupt };
-        search_model(&mut overlay, &job).unwrap_err()
+        search_model(&mut searched, &mut rounded, &job).unwrap_err()
     };
     let never = cli::Interrupt::default();
     let source = model(false);

@@ -1,0 +1,51 @@
+//! How far predictions are from those of the model as it was.
+
+use anyhow::Result;
+use rayon::prelude::*;
+use reference::Blockwise;
+
+/// Log-probabilities of the next token at every `stride`-th position of each residual stream
+/// `[T, C]` behind the last block, `[T / stride, V]`.
+///
+/// # Errors
+/// When the model's head cannot be read.
+pub(crate) fn log_probabilities(
+    model: &Blockwise<'_>,
+    streams: &[impl AsRef<[f32]>],
+    stride: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let (norm, head) = (model.last_norm()?, model.head()?);
+    let (c, v) = (model.config().n_embd, model.config().vocab_size);
+    let all = streams.iter().map(|x| {
+        let rows = x.as_ref().chunks_exact(c).skip(stride - 1).step_by(stride);
+        let some: Vec<f32> = rows.flatten().copied().collect();
+        let mut logits = head.forward(&norm.forward(&some));
+        logits.par_chunks_exact_mut(v).for_each(log_softmax);
+        logits
+    });
+    Ok(all.collect())
+}
+
+/// `x - ln Σ exp x`
+fn log_softmax(row: &mut [f32]) {
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
+    let shift = largest + sum.ln() as f32;
+    row.iter_mut().for_each(|x| *x -= shift);
+}
+
+/// Mean over rows of `Σ P (ln P - ln Q)`, in nats.
+pub(crate) fn mean_divergence(expected: &[Vec<f32>], found: &[Vec<f32>], vocab_size: usize) -> f64 {
+    let rows: Vec<f64> = expected
+        .iter()
+        .zip(found)
+        .flat_map(|(p, q)| p.chunks_exact(vocab_size).zip(q.chunks_exact(vocab_size)))
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .map(|(p, q)| {
+            let terms = p.iter().zip(q).map(|(&p, &q)| f64::from(p).exp() * f64::from(p - q));
+            terms.sum::<f64>().max(0.0)
+        })
+        .collect();
+    rows.iter().sum::<f64>() / rows.len().max(1) as f64
+}

@@ -1,0 +1,207 @@
+//! What reaches a matrix, and what its outputs are to be.
+
+use gguf::TensorSource;
+use reference::LoadedBlock;
+use reference::matmul::{Rows, linear};
+
+use super::calibrate::Stored;
+use super::guard::{HeldInputs, Streams, Window};
+use super::moments::{Drift, Moments, token_weights};
+use crate::importance::{Sums, squares};
+
+/// What reaches some matrices that are multiplied with the same input.
+pub(super) struct MatrixInputs {
+    /// Of the windows to fit to.
+    pub moments: Moments,
+    /// `Σ x²` by column, in the model as it was, of all windows.
+    pub squares: Sums,
+    /// Of the other windows.
+    pub held: HeldInputs,
+}
+
+impl MatrixInputs {
+    /// No tokens yet; inputs are `width` wide.
+    pub fn new(width: usize, drift_of: Drift) -> Self {
+        MatrixInputs {
+            moments: Moments::new(width, drift_of),
+            squares: Sums { squares: vec![0.0; width], counts: vec![0.0] },
+            held: HeldInputs::new(drift_of),
+        }
+    }
+
+    /// Takes in one window, in which what is wanted are the outputs for the original inputs.
+    pub fn add_drifted(&mut self, original: &[f32], x: &[f32], held: bool) {
+        let weights = &token_weights(original, self.squares.squares.len());
+        let drift = &difference(original, x);
+        self.add(&WindowInputs { original, x, drift, weights, held });
+    }
+
+    /// Takes in one window.
+    pub fn add(&mut self, window: &WindowInputs<'_>) {
+        let WindowInputs { original, x, drift, weights, held } = window;
+        let width = self.squares.squares.len();
+        self.squares.add(&squares(original, width), weights.len());
+        if *held {
+            self.held.add(drift, x, weights);
+        } else {
+            self.moments.add(x, weights);
+            self.moments.add_drift(drift, x, weights);
+        }
+    }
+}
+
+/// The inputs of a matrix in one window.
+pub(super) struct WindowInputs<'a> {
+    /// In the model as it was, `[T, N]`.
+    pub original: &'a [f32],
+    /// In the model as it is now.
+    pub x: &'a [f32],
+    /// What they lack, or what the outputs lack, `[T, M]`.
+    pub drift: &'a [f32],
+    /// How much each token counts.
+    pub weights: &'a [f32],
+    /// Whether nothing is fitted to this window.
+    pub held: bool,
+}
+
+/// `a - b`
+pub(super) fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+/// One block on its way to being quantized: what its matrices had as inputs in the model as it was,
+/// and what the residual streams lack by now.
+pub(super) struct BlockFit {
+    /// For each input of a matrix in the order of the pass, in each window, `[T, N]`.
+    originals: std::vec::IntoIter<Vec<Vec<f32>>>,
+    /// `h₀ - h` in each window, `[T, C]`.
+    drift: Vec<Vec<f32>>,
+    /// How much each token counts, by the stream before the block, in each window.
+    weights_before: Vec<Vec<f32>>,
+    /// The same by the stream behind the block.
+    weights_behind: Vec<Vec<f32>>,
+    /// Whether each window is held back.
+    held: Vec<bool>,
+}
+
+impl BlockFit {
+    /// Moves the original streams past the block; `c` is their width.
+    pub fn observe(block: &LoadedBlock, streams: &mut Streams, c: usize) -> Self {
+        let windows = &mut streams.windows;
+        let weights = |windows: &[Window]| {
+            windows.iter().map(|window| token_weights(&window.original, c)).collect()
+        };
+        let weights_before = weights(windows);
+        let drift =
+            windows.iter().map(|window| difference(&window.original, &window.now)).collect();
+        let mut originals: Vec<Vec<Vec<f32>>> = Vec::new();
+        for window in windows.iter_mut() {
+            let mut stage = 0;
+            block.observe(&mut window.original, &mut |_, x| {
+                if stage == originals.len() {
+                    originals.push(Vec::new());
+                }
+                originals[stage].push(x.to_vec());
+                stage += 1;
+            });
+        }
+        BlockFit {
+            originals: originals.into_iter(),
+            drift,
+            weights_before,
+            weights_behind: weights(windows),
+            held: windows.iter().map(Window::held).collect(),
+        }
+    }
+
+    /// The next inputs of the pass, in every window. A matrix that adds to the stream is to bring it
+    /// back to what it was; every other one is to have the outputs that it had.
+    pub fn take_in(
+        &mut self,
+        block: &LoadedBlock,
+        tensors: &[String],
+        inputs: &[Vec<f32>],
+        place: Option<Place>,
+    ) -> MatrixInputs {
+        let originals = self.originals.next().unwrap_or_default();
+        let width = |w: usize| inputs[w].len() / self.weights_before[w].len();
+        let drift_of = if place.is_some() { Drift::OfOutputs } else { Drift::OfInputs };
+        let mut all = MatrixInputs::new(width(0), drift_of);
+        for (w, (original, x)) in originals.iter().zip(inputs).enumerate() {
+            let held = self.held[w];
+            let weights = match place {
+                None => {
+                    all.add_drifted(original, x, held);
+                    continue;
+                }
+                Some(Place::First) => &self.weights_before[w],
+                Some(Place::Last) => &self.weights_behind[w],
+            };
+            let own = block.matrix(&tensors[0]).unwrap_or_default();
+            let lost = difference(original, x);
+            let lost = linear(Rows::new(&lost, width(w)), Rows::new(own, width(w)), None);
+            add(&mut self.drift[w], &lost);
+            all.add(&WindowInputs { original, x, drift: &self.drift[w], weights, held });
+        }
+        all
+    }
+
+    /// Counts in what a matrix that adds to the stream adds otherwise than before.
+    pub fn lose(
+        &mut self,
+        block: &LoadedBlock,
+        tensor: &str,
+        stored: &Stored,
+        inputs: &[Vec<f32>],
+    ) {
+        let own = block.matrix(tensor).unwrap_or_default();
+        let change = difference(own, &stored.weights);
+        let bias = stored.lost_bias.as_deref();
+        for ((drift, x), weights) in self.drift.iter_mut().zip(inputs).zip(&self.weights_before) {
+            let width = x.len() / weights.len();
+            add(drift, &linear(Rows::new(x, width), Rows::new(&change, width), bias));
+        }
+    }
+}
+
+/// `a += b`
+fn add(a: &mut [f32], b: &[f32]) {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+}
+
+/// Which of a block's matrices add to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The attention's.
+    First,
+    /// The feed-forward layer's: nothing is added behind it.
+    Last,
+}
+
+/// The matrices of one block whose outputs are added to the residual stream as they are.
+pub(super) struct Writers {
+    attention: Option<String>,
+    feed_forward: Option<String>,
+}
+
+impl Writers {
+    /// A norm behind a matrix changes what it adds, so there it only has outputs to keep.
+    pub fn of(source: &dyn TensorSource, layer: usize) -> Self {
+        let part = |part: &str| format!("blk.{layer}.{part}.weight");
+        let unless =
+            |norm: &str, writer: &str| source.tensor(&part(norm)).is_err().then(|| part(writer));
+        Writers {
+            attention: unless("post_attention_norm", "attn_output"),
+            feed_forward: unless("post_ffw_norm", "ffn_down"),
+        }
+    }
+
+    /// Where the matrix that these tensors are adds to the stream, if it does.
+    pub fn place(&self, names: &[String]) -> Option<Place> {
+        let [name] = names else { return None };
+        if self.attention.as_ref() == Some(name) {
+            return Some(Place::First);
+        }
+        (self.feed_forward.as_ref() == Some(name)).then_some(Place::Last)
+    }
+}
