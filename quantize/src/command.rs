@@ -97,7 +97,9 @@ pub struct Args {
     pub plan: Option<PathBuf>,
 
     /// Search for codes that make up for each other's errors on the calibration text: a file of
-    /// the same format and size that is nearer to the original, for minutes of time
+    /// the same format and size that is nearer to the original, for minutes of time. An eighth of the
+    /// text is held back, and what is no better on it than rounding with importance data is rounded;
+    /// where that holds for the whole file, it is written rounded, and the exit code is 1
     /// [default: with --bits, --target-size and --target-bits, where there is a calibration text]
     #[arg(long, conflicts_with_all = ["imatrix", "errors"])]
     pub search: bool,

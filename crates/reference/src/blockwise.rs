@@ -97,9 +97,11 @@ impl<'a> Blockwise<'a> {
         let rope = Rope::new(config);
         let weights = match (config.architecture.is_gated(), rope) {
             (true, Some(rope)) => {
-                Weights::Llama(llama::Block::load(config, self.source, layer)?, rope)
+                Weights::Llama(Box::new(llama::Block::load(config, self.source, layer)?), rope)
             }
-            (_, rope) => Weights::Gpt2(gpt2::Block::load(config, self.source, layer)?, rope),
+            (_, rope) => {
+                Weights::Gpt2(Box::new(gpt2::Block::load(config, self.source, layer)?), rope)
+            }
         };
         let prefix = format!("blk.{layer}.");
         let of_block = self.source.tensors().iter().filter(|t| t.name.starts_with(&prefix));
@@ -168,8 +170,8 @@ pub struct LoadedBlock {
 
 /// The weights of either kind of block, and how it turns queries and keys.
 enum Weights {
-    Gpt2(gpt2::Block, Option<Rope>),
-    Llama(llama::Block, Rope),
+    Gpt2(Box<gpt2::Block>, Option<Rope>),
+    Llama(Box<llama::Block>, Rope),
 }
 
 impl LoadedBlock {

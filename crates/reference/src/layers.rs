@@ -20,7 +20,7 @@ pub(crate) struct Linear {
     bias: Option<Vec<f32>>,
     width: usize,
     /// What is used in their place, if that was set.
-    replaced: OnceLock<Replaced>,
+    replaced: OnceLock<Box<Replaced>>,
 }
 
 /// Other weights for a matrix and its bias.
@@ -58,13 +58,13 @@ impl Linear {
     /// Uses other weights and another bias from now on; false if that was done before.
     pub fn replace(&self, weight: Vec<f32>, bias: Option<Vec<f32>>) -> bool {
         assert_eq!(weight.len(), self.weight.len(), "weights of another shape");
-        self.replaced.set(Replaced { weight, bias }).is_ok()
+        self.replaced.set(Box::new(Replaced { weight, bias })).is_ok()
     }
 
     /// `[T, in] -> [T, out]`
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let (weight, bias) = match self.replaced.get() {
-            Some(Replaced { weight, bias }) => (weight, bias),
+            Some(replaced) => (&replaced.weight, &replaced.bias),
             None => (&self.weight, &self.bias),
         };
         let weight = Rows::new(weight, self.width);

@@ -25,6 +25,9 @@ struct Pass {
     go_on: Sender<()>,
 }
 
+/// Takes the tensors that are multiplied with an input, and that input in every window, `[T, N]`.
+type AtMatrices<'a> = dyn FnMut(&[String], &[Vec<f32>]) -> Result<()> + 'a;
+
 /// Computes the block for windows `[T, C]` in place. At each of its inputs `at_matrices` is called
 /// with the tensors that are multiplied with it and the input in every window, and may replace them.
 ///
@@ -33,7 +36,7 @@ struct Pass {
 pub(super) fn forward(
     block: &LoadedBlock,
     windows: Vec<&mut [f32]>,
-    at_matrices: &mut dyn FnMut(&[String], &[Vec<f32>]) -> Result<()>,
+    at_matrices: &mut AtMatrices<'_>,
 ) -> Result<()> {
     thread::scope(|scope| {
         let start = |window| {
