@@ -286,7 +286,8 @@ mod tests {
             let bias = numbers(out, 3);
             let y = linear(Rows::new(&x, columns), Rows::new(&w, columns), Some(&bias));
             for (y, expected) in y.iter().zip(in_f64(&x, &w, columns, &bias)) {
-                assert!((f64::from(*y) - expected).abs() < 1e-5, "{rows} {columns} {out}");
+                // Sums of 1500 in 8 lanes are off by 1e-5 now and then.
+                assert!((f64::from(*y) - expected).abs() < 3e-5, "{rows} {columns} {out}");
             }
         }
     }
