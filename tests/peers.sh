@@ -11,8 +11,9 @@ set -euo pipefail
 source "$(dirname "$0")/peers/environment.sh"
 bin=$(cd "${1:?usage: tests/peers.sh FOLDER_OF_BINARIES}" && pwd)
 logits=$bin/examples/logits
-if [ ! -x "$logits" ]; then
-    echo "missing $logits: cargo build --release -p eval --example logits" >&2
+ids=$bin/examples/ids
+if [ ! -x "$logits" ] || [ ! -x "$ids" ]; then
+    echo "missing $logits or $ids: cargo build --release --workspace --example logits --example ids" >&2
     exit 2
 fi
 
@@ -54,3 +55,4 @@ PY
 
 "$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits"
 "$python" "$root/tests/peers/forms.py" "$bin/export" "$logits"
+"$python" "$root/tests/peers/tokenizer_ids.py" "$bin/export" "$ids"

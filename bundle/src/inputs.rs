@@ -45,7 +45,7 @@ impl PackJob {
         let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
             .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
         let tokenizer = open_tokenizer(&inputs.tokenizer)?;
-        let text = tokenizer.encode(&inputs.prompt);
+        let text = tokenizer.encode(&inputs.prompt).context("the self-test's prompt")?;
         ensure!(!text.is_empty(), "the self-test's prompt is empty");
         // As llama.cpp begins a text, where the model was trained with a token there.
         let prompt_tokens = tokenizer.begin_of_text().into_iter().chain(text).collect();

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use checkpoint::{atomic, hash};
 use config::ModelConfig;
 use fragment::{FragmentFolder, Located, Manifest};
-use gguf::TensorSource;
+use gguf::{Metadata, TensorSource, Value};
 use serde_json::json;
 
 use crate::app;
@@ -217,6 +217,7 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
         .with_context(|| format!("variant {recipe}: {}", input.source.display()))?;
     let source = FragmentFolder::open(&path)?;
     check_measured(input, &manifest, weight_bytes(&source))?;
+    check_tokenizer(source.metadata()).with_context(|| format!("variant {recipe}"))?;
     let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
     let room = config.context_length.saturating_sub(job.prompt_tokens.len());
     let count = job.self_test_tokens.min(room);
@@ -237,6 +238,16 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
     };
     let expected = Expected { recipe: recipe.clone(), tokens };
     Ok(Packed { variant, expected, config, metadata: source.metadata().clone() })
+}
+
+/// The device turns text into tokens with llama.cpp alone, by what the file says.
+fn check_tokenizer(metadata: &Metadata) -> anyhow::Result<()> {
+    ensure!(
+        metadata.get("tokenizer.ggml.add_eos_token") != Some(&Value::Bool(true)),
+        "tokenizer.ggml.add_eos_token is true, so every prompt would end before it is answered: \
+         export or quantize the model again, which leaves the key out"
+    );
+    Ok(())
 }
 
 /// Figures that were measured on another file are worse than none.

@@ -53,8 +53,9 @@ fn main() -> anyhow::Result<()> {
         seconds.sort_unstable_by(f64::total_cmp);
         text.len() as f64 / 1e6 / seconds[seconds.len() / 2]
     };
-    let ours = pool.install(|| speed(&|| tokenizer.encode_parallel(&text).len()));
-    let one_thread = speed(&|| tokenizer.encode(&text).len());
+    let ours =
+        pool.install(|| speed(&|| tokenizer.encode_parallel(&text).map_or(0, |ids| ids.len())));
+    let one_thread = speed(&|| tokenizer.encode(&text).map_or(0, |ids| ids.len()));
     let theirs = speed(&|| {
         hugging_face.encode_fast(text.as_str(), false).map_or(0, |encoding| encoding.len())
     });

@@ -73,8 +73,8 @@ impl fmt::Display for EncodeReport {
 /// Memory does not grow with the text: it is read, encoded and written a few MiB at a time.
 ///
 /// # Errors
-/// A text that is missing or not UTF-8, an output that exists (unless `force`) or cannot be
-/// written.
+/// A text that is missing or not UTF-8 or has something that the vocabulary lacks, an output that
+/// exists (unless `force`) or cannot be written.
 pub fn encode_file(
     text: &Path,
     tokenizer: &Tokenizer,
@@ -91,9 +91,9 @@ pub fn encode_file(
             let mut writer = TokenWriter::new(out, tokenizer)?;
             let encoder = ParallelEncoder::new(tokenizer);
             let start = Instant::now();
-            let mut begins = true;
-            let text_bytes = read_parts(&corpus, tokenizer, |part| {
-                for segment in encoder.encode(part, std::mem::take(&mut begins)) {
+            let text_bytes = read_parts(&corpus, tokenizer, |part, start| {
+                let segments = encoder.encode(part, start == 0);
+                for segment in segments.map_err(|missing| missing.behind(start))? {
                     writer.push(&segment)?;
                 }
                 progress.advance(part.len() as u64);
@@ -144,12 +144,19 @@ pub fn simple_from_file(text: &Path) -> Result<Tokenizer> {
     Ok(Tokenizer::from_words(builder.finish()))
 }
 
-/// Calls `visit` with the parts of a corpus; each encodes as it would inside of the whole.
+/// Calls `visit` with the parts of a corpus and where each begins, in bytes; each encodes as it
+/// would inside of the whole.
 pub(crate) fn read_parts(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
-    visit: impl FnMut(&str) -> Result<()>,
+    mut visit: impl FnMut(&str, u64) -> Result<()>,
 ) -> Result<u64> {
+    let mut start = 0;
+    let visit = |part: &str| {
+        visit(part, start)?;
+        start += part.len() as u64;
+        Ok(())
+    };
     for_each_part(open(corpus)?, |part| tokenizer.last_cut(part), visit)
         .with_context(|| corpus.name().to_owned())
 }

@@ -112,9 +112,9 @@ pub fn inspect(path: &Path, tokenizer: &Tokenizer, show: usize) -> Result<Inspec
     } else {
         let corpus = resolve_corpus(path)?;
         let encoder = ParallelEncoder::new(tokenizer);
-        let mut begins = true;
-        let text_bytes = read_parts(&corpus, tokenizer, |part| {
-            let segments = encoder.encode(part, std::mem::take(&mut begins));
+        let text_bytes = read_parts(&corpus, tokenizer, |part, start| {
+            let segments = encoder.encode(part, start == 0);
+            let segments = segments.map_err(|missing| missing.behind(start))?;
             segments.iter().for_each(|segment| tally.add(segment));
             Ok(())
         })?;

@@ -30,7 +30,7 @@ fn gguf_keys(json: &str) -> Metadata {
     let vocabulary = Vocabulary::parse(json).unwrap();
     let mut metadata = Metadata::new();
     let rows = vocabulary.tokens.len();
-    vocabulary.describe(config::Architecture::Llama, rows, &mut metadata).unwrap();
+    vocabulary.describe(config::Architecture::Llama, rows, &mut metadata);
     metadata
 }
 
@@ -70,13 +70,13 @@ fn a_trained_tokenizer_is_gpt2s_with_other_merges() {
     assert_eq!(TRAINED.vocab_size(), 700);
     assert_eq!(TRAINED.end_of_text(), Some(699));
     assert_eq!(TRAINED.kind(), "byte-level BPE");
-    assert_eq!(TRAINED.encode_with_specials("a<|endoftext|>")[1..], [699]);
+    assert_eq!(TRAINED.encode_with_specials("a<|endoftext|>").unwrap()[1..], [699]);
     let gpt2 = Tokenizer::gpt2().unwrap();
     // The bytes have GPT-2's ids, so that only what was learnt differs.
     for id in 0..256 {
         assert_eq!(TRAINED.token_bytes(id), gpt2.token_bytes(id));
     }
-    assert!(TRAINED.encode(BUILTIN_STORY).len() * 2 < BUILTIN_STORY.len());
+    assert!(TRAINED.encode(BUILTIN_STORY).unwrap().len() * 2 < BUILTIN_STORY.len());
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_text_gives_no_more_tokens_than_it_has_patterns() {
     let tokenizer = train_tokenizer(&path, 1000).unwrap();
     // "ab" and " ab"; "cd" occurs once.
     assert_eq!(tokenizer.vocab_size(), 259);
-    assert_eq!(tokenizer.encode("ab ab cd").len(), 5);
+    assert_eq!(tokenizer.encode("ab ab cd").unwrap().len(), 5);
     let error = train_tokenizer(&path, 256).unwrap_err().to_string();
     assert!(error.contains("expected 257"), "{error}");
     let error = train_tokenizer("no such text".as_ref(), 300).unwrap_err();
@@ -110,7 +110,7 @@ proptest! {
     fn trained_ids_are_hugging_faces(text in text()) {
         static PEER: LazyLock<tokenizers::Tokenizer> = LazyLock::new(|| hugging_face(&TRAINED));
         prop_assume!(!text.contains(END_OF_TEXT));
-        let ours = TRAINED.encode(&text);
+        let ours = TRAINED.encode(&text).unwrap();
         prop_assert_eq!(&ours, &ids(&PEER, &text));
         prop_assert_eq!(TRAINED.decode(&ours), text);
     }
@@ -128,9 +128,9 @@ fn sentencepiece_from_scores_from_merges_and_by_hugging_face() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     runner
         .run(&text(), |text| {
-            let expected = ours.encode(&text);
-            prop_assert_eq!(&from_merges.encode(&text), &expected);
-            prop_assert_eq!(&from_gguf.encode(&text), &expected);
+            let expected = ours.encode(&text).unwrap();
+            prop_assert_eq!(&from_merges.encode(&text).unwrap(), &expected);
+            prop_assert_eq!(&from_gguf.encode(&text).unwrap(), &expected);
             prop_assert_eq!(&ids(&peer, &text), &expected);
             // What was a mark in the text comes back as the space that it stands for.
             prop_assert_eq!(ours.decode(&expected), text.replace('\u{2581}', " "));
@@ -144,11 +144,11 @@ fn sentencepiece_in_parts_is_the_whole() {
     let Some(ours) = stories("sentencepiece_in_parts") else { return };
     let Some(path) = shared("sentencepiece_in_parts", "texts/tinystories.txt") else { return };
     let text = std::fs::read_to_string(path).unwrap();
-    let whole = ours.encode(&text);
-    assert!(ours.encode_parallel(&text) == whole);
+    let whole = ours.encode(&text).unwrap();
+    assert!(ours.encode_parallel(&text).unwrap() == whole);
     assert!(ours.decode(&whole) == text);
     // A known beginning: the ids of llama2.c's own encoder for "Once upon a time".
-    assert_eq!(ours.encode("Once upon a time"), [403, 407, 261, 378]);
+    assert_eq!(ours.encode("Once upon a time").unwrap(), [403, 407, 261, 378]);
 }
 
 /// Small files of the kinds that only the crate knows.
@@ -182,8 +182,8 @@ fn any_other_file_runs_through_the_crate() {
         assert_eq!(tokenizer.kind(), "Hugging Face", "{kind}");
         let peer: tokenizers::Tokenizer = json.parse().unwrap();
         let expected = ids(&peer, "hello world");
-        assert_eq!(tokenizer.encode("hello world"), expected, "{kind}");
-        assert_eq!(tokenizer.encode_parallel("hello world"), expected, "{kind}");
+        assert_eq!(tokenizer.encode("hello world").unwrap(), expected, "{kind}");
+        assert_eq!(tokenizer.encode_parallel("hello world").unwrap(), expected, "{kind}");
         assert_eq!(tokenizer.decode(&expected), "hello world", "{kind}");
         assert_eq!(tokenizer.tokenizer_json().unwrap(), json, "{kind}");
     }
@@ -198,24 +198,12 @@ fn an_id_beyond_every_vocabulary_is_refused_before_there_is_a_table_for_it() {
     }
 }
 
-#[test]
-fn a_vocabulary_that_some_texts_are_not_in_is_refused() {
-    for (kind, json) in other_kinds() {
-        let json = json
-            .replace("\"unk_token\": \"?\"", "\"unk_token\": \"none\"")
-            .replace("\"unk_token\": \"[UNK]\"", "\"unk_token\": \"none\"")
-            .replace("\"unk_id\": 0", "\"unk_id\": null");
-        let error = Tokenizer::from_tokenizer_json(&json).unwrap_err();
-        assert!(format!("{error:#}").contains("some texts have none"), "{kind}: {error:#}");
-    }
-}
-
 /// GPT-2's merges behind the pre-tokenizers of other models, which only the crate has.
 #[test]
 fn byte_level_bpe_of_other_models_is_the_same_from_json_and_from_gguf() {
     let base: serde_json::Value = serde_json::from_str(&TRAINED.tokenizer_json().unwrap()).unwrap();
     for (name, ignore_merges) in
-        [("llama-bpe", true), ("smaug-bpe", false), ("qwen2", false), ("smollm", false)]
+        [("llama-bpe", true), ("dbrx", false), ("qwen2", false), ("smollm", false)]
     {
         let mut keys = gguf_keys(&base.to_string());
         keys.set("tokenizer.ggml.pre", gguf::Value::String(name.to_owned()));
@@ -227,12 +215,12 @@ fn byte_level_bpe_of_other_models_is_the_same_from_json_and_from_gguf() {
         assert_eq!(gguf_keys(&json).string("tokenizer.ggml.pre").unwrap(), name);
         let from_json = Tokenizer::from_tokenizer_json(&json).unwrap();
         let text = BUILTIN_STORY.repeat(8) + " 1234 don't\n\n \u{4E2D}\u{6587}<|endoftext|>";
-        let expected = from_json.encode(&text);
-        assert_eq!(from_gguf.encode(&text), expected, "{name}");
-        assert!(from_json.encode_parallel(&text) == expected, "{name}");
+        let expected = from_json.encode(&text).unwrap();
+        assert_eq!(from_gguf.encode(&text).unwrap(), expected, "{name}");
+        assert!(from_json.encode_parallel(&text).unwrap() == expected, "{name}");
         assert_eq!(from_json.decode(&expected), text, "{name}");
         let end = from_json.end_of_text().unwrap();
-        assert_eq!(from_json.encode_with_specials(&text).last(), Some(&end), "{name}");
+        assert_eq!(from_json.encode_with_specials(&text).unwrap().last(), Some(&end), "{name}");
         assert_ne!(expected.last(), Some(&end), "{name}: a text must not end a document");
     }
 }
@@ -255,13 +243,13 @@ fn user_defined_tokens_are_found_everywhere_and_special_ones_when_asked_for() {
     assert_eq!(tokenizer.decode(&[700, 701]), "<tool><|im_end|>");
     let peer: tokenizers::Tokenizer = json.parse().unwrap();
     let text = "a <tool> call<|im_end|>";
-    assert_eq!(tokenizer.encode_with_specials(text), ids(&peer, text));
-    let plain = tokenizer.encode(text);
+    assert_eq!(tokenizer.encode_with_specials(text).unwrap(), ids(&peer, text));
+    let plain = tokenizer.encode(text).unwrap();
     assert!(plain.contains(&700) && !plain.contains(&701), "{plain:?}");
     let long = text.repeat(30_000);
-    assert!(tokenizer.encode_parallel(&long) == tokenizer.encode(&long));
+    assert!(tokenizer.encode_parallel(&long).unwrap() == tokenizer.encode(&long).unwrap());
     let from_gguf = Tokenizer::from_gguf(&gguf_keys(&json)).unwrap();
-    assert_eq!(from_gguf.encode_with_specials(text), ids(&peer, text));
+    assert_eq!(from_gguf.encode_with_specials(text).unwrap(), ids(&peer, text));
 }
 
 #[test]
@@ -272,7 +260,7 @@ fn the_test_inputs_of_llama_cpp() {
     for tokenizer in [&gpt2, &TRAINED, &stories] {
         let peer = hugging_face(tokenizer);
         for input in &inputs {
-            assert_eq!(tokenizer.encode(input), ids(&peer, input), "{input:?}");
+            assert_eq!(tokenizer.encode(input).unwrap(), ids(&peer, input), "{input:?}");
         }
     }
 }
@@ -289,8 +277,8 @@ fn sentencepiece_is_sentencepiece() {
     let from_json = Tokenizer::from_tokenizer_json(json).unwrap();
     let from_gguf = Tokenizer::from_gguf(&gguf_keys(json)).unwrap();
     for (input, expected) in inputs.iter().zip(&expected) {
-        assert_eq!(&from_json.encode(input), expected, "{input:?} from merges");
-        assert_eq!(&from_gguf.encode(input), expected, "{input:?} from scores");
+        assert_eq!(&from_json.encode(input).unwrap(), expected, "{input:?} from merges");
+        assert_eq!(&from_gguf.encode(input).unwrap(), expected, "{input:?} from scores");
         assert_eq!(&from_json.decode(expected), input);
     }
 }

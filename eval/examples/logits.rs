@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     let answer = Answer {
         reference: reference::Model::load(&file)?.logits(&question.tokens)?,
         llama: llama.session(settings)?.logits(&question.tokens)?,
-        ids: question.texts.iter().map(|text| tokenizer.encode(text)).collect(),
+        ids: question.texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?,
     };
     serde_json::to_writer(io::stdout().lock(), &answer)?;
     Ok(())

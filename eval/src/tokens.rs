@@ -101,7 +101,7 @@ impl TextTokens {
     ) -> Result<Vec<Vec<u32>>> {
         let place = || format!("--tokens-from {}", self.path.display());
         let text = checkpoint::read_text(&self.path, TEXT_LIMIT).with_context(place)?;
-        let tokens = tokenizer.encode_parallel(&text);
+        let tokens = tokenizer.encode_parallel(&text).with_context(place)?;
         let context = self.context.unwrap_or(context_length.min(256));
         ensure!(
             (1..=context_length).contains(&context),
@@ -129,11 +129,8 @@ pub fn tokenizer(checkpoint: Option<&Path>, metadata: &Metadata) -> Result<data:
     if let Some(dir) = checkpoint {
         return data::Tokenizer::from_folder(dir);
     }
-    metadata.strings("tokenizer.ggml.tokens").context(
-        "this GGUF has no vocabulary, so no text can be tokenized for it: give --checkpoint, \
-         which has one",
-    )?;
     data::Tokenizer::from_gguf(metadata)
+        .context("no text can be tokenized for this GGUF: give --checkpoint, which has a tokenizer")
 }
 
 /// The logits of the pass that the others are judged by, kept in an unnamed temporary file: with

@@ -79,7 +79,7 @@ impl Sweep {
         let tokenizer = data::Tokenizer::from_gguf(file.metadata()).unwrap();
         let begin = tokenizer.begin_of_text();
         let text = std::fs::read_to_string(&self.text).unwrap();
-        let mut all: Vec<u32> = begin.into_iter().chain(tokenizer.encode(&text)).collect();
+        let mut all: Vec<u32> = begin.into_iter().chain(tokenizer.encode(&text).unwrap()).collect();
         all.truncate(tokens);
         let mut windows: Vec<Vec<u32>> = all.chunks_exact(CONTEXT).map(<[u32]>::to_vec).collect();
         for window in &mut windows {

@@ -48,8 +48,9 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
 
-    /// Tokenizer of a model in one file: llama2.c's own, or the tokenizer.json of a nanoGPT
-    /// [default: GPT-2's for a nanoGPT with as many tokens; a folder has its own]
+    /// Tokenizer of a model in one file: llama2.c's own, or the tokenizer.json of a nanoGPT; for a
+    /// folder a tokenizer.json or folder in place of its own, or none [default: GPT-2's for a
+    /// nanoGPT with as many tokens, the folder's own]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use checkpoint::hash::{Digests, Hasher};
-use checkpoint::{GgufView, atomic};
+use checkpoint::{GgufForm, GgufView, atomic};
 use cli::{Meter, Progress};
 use gguf::{TensorInfo, TensorSource, TensorType, Writer};
 
@@ -57,13 +57,16 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
         .unwrap_or_else(|| model.default_folder().join(file_name(&name, job.tensor_type)));
     model.check_output_file(&output)?;
     let cannot_export = || format!("cannot export {}", job.input.path.display());
-    let (checkpoint, _scratch) =
-        model.into_checkpoint(&output, job.overwrite).with_context(cannot_export)?;
-    let view = GgufView::new(checkpoint, job.tensor_type, &name).with_context(cannot_export)?;
+    let with_tokenizer = job.input.has_own_tokenizer();
+    let (checkpoint, _scratch) = model
+        .into_checkpoint(&output, job.overwrite, with_tokenizer)
+        .with_context(cannot_export)?;
+    let view = job.input.view(checkpoint, job.tensor_type, &name).with_context(cannot_export)?;
     let digests = write(&view, &output, job.overwrite).with_context(|| cannot_write(&output))?;
     Ok(Report {
         output,
         format: format!("GGUF {}", job.tensor_type),
+        tokenizer: tokenizer_note(&view),
         tensors: view.tensors().len(),
         size: digests.size,
         seconds: start.elapsed().as_secs_f64(),
@@ -71,6 +74,15 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
         sha256: digests.sha256,
         blake3: digests.blake3,
     })
+}
+
+/// What a reader has to know about the tokenizer inside, if it is not as good as the model's own.
+fn tokenizer_note(view: &GgufView) -> Option<String> {
+    match view.gguf_form() {
+        None => Some("none: runs on token ids only, a text needs --tokenizer FILE".to_owned()),
+        Some(GgufForm::Exact) => None,
+        Some(form) => Some(form.to_string()),
+    }
 }
 
 /// A name may be anything that a person types; a file name may not.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use checkpoint::{Checkpoint, WEIGHTS_FILE, hash};
 
-use crate::input::Model;
+use crate::input::{Model, NO_TOKENIZER};
 use crate::{Input, Report};
 
 /// What [`export_hugging_face`] is to do.
@@ -29,8 +29,13 @@ pub struct HuggingFaceJob {
 pub fn export_hugging_face(job: &HuggingFaceJob) -> anyhow::Result<Report> {
     let start = Instant::now();
     let model = Model::open(&job.input)?;
+    let is_none = job.input.tokenizer.as_ref().is_some_and(|name| name.as_os_str() == NO_TOKENIZER);
+    ensure!(
+        is_none || job.input.has_own_tokenizer(),
+        "a Hugging Face folder keeps its own tokenizer or none: --tokenizer none leaves it out"
+    );
     model
-        .save_hugging_face(&job.output, job.overwrite)
+        .save_hugging_face(&job.output, job.overwrite, !is_none)
         .with_context(|| format!("cannot export {}", job.input.path.display()))?;
 
     let weights = job.output.join(WEIGHTS_FILE);
@@ -39,6 +44,7 @@ pub fn export_hugging_face(job: &HuggingFaceJob) -> anyhow::Result<Report> {
     Ok(Report {
         output: job.output.clone(),
         format: "Hugging Face".to_owned(),
+        tokenizer: None,
         tensors: Checkpoint::open(&job.output)?.weights().names().len(),
         size: digests.size,
         seconds: start.elapsed().as_secs_f64(),

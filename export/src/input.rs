@@ -6,19 +6,29 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::atomic::Scratch;
 use checkpoint::lora::{ADAPTER_FOLDER, Adapter, Merged};
-use checkpoint::{Checkpoint, HuggingFaceFiles, TOKENIZER_FILE, Tensors, atomic};
+use checkpoint::{
+    Checkpoint, CheckpointError, GgufView, HuggingFaceFiles, Tensors, Vocabulary, atomic,
+};
 use config::ModelConfig;
+use gguf::TensorType;
 
 use crate::llama2c::Llama2c;
 use crate::nanogpt::NanoGpt;
 use crate::single_file;
+
+/// Largest `tokenizer.json` that is read; the largest in use have 30 MB.
+const TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// In place of a tokenizer: the export goes without one.
+pub const NO_TOKENIZER: &str = "none";
 
 /// What is to be exported, as a user names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Input {
     /// Checkpoint, Hugging Face or run folder, or the file of a llama2.c or nanoGPT model.
     pub path: PathBuf,
-    /// The tokenizer of a model in one file, which the file does not hold.
+    /// The tokenizer of a model in one file, which the file does not hold; for a folder one in place
+    /// of its own, or [`NO_TOKENIZER`].
     pub tokenizer: Option<PathBuf>,
     /// Folder of a LoRA adapter to merge in.
     pub adapter: Option<PathBuf>,
@@ -28,6 +38,47 @@ impl From<PathBuf> for Input {
     fn from(path: PathBuf) -> Self {
         Input { path, ..Input::default() }
     }
+}
+
+impl Input {
+    /// Whether the model's own tokenizer goes along.
+    pub(crate) fn has_own_tokenizer(&self) -> bool {
+        self.tokenizer.is_none() || self.path.is_file()
+    }
+
+    /// The model as a GGUF with the tokenizer that the input asks for.
+    pub(crate) fn view(
+        &self,
+        checkpoint: Checkpoint,
+        tensor_type: TensorType,
+        name: &str,
+    ) -> Result<GgufView> {
+        match &self.tokenizer {
+            Some(path) if !self.has_own_tokenizer() => {
+                let is_none = path.as_os_str() == NO_TOKENIZER;
+                let other = if is_none { None } else { Some(vocabulary(path)?) };
+                Ok(GgufView::with_vocabulary(checkpoint, other, tensor_type, name)?)
+            }
+            _ => GgufView::new(checkpoint, tensor_type, name).map_err(|error| match error {
+                CheckpointError::NoTokenizer { .. } => anyhow::Error::from(error).context(
+                    "name one with --tokenizer FILE; with --tokenizer none the GGUF goes without \
+                     and runs on token ids only",
+                ),
+                error => error.into(),
+            }),
+        }
+    }
+}
+
+/// The vocabulary of a `tokenizer.json`, or of a folder with the files beside one.
+fn vocabulary(path: &Path) -> Result<Vocabulary> {
+    let name = || path.display().to_string();
+    if path.is_dir() {
+        let text = checkpoint::tokenizer_json(path)?;
+        let text = text.ok_or_else(|| CheckpointError::NoTokenizer { path: path.to_owned() })?;
+        return Vocabulary::of_folder(path, &text).with_context(name);
+    }
+    Vocabulary::parse(&checkpoint::read_text(path, TOKENIZER_BYTES)?).with_context(name)
 }
 
 /// An [`Input`], opened and checked.
@@ -52,20 +103,15 @@ impl Model {
                 let model = NanoGpt::open(path, tokenizer.as_deref())?;
                 return Ok(Model::NanoGpt(Box::new(model)));
             }
-            let Some(tokenizer) = tokenizer else {
+            let Some(tokenizer) =
+                tokenizer.as_ref().filter(|name| name.as_os_str() != NO_TOKENIZER)
+            else {
                 bail!(
                     "{}: a llama2.c model has no tokenizer inside; name it with --tokenizer",
                     path.display()
                 )
             };
             return Ok(Model::Llama2c(Llama2c::open(path, tokenizer)?));
-        }
-        if let Some(tokenizer) = tokenizer {
-            bail!(
-                "--tokenizer {} is for a file of llama2.c or nanoGPT; {} is a folder, which has its own",
-                tokenizer.display(),
-                path.display()
-            );
         }
         let base = Checkpoint::open(&checkpoint::locate(path)?)?;
         Ok(match adapter {
@@ -141,12 +187,18 @@ impl Model {
         Ok(())
     }
 
-    /// Writes the model as a folder that `transformers` loads.
-    pub fn save_hugging_face(&self, output: &Path, overwrite: bool) -> Result<()> {
+    /// Writes the model as a folder that `transformers` loads, with its own tokenizer if it has one
+    /// and `with_tokenizer` asks for it.
+    pub fn save_hugging_face(
+        &self,
+        output: &Path,
+        overwrite: bool,
+        with_tokenizer: bool,
+    ) -> Result<()> {
         if let Some(base) = self.folder() {
             atomic::ensure_outside(base.dir(), output)?;
         }
-        let tokenizer_json = self.tokenizer_json()?;
+        let tokenizer_json = if with_tokenizer { self.tokenizer_json()? } else { None };
         let merged;
         let weights: &dyn Tensors = match self {
             Model::Checkpoint(base) => base.weights(),
@@ -172,13 +224,14 @@ impl Model {
         self,
         output: &Path,
         overwrite: bool,
+        with_tokenizer: bool,
     ) -> Result<(Checkpoint, Option<Scratch>)> {
         if let Model::Checkpoint(checkpoint) = self {
             return Ok((checkpoint, None));
         }
         let scratch = atomic::scratch_for(output, overwrite)?;
         let folder = scratch.path().join("model");
-        self.save_hugging_face(&folder, false)?;
+        self.save_hugging_face(&folder, false, with_tokenizer)?;
         Ok((Checkpoint::open(&folder)?, Some(scratch)))
     }
 
@@ -193,8 +246,7 @@ impl Model {
     fn tokenizer_json(&self) -> Result<Option<String>> {
         match self {
             Model::Checkpoint(base) | Model::Adapted { base, .. } => {
-                let has_tokenizer = base.dir().join(TOKENIZER_FILE).exists();
-                Ok(has_tokenizer.then(|| base.tokenizer_json()).transpose()?)
+                Ok(checkpoint::tokenizer_json(base.dir())?)
             }
             Model::Llama2c(model) => Ok(Some(model.tokenizer_json().to_owned())),
             Model::NanoGpt(model) => Ok(Some(model.tokenizer_json().to_owned())),

@@ -17,5 +17,5 @@ mod single_file;
 pub use command::{Args, ConvertArgs, Format, Outcome, Verb, run};
 pub use gguf_file::{ExportJob, export_gguf};
 pub use hugging_face::{HuggingFaceJob, export_hugging_face};
-pub use input::Input;
+pub use input::{Input, NO_TOKENIZER};
 pub use report::Report;

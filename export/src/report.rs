@@ -12,6 +12,9 @@ pub struct Report {
     pub output: PathBuf,
     /// `GGUF F32`, `GGUF F16`, `GGUF BF16` or `Hugging Face`.
     pub format: String,
+    /// What a GGUF says less than the tokenizer, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
     /// Tensors in it.
     pub tensors: usize,
     /// Bytes: of the file, or of the weights in the folder.
@@ -30,6 +33,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "output   {}", self.output.display())?;
         writeln!(f, "format   {}", self.format)?;
+        if let Some(note) = &self.tokenizer {
+            writeln!(f, "tokenizer {note}")?;
+        }
         writeln!(f, "tensors  {}", cli::count(self.tensors as u64))?;
         writeln!(f, "size     {} ({} bytes)", cli::bytes(self.size), cli::count(self.size))?;
         writeln!(f, "time     {}", cli::seconds(self.seconds))?;

@@ -150,7 +150,7 @@ fn bad_input_gets_one_line() {
             "a llama2.c model has no tokenizer inside; name it with --tokenizer",
         ),
         (vec!["--input", "other"], "architecture mamba is not supported"),
-        (vec!["--input", "bare"], "tokenizer.json: No such file"),
+        (vec!["--input", "bare"], "with --tokenizer none the GGUF goes without"),
         (vec!["--input", "cut"], "not a whole safetensors file"),
         (vec!["--input", "model", "--type", "Q4_K"], "for smaller files use quantize"),
         (vec!["--input", "model", "--output", "file/a.gguf"], "cannot write in the folder file"),

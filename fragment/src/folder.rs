@@ -145,11 +145,25 @@ impl TensorSource for FragmentFolder {
 /// # Errors
 /// When it is none of these, or damaged.
 pub fn open_source(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
-    let is_manifest = |path: &Path| path.to_string_lossy().ends_with(MANIFEST_NAME);
-    if is_manifest(path) || path.join(MANIFEST_NAME).exists() {
-        return Ok(Box::new(FragmentFolder::open(path)?));
+    match is_fragments(path) {
+        true => Ok(Box::new(FragmentFolder::open(path)?)),
+        false => Ok(checkpoint::open_source(path)?),
     }
-    Ok(checkpoint::open_source(path)?)
+}
+
+/// [`open_source`] for who has a tokenizer already: that of a checkpoint folder is not looked at.
+///
+/// # Errors
+/// As for [`open_source`].
+pub fn open_weights(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
+    match is_fragments(path) {
+        true => Ok(Box::new(FragmentFolder::open(path)?)),
+        false => Ok(checkpoint::open_weights(path)?),
+    }
+}
+
+fn is_fragments(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(MANIFEST_NAME) || path.join(MANIFEST_NAME).exists()
 }
 
 /// Largest header that is read: a vocabulary of a million tokens takes a tenth of it.

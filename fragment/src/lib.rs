@@ -23,7 +23,7 @@ mod verify;
 use std::path::PathBuf;
 
 pub use error::{ManifestError, PieceError};
-pub use folder::{FragmentFolder, Located, open_source, read_manifest};
+pub use folder::{FragmentFolder, Located, open_source, open_weights, read_manifest};
 pub use inspect::inspect;
 pub use join::{JoinJob, join};
 pub use manifest::{Fragment, Manifest, Shard, Tensor, TensorKind, WholeFile};

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use checkpoint::{CheckpointError, TOKENIZER_JSON_KEY};
 use data::Tokenizer;
-use gguf::Metadata;
+use gguf::{Metadata, TensorSource};
 
 use crate::engine::{EngineKind, LoadedModel};
 
@@ -35,7 +36,7 @@ impl Ready {
     /// Loads model and tokenizer and checks that they belong together.
     ///
     /// # Errors
-    /// When the path holds no model, the model no tokenizer, or the two differ in size.
+    /// When the path holds no model, or the model no tokenizer.
     pub fn load(job: &ModelJob) -> Result<Self> {
         let path = checkpoint::locate(&job.path)?;
         ensure!(
@@ -43,39 +44,49 @@ impl Ready {
             "{}: not found; expected a checkpoint folder, a GGUF file or a folder of fragments",
             path.display()
         );
-        let source = fragment::open_source(&path)?;
-        let tokenizer = match &job.tokenizer {
-            Some(file) => Tokenizer::open(file)?,
-            None => tokenizer_of(&path, source.metadata())?,
+        // A tokenizer that is given is there because the folder's own is none or a broken one.
+        let (tokenizer, source) = match &job.tokenizer {
+            Some(file) => (Tokenizer::open(file)?, fragment::open_weights(&path)?),
+            None => {
+                let source = open_source(&path)?;
+                (tokenizer_of(&path, source.metadata())?, source)
+            }
         };
         let end_of_text = tokenizer.end_of_text().or_else(|| end_in(source.metadata()));
         let model = LoadedModel::load(job.engine, &path, source.as_ref(), job.threads)?;
-        let (rows, known) = (model.vocab_size(), tokenizer.vocab_size());
-        ensure!(
-            known <= rows,
-            "the tokenizer knows {known} tokens, the model {rows}: they do not belong together"
-        );
         Ok(Ready { model, tokenizer, end_of_text })
     }
 
     /// The prompt's tokens, behind the one that begins a text where the model has it.
     ///
     /// # Errors
-    /// When there are none.
+    /// When there are none, or the vocabulary lacks something of the prompt, or the model a row for
+    /// one of its tokens.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
         ensure!(
             !prompt.is_empty(),
             "the prompt is empty: give at least one character to go on from"
         );
-        let text = self.tokenizer.encode(prompt);
+        let text = self.tokenizer.encode(prompt).context("the prompt")?;
         ensure!(!text.is_empty(), "the prompt {prompt:?} holds no token of this model");
-        Ok(self.tokenizer.begin_of_text().into_iter().chain(text).collect())
+        let ids: Vec<u32> = self.tokenizer.begin_of_text().into_iter().chain(text).collect();
+        self.tokenizer.check_rows(&ids, self.model.vocab_size())?;
+        Ok(ids)
     }
+}
+
+const WAY_OUT: &str = "pass --tokenizer FILE, the tokenizer.json that the model was trained with";
+
+fn open_source(path: &Path) -> Result<Box<dyn TensorSource>> {
+    fragment::open_source(path).map_err(|error| match error.downcast_ref::<CheckpointError>() {
+        Some(CheckpointError::NoTokenizer { .. }) => error.context(WAY_OUT),
+        _ => error,
+    })
 }
 
 /// The tokenizer beside the model, or inside it.
 fn tokenizer_of(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
-    match path.join(checkpoint::TOKENIZER_FILE).is_file() {
+    match path.join(checkpoint::CONFIG_FILE).is_file() {
         true => Tokenizer::from_folder(path),
         false => tokenizer_in(metadata, path),
     }
@@ -83,12 +94,10 @@ fn tokenizer_of(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
 
 /// The tokenizer in a GGUF's metadata.
 fn tokenizer_in(metadata: &Metadata, path: &Path) -> Result<Tokenizer> {
-    const WAY_OUT: &str =
-        "pass --tokenizer FILE, the tokenizer.json that the model was trained with";
     let model = metadata
         .string("tokenizer.ggml.model")
         .with_context(|| format!("{} holds no tokenizer: {WAY_OUT}", path.display()))?;
-    if model == "no_vocab" && metadata.get("tokenizer.ggml.tokens").is_none() {
+    if model == "no_vocab" && metadata.get(TOKENIZER_JSON_KEY).is_none() {
         bail!("{} was written without a tokenizer: {WAY_OUT}", path.display());
     }
     Tokenizer::from_gguf(metadata)

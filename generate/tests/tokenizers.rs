@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use checkpoint::Vocabulary;
+use checkpoint::{GgufForm, Vocabulary};
 use config::Architecture;
 use data::Tokenizer;
 use gguf::{Metadata, Value, Writer};
@@ -27,7 +28,7 @@ fn shared(test: &str, name: &str) -> Option<PathBuf> {
 }
 
 /// A GGUF that has a vocabulary and no tensor.
-fn write_vocabulary(vocabulary: Vocabulary, path: &Path) {
+fn write_vocabulary(vocabulary: Vocabulary, rows: usize, path: &Path) {
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", Value::String("llama".into()));
     for (key, size) in [
@@ -40,8 +41,7 @@ fn write_vocabulary(vocabulary: Vocabulary, path: &Path) {
         metadata.set(key, Value::U32(size));
     }
     metadata.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
-    let rows = vocabulary.tokens.len() + 3; // as a padded embedding would have
-    vocabulary.describe(Architecture::Llama, rows, &mut metadata).unwrap();
+    vocabulary.describe(Architecture::Llama, rows, &mut metadata);
     let file = std::fs::File::create(path).unwrap();
     Writer::new(file, &metadata, &[]).unwrap().finish().unwrap();
 }
@@ -66,28 +66,100 @@ fn llama_cpp_makes_the_same_tokens() {
         ("sentencepiece", Vocabulary::parse(pieces).unwrap()),
         ("llama2.c", Vocabulary::from_llama2c(&stories, 512).unwrap()),
     ];
-    for pre in ["llama-bpe", "smaug-bpe", "qwen2", "smollm", "olmo"] {
+    for pre in ["llama-bpe", "dbrx", "smaug-bpe", "qwen2", "qwen35", "smollm", "olmo", "phi-2"] {
         let mut keys = Metadata::new();
         let vocabulary = Vocabulary::parse(&gpt2).unwrap();
-        vocabulary.describe(Architecture::Llama, 50_257, &mut keys).unwrap();
+        vocabulary.describe(Architecture::Llama, 50_257, &mut keys);
         keys.set("tokenizer.ggml.pre", Value::String(pre.into()));
         cases.push((pre, Vocabulary::from_gguf(&keys).unwrap()));
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    // To tracing, where no one listens.
-    llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
-    let backend = LlamaBackend::init().unwrap();
     for (name, vocabulary) in cases {
-        let path = folder.path().join("vocabulary.gguf");
         let ours = Tokenizer::from_vocabulary(&vocabulary).unwrap();
-        write_vocabulary(vocabulary, &path);
-        let params = LlamaModelParams::default().with_vocab_only(true);
-        let theirs = LlamaModel::load_from_file(&backend, &path, &params).unwrap();
+        let theirs = load(vocabulary);
         for input in &inputs {
-            let tokens = theirs.vocab().tokenize(input.as_bytes(), false, true);
-            let tokens: Vec<u32> = tokens.iter().map(|token| token.0 as u32).collect();
-            assert_eq!(ours.encode_with_specials(input), tokens, "{name}: {input:?}");
+            let expected = tokenize(&theirs, input);
+            assert_eq!(ours.encode_with_specials(input).unwrap(), expected, "{name}: {input:?}");
         }
     }
+}
+
+/// The files of `data`'s golden pre-tokenizers, and what Hugging Face's package makes of the texts:
+/// where a GGUF says all, llama.cpp makes the same; where it does not, some text shows it.
+#[test]
+fn llama_cpp_makes_the_ids_of_hugging_face_where_the_form_says_so() {
+    let golden: serde_json::Value =
+        serde_json::from_str(include_str!("../../data/tests/golden/pre_tokenizers.json")).unwrap();
+    let texts: Vec<String> = serde_json::from_value(golden["texts"].clone()).unwrap();
+    for (name, case) in golden["cases"].as_object().unwrap() {
+        let mut file = golden["tokenizer"].clone();
+        file["pre_tokenizer"] = case["pre_tokenizer"].clone();
+        file["normalizer"] = case["normalizer"].clone();
+        file["model"]["ignore_merges"] = case["ignore_merges"].clone();
+        let vocabulary = Vocabulary::parse(&file.to_string()).unwrap();
+        let is_exact = vocabulary.form == GgufForm::Exact;
+        let theirs = load(vocabulary);
+        let differ = texts.iter().zip(case["ids"].as_array().unwrap()).filter(|(text, ids)| {
+            let expected: Vec<u32> = serde_json::from_value((*ids).clone()).unwrap();
+            tokenize(&theirs, text) != expected
+        });
+        let differ: Vec<&String> = differ.map(|(text, _)| text).collect();
+        assert_eq!(differ.is_empty(), is_exact, "{name}: {differ:?}");
+    }
+}
+
+/// llama.cpp loads what it cannot tokenize with: an id without a token, fewer rows than tokens, a
+/// vocabulary of words.
+#[test]
+fn llama_cpp_loads_every_vocabulary() {
+    let words =
+        r#"{"model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"C": 0, "N": 7}}}"#;
+    let mut hole: serde_json::Value = serde_json::from_str(
+        &data::train_tokenizer("builtin".as_ref(), 300).unwrap().tokenizer_json().unwrap(),
+    )
+    .unwrap();
+    let ids = hole["model"]["vocab"].as_object_mut().unwrap();
+    ids.values_mut().filter(|id| id.as_u64() > Some(280)).for_each(|id| {
+        *id = (id.as_u64().unwrap() + 5).into();
+    });
+    let loaded = load(Vocabulary::parse(words).unwrap());
+    assert_eq!(loaded.n_vocab(), 8 + 3);
+    let vocabulary = Vocabulary::parse(&hole.to_string()).unwrap();
+    let rows = vocabulary.tokens.len();
+    let ours = Tokenizer::from_vocabulary(&vocabulary).unwrap();
+    let loaded = load(vocabulary.clone());
+    assert_eq!(loaded.n_vocab() as usize, rows + 3);
+    let text = data::BUILTIN_STORY;
+    assert_eq!(ours.encode(text).unwrap(), tokenize(&loaded, text));
+    // Tokens without a row are no tokens to it: bytes alone.
+    let loaded = load_rows(vocabulary, 256);
+    let letters: Vec<u32> =
+        ["T", "h", "e"].iter().flat_map(|letter| ours.encode(letter).unwrap()).collect();
+    assert_eq!(tokenize(&loaded, "The"), letters);
+}
+
+/// llama.cpp can be started once in a process.
+static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
+    // To tracing, where no one listens.
+    llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
+    LlamaBackend::init().unwrap()
+});
+
+/// The vocabulary in llama.cpp, by way of a GGUF with some rows more than tokens.
+fn load(vocabulary: Vocabulary) -> LlamaModel {
+    let rows = vocabulary.tokens.len() + 3; // as a padded embedding would have
+    load_rows(vocabulary, rows)
+}
+
+fn load_rows(vocabulary: Vocabulary, rows: usize) -> LlamaModel {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vocabulary.gguf");
+    write_vocabulary(vocabulary, rows, &path);
+    let params = LlamaModelParams::default().with_vocab_only(true);
+    LlamaModel::load_from_file(&BACKEND, &path, &params).unwrap()
+}
+
+fn tokenize(model: &LlamaModel, text: &str) -> Vec<u32> {
+    let tokens = model.vocab().tokenize(text.as_bytes(), false, true);
+    tokens.iter().map(|token| token.0 as u32).collect()
 }

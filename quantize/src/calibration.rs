@@ -50,7 +50,7 @@ impl Calibration {
 
         let begin = tokenizer.begin_of_text();
         let mut ids: Vec<u32> = begin.into_iter().collect();
-        ids.extend(tokenizer.encode_parallel(&words));
+        ids.extend(tokenizer.encode_parallel(&words)?);
         ids.truncate(tokens.unwrap_or(usize::MAX));
         let mut windows: Vec<Vec<u32>> = ids.chunks_exact(context).map(<[u32]>::to_vec).collect();
         ensure!(

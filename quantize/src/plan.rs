@@ -52,6 +52,11 @@ impl<'a> Plan<'a> {
         let weighed = !matches!(weights, ColumnWeights::Equal);
         let choices = rules.choose(source.metadata(), source.tensors(), weighed)?;
         let mut metadata = source.metadata().without("split.");
+        // It ends every prompt before it is answered, and llama.cpp's own programs abort on it.
+        const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
+        if metadata.get(ADD_EOS) == Some(&Value::Bool(true)) {
+            metadata.set(ADD_EOS, Value::Bool(false));
+        }
         metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
         metadata.set("general.file_type", Value::U32(rules.recipe.file_type()));
         if let Some(importance) = weights.imported() {

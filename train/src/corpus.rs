@@ -44,10 +44,12 @@ impl Corpus {
     /// changed meanwhile is noticed by the hash of its tokens. For a moment both files are there.
     ///
     /// # Errors
-    /// When the text is missing or not UTF-8, or the tokens cannot be written.
+    /// When the text is missing, not UTF-8 or nothing that the vocabulary covers, has a token beyond
+    /// the `rows` of the embedding, or the tokens cannot be written.
     pub fn prepare(
         settings: &config::Data,
         tokenizer: Tokenizer,
+        rows: usize,
         folder: &RunFolder,
     ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
@@ -55,7 +57,21 @@ impl Corpus {
         let tokens = TokenFile::open(&path)?;
         let ranges = data::Split::new(tokens.len(), settings.train_fraction);
         let (context, stride) = (settings.context, settings.stride());
-        Ok(Corpus { tokenizer, tokens, ranges, context, stride, is_kept: false })
+        let corpus = Corpus { tokenizer, tokens, ranges, context, stride, is_kept: false };
+        if corpus.tokenizer.vocab_size() > rows {
+            corpus.check_rows(rows)?;
+        }
+        Ok(corpus)
+    }
+
+    /// A tokenizer may have more tokens than the model has rows, as long as no text needs them.
+    fn check_rows(&self, rows: usize) -> anyhow::Result<()> {
+        const CHUNK: usize = 1 << 20;
+        for start in (0..self.tokens.len()).step_by(CHUNK) {
+            let ids = self.tokens.get(start..self.tokens.len().min(start + CHUNK));
+            self.tokenizer.check_rows(&ids, rows).context("data.path")?;
+        }
+        Ok(())
     }
 
     /// Puts the tokens where the run folder has them.

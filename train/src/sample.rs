@@ -22,7 +22,11 @@ pub fn greedy(
     let model = model.without_graph();
     let mut tokens: Vec<u32> = tokenizer.begin_of_text().into_iter().collect();
     let text_start = tokens.len();
-    tokens.extend(tokenizer.encode(prompt));
+    match tokenizer.encode(prompt) {
+        Ok(ids) => tokens.extend(ids),
+        // A sample is no reason to end a run.
+        Err(missing) => return format!("(no sample of the prompt {prompt:?}: {missing})"),
+    }
     if tokens.is_empty() {
         tokens.push(tokenizer.end_of_text().unwrap_or(0));
     }

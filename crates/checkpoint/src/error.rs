@@ -174,6 +174,16 @@ pub enum CheckpointError {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// A folder without a tokenizer.
+    #[error(
+        "{path}: no tokenizer here; expected tokenizer.json, vocab.json with merges.txt, or \
+         tokenizer.model",
+        path = path.display()
+    )]
+    NoTokenizer {
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is no checkpoint here.
     #[error("{path}: {reason}", path = path.display())]
     NoCheckpoint {

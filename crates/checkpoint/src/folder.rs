@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use config::ModelConfig;
 
 use crate::atomic::same_place;
-use crate::limits::{SMALL_JSON_BYTES, TOKENIZER_BYTES, read_text};
+use crate::limits::{SMALL_JSON_BYTES, read_text};
 use crate::lora::{ADAPTER_FOLDER, Adapter};
 use crate::{
-    CONFIG_FILE, CheckpointError, GOLDEN_FILE, Golden, OPTIMIZER_FILE, TOKENIZER_FILE,
-    TRAINER_FILE, TrainerState, Weights, foreign, hf_config, names, quantized, save, weights,
+    CONFIG_FILE, CheckpointError, GOLDEN_FILE, Golden, OPTIMIZER_FILE, TRAINER_FILE, TrainerState,
+    Weights, foreign, hf_config, names, quantized, save, tokenizer_json, weights,
 };
 
 /// A folder whose weights are exactly those that its `config.json` asks for.
@@ -66,12 +66,13 @@ impl Checkpoint {
         &self.weights
     }
 
-    /// The text of `tokenizer.json`.
+    /// The text of `tokenizer.json`, or of one made from older files ([`tokenizer_json`]).
     ///
     /// # Errors
     /// When the folder has none, or it cannot be read.
     pub fn tokenizer_json(&self) -> Result<String, CheckpointError> {
-        read_text(&self.dir.join(TOKENIZER_FILE), TOKENIZER_BYTES)
+        tokenizer_json(&self.dir)?
+            .ok_or_else(|| CheckpointError::NoTokenizer { path: self.dir.clone() })
     }
 
     /// Token windows and their logits, if training left some.

@@ -64,10 +64,10 @@ fn keys(architecture: Architecture) -> SizeKeys {
 /// All keys of a file.
 pub(crate) fn metadata(
     config: &ModelConfig,
-    vocabulary: Vocabulary,
+    vocabulary: Option<Vocabulary>,
     tensor_type: TensorType,
     name: &str,
-) -> Result<Metadata, CheckpointError> {
+) -> Metadata {
     let mut metadata = Metadata::new();
     let architecture = config.architecture;
     metadata.set("general.architecture", Value::String(architecture.name().to_owned()));
@@ -76,8 +76,15 @@ pub(crate) fn metadata(
     metadata.set("general.file_type", Value::U32(file_type(tensor_type)));
     describe_family(config, &mut metadata);
     metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
-    vocabulary.describe(architecture, config.vocab_size, &mut metadata)?;
-    Ok(metadata)
+    match vocabulary {
+        Some(vocabulary) => vocabulary.describe(architecture, config.vocab_size, &mut metadata),
+        None => {
+            let size = Value::U32(config.vocab_size as u32);
+            metadata.set(format!("{}.vocab_size", architecture.name()), size);
+            metadata.set("tokenizer.ggml.model", Value::String("no_vocab".to_owned()));
+        }
+    }
+    metadata
 }
 
 /// What all families state.

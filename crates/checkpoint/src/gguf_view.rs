@@ -6,7 +6,7 @@ use std::path::Path;
 use gguf::{GgufError, GgufFile, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
 
 use crate::names::{self, Orientation, Role, TensorName};
-use crate::{Checkpoint, CheckpointError, Vocabulary, convert, gguf_keys, locate};
+use crate::{Checkpoint, CheckpointError, GgufForm, Vocabulary, convert, gguf_keys, locate};
 
 /// The tensors and keys of a checkpoint in GGUF's names, order and orientation.
 ///
@@ -16,6 +16,7 @@ use crate::{Checkpoint, CheckpointError, Vocabulary, convert, gguf_keys, locate}
 pub struct GgufView {
     checkpoint: Checkpoint,
     metadata: Metadata,
+    form: Option<GgufForm>,
     layout: Layout,
     /// In the order of the layout's tensors.
     table: Vec<TensorName>,
@@ -25,13 +26,27 @@ pub struct GgufView {
 
 impl GgufView {
     /// `tensor_type` is the type of the matrices (F32, F16 or BF16); norms, biases and positions
-    /// are F32 in every file. `name` becomes `general.name`.
+    /// are F32 in every file. `name` becomes `general.name`. The tokenizer is the folder's.
     ///
     /// # Errors
-    /// When the checkpoint has no tokenizer, or one that does not go with it, or `tensor_type`
-    /// is a quantized one.
+    /// When the checkpoint has no tokenizer or a broken one, or `tensor_type` is a quantized one.
     pub fn new(
         checkpoint: Checkpoint,
+        tensor_type: TensorType,
+        name: &str,
+    ) -> Result<Self, CheckpointError> {
+        let vocabulary = Vocabulary::of_folder(checkpoint.dir(), &checkpoint.tokenizer_json()?)?;
+        Self::with_vocabulary(checkpoint, Some(vocabulary), tensor_type, name)
+    }
+
+    /// [`GgufView::new`] with a tokenizer from elsewhere, or with none: the file then says how many
+    /// tokens there are and nothing else about them.
+    ///
+    /// # Errors
+    /// When `tensor_type` is a quantized one.
+    pub fn with_vocabulary(
+        checkpoint: Checkpoint,
+        vocabulary: Option<Vocabulary>,
         tensor_type: TensorType,
         name: &str,
     ) -> Result<Self, CheckpointError> {
@@ -44,8 +59,8 @@ impl GgufView {
             });
         }
         let config = checkpoint.config();
-        let vocabulary = Vocabulary::of_folder(checkpoint.dir(), &checkpoint.tokenizer_json()?)?;
-        let metadata = gguf_keys::metadata(config, vocabulary, tensor_type, name)?;
+        let form = vocabulary.as_ref().map(|known| known.gguf_form(config.vocab_size));
+        let metadata = gguf_keys::metadata(config, vocabulary, tensor_type, name);
         let table = names::tensors(config);
         let plan: Vec<(String, Vec<u64>, TensorType)> = table
             .iter()
@@ -53,12 +68,17 @@ impl GgufView {
             .collect();
         let layout = Layout::plan(&metadata, &plan)?;
         let places = Places::of(&layout.tensors);
-        Ok(GgufView { checkpoint, metadata, layout, table, places })
+        Ok(GgufView { checkpoint, metadata, form, layout, table, places })
     }
 
     /// The checkpoint that is seen.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// How much of the tokenizer the keys say; nothing where there is none.
+    pub fn gguf_form(&self) -> Option<&GgufForm> {
+        self.form.as_ref()
     }
 
     /// Where everything lies in the file.
@@ -122,10 +142,28 @@ impl TensorSource for GgufView {
 /// # Errors
 /// When there is neither at `path`, or what is there is damaged.
 pub fn open_source(path: &Path) -> Result<Box<dyn TensorSource>, CheckpointError> {
+    open(path, GgufView::new)
+}
+
+/// [`open_source`] for who has a tokenizer already: that of a folder is not looked at, and the keys
+/// say nothing of one.
+///
+/// # Errors
+/// As for [`open_source`].
+pub fn open_weights(path: &Path) -> Result<Box<dyn TensorSource>, CheckpointError> {
+    open(path, |checkpoint, tensor_type, name| {
+        GgufView::with_vocabulary(checkpoint, None, tensor_type, name)
+    })
+}
+
+fn open(
+    path: &Path,
+    view: impl Fn(Checkpoint, TensorType, &str) -> Result<GgufView, CheckpointError>,
+) -> Result<Box<dyn TensorSource>, CheckpointError> {
     if !path.is_dir() {
         return Ok(Box::new(GgufFile::open(path)?));
     }
     let checkpoint = Checkpoint::open(&locate(path)?)?;
     let name = checkpoint.default_name();
-    Ok(Box::new(GgufView::new(checkpoint, TensorType::F32, &name)?))
+    Ok(Box::new(view(checkpoint, TensorType::F32, &name)?))
 }

@@ -50,7 +50,7 @@ mod weights;
 pub use error::CheckpointError;
 pub use folder::{Checkpoint, latest, locate, run_dir};
 pub use gguf_keys::{file_type, gguf_config};
-pub use gguf_view::{GgufView, open_source};
+pub use gguf_view::{GgufView, open_source, open_weights};
 pub use golden::Golden;
 pub use limits::{check_fetched, read_text};
 pub use save::{
@@ -58,8 +58,8 @@ pub use save::{
 };
 pub use tensors::{NamedTensor, Tensors, transpose};
 pub use tokenizer::{
-    PreTokenizer, SPACE_MARK, SpacePrefix, SpecialTokens, TokenType, Vocabulary, VocabularyKind,
-    byte_token, splits,
+    GgufForm, PreTokenizer, SPACE_MARK, SpacePrefix, SpecialTokens, TOKENIZER_JSON_KEY, TokenType,
+    Vocabulary, VocabularyKind, byte_token, splits, tokenizer_json,
 };
 pub use trainer::TrainerState;
 pub use weights::{Dictionary, Dtype, TorchFile, Weights, pickle};

@@ -248,7 +248,9 @@ fn copy_companions(from: &Path, to: &Path) -> Result<(), CheckpointError> {
 /// is a class that does the same; any other file is taken as it is.
 fn tokenizer_config(vocabulary: &Vocabulary, context_length: usize) -> String {
     let class = match vocabulary.kind {
-        VocabularyKind::Bpe { pre, .. } if pre == PreTokenizer::GPT2 => "GPT2TokenizerFast",
+        VocabularyKind::Bpe { pre, .. } if pre == PreTokenizer::GPT2 && vocabulary.is_complete => {
+            "GPT2TokenizerFast"
+        }
         _ => "PreTrainedTokenizerFast",
     };
     let special = &vocabulary.special;

@@ -24,7 +24,7 @@ pub(super) const MAX_TOKENS: usize = 1 << 24;
 pub(crate) struct Bpe {
     classes: Classes,
     tokens: Vec<Box<[u8]>>,
-    byte_ids: [u32; 256],
+    byte_ids: [Option<u32>; 256],
     table: MergeTable,
     merges: Vec<(u32, u32)>,
 }
@@ -50,7 +50,7 @@ impl Bpe {
     fn from_ranks(tokens: Vec<Box<[u8]>>, end_of_text: u32) -> Result<Self> {
         let ids: HashMap<&[u8], u32, rustc_hash::FxBuildHasher> =
             tokens[..end_of_text as usize].iter().map(AsRef::as_ref).zip(0..).collect();
-        let byte_ids = byte_ids(|byte| ids.get(&[byte][..]).copied())?;
+        let byte_ids = byte_ids(|byte| ids.get(&[byte][..]).copied());
         let mut table = MergeTable::default();
         for (token, &id) in &ids {
             for middle in 1..token.len() {
@@ -79,7 +79,7 @@ impl Bpe {
                 bail!("the tokens {earlier} and {id} of the vocabulary are both {name:?}");
             }
         }
-        let byte_ids = byte_ids(|byte| ids.get(alphabet.write(&[byte]).as_str()).copied())?;
+        let byte_ids = byte_ids(|byte| ids.get(alphabet.write(&[byte]).as_str()).copied());
         let mut table = MergeTable::default();
         let mut pairs = Vec::with_capacity(merges.len());
         for (rank, line) in (0_u32..).zip(merges) {
@@ -153,8 +153,11 @@ impl Pieces for Bpe {
     }
 
     #[inline]
-    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) {
-        ids.extend(piece.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
+    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) -> Result<(), usize> {
+        for (at, &byte) in piece.iter().enumerate() {
+            ids.push(self.byte_ids[usize::from(byte)].ok_or(at)?);
+        }
+        Ok(())
     }
 
     fn table(&self) -> &MergeTable {
@@ -165,7 +168,7 @@ impl Pieces for Bpe {
 /// For each token, the two parts that it consists of once all lower ranks have merged.
 fn derive_merges(
     tokens: &[Box<[u8]>],
-    byte_ids: &[u32; 256],
+    byte_ids: &[Option<u32>; 256],
     table: &MergeTable,
 ) -> Result<Vec<(u32, u32)>> {
     let mut scratch = Scratch::default();
@@ -173,7 +176,7 @@ fn derive_merges(
     let mut ids = Vec::new();
     for (rank, token) in (0_u32..).zip(tokens).filter(|(_, token)| token.len() > 1) {
         ids.clear();
-        ids.extend(token.iter().map(|&byte| byte_ids[usize::from(byte)]));
+        ids.extend(token.iter().filter_map(|&byte| byte_ids[usize::from(byte)]));
         table.apply(&mut ids, rank, &mut scratch);
         let [left, right] = ids[..] else {
             bail!("token {rank} is not two tokens of lower rank, so merges cannot express it");
@@ -183,15 +186,7 @@ fn derive_merges(
     Ok(merges)
 }
 
-fn byte_ids(id_of: impl Fn(u8) -> Option<u32>) -> Result<[u32; 256]> {
-    let mut ids = [0; 256];
-    for byte in 0..=255_u8 {
-        ids[usize::from(byte)] = id_of(byte).with_context(|| {
-            format!(
-                "the vocabulary has no token for the single byte 0x{byte:02X}; \
-                 a byte-level vocabulary holds all 256"
-            )
-        })?;
-    }
-    Ok(ids)
+/// The token of each byte. A vocabulary that was learnt without the whole alphabet lacks some.
+fn byte_ids(id_of: impl Fn(u8) -> Option<u32>) -> [Option<u32>; 256] {
+    std::array::from_fn(|byte| id_of(byte as u8))
 }

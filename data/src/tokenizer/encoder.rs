@@ -11,8 +11,9 @@ pub(crate) trait Pieces {
     /// Where the piece that starts at byte `start` ends. No token reaches over such a place.
     fn piece_end(&self, text: &str, start: usize) -> usize;
 
-    /// Appends the tokens that a piece consists of before anything merges. A piece is UTF-8.
-    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>);
+    /// Appends the tokens that a piece consists of before anything merges. A piece is UTF-8. The
+    /// error is the place of a byte that has no token.
+    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) -> Result<(), usize>;
 
     /// Which of them merge.
     fn table(&self) -> &MergeTable;
@@ -57,32 +58,33 @@ impl<'a, V: Pieces> Encoder<'a, V> {
         self.vocabulary
     }
 
-    /// Appends the tokens of `text` to `out`.
-    pub fn encode(&mut self, text: &str, out: &mut Vec<u32>) {
+    /// Appends the tokens of `text` to `out`. The error is the place of a byte that has no token.
+    pub fn encode(&mut self, text: &str, out: &mut Vec<u32>) -> Result<(), usize> {
         let mut start = 0;
         while start < text.len() {
             let end = self.vocabulary.piece_end(text, start);
-            self.encode_piece(&text.as_bytes()[start..end], out);
+            self.encode_piece(&text.as_bytes()[start..end], out).map_err(|at| start + at)?;
             start = end;
         }
+        Ok(())
     }
 
     /// Appends the tokens of one piece to `out`.
     #[inline]
-    pub fn encode_piece(&mut self, piece: &[u8], out: &mut Vec<u32>) {
+    pub fn encode_piece(&mut self, piece: &[u8], out: &mut Vec<u32>) -> Result<(), usize> {
         if piece.len() == 1 {
-            self.vocabulary.spell(piece, out);
+            self.vocabulary.spell(piece, out)?;
         } else if piece.len() > KEY_BYTES {
-            self.merge(piece);
+            self.merge(piece)?;
             out.extend_from_slice(&self.ids);
         } else {
             let key = key(piece);
             let slot = slot_of(key, self.cache.len());
             if self.cache[slot].key != key {
-                self.merge(piece);
+                self.merge(piece)?;
                 if self.ids.len() > SLOT_IDS {
                     out.extend_from_slice(&self.ids);
-                    return;
+                    return Ok(());
                 }
                 let found = &mut self.cache[slot];
                 found.key = key;
@@ -92,13 +94,15 @@ impl<'a, V: Pieces> Encoder<'a, V> {
             let found = &self.cache[slot];
             out.extend_from_slice(&found.ids[..found.len as usize]);
         }
+        Ok(())
     }
 
     /// Leaves the tokens of `piece` in `self.ids`.
-    fn merge(&mut self, piece: &[u8]) {
+    fn merge(&mut self, piece: &[u8]) -> Result<(), usize> {
         self.ids.clear();
-        self.vocabulary.spell(piece, &mut self.ids);
+        self.vocabulary.spell(piece, &mut self.ids)?;
         self.vocabulary.table().apply(&mut self.ids, u32::MAX, &mut self.scratch);
+        Ok(())
     }
 }
 

@@ -3,16 +3,19 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use checkpoint::{PreTokenizer, TokenType, Vocabulary, VocabularyKind};
 use serde_json::{Value, json};
+use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::BPE;
+use tokenizers::tokenizer::normalizer::Range;
+use tokenizers::{
+    Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizer as _, Token,
+};
 
-use super::bpe::{MAX_TOKENS, bytes_of};
+use super::MissingToken;
+use super::bpe::bytes_of;
 use super::json::added_token;
-
-/// Words that no vocabulary has: the last character of the last private plane, and a letter of a single
-/// manuscript, which no normalizer takes for no text.
-const UNHEARD_OF: [&str; 2] = ["\u{10FFFD}", "\u{A66E}"];
 
 /// A loaded `tokenizer.json`.
 pub(crate) struct Foreign {
@@ -22,8 +25,8 @@ pub(crate) struct Foreign {
     with_specials: OnceLock<tokenizers::Tokenizer>,
     /// What each token stands for, in order of ids.
     tokens: Vec<Box<[u8]>>,
-    /// Whether decoding is joining `tokens`.
-    joins: bool,
+    /// Whether the vocabulary is of bytes, so that decoding is joining `tokens`.
+    of_bytes: bool,
     /// Whether a text may be cut between a letter and a space.
     cuts: bool,
     /// The file.
@@ -31,31 +34,18 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// From the text of a `tokenizer.json`, with the vocabulary in it if that is of a known kind.
-    pub fn new(json: String, vocabulary: Option<&Vocabulary>) -> Result<Self> {
+    /// From the text of a `tokenizer.json` and the vocabulary in it.
+    pub fn new(json: String, vocabulary: &Vocabulary) -> Result<Self> {
         let mut plain: tokenizers::Tokenizer =
             json.parse().map_err(|error: tokenizers::Error| anyhow!("{error}"))?;
         plain.set_encode_special_tokens(true);
-        // The crate fails only where a model without an unknown token meets what it does not have.
-        for word in UNHEARD_OF {
-            plain.encode_fast(word, false).map_err(|error| {
-                anyhow!(
-                    "it has no token for what it does not know, so some texts have none: {error}"
-                )
-            })?;
-        }
-        let byte_level =
-            vocabulary.filter(|known| matches!(known.kind, VocabularyKind::Bpe { .. }));
-        let tokens = match byte_level {
-            Some(known) => bytes_of(&known.tokens, |id| is_plain(known.types[id])),
-            None => names(&plain)?,
-        };
+        let of_bytes = matches!(vocabulary.kind, VocabularyKind::Bpe { .. });
         Ok(Foreign {
-            joins: byte_level.is_some(),
-            cuts: byte_level.is_some_and(cuts_at_words),
+            tokens: bytes_of(&vocabulary.tokens, |id| !of_bytes || is_plain(vocabulary.types[id])),
+            of_bytes,
+            cuts: of_bytes && cuts_at_words(&plain),
             plain,
             with_specials: OnceLock::new(),
-            tokens,
             json,
         })
     }
@@ -65,27 +55,96 @@ impl Foreign {
         let VocabularyKind::Bpe { pre, merges } = &vocabulary.kind else {
             return Err(anyhow!("only byte-level BPE can be taken from a GGUF in this way"));
         };
-        Self::new(byte_level_json(vocabulary, pre, merges).to_string(), Some(vocabulary))
+        Self::new(byte_level_json(vocabulary, pre, merges).to_string(), vocabulary)
     }
 
     /// The tokens of a text; special tokens are not looked for.
-    pub fn encode(&self, text: &str, out: &mut Vec<u32>) {
-        extend(&self.plain, text, out);
+    pub fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), MissingToken> {
+        self.extend(&self.plain, text, out)
     }
 
     /// The tokens of a text, in which special tokens are found.
-    pub fn encode_with_specials(&self, text: &str, out: &mut Vec<u32>) {
+    pub fn encode_with_specials(&self, text: &str, out: &mut Vec<u32>) -> Result<(), MissingToken> {
         let tokenizer = self.with_specials.get_or_init(|| {
             let mut tokenizer = self.plain.clone();
             tokenizer.set_encode_special_tokens(false);
             tokenizer
         });
-        extend(tokenizer, text, out);
+        self.extend(tokenizer, text, out)
+    }
+
+    /// Appends the tokens of a text. The steps are those of `TokenizerImpl::encode`, without the
+    /// truncation that a file may ask for (transformers sets it with each call), and with an eye on
+    /// what BPE leaves out.
+    fn extend(
+        &self,
+        tokenizer: &tokenizers::Tokenizer,
+        text: &str,
+        out: &mut Vec<u32>,
+    ) -> Result<(), MissingToken> {
+        let added = tokenizer.get_added_vocabulary();
+        let mut pieces = added.extract_and_normalize(tokenizer.get_normalizer(), text);
+        let cut = match tokenizer.get_pre_tokenizer() {
+            Some(pre_tokenizer) => pre_tokenizer.pre_tokenize(&mut pieces),
+            None => Ok(()),
+        };
+        let model = tokenizer.get_model();
+        let tokens = cut.and_then(|()| pieces.tokenize(|piece| self.tokenize(model, piece)));
+        tokens.map_err(|error| match error.downcast::<MissingToken>() {
+            Ok(missing) => *missing,
+            Err(error) => MissingToken { what: format!("it ({error})"), offset: 0 },
+        })?;
+        let pieces = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
+        let tokens = pieces.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten();
+        out.extend(tokens.map(|token| token.id));
+        Ok(())
+    }
+
+    /// The tokens of a piece. BPE without an unknown token leaves out what it does not know; the
+    /// places of its tokens then end before the piece does.
+    fn tokenize(
+        &self,
+        model: &ModelWrapper,
+        piece: &NormalizedString,
+    ) -> tokenizers::Result<Vec<Token>> {
+        let text = piece.get();
+        let tokens = match model.tokenize(text) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                return Err(self.missing(piece, 0..text.len(), &error.to_string()).into());
+            }
+        };
+        if let ModelWrapper::BPE(bpe) = model
+            && tokens.last().map_or(0, |token| token.offsets.1) < text.len()
+        {
+            let lacking = first_unknown(bpe, text);
+            return Err(self.missing(piece, lacking, "").into());
+        }
+        Ok(tokens)
+    }
+
+    /// Names `range` of a piece as the text has it.
+    fn missing(
+        &self,
+        piece: &NormalizedString,
+        range: std::ops::Range<usize>,
+        reason: &str,
+    ) -> MissingToken {
+        let letter = piece.get()[range.clone()].to_owned();
+        let original = piece.convert_offsets(Range::Normalized(range.clone())).unwrap_or(0..0);
+        let shown = piece.get_range_original(Range::Normalized(range)).unwrap_or(&letter);
+        let byte = bytes_of(std::slice::from_ref(&letter), |_| !self.of_bytes);
+        let what = match (reason, &*byte[0]) {
+            ("", [byte]) if self.of_bytes => format!("the byte 0x{byte:02X} of {shown:?}"),
+            ("", _) => format!("{shown:?}"),
+            _ => format!("{shown:?} ({reason})"),
+        };
+        MissingToken { what, offset: (piece.offsets_original().0 + original.start) as u64 }
     }
 
     /// The bytes that tokens stand for.
     pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
-        if self.joins {
+        if self.of_bytes {
             let known = ids.iter().filter_map(|&id| self.tokens.get(id as usize));
             return known.flatten().copied().collect();
         }
@@ -115,11 +174,24 @@ impl fmt::Debug for Foreign {
     }
 }
 
-/// Appends the tokens of a text; that there are some was tried when the file was loaded.
-fn extend(tokenizer: &tokenizers::Tokenizer, text: &str, out: &mut Vec<u32>) {
-    if let Ok(encoding) = tokenizer.encode_fast(text, false) {
-        out.extend_from_slice(encoding.get_ids());
-    }
+/// The first character of a piece that BPE has no token for.
+fn first_unknown(bpe: &BPE, text: &str) -> std::ops::Range<usize> {
+    let known = |at: usize, letter: char| {
+        let mut name = letter.to_string();
+        if let Some(prefix) = bpe.continuing_subword_prefix.as_ref().filter(|_| at > 0) {
+            name.insert_str(0, prefix);
+        }
+        if let Some(suffix) = &bpe.end_of_word_suffix
+            && at + letter.len_utf8() == text.len()
+        {
+            name.push_str(suffix);
+        }
+        let spelled = letter.to_string();
+        let byte_known = |byte: u8| bpe.token_to_id(&format!("<0x{byte:02X}>")).is_some();
+        bpe.token_to_id(&name).is_some() || bpe.byte_fallback && spelled.bytes().all(byte_known)
+    };
+    let lacking = text.char_indices().find(|&(at, letter)| !known(at, letter));
+    lacking.map_or(0..text.len(), |(at, letter)| at..at + letter.len_utf8())
 }
 
 /// Tokens that stand for their own spelling.
@@ -127,26 +199,13 @@ fn is_plain(kind: TokenType) -> bool {
     kind != TokenType::Normal
 }
 
-/// A token with a space behind a letter would be cut in two.
-fn cuts_at_words(vocabulary: &Vocabulary) -> bool {
-    let named = vocabulary.tokens.iter().zip(&vocabulary.types);
-    let mut named = named.filter(|(_, kind)| **kind == TokenType::UserDefined);
-    !named.any(|(text, _)| text.trim_start().contains(' '))
-}
-
-fn names(tokenizer: &tokenizers::Tokenizer) -> Result<Vec<Box<[u8]>>> {
-    let vocabulary = tokenizer.get_vocab(true);
-    let count = vocabulary.values().max().map_or(0, |&last| last as usize + 1);
-    ensure!(
-        count <= MAX_TOKENS,
-        "a token has the id {}: expected less than {MAX_TOKENS}",
-        count - 1
-    );
-    let mut names: Vec<Box<[u8]>> = vec![Box::default(); count];
-    for (name, id) in vocabulary {
-        names[id as usize] = name.into_bytes().into_boxed_slice();
-    }
-    Ok(names)
+/// Whether no added token takes spaces along, or reaches over one behind a letter.
+fn cuts_at_words(tokenizer: &tokenizers::Tokenizer) -> bool {
+    let added = tokenizer.get_added_tokens_decoder();
+    added.values().all(|token| {
+        let alone = !token.lstrip && !token.rstrip && !token.single_word;
+        alone && (token.special || !token.content.trim_start().contains(' '))
+    })
 }
 
 /// The file that a vocabulary would have been read from.

@@ -6,7 +6,7 @@
 //! [`checkpoint::Vocabulary`]; here is what we write.
 
 use anyhow::Result;
-use checkpoint::SpacePrefix;
+use checkpoint::{SpacePrefix, TokenType, Vocabulary};
 use serde_json::{Value, json};
 
 use super::bpe::Bpe;
@@ -60,14 +60,19 @@ pub(crate) fn added_token(id: u32, content: &str, special: bool) -> Value {
     })
 }
 
-/// Whether the pre-tokenizer of a file of words is the one that [`words_file`] writes.
-pub(crate) fn is_simple(text: &str) -> bool {
+/// Whether a file is one of words as [`words_file`] writes them, with no id left out.
+pub(crate) fn is_simple(text: &str, vocabulary: &Vocabulary) -> bool {
     let file: Value = serde_json::from_str(text).unwrap_or_default();
     let ours = words_file();
-    ["normalizer", "pre_tokenizer", "model"].iter().all(|part| match *part {
-        "model" => file[part]["unk_token"] == ours[part]["unk_token"],
-        part => file[part] == ours[part],
-    })
+    let same = |part: &str| file[part] == ours[part];
+    let model = |key: &str| file["model"][key] == ours["model"][key];
+    let has_unknown = vocabulary.tokens.iter().any(|token| token == UNKNOWN);
+    same("normalizer")
+        && same("pre_tokenizer")
+        && model("type")
+        && model("unk_token")
+        && has_unknown
+        && !vocabulary.types.contains(&TokenType::Unused)
 }
 
 fn bpe_file(bpe: &Bpe) -> Value {

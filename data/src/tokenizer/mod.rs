@@ -21,6 +21,7 @@ mod encoder;
 mod foreign;
 mod json;
 mod merge;
+mod missing;
 mod named;
 mod open;
 mod parallel;
@@ -35,6 +36,7 @@ use anyhow::Result;
 use checkpoint::SpacePrefix;
 
 pub use bpe::END_OF_TEXT;
+pub use missing::MissingToken;
 pub use train::train_tokenizer;
 
 pub(crate) use parallel::ParallelEncoder;
@@ -122,19 +124,6 @@ impl Tokenizer {
         }
     }
 
-    fn from_foreign(foreign: Foreign, end_of_text: Option<u32>) -> Self {
-        Tokenizer {
-            kind: Kind::Foreign(Box::new(foreign)),
-            user_defined: Named::default(),
-            controls: Named::default(),
-            bos: None,
-            adds_bos: false,
-            chat_template: None,
-            end_of_text,
-            source: None,
-        }
-    }
-
     /// What kind of tokenizer this is, for people: `byte-level BPE` for example.
     pub fn kind(&self) -> &'static str {
         match &self.kind {
@@ -147,33 +136,59 @@ impl Tokenizer {
 
     /// The tokens of `text`, on this thread. Special tokens are not looked for, and none goes
     /// before it ([`Tokenizer::begin_of_text`]).
-    pub fn encode(&self, text: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// When the vocabulary lacks something of the text, and has no unknown token for it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, MissingToken> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
-        self.worker(text.len()).encode(text, true, &mut ids);
-        ids
+        self.worker(text.len()).encode(text, true, &mut ids)?;
+        Ok(ids)
     }
 
     /// The tokens of `text` on all threads of the current rayon pool: the same as
     /// [`Tokenizer::encode`], sooner.
-    pub fn encode_parallel(&self, text: &str) -> Vec<u32> {
-        ParallelEncoder::new(self).encode(text, true).concat()
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_parallel(&self, text: &str) -> Result<Vec<u32>, MissingToken> {
+        Ok(ParallelEncoder::new(self).encode(text, true)?.concat())
     }
 
     /// The tokens of `text`, where each special token that it spells is that token.
-    pub fn encode_with_specials(&self, text: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_with_specials(&self, text: &str) -> Result<Vec<u32>, MissingToken> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
         if let Kind::Foreign(foreign) = &self.kind {
-            foreign.encode_with_specials(text, &mut ids);
-            return ids;
+            foreign.encode_with_specials(text, &mut ids)?;
+            return Ok(ids);
         }
         let mut worker = self.worker(text.len());
-        for (place, fragment) in self.controls.split(text).into_iter().enumerate() {
+        for fragment in self.controls.split(text) {
             match fragment {
                 Fragment::Token(id) => ids.push(id),
-                Fragment::Text(plain) => worker.encode_fragment(plain, place == 0, &mut ids),
+                Fragment::Text(start, plain) => {
+                    let encoded = worker.encode_fragment(plain, start == 0, &mut ids);
+                    encoded.map_err(|missing| missing.behind(start as u64))?;
+                }
             }
         }
-        ids
+        Ok(ids)
+    }
+
+    /// Refuses ids that a model with `rows` rows in its embedding has no row for.
+    ///
+    /// # Errors
+    /// Names the first such token.
+    pub fn check_rows(&self, ids: &[u32], rows: usize) -> Result<()> {
+        let Some(&id) = ids.iter().find(|&&id| id as usize >= rows) else { return Ok(()) };
+        let text = self.token_bytes(id).map(String::from_utf8_lossy).unwrap_or_default();
+        anyhow::bail!(
+            "token {id} ({text:?}) has no row in the model's embedding of {rows}: the tokenizer has \
+             {} tokens; leave this token out of the text, or use the tokenizer of this model",
+            self.vocab_size()
+        )
     }
 
     /// The bytes that the tokens stand for. Ids outside of the vocabulary stand for nothing, or
@@ -355,41 +370,67 @@ enum Encoding<'a> {
 
 impl Worker<'_> {
     /// Appends the tokens of a text, or of a part of one: only the first part begins it.
-    fn encode(&mut self, text: &str, begins: bool, out: &mut Vec<u32>) {
+    fn encode(&mut self, text: &str, begins: bool, out: &mut Vec<u32>) -> Result<(), MissingToken> {
         match &mut self.encoding {
             // It finds tokens by their spelling itself.
             Encoding::Foreign(foreign) => foreign.encode(text, out),
-            Encoding::SentencePiece(encoder) if !begins => encoder.encode(text, out),
+            Encoding::SentencePiece(_) if !begins => self.encode_plain(text, None, out),
             _ => self.encode_fragment(text, begins, out),
         }
     }
 
     /// Appends the tokens of the text between two special tokens.
-    fn encode_fragment(&mut self, text: &str, at_beginning: bool, out: &mut Vec<u32>) {
+    fn encode_fragment(
+        &mut self,
+        text: &str,
+        at_beginning: bool,
+        out: &mut Vec<u32>,
+    ) -> Result<(), MissingToken> {
         if self.user_defined.is_empty() {
-            return self.encode_plain(text, at_beginning, out);
+            return self.encode_plain(text, Some(at_beginning), out);
         }
-        for (place, fragment) in self.user_defined.split(text).into_iter().enumerate() {
+        for fragment in self.user_defined.split(text) {
             match fragment {
                 Fragment::Token(id) => out.push(id),
-                Fragment::Text(plain) => self.encode_plain(plain, at_beginning && place == 0, out),
+                Fragment::Text(start, plain) => {
+                    let encoded = self.encode_plain(plain, Some(at_beginning && start == 0), out);
+                    encoded.map_err(|missing| missing.behind(start as u64))?;
+                }
             }
         }
+        Ok(())
     }
 
-    fn encode_plain(&mut self, text: &str, at_beginning: bool, out: &mut Vec<u32>) {
+    /// `at_beginning` is none where a text goes on, so that no space can go before it.
+    fn encode_plain(
+        &mut self,
+        text: &str,
+        at_beginning: Option<bool>,
+        out: &mut Vec<u32>,
+    ) -> Result<(), MissingToken> {
         match &mut self.encoding {
-            Encoding::Bpe(encoder) => encoder.encode(text, out),
-            Encoding::Words(words) => words.encode(text, out),
+            Encoding::Bpe(encoder) => {
+                encoder.encode(text, out).map_err(|at| MissingToken::byte(text, at))
+            }
+            Encoding::Words(words) => {
+                words.encode(text, out);
+                Ok(())
+            }
             Encoding::Foreign(foreign) => foreign.encode(text, out),
             Encoding::SentencePiece(encoder) => {
                 let pieces = encoder.vocabulary();
-                if !pieces.adds_space(text, at_beginning) {
-                    return encoder.encode(text, out);
-                }
-                let (first, rest) = text.split_at(pieces.piece_end(text, 0));
-                encoder.encode_piece(format!(" {first}").as_bytes(), out);
-                encoder.encode(rest, out);
+                let adds_space = at_beginning.is_some_and(|first| pieces.adds_space(text, first));
+                let first = if adds_space { pieces.piece_end(text, 0) } else { 0 };
+                let (first, rest) = text.split_at(first);
+                let prefixed = match adds_space {
+                    true => encoder
+                        .encode_piece(format!(" {first}").as_bytes(), out)
+                        .map_err(|at| at.saturating_sub(1)),
+                    false => Ok(()),
+                };
+                let encoded = prefixed
+                    .and_then(|()| encoder.encode(rest, out).map_err(|at| first.len() + at));
+                encoded.map_err(|at| MissingToken::character(text, at))
             }
         }
     }

@@ -9,8 +9,8 @@ pub(crate) struct Named(Vec<(Box<str>, u32)>);
 /// A stretch of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fragment<'t> {
-    /// Text between two such tokens.
-    Text(&'t str),
+    /// Text between two such tokens, and where it begins.
+    Text(usize, &'t str),
     /// The token.
     Token(u32),
 }
@@ -53,13 +53,13 @@ impl Named {
             // The longest come first, and of equal places the first is kept.
             let Some((place, (name, id))) = found.min_by_key(|(place, _)| *place) else { break };
             if place > at {
-                fragments.push(Fragment::Text(&text[at..place]));
+                fragments.push(Fragment::Text(at, &text[at..place]));
             }
             fragments.push(Fragment::Token(*id));
             at = place + name.len();
         }
         if at < text.len() {
-            fragments.push(Fragment::Text(&text[at..]));
+            fragments.push(Fragment::Text(at, &text[at..]));
         }
         fragments
     }
@@ -83,18 +83,18 @@ mod tests {
         let named: Named = [("<a>", 1), ("<a><b>", 2), ("b>", 3)].into_iter().collect();
         let split = |text| named.split(text);
         assert_eq!(split(""), []);
-        assert_eq!(split("plain"), [Fragment::Text("plain")]);
+        assert_eq!(split("plain"), [Fragment::Text(0, "plain")]);
         assert_eq!(
             split("x<a>y<a><b>b><a"),
             [
-                Fragment::Text("x"),
+                Fragment::Text(0, "x"),
                 Fragment::Token(1),
-                Fragment::Text("y"),
+                Fragment::Text(4, "y"),
                 Fragment::Token(2),
                 Fragment::Token(3),
-                Fragment::Text("<a"),
+                Fragment::Text(13, "<a"),
             ]
         );
-        assert_eq!(Named::default().split("a"), [Fragment::Text("a")]);
+        assert_eq!(Named::default().split("a"), [Fragment::Text(0, "a")]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use checkpoint::{CheckpointError, PreTokenizer, TokenType, Vocabulary, VocabularyKind};
 use gguf::Metadata;
 
@@ -25,19 +25,19 @@ impl Tokenizer {
     /// Malformed JSON; a vocabulary with holes or doubles; a kind that Hugging Face's own crate
     /// does not load.
     pub fn from_tokenizer_json(text: &str) -> Result<Self> {
-        from_json(text, Vocabulary::parse(text))
+        from_vocabulary(&Vocabulary::parse(text)?)
     }
 
-    /// From a folder of Hugging Face or of ours: its `tokenizer.json`, and the special tokens
-    /// that the files beside it name.
+    /// From a folder of Hugging Face or of ours: its `tokenizer.json` (or what older files stand
+    /// for one), and the special tokens that the files beside it name.
     ///
     /// # Errors
     /// As for [`Tokenizer::from_tokenizer_json`]; and when there is no such file.
     pub fn from_folder(dir: &Path) -> Result<Self> {
-        let path = dir.join(checkpoint::TOKENIZER_FILE);
-        let text = read(&path)?;
-        from_json(&text, Vocabulary::of_folder(dir, &text))
-            .with_context(|| path.display().to_string())
+        let text = checkpoint::tokenizer_json(dir)?;
+        let text = text.ok_or_else(|| CheckpointError::NoTokenizer { path: dir.to_owned() })?;
+        let vocabulary = Vocabulary::of_folder(dir, &text)?;
+        from_vocabulary(&vocabulary).with_context(|| dir.display().to_string())
     }
 
     /// From the path of a `tokenizer.json` or of the folder that holds it.
@@ -58,7 +58,7 @@ impl Tokenizer {
     /// byte, a merge of tokens that the vocabulary does not have.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         let vocabulary = Vocabulary::from_gguf(metadata)?;
-        from_vocabulary(&vocabulary, None).context("the tokenizer in the GGUF metadata")
+        from_vocabulary(&vocabulary).context("the tokenizer in the GGUF metadata")
     }
 
     /// From a vocabulary that was read already, such as llama2.c's.
@@ -66,7 +66,7 @@ impl Tokenizer {
     /// # Errors
     /// As for [`Tokenizer::from_gguf`].
     pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self> {
-        from_vocabulary(vocabulary, None)
+        from_vocabulary(vocabulary)
     }
 }
 
@@ -80,52 +80,23 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-fn from_json(text: &str, vocabulary: Result<Vocabulary, CheckpointError>) -> Result<Tokenizer> {
-    match vocabulary {
-        Ok(vocabulary) => from_vocabulary(&vocabulary, Some(text)).context("tokenizer.json"),
-        // What does not go into a GGUF may still be a good tokenizer.
-        Err(refusal @ CheckpointError::Tokenizer { .. }) => {
-            let foreign = Foreign::new(text.to_owned(), None)
-                .with_context(|| format!("{refusal}, and the tokenizers crate does not load it"))?;
-            Ok(Tokenizer::from_foreign(foreign, None))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// `source` is the `tokenizer.json` that the vocabulary is from.
-fn from_vocabulary(vocabulary: &Vocabulary, source: Option<&str>) -> Result<Tokenizer> {
+/// Through code of our own where that does the same, otherwise through the `tokenizers` crate.
+fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Tokenizer> {
     let is_plain = |id: usize| vocabulary.types[id] != TokenType::Normal;
-    let kind = match (&vocabulary.kind, source) {
-        (VocabularyKind::Bpe { pre, merges }, source) => {
-            let as_gpt2 = *pre == PreTokenizer::GPT2;
-            match source {
-                _ if as_gpt2 => {
-                    let bpe = Bpe::from_merges(&vocabulary.tokens, merges, is_plain)?;
-                    Kind::Bpe(Box::new(bpe))
-                }
-                Some(text) => foreign(Foreign::new(text.to_owned(), Some(vocabulary))?),
-                None => foreign(Foreign::from_vocabulary(vocabulary)?),
-            }
-        }
-        (VocabularyKind::SentencePiece { .. }, Some(text))
-            if !SentencePiece::is_complete(vocabulary) =>
+    let kind = match (&vocabulary.kind, vocabulary.json.as_deref()) {
+        (VocabularyKind::Bpe { pre, merges }, _)
+            if vocabulary.is_complete && *pre == PreTokenizer::GPT2 =>
         {
-            foreign(Foreign::new(text.to_owned(), None)?)
+            Kind::Bpe(Box::new(Bpe::from_merges(&vocabulary.tokens, merges, is_plain)?))
         }
-        (VocabularyKind::SentencePiece { .. }, _) => {
+        (VocabularyKind::SentencePiece { .. }, _) if vocabulary.is_complete => {
             Kind::SentencePiece(Box::new(SentencePiece::new(vocabulary)?))
         }
-        (VocabularyKind::Words, Some(text)) if !is_simple(text) => {
-            foreign(Foreign::new(text.to_owned(), None)?)
-        }
-        (VocabularyKind::Words, Some(_)) => {
+        (VocabularyKind::HuggingFace, Some(text)) if is_simple(text, vocabulary) => {
             Kind::Words(Words::from_list(vocabulary.tokens.clone())?)
         }
-        (VocabularyKind::Words, None) => bail!(
-            "a GGUF does not say how words are split; give the tokenizer.json of the model that \
-             it was made from"
-        ),
+        (_, Some(text)) => foreign(Foreign::new(text.to_owned(), vocabulary)?),
+        (_, None) => foreign(Foreign::from_vocabulary(vocabulary)?),
     };
     let special = &vocabulary.special;
     Ok(Tokenizer {
@@ -138,7 +109,7 @@ fn from_vocabulary(vocabulary: &Vocabulary, source: Option<&str>) -> Result<Toke
         adds_bos: special.add_bos,
         chat_template: vocabulary.chat_template.as_deref().map(Into::into),
         end_of_text: special.eos,
-        source: source.map(Into::into),
+        source: vocabulary.json.clone(),
     })
 }
 

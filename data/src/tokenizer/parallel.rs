@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::{Tokenizer, Worker};
+use super::{MissingToken, Tokenizer, Worker};
 
 /// Bytes of text in one thread's turn: long enough to drown the turn's cost, short enough that
 /// the threads finish together.
@@ -27,18 +27,29 @@ impl<'a> ParallelEncoder<'a> {
 
     /// The tokens of a text or of a part of one, in order, in one vector for each segment. Only
     /// the first part of a text `begins` it.
-    pub fn encode(&self, text: &str, begins: bool) -> Vec<Vec<u32>> {
-        self.segments(text)
+    ///
+    /// # Errors
+    /// When the vocabulary lacks something of the text.
+    pub fn encode(&self, text: &str, begins: bool) -> Result<Vec<Vec<u32>>, MissingToken> {
+        let mut start = 0;
+        let starts = |segment: &'_ str| {
+            start += segment.len();
+            start - segment.len()
+        };
+        let segments = self.segments(text);
+        let starts: Vec<usize> = segments.iter().copied().map(starts).collect();
+        segments
             .into_par_iter()
-            .enumerate()
-            .map(|(place, segment)| {
+            .zip(starts)
+            .map(|(segment, start)| {
                 // A thread of the pool has a worker to itself, so the lock is never waited for.
                 let thread = rayon::current_thread_index().unwrap_or(0) % self.workers.len();
                 let mut worker =
                     self.workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 let mut ids = Vec::with_capacity(segment.len() / 3 + 1);
-                worker.encode(segment, begins && place == 0, &mut ids);
-                ids
+                let encoded = worker.encode(segment, begins && start == 0, &mut ids);
+                encoded.map_err(|missing| missing.behind(start as u64))?;
+                Ok(ids)
             })
             .collect()
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use checkpoint::{
     SPACE_MARK, SpacePrefix, TokenType, Vocabulary, VocabularyKind, byte_token, splits,
 };
@@ -24,7 +24,7 @@ pub(crate) struct SentencePiece {
     names: Vec<String>,
     /// Tokens of one character.
     characters: HashMap<char, u32, rustc_hash::FxBuildHasher>,
-    byte_ids: [u32; 256],
+    byte_ids: [Option<u32>; 256],
     table: MergeTable,
     merges: Vec<(u32, u32)>,
     prefix: SpacePrefix,
@@ -33,30 +33,18 @@ pub(crate) struct SentencePiece {
 }
 
 impl SentencePiece {
-    /// Whether all 256 bytes have a token, without which some texts would have none.
-    pub fn is_complete(vocabulary: &Vocabulary) -> bool {
-        let mut found = [false; 256];
-        for (text, kind) in vocabulary.tokens.iter().zip(&vocabulary.types) {
-            if let Some(byte) = byte_token(text).filter(|_| *kind == TokenType::Byte) {
-                found[usize::from(byte)] = true;
-            }
-        }
-        found.iter().all(|found| *found)
-    }
-
     /// From a vocabulary of this kind.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self> {
         let VocabularyKind::SentencePiece { scores, merges, prefix } = &vocabulary.kind else {
             anyhow::bail!("the vocabulary is not SentencePiece's");
         };
         let Vocabulary { tokens: names, types, .. } = vocabulary;
-        ensure!(Self::is_complete(vocabulary), "the vocabulary has no token for some byte");
-        let mut byte_ids = [0; 256];
+        let mut byte_ids = [None; 256];
         let mut characters = HashMap::default();
         for ((id, text), kind) in (0_u32..).zip(names).zip(types) {
             let mut letters = text.chars();
             match (kind, byte_token(text), letters.next(), letters.next()) {
-                (TokenType::Byte, Some(byte), ..) => byte_ids[usize::from(byte)] = id,
+                (TokenType::Byte, Some(byte), ..) => byte_ids[usize::from(byte)] = Some(id),
                 (TokenType::Normal, _, Some(letter), None) => {
                     characters.insert(letter, id);
                 }
@@ -171,19 +159,22 @@ impl Pieces for SentencePiece {
         rest[word..].find(is_space).map_or(text.len(), |end| start + word + end)
     }
 
-    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) {
+    fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) -> Result<(), usize> {
         // Pieces are cut between characters.
+        let mut at = 0;
         for letter in String::from_utf8_lossy(piece).chars() {
             match self.characters.get(&letter) {
                 Some(&id) => ids.push(id),
                 None => {
-                    let letter = if letter == ' ' { SPACE_MARK } else { letter };
-                    let mut buffer = [0; 4];
-                    let bytes = letter.encode_utf8(&mut buffer).bytes();
-                    ids.extend(bytes.map(|byte| self.byte_ids[usize::from(byte)]));
+                    let spelled = if letter == ' ' { SPACE_MARK } else { letter };
+                    for byte in spelled.encode_utf8(&mut [0; 4]).bytes() {
+                        ids.push(self.byte_ids[usize::from(byte)].ok_or(at)?);
+                    }
                 }
             }
+            at += letter.len_utf8();
         }
+        Ok(())
     }
 
     fn table(&self) -> &MergeTable {

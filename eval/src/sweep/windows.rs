@@ -42,7 +42,7 @@ impl Windows {
         );
         let begin = tokenizer.begin_of_text();
         let mut tokens: Vec<u32> = begin.into_iter().collect();
-        tokens.extend(tokenizer.encode_parallel(text));
+        tokens.extend(tokenizer.encode_parallel(text)?);
         let found = tokens.len();
         if limit > 0 {
             tokens.truncate(limit);

@@ -1,7 +1,7 @@
 //! One answer: from the rendered conversation to text, with the keys and values of what was read
 //! before kept from turn to turn.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use data::Tokenizer;
 
 use super::stop::Stopper;
@@ -61,13 +61,18 @@ impl<'m> Answerer<'m> {
 
     /// The tokens of a rendered conversation. The token that begins a text goes before it where
     /// the model expects one and the template did not write it.
-    pub fn encode(&self, rendered: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// When the vocabulary lacks something of it, or the model a row for one of its tokens.
+    pub fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
         let tokenizer = &self.ready.tokenizer;
-        let tokens = tokenizer.encode_with_specials(rendered);
-        match tokenizer.begin_of_text() {
+        let tokens = tokenizer.encode_with_specials(rendered).context("the conversation")?;
+        let tokens = match tokenizer.begin_of_text() {
             Some(begin) if tokens.first() != Some(&begin) => [vec![begin], tokens].concat(),
             _ => tokens,
-        }
+        };
+        tokenizer.check_rows(&tokens, self.ready.model.vocab_size())?;
+        Ok(tokens)
     }
 
     /// Reads `tokens`, of which the engine may know the beginning already, and writes the answer.

@@ -212,7 +212,7 @@ fn fit(
         if messages.last().is_none_or(|last| last.role != Role::User) {
             break;
         }
-        let tokens = answerer.encode(&form.render(&messages)?);
+        let tokens = answerer.encode(&form.render(&messages)?)?;
         ensure!(!tokens.is_empty(), "the message holds no token of this model");
         if tokens.len() <= most {
             if dropped > 0 {

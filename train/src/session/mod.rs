@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
             Some(origin) => origin.config().clone(),
             None => run_file.model.config(tokenizer.vocab_size()),
         };
-        let mut corpus = Corpus::prepare(&run_file.data, tokenizer, &folder)?;
+        let mut corpus = Corpus::prepare(&run_file.data, tokenizer, config.vocab_size, &folder)?;
         let plan = Plan::new(run_file, corpus.windows(Split::Train))?;
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {

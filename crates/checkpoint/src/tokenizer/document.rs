@@ -1,12 +1,18 @@
 //! The parts of a `tokenizer.json` that decide which tokens a text becomes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::form::Unfit;
 use super::{TokenType, refuse};
 use crate::CheckpointError;
+
+/// Ids are below this, so that a wrong file cannot ask for all memory.
+const MAX_TOKENS: usize = 1 << 24;
 
 /// Hugging Face's file, as far as it is looked at.
 #[derive(Deserialize)]
@@ -22,10 +28,10 @@ pub(super) struct Document {
     pub post_processor: Option<Value>,
 }
 
-/// A token that is found in the text before anything else is done to it.
+/// A token that is found in the text before anything else is done to it. Its `id` in the file is
+/// not read: see [`Document::added`].
 #[derive(Deserialize)]
 pub(super) struct AddedToken {
-    pub id: u32,
     pub content: String,
     #[serde(default)]
     pub special: bool,
@@ -35,16 +41,20 @@ pub(super) struct AddedToken {
     pub rstrip: bool,
     #[serde(default)]
     pub single_word: bool,
+    #[serde(default)]
+    pub normalized: bool,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Model {
     pub r#type: Option<String>,
-    pub vocab: HashMap<String, u32>,
+    pub vocab: ModelVocab,
     #[serde(default)]
     pub merges: Vec<Merge>,
     #[serde(default)]
     pub unk_token: Option<String>,
+    #[serde(default)]
+    unk_id: Option<usize>,
     #[serde(default)]
     pub continuing_subword_prefix: Option<String>,
     #[serde(default)]
@@ -57,6 +67,44 @@ pub(super) struct Model {
     pub ignore_merges: bool,
 }
 
+/// The model's own tokens: an object from text to id, or for Unigram a list of pieces with scores.
+pub(super) struct ModelVocab {
+    pub ids: HashMap<String, u32>,
+    /// What the tokenizers crate takes for the size: ids of added tokens begin there.
+    size: usize,
+}
+
+impl<'de> Deserialize<'de> for ModelVocab {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = ModelVocab;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object from tokens to ids, or a list of pieces with their scores")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ModelVocab, A::Error> {
+                let mut ids = HashMap::new();
+                while let Some((text, id)) = map.next_entry::<String, u32>()? {
+                    ids.insert(text, id);
+                }
+                Ok(ModelVocab { size: ids.len(), ids })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ModelVocab, A::Error> {
+                let (mut ids, mut size) = (HashMap::new(), 0);
+                while let Some((text, _)) = list.next_element::<(String, f64)>()? {
+                    ids.insert(text, u32::try_from(size).map_err(serde::de::Error::custom)?);
+                    size += 1;
+                }
+                Ok(ModelVocab { ids, size })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// Older files write `"a b"`, newer ones `["a", "b"]`.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -66,21 +114,32 @@ pub(super) enum Merge {
 }
 
 impl Merge {
-    /// Both parts; one with a space in it could not be told apart from two parts.
-    pub fn parts(&self) -> Result<(&str, &str), CheckpointError> {
-        let parts = match self {
-            Merge::Text(text) => text.split_once(' '),
-            Merge::Pair([left, right]) => Some((left.as_str(), right.as_str())),
-        };
+    /// Both parts; one with a space in it could not be told apart from two parts in a GGUF.
+    pub fn parts(&self) -> Result<(&str, &str), Unfit> {
         let whole = |part: &str| !part.is_empty() && !part.contains(' ');
-        parts.filter(|(left, right)| whole(left) && whole(right)).ok_or_else(|| {
-            let shown = match self {
-                Merge::Text(text) => text.clone(),
-                Merge::Pair(pair) => pair.join(" "),
-            };
-            refuse(format!("merge {shown:?}: expected two tokens without spaces"))
-        })
+        match self {
+            Merge::Text(text) => {
+                let parts = text.split_once(' ');
+                let parts = parts.filter(|(left, right)| whole(left) && whole(right));
+                let broken = || refuse(format!("merge {text:?}: expected two tokens and a space"));
+                parts.ok_or_else(|| broken().into())
+            }
+            Merge::Pair([left, right]) if whole(left) && whole(right) => Ok((left, right)),
+            Merge::Pair(pair) => {
+                Err(Unfit::Gguf(format!("the merge {pair:?} has a token with a space in it")))
+            }
+        }
     }
+}
+
+/// What [`Document::tokens`] finds.
+pub(super) struct Tokens {
+    /// Texts by id. An id without a token has one named `[PAD...]`, as in llama.cpp's converter.
+    pub texts: Vec<String>,
+    /// What each is; the kinds of model add to this what only they have.
+    pub types: Vec<TokenType>,
+    /// A token that shares its id with another, which `texts` cannot say.
+    pub second: Option<String>,
 }
 
 impl Document {
@@ -88,62 +147,87 @@ impl Document {
         serde_json::from_str(text).map_err(|error| refuse(error.to_string()))
     }
 
-    /// Texts by id, every id from 0 on exactly once.
-    pub fn tokens(&self) -> Result<Vec<String>, CheckpointError> {
-        for AddedToken { id, content, .. } in &self.added_tokens {
-            if let Some(other) = self.model.vocab.get(content).filter(|other| *other != id) {
-                return Err(refuse(format!(
-                    "{content:?} is token {other} in the vocabulary and {id} among the added ones"
-                )));
-            }
-        }
-        let model = self.model.vocab.iter().map(|(text, &id)| (id, text));
-        let added = self.added_tokens.iter().map(|token| (token.id, &token.content));
-        let mut all: Vec<(u32, &String)> = model.chain(added).collect();
-        all.sort();
-        // An added token is usually part of the vocabulary as well.
-        all.dedup();
-        for (expected, &(id, text)) in all.iter().enumerate() {
-            if id as usize > expected {
-                return Err(refuse(format!("id {expected} has no token")));
-            }
-            if (id as usize) < expected {
-                return Err(refuse(format!("id {id} has two tokens, the second is {text:?}")));
-            }
-        }
-        Ok(all.into_iter().map(|(_, text)| text.clone()).collect())
+    /// The added tokens with the ids that the tokenizers crate gives them, whatever id the file
+    /// states: the model's own for a text that it knows, the following ones in order for others
+    /// (`AddedVocabulary::add_tokens`).
+    pub fn added(&self) -> Vec<(u32, &AddedToken)> {
+        let mut next = self.model.vocab.size as u32;
+        let mut new: HashMap<&str, u32> = HashMap::new();
+        let tokens = self.added_tokens.iter().filter(|token| !token.content.is_empty());
+        let with_id = tokens.map(|token| {
+            let text = token.content.as_str();
+            let id = self.model.vocab.ids.get(text).or_else(|| new.get(text)).copied();
+            let id = id.unwrap_or_else(|| {
+                new.insert(text, next);
+                next = next.saturating_add(1);
+                next - 1
+            });
+            (id, token)
+        });
+        with_id.collect()
     }
 
-    /// What each of `tokens` is; the kinds of model add to this what only they have.
-    pub fn types(&self, tokens: &[String]) -> Vec<TokenType> {
-        let mut types = vec![TokenType::Normal; tokens.len()];
-        for token in &self.added_tokens {
-            let unknown = self.model.unk_token.as_ref() == Some(&token.content)
-                && token.content != super::END_OF_TEXT;
-            // Every id was found to have its token, so it is in range.
-            types[token.id as usize] = match token.special {
-                true if unknown => TokenType::Unknown,
+    /// Every token by its id.
+    ///
+    /// # Errors
+    /// When an id is beyond every vocabulary.
+    pub fn tokens(&self) -> Result<Tokens, CheckpointError> {
+        let added = self.added();
+        let mut own: Vec<(u32, &str)> =
+            self.model.vocab.ids.iter().map(|(text, &id)| (id, text.as_str())).collect();
+        own.sort_unstable();
+        // Where both have an id, the added token is what the id decodes to.
+        let all = added.iter().map(|(id, token)| (*id, token.content.as_str())).chain(own);
+        let all: Vec<(u32, &str)> = all.collect();
+        let count = all.iter().map(|(id, _)| *id as usize + 1).max().unwrap_or(0);
+        let count = count.max(self.model.vocab.size);
+        if count > MAX_TOKENS {
+            return Err(refuse(format!(
+                "a token has the id {}: expected less than {MAX_TOKENS}",
+                count - 1
+            )));
+        }
+        let mut texts: Vec<Option<&str>> = vec![None; count];
+        let mut second = None;
+        for (id, text) in all {
+            match &mut texts[id as usize] {
+                Some(first) if *first != text && second.is_none() => {
+                    second = Some(format!("{first:?} and {text:?} are both token {id}"));
+                }
+                Some(_) => {}
+                free => *free = Some(text),
+            }
+        }
+        let mut types: Vec<TokenType> = texts
+            .iter()
+            .map(|text| if text.is_some() { TokenType::Normal } else { TokenType::Unused })
+            .collect();
+        let unknown = self.unknown();
+        for (id, token) in added {
+            let is_unknown = unknown == Some(&token.content) && token.content != super::END_OF_TEXT;
+            types[id as usize] = match token.special {
+                true if is_unknown => TokenType::Unknown,
                 true => TokenType::Control,
                 false => TokenType::UserDefined,
             };
         }
-        types
+        let mut fill = Fill::new(texts.iter().flatten().copied());
+        let texts = texts.into_iter().enumerate();
+        let texts = texts.map(|(id, text)| text.map_or_else(|| fill.name(id), str::to_owned));
+        Ok(Tokens { texts: texts.collect(), types, second })
     }
 
-    /// llama.cpp finds a user-defined token as it is spelled and nothing around it.
-    pub fn check_added(&self) -> Result<(), CheckpointError> {
-        let strips = |token: &&AddedToken| token.lstrip || token.rstrip || token.single_word;
-        match self.added_tokens.iter().filter(|token| !token.special).find(strips) {
-            None => Ok(()),
-            Some(token) => Err(refuse(format!(
-                "the added token {:?} has lstrip, rstrip or single_word; a GGUF cannot say so",
-                token.content
-            ))),
-        }
+    /// The token that stands for what the vocabulary lacks. It need not be in it.
+    pub fn unknown(&self) -> Option<&str> {
+        let by_id = |id: usize| {
+            let mut all = self.model.vocab.ids.iter();
+            all.find(|(_, other)| **other as usize == id).map(|(text, _)| text.as_str())
+        };
+        self.model.unk_token.as_deref().or_else(|| self.model.unk_id.and_then(by_id))
     }
 
     /// Settings of a BPE model that no reader of GGUF files knows.
-    pub fn check_model(&self) -> Result<(), CheckpointError> {
+    pub fn check_model(&self) -> Result<(), Unfit> {
         let model = &self.model;
         let is_some = |affix: &Option<String>| affix.as_ref().is_some_and(|text| !text.is_empty());
         for (differs, what) in [
@@ -152,25 +236,50 @@ impl Document {
             (model.dropout.is_some_and(|share| share > 0.0), "dropout"),
         ] {
             if differs {
-                return Err(refuse(format!("it has {what}, and a GGUF cannot say so")));
+                return Err(Unfit::Gguf(format!("it has {what}")));
             }
         }
         Ok(())
     }
 
-    /// The first and the last special token that the file's own template puts around a text
-    /// (`TemplateProcessing`), if there is one.
-    pub fn around(&self) -> (Option<&str>, Option<&str>) {
-        let Some(processor) = self.post_processor.as_ref() else { return (None, None) };
+    /// The special tokens that the file's own template puts before and behind a text
+    /// (`TemplateProcessing`, `RobertaProcessing`, `BertProcessing`).
+    pub fn around(&self) -> (Vec<&str>, Vec<&str>) {
+        let Some(processor) = self.post_processor.as_ref() else { return Default::default() };
         let list = processor["processors"].as_array();
         let all = list.map_or(std::slice::from_ref(processor), Vec::as_slice);
-        let template = all.iter().find(|step| step["type"] == "TemplateProcessing");
-        let pieces = template.and_then(|step| step["single"].as_array());
-        match pieces.map(Vec::as_slice) {
-            Some([first, .., last]) => {
-                (first["SpecialToken"]["id"].as_str(), last["SpecialToken"]["id"].as_str())
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        for step in all {
+            if let (Some(first), Some(last)) = (step["cls"][0].as_str(), step["sep"][0].as_str()) {
+                before.push(first);
+                behind.push(last);
             }
-            _ => (None, None),
+            let mut side = &mut before;
+            for piece in step["single"].as_array().into_iter().flatten() {
+                match piece["SpecialToken"]["id"].as_str() {
+                    Some(token) => side.push(token),
+                    None => side = &mut behind,
+                }
+            }
         }
+        (before, behind)
+    }
+}
+
+/// Names for ids without a token that no token has.
+pub(super) struct Fill(HashSet<String>);
+
+impl Fill {
+    pub fn new<'a>(taken: impl Iterator<Item = &'a str>) -> Self {
+        Fill(taken.filter(|text| text.starts_with("[PAD")).map(str::to_owned).collect())
+    }
+
+    /// `[PAD7]`, as llama.cpp's converter names it; with more strokes where there is one already.
+    pub fn name(&mut self, id: usize) -> String {
+        let mut name = format!("[PAD{id}]");
+        while !self.0.insert(name.clone()) {
+            name.insert(name.len() - 1, '_');
+        }
+        name
     }
 }

@@ -3,7 +3,8 @@
 use gguf::{Array, Metadata, Value};
 
 use super::{
-    PreTokenizer, SpacePrefix, SpecialTokens, TokenType, Vocabulary, VocabularyKind, special,
+    GgufForm, PreTokenizer, SpacePrefix, SpecialTokens, TOKENIZER_JSON_KEY, TokenType,
+    UNUSED_SCORE, Vocabulary, VocabularyKind, special,
 };
 use crate::CheckpointError;
 
@@ -14,7 +15,10 @@ impl Vocabulary {
     /// A tokenizer or pre-tokenizer that is not known, by name; lists of different lengths.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, CheckpointError> {
         let model = metadata.string("tokenizer.ggml.model")?;
-        if matches!(model, "no_vocab" | "none") && metadata.get("tokenizer.ggml.tokens").is_none() {
+        if let Some(Value::String(text)) = metadata.get(TOKENIZER_JSON_KEY) {
+            return from_json(metadata, text);
+        }
+        if matches!(model, "no_vocab" | "none") {
             return Err(refuse(
                 "tokenizer.ggml.model",
                 model,
@@ -34,7 +38,6 @@ impl Vocabulary {
                     false => SpacePrefix::Never,
                 },
             },
-            "no_vocab" | "none" => VocabularyKind::Words,
             _ => {
                 return Err(refuse(
                     "tokenizer.ggml.model",
@@ -45,11 +48,40 @@ impl Vocabulary {
             }
         };
         let special = special_tokens(metadata, &kind, tokens.len())?;
-        let chat_template = match metadata.get("tokenizer.chat_template") {
-            Some(Value::String(template)) => Some(template.clone()),
-            _ => None,
-        };
-        Ok(Vocabulary { kind, tokens, types, special, chat_template })
+        Ok(Vocabulary {
+            kind,
+            tokens,
+            types,
+            special,
+            chat_template: chat_template(metadata),
+            form: GgufForm::Exact,
+            is_complete: true,
+            json: None,
+        })
+    }
+}
+
+/// The file that goes along where the keys do not say all; which tokens begin and end a text
+/// stands in the keys nevertheless, and tokens that only fill rows.
+fn from_json(metadata: &Metadata, text: &str) -> Result<Vocabulary, CheckpointError> {
+    let mut vocabulary = Vocabulary::parse(text)?;
+    if let Ok(rows) = metadata.strings("tokenizer.ggml.tokens") {
+        let fill = rows.get(vocabulary.tokens.len()..).unwrap_or_default();
+        vocabulary.tokens.extend_from_slice(fill);
+        vocabulary.types.resize(vocabulary.tokens.len(), TokenType::Unused);
+        if let VocabularyKind::SentencePiece { scores, .. } = &mut vocabulary.kind {
+            scores.resize(vocabulary.tokens.len(), UNUSED_SCORE);
+        }
+    }
+    vocabulary.special = special_tokens(metadata, &vocabulary.kind, vocabulary.tokens.len())?;
+    vocabulary.chat_template = chat_template(metadata);
+    Ok(vocabulary)
+}
+
+fn chat_template(metadata: &Metadata) -> Option<String> {
+    match metadata.get("tokenizer.chat_template") {
+        Some(Value::String(template)) => Some(template.clone()),
+        _ => None,
     }
 }
 
@@ -125,7 +157,6 @@ fn special_tokens(
         unknown: id("unknown", default.unknown),
         padding: id("padding", default.padding),
         add_bos: bos.is_some() && switch(metadata, "add_bos_token", default.add_bos)?,
-        add_eos: eos.is_some() && switch(metadata, "add_eos_token", default.add_eos)?,
     })
 }
 

@@ -13,7 +13,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::{SPACE_MARK, SpacePrefix, SpecialTokens, TokenType, Vocabulary, VocabularyKind};
+use super::{
+    GgufForm, SPACE_MARK, SpacePrefix, SpecialTokens, TokenType, Vocabulary, VocabularyKind,
+};
 use crate::{CheckpointError, limits::TOKENIZER_BYTES};
 
 /// The tokens that a file does not spell as they are.
@@ -75,9 +77,11 @@ fn parse(bytes: &[u8], vocab_size: usize) -> Result<Vocabulary, String> {
             unknown: special(0),
             padding: None,
             add_bos: present(1),
-            add_eos: false,
         },
         chat_template: None,
+        form: GgufForm::Exact,
+        is_complete: true,
+        json: None,
     })
 }
 

@@ -5,20 +5,23 @@
 //! |---|---|---|
 //! | byte-level BPE | `BPE` behind a pre-tokenizer of [`PreTokenizer`] | `gpt2`, `pre` says which |
 //! | SentencePiece's BPE | `BPE` with `byte_fallback` | `llama`, scores in place of merges |
-//! | whole words | `WordLevel` | `no_vocab` |
+//! | any other | what the `tokenizers` crate loads | `no_vocab` |
 //!
 //! llama.cpp splits text by itself, so it needs to know which way, the vocabulary in the order of
-//! the ids, and the merges in the order of their rank. It has no tokenizer of words: for one the
-//! file says `no_vocab` and how many tokens there are (`llama-vocab.cpp`); the tokens are written
-//! all the same, for readers that can use them. Every other kind is refused by name.
+//! the ids, and the merges in the order of their rank. For kinds that it does not have the file
+//! says `no_vocab` and how many tokens there are (`llama-vocab.cpp`). What its keys cannot say goes
+//! along as the text of the `tokenizer.json`: see [`GgufForm`].
 
 pub(crate) mod chat_template;
 mod document;
+mod files;
+mod form;
 mod from_gguf;
 mod llama2c;
 mod pre;
 mod sentencepiece;
 mod special;
+mod spm_model;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +32,11 @@ use config::Architecture;
 use gguf::{Array, Metadata, Value};
 
 use crate::CheckpointError;
-use document::Document;
+use document::{Document, Fill, Tokens};
+use form::Unfit;
 
+pub use files::tokenizer_json;
+pub use form::{GgufForm, TOKENIZER_JSON_KEY};
 pub use pre::PreTokenizer;
 pub use sentencepiece::{SPACE_MARK, SpacePrefix, byte_token, splits};
 pub use special::SpecialTokens;
@@ -75,8 +81,8 @@ pub enum VocabularyKind {
         /// Whether a space goes before a text.
         prefix: SpacePrefix,
     },
-    /// Whole words.
-    Words,
+    /// As only the `tokenizer.json` says: words, Unigram, WordPiece, any other pattern.
+    HuggingFace,
 }
 
 /// The tokens of a tokenizer, in the order of their ids.
@@ -92,17 +98,23 @@ pub struct Vocabulary {
     pub special: SpecialTokens,
     /// A Jinja template that writes a conversation as the model was trained to read it.
     pub chat_template: Option<String>,
+    /// How much of it a GGUF can say.
+    pub form: GgufForm,
+    /// Whether the fields above decide every token of a text. Otherwise only `json` does.
+    pub is_complete: bool,
+    /// The text of the `tokenizer.json`, if it was read from one.
+    pub json: Option<Box<str>>,
 }
 
 impl Vocabulary {
-    /// Reads the text of a `tokenizer.json`. Which tokens begin and end a text is known by the
-    /// usual names only.
+    /// Reads the text of a `tokenizer.json` of any kind. Which tokens begin and end a text is
+    /// known by the usual names only.
     ///
     /// # Errors
-    /// When it is malformed, of another kind than those above, or has an id twice or not at all.
+    /// When it is malformed, or an id is beyond every vocabulary. Whether the `tokenizers` crate
+    /// loads a file of a kind that is not in the table above is not tried here.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
-        let document = Document::parse(text)?;
-        Self::from_document(&document)
+        Self::from_document(&Document::parse(text)?, text)
     }
 
     /// Reads the text of the `tokenizer.json` of a folder, and what else the folder says about it:
@@ -114,7 +126,7 @@ impl Vocabulary {
     /// that does not exist.
     pub fn of_folder(dir: &Path, tokenizer_json: &str) -> Result<Self, CheckpointError> {
         let document = Document::parse(tokenizer_json)?;
-        let mut vocabulary = Self::from_document(&document)?;
+        let mut vocabulary = Self::from_document(&document, tokenizer_json)?;
         let beside = special::Beside::read(dir)?;
         let guess = std::mem::take(&mut vocabulary.special);
         vocabulary.special = beside.special(guess, &document, &vocabulary.tokens)?;
@@ -122,28 +134,49 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    fn from_document(document: &Document) -> Result<Self, CheckpointError> {
-        let model = document.model.r#type.as_deref();
-        // Files of before 2021 do not name the only kind there was.
-        let is_bpe = model == Some("BPE") || model.is_none() && !document.model.merges.is_empty();
-        let tokens = document.tokens()?;
-        let mut types = document.types(&tokens);
-        let kind = match model {
-            _ if is_bpe && sentencepiece::is_sentencepiece(document) => {
-                sentencepiece::refine_types(document, &tokens, &mut types);
-                sentence_pieces(document, &tokens, &types)?
+    fn from_document(document: &Document, text: &str) -> Result<Self, CheckpointError> {
+        let Tokens { texts: tokens, mut types, second } = document.tokens()?;
+        let (kind, form, is_complete) = match ggml_kind(document, &tokens, &mut types) {
+            Ok(kind) => {
+                let of_text = second
+                    .or_else(|| form::added_difference(document))
+                    .or_else(|| form::text_difference(document, &kind, &tokens));
+                let is_complete = of_text.is_none();
+                let difference = of_text
+                    .or_else(|| form::prefix_difference(&kind))
+                    .or_else(|| form::around_difference(document));
+                (kind, difference.map_or(GgufForm::Exact, GgufForm::Approximate), is_complete)
             }
-            _ if is_bpe => byte_level(document)?,
-            Some("WordLevel") => VocabularyKind::Words,
-            other => {
-                return Err(refuse(format!(
-                    "model type {} is not supported, expected BPE or WordLevel",
-                    other.unwrap_or("(none)")
-                )));
+            Err(Unfit::Gguf(reason)) => {
+                (VocabularyKind::HuggingFace, GgufForm::JsonOnly(reason), false)
             }
+            Err(Unfit::File(error)) => return Err(error),
         };
         let special = SpecialTokens::guess(document, &tokens);
-        Ok(Vocabulary { kind, tokens, types, special, chat_template: None })
+        let json = Some(text.into());
+        Ok(Vocabulary {
+            kind,
+            tokens,
+            types,
+            special,
+            chat_template: None,
+            form,
+            is_complete,
+            json,
+        })
+    }
+
+    /// How much of the tokenizer a GGUF of a model with `rows` rows in its embedding can say.
+    pub fn gguf_form(&self, rows: usize) -> GgufForm {
+        match &self.form {
+            GgufForm::Exact if self.tokens.len() > rows => GgufForm::Approximate(format!(
+                "it does not know the {} tokens beyond the {rows} rows of the embedding, the first \
+                 of which is {:?}",
+                self.tokens.len() - rows,
+                self.tokens[rows]
+            )),
+            form => form.clone(),
+        }
     }
 
     /// The id of the token that ends a text, if the tokenizer has one.
@@ -152,21 +185,15 @@ impl Vocabulary {
     }
 
     /// Adds the `tokenizer.*` keys, for an embedding of `rows` rows. Rows without a token get one
-    /// that is never used, as llama.cpp's converter does it (`get_vocab_base`).
-    ///
-    /// # Errors
-    /// When there are more tokens than rows.
-    pub fn describe(
-        mut self,
-        architecture: Architecture,
-        rows: usize,
-        metadata: &mut Metadata,
-    ) -> Result<(), CheckpointError> {
-        self.pad(rows)?;
+    /// that is never used, as llama.cpp's converter does it (`get_vocab_base`); tokens without a
+    /// row are left out, and only the `tokenizer.json` has them.
+    pub fn describe(mut self, architecture: Architecture, rows: usize, metadata: &mut Metadata) {
+        let form = self.gguf_form(rows);
+        self.fit(rows);
         let (model, pre) = match &self.kind {
             VocabularyKind::Bpe { pre, .. } => ("gpt2", Some(pre.name)),
             VocabularyKind::SentencePiece { .. } => ("llama", Some("default")),
-            VocabularyKind::Words => {
+            VocabularyKind::HuggingFace => {
                 // The limits on a model keep the vocabulary far below 2^32.
                 let size = Value::U32(self.tokens.len() as u32);
                 metadata.set(format!("{}.vocab_size", architecture.name()), size);
@@ -189,43 +216,35 @@ impl Vocabulary {
                 let adds_space = Value::Bool(prefix != SpacePrefix::Never);
                 metadata.set("tokenizer.ggml.add_space_prefix", adds_space);
             }
-            VocabularyKind::Words => {}
+            VocabularyKind::HuggingFace => {}
         }
-        self.special.describe(metadata);
+        self.special.describe(rows, metadata);
         if let Some(template) = self.chat_template {
             metadata.set("tokenizer.chat_template", Value::String(template));
         }
-        Ok(())
+        if let Some(json) = self.json.filter(|_| form != GgufForm::Exact) {
+            metadata.set(TOKENIZER_JSON_KEY, Value::String(json.into()));
+        }
     }
 
-    fn pad(&mut self, rows: usize) -> Result<(), CheckpointError> {
-        let known = self.tokens.len();
-        if known > rows {
-            return Err(refuse(format!(
-                "{known} tokens, but the model's embedding has {rows} rows; expected no more \
-                 tokens than rows"
-            )));
-        }
-        let words = matches!(self.kind, VocabularyKind::Words);
-        if words && known < rows {
-            return Err(refuse(format!(
-                "{known} words, but the model's embedding has {rows} rows; they must be equal"
-            )));
-        }
-        let is_fill = |token: &&String| token.starts_with("[PAD");
-        let taken: HashSet<String> = self.tokens.iter().filter(is_fill).cloned().collect();
-        for id in known..rows {
-            let name = format!("[PAD{id}]");
-            if taken.contains(&name) {
-                return Err(refuse(format!("{name:?} is a token already and cannot fill a row")));
-            }
-            self.tokens.push(name);
+    /// As many tokens as rows.
+    fn fit(&mut self, rows: usize) {
+        let mut fill = Fill::new(self.tokens.iter().map(String::as_str));
+        self.tokens.truncate(rows);
+        self.types.truncate(rows);
+        for id in self.tokens.len()..rows {
+            self.tokens.push(fill.name(id));
         }
         self.types.resize(rows, TokenType::Unused);
-        if let VocabularyKind::SentencePiece { scores, .. } = &mut self.kind {
-            scores.resize(rows, UNUSED_SCORE);
+        match &mut self.kind {
+            VocabularyKind::SentencePiece { scores, .. } => scores.resize(rows, UNUSED_SCORE),
+            VocabularyKind::Bpe { merges, .. } => {
+                // llama.cpp looks the result of every merge up.
+                let known: HashSet<&str> = self.tokens.iter().map(String::as_str).collect();
+                merges.retain(|merge| known.contains(merge.replacen(' ', "", 1).as_str()));
+            }
+            VocabularyKind::HuggingFace => {}
         }
-        Ok(())
     }
 }
 
@@ -233,46 +252,67 @@ impl Vocabulary {
 const UNUSED_SCORE: f32 = -1000.0;
 
 impl SpecialTokens {
-    fn describe(&self, metadata: &mut Metadata) {
+    /// llama.cpp must not be told that a tokenizer puts `eos` behind a text: it would end every
+    /// prompt before it is answered, and its own programs abort on such a file.
+    fn describe(&self, rows: usize, metadata: &mut Metadata) {
+        let present = |id: &u32| (*id as usize) < rows;
         for (key, id) in [
             ("bos_token_id", self.bos),
             ("eos_token_id", self.eos),
             ("unknown_token_id", self.unknown),
             ("padding_token_id", self.padding),
         ] {
-            if let Some(id) = id {
+            if let Some(id) = id.filter(present) {
                 metadata.set(format!("tokenizer.ggml.{key}"), Value::U32(id));
             }
         }
-        metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(self.add_bos));
-        if self.add_eos {
-            metadata.set("tokenizer.ggml.add_eos_token", Value::Bool(true));
+        let add_bos = self.add_bos && self.bos.as_ref().is_some_and(present);
+        metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(add_bos));
+    }
+}
+
+/// The kind of llama.cpp's that does the same as a file, or nearly the same.
+fn ggml_kind(
+    document: &Document,
+    tokens: &[String],
+    types: &mut [TokenType],
+) -> Result<VocabularyKind, Unfit> {
+    let model = document.model.r#type.as_deref();
+    // Files of before 2021 do not name the only kind there was.
+    match model {
+        Some("BPE") => {}
+        None if !document.model.merges.is_empty() => {}
+        other => {
+            let name = other.unwrap_or("(none)");
+            return Err(Unfit::Gguf(format!("its model is {name}, not BPE")));
         }
+    }
+    document.check_model()?;
+    match sentencepiece::is_sentencepiece(document) {
+        true => sentence_pieces(document, tokens, types),
+        false => byte_level(document),
     }
 }
 
 /// `tokenizer.ggml.pre` promises that text is split and merged exactly as Hugging Face does it.
-fn byte_level(document: &Document) -> Result<VocabularyKind, CheckpointError> {
-    document.check_model()?;
-    document.check_added()?;
+fn byte_level(document: &Document) -> Result<VocabularyKind, Unfit> {
     let pre = PreTokenizer::of(document)?;
     let line = |merge: &document::Merge| {
         let (left, right) = merge.parts()?;
         Ok(format!("{left} {right}"))
     };
-    let merges = document.model.merges.iter().map(line).collect::<Result<_, CheckpointError>>()?;
+    let merges = document.model.merges.iter().map(line).collect::<Result<_, Unfit>>()?;
     Ok(VocabularyKind::Bpe { pre, merges })
 }
 
 fn sentence_pieces(
     document: &Document,
     tokens: &[String],
-    types: &[TokenType],
-) -> Result<VocabularyKind, CheckpointError> {
-    document.check_model()?;
-    document.check_added()?;
+    types: &mut [TokenType],
+) -> Result<VocabularyKind, Unfit> {
+    sentencepiece::refine_types(document, tokens, types);
     if document.model.ignore_merges {
-        return Err(refuse("it has byte_fallback and ignore_merges at once".to_owned()));
+        return Err(Unfit::Gguf("it has byte_fallback and ignore_merges at once".to_owned()));
     }
     let prefix = sentencepiece::space_prefix(document)?;
     let merges = sentencepiece::merge_ids(document, tokens)?;

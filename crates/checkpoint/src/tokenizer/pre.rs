@@ -2,19 +2,28 @@
 //! name for it (`tokenizer.ggml.pre`).
 //!
 //! llama.cpp's converter tells pre-tokenizers apart by the hash of what they make of one text.
-//! Here the definition itself is compared, and only those are known whose definition and
-//! whose counterpart in llama.cpp (`llm_tokenizer_bpe` in `llama-vocab.cpp`) are the same.
+//! Here the definition itself is compared with those of the models that llama.cpp has a counterpart
+//! for (`llm_tokenizer_bpe` in `llama-vocab.cpp`). A normalizer (NFC) makes no other row: llama.cpp
+//! applies none.
 
 use serde_json::{Value, json};
 
 use super::document::Document;
-use super::refuse;
-use crate::CheckpointError;
+use super::form::Unfit;
 
 /// Llama 3's pattern: numbers in groups of up to three digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen2's: every digit by itself.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Qwen3.5's: marks belong to the letters before them.
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Mistral's (Tekken): words end where capitals begin.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// GPT-4o's, which Phi-4-mini has: Tekken's with contractions and groups of three digits.
+const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// All patterns that a `Split` may have. Each matches every text from end to end.
+const PATTERNS: [&str; 5] = [LLAMA3, QWEN2, QWEN35, TEKKEN, GPT4O];
 
 /// One step of cutting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,41 +43,75 @@ enum Step {
 pub struct PreTokenizer {
     /// llama.cpp's name for it.
     pub name: &'static str,
+    /// Other names that llama.cpp has for the same.
+    aliases: &'static [&'static str],
     steps: &'static [Step],
-    /// Whether Hugging Face's file may bring the text into normal form C first. llama.cpp does
-    /// not; text that is in this form already, as almost all is, gives the same tokens.
-    nfc: bool,
     /// A piece that is a token as a whole is not merged.
     ignore_merges: bool,
     /// Whether llama.cpp puts the first token before a text where the file does not say.
     pub(super) add_bos: bool,
+    /// Where llama.cpp's own pattern cuts elsewhere.
+    differs: Option<&'static str>,
 }
 
 const fn plain(name: &'static str, steps: &'static [Step]) -> PreTokenizer {
-    PreTokenizer { name, steps, nfc: false, ignore_merges: false, add_bos: false }
+    let (aliases, differs) = (&[], None);
+    PreTokenizer { name, aliases, steps, ignore_merges: false, add_bos: false, differs }
 }
 
+/// llama.cpp's replacement for the pattern of Tekken and GPT-4o knows capitals in ASCII only, and
+/// no marks.
+const ASCII_CAPITALS: Option<&str> =
+    Some("it cuts words with accents and other letters beyond ASCII elsewhere");
+
 /// All that are known. Of several with one definition the first is meant.
-const KNOWN: [PreTokenizer; 6] = [
-    plain("gpt-2", &[Step::Gpt2]),
-    PreTokenizer { nfc: true, ..plain("olmo", &[Step::Gpt2]) },
-    plain("smollm", &[Step::Digits, Step::Gpt2]),
+const KNOWN: [PreTokenizer; 10] = [
     PreTokenizer {
+        aliases: &[
+            "phi-2", "jina-es", "jina-de", "gigachat", "a.x-4.0", "mellum", "mpt", "exaone4",
+        ],
+        ..plain("gpt-2", &[Step::Gpt2])
+    },
+    plain("olmo", &[Step::Gpt2]),
+    PreTokenizer {
+        aliases: &["starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        ..plain("smollm", &[Step::Digits, Step::Gpt2])
+    },
+    PreTokenizer {
+        aliases: &["llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         ignore_merges: true,
         add_bos: true,
         ..plain("llama-bpe", &[Step::Split(LLAMA3), Step::Bytes])
     },
+    plain("dbrx", &[Step::Split(LLAMA3), Step::Bytes]),
     plain("smaug-bpe", &[Step::Split(LLAMA3), Step::Bytes]),
-    PreTokenizer { nfc: true, ..plain("qwen2", &[Step::Split(QWEN2), Step::Bytes]) },
+    PreTokenizer {
+        aliases: &["deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan"],
+        ..plain("qwen2", &[Step::Split(QWEN2), Step::Bytes])
+    },
+    plain("qwen35", &[Step::Split(QWEN35), Step::Bytes]),
+    PreTokenizer {
+        ignore_merges: true,
+        add_bos: true,
+        differs: ASCII_CAPITALS,
+        ..plain("tekken", &[Step::Split(TEKKEN), Step::Bytes])
+    },
+    PreTokenizer {
+        aliases: &["llama4", "kanana2"],
+        differs: ASCII_CAPITALS,
+        ..plain("gpt-4o", &[Step::Split(GPT4O), Step::Bytes])
+    },
 ];
 
 impl PreTokenizer {
     /// GPT-2's.
     pub const GPT2: &'static PreTokenizer = &KNOWN[0];
+    /// Qwen2's.
+    pub(super) const QWEN2: &'static PreTokenizer = &KNOWN[6];
 
     /// By llama.cpp's name.
     pub(super) fn by_name(name: &str) -> Option<&'static PreTokenizer> {
-        KNOWN.iter().find(|known| known.name == name)
+        KNOWN.iter().find(|known| known.name == name || known.aliases.contains(&name))
     }
 
     /// llama.cpp's names of all that are known.
@@ -77,33 +120,33 @@ impl PreTokenizer {
     }
 
     /// The one that a `tokenizer.json` defines.
-    pub(super) fn of(document: &Document) -> Result<&'static PreTokenizer, CheckpointError> {
+    pub(super) fn of(document: &Document) -> Result<&'static PreTokenizer, Unfit> {
         let definition = document.pre_tokenizer.as_ref();
-        let definition = definition.ok_or_else(|| refuse("it has no pre_tokenizer".to_owned()))?;
+        let definition =
+            definition.ok_or_else(|| Unfit::Gguf("it has no pre_tokenizer".to_owned()))?;
         let steps = steps(definition)?;
-        let nfc = match &document.normalizer {
-            None => false,
-            Some(normalizer) if normalizer["type"] == "NFC" => true,
-            Some(normalizer) => {
-                return Err(refuse(format!(
-                    "it has a normalizer ({}), and a GGUF cannot say so",
-                    normalizer["type"].as_str().unwrap_or("of no type")
-                )));
+        if let Some(normalizer) = &document.normalizer {
+            let kind = normalizer["type"].as_str().unwrap_or("of no type");
+            if kind != "NFC" {
+                return Err(Unfit::Gguf(format!("it has a normalizer ({kind})")));
             }
-        };
+        }
         let ignore_merges = document.model.ignore_merges;
-        let same = |known: &&PreTokenizer| {
-            known.steps == steps && known.ignore_merges == ignore_merges && (known.nfc || !nfc)
-        };
+        let same =
+            |known: &&PreTokenizer| known.steps == steps && known.ignore_merges == ignore_merges;
         KNOWN.iter().find(same).ok_or_else(|| {
-            refuse(format!(
-                "its pre-tokenizer ({}{}{}) is none of those that are known: {}",
+            Unfit::Gguf(format!(
+                "its pre-tokenizer ({}{}) is none of those that are known: {}",
                 definition["type"].as_str().unwrap_or("of no type"),
-                if nfc { ", after NFC" } else { "" },
                 if ignore_merges { ", with ignore_merges" } else { "" },
                 Self::names()
             ))
         })
+    }
+
+    /// Where llama.cpp cuts text elsewhere than the definition says.
+    pub(super) fn difference(&self) -> Option<&'static str> {
+        self.differs
     }
 
     /// The `pre_tokenizer` of a `tokenizer.json`.
@@ -137,33 +180,34 @@ impl Step {
 }
 
 /// The steps of a definition, in order.
-fn steps(definition: &Value) -> Result<Vec<Step>, CheckpointError> {
+fn steps(definition: &Value) -> Result<Vec<Step>, Unfit> {
     let kind = definition["type"].as_str().unwrap_or("of no type");
     // What is left out has Hugging Face's default.
     let switch = |key: &str, default: bool| definition[key].as_bool().unwrap_or(default);
-    let unknown = |what: &str| Err(refuse(format!("pre-tokenizer {kind:?} {what}")));
+    let unknown = |what: &str| Err(Unfit::Gguf(format!("its pre-tokenizer {kind:?} {what}")));
     match kind {
         "Sequence" => {
             let parts = definition["pretokenizers"].as_array().map_or(&[][..], Vec::as_slice);
             let parts: Vec<Vec<Step>> = parts.iter().map(steps).collect::<Result<_, _>>()?;
             Ok(parts.concat())
         }
-        "ByteLevel" if switch("add_prefix_space", true) => {
-            unknown("has add_prefix_space, and a GGUF cannot say so")
-        }
+        "ByteLevel" if switch("add_prefix_space", true) => unknown("has add_prefix_space"),
         "ByteLevel" if switch("use_regex", true) => Ok(vec![Step::Gpt2]),
         "ByteLevel" => Ok(vec![Step::Bytes]),
         "Digits" if switch("individual_digits", false) => Ok(vec![Step::Digits]),
         "Split" => {
             let pattern = definition["pattern"]["Regex"].as_str().unwrap_or("");
-            let known = [LLAMA3, QWEN2].into_iter().find(|known| *known == pattern);
-            match known {
-                Some(known) if definition["behavior"] == "Isolated" && !switch("invert", false) => {
+            let known = PATTERNS.into_iter().find(|known| *known == pattern);
+            let behavior = definition["behavior"].as_str().unwrap_or("");
+            // A pattern that matches everything leaves nothing between its matches, so to keep
+            // the matches as pieces and to remove what lies between them is the same.
+            match (known, behavior, switch("invert", false)) {
+                (Some(known), "Isolated", _) | (Some(known), "Removed", true) => {
                     Ok(vec![Step::Split(known)])
                 }
                 _ => unknown("splits at a pattern that is not known"),
             }
         }
-        _ => unknown("is not supported, expected byte-level BPE's or SentencePiece's"),
+        _ => unknown("is neither byte-level BPE's nor SentencePiece's"),
     }
 }

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::document::Document;
+use super::form::Unfit;
 use super::{TokenType, refuse};
-use crate::CheckpointError;
 
 /// What stands for a space.
 pub const SPACE_MARK: char = '\u{2581}';
@@ -45,22 +45,23 @@ pub(super) fn is_sentencepiece(document: &Document) -> bool {
 
 /// Marks byte tokens and the unknown one, which are no added tokens in every file.
 pub(super) fn refine_types(document: &Document, tokens: &[String], types: &mut [TokenType]) {
+    let unknown = document.unknown();
     for (token, kind) in tokens.iter().zip(types) {
         if byte_token(token).is_some() {
             *kind = TokenType::Byte;
-        } else if document.model.unk_token.as_ref() == Some(token) {
+        } else if unknown == Some(token.as_str()) {
             *kind = TokenType::Unknown;
         }
     }
 }
 
 /// Reads what happens to spaces from the normalizer and the pre-tokenizer, one of which does it.
-pub(super) fn space_prefix(document: &Document) -> Result<SpacePrefix, CheckpointError> {
+pub(super) fn space_prefix(document: &Document) -> Result<SpacePrefix, Unfit> {
     let unknown = |part: &str, value: &Value| {
         let kind = value["type"].as_str().unwrap_or("of no type");
-        Err(refuse(format!(
-            "its {part} {kind:?} is not supported for byte_fallback; expected \"Prepend\" and \
-             \"Replace\" of spaces by \"▁\", or \"Metaspace\" without split"
+        Err(Unfit::Gguf(format!(
+            "its {part} {kind:?} beside byte_fallback does something else with spaces than \
+             \"Prepend\" and \"Replace\" by \"▁\", or \"Metaspace\" without split"
         )))
     };
     match (&document.normalizer, &document.pre_tokenizer) {
@@ -72,7 +73,10 @@ pub(super) fn space_prefix(document: &Document) -> Result<SpacePrefix, Checkpoin
             Some(prefix) => Ok(prefix),
             None => unknown("normalizer", normalizer),
         },
-        (Some(_), Some(pre_tokenizer)) => unknown("pre_tokenizer", pre_tokenizer),
+        (Some(normalizer), Some(pre_tokenizer)) => match normalizer_prefix(normalizer) {
+            Some(prefix) if splits_at_spaces(pre_tokenizer) => Ok(prefix),
+            _ => unknown("pre_tokenizer", pre_tokenizer),
+        },
         (None, None) => unknown("normalizer", &Value::Null),
     }
 }
@@ -89,6 +93,11 @@ fn metaspace_prefix(metaspace: &Value) -> Option<SpacePrefix> {
         "never" => Some(SpacePrefix::Never),
         _ => None,
     }
+}
+
+/// Gemma's files cut at spaces, of which the normalizer has left none.
+fn splits_at_spaces(pre_tokenizer: &Value) -> bool {
+    pre_tokenizer["type"] == "Split" && pre_tokenizer["pattern"]["String"] == " "
 }
 
 fn normalizer_prefix(normalizer: &Value) -> Option<SpacePrefix> {
@@ -110,10 +119,7 @@ fn normalizer_prefix(normalizer: &Value) -> Option<SpacePrefix> {
 }
 
 /// The merges of a file as ids, in its order.
-pub(super) fn merge_ids(
-    document: &Document,
-    tokens: &[String],
-) -> Result<Vec<(u32, u32)>, CheckpointError> {
+pub(super) fn merge_ids(document: &Document, tokens: &[String]) -> Result<Vec<(u32, u32)>, Unfit> {
     let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0..).collect();
     let id = |text: &str| {
         let missing = || refuse(format!("a merge has {text:?}, which is not in the vocabulary"));
@@ -140,7 +146,7 @@ pub(super) fn scores(
     tokens: &[String],
     types: &[TokenType],
     merges: &[(u32, u32)],
-) -> Result<Vec<f32>, CheckpointError> {
+) -> Result<Vec<f32>, Unfit> {
     let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0..).collect();
     // Behind all that merge, where single characters belong.
     let mut scores: Vec<f32> = types
@@ -154,7 +160,7 @@ pub(super) fn scores(
         let Some(&id) = ids.get(text.as_str()) else { continue };
         let place = id as usize;
         if made[place] > 0 && previous != Some(id) {
-            return Err(refuse(format!(
+            return Err(Unfit::Gguf(format!(
                 "the merges that make {text:?} do not stand together, so no order of scores says \
                  the same; only vocabularies made from a SentencePiece model can go into a GGUF"
             )));
@@ -169,7 +175,7 @@ pub(super) fn scores(
         let possible =
             splits(text).filter(|(left, right)| ids.contains_key(left) && ids.contains_key(right));
         if types[place] == TokenType::Normal && possible.count() != made[place] {
-            return Err(refuse(format!(
+            return Err(Unfit::Gguf(format!(
                 "not every pair of tokens that spells {text:?} is a merge, but llama.cpp merges \
                  all of them; only vocabularies made from a SentencePiece model can go into a GGUF"
             )));

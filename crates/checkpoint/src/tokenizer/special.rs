@@ -2,7 +2,8 @@
 //! Hugging Face.
 //!
 //! The order of precedence is that of llama.cpp's converter (`SpecialVocab` of gguf-py):
-//! `tokenizer_config.json`, then the ids in the model's own settings.
+//! `tokenizer_config.json`, then the ids in the model's own settings. Whether a token goes before a
+//! text is for the `tokenizer.json` alone to say: transformers 5 reads no `add_bos_token` beside it.
 
 use std::path::Path;
 
@@ -27,10 +28,10 @@ pub struct SpecialTokens {
     pub unknown: Option<u32>,
     /// Fills up a batch.
     pub padding: Option<u32>,
-    /// Whether the tokenizer puts `bos` before a text.
+    /// Whether the tokenizer puts `bos` before a text. That one puts `eos` behind it
+    /// (`add_eos_token`) is of use for training only and not followed: a text here is there to be
+    /// gone on with.
     pub add_bos: bool,
-    /// Whether the tokenizer puts `eos` behind a text.
-    pub add_eos: bool,
 }
 
 /// Names that a tokenizer without a word about it gives these tokens.
@@ -41,16 +42,15 @@ impl SpecialTokens {
     /// From a `tokenizer.json` alone: by the usual names.
     pub(super) fn guess(document: &Document, tokens: &[String]) -> Self {
         let find = |name: &str| id_of(tokens, name);
-        let (first, last) = document.around();
+        let (first, last) = first_and_last(document);
         let bos = first.and_then(find).or_else(|| BOS_NAMES.into_iter().find_map(find));
         let eos = last.and_then(find).or_else(|| EOS_NAMES.into_iter().find_map(find));
         SpecialTokens {
             bos,
             eos,
-            unknown: document.model.unk_token.as_deref().and_then(find),
+            unknown: document.unknown().and_then(find),
             padding: None,
             add_bos: first.is_some(),
-            add_eos: last.is_some(),
         }
     }
 }
@@ -87,19 +87,14 @@ impl Beside {
         };
         let bos = token("bos")?.or(guess.bos);
         let eos = token("eos")?.or(guess.eos);
-        let (first, last) = document.around();
-        let adds = |name: &str, around: Option<&str>, id: Option<u32>| {
-            let stated = self.config[format!("add_{name}_token")].as_bool();
-            let text = id.map(|id| tokens[id as usize].as_str());
-            stated.unwrap_or(around.is_some() && around == text)
-        };
+        let (first, _) = first_and_last(document);
+        let text = bos.map(|id| tokens[id as usize].as_str());
         Ok(SpecialTokens {
             bos,
             eos,
             unknown: token("unk")?.or(guess.unknown),
             padding: token("pad")?,
-            add_bos: bos.is_some() && adds("bos", first, bos),
-            add_eos: eos.is_some() && adds("eos", last, eos),
+            add_bos: first.is_some() && first == text,
         })
     }
 
@@ -145,6 +140,12 @@ pub(super) fn read_json(path: &Path, limit: u64) -> Result<Value, CheckpointErro
         .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })
 }
 
+/// The first token that transformers puts before a text and the last that it puts behind it.
+fn first_and_last(document: &Document) -> (Option<&str>, Option<&str>) {
+    let (before, behind) = document.around();
+    (before.first().copied(), behind.last().copied())
+}
+
 fn id_of(tokens: &[String], name: &str) -> Option<u32> {
     let place = tokens.iter().position(|token| token == name)?;
     u32::try_from(place).ok()
@@ -160,11 +161,10 @@ pub(super) fn gguf_defaults(kind: &VocabularyKind, count: usize) -> SpecialToken
             unknown: present(0),
             padding: None,
             add_bos: true,
-            add_eos: false,
         },
         VocabularyKind::Bpe { pre: PreTokenizer { add_bos, .. }, .. } => {
             SpecialTokens { add_bos: *add_bos, ..SpecialTokens::default() }
         }
-        VocabularyKind::Words => SpecialTokens::default(),
+        VocabularyKind::HuggingFace => SpecialTokens::default(),
     }
 }

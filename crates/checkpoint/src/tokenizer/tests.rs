@@ -16,10 +16,28 @@ const WORDS: &str = r#"{
 
 fn describe(text: &str, rows: usize) -> Result<Metadata, String> {
     let mut metadata = Metadata::new();
-    Vocabulary::parse(text)
-        .and_then(|v| v.describe(Architecture::Gpt2, rows, &mut metadata))
-        .map_err(|error| error.to_string())?;
+    let vocabulary = Vocabulary::parse(text).map_err(|error| error.to_string())?;
+    vocabulary.describe(Architecture::Gpt2, rows, &mut metadata);
     Ok(metadata)
+}
+
+fn form(text: &str) -> GgufForm {
+    Vocabulary::parse(text).unwrap().form
+}
+
+/// Why llama.cpp has no such tokenizer.
+fn json_only(text: &str) -> String {
+    match form(text) {
+        GgufForm::JsonOnly(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn approximate(text: &str) -> String {
+    match form(text) {
+        GgufForm::Approximate(differs) => differs,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn strings(texts: &[&str]) -> Vec<String> {
@@ -44,6 +62,7 @@ fn bpe_becomes_the_keys_that_llama_cpp_reads() {
     ];
     let found: Vec<(&str, Value)> = metadata.iter().map(|(k, v)| (k, v.clone())).collect();
     assert_eq!(found, expected);
+    assert_eq!(form(BPE), GgufForm::Exact);
 }
 
 #[test]
@@ -53,7 +72,7 @@ fn both_forms_of_a_merge_are_the_same() {
 }
 
 #[test]
-fn words_are_no_vocabulary_to_llama_cpp() {
+fn words_are_no_vocabulary_to_llama_cpp_and_the_file_goes_along() {
     let metadata = describe(WORDS, 3).unwrap();
     assert_eq!(metadata.string("tokenizer.ggml.model").unwrap(), "no_vocab");
     assert_eq!(metadata.unsigned("gpt2.vocab_size").unwrap(), 3);
@@ -62,10 +81,17 @@ fn words_are_no_vocabulary_to_llama_cpp() {
         metadata.get("tokenizer.ggml.token_type"),
         Some(&Value::Array(Array::I32(vec![1, 3, 2])))
     );
+    assert_eq!(metadata.string(TOKENIZER_JSON_KEY).unwrap(), WORDS);
+    let read = Vocabulary::from_gguf(&metadata).unwrap();
+    assert_eq!(read, Vocabulary::parse(WORDS).unwrap());
+    // More rows than words.
+    let metadata = describe(WORDS, 5).unwrap();
+    assert_eq!(metadata.unsigned("gpt2.vocab_size").unwrap(), 5);
+    assert_eq!(Vocabulary::from_gguf(&metadata).unwrap().tokens[3..], ["[PAD3]", "[PAD4]"]);
 }
 
 #[test]
-fn a_byte_level_bpe_that_no_one_knows_is_refused() {
+fn what_llama_cpp_cannot_say_goes_along_as_the_file() {
     let pre = "\"add_prefix_space\": false";
     let unknown = "\"unk_token\": null";
     for (place, instead, expected) in [
@@ -76,15 +102,41 @@ fn a_byte_level_bpe_that_no_one_knows_is_refused() {
         (unknown, "\"continuing_subword_prefix\": \"##\"".to_owned(), "continuing_subword"),
         (unknown, "\"end_of_word_suffix\": \"</w>\"".to_owned(), "end_of_word_suffix"),
         (unknown, "\"dropout\": 0.1".to_owned(), "dropout"),
-        (unknown, "\"byte_fallback\": true".to_owned(), "for byte_fallback"),
+        (unknown, "\"byte_fallback\": true".to_owned(), "beside byte_fallback"),
         (unknown, "\"ignore_merges\": true".to_owned(), "with ignore_merges"),
         ("{", "{\"normalizer\": {\"type\": \"NFKC\"},".to_owned(), "a normalizer (NFKC)"),
-        ("\"special\": true", "\"special\": false, \"lstrip\": true".to_owned(), "lstrip"),
+        (r#"["a", "b"]"#, r#"["a", " b"]"#.to_owned(), "a token with a space"),
+        ("\"BPE\"", "\"WordPiece\"".to_owned(), "its model is WordPiece, not BPE"),
     ] {
         let text = BPE.replacen(place, &instead, 1);
         assert_ne!(text, BPE);
-        let error = describe(&text, 4).unwrap_err();
-        assert!(error.contains(expected), "{error}");
+        let reason = json_only(&text);
+        assert!(reason.contains(expected), "{reason}");
+        let keys = describe(&text, 4).unwrap();
+        assert_eq!(keys.string("tokenizer.ggml.model").unwrap(), "no_vocab");
+        assert_eq!(keys.string(TOKENIZER_JSON_KEY).unwrap(), text);
+    }
+    for (place, instead, expected) in [
+        ("\"special\": true", "\"special\": false, \"lstrip\": true", "has lstrip"),
+        ("\"special\": true", "\"special\": true, \"rstrip\": true", "has rstrip"),
+        ("\"special\": true", "\"single_word\": true", "has single_word"),
+        ("{", "{\"normalizer\": {\"type\": \"NFC\"},", "normal form C"),
+        (unknown, "\"unk_token\": \"a\"", "become the unknown one"),
+        (
+            "\"added_tokens\": [",
+            r#""added_tokens": [{"id": 9, "content": "xab"}, {"id": 9, "content": "abcd"},
+                {"id": 9, "content": "  "}, {"id": 9, "content": "   "},"#,
+            r#""xab" and "abcd" overlap"#,
+        ),
+        ("\"b\": 1", "\"b\": 0", "\"a\" and \"b\" are both token 0"),
+    ] {
+        let text = BPE.replacen(place, instead, 1);
+        assert_ne!(text, BPE);
+        let reason = approximate(&text);
+        assert!(reason.contains(expected), "{reason}");
+        let keys = describe(&text, 4).unwrap();
+        assert_eq!(keys.string("tokenizer.ggml.model").unwrap(), "gpt2");
+        assert_eq!(keys.string(TOKENIZER_JSON_KEY).unwrap(), text);
     }
     // What they are when they are written out.
     let explicit = format!(
@@ -93,6 +145,16 @@ fn a_byte_level_bpe_that_no_one_knows_is_refused() {
     );
     let explicit = BPE.replace(unknown, &explicit).replacen('{', "{\"normalizer\": null,", 1);
     assert_eq!(describe(&explicit, 4), describe(BPE, 4));
+}
+
+#[test]
+fn two_tokens_before_a_text_are_more_than_a_gguf_says() {
+    let around = r#""post_processor": {"type": "TemplateProcessing", "single": [
+        {"SpecialToken": {"id": "a", "type_id": 0}}, {"SpecialToken": {"id": "b", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}}]}, "model""#;
+    let text = BPE.replace("\"model\"", around);
+    assert!(approximate(&text).contains(r#"["a", "b"] go before a text"#));
+    assert!(Vocabulary::parse(&text).unwrap().is_complete);
 }
 
 /// The definitions as the models' own files have them.
@@ -107,16 +169,21 @@ fn pre_tokenizers_have_llama_cpps_names() {
         {"type": "Digits", "individual_digits": true},
         {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}"#;
     let gpt2 = r#"{"type": "ByteLevel", "add_prefix_space": false}"#;
+    // As tiktoken's vocabularies are converted.
+    let removed =
+        llama3.replace("\"Isolated\", \"invert\": false", "\"Removed\", \"invert\": true");
+    assert_ne!(removed, llama3);
     for (definition, normalizer, ignore_merges, expected) in [
         (gpt2, "null", false, Ok("gpt-2")),
-        (gpt2, r#"{"type": "NFC"}"#, false, Ok("olmo")),
+        (gpt2, r#"{"type": "NFC"}"#, false, Ok("gpt-2")),
         (smollm, "null", false, Ok("smollm")),
         (llama3, "null", true, Ok("llama-bpe")),
-        (llama3, "null", false, Ok("smaug-bpe")),
+        (llama3, "null", false, Ok("dbrx")),
+        (&removed, "null", false, Ok("dbrx")),
         (&qwen2, r#"{"type": "NFC"}"#, false, Ok("qwen2")),
         (&qwen2, "null", false, Ok("qwen2")),
         (&qwen2, "null", true, Err("none of those that are known")),
-        (llama3, r#"{"type": "NFC"}"#, true, Err("after NFC, with ignore_merges")),
+        (llama3, r#"{"type": "NFC"}"#, true, Ok("llama-bpe")),
         (&llama3.replace("Isolated", "Removed"), "null", true, Err("a pattern that is not known")),
         (&llama3.replace("{1,3}", "{1,4}"), "null", true, Err("a pattern that is not known")),
     ] {
@@ -124,11 +191,12 @@ fn pre_tokenizers_have_llama_cpps_names() {
             .replace(r#"{"type": "ByteLevel", "add_prefix_space": false}"#, definition)
             .replace("\"unk_token\": null", &format!("\"ignore_merges\": {ignore_merges}"))
             .replacen('{', &format!("{{\"normalizer\": {normalizer},"), 1);
-        let found = describe(&text, 4);
-        match (found, expected) {
-            (Ok(keys), Ok(name)) => assert_eq!(keys.string("tokenizer.ggml.pre").unwrap(), name),
-            (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
-            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        match expected {
+            Ok(name) => {
+                let keys = describe(&text, 4).unwrap();
+                assert_eq!(keys.string("tokenizer.ggml.pre").unwrap(), name);
+            }
+            Err(part) => assert!(json_only(&text).contains(part), "{}", json_only(&text)),
         }
     }
 }
@@ -164,15 +232,25 @@ fn sentencepiece_becomes_scores() {
     }
     assert_eq!(array("add_bos_token"), Value::Bool(true));
     assert_eq!(array("add_space_prefix"), Value::Bool(true));
-    // And back, as far as a GGUF says it.
+    // It lacks byte tokens, so the file goes along, and is read back.
+    assert!(approximate(PIECES).contains("256 byte tokens"));
     let read = Vocabulary::from_gguf(&keys).unwrap();
+    assert_eq!(read.tokens.len(), 11);
     let mut again = Metadata::new();
-    read.describe(Architecture::Llama, 11, &mut again).unwrap();
+    read.describe(Architecture::Gpt2, 11, &mut again);
     assert_eq!(again, keys);
 }
 
 #[test]
-fn sentencepiece_that_is_not_made_from_scores_is_refused() {
+fn gemmas_cut_at_spaces_of_which_none_are_left_is_none() {
+    let cut = r#""pre_tokenizer": {"type": "Split", "pattern": {"String": " "},
+        "behavior": "MergedWithPrevious", "invert": false}"#;
+    let text = PIECES.replace("\"pre_tokenizer\": null", cut);
+    assert!(approximate(&text).contains("256 byte tokens"));
+}
+
+#[test]
+fn sentencepiece_that_is_not_made_from_scores_is_no_kind_of_llama_cpps() {
     for (place, instead, expected) in [
         (r#""▁a b", "#, "", "not every pair of tokens that spells \"▁ab\""),
         (r#""▁ ab", "▁ a""#, r#""▁ a", "▁ ab""#, "do not stand together"),
@@ -182,8 +260,11 @@ fn sentencepiece_that_is_not_made_from_scores_is_refused() {
     ] {
         let text = PIECES.replacen(place, instead, 1);
         assert_ne!(text, PIECES);
-        let error = describe(&text, 10).unwrap_err();
-        assert!(error.contains(expected), "{error}");
+        let reason = match Vocabulary::parse(&text) {
+            Ok(vocabulary) => vocabulary.form.to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(reason.contains(expected), "{reason}");
     }
 }
 
@@ -210,7 +291,7 @@ fn spaces_go_before_a_text_as_the_file_says() {
         assert_eq!(prefix, expected);
     }
     let split = metaspace("first").replace("\"split\": false", "\"split\": true");
-    assert!(Vocabulary::parse(&split).unwrap_err().to_string().contains("Metaspace"));
+    assert!(json_only(&split).contains("Metaspace"));
 }
 
 #[test]
@@ -237,8 +318,7 @@ fn the_files_beside_name_special_tokens_and_the_template() {
         eos: Some(7),
         unknown: Some(0),
         padding: Some(0),
-        add_bos: false,
-        add_eos: true,
+        add_bos: true,
     };
     assert_eq!(vocabulary.special, expected);
 
@@ -287,30 +367,85 @@ fn the_template_of_an_older_processor_is_the_last_choice() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_the_reason() {
+fn an_id_without_a_token_and_a_row_without_one_are_filled() {
+    let hole = BPE.replace("\"b\": 1", "\"b\": 4").replace("\"ab\"", "\"[PAD1]\"");
+    let hole = hole.replace(r#"[["a", "b"]]"#, "[]");
+    let keys = describe(&hole, 7).unwrap();
+    let Some(Value::Array(Array::String(tokens))) = keys.get("tokenizer.ggml.tokens") else {
+        panic!()
+    };
+    // llama.cpp aborts on two tokens of one name.
+    assert_eq!(*tokens, ["a", "[PAD1_]", "[PAD1]", "<|endoftext|>", "b", "[PAD5]", "[PAD6]"]);
+    let types = Value::Array(Array::I32(vec![1, 5, 1, 3, 1, 5, 5]));
+    assert_eq!(keys.get("tokenizer.ggml.token_type"), Some(&types));
+    assert_eq!(form(&hole), GgufForm::Exact);
+}
+
+/// Whatever id the file states, the tokenizers crate counts on from the model's own.
+#[test]
+fn added_tokens_have_the_ids_that_the_crate_gives_them() {
+    let text = BPE.replace(
+        "\"added_tokens\": [",
+        r#""added_tokens": [{"id": 9, "content": "x"}, {"id": 8, "content": "y"},
+            {"id": 1, "content": "ab"},"#,
+    );
+    let vocabulary = Vocabulary::parse(&text).unwrap();
+    assert_eq!(vocabulary.tokens, ["a", "b", "ab", "<|endoftext|>", "x", "y"]);
+    let types = [TokenType::UserDefined, TokenType::Control, TokenType::UserDefined];
+    assert_eq!(vocabulary.types[2..5], types);
+}
+
+#[test]
+fn tokens_without_a_row_stay_in_the_file_only() {
+    let vocabulary = Vocabulary::parse(BPE).unwrap();
+    let GgufForm::Approximate(differs) = vocabulary.gguf_form(2) else { panic!() };
+    assert!(differs.contains("the 2 tokens beyond the 2 rows") && differs.contains("\"ab\""));
+    assert_eq!(vocabulary.gguf_form(4), GgufForm::Exact);
+    let keys = describe(BPE, 2).unwrap();
+    let array = |key: &str| keys.get(&format!("tokenizer.ggml.{key}")).unwrap().clone();
+    assert_eq!(array("tokens"), Value::Array(Array::String(strings(&["a", "b"]))));
+    assert_eq!(array("merges"), Value::Array(Array::String(vec![])));
+    assert_eq!(keys.get("tokenizer.ggml.eos_token_id"), None);
+    assert_eq!(keys.string(TOKENIZER_JSON_KEY).unwrap(), BPE);
+    assert_eq!(Vocabulary::from_gguf(&keys).unwrap().tokens.len(), 4);
+}
+
+#[test]
+fn broken_files_are_refused_with_the_reason() {
     let refusals = [
-        (BPE.to_owned(), 3, "4 tokens, but the model's embedding has 3 rows"),
-        (WORDS.to_owned(), 4, "3 words, but the model's embedding has 4 rows"),
-        (BPE.replace("\"b\": 1", "\"b\": 7"), 4, "id 1 has no token"),
-        (BPE.replace("\"b\": 1", "\"b\": 0"), 4, "id 0 has two tokens"),
-        (BPE.replace("\"a\", \"b\"", "\"a\", \"b c\""), 4, "expected two tokens"),
-        (BPE.replace("[\"a\", \"b\"]", "\"ab\""), 4, "expected two tokens"),
-        (BPE.replace("\"BPE\"", "\"Unigram\""), 4, "model type Unigram"),
-        (BPE.replace("\"id\": 3", "\"id\": 4"), 4, "is token 3 in the vocabulary and 4"),
-        (BPE.replace("\"ab\"", "\"[PAD4]\""), 5, "is a token already"),
-        (WORDS.replace("\"id\": 2", "\"id\": 4000000000"), 3, "4000000000 among the added"),
-        ("{".to_owned(), 4, "EOF"),
+        (BPE.replace("[\"a\", \"b\"]", "\"a b c\""), "expected two tokens and a space"),
+        (BPE.replace("[\"a\", \"b\"]", "\"ab\""), "expected two tokens and a space"),
+        (WORDS.replace("\"a\": 0", "\"a\": 4000000000"), "4000000000: expected less than"),
+        (BPE.replace("\"a\": 0", "\"a\": -1"), "expected u32"),
+        ("{".to_owned(), "EOF"),
     ];
-    for (text, rows, expected) in refusals {
-        let error = describe(&text, rows).unwrap_err();
+    for (text, expected) in refusals {
+        let error = describe(&text, 4).unwrap_err();
         assert!(error.starts_with("tokenizer.json: "), "{error}");
         assert!(error.contains(expected), "{error}");
     }
 }
 
 #[test]
+fn end_of_text_behind_every_text_is_nothing_that_llama_cpp_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer_config.json");
+    std::fs::write(path, r#"{"eos_token": "<|endoftext|>", "add_eos_token": true}"#).unwrap();
+    let vocabulary = Vocabulary::of_folder(folder.path(), BPE).unwrap();
+    let mut keys = Metadata::new();
+    vocabulary.describe(Architecture::Gpt2, 4, &mut keys);
+    assert_eq!(keys.get("tokenizer.ggml.add_eos_token"), None);
+    assert_eq!(keys.unsigned("tokenizer.ggml.eos_token_id").unwrap(), 3);
+}
+
+#[test]
 fn damaged_keys_of_a_gguf_are_refused() {
-    let keys = describe(PIECES, 10).unwrap();
+    let mut keys = Metadata::new();
+    for (key, value) in describe(PIECES, 10).unwrap().iter() {
+        if key != TOKENIZER_JSON_KEY {
+            keys.set(key, value.clone());
+        }
+    }
     let refused = |key: &str, value: Value| {
         let mut keys = keys.clone();
         keys.set(format!("tokenizer.ggml.{key}"), value);
