@@ -13,7 +13,7 @@ bin=$(cd "${1:?usage: tests/peers.sh FOLDER_OF_BINARIES}" && pwd)
 logits=$bin/examples/logits
 ids=$bin/examples/ids
 if [ ! -x "$logits" ] || [ ! -x "$ids" ]; then
-    echo "missing $logits or $ids: cargo build --release --workspace --example logits --example ids" >&2
+    echo "missing $logits or $ids: cargo build --release --workspace --example logits --example ids --example burn_logits" >&2
     exit 2
 fi
 
@@ -53,6 +53,6 @@ print(f"{file}: {len(names)} tensors, read by llama.cpp's Python reader")
 print("3 passed, 0 failed")
 PY
 
-"$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits"
+"$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits" "$bin/examples/burn_logits"
 "$python" "$root/tests/peers/forms.py" "$bin/export" "$logits"
 "$python" "$root/tests/peers/tokenizer_ids.py" "$bin/export" "$ids"

@@ -9,10 +9,10 @@
 //! cache    2 * n_layer * n_ctx * K * D * 2 bytes           keys and values in f16
 //! compute  the largest of these, since ggml reuses what is no longer read, in f32:
 //!            head          batch * (V + C)
-//!            attention     batch * (2C + C + 2 * K * D + H * n_ctx)   without flash attention
+//!            attention     batch * (2C + H * D + 2 * K * D + H * n_ctx)   without flash attention
 //!            feed-forward  batch * (2C + 2F)
 //!          + mask          batch * n_ctx * 4
-//!          + work          batch * max(C, F) * 2           activations in the weights' format
+//!          + work          batch * max(C, F, H * D) * 2    activations in the weights' format
 //!          + output        V * 4                           logits handed to the caller
 //! ```
 //!
@@ -69,11 +69,11 @@ pub fn compute_bytes(config: &ModelConfig, context: usize) -> u64 {
     };
     let (c_wide, f_wide) = (c as u64, f as u64);
     let head = floats(&[v as u64, c_wide]);
-    let kv = product(&[2, config.kv_width()]);
-    let attention = floats(&[c_wide, c_wide, c_wide, kv, product(&[h, n_ctx])]);
+    let (q, kv) = (config.q_width() as u64, product(&[2, config.kv_width()]));
+    let attention = floats(&[c_wide, c_wide, q, kv, product(&[h, n_ctx])]);
     let feed_forward = floats(&[c_wide, c_wide, f_wide, f_wide]);
     let mask = product(&[batch, n_ctx, 4]);
-    let work = product(&[batch, c.max(f), 2]);
+    let work = product(&[batch, c.max(f).max(config.q_width()), 2]);
     let output = product(&[v, 4]);
     [mask, work, output]
         .into_iter()

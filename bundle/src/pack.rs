@@ -218,7 +218,7 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
     let source = FragmentFolder::open(&path)?;
     check_measured(input, &manifest, weight_bytes(&source))?;
     check_tokenizer(source.metadata()).with_context(|| format!("variant {recipe}"))?;
-    let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+    let config = checkpoint::gguf_config(&source)?;
     let room = config.context_length.saturating_sub(job.prompt_tokens.len());
     let count = job.self_test_tokens.min(room);
     ensure!(count > 0, "the prompt fills the context of {} tokens", config.context_length);

@@ -156,7 +156,7 @@ fn from_source(
     source: &dyn TensorSource,
     recipe: String,
 ) -> anyhow::Result<(ModelConfig, Candidate)> {
-    let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+    let config = checkpoint::gguf_config(source)?;
     let weights = weight_bytes(source);
     Ok((config, Candidate { recipe, weights, estimated: false }))
 }

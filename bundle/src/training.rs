@@ -9,7 +9,9 @@
 //! moments      8 bytes for each one that is trained (AdamW's two)
 //! activations  4 bytes * batch * T * (what a block keeps * n_layer + both ends)
 //!                GPT-2, GPT-NeoX  2C normed inputs, 2C sums, 3C qkv, C heads, 2F, H
-//!                LLaMA, Qwen2     2C normed inputs, 2C sums, C + 2 * K * D qkv, C heads, 3F, H
+//!                LLaMA and such   2C normed inputs, 2C sums, (H + 2 * K) * D qkv, H * D heads, 3F,
+//!                                 H; C for each norm after attention or feed-forward, and
+//!                                 (H + K) * D where queries and keys are normalised
 //!                checkpointed     C for each block, and all of the above for one
 //!                ends             2C, and the gradient of the head's input, C
 //! ```
@@ -19,7 +21,7 @@
 
 use std::fmt;
 
-use config::{LoraTarget, ModelConfig, RunFile};
+use config::{LoraTarget, ModelConfig, NormPlacement, Projections, QkNorm, RunFile};
 use serde::Serialize;
 
 use crate::plan::megabytes;
@@ -89,16 +91,17 @@ impl TrainingNeed {
 /// Inputs and outputs of all targets of one block, added up: an adapter of rank `r` has `r` times
 /// as many parameters.
 fn adapter_widths(config: &ModelConfig, targets: &[LoraTarget]) -> usize {
-    let (c, f, kv) = (config.n_embd, config.n_inner, config.kv_width());
-    let joined = !config.architecture.is_gated();
+    let (c, f) = (config.n_embd, config.n_inner);
+    let (q, kv) = (config.q_width(), config.kv_width());
+    let joined = config.architecture.block().projections == Projections::Joined;
     let mut widths: Vec<(LoraTarget, usize)> = targets
         .iter()
         .map(|&target| match target {
             // One matrix makes all three, and has one adapter whichever of them is named.
             LoraTarget::Query | LoraTarget::Key | LoraTarget::Value if joined => {
-                (LoraTarget::Query, 4 * c)
+                (LoraTarget::Query, c + q + 2 * kv)
             }
-            LoraTarget::Query | LoraTarget::Output => (target, 2 * c),
+            LoraTarget::Query | LoraTarget::Output => (target, c + q),
             LoraTarget::Key | LoraTarget::Value => (target, c + kv),
             LoraTarget::Gate | LoraTarget::Up | LoraTarget::Down => (target, c + f),
         })
@@ -112,7 +115,10 @@ fn adapter_widths(config: &ModelConfig, targets: &[LoraTarget]) -> usize {
 fn kept_per_token(config: &ModelConfig, checkpointed: bool) -> usize {
     let (c, f, h) = (config.n_embd, config.n_inner, config.n_head);
     let wide = if config.architecture.is_gated() { 3 * f } else { 2 * f };
-    let block = 6 * c + 2 * config.kv_width() + wide + h;
+    let (q, kv, design) = (config.q_width(), config.kv_width(), config.architecture.block());
+    let after = if design.norm_placement == NormPlacement::Both { 2 * c } else { 0 };
+    let qk_norm = if design.qk_norm == QkNorm::None { 0 } else { q + kv };
+    let block = 4 * c + after + 2 * q + 2 * kv + qk_norm + wide + h;
     let blocks = match checkpointed {
         true => config.n_layer * c + block,
         false => config.n_layer * block,

@@ -289,7 +289,13 @@ fn every_family_meets_its_gates() {
         ..config()
     };
     let qwen2 = ModelConfig { architecture: Architecture::Qwen2, n_kv_head: 1, ..config() };
-    for config in [gptneox, llama, qwen2] {
+    let qwen3 = ModelConfig {
+        architecture: Architecture::Qwen3,
+        attention: config::Attention { head_width: Some(24), ..config::Attention::PLAIN },
+        ..llama.clone()
+    };
+    let smollm3 = ModelConfig { architecture: Architecture::SmolLm3, n_layer: 4, ..llama.clone() };
+    for config in [gptneox, llama, qwen2, qwen3, smollm3] {
         let fixture = Fixture::of(&config);
         let q8 = fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
         let output = eval(&[

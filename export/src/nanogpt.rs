@@ -234,6 +234,7 @@ fn read_config(pickle: &Pickle) -> Result<ModelConfig> {
         qkv_bias: bias,
         tie_embeddings: true,
         dropout,
+        attention: config::Attention::PLAIN,
     })
 }
 

@@ -17,7 +17,7 @@ fn config(architecture: Architecture) -> ModelConfig {
     ModelConfig {
         architecture,
         n_kv_head: if architecture.is_gated() { 1 } else { 2 },
-        qkv_bias: architecture != Architecture::Llama,
+        qkv_bias: architecture.block().qkv_bias,
         ..common::config(2, 8, 12)
     }
 }

@@ -7,7 +7,7 @@ use gguf::{Metadata, TensorInfo, TensorType, Value};
 use crate::{Recipe, Rules};
 
 /// A tensor of a model on its way through export and quantization.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTensor {
     /// What it is called, and how it lies.
     pub name: TensorName,

@@ -33,6 +33,7 @@ const CONFIG: ModelConfig = ModelConfig {
     qkv_bias: true,
     tie_embeddings: true,
     dropout: 0.0,
+    attention: config::Attention::PLAIN,
 };
 
 /// Weights that no two rows share.

@@ -1,10 +1,13 @@
 """Every supported class against transformers, and against llama.cpp on the exported file.
 
-For each folder of folders.py: transformers computes logits in f32 from the weights as stored; then
-our export writes a GGUF, on which the reference pass and llama.cpp compute theirs. And back: our
-export as a Hugging Face folder has the same tensors, tokens and chat template.
+For each folder of folders.py: transformers computes logits in f32 from the weights as stored, and
+so does the Burn model; then our export writes a GGUF, on which the reference pass and llama.cpp
+compute theirs. And back: our export as a Hugging Face folder has the same tensors, tokens and chat
+template.
 
-usage: conformance.py EXPORT LOGITS      (two programs; LOGITS is `cargo build -p eval --example logits`)
+usage: conformance.py EXPORT LOGITS BURN_LOGITS [PART_OF_A_NAME]
+       (LOGITS and BURN_LOGITS are `cargo build --workspace --example logits --example burn_logits`;
+       only the folders with PART_OF_A_NAME in their name are tried)
 """
 
 import json
@@ -62,8 +65,8 @@ def tensors(folder):
     return found
 
 
-def check_forward(case, folder, file, logits_program):
-    """The errors of the reference pass and of llama.cpp; fails if the tokens differ."""
+def check_forward(case, folder, file, logits_program, burn_program):
+    """The errors of the reference pass, of Burn and of llama.cpp; fails if the tokens differ."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     torch.manual_seed(1)
@@ -73,7 +76,8 @@ def check_forward(case, folder, file, logits_program):
 
     question = json.dumps({"tokens": tokens[0].tolist(), "texts": TEXTS})
     answer = json.loads(run(logits_program, file, input=question))
-    passes = [torch.tensor(answer[name]).reshape(expected.shape) for name in ("reference", "llama")]
+    answer |= json.loads(run(burn_program, folder, input=question))
+    passes = [torch.tensor(answer[name]).reshape(expected.shape) for name in ("reference", "burn", "llama")]
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     assert answer["ids"] == ids, f"{case.name}: {answer['ids']} are not transformers' tokens {ids}"
     fields = gguf.GGUFReader(file).fields
@@ -131,23 +135,26 @@ def main():
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    export, logits_program = (Path(argument).resolve() for argument in sys.argv[1:])
+    export, logits_program, burn_program = (Path(argument).resolve() for argument in sys.argv[1:4])
+    wanted = (sys.argv[4:] + [""])[0]
     failed = checks = 0
-    print(f"{'relative RMS against transformers':<45} {'reference':>10} {'llama.cpp':>10}")
+    print(f"{'relative RMS against transformers':<45} {'reference':>10} {'Burn':>10} {'llama.cpp':>10}")
     with tempfile.TemporaryDirectory() as work:
         for seed, case in enumerate(folders.cases()):
+            if wanted not in case.name:
+                continue
             folder, back = Path(work, case.name), Path(work, f"{case.name}-back")
             file = Path(work, f"{case.name}.gguf")
             folders.write(case, folder, seed)
             run(export, "--input", folder, "--output", file)
             run(export, "--input", folder, "--to", "huggingface", "--output", back)
-            errors = check_forward(case, folder, file, logits_program)
+            errors = check_forward(case, folder, file, logits_program, burn_program)
             check_round_trip(case, folder, back)
-            limits = [LIMIT, GELU_LIMIT if case.gelu else LIMIT]
+            limits = [LIMIT, LIMIT, GELU_LIMIT if case.gelu else LIMIT]
             bad = [error for error, limit in zip(errors, limits) if not error <= limit]
             failed += bool(bad)
             checks += 1
-            print(f"{case.name:<45} {errors[0]:>10.1e} {errors[1]:>10.1e}{'  FAILED' if bad else ''}")
+            print(f"{case.name:<45} {' '.join(f'{error:>10.1e}' for error in errors)}{'  FAILED' if bad else ''}")
             if case.adapter:
                 error = check_adapter(case, folder, Path(work), export, logits_program)
                 failed += not error <= LIMIT

@@ -17,6 +17,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 CONTEXT = 96
@@ -24,6 +28,12 @@ CONTEXT = 96
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+LLAMA3_ROPE = dict(
+    rope_type="llama3", rope_theta=5e5, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=48,
+)
+"""Llama 3.1's rotation for a context of 48, so that some waves stay, some are stretched and some mixed."""
 
 CHAT = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}"
@@ -183,6 +193,13 @@ def cases():
         Case("mistral-bf16", MistralForCausalLM, MistralConfig, llama_like(6, 2, 96, 200, sliding_window=None), pieces, brain),
         Case("qwen2-tied", Qwen2ForCausalLM, Qwen2Config, llama_like(tie_word_embeddings=True, rope_theta=1e6), qwen2),
         Case("qwen2-untied-f16-sharded", Qwen2ForCausalLM, Qwen2Config, llama_like(7, 1, 140, 190, 3), qwen2, half, "200KB", adapter=True),
+        Case("llama3-tied", LlamaForCausalLM, LlamaConfig, llama_like(6, 2, 144, 200, 3, rope_parameters=LLAMA3_ROPE, tie_word_embeddings=True), llama3, adapter=True),
+        Case("llama3-wide-heads-bf16", LlamaForCausalLM, LlamaConfig, llama_like(6, 3, 90, 130, 2, rope_parameters=LLAMA3_ROPE, head_dim=26), llama3, brain),
+        Case("llama-linear", LlamaForCausalLM, LlamaConfig, llama_like(4, 2, 72, 130, rope_parameters=dict(rope_type="linear", rope_theta=1e4, factor=2.5)), llama3),
+        Case("qwen3-tied", Qwen3ForCausalLM, Qwen3Config, llama_like(6, 2, 90, 130, 3, head_dim=26, tie_word_embeddings=True, rope_theta=1e6), qwen2, adapter=True),
+        Case("qwen3-untied-bf16-sharded", Qwen3ForCausalLM, Qwen3Config, llama_like(5, 5, 70, 190, head_dim=10), qwen2, brain, "100KB"),
+        Case("smollm3-tied", SmolLM3ForCausalLM, SmolLM3Config, llama_like(6, 2, 96, 130, 5, pad_token_id=None), llama3, adapter=True),
+        Case("smollm3-untied-f16", SmolLM3ForCausalLM, SmolLM3Config, llama_like(5, 1, 70, 190, 9, tie_word_embeddings=False, pad_token_id=None), llama3, half),
         Case("gptneox-untied", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(), gpt2, gelu=True),
         Case("gptneox-tied-bf16", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(tie_word_embeddings=True), gpt2, brain, gelu=True),
         # More rows than tokens, as many published models have.

@@ -145,6 +145,7 @@ mod tests {
             qkv_bias: true,
             tie_embeddings: false,
             dropout: 0.0,
+            attention: config::Attention::default(),
         };
         let ones = |_: &str, shape: &[usize]| Ok::<_, ()>(vec![1.0; shape.iter().product()]);
         let model = Model::load(&config, &Device::flex(), ones).unwrap();

@@ -88,7 +88,7 @@ fn require_agreement(model: &Model, folder: &ModelConfig, dir: &Path) -> anyhow:
 }
 
 /// What `[model]` says of a shape, by key; nothing where it leaves that to other keys.
-fn keys(model: &Model) -> [(&'static str, Option<String>); 11] {
+fn keys(model: &Model) -> [(&'static str, Option<String>); 12] {
     let number = |n: usize| Some(n.to_string());
     [
         ("architecture", Some(model.architecture.name().to_owned())),
@@ -102,11 +102,12 @@ fn keys(model: &Model) -> [(&'static str, Option<String>); 11] {
         ("rope_base", Some(model.rope_base.to_string())),
         ("qkv_bias", model.qkv_bias.map(|bias| bias.to_string())),
         ("tie_embeddings", Some(model.tie_embeddings.to_string())),
+        ("attention", Some(format!("{:?}", model.attention))),
     ]
 }
 
 /// What a folder says, in the order of [`keys`].
-fn found(config: &ModelConfig) -> [String; 11] {
+fn found(config: &ModelConfig) -> [String; 12] {
     [
         config.architecture.name().to_owned(),
         config.context_length.to_string(),
@@ -119,6 +120,7 @@ fn found(config: &ModelConfig) -> [String; 11] {
         config.rope_base.to_string(),
         config.qkv_bias.to_string(),
         config.tie_embeddings.to_string(),
+        format!("{:?}", config.attention),
     ]
 }
 

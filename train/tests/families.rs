@@ -158,7 +158,7 @@ fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
         assert_eq!(adapter.settings().base_model, folder.display().to_string());
         let merged = Merged::new(&base, &adapter);
         let (mut changed, mut same) = (0, 0);
-        for row in names::tensors(base.config()).into_iter().filter(|row| row.in_model) {
+        for row in names::tensors(base.config()).into_iter().filter(|row| row.in_model()) {
             let name = &row.hugging_face;
             let (before, after) = (weights(&base, name), weights(&ours, name));
             if before == after {

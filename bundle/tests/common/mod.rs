@@ -23,6 +23,7 @@ pub fn tiny() -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: true,
         dropout: 0.0,
+        attention: config::Attention::default(),
     }
 }
 

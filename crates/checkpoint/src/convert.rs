@@ -78,6 +78,17 @@ fn not_finite<const N: usize>(bytes: &[u8], widen: impl Fn([u8; N]) -> f32) -> O
     Some(BadValue { value: widen(numbers[index]), index, cure: NOT_FINITE })
 }
 
+/// A tensor whose values are in memory.
+pub(crate) fn encoded(
+    values: &[f32],
+    name: &str,
+    to: TensorType,
+) -> Result<Vec<u8>, CheckpointError> {
+    let mut out = vec![0; values.len() * to.block_bytes()];
+    encode_piece(to, values, &mut out).map_err(|bad| bad.at(name, |n| n))?;
+    Ok(out)
+}
+
 /// A matrix or vector whose rows of `width` weights each have another place in the result.
 pub(crate) fn reordered(
     weights: &Weights,

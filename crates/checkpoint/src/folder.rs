@@ -144,7 +144,7 @@ impl Checkpoint {
     /// A bias that `config.json` says is not there must be zeros in the file: `transformers` and
     /// llama.cpp add it, our model does not.
     fn check_zeros(&self) -> Result<(), CheckpointError> {
-        for row in names::tensors(&self.config).iter().filter(|row| !row.in_model) {
+        for row in names::tensors(&self.config).iter().filter(|row| !row.in_model()) {
             if !self.weights.contains(&row.hugging_face) {
                 continue;
             }
@@ -201,7 +201,7 @@ pub(crate) fn check_tensors(
                     expected: row.shape,
                 });
             }
-            None if !row.in_model => {}
+            None if !row.in_model() => {}
             None => {
                 let (path, name) = (path.to_owned(), row.hugging_face);
                 return Err(CheckpointError::MissingTensor { path, name });

@@ -32,7 +32,7 @@ impl Names {
                 embedding: "gpt_neox.embed_in.weight",
                 head: "embed_out.weight",
             },
-            Architecture::Llama | Architecture::Qwen2 => Names {
+            _ => Names {
                 prefix: "model.",
                 embedding: "model.embed_tokens.weight",
                 head: "lm_head.weight",

@@ -6,8 +6,8 @@
 
 use std::path::Path;
 
-use config::{Architecture, ModelConfig, ROPE_BASE};
-use gguf::{GgufError, Metadata, TensorInfo, TensorType, Value};
+use config::{Architecture, Attention, ModelConfig, NormKind, Projections, ROPE_BASE, RopeScaling};
+use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, Value};
 
 use crate::limits::{self, SizeKeys};
 use crate::names;
@@ -15,6 +15,19 @@ use crate::{CheckpointError, Vocabulary};
 
 /// The layout of ggml's quantized blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
+
+/// The tensor with the factors of a rotation that is slowed down.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+/// How the rotation is slowed down, where that is the same for all pairs.
+const SCALING_TYPE: &str = "rope.scaling.type";
+/// By how much.
+const SCALING_FACTOR: &str = "rope.scaling.factor";
+/// What [`SCALING_TYPE`] says then; also what llama.cpp assumes where it says nothing.
+const LINEAR: &str = "linear";
+
+/// Width of a head of values, which is that of a head of keys here.
+const VALUE_LENGTH: &str = "attention.value_length";
 
 /// Names the source in errors: whoever called knows the file.
 const PLACE: &str = "GGUF metadata";
@@ -52,9 +65,12 @@ fn keys(architecture: Architecture) -> SizeKeys {
         n_kv_head: key("attention.head_count_kv"),
         n_embd: key("embedding_length"),
         n_inner: key("feed_forward_length"),
-        norm_epsilon: key(match architecture.is_gated() {
-            true => "attention.layer_norm_rms_epsilon",
-            false => "attention.layer_norm_epsilon",
+        head_width: key("attention.key_length"),
+        rotated_width: key("rope.dimension_count"),
+        rope_scaling: key("rope.scaling"),
+        norm_epsilon: key(match architecture.block().norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
         }),
         rope_base: key("rope.freq_base"),
         dropout: "dropout".to_owned(),
@@ -97,8 +113,12 @@ fn describe_shape(config: &ModelConfig, metadata: &mut Metadata) {
     size(keys.n_embd, config.n_embd);
     size(keys.n_inner, config.n_inner);
     size(keys.n_head, config.n_head);
-    if config.architecture.is_gated() {
+    if config.architecture.block().projections == Projections::Separate {
         size(keys.n_kv_head, config.n_kv_head);
+    }
+    if let Some(width) = config.attention.head_width {
+        size(keys.head_width, width);
+        size(format!("{}.{VALUE_LENGTH}", config.architecture.name()), width);
     }
     if config.architecture.rope_pairs().is_some() {
         metadata.set(keys.rope_base, Value::F32(config.rope_base));
@@ -110,11 +130,15 @@ fn describe_shape(config: &ModelConfig, metadata: &mut Metadata) {
 fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
     let architecture = config.architecture;
     let key = |name: &str| format!("{}.{name}", architecture.name());
-    if architecture == Architecture::Llama {
+    if matches!(architecture, Architecture::Llama | Architecture::SmolLm3) {
         metadata.set(key("vocab_size"), Value::U32(config.vocab_size as u32));
     }
     if architecture.rope_pairs().is_some() {
-        metadata.set(key("rope.dimension_count"), Value::U32(config.head_width() as u32));
+        metadata.set(key("rope.dimension_count"), Value::U32(config.rotated_width() as u32));
+    }
+    if let RopeScaling::Linear { factor } = config.attention.rope_scaling {
+        metadata.set(key(SCALING_TYPE), Value::String(LINEAR.to_owned()));
+        metadata.set(key(SCALING_FACTOR), Value::F32(factor));
     }
     if architecture == Architecture::GptNeox {
         metadata.set(key("use_parallel_residual"), Value::Bool(false));
@@ -128,17 +152,18 @@ fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
 ///
 /// # Errors
 /// When the architecture is unknown, a key is missing or out of range or asks for something that
-/// is not computed here, or a tensor is missing, misshapen or unknown.
-pub fn gguf_config(
-    metadata: &Metadata,
-    tensors: &[TensorInfo],
-) -> Result<ModelConfig, CheckpointError> {
+/// is not computed here, or a tensor is missing, misshapen or unknown, or the factors of the
+/// rotation cannot be read.
+pub fn gguf_config(source: &dyn TensorSource) -> Result<ModelConfig, CheckpointError> {
+    let (metadata, tensors) = (source.metadata(), source.tensors());
     let name = metadata.string("general.architecture")?;
     let architecture = Architecture::from_name(name).ok_or_else(|| {
         let known = Architecture::ALL.map(Architecture::name).join(", ");
         CheckpointError::Architecture { place: PLACE.into(), name: name.to_owned(), known }
     })?;
-    let config = shape(architecture, metadata, tensors)?;
+    let mut config = shape(architecture, metadata, tensors)?;
+    limits::check(&config, Path::new(PLACE), &keys(architecture))?;
+    config.attention.rope_scaling = rope_scaling(&config, source)?;
     limits::check(&config, Path::new(PLACE), &keys(architecture))?;
     check_keys(&config, metadata)?;
     check_tensors(&config, tensors)?;
@@ -174,9 +199,48 @@ fn shape(
             Some(_) => metadata.float(&keys.rope_base)?,
             None => ROPE_BASE,
         },
-        qkv_bias: architecture != Architecture::Llama || find("blk.0.attn_q.bias").is_some(),
+        qkv_bias: architecture.block().qkv_bias || find("blk.0.attn_q.bias").is_some(),
         tie_embeddings: find("output.weight").is_none(),
         dropout: 0.0,
+        attention: Attention {
+            head_width: metadata
+                .get(&keys.head_width)
+                .map(|_| size(&keys.head_width))
+                .transpose()?,
+            ..Attention::default()
+        },
+    }
+    .with_plain_attention_left_out())
+}
+
+/// How the rotation is slowed down: by one factor in a key, or by those of a tensor.
+fn rope_scaling(
+    config: &ModelConfig,
+    source: &dyn TensorSource,
+) -> Result<RopeScaling, CheckpointError> {
+    let Some(tensor) = source.tensors().iter().find(|tensor| tensor.name == ROPE_FACTORS) else {
+        return linear_scaling(config, source.metadata());
+    };
+    // Of the wrong size it is for the table of tensors to refuse, unread.
+    let pairs = config.rotated_width() / 2;
+    if tensor.shape.iter().product::<u64>() != pairs as u64 {
+        return Ok(RopeScaling::Factors { factors: vec![1.0; pairs] });
+    }
+    Ok(RopeScaling::Factors { factors: gguf::read_f32(source, tensor)? })
+}
+
+fn linear_scaling(
+    config: &ModelConfig,
+    metadata: &Metadata,
+) -> Result<RopeScaling, CheckpointError> {
+    let key = |name: &str| format!("{}.{name}", config.architecture.name());
+    let kind = key(SCALING_TYPE);
+    let scales = metadata.get(&kind).is_none() || metadata.string(&kind)? == LINEAR;
+    let factor = metadata.get(&key(SCALING_FACTOR)).filter(|_| scales).and_then(number);
+    Ok(match factor {
+        // llama.cpp takes 0 for no factor.
+        None | Some(0.0 | 1.0) => RopeScaling::None,
+        Some(factor) => RopeScaling::Linear { factor: factor as f32 },
     })
 }
 
@@ -222,10 +286,11 @@ fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> 
         | "vocab_size"
         | "tensor_data_layout" => (true, String::new()),
         "rope.dimension_count" => {
+            let width = config.rotated_width();
             (number == Some(width as f64), format!("{width}: all channels of a head are rotated"))
         }
-        "attention.key_length" | "attention.value_length" => {
-            (number == Some(width as f64), format!("{width}: embedding length / heads"))
+        "attention.key_length" | VALUE_LENGTH => {
+            (number == Some(width as f64), format!("{width}, the width of keys and values alike"))
         }
         "use_parallel_residual" => (
             *value == Value::Bool(false),
@@ -237,11 +302,14 @@ fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> 
             format!("0 or at least the context of {}", config.context_length),
         ),
         // What llama.cpp assumes where there is no factor.
-        "rope.scaling.type" => (
+        SCALING_TYPE => (
             ["none", "linear"].iter().any(|name| *value == Value::String((*name).to_owned())),
-            "\"none\": positions are not scaled here".to_owned(),
+            "\"none\" or \"linear\": no other scaling of positions is computed here".to_owned(),
         ),
-        "rope.scaling.factor" | "rope.scale_linear" => (
+        SCALING_FACTOR if matches!(config.attention.rope_scaling, RopeScaling::Linear { .. }) => {
+            (true, String::new()) // read above
+        }
+        SCALING_FACTOR | "rope.scale_linear" => (
             matches!(number, Some(factor) if factor == 0.0 || factor == 1.0),
             "1: positions are not scaled here".to_owned(),
         ),
@@ -295,12 +363,6 @@ fn check_tensors(config: &ModelConfig, tensors: &[TensorInfo]) -> Result<(), Che
         }
     }
     match found.into_keys().min() {
-        Some("rope_freqs.weight") => Err(CheckpointError::Content {
-            path: "GGUF".into(),
-            reason: "tensor rope_freqs.weight scales the positions (Llama 3.1 and later), which \
-                     is not computed here"
-                .to_owned(),
-        }),
         Some(name) => {
             Err(CheckpointError::ExtraTensor { path: "GGUF".into(), name: name.to_owned() })
         }

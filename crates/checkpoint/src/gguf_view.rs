@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gguf::{GgufError, GgufFile, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
 
-use crate::names::{self, Orientation, Role, TensorName};
+use crate::names::{self, Orientation, Role, Source, TensorName};
 use crate::{Checkpoint, CheckpointError, GgufForm, Vocabulary, convert, gguf_keys, locate};
 
 /// The tensors and keys of a checkpoint in GGUF's names, order and orientation.
@@ -89,9 +89,20 @@ impl GgufView {
     fn load(&self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
         let row = &self.table[self.places.find(&tensor.name)?];
         let weights = self.checkpoint.weights();
-        let name = row.repeats.as_ref().unwrap_or(&row.hugging_face).as_str();
-        if !row.in_model && !weights.contains(name) {
-            return Ok(vec![0; row.elements() * tensor.tensor_type.block_bytes()]);
+        let name = match &row.source {
+            Source::Settings(values) => {
+                return convert::encoded(values, &row.gguf, tensor.tensor_type);
+            }
+            Source::Zeros if !weights.contains(&row.hugging_face) => {
+                return Ok(vec![0; row.elements() * tensor.tensor_type.block_bytes()]);
+            }
+            Source::Repeat(name) => name,
+            Source::Model | Source::Zeros => &row.hugging_face,
+        };
+        if row.offset != 0.0 {
+            let values: Vec<f32> =
+                weights.read_f32(name)?.into_iter().map(|value| value + row.offset).collect();
+            return convert::encoded(&values, name, tensor.tensor_type);
         }
         match (row.orientation, row.shape.as_slice()) {
             (Orientation::InputFirst, &[rows, columns]) => {

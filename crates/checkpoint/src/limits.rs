@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use config::{ModelConfig, limits};
+use config::{ModelConfig, RopeScaling, limits};
 
 use crate::CheckpointError;
 
@@ -65,7 +65,7 @@ pub(crate) fn check(
             return refuse(key, value.to_string(), format!("1 to {most}"));
         }
     }
-    if !config.n_embd.is_multiple_of(config.n_head) {
+    if config.attention.head_width.is_none() && !config.n_embd.is_multiple_of(config.n_head) {
         let expected = format!("a divisor of {} = {}", keys.n_embd, config.n_embd);
         return refuse(&keys.n_head, config.n_head.to_string(), expected);
     }
@@ -78,14 +78,39 @@ pub(crate) fn check(
         let expected = format!("{} = {}, as all of this family", keys.n_head, config.n_head);
         return refuse(&keys.n_kv_head, kv.to_string(), expected);
     }
+    let width = config.head_width();
+    if config.attention.head_width.is_some() && !config.architecture.block().own_head_width {
+        let expected = format!("{} / {}, as all of this family", keys.n_embd, keys.n_head);
+        return refuse(&keys.head_width, width.to_string(), expected);
+    }
+    if !(1..=limits::HEAD_WIDTH).contains(&width) {
+        let expected = format!("1 to {}", limits::HEAD_WIDTH);
+        return refuse(&keys.head_width, width.to_string(), expected);
+    }
     if config.architecture.rope_pairs().is_some() {
-        let width = config.head_width();
         if !width.is_multiple_of(2) {
-            let expected = format!(
-                "heads of an even width, found {} / {} = {width}",
-                config.n_embd, config.n_head
-            );
-            return refuse(&keys.n_head, config.n_head.to_string(), expected);
+            let (key, value, found) = match config.attention.head_width {
+                Some(_) => (&keys.head_width, width, width.to_string()),
+                None => {
+                    let found = format!("{} / {} = {width}", config.n_embd, config.n_head);
+                    (&keys.n_head, config.n_head, found)
+                }
+            };
+            let expected = format!("heads of an even width, found {found}");
+            return refuse(key, value.to_string(), expected);
+        }
+        let rotated = config.rotated_width();
+        if !rotated.is_multiple_of(2) || !(1..=width).contains(&rotated) {
+            let expected = format!("an even number up to the head's width {width}");
+            return refuse(&keys.rotated_width, rotated.to_string(), expected);
+        }
+        let scaling = &config.attention.rope_scaling;
+        if let Some((name, value, expected)) = scaling.objection(rotated / 2) {
+            let key = match scaling {
+                RopeScaling::Factors { .. } => "rope_freqs.weight".to_owned(),
+                _ => format!("{}.{name}", keys.rope_scaling),
+            };
+            return refuse(&key, value, expected);
         }
         let base = config.rope_base;
         if !(base.is_finite() && base > 1.0) {
@@ -112,6 +137,9 @@ pub(crate) struct SizeKeys {
     pub n_kv_head: String,
     pub n_embd: String,
     pub n_inner: String,
+    pub head_width: String,
+    pub rotated_width: String,
+    pub rope_scaling: String,
     pub norm_epsilon: String,
     pub rope_base: String,
     pub dropout: String,

@@ -113,7 +113,6 @@ pub fn factors(weight: &TensorName, rank: usize) -> [TensorName; 2] {
         shape: shape.to_vec(),
         orientation: Orientation::OutputFirst,
         rows,
-        repeats: None,
         ..weight.clone()
     };
     [factor("A", [rank, input], RowOrder::SAME), factor("B", [output, rank], weight.rows)]

@@ -282,14 +282,13 @@ struct Complete<'a> {
 impl<'a> Complete<'a> {
     fn new(config: &ModelConfig, weights: &'a dyn Tensors) -> Self {
         let present = weights.list().into_iter().map(|(name, _)| name).collect();
-        // A tensor that repeats another is left out, as transformers does.
-        let table = names::tensors(config).into_iter().filter(|row| row.repeats.is_none());
+        let table = names::tensors(config).into_iter().filter(TensorName::in_hugging_face);
         Complete { table: table.collect(), present, weights }
     }
 
     /// The format of all tensors that the model has, F32 where they differ.
     fn common_dtype(&self) -> Dtype {
-        let mut all = self.table.iter().filter(|row| row.in_model).map(|row| &row.hugging_face);
+        let mut all = self.table.iter().filter(|row| row.in_model()).map(|row| &row.hugging_face);
         let first = all.next().map_or(Dtype::F32, |name| self.dtype(name));
         if all.all(|name| self.dtype(name) == first) { first } else { Dtype::F32 }
     }

@@ -7,8 +7,8 @@ mod common;
 use std::path::Path;
 
 use checkpoint::{Checkpoint, GgufView, NamedTensor, gguf_config};
-use common::{TOKENIZER, family, write};
-use config::{Architecture, ModelConfig};
+use common::{Altered, TOKENIZER, family, write};
+use config::{Architecture, Attention, ModelConfig, RopeScaling};
 use gguf::{Metadata, TensorSource, TensorType, Value};
 use half::f16;
 
@@ -42,7 +42,7 @@ fn pairs(heads: usize, width: usize) -> impl Iterator<Item = usize> {
 fn every_family_is_saved_and_opens_as_the_same() {
     for architecture in Architecture::ALL {
         for (tie_embeddings, qkv_bias) in [(true, true), (false, false)] {
-            let qkv_bias = qkv_bias && architecture != Architecture::Llama;
+            let qkv_bias = qkv_bias && architecture.block().qkv_bias;
             let config = ModelConfig { tie_embeddings, qkv_bias, ..family(architecture) };
             let folder = tempfile::tempdir().unwrap();
             let weights = write(folder.path(), &config);
@@ -53,10 +53,10 @@ fn every_family_is_saved_and_opens_as_the_same() {
                 assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);
             }
             let view = view(folder.path(), TensorType::F32);
-            let found = gguf_config(view.metadata(), view.tensors()).unwrap();
+            let found = gguf_config(&view).unwrap();
             let expected = ModelConfig {
                 // Zeros for a bias are a bias to a GGUF, and so is a repeated head a head.
-                qkv_bias: architecture != Architecture::Llama,
+                qkv_bias: architecture.block().qkv_bias,
                 tie_embeddings: tie_embeddings && architecture != Architecture::GptNeox,
                 dropout: 0.0,
                 ..config
@@ -134,6 +134,45 @@ fn a_tied_head_of_gptneox_is_repeated_in_a_gguf_only() {
     assert_eq!(&f32s(&view, "token_embd.weight"), embedding);
 }
 
+/// What llama.cpp's converter writes, and what it says again when it is read.
+#[test]
+fn the_factors_of_a_stretched_rotation_are_a_tensor_of_a_gguf() {
+    let folder = tempfile::tempdir().unwrap();
+    let rope_scaling = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context: 60,
+    };
+    let attention = Attention { head_width: Some(14), rope_scaling, ..Attention::PLAIN };
+    let config = ModelConfig { attention, rope_base: 1e4, ..family(Architecture::Llama) };
+    write(folder.path(), &config);
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    assert_eq!(checkpoint.config().attention, config.attention);
+    assert!(checkpoint.weights().names().all(|name| !name.contains("rope")));
+    let view = view(folder.path(), TensorType::F16);
+    let factors = f32s(&view, "rope_freqs.weight");
+    // Wavelengths of 6.3 (short), 23.4, and 87 and more (long); the limits are 15 and 60.
+    let middle = (60.0 / (std::f32::consts::TAU * 1e4_f32.powf(2.0 / 14.0)) - 1.0) / 3.0;
+    let expected = [1.0, 1.0 / ((1.0 - middle) / 8.0 + middle), 8.0, 8.0, 8.0, 8.0, 8.0];
+    assert!(factors.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{factors:?}");
+    let found = gguf_config(&view).unwrap();
+    assert_eq!(found.attention.rope_scaling, RopeScaling::Factors { factors });
+    assert_eq!(found.attention.head_width, Some(14));
+}
+
+#[test]
+fn one_factor_for_all_is_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let rope_scaling = RopeScaling::Linear { factor: 2.5 };
+    let attention = Attention { rope_scaling, ..Attention::PLAIN };
+    let config = ModelConfig { attention, ..family(Architecture::Qwen2) };
+    write(folder.path(), &config);
+    let view = view(folder.path(), TensorType::F32);
+    assert_eq!(view.metadata().float("qwen2.rope.scaling.factor").unwrap(), 2.5);
+    assert_eq!(gguf_config(&view).unwrap().attention, config.attention);
+}
+
 /// More rows than are read at a time, none of them where they were.
 #[test]
 fn a_large_query_matrix_is_reordered_piece_by_piece() {
@@ -209,7 +248,7 @@ fn keys_that_have_a_default_may_be_left_out() {
             ("llama.attention.sliding_window", Some(Value::U32(7))),
         ],
     );
-    let found = gguf_config(&metadata, view.tensors()).unwrap();
+    let found = gguf_config(&Altered { metadata, ..Altered::new(&view) }).unwrap();
     assert_eq!(found, ModelConfig { dropout: 0.0, rope_base: config::ROPE_BASE, ..config });
 }
 
@@ -218,12 +257,13 @@ fn what_a_key_asks_for_and_is_not_computed_is_refused() {
     let text = |text: &str| Some(Value::String(text.to_owned()));
     for (architecture, key, value) in [
         (Architecture::Llama, "rope.dimension_count", Some(Value::U32(2))),
-        (Architecture::Llama, "attention.key_length", Some(Value::U32(8))),
+        (Architecture::Llama, "attention.key_length", Some(Value::U32(3))),
+        (Architecture::Qwen2, "attention.key_length", Some(Value::U32(8))),
         (Architecture::Llama, "attention.value_length", Some(Value::U32(8))),
         (Architecture::Llama, "attention.sliding_window", Some(Value::U32(6))),
         (Architecture::Llama, "attention.causal", Some(Value::Bool(false))),
         (Architecture::Llama, "rope.scaling.type", text("yarn")),
-        (Architecture::Llama, "rope.scaling.factor", Some(Value::F32(8.0))),
+        (Architecture::Llama, "rope.scaling.factor", Some(Value::F32(-8.0))),
         (Architecture::Llama, "rope.scale_linear", Some(Value::F32(0.5))),
         (Architecture::Llama, "rope.scaling.attn_factor", Some(Value::F32(1.5))),
         (Architecture::Llama, "rope.freq_base", Some(Value::F32(0.0))),
@@ -243,7 +283,8 @@ fn what_a_key_asks_for_and_is_not_computed_is_refused() {
         let view = view(folder.path(), TensorType::F32);
         let key = format!("{}.{key}", architecture.name());
         let metadata = metadata_with(&view, &[(key.as_str(), value)]);
-        let error = gguf_config(&metadata, view.tensors()).unwrap_err().to_string();
+        let altered = Altered { metadata, ..Altered::new(&view) };
+        let error = gguf_config(&altered).unwrap_err().to_string();
         assert!(error.contains(&key), "{key}: {error}");
     }
 }
@@ -254,22 +295,25 @@ fn tensors_of_later_models_are_refused_by_name() {
     write(folder.path(), &family(Architecture::Llama));
     let view = view(folder.path(), TensorType::F32);
     for (name, reason) in [
-        ("rope_freqs.weight", "scales the positions"),
+        ("rope_freqs.weight", "has shape [16], expected [2]"),
         ("blk.0.attn_output.bias", "belongs to no part of this model"),
         ("blk.1.attn_q_norm.weight", "belongs to no part of this model"),
     ] {
-        let mut tensors = view.tensors().to_vec();
-        tensors.push(gguf::TensorInfo { name: name.to_owned(), ..tensors[1].clone() });
-        let error = gguf_config(view.metadata(), &tensors).unwrap_err().to_string();
+        let mut altered = Altered::new(&view);
+        let tensor = gguf::TensorInfo { name: name.to_owned(), ..altered.tensors[1].clone() };
+        altered.tensors.push(tensor);
+        let error = gguf_config(&altered).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(reason), "{error}");
     }
     // A llama with biases on query, key and value is one that llama.cpp reads too.
-    let mut tensors = view.tensors().to_vec();
+    let mut altered = Altered::new(&view);
     for block in 0..2 {
         for (letter, width) in [("q", 16), ("k", 8), ("v", 8)] {
             let name = format!("blk.{block}.attn_{letter}.bias");
-            tensors.push(gguf::TensorInfo { name, shape: vec![width], ..tensors[1].clone() });
+            let tensor =
+                gguf::TensorInfo { name, shape: vec![width], ..altered.tensors[1].clone() };
+            altered.tensors.push(tensor);
         }
     }
-    assert!(gguf_config(view.metadata(), &tensors).unwrap().qkv_bias);
+    assert!(gguf_config(&altered).unwrap().qkv_bias);
 }

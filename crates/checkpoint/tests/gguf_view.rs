@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use checkpoint::{Checkpoint, GgufView, gguf_config, open_source, transpose};
-use common::{config, write};
+use common::{Altered, config, write};
 use config::ModelConfig;
 use gguf::{GgufFile, TensorSource, TensorType, Writer};
 use half::{bf16, f16};
@@ -118,7 +118,7 @@ fn the_settings_come_back_out_of_the_keys() {
         let config = ModelConfig { tie_embeddings, qkv_bias: false, ..config() };
         write(folder.path(), &config);
         let view = view(folder.path(), TensorType::F32);
-        let found = gguf_config(view.metadata(), view.tensors()).unwrap();
+        let found = gguf_config(&view).unwrap();
         // Zeros for a bias are a bias to a GGUF, and dropout is no part of one.
         assert_eq!(found, ModelConfig { qkv_bias: true, dropout: 0.0, ..config });
         assert_eq!(f32s(&view, "blk.0.attn_qkv.bias"), [0.0; 12]);
@@ -140,9 +140,9 @@ fn keys_and_tensors_that_contradict_each_other_are_refused() {
         ("gpt2.feed_forward_length", Value::U32(7), "has shape [6, 4], expected [7, 4]"),
         ("gpt2.context_length", Value::Bool(true), "gpt2.context_length"),
     ] {
-        let mut metadata = view.metadata().clone();
-        metadata.set(key, value);
-        let error = gguf_config(&metadata, view.tensors()).unwrap_err().to_string();
+        let mut altered = Altered::new(&view);
+        altered.metadata.set(key, value);
+        let error = gguf_config(&altered).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -7,6 +7,8 @@
 //! quickstart.toml + --set train.batch_size=4  --load-->  RunFile  --save-->  RUN/config.toml
 //! ```
 
+mod attention;
+mod block;
 mod error;
 pub mod limits;
 mod load;
@@ -15,6 +17,11 @@ mod qat;
 mod run_file;
 mod validate;
 
+pub use attention::{Attention, LayerAttention, RopeScaling, RopeShape, Rotation, Window};
+pub use block::{
+    BlockDesign, EmbeddingScale, FeedForward, NormKind, NormPlacement, NormWeight, Positions,
+    Projections, QkNorm,
+};
 pub use error::ConfigError;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use qat::{Qat, QatStart};

@@ -13,6 +13,8 @@ pub const CONTEXT_LENGTH: usize = 1 << 28;
 pub const N_LAYER: usize = 1 << 12;
 /// Attention heads.
 pub const N_HEAD: usize = 1 << 16;
+/// Width of one attention head.
+pub const HEAD_WIDTH: usize = 1 << 16;
 /// Width of the residual stream.
 pub const N_EMBD: usize = 1 << 20;
 /// Width of the feed-forward layer.

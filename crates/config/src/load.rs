@@ -168,7 +168,10 @@ mod tests {
     #[test]
     fn relations_between_keys_are_checked() {
         let error = load("[model]\nn_head = 7\n", &[]).unwrap_err();
-        assert_eq!(error, "model.n_head = 7: expected a divisor of model.n_embd = 768");
+        assert_eq!(
+            error,
+            "model.n_head = 7: expected a divisor of model.n_embd = 768, or model.attention.head_width"
+        );
         let error = load("[data]\ncontext = 2048\n", &[]).unwrap_err();
         assert_eq!(error, "data.context = 2048: expected at most model.context_length = 1024");
         let error = load("[model]\nn_embd = 4611686018427387904\n", &[]).unwrap_err();

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Attention, FeedForward, NormKind, Positions, QkNorm};
+
 /// A family of models. Only `crates/model`, `crates/reference` and the tables of
 /// `crates/checkpoint` branch on it.
 ///
@@ -21,6 +23,12 @@ pub enum Architecture {
     /// A LLaMA with biases on query, key and value (Yang et al., 2024). The rotation pairs the
     /// halves of a head.
     Qwen2,
+    /// A LLaMA that normalises each head's queries and keys (Yang et al., 2025). The rotation pairs
+    /// the halves of a head.
+    Qwen3,
+    /// A LLaMA in which every fourth layer does not rotate (Hugging Face, 2025). The rotation pairs
+    /// neighbours.
+    SmolLm3,
 }
 
 /// Which two channels of a head one rotation turns.
@@ -35,8 +43,14 @@ pub enum RopePairs {
 
 impl Architecture {
     /// Every family.
-    pub const ALL: [Architecture; 4] =
-        [Architecture::Gpt2, Architecture::GptNeox, Architecture::Llama, Architecture::Qwen2];
+    pub const ALL: [Architecture; 6] = [
+        Architecture::Gpt2,
+        Architecture::GptNeox,
+        Architecture::Llama,
+        Architecture::Qwen2,
+        Architecture::Qwen3,
+        Architecture::SmolLm3,
+    ];
 
     /// The name in `general.architecture` of a GGUF and in `model.architecture` of a run file.
     pub fn name(self) -> &'static str {
@@ -45,6 +59,8 @@ impl Architecture {
             Architecture::GptNeox => "gptneox",
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
+            Architecture::SmolLm3 => "smollm3",
         }
     }
 
@@ -55,24 +71,23 @@ impl Architecture {
 
     /// How positions rotate queries and keys; none where positions are learned.
     pub fn rope_pairs(self) -> Option<RopePairs> {
-        match self {
-            Architecture::Gpt2 => None,
-            Architecture::Llama => Some(RopePairs::Adjacent),
-            Architecture::GptNeox | Architecture::Qwen2 => Some(RopePairs::Halves),
+        match self.block().positions {
+            Positions::Learned => None,
+            Positions::Rotary(pairs) => Some(pairs),
         }
     }
 
-    /// Whether norms are RMSNorm and the feed-forward layer has a gate (SwiGLU), all without
-    /// bias; otherwise LayerNorm and two matrices with biases.
+    /// Whether norms are RMSNorm and the feed-forward layer has a gate, all without bias;
+    /// otherwise LayerNorm and two matrices with biases.
     pub fn is_gated(self) -> bool {
-        matches!(self, Architecture::Llama | Architecture::Qwen2)
+        self.block().feed_forward != FeedForward::Gelu
     }
 }
 
 /// Everything that fixes the number and shapes of a model's parameters.
 ///
 /// Letters used for shapes throughout: `B` batch, `T` time, `C` = `n_embd`, `H` = `n_head`,
-/// `K` = `n_kv_head`, `D` = `C / H`, `V` = `vocab_size`, `F` = `n_inner`.
+/// `K` = `n_kv_head`, `D` the width of a head (`C / H` in most), `V` = `vocab_size`, `F` = `n_inner`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -103,6 +118,9 @@ pub struct ModelConfig {
     pub tie_embeddings: bool,
     /// Dropout probability while training.
     pub dropout: f32,
+    /// How attention differs from the plain one.
+    #[serde(default)]
+    pub attention: Attention,
 }
 
 /// Base of the wavelengths that rotary positions were published with (Su et al., 2021).
@@ -125,6 +143,7 @@ impl ModelConfig {
             qkv_bias: true,
             tie_embeddings: true,
             dropout: 0.0,
+            attention: Attention::default(),
         }
     }
 
@@ -144,31 +163,43 @@ impl ModelConfig {
             qkv_bias: false,
             tie_embeddings: false,
             dropout: 0.0,
+            attention: Attention::default(),
         }
     }
 
-    /// Width of one attention head, `D = C / H`.
-    pub fn head_width(&self) -> usize {
-        self.n_embd / self.n_head
-    }
-
-    /// Width of all keys of one position, and of all values: `K * D`.
-    pub fn kv_width(&self) -> usize {
-        self.n_kv_head * self.head_width()
+    /// The same model without the settings of attention that say what holds without them, so that
+    /// equal models are equal.
+    #[must_use]
+    pub fn with_plain_attention_left_out(mut self) -> Self {
+        let even = self.n_embd.checked_div(self.n_head);
+        self.attention.head_width = self.attention.head_width.filter(|&width| Some(width) != even);
+        let (width, scale) = (self.head_width(), 1.0 / (self.head_width() as f32).sqrt());
+        self.attention.rotated_width = self.attention.rotated_width.filter(|&own| own != width);
+        self.attention.scale = self.attention.scale.filter(|&own| own != scale);
+        self
     }
 
     /// Trainable parameters; a tied head counts once.
     pub fn parameter_count(&self) -> usize {
-        let (c, f, v, kv) = (self.n_embd, self.n_inner, self.vocab_size, self.kv_width());
-        let gated = self.architecture.is_gated();
-        let norm = if gated { c } else { 2 * c };
-        let qkv = (c + 2 * kv) * (c + usize::from(self.qkv_bias));
-        let output = c * c + if gated { 0 } else { c };
+        let (c, f, v) = (self.n_embd, self.n_inner, self.vocab_size);
+        let (q, kv) = (self.q_width(), self.kv_width());
+        let (design, gated) = (self.architecture.block(), self.architecture.is_gated());
+        let norm = if design.norm == NormKind::Rms { c } else { 2 * c };
+        let norms = [design.norm_placement.is_before(), design.norm_placement.is_after()];
+        let norms = norms.into_iter().filter(|&there| there).count() * 2 * norm;
+        let qk_norm = match design.qk_norm {
+            QkNorm::None => 0,
+            QkNorm::Head => 2 * self.head_width(),
+            QkNorm::Width => q + kv,
+        };
+        let qkv = (q + 2 * kv) * (c + usize::from(self.qkv_bias));
+        let output = q * c + if gated { 0 } else { c };
         let feed_forward = if gated { 3 * c * f } else { 2 * c * f + f + c };
         let positions =
-            if self.architecture.rope_pairs().is_none() { self.context_length * c } else { 0 };
+            if design.positions == Positions::Learned { self.context_length * c } else { 0 };
         let head = if self.tie_embeddings { 0 } else { v * c };
-        v * c + positions + self.n_layer * (2 * norm + qkv + output + feed_forward) + norm + head
+        let block = norms + qk_norm + qkv + output + feed_forward;
+        v * c + positions + self.n_layer * block + norm + head
     }
 }
 
@@ -213,6 +244,7 @@ mod tests {
             qkv_bias: true,
             tie_embeddings: true,
             dropout: 0.0,
+            attention: Attention::default(),
         };
         assert_eq!(config.parameter_count(), 494_032_768);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, ModelConfig, Qat, ROPE_BASE};
+use crate::{Architecture, Attention, ModelConfig, Qat, ROPE_BASE};
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -95,13 +95,15 @@ pub struct Model {
     pub norm_epsilon: f32,
     /// Base of the wavelengths of rotary positions; unused where positions are learned.
     pub rope_base: f32,
-    /// Whether the query, key and value projections have a bias; if not given, as published:
-    /// everywhere but in `llama`.
+    /// Whether the query, key and value projections have a bias; if not given, as the family's
+    /// published models have it.
     pub qkv_bias: Option<bool>,
     /// Whether the output head shares the token embedding's matrix.
     pub tie_embeddings: bool,
     /// Dropout probability while training.
     pub dropout: f32,
+    /// How attention differs from the plain one: width of a head, scaled rotation, window.
+    pub attention: Attention,
 }
 
 impl Default for Model {
@@ -119,6 +121,7 @@ impl Default for Model {
             qkv_bias: None,
             tie_embeddings: true,
             dropout: 0.0,
+            attention: Attention::default(),
         }
     }
 }
@@ -137,10 +140,12 @@ impl Model {
             n_inner: self.n_inner.unwrap_or_else(|| self.default_inner()),
             norm_epsilon: self.norm_epsilon,
             rope_base: self.rope_base,
-            qkv_bias: self.qkv_bias.unwrap_or(self.architecture != Architecture::Llama),
+            qkv_bias: self.qkv_bias.unwrap_or(self.architecture.block().qkv_bias),
             tie_embeddings: self.tie_embeddings,
             dropout: self.dropout,
+            attention: self.attention.clone(),
         }
+        .with_plain_attention_left_out()
     }
 
     /// As many parameters with a gate as without; whole blocks of 256 for the K-quants.

@@ -1,6 +1,8 @@
 //! Ranges and relations of a run file that types cannot express.
 
-use crate::{Architecture, ConfigError, QatStart, RunFile, TokenizerKind, limits};
+use crate::{
+    Attention, ConfigError, Projections, QatStart, RopeScaling, RunFile, TokenizerKind, limits,
+};
 
 impl RunFile {
     /// Checks ranges and relations that types cannot express.
@@ -62,11 +64,12 @@ impl RunFile {
         ] {
             require(key, value, (1..=most).contains(&value), &format!("1 to {most}"))?;
         }
+        let has_own_width = model.attention.head_width.is_some();
         require(
             "model.n_head",
             model.n_head,
-            model.n_embd.is_multiple_of(model.n_head),
-            &format!("a divisor of model.n_embd = {}", model.n_embd),
+            has_own_width || model.n_embd.is_multiple_of(model.n_head),
+            &format!("a divisor of model.n_embd = {}, or model.attention.head_width", model.n_embd),
         )?;
         let kv = model.n_kv_head.unwrap_or(model.n_head);
         require(
@@ -75,25 +78,19 @@ impl RunFile {
             kv >= 1 && model.n_head.is_multiple_of(kv),
             &format!("a divisor of model.n_head = {}", model.n_head),
         )?;
-        let head_width = model.n_embd / model.n_head;
-        require(
-            "model.n_head",
-            model.n_head,
-            model.architecture.rope_pairs().is_none() || head_width.is_multiple_of(2),
-            "heads of an even width: rotary positions turn pairs of channels",
-        )?;
+        self.check_attention()?;
         require(
             "model.n_kv_head",
             kv,
             // The folder's family is known once it is opened.
             self.train.init_from.is_some() || model.architecture.is_gated() || kv == model.n_head,
-            "model.n_head: only llama and qwen2 share keys and values between heads",
+            "model.n_head: gpt2 and gptneox do not share keys and values between heads",
         )?;
         require(
             "model.qkv_bias",
             "true",
-            model.architecture != Architecture::Llama || model.qkv_bias != Some(true),
-            "false: a llama with these biases is a qwen2",
+            model.architecture.block().qkv_bias || model.qkv_bias != Some(true),
+            &format!("false in a {}; qwen2 has these biases", model.architecture.name()),
         )?;
         require(
             "model.rope_base",
@@ -112,6 +109,75 @@ impl RunFile {
             model.norm_epsilon,
             model.norm_epsilon > 0.0 && model.norm_epsilon < 1.0,
             "between 0 and 1, both excluded",
+        )
+    }
+
+    /// What `[model.attention]` asks for.
+    fn check_attention(&self) -> Result<(), ConfigError> {
+        let (model, attention) = (&self.model, &self.model.attention);
+        let own = attention.head_width.unwrap_or(model.n_embd / model.n_head);
+        require(
+            "model.attention.head_width",
+            own,
+            (1..=limits::HEAD_WIDTH).contains(&own),
+            &format!("1 to {}", limits::HEAD_WIDTH),
+        )?;
+        let (design, family) = (model.architecture.block(), model.architecture.name());
+        // The folder's family is known once it is opened.
+        let is_taken_over = self.train.init_from.is_some();
+        require(
+            "model.attention.head_width",
+            own,
+            is_taken_over || design.own_head_width || attention.head_width.is_none(),
+            &format!("nothing: heads of a {family} are n_embd / n_head wide"),
+        )?;
+        require(
+            "model.attention",
+            "(something)",
+            is_taken_over
+                || design.projections == Projections::Separate
+                || *attention == Attention::PLAIN,
+            &format!("nothing in a {family}"),
+        )?;
+        let rotated = attention.rotated_width.unwrap_or(own);
+        require(
+            if attention.rotated_width.is_some() {
+                "model.attention.rotated_width"
+            } else {
+                "model.n_head"
+            },
+            attention.rotated_width.unwrap_or(model.n_head),
+            model.architecture.rope_pairs().is_none()
+                || rotated.is_multiple_of(2) && (1..=own).contains(&rotated),
+            "heads of an even width: rotary positions turn pairs of channels",
+        )?;
+        require(
+            "model.attention.rope_scaling",
+            "factors",
+            !matches!(attention.rope_scaling, RopeScaling::Factors { .. }),
+            "none, linear or llama3: a checkpoint's config.json has no place for factors",
+        )?;
+        if let Some((name, value, expected)) = attention.rope_scaling.objection(rotated / 2) {
+            let (value, expected) =
+                (format!("{name} = {value}"), format!("{name} to be {expected}"));
+            require("model.attention.rope_scaling", value, false, &expected)?;
+        }
+        if let Some(window) = attention.window {
+            require("model.attention.window.size", window.size, window.size >= 1, "at least 1")?;
+            let base = window.rope_base;
+            require(
+                "model.attention.window.rope_base",
+                base,
+                base > 1.0 && base.is_finite(),
+                "a finite number above 1",
+            )?;
+        }
+        let scale = attention.scale.unwrap_or(1.0);
+        require(
+            "model.attention.scale",
+            scale,
+            scale > 0.0 && scale.is_finite(),
+            "a finite number above 0",
         )
     }
 

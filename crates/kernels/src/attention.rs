@@ -16,11 +16,13 @@ use crate::pass::Pass;
 /// finite so that no backend meets an infinity in its exponential.
 const MASKED: f32 = -1e9;
 
-/// What keeps a position from looking ahead; built once for all layers of a forward pass, and only
-/// where an operation reads it.
+/// What keeps a position from looking ahead, and from looking further back than a window; built
+/// once for all layers of a forward pass, and only where an operation reads it.
 #[derive(Debug, Clone)]
 pub struct CausalMask {
     time: usize,
+    /// Positions that are seen, the own one among them.
+    window: usize,
     device: Device,
     /// Shared with clones.
     scores: Arc<OnceLock<Tensor<4>>>,
@@ -29,7 +31,17 @@ pub struct CausalMask {
 impl CausalMask {
     /// The mask for `time` positions.
     pub fn new(time: usize, device: &Device) -> Self {
-        CausalMask { time, device: device.clone(), scores: Arc::default() }
+        Self::with_window(time, time, device)
+    }
+
+    /// The mask for `time` positions that see the last `window` of those up to themselves.
+    pub fn with_window(time: usize, window: usize, device: &Device) -> Self {
+        CausalMask { time, window, device: device.clone(), scores: Arc::default() }
+    }
+
+    /// Whether some position does not see all before it: the CPU's kernels have no windows.
+    fn is_windowed(&self) -> bool {
+        self.window < self.time
     }
 
     /// The number of positions.
@@ -44,6 +56,7 @@ impl CausalMask {
             let mut mask = vec![0.0; time * time];
             for (query, row) in mask.chunks_mut(time.max(1)).enumerate() {
                 row[query + 1..].fill(MASKED);
+                row[..(query + 1).saturating_sub(self.window)].fill(MASKED);
             }
             Tensor::from_data(TensorData::new(mask, [1, 1, time, time]), &self.device)
         };
@@ -68,9 +81,9 @@ pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: P
     let [n, columns] = qkv.dims();
     let (time, channels) = (mask.time, columns / 3);
     match body(&qkv.device()) {
-        Body::Cpu => {}
         Body::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, mask, pass),
-        Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
+        Body::Cpu if !mask.is_windowed() => {}
+        Body::Cpu | Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
     }
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, channels / heads);
@@ -95,9 +108,9 @@ pub fn grouped_attention(
     let time = mask.time;
     let inputs = [q, k, v];
     match body(&inputs[0].device()) {
-        Body::Cpu => {}
         Body::Gpu => return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], mask, pass),
-        Body::Plain => {
+        Body::Cpu if !mask.is_windowed() => {}
+        Body::Cpu | Body::Plain => {
             return grouped_with_tensors(inputs, [heads, kv_heads], mask, pass.dropout);
         }
     }
@@ -224,6 +237,27 @@ mod tests {
             for (fused, plain) in fused.1.iter().zip(&plain.1) {
                 fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-5));
             }
+        }
+    }
+
+    /// Each position of a window sees what it would see of a text that begins there.
+    #[test]
+    fn what_is_before_the_window_changes_nothing() {
+        let (t, window, d) = (9, 4, 3);
+        let inputs = ["q", "k", "v"].map(|name| draw(name, [t, d]));
+        let run = |inputs: [Tensor<2>; 3], mask: CausalMask| {
+            let [q, k, v] = inputs;
+            grouped_attention(q, k, v, [1, 1], &mask, Pass::default())
+        };
+        let device = Device::flex();
+        let all = run(inputs.clone(), CausalMask::with_window(t, window, &device));
+        for last in window - 1..t {
+            let range = last + 1 - window..last + 1;
+            let part = inputs.clone().map(|x| x.slice([range.clone(), 0..d]));
+            let alone = run(part, CausalMask::new(window, &device));
+            let alone = alone.slice([window - 1..window, 0..d]).inner().into_data();
+            let found = all.clone().slice([last..last + 1, 0..d]).inner().into_data();
+            found.assert_approx_eq::<f32>(&alone, Tolerance::absolute(1e-5));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use config::RopePairs;
+use config::{RopePairs, RopeShape};
 
 use crate::bodies::are_fused;
 use crate::cpu::rope::Angles;
@@ -16,13 +16,15 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// For `time` positions and heads of `width` channels, an even number; `base` is 10,000 in the
-    /// paper.
-    pub fn new(time: usize, width: usize, base: f32, pairs: RopePairs) -> Self {
-        Rope { angles: Arc::new(Angles::new(time, width, base, pairs)) }
+    /// For `time` positions.
+    ///
+    /// # Panics
+    /// When an odd number of channels is to be rotated, or more than a head has.
+    pub fn new(time: usize, shape: &RopeShape) -> Self {
+        Rope { angles: Arc::new(Angles::new(time, shape)) }
     }
 
-    /// Cosines and sines as `[1, T, 1, D/2]`.
+    /// Cosines and sines as `[1, T, 1, R/2]`, for the `R` channels of a head that are rotated.
     fn tables(&self, device: &Device) -> [Tensor<4>; 2] {
         let (time, half) = (self.angles.time(), self.angles.width() / 2);
         [self.angles.cos(), self.angles.sin()].map(|table| {
@@ -58,8 +60,10 @@ pub fn rope_first(x: Tensor<2>, turned: usize, rope: &Rope) -> Tensor<2> {
 
 fn with_tensors(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
     let [n, columns] = x.dims();
-    let (t, d) = (rope.angles.time(), rope.angles.width());
-    let (b, h) = (n / t, columns / d);
+    let (t, d, head) = (rope.angles.time(), rope.angles.width(), rope.angles.head_width());
+    let (b, h) = (n / t, columns / head);
+    let heads = x.reshape([n * h, head]);
+    let x = heads.clone().narrow(1, 0, d);
     // Both kinds of pairs as the two columns of a matrix, or its two rows.
     let (grid, axis) = match rope.angles.pairs() {
         RopePairs::Adjacent => ([b * t, h, d / 2, 2], 3),
@@ -72,7 +76,12 @@ fn with_tensors(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
     let y1 = x1 * cos + x0 * sin;
     let mut single = grid;
     single[axis] = 1;
-    Tensor::cat(vec![y0.reshape(single), y1.reshape(single)], axis).reshape([n, columns])
+    let y = Tensor::cat(vec![y0.reshape(single), y1.reshape(single)], axis);
+    if d == head {
+        return y.reshape([n, columns]);
+    }
+    let rest = heads.narrow(1, d, head - d);
+    Tensor::cat(vec![y.reshape([n * h, d]), rest], 1).reshape([n, columns])
 }
 
 #[cfg(test)]
@@ -88,11 +97,17 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
     }
 
+    fn whole(width: usize, pairs: RopePairs) -> RopeShape {
+        RopeShape { pairs, head_width: width, width, base: 1e4, factors: Vec::new() }
+    }
+
     #[test]
     fn both_bodies_give_the_same_values_and_gradients() {
         for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
-            for [b, t, h, d] in [[1, 1, 1, 2], [2, 3, 5, 6], [1, 33, 3, 34]] {
-                let table = Rope::new(t, d, 1e4, pairs);
+            for ([b, t, h, d], width) in
+                [([1, 1, 1, 2], 2), ([2, 3, 5, 6], 6), ([1, 33, 3, 34], 34), ([2, 5, 3, 9], 6)]
+            {
+                let table = Rope::new(t, &RopeShape { head_width: d, ..whole(width, pairs) });
                 let (x, dy) = (draw("x", [b * t, h * d]), draw("dy", [b * t, h * d]).detach());
                 let run = |y: Tensor<2>| {
                     let dx = x.grad(&(y.clone() * dy.clone()).sum().backward()).unwrap();
@@ -112,7 +127,7 @@ mod tests {
     fn the_pairs_are_those_of_the_name() {
         let x = Tensor::<2>::from_floats([[9., 9., 9., 9.], [1., 0., 0., 1.]], &Device::flex());
         let turned = |pairs| {
-            let table = Rope::new(2, 4, 1e4, pairs);
+            let table = Rope::new(2, &whole(4, pairs));
             rope(x.clone(), &table).into_data().try_into_vec::<f32>().unwrap()[4..].to_vec()
         };
         let (c, s, c1, s1) = (1_f32.cos(), 1_f32.sin(), 0.01_f32.cos(), 0.01_f32.sin());
@@ -125,7 +140,7 @@ mod tests {
 
     #[test]
     fn columns_that_are_not_asked_for_stay() {
-        let table = Rope::new(3, 2, 1e4, RopePairs::Halves);
+        let table = Rope::new(3, &whole(2, RopePairs::Halves));
         let x = draw("x", [3, 7]).inner();
         let y = rope_first(x.clone(), 4, &table);
         let rest = |t: &Tensor<2>| t.clone().slice([0..3, 4..7]).into_data();

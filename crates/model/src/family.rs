@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use config::ModelConfig;
+use config::{ModelConfig, Rotation};
 use kernels::{CausalMask, Pass, Rope, checkpointed, rope, rope_first};
 
 use crate::layers::{Embedding, Linear};
@@ -26,20 +26,21 @@ pub(crate) trait Family {
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2>;
 }
 
-/// A block's forward pass: block, `x [N, C]`, what all blocks share, the pass at its site, its
-/// number, the trace.
+/// A block's forward pass: block, `x [N, C]`, what it knows of the positions, the pass at its site,
+/// its number, the trace.
 type Forward<B> = fn(&B, Tensor<2>, &Frame, Pass, usize, &mut Trace) -> Tensor<2>;
 
-/// `x [N, C]` through all blocks, which keep for the backward pass what `pass` asks for.
+/// `x [N, C]` through all blocks, each with its own of `frames`; they keep for the backward pass
+/// what `pass` asks for.
 pub(crate) fn through<B: Module + 'static>(
     blocks: &[B],
     mut x: Tensor<2>,
     forward: Forward<B>,
-    frame: &Frame,
+    frames: &[Frame],
     pass: Pass,
     trace: &mut Trace,
 ) -> Tensor<2> {
-    for (i, block) in blocks.iter().enumerate() {
+    for (i, (block, frame)) in blocks.iter().zip(frames).enumerate() {
         let pass = pass.at(i as u64 + 1);
         x = if pass.checkpointing {
             let frame = frame.clone();
@@ -52,7 +53,8 @@ pub(crate) fn through<B: Module + 'static>(
     x
 }
 
-/// What all blocks of one forward pass share: how positions see each other and where they are.
+/// What a block knows of the positions: how they see each other and where they are. Blocks that
+/// know the same share it.
 #[derive(Clone)]
 pub(crate) struct Frame {
     shape: [usize; 2],
@@ -61,14 +63,25 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// For tokens `[B, T]`, on the device of `wte`, without autodiff: nothing here wants a gradient.
-    pub fn new(config: &ModelConfig, [batch, time]: [usize; 2], wte: &Embedding) -> Self {
-        let device = wte.weight.device().inner();
-        let rope = config
-            .architecture
-            .rope_pairs()
-            .map(|pairs| Rope::new(time, config.head_width(), config.rope_base, pairs));
-        Frame { shape: [batch, time], mask: CausalMask::new(time, &device), rope }
+    /// One for each block, for tokens `[B, T]`, on the device of `wte`, without autodiff: nothing
+    /// here wants a gradient.
+    pub fn of_layers(config: &ModelConfig, shape: [usize; 2], wte: &Embedding) -> Vec<Self> {
+        let (device, [_, time]) = (wte.weight.device().inner(), shape);
+        let rope = |rotation| config.rope(rotation).map(|shape| Rope::new(time, &shape));
+        let [global, local] = [Rotation::Global, Rotation::Local].map(rope);
+        let all = CausalMask::new(time, &device);
+        let window = config.attention.window;
+        let last = window.map(|window| CausalMask::with_window(time, window.size, &device));
+        let frame = |layer| {
+            let attention = config.layer_attention(layer);
+            let rope = attention.rotation.and_then(|rotation| match rotation {
+                Rotation::Global => global.clone(),
+                Rotation::Local => local.clone(),
+            });
+            let mask = attention.window.and_then(|_| last.clone()).unwrap_or_else(|| all.clone());
+            Frame { shape, mask, rope }
+        };
+        (0..config.n_layer).map(frame).collect()
     }
 
     /// `B` and `T`.
@@ -76,12 +89,12 @@ impl Frame {
         self.shape
     }
 
-    /// What keeps a position from looking ahead.
+    /// What keeps a position from looking ahead, and further back than its window.
     pub fn mask(&self) -> &CausalMask {
         &self.mask
     }
 
-    /// Turns each head by the angles of its position; where positions are learned, does nothing.
+    /// Turns each head by the angles of its position; where the layer has no rotation, does nothing.
     ///
     /// # Shapes
     /// `x [N, heads * D]` -> the same.

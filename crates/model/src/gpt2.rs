@@ -77,9 +77,9 @@ impl Family for Gpt2 {
     }
 
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
-        let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
+        let frames = Frame::of_layers(&self.config, tokens.dims(), &self.wte);
         let x = dropout(self.embed(tokens, pass.precision, trace), pass.at(0).dropout); // [N, C]
-        let x = through(&self.blocks, x, Block::forward, &frame, pass, trace);
+        let x = through(&self.blocks, x, Block::forward, &frames, pass, trace);
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
         x

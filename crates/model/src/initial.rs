@@ -31,7 +31,11 @@ pub(crate) fn values(
         (_, Initialization::Gpt2) => random::normal(key, len, DEVIATION),
         _ if path.starts_with("wte.") || path.starts_with("wpe.") => random::normal(key, len, 1.0),
         _ => {
-            let inputs = if leaves_feed_forward(path) { config.n_inner } else { config.n_embd };
+            let inputs = match path {
+                _ if leaves_feed_forward(path) => config.n_inner,
+                _ if path.contains("attn.output.") => config.q_width(),
+                _ => config.n_embd,
+            };
             random::uniform_within(key, len, 1.0 / (inputs as f32).sqrt())
         }
     }

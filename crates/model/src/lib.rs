@@ -1,13 +1,13 @@
 //! Language models as Burn modules.
 //!
 //! Two files, each reading top to bottom in the order data meets it: [`gpt2`] for GPT-2 and
-//! GPT-NeoX, [`llama`] for LLaMA and Qwen2. [`Model`] is what training works with: it hides which
-//! family that is, so a new one is a new file and a variant here. What all share is in [`layers`]
+//! GPT-NeoX, [`llama`] for LLaMA and all that came of it. [`Model`] is what training works with: it
+//! hides which of them that is. What all share is in [`layers`]
 //! (parameters with their shapes), [`parameters`] (walking them by path), `initial` (their first
 //! values) and [`lora`] (adapters on them).
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of keys
-//! and values, `D = C / H`, `V` vocabulary, `F` feed-forward.
+//! and values, `D` head width, `V` vocabulary, `F` feed-forward.
 
 mod family;
 pub mod gpt2;
@@ -22,7 +22,7 @@ use std::convert::Infallible;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
-use config::{Architecture, Initialization, ModelConfig};
+use config::{Initialization, ModelConfig};
 use kernels::{DistilledLoss, Head, Pass, Precision, distilled_head_loss};
 
 use crate::family::Family;
@@ -37,7 +37,7 @@ pub use crate::trace::{Stage, Trace};
 pub enum Model {
     /// GPT-2 and GPT-NeoX.
     Gpt2(Gpt2),
-    /// LLaMA and Qwen2.
+    /// LLaMA and the families that came of it.
     Llama(Llama),
 }
 
@@ -72,13 +72,9 @@ impl Model {
         mut read: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
         let mut loader = Loader::new(device, &mut read);
-        match config.architecture {
-            Architecture::Gpt2 | Architecture::GptNeox => {
-                Gpt2::load(config, &mut loader).map(Model::Gpt2)
-            }
-            Architecture::Llama | Architecture::Qwen2 => {
-                Llama::load(config, &mut loader).map(Model::Llama)
-            }
+        match config.architecture.is_gated() {
+            false => Gpt2::load(config, &mut loader).map(Model::Gpt2),
+            true => Llama::load(config, &mut loader).map(Model::Llama),
         }
     }
 

@@ -1,17 +1,17 @@
-//! LLaMA (Touvron et al., 2023) and Qwen2 (Yang et al., 2024), in the order data meets it.
+//! LLaMA (Touvron et al., 2023) and the families that came of it, in the order data meets it.
 //!
 //! ```text
 //! tokens -> wte -> dropout -> [ x + attn(attn_norm(x)), x + mlp(ffn_norm(x)) ] * n_layer -> norm -> head
 //! ```
 //!
-//! Qwen2 is a LLaMA with biases on query, key and value, whose rotation pairs the halves of a head
-//! and not neighbours. The reference is `modeling_llama.py` of transformers; dropout is where GPT-2
-//! has it. Names are llama.cpp's. As in [`crate::gpt2`], everything is kept as `[N, C]`.
+//! What the others have beyond a LLaMA, or in another place, is in [`config::BlockDesign`]. The
+//! reference is `modeling_llama.py` of transformers; dropout is where GPT-2 has it. Names are
+//! llama.cpp's. As in [`crate::gpt2`], everything is kept as `[N, C]`.
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use config::ModelConfig;
-use kernels::{Pass, dropout, grouped_attention, swiglu};
+use config::{EmbeddingScale, FeedForward, ModelConfig, QkNorm};
+use kernels::{Pass, dropout, gelu, grouped_attention, swiglu};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, Linear, Loader, RmsNorm};
@@ -65,37 +65,52 @@ impl Family for Llama {
     }
 
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
-        let frame = Frame::new(&self.config, tokens.dims(), &self.wte);
+        let frames = Frame::of_layers(&self.config, tokens.dims(), &self.wte);
         let x = self.wte.forward(tokens.flatten(0, 1), pass.precision); // [N, C]
         trace.keep(|| "wte".to_owned(), &x);
+        let x = match self.config.architecture.block().embedding_scale {
+            EmbeddingScale::One => x,
+            EmbeddingScale::SqrtWidth => x * (self.config.n_embd as f64).sqrt(),
+        };
         let x = dropout(x, pass.at(0).dropout);
-        let x = through(&self.blocks, x, Block::forward, &frame, pass, trace);
+        let x = through(&self.blocks, x, Block::forward, &frames, pass, trace);
         let x = self.norm.forward(x);
         trace.keep(|| "norm".to_owned(), &x);
         x
     }
 }
 
-/// Attention and feed-forward, each behind a normalisation and beside a residual.
+/// Attention and feed-forward, each between normalisations and beside a residual.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Before attention.
-    pub attn_norm: RmsNorm,
+    pub attn_norm: Option<RmsNorm>,
     /// Attention.
     pub attn: Attention,
+    /// After attention.
+    pub attn_post_norm: Option<RmsNorm>,
     /// Before the feed-forward layer.
-    pub ffn_norm: RmsNorm,
+    pub ffn_norm: Option<RmsNorm>,
     /// Feed-forward.
     pub mlp: Mlp,
+    /// After the feed-forward layer.
+    pub ffn_post_norm: Option<RmsNorm>,
 }
 
 impl Block {
     fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, i: usize) -> Result<Self, E> {
         let (c, epsilon) = (config.n_embd, config.norm_epsilon);
+        let placement = config.architecture.block().norm_placement;
+        let mut norm = |name: &str, is_there: bool| {
+            let path = format!("blocks.{i}.{name}");
+            is_there.then(|| RmsNorm::load(loader, &path, c, epsilon)).transpose()
+        };
         Ok(Block {
-            attn_norm: RmsNorm::load(loader, &format!("blocks.{i}.attn_norm"), c, epsilon)?,
+            attn_norm: norm("attn_norm", placement.is_before())?,
+            attn_post_norm: norm("attn_post_norm", placement.is_after())?,
+            ffn_norm: norm("ffn_norm", placement.is_before())?,
+            ffn_post_norm: norm("ffn_post_norm", placement.is_after())?,
             attn: Attention::load(config, loader, &format!("blocks.{i}.attn"))?,
-            ffn_norm: RmsNorm::load(loader, &format!("blocks.{i}.ffn_norm"), c, epsilon)?,
             mlp: Mlp::load(config, loader, &format!("blocks.{i}.mlp"))?,
         })
     }
@@ -109,44 +124,77 @@ impl Block {
         i: usize,
         trace: &mut Trace,
     ) -> Tensor<2> {
-        let normed = self.attn_norm.forward(x.clone());
-        trace.keep(|| format!("h.{i}.attn_norm"), &normed);
-        let x = x + self.attn.forward(normed, frame, pass, i, trace);
+        let y = normed(&self.attn_norm, x.clone(), || format!("h.{i}.attn_norm"), trace);
+        let y = self.attn.forward(y, frame, pass, i, trace);
+        let x = x + normed(&self.attn_post_norm, y, || format!("h.{i}.attn_post_norm"), trace);
         trace.keep(|| format!("h.{i}.attn.residual"), &x);
-        let normed = self.ffn_norm.forward(x.clone());
-        trace.keep(|| format!("h.{i}.ffn_norm"), &normed);
-        let x = x + self.mlp.forward(normed, pass.at(2), i, trace);
+        let y = normed(&self.ffn_norm, x.clone(), || format!("h.{i}.ffn_norm"), trace);
+        let y = self.mlp.forward(y, pass.at(2), i, trace);
+        let x = x + normed(&self.ffn_post_norm, y, || format!("h.{i}.ffn_post_norm"), trace);
         trace.keep(|| format!("h.{i}"), &x);
         x
     }
+}
+
+/// `x [N, C]` through a normalisation, where there is one.
+fn normed(
+    norm: &Option<RmsNorm>,
+    x: Tensor<2>,
+    name: impl FnOnce() -> String,
+    trace: &mut Trace,
+) -> Tensor<2> {
+    let Some(norm) = norm else { return x };
+    let y = norm.forward(x);
+    trace.keep(name, &y);
+    y
 }
 
 /// Causal self-attention in which each head of keys and values serves `H / K` heads of queries
 /// (Ainslie et al., 2023).
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Queries `[C, C]`.
+    /// Queries `[C, H D]`.
     pub q: Linear,
     /// Keys `[C, K D]`.
     pub k: Linear,
     /// Values `[C, K D]`.
     pub v: Linear,
-    /// Back to the residual stream `[C, C]`.
+    /// Of queries, before they are rotated.
+    pub q_norm: Option<RmsNorm>,
+    /// Of keys, before they are rotated.
+    pub k_norm: Option<RmsNorm>,
+    /// Back to the residual stream `[H D, C]`.
     pub output: Linear,
     n_head: usize,
     n_kv_head: usize,
+    /// What queries are multiplied by for another scale than `1 / sqrt(D)`.
+    q_scale: Option<f32>,
 }
 
 impl Attention {
     fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, path: &str) -> Result<Self, E> {
-        let (c, kv, bias) = (config.n_embd, config.kv_width(), config.qkv_bias);
+        let (c, q, kv, bias) =
+            (config.n_embd, config.q_width(), config.kv_width(), config.qkv_bias);
+        let mut norm = |name: &str, all_heads: usize| {
+            let width = match config.architecture.block().qk_norm {
+                QkNorm::None => return Ok(None),
+                QkNorm::Head => config.head_width(),
+                QkNorm::Width => all_heads,
+            };
+            RmsNorm::load(loader, &format!("{path}.{name}"), width, config.norm_epsilon).map(Some)
+        };
+        let (q_norm, k_norm) = (norm("q_norm", q)?, norm("k_norm", kv)?);
+        let root = (config.head_width() as f32).sqrt();
         Ok(Attention {
-            q: Linear::load(loader, &format!("{path}.q"), [c, c], bias)?,
+            q: Linear::load(loader, &format!("{path}.q"), [c, q], bias)?,
             k: Linear::load(loader, &format!("{path}.k"), [c, kv], bias)?,
             v: Linear::load(loader, &format!("{path}.v"), [c, kv], bias)?,
-            output: Linear::load(loader, &format!("{path}.output"), [c, c], false)?,
+            q_norm,
+            k_norm,
+            output: Linear::load(loader, &format!("{path}.output"), [q, c], false)?,
             n_head: config.n_head,
             n_kv_head: config.n_kv_head,
+            q_scale: config.attention.scale.map(|scale| scale * root),
         })
     }
 
@@ -159,21 +207,34 @@ impl Attention {
         i: usize,
         trace: &mut Trace,
     ) -> Tensor<2> {
-        let q = frame.rotate(self.q.forward(x.clone(), pass.precision)); // [N, H D]
-        let k = frame.rotate(self.k.forward(x.clone(), pass.precision)); // [N, K D]
+        let q = self.q.forward(x.clone(), pass.precision); // [N, H D]
+        let k = self.k.forward(x.clone(), pass.precision); // [N, K D]
+        let q = frame.rotate(normed_heads(&self.q_norm, q));
+        let k = frame.rotate(normed_heads(&self.k_norm, k));
         let v = self.v.forward(x, pass.precision); // [N, K D]
         for (name, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
             trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
         }
+        let q = match self.q_scale {
+            Some(scale) => q * scale,
+            None => q,
+        };
         let y = grouped_attention(q, k, v, [self.n_head, self.n_kv_head], frame.mask(), pass.at(0));
-        trace.keep(|| format!("h.{i}.attn.heads"), &y); // [N, C]
+        trace.keep(|| format!("h.{i}.attn.heads"), &y); // [N, H D]
         let y = self.output.forward(y, pass.precision);
         trace.keep(|| format!("h.{i}.attn.output"), &y);
         dropout(y, pass.at(1).dropout)
     }
 }
 
-/// The feed-forward layer: up to `F`, gated by SiLU (SwiGLU, Shazeer, 2020), down again.
+/// `x [N, heads D]` normalised, each head by itself where that is the width of `norm`.
+fn normed_heads(norm: &Option<RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+    let Some(norm) = norm else { return x };
+    let ([n, columns], [width]) = (x.dims(), norm.gamma.dims());
+    norm.forward(x.reshape([n * columns / width, width])).reshape([n, columns])
+}
+
+/// The feed-forward layer: up to `F`, gated (Shazeer, 2020), down again.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[C, F]`
@@ -182,6 +243,8 @@ pub struct Mlp {
     pub up: Linear,
     /// `[F, C]`
     pub down: Linear,
+    #[module(skip)]
+    kind: FeedForward,
 }
 
 impl Mlp {
@@ -191,6 +254,7 @@ impl Mlp {
             gate: Linear::load(loader, &format!("{path}.gate"), [c, f], false)?,
             up: Linear::load(loader, &format!("{path}.up"), [c, f], false)?,
             down: Linear::load(loader, &format!("{path}.down"), [f, c], false)?,
+            kind: config.architecture.block().feed_forward,
         })
     }
 
@@ -198,10 +262,19 @@ impl Mlp {
     fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
         let gate = self.gate.forward(x.clone(), pass.precision); // [N, F]
         let up = self.up.forward(x, pass.precision); // [N, F]
-        if trace.is_on() {
-            trace.keep(|| format!("h.{i}.mlp.swiglu"), &swiglu(gate.clone(), up.clone()));
-        }
-        let x = self.down.forward_swiglu(gate, up, pass.precision); // [N, C]
+        let x = match self.kind {
+            FeedForward::GeGlu => {
+                let x = gelu(gate) * up;
+                trace.keep(|| format!("h.{i}.mlp.geglu"), &x);
+                self.down.forward(x, pass.precision) // [N, C]
+            }
+            FeedForward::Gelu | FeedForward::SwiGlu => {
+                if trace.is_on() {
+                    trace.keep(|| format!("h.{i}.mlp.swiglu"), &swiglu(gate.clone(), up.clone()));
+                }
+                self.down.forward_swiglu(gate, up, pass.precision) // [N, C]
+            }
+        };
         trace.keep(|| format!("h.{i}.mlp.down"), &x);
         dropout(x, pass.dropout)
     }

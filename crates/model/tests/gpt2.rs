@@ -23,6 +23,7 @@ fn config(qkv_bias: bool, tie_embeddings: bool) -> ModelConfig {
         qkv_bias,
         tie_embeddings,
         dropout: 0.2,
+        attention: config::Attention::default(),
     }
 }
 
@@ -38,7 +39,7 @@ fn parameters_are_those_of_the_name_table() {
         let mut ours: Vec<_> = model.parameters().into_iter().map(|p| (p.path, p.shape)).collect();
         let mut table: Vec<_> = names::tensors(&config)
             .into_iter()
-            .filter(|row| row.in_model)
+            .filter(|row| row.in_model())
             .map(|row| (row.burn.clone(), row.burn_shape()))
             .collect();
         ours.sort();

@@ -73,6 +73,7 @@ fn model_config(json: &Value) -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: false,
         dropout: 0.1,
+        attention: config::Attention::default(),
     }
 }
 

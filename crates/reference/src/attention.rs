@@ -1,6 +1,6 @@
 //! Causal attention of many heads over everything read so far.
 
-use config::ModelConfig;
+use config::{LayerAttention, ModelConfig};
 use rayon::prelude::*;
 
 use crate::cache::{Cache, LayerCache};
@@ -12,6 +12,7 @@ use crate::trace::BlockTrace;
 const TASK_QUERIES: usize = 96;
 
 /// The sizes of one attention.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     /// New positions `T`.
     pub queries: usize,
@@ -25,6 +26,12 @@ pub(crate) struct Sizes {
     pub head_width: usize,
     /// Positions the cache has room for.
     pub capacity: usize,
+    /// Width of the residual stream, `C`.
+    pub embedding: usize,
+    /// Positions that are seen, the query's own among them, where they are not all.
+    pub window: Option<usize>,
+    /// What products of queries and keys are multiplied by.
+    pub scale: f32,
 }
 
 impl Sizes {
@@ -42,10 +49,18 @@ impl Sizes {
             kv_heads: config.n_kv_head,
             head_width: config.head_width(),
             capacity: queries,
+            embedding: config.n_embd,
+            window: None,
+            scale: config.attention_scale(),
         }
     }
 
-    /// Width of all queries of a position, `H * D = C`.
+    /// The same in a layer that sees as far as `attention` says.
+    pub fn in_layer(&self, attention: LayerAttention) -> Self {
+        Sizes { window: attention.window, ..*self }
+    }
+
+    /// Width of all queries of a position, `H * D`.
     pub fn width(&self) -> usize {
         self.heads * self.head_width
     }
@@ -63,7 +78,7 @@ impl Sizes {
 
 /// What attention computes; the inner steps only if they were asked for.
 struct Attended {
-    /// `[T, C]`
+    /// `[T, H * D]`
     y: Vec<f32>,
     /// `[H, T, S]`: scaled products, `-inf` where a query may not look.
     scores: Vec<f32>,
@@ -75,13 +90,14 @@ struct Attended {
 /// share a head of keys and values (Ainslie et al., 2023). With `S = past + T`:
 ///
 /// ```text
-/// scores[t, s]  = q[t] · k[s] / sqrt(D)      for s <= past + t
+/// scores[t, s]  = q[t] · k[s] · scale        for past + t - window < s <= past + t
 /// weights[t, :] = softmax(scores[t, :])
 /// y[t]          = Σ_s weights[t, s] · v[s]
 /// ```
 ///
 /// `q` holds rows `stride` apart, heads side by side; keys and values of all `S` positions are in
-/// the cache. The result is `[T, C]`.
+/// the cache. `scale` is `1 / sqrt(D)` in most models, and the window endless. The result is
+/// `[T, H * D]`.
 pub(crate) fn attend(
     q: &[f32],
     stride: usize,
@@ -138,16 +154,19 @@ fn attend_part(
     let q = Rows::strided(&q[first * stride + head * d..], queries, d, stride);
     let k = Rows::strided(&cache.keys[kv_start..], seen, d, sizes.kv_width());
     let mut weights = product(q, k); // [queries, seen]
-    let scale = 1.0 / (d as f32).sqrt();
     let mut scores = Vec::new();
     for (i, row) in weights.chunks_exact_mut(seen).enumerate() {
-        let (visible, future) = row.split_at_mut(sizes.past + first + i + 1);
-        visible.iter_mut().for_each(|score| *score *= scale);
+        let (seen, future) = row.split_at_mut(sizes.past + first + i + 1);
+        let hidden = sizes.window.map_or(0, |window| seen.len().saturating_sub(window));
+        let (hidden, visible) = seen.split_at_mut(hidden);
+        visible.iter_mut().for_each(|score| *score *= sizes.scale);
         if keep_steps {
+            scores.extend(hidden.iter().map(|_| f32::NEG_INFINITY));
             scores.extend_from_slice(visible);
             scores.extend(future.iter().map(|_| f32::NEG_INFINITY));
         }
         ops::softmax(visible);
+        hidden.fill(0.0);
         future.fill(0.0);
     }
 

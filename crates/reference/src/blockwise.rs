@@ -45,7 +45,7 @@ impl<'a> Blockwise<'a> {
     /// # Errors
     /// An unknown architecture, a missing or unexpected tensor, or a wrong shape.
     pub fn new(source: &'a dyn TensorSource) -> Result<Self, ReferenceError> {
-        let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+        let config = checkpoint::gguf_config(source)?;
         Self::from_parts(config, source)
     }
 
@@ -94,19 +94,16 @@ impl<'a> Blockwise<'a> {
     /// When the source cannot be read, or there is no such block.
     pub fn block(&self, layer: usize) -> Result<LoadedBlock, ReferenceError> {
         let config = &self.config;
-        let rope = Rope::new(config);
-        let weights = match (config.architecture.is_gated(), rope) {
-            (true, Some(rope)) => {
-                Weights::Llama(Box::new(llama::Block::load(config, self.source, layer)?), rope)
-            }
-            (_, rope) => {
-                Weights::Gpt2(Box::new(gpt2::Block::load(config, self.source, layer)?), rope)
-            }
+        let rotation = config.layer_attention(layer).rotation;
+        let rope = rotation.and_then(|rotation| Rope::new(config, rotation));
+        let weights = match config.architecture.is_gated() {
+            true => Weights::Llama(Box::new(llama::Block::load(config, self.source, layer)?)),
+            false => Weights::Gpt2(Box::new(gpt2::Block::load(config, self.source, layer)?)),
         };
         let prefix = format!("blk.{layer}.");
         let of_block = self.source.tensors().iter().filter(|t| t.name.starts_with(&prefix));
         of_block.for_each(|tensor| self.source.release(tensor));
-        Ok(LoadedBlock { layer, config: config.clone(), weights })
+        Ok(LoadedBlock { layer, config: config.clone(), rope, weights })
     }
 
     /// The norm between the last block and the head.
@@ -153,6 +150,7 @@ impl LoadedEmbedding<'_> {
             let bytes = &self.bytes[token as usize * row_bytes..][..row_bytes];
             blocks::dequantize(tensor_type, bytes, row)?;
         }
+        llama::scale_embedding(self.config, &mut x);
         if let Some(positions) = &self.positions {
             let length = x.len();
             ops::add(&mut x, &positions[..length]);
@@ -165,13 +163,15 @@ impl LoadedEmbedding<'_> {
 pub struct LoadedBlock {
     layer: usize,
     config: ModelConfig,
+    /// How it turns queries and keys, if it does.
+    rope: Option<Rope>,
     weights: Weights,
 }
 
-/// The weights of either kind of block, and how it turns queries and keys.
+/// The weights of either kind of block.
 enum Weights {
-    Gpt2(Box<gpt2::Block>, Option<Rope>),
-    Llama(Box<llama::Block>, Rope),
+    Gpt2(Box<gpt2::Block>),
+    Llama(Box<llama::Block>),
 }
 
 impl LoadedBlock {
@@ -195,16 +195,17 @@ impl LoadedBlock {
     fn run(&self, x: &mut [f32], trace: &mut Trace<'_>) {
         assert!(x.len().is_multiple_of(self.config.n_embd), "ragged window");
         let t = x.len() / self.config.n_embd;
-        let sizes = Sizes::alone(&self.config, t);
+        let attention = self.config.layer_attention(self.layer);
+        let sizes = Sizes::alone(&self.config, t).in_layer(attention);
         let mut cache = LayerCache::new(self.config.kv_width(), t);
         let trace = trace.block(self.layer);
+        let rotations = self.rope.as_ref().map(|rope| rope.at(0, t));
         match &self.weights {
-            Weights::Gpt2(block, rope) => {
-                let rotations = rope.as_ref().map(|rope| rope.at(0, t));
+            Weights::Gpt2(block) => {
                 block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace);
             }
-            Weights::Llama(block, rope) => {
-                block.forward(x, &mut cache, &sizes, &rope.at(0, t), trace);
+            Weights::Llama(block) => {
+                block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace);
             }
         }
     }
@@ -233,8 +234,8 @@ impl LoadedBlock {
 
     fn linears(&self) -> Vec<&Linear> {
         match &self.weights {
-            Weights::Gpt2(block, _) => block.matrices(),
-            Weights::Llama(block, _) => block.matrices(),
+            Weights::Gpt2(block) => block.matrices(),
+            Weights::Llama(block) => block.matrices(),
         }
     }
 }

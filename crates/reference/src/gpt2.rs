@@ -6,7 +6,7 @@
 //! `src/models/gptneox.cpp` of llama.cpp (`use_parallel_residual = false`); tensor names are
 //! llama.cpp's, stage names minGPT's.
 
-use config::ModelConfig;
+use config::{ModelConfig, Rotation};
 use gguf::TensorSource;
 
 use crate::ReferenceError;
@@ -167,15 +167,10 @@ impl Block {
 }
 
 impl Gpt2 {
-    /// Checks every name and shape, then dequantizes the weights; `rope` is the model's rotation,
-    /// if it has one.
-    pub fn load(
-        config: &ModelConfig,
-        rope: Option<Rope>,
-        source: &dyn TensorSource,
-    ) -> Result<Self, ReferenceError> {
+    /// Checks every name and shape, then dequantizes the weights.
+    pub fn load(config: &ModelConfig, source: &dyn TensorSource) -> Result<Self, ReferenceError> {
         check(source, &expected(config), config.architecture.name())?;
-        let positions = match rope {
+        let positions = match Rope::new(config, Rotation::Global) {
             Some(rope) => Positions::Rotary(rope),
             None => Positions::Learned(read(source, "position_embd.weight")?),
         };

@@ -10,7 +10,6 @@ use crate::cache::Cache;
 use crate::gpt2::Gpt2;
 use crate::layers::head_tensor;
 use crate::llama::Llama;
-use crate::rope::Rope;
 use crate::trace::{Stage, Trace};
 
 /// What an architecture has to do; everything else here is the same for all.
@@ -40,7 +39,7 @@ impl Model {
     /// An unknown architecture, a missing or unexpected tensor, a wrong shape (all found before
     /// any weight is read), or bytes that cannot be read.
     pub fn load(source: &dyn TensorSource) -> Result<Self, ReferenceError> {
-        let config = checkpoint::gguf_config(source.metadata(), source.tensors())?;
+        let config = checkpoint::gguf_config(source)?;
         Self::from_parts(config, source)
     }
 
@@ -53,10 +52,9 @@ impl Model {
         source: &dyn TensorSource,
     ) -> Result<Self, ReferenceError> {
         check_config(&config)?;
-        // Learned positions are GPT-2's alone: what has a gate has a rotation.
-        let decoder: Arc<dyn Decoder> = match (config.architecture.is_gated(), Rope::new(&config)) {
-            (true, Some(rope)) => Arc::new(Llama::load(&config, rope, source)?),
-            (_, rope) => Arc::new(Gpt2::load(&config, rope, source)?),
+        let decoder: Arc<dyn Decoder> = match config.architecture.is_gated() {
+            true => Arc::new(Llama::load(&config, source)?),
+            false => Arc::new(Gpt2::load(&config, source)?),
         };
         Ok(Model { config: Arc::new(config), decoder })
     }
@@ -110,11 +108,13 @@ impl Model {
     /// `lm_head` `[T, V]`. For `gptneox` the same with `attn.qkv_rope` `[T, 3C]`, and without
     /// `pos_emb` and `x`.
     ///
-    /// For `llama` and `qwen2`: `tok_emb`; per block `h.N.` `attn_norm`, `attn.q`, `attn.k` and
-    /// `attn.v` `[T, K * D]`, `attn.q_rope`, `attn.k_rope` `[T, K * D]`, `attn.scores` and
-    /// `attn.weights` `[H, T, T]`, `attn.y`, `attn.output`, `attn_residual`, `ffn_norm`,
-    /// `mlp.gate`, `mlp.up` and `mlp.swiglu` `[T, F]`, `mlp.down`, `output`; `norm`; `lm_head`
-    /// `[T, V]`. All others are `[T, C]`.
+    /// For `llama` and what came of it: `tok_emb`; per block `h.N.` `attn_norm`, `attn.q`
+    /// `[T, H * D]`, `attn.k` and `attn.v` `[T, K * D]`, `attn.q_norm` and `attn.k_norm` where there
+    /// are such, `attn.q_rope`, `attn.k_rope` where the layer rotates, `attn.scores` and
+    /// `attn.weights` `[H, T, T]`, `attn.y` `[T, H * D]`, `attn.output`, `attn_post_norm`,
+    /// `attn_residual`, `ffn_norm`, `mlp.gate`, `mlp.up` and `mlp.swiglu` or `mlp.geglu` `[T, F]`,
+    /// `mlp.down`, `ffn_post_norm`, `output`; `norm`; `lm_head` `[T, V]`. All others are `[T, C]`,
+    /// and norms are there where the family has them.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -221,7 +221,9 @@ pub(crate) fn check_config(config: &ModelConfig) -> Result<(), ReferenceError> {
             Err(ReferenceError::Config { reason })
         }
     };
-    divides("n_head", config.n_head, "n_embd", config.n_embd)?;
+    if config.attention.head_width.is_none() {
+        divides("n_head", config.n_head, "n_embd", config.n_embd)?;
+    }
     divides("n_kv_head", config.n_kv_head, "n_head", config.n_head)?;
     let rotates = config.architecture.rope_pairs().is_some();
     if rotates && !config.head_width().is_multiple_of(2) {

@@ -71,6 +71,16 @@ pub fn swiglu(gate: &mut [f32], up: &[f32]) {
     });
 }
 
+/// GeGLU (Shazeer, 2020) with [`gelu`], in place of its gate:
+///
+/// ```text
+/// gate = gelu(gate) · up
+/// ```
+pub fn geglu(gate: &mut [f32], up: &[f32]) {
+    gelu(gate);
+    gate.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up);
+}
+
 /// Softmax of one row, in place:
 ///
 /// ```text

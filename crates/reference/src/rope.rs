@@ -1,11 +1,13 @@
 //! Rotary positions (Su et al., 2021): the angle between a query and a key says how far apart
 //! they stand.
 
-use config::{ModelConfig, RopePairs};
+use config::{ModelConfig, RopePairs, RopeShape, Rotation};
 
 /// How fast each pair of channels turns.
 ///
-/// Pair `i` of a head turns by `base^(-2i / D)` radians per position. All angles are computed in
+/// Pair `i` of a head turns by `base^(-2i / R)` radians per position, divided by a factor of its
+/// own in models that stretch their context; `R` is the part of a head that is rotated, all of it
+/// in most models. All angles are computed in
 /// f64 and only their cosines and sines are rounded. The peers round on the way, each in its own
 /// manner: llama.cpp multiplies from pair to pair in f32 (`ggml_rope_cache_init`), transformers
 /// rounds the frequencies to f32 before it multiplies by the position. At position 2,047 (base
@@ -13,17 +15,20 @@ use config::{ModelConfig, RopePairs};
 /// exact angle is nearer to each of them than either is to the other.
 pub(crate) struct Rope {
     pairs: RopePairs,
-    /// Radians per position, `[D / 2]`.
+    /// Width of a head, `D`.
+    head_width: usize,
+    /// Radians per position, `[R / 2]`.
     speeds: Vec<f64>,
 }
 
 impl Rope {
-    /// The rotation of a model; none where positions are learned.
-    pub fn new(config: &ModelConfig) -> Option<Self> {
-        let pairs = config.architecture.rope_pairs()?;
-        let (base, d) = (f64::from(config.rope_base), config.head_width());
-        let speed = |i: usize| base.powf(-2.0 * i as f64 / d as f64);
-        Some(Rope { pairs, speeds: (0..d / 2).map(speed).collect() })
+    /// One rotation of a model; none where positions are learned, or it has no such layers.
+    pub fn new(config: &ModelConfig, rotation: Rotation) -> Option<Self> {
+        let shape = config.rope(rotation)?;
+        let RopeShape { pairs, head_width, width, base, .. } = shape;
+        let base = f64::from(base);
+        let speed = |i: usize| base.powf(-2.0 * i as f64 / width as f64) / shape.factor(i);
+        Some(Rope { pairs, head_width, speeds: (0..width / 2).map(speed).collect() })
     }
 
     /// The rotations of `count` positions from `first` on.
@@ -32,16 +37,56 @@ impl Rope {
             .flat_map(|position| self.speeds.iter().map(move |speed| position as f64 * speed))
             .map(|angle| [angle.cos() as f32, angle.sin() as f32])
             .collect();
-        Rotations { pairs: self.pairs, half: self.speeds.len(), turns }
+        let (pairs, head_width) = (self.pairs, self.head_width);
+        Rotations { pairs, head_width, half: self.speeds.len(), turns }
+    }
+}
+
+/// All rotations of a model.
+pub(crate) struct Ropes {
+    global: Option<Rope>,
+    local: Option<Rope>,
+}
+
+impl Ropes {
+    /// Those that `config` asks for.
+    pub fn new(config: &ModelConfig) -> Self {
+        let [global, local] =
+            [Rotation::Global, Rotation::Local].map(|rotation| Rope::new(config, rotation));
+        Ropes { global, local }
+    }
+
+    /// The rotations of `count` positions from `first` on.
+    pub fn at(&self, first: usize, count: usize) -> AllRotations {
+        let at = |rope: &Option<Rope>| rope.as_ref().map(|rope| rope.at(first, count));
+        AllRotations { global: at(&self.global), local: at(&self.local) }
+    }
+}
+
+/// All rotations of a model for a run of positions.
+pub(crate) struct AllRotations {
+    global: Option<Rotations>,
+    local: Option<Rotations>,
+}
+
+impl AllRotations {
+    /// That of a layer, if it rotates at all.
+    pub fn of(&self, rotation: Option<Rotation>) -> Option<&Rotations> {
+        match rotation? {
+            Rotation::Global => self.global.as_ref(),
+            Rotation::Local => self.local.as_ref(),
+        }
     }
 }
 
 /// Cosines and sines for a run of positions.
 pub(crate) struct Rotations {
     pairs: RopePairs,
-    /// `D / 2`
+    /// `D`
+    head_width: usize,
+    /// `R / 2`
     half: usize,
-    /// `[T, D / 2]`: cosine and sine.
+    /// `[T, R / 2]`: cosine and sine.
     turns: Vec<[f32; 2]>,
 }
 
@@ -54,7 +99,7 @@ impl Rotations {
     pub fn turn(&self, i: usize, heads: &mut [f32]) {
         let half = self.half;
         let turns = &self.turns[i * half..(i + 1) * half];
-        for head in heads.chunks_exact_mut(2 * half) {
+        for head in heads.chunks_exact_mut(self.head_width) {
             for (pair, [cos, sin]) in turns.iter().enumerate() {
                 let (a, b) = match self.pairs {
                     RopePairs::Adjacent => (2 * pair, 2 * pair + 1),
@@ -88,12 +133,12 @@ mod tests {
             n_kv_head: 2,
             ..ModelConfig::gpt2_124m()
         };
-        Rope::new(&config).unwrap()
+        Rope::new(&config, Rotation::Global).unwrap()
     }
 
     #[test]
     fn learned_positions_rotate_nothing() {
-        assert!(Rope::new(&ModelConfig::gpt2_124m()).is_none());
+        assert!(Rope::new(&ModelConfig::gpt2_124m(), Rotation::Global).is_none());
     }
 
     #[test]

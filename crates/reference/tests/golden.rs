@@ -33,6 +33,9 @@ fn logits_are_those_of_hugging_face() {
         ("gptneox", include_str!("golden/gptneox.json")),
         ("llama", include_str!("golden/llama.json")),
         ("qwen2", include_str!("golden/qwen2.json")),
+        ("qwen3", include_str!("golden/qwen3.json")),
+        ("llama3", include_str!("golden/llama3.json")),
+        ("smollm3", include_str!("golden/smollm3.json")),
     ] {
         let error = relative_rms(name, golden);
         assert!(error < 5e-7, "{name}: relative RMS error {error:e}");

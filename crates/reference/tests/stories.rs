@@ -49,6 +49,7 @@ fn stories(bytes: &[u8]) -> (ModelConfig, MemorySource) {
         qkv_bias: false,
         tie_embeddings: true,
         dropout: 0.0,
+        attention: config::Attention::default(),
     };
     let mut source = MemorySource::default();
     source.add("token_embd.weight", &[v, c], file.floats(v * c));

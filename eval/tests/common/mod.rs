@@ -125,6 +125,7 @@ pub fn config() -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: true,
         dropout: 0.0,
+        attention: config::Attention::default(),
     }
 }
 
@@ -145,7 +146,7 @@ fn save(folder: &Path, config: &ModelConfig, golden: Option<&Golden>) {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let weights: Vec<NamedTensor> = checkpoint::names::tensors(config)
         .into_iter()
-        .filter(|tensor| tensor.in_model)
+        .filter(|tensor| tensor.in_model())
         .map(|tensor| {
             let norm = tensor.role == Role::Vector && tensor.hugging_face.ends_with("weight");
             let (center, spread) = if norm { (1.0, 0.2) } else { (0.0, 0.15) };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gguf::{ByteOrder, GgufFile, StoredFormat, TensorSource, WildModel, WildPart, WildTensor};
+use gguf::{ByteOrder, GgufFile, StoredFormat, WildModel, WildPart, WildTensor};
 use serde::{Serialize, Serializer};
 
 pub use shown::Shown;
@@ -217,6 +217,6 @@ fn refusal(model: &WildModel) -> Option<String> {
     };
     let usable = GgufFile::open(&part.path)
         .map_err(anyhow::Error::new)
-        .and_then(|file| Ok(checkpoint::gguf_config(file.metadata(), file.tensors())?));
+        .and_then(|file| Ok(checkpoint::gguf_config(&file)?));
     usable.err().map(|error| cli::one_line(&error))
 }

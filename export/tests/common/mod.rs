@@ -31,6 +31,7 @@ pub fn config(n_layer: usize, n_embd: usize, n_inner: usize) -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: true,
         dropout: 0.0,
+        attention: config::Attention::default(),
     }
 }
 

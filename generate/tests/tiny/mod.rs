@@ -72,7 +72,9 @@ fn metadata(config: &ModelConfig) -> Metadata {
         ("feed_forward_length", config.n_inner),
         ("attention.head_count", config.n_head),
         ("attention.head_count_kv", config.n_kv_head),
-        ("rope.dimension_count", config.head_width()),
+        ("attention.key_length", config.head_width()),
+        ("attention.value_length", config.head_width()),
+        ("rope.dimension_count", config.rotated_width()),
     ] {
         metadata.set(format!("{name}.{key}"), Value::U32(size as u32));
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use config::Architecture;
+use config::{Architecture, QkNorm};
 use gguf::{Array, Metadata, TensorType, Value, Writer, blocks};
 
 /// Shape of a model.
@@ -144,7 +144,7 @@ impl Model {
                 ("ffn_down_exps", vec![inner, width, experts], false),
             ],
         };
-        let qkv_bias = self.architecture != Architecture::Llama;
+        let qkv_bias = self.architecture.block().qkv_bias;
         let own = if gated {
             vec![
                 ("attn_q", vec![width, width], qkv_bias),
@@ -155,7 +155,14 @@ impl Model {
         } else {
             vec![("attn_qkv", vec![width, 3 * width], true)]
         };
-        shared.into_iter().chain(feed_forward).chain(own).collect()
+        let norms = match self.architecture.block().qk_norm {
+            QkNorm::Head => {
+                let width = width / self.heads;
+                vec![("attn_q_norm", vec![width], false), ("attn_k_norm", vec![width], false)]
+            }
+            QkNorm::None | QkNorm::Width => Vec::new(),
+        };
+        shared.into_iter().chain(feed_forward).chain(own).chain(norms).collect()
     }
 
     /// The keys.

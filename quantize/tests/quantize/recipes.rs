@@ -37,7 +37,8 @@ fn every_recipe_equals_llama_quantize() {
 
 #[test]
 fn every_family_equals_llama_quantize() {
-    for architecture in [Architecture::Llama, Architecture::Qwen2] {
+    use Architecture::{Llama, Qwen2, Qwen3, SmolLm3};
+    for architecture in [Llama, Qwen2, Qwen3, SmolLm3] {
         assert_same_as_llama(Model { architecture, layers: 3, ..LLAMA }, &plain_recipes());
         for (tied, kv_heads) in [(false, 4), (true, 2), (true, 1)] {
             let model = Model { architecture, tied, kv_heads, rows: FEW_ROWS, ..LLAMA };
@@ -88,7 +89,7 @@ fn other_architectures_equal_llama_quantize() {
     for (foreign, model) in [
         ("falcon", Model { layers: 16, ..GPT2 }),
         ("falcon", Model { layers: 33, tied: false, ..GPT2 }),
-        ("qwen3", LLAMA),
+        ("internlm2", LLAMA),
         ("gemma", Model { tied: true, ..LLAMA }),
         ("starcoder", GPT2),
     ] {

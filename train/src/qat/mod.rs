@@ -25,7 +25,7 @@ use std::convert::Infallible;
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor};
 use checkpoint::TrainerState;
-use checkpoint::names::{Orientation, TensorName};
+use checkpoint::names::{Orientation, Source, TensorName};
 use config::{ModelConfig, RunFile};
 use gguf::TensorType;
 use model::Model;
@@ -172,13 +172,13 @@ impl Plan {
         let mut plan = Plan { config: config.clone(), rules: BTreeMap::new() };
         for tensor in &tensors {
             let name = &tensor.name;
-            let source = match &name.repeats {
-                Some(repeated) => by_name[repeated.as_str()],
-                None if name.in_model => name,
-                None => continue, // zeros in the file
+            let source = match &name.source {
+                Source::Repeat(repeated) => by_name[repeated.as_str()],
+                Source::Model => name,
+                Source::Zeros | Source::Settings(_) => continue,
             };
             // Only a tied head is in a file twice.
-            plan.config.tie_embeddings &= name.repeats.is_none();
+            plan.config.tie_embeddings &= name.repeats().is_none();
             let mut types = vec![tensor.exported, tensor.quantized];
             types.dedup();
             types.retain(|&tensor_type| tensor_type != TensorType::F32);

@@ -28,9 +28,10 @@ fn models() -> Vec<(String, ModelConfig)> {
         n_inner: 352, // whole blocks of 32, but not of 256
         norm_epsilon: 1e-5,
         rope_base: config::ROPE_BASE,
-        qkv_bias: architecture != Architecture::Llama,
+        qkv_bias: architecture.block().qkv_bias,
         tie_embeddings,
         dropout: 0.0,
+        attention: config::Attention::default(),
     };
     let name = |architecture: Architecture, tied| {
         format!("{} {}", architecture.name(), if tied { "tied" } else { "untied" })

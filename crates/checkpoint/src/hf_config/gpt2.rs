@@ -2,7 +2,7 @@
 //!
 //! Source: `configuration_gpt2.py` of transformers.
 
-use config::{Architecture, ModelConfig, ROPE_BASE};
+use config::{Architecture, Attention, ModelConfig, ROPE_BASE};
 use serde_json::{Value, json};
 
 use super::{Reader, SizeKeys, TANH_GELU, short};
@@ -17,6 +17,9 @@ pub(super) fn keys() -> SizeKeys {
         n_kv_head: "n_head".to_owned(),
         n_embd: "n_embd".to_owned(),
         n_inner: "n_inner".to_owned(),
+        head_width: "n_embd".to_owned(),
+        rotated_width: "n_embd".to_owned(),
+        rope_scaling: "rope_scaling".to_owned(),
         norm_epsilon: "layer_norm_epsilon".to_owned(),
         rope_base: "rope_theta".to_owned(),
         dropout: "resid_pdrop".to_owned(),
@@ -44,6 +47,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         qkv_bias: reader.switch("qkv_bias", true)?,
         tie_embeddings: reader.switch("tie_word_embeddings", true)?,
         dropout: reader.float("resid_pdrop", 0.1)?,
+        attention: Attention::default(),
     })
 }
 

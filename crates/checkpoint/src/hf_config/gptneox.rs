@@ -2,14 +2,19 @@
 //!
 //! Source: `configuration_gpt_neox.py` of transformers.
 
-use config::{Architecture, ModelConfig};
+use config::{Architecture, Attention, ModelConfig, ROPE_BASE};
 use serde_json::{Value, json};
 
 use super::rope::{self, OldKeys};
 use super::{Reader, SizeKeys, TANH_GELU, common_keys, short};
 use crate::CheckpointError;
 
-const ROPE: OldKeys = OldKeys { base: "rotary_emb_base", share: "rotary_pct", default_share: 0.25 };
+const ROPE: OldKeys = OldKeys {
+    base: "rotary_emb_base",
+    default_base: ROPE_BASE,
+    share: "rotary_pct",
+    default_share: 0.25,
+};
 
 pub(super) fn keys() -> SizeKeys {
     SizeKeys {
@@ -42,6 +47,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         qkv_bias: reader.switch("qkv_bias", true)?,
         tie_embeddings: reader.switch("tie_word_embeddings", false)?,
         dropout: reader.float("hidden_dropout", 0.0)?,
+        attention: Attention::default(),
     })
 }
 

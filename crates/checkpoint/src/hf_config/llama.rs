@@ -1,51 +1,86 @@
-//! `LlamaForCausalLM`, `MistralForCausalLM` and `Qwen2ForCausalLM`, as far as they are one model.
+//! `LlamaForCausalLM` and the classes that came of it, as far as they are one model.
 //!
-//! Source: `configuration_llama.py`, `configuration_mistral.py` and `configuration_qwen2.py` of
-//! transformers.
+//! Source: `configuration_llama.py`, `configuration_mistral.py`, `configuration_qwen2.py`,
+//! `configuration_qwen3.py` and `configuration_smollm3.py` of transformers.
 
-use config::{Architecture, ModelConfig};
+use config::{Architecture, Attention, ModelConfig};
 use serde_json::{Value, json};
 
 use super::rope::{self, OldKeys};
 use super::{Family, Reader, SizeKeys, common_keys, short};
 use crate::CheckpointError;
 
-const ROPE: OldKeys =
-    OldKeys { base: "rope_theta", share: "partial_rotary_factor", default_share: 1.0 };
-
-/// Sizes that a configuration may leave out.
+/// What a configuration may leave out.
 struct Defaults {
+    architecture: Architecture,
     vocab_size: usize,
+    n_layer: usize,
+    n_head: usize,
+    n_embd: usize,
     n_inner: usize,
     /// Where the key is not there at all; `null` means as many as heads.
     n_kv_head: Option<usize>,
+    /// `hidden_size / num_attention_heads` where this says nothing.
+    head_width: Option<usize>,
     context_length: usize,
+    rope: OldKeys,
+    tie_embeddings: bool,
 }
+
+/// LLaMA's.
+const LLAMA: Defaults = Defaults {
+    architecture: Architecture::Llama,
+    vocab_size: 32000,
+    n_layer: 32,
+    n_head: 32,
+    n_embd: 4096,
+    n_inner: 11008,
+    n_kv_head: None,
+    head_width: None,
+    context_length: 2048,
+    rope: rope::LLAMA,
+    tie_embeddings: false,
+};
 
 impl Defaults {
     fn of(family: Family) -> Self {
+        let qwen2 = Defaults {
+            architecture: Architecture::Qwen2,
+            vocab_size: 151_936,
+            n_inner: 22016,
+            n_kv_head: Some(32),
+            context_length: 32768,
+            ..LLAMA
+        };
         match family {
-            Family::Mistral => Defaults {
-                vocab_size: 32000,
-                n_inner: 14336,
-                n_kv_head: Some(8),
-                context_length: 131_072,
-            },
-            Family::Qwen2 => Defaults {
-                vocab_size: 151_936,
-                n_inner: 22016,
-                n_kv_head: Some(32),
+            Family::Mistral => {
+                Defaults { n_inner: 14336, n_kv_head: Some(8), context_length: 131_072, ..LLAMA }
+            }
+            Family::Qwen2 => qwen2,
+            Family::Qwen3 => {
+                Defaults { architecture: Architecture::Qwen3, head_width: Some(128), ..qwen2 }
+            }
+            Family::SmolLm3 => Defaults {
+                architecture: Architecture::SmolLm3,
+                vocab_size: 128_256,
+                n_layer: 36,
+                n_head: 16,
+                n_embd: 2048,
+                n_kv_head: Some(4),
                 context_length: 32768,
+                rope: OldKeys { default_base: 2e6, ..rope::LLAMA },
+                tie_embeddings: true,
+                ..LLAMA
             },
-            _ => Defaults {
-                vocab_size: 32000,
-                n_inner: 11008,
-                n_kv_head: None,
-                context_length: 2048,
-            },
+            Family::Gpt2 | Family::GptNeox | Family::Llama => LLAMA,
         }
     }
 }
+
+/// For each layer, whether it rotates.
+const UNROTATED: &str = "no_rope_layers";
+/// Every how many layers one does not, where the list is left out.
+const UNROTATED_EVERY: &str = "no_rope_layer_interval";
 
 pub(super) fn keys() -> SizeKeys {
     common_keys("rms_norm_eps", "attention_dropout")
@@ -53,27 +88,34 @@ pub(super) fn keys() -> SizeKeys {
 
 pub(super) fn read(reader: &Reader, family: Family) -> Result<ModelConfig, CheckpointError> {
     let defaults = Defaults::of(family);
-    let n_head = reader.size_or("num_attention_heads", 32)?;
+    let n_head = reader.size_or("num_attention_heads", defaults.n_head)?;
     let n_kv_head = match defaults.n_kv_head {
         Some(default) if reader.lacks("num_key_value_heads") => default,
         _ => reader.size_or("num_key_value_heads", n_head)?,
     };
-    let is_qwen2 = family == Family::Qwen2;
+    let head_width = match reader.get("head_dim") {
+        Some(_) => Some(reader.size("head_dim")?),
+        None => defaults.head_width,
+    };
+    let context_length = reader.size_or("max_position_embeddings", defaults.context_length)?;
+    let (rope_base, rope_scaling) = rope::read(reader, &defaults.rope, context_length)?;
     let config = ModelConfig {
-        architecture: if is_qwen2 { Architecture::Qwen2 } else { Architecture::Llama },
+        architecture: defaults.architecture,
         vocab_size: reader.size_or("vocab_size", defaults.vocab_size)?,
-        context_length: reader.size_or("max_position_embeddings", defaults.context_length)?,
-        n_layer: reader.size_or("num_hidden_layers", 32)?,
+        context_length,
+        n_layer: reader.size_or("num_hidden_layers", defaults.n_layer)?,
         n_head,
         n_kv_head,
-        n_embd: reader.size_or("hidden_size", 4096)?,
+        n_embd: reader.size_or("hidden_size", defaults.n_embd)?,
         n_inner: reader.size_or("intermediate_size", defaults.n_inner)?,
         norm_epsilon: reader.float("rms_norm_eps", 1e-6)?,
-        rope_base: rope::base(reader, &ROPE)?,
-        qkv_bias: is_qwen2 && reader.switch("qkv_bias", true)?,
-        tie_embeddings: reader.switch("tie_word_embeddings", false)?,
+        rope_base,
+        qkv_bias: family == Family::Qwen2 && reader.switch("qkv_bias", true)?,
+        tie_embeddings: reader.switch("tie_word_embeddings", defaults.tie_embeddings)?,
         dropout: reader.float("attention_dropout", 0.0)?,
-    };
+        attention: Attention { head_width, rope_scaling, ..Attention::PLAIN },
+    }
+    .with_plain_attention_left_out();
     check_mathematics(reader, family, &config)?;
     Ok(config)
 }
@@ -91,13 +133,35 @@ fn check_mathematics(
         let expected = "false: a bias on the output projection is not computed here";
         return Err(reader.refuse("attention_bias", expected));
     }
-    // Zero heads are for the limits to refuse.
-    let width = config.n_embd.checked_div(config.n_head).unwrap_or(0);
-    if reader.size_or("head_dim", width)? != width {
-        let expected = format!("hidden_size / num_attention_heads = {width}");
-        return Err(reader.refuse("head_dim", &expected));
+    if family == Family::SmolLm3 {
+        check_unrotated(reader, config)?;
     }
     check_window(reader, family, config.context_length)
+}
+
+/// Layers without a rotation, which llama.cpp has at fixed places.
+fn check_unrotated(reader: &Reader, config: &ModelConfig) -> Result<(), CheckpointError> {
+    let rotates = |layer| u64::from(config.layer_attention(layer).rotation.is_some());
+    match (reader.get(UNROTATED), config.architecture.block().unrotated_every) {
+        (Some(value), _) => {
+            // More than there are layers is fine, and says nothing of them. Zero layers and too
+            // many are for the limits to refuse.
+            let count = config.n_layer.min(config::limits::N_LAYER);
+            let listed = value.as_array().map_or(&[][..], Vec::as_slice);
+            let is_as_here =
+                |layer| listed.get(layer).and_then(Value::as_u64) == Some(rotates(layer));
+            match (0..count).all(is_as_here) {
+                true => Ok(()),
+                false => {
+                    Err(reader.refuse(UNROTATED, "0 for every fourth layer, 1 for the others"))
+                }
+            }
+        }
+        (None, Some(every)) if reader.size_or(UNROTATED_EVERY, every)? != every => {
+            Err(reader.refuse(UNROTATED_EVERY, &every.to_string()))
+        }
+        (None, _) => Ok(()),
+    }
 }
 
 /// A window as long as the context is none.
@@ -108,7 +172,7 @@ fn check_window(reader: &Reader, family: Family, context: usize) -> Result<(), C
     if reader.get("layer_types").is_some_and(|value| !is_full(value)) {
         return Err(reader.refuse("layer_types", "\"full_attention\" for every layer"));
     }
-    if family == Family::Qwen2 {
+    if matches!(family, Family::Qwen2 | Family::Qwen3 | Family::SmolLm3) {
         return reader.expect_switch("use_sliding_window", false, false);
     }
     let window = match reader.lacks("sliding_window") {
@@ -137,12 +201,29 @@ pub(super) fn write(config: &ModelConfig) -> Value {
         "num_hidden_layers": config.n_layer,
         "num_key_value_heads": config.n_kv_head,
         "rms_norm_eps": short(config.norm_epsilon),
-        "rope_parameters": { "rope_theta": short(config.rope_base), "rope_type": "default" },
-        "rope_theta": short(config.rope_base),
         "tie_word_embeddings": config.tie_embeddings,
         "vocab_size": config.vocab_size,
     });
+    let design = config.architecture.block();
     let own = match config.architecture {
+        Architecture::SmolLm3 => {
+            let rotates = |layer| u8::from(config.layer_attention(layer).rotation.is_some());
+            json!({
+                "architectures": ["SmolLM3ForCausalLM"],
+                "model_type": "smollm3",
+                "attention_bias": false,
+                "mlp_bias": false,
+                UNROTATED: (0..config.n_layer).map(rotates).collect::<Vec<_>>(),
+                UNROTATED_EVERY: design.unrotated_every,
+                "use_sliding_window": false,
+            })
+        }
+        Architecture::Qwen3 => json!({
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "attention_bias": false,
+            "use_sliding_window": false,
+        }),
         Architecture::Qwen2 => json!({
             "architectures": ["Qwen2ForCausalLM"],
             "model_type": "qwen2",
@@ -156,6 +237,7 @@ pub(super) fn write(config: &ModelConfig) -> Value {
             "mlp_bias": false,
         }),
     };
+    super::extend(&mut value, rope::write(config));
     super::extend(&mut value, own);
     value
 }

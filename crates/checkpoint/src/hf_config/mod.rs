@@ -11,7 +11,7 @@ mod rope;
 
 use std::path::Path;
 
-use config::{Architecture, ModelConfig};
+use config::{Architecture, ModelConfig, RopeScaling};
 use serde_json::{Map, Value, json};
 
 use crate::limits::{self, SizeKeys};
@@ -30,11 +30,20 @@ enum Family {
     Llama,
     Mistral,
     Qwen2,
+    Qwen3,
+    SmolLm3,
 }
 
 impl Family {
-    const ALL: [Family; 5] =
-        [Family::Gpt2, Family::GptNeox, Family::Llama, Family::Mistral, Family::Qwen2];
+    const ALL: [Family; 7] = [
+        Family::Gpt2,
+        Family::GptNeox,
+        Family::Llama,
+        Family::Mistral,
+        Family::Qwen2,
+        Family::Qwen3,
+        Family::SmolLm3,
+    ];
 
     /// `model_type`, and what the names of its classes begin with.
     fn names(self) -> (&'static str, &'static str) {
@@ -44,6 +53,8 @@ impl Family {
             Family::Llama => ("llama", "Llama"),
             Family::Mistral => ("mistral", "Mistral"),
             Family::Qwen2 => ("qwen2", "Qwen2"),
+            Family::Qwen3 => ("qwen3", "Qwen3"),
+            Family::SmolLm3 => ("smollm3", "SmolLM3"),
         }
     }
 
@@ -65,7 +76,9 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
     let config = match family {
         Family::Gpt2 => gpt2::read(&reader)?,
         Family::GptNeox => gptneox::read(&reader)?,
-        Family::Llama | Family::Mistral | Family::Qwen2 => llama::read(&reader, family)?,
+        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::SmolLm3 => {
+            llama::read(&reader, family)?
+        }
     };
     check(path, &config)?;
     Ok(config)
@@ -106,7 +119,7 @@ pub(crate) fn to_json(config: &ModelConfig, ids: &Value, dtype: Dtype) -> String
     let mut value = match config.architecture {
         Architecture::Gpt2 => gpt2::write(config),
         Architecture::GptNeox => gptneox::write(config),
-        Architecture::Llama | Architecture::Qwen2 => llama::write(config),
+        _ => llama::write(config),
     };
     extend(&mut value, ids.clone());
     let dtype = match dtype {
@@ -130,14 +143,25 @@ pub(crate) fn check(path: &Path, config: &ModelConfig) -> Result<(), CheckpointE
     let keys = match config.architecture {
         Architecture::Gpt2 => gpt2::keys(),
         Architecture::GptNeox => gptneox::keys(),
-        Architecture::Llama | Architecture::Qwen2 => llama::keys(),
+        _ => llama::keys(),
     };
-    if config.architecture == Architecture::Llama && config.qkv_bias {
+    if !config.architecture.block().qkv_bias && config.qkv_bias {
         return Err(CheckpointError::Setting {
             place: path.to_owned(),
             key: "qkv_bias".to_owned(),
             value: "true".to_owned(),
-            expected: "false in a llama; one with these biases is a qwen2".to_owned(),
+            expected: format!(
+                "false in a {}; one with these biases is a qwen2",
+                config.architecture.name()
+            ),
+        });
+    }
+    if let RopeScaling::Factors { .. } = config.attention.rope_scaling {
+        return Err(CheckpointError::Setting {
+            place: path.to_owned(),
+            key: keys.rope_scaling,
+            value: "factors".to_owned(),
+            expected: "none, linear or llama3: there is no place here for factors".to_owned(),
         });
     }
     limits::check(config, path, &keys)
@@ -153,6 +177,9 @@ fn common_keys(norm_epsilon: &str, dropout: &str) -> SizeKeys {
         n_kv_head: "num_key_value_heads".to_owned(),
         n_embd: "hidden_size".to_owned(),
         n_inner: "intermediate_size".to_owned(),
+        head_width: "head_dim".to_owned(),
+        rotated_width: "partial_rotary_factor".to_owned(),
+        rope_scaling: "rope_parameters".to_owned(),
         norm_epsilon: norm_epsilon.to_owned(),
         rope_base: "rope_theta".to_owned(),
         dropout: dropout.to_owned(),

@@ -18,10 +18,24 @@ fn small(architecture: Architecture) -> ModelConfig {
         n_inner: 100,
         norm_epsilon: 1e-5,
         rope_base: config::ROPE_BASE,
-        qkv_bias: architecture != Architecture::Llama,
+        qkv_bias: architecture.block().qkv_bias,
         tie_embeddings: architecture == Architecture::Gpt2,
         dropout: if architecture == Architecture::Gpt2 { 0.1 } else { 0.0 },
+        attention: config::Attention::default(),
     }
+}
+
+fn llama3() -> RopeScaling {
+    RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context: 20,
+    }
+}
+
+fn linear() -> RopeScaling {
+    RopeScaling::Linear { factor: 2.5 }
 }
 
 fn written(config: &ModelConfig) -> String {
@@ -50,11 +64,16 @@ fn what_is_written_reads_as_the_same() {
             let config = ModelConfig {
                 tie_embeddings,
                 dropout,
-                qkv_bias: tie_embeddings && architecture != Architecture::Llama,
+                qkv_bias: tie_embeddings && architecture.block().qkv_bias,
                 ..small(architecture)
             };
             assert_eq!(read(&written(&config)), Ok(config));
         }
+    }
+    for rope_scaling in [llama3(), linear()] {
+        let attention = config::Attention { rope_scaling, ..config::Attention::PLAIN };
+        let config = ModelConfig { attention, ..small(Architecture::Llama) };
+        assert_eq!(read(&written(&config)), Ok(config));
     }
     let text = written(&small(Architecture::Gpt2));
     assert!(text.contains("\"attn_pdrop\": 0.1,"), "{text}");
@@ -74,15 +93,25 @@ fn what_transformers_writes_is_read() {
         assert_eq!(read(name), Ok(llama.clone()), "{name}");
     }
     assert_eq!(read("llama tied"), Ok(ModelConfig { tie_embeddings: true, ..llama.clone() }));
-    assert_eq!(read("llama base"), Ok(ModelConfig { rope_base: 500_000.0, ..llama }));
+    let base = ModelConfig { rope_base: 500_000.0, ..llama.clone() };
+    assert_eq!(read("llama base"), Ok(base));
+    let attention = config::Attention { head_width: Some(16), ..config::Attention::PLAIN };
+    assert_eq!(read("llama wide heads"), Ok(ModelConfig { attention, ..llama.clone() }));
+    for (name, rope_scaling) in [("llama3", llama3()), ("llama linear", linear())] {
+        let attention = config::Attention { rope_scaling, ..config::Attention::PLAIN };
+        assert_eq!(read(name), Ok(ModelConfig { attention, ..llama.clone() }));
+    }
     assert_eq!(read("qwen2"), Ok(small(Architecture::Qwen2)));
+    assert_eq!(read("smollm3"), Ok(small(Architecture::SmolLm3)));
+    let attention = config::Attention { head_width: Some(20), ..config::Attention::PLAIN };
+    assert_eq!(read("qwen3"), Ok(ModelConfig { attention, ..small(Architecture::Qwen3) }));
 }
 
 #[test]
 fn what_transformers_computes_otherwise_is_refused_by_its_key() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let refused = golden["refused"].as_object().unwrap();
-    assert_eq!(refused.len(), 9);
+    assert_eq!(refused.len(), 8);
     for (key, config) in refused {
         let error = read(&config.to_string()).unwrap_err();
         assert!(error.starts_with(&format!("config.json: {key} = ")), "{error}");
@@ -125,6 +154,11 @@ fn sizes_that_are_left_out_are_those_of_the_class() {
     assert_eq!((mistral.n_kv_head, mistral.context_length, mistral.n_inner), (8, 131_072, 14336));
     let qwen2 = read(r#"{"model_type": "qwen2", "num_key_value_heads": null}"#).unwrap();
     assert_eq!((qwen2.n_kv_head, qwen2.vocab_size, qwen2.norm_epsilon), (32, 151_936, 1e-6));
+    let qwen3 = read(r#"{"model_type": "qwen3"}"#).unwrap();
+    assert_eq!((qwen3.n_kv_head, qwen3.head_width(), qwen3.context_length), (32, 128, 32_768));
+    let smollm3 = read(r#"{"model_type": "smollm3"}"#).unwrap();
+    assert_eq!((smollm3.n_layer, smollm3.n_kv_head, smollm3.rope_base), (36, 4, 2e6));
+    assert!(smollm3.tie_embeddings);
     let error = read(r#"{"model_type": "mistral"}"#).unwrap_err();
     assert!(error.contains("sliding_window = (nothing), expected null; left out it means 4096"));
     let error = read(r#"{"model_type": "gpt_neox"}"#).unwrap_err();
@@ -137,7 +171,7 @@ fn other_architectures_and_heads_are_refused_by_name() {
     assert_eq!(
         error,
         "config.json: architecture mamba is not supported, expected one of: gpt2, gpt_neox, \
-         llama, mistral, qwen2"
+         llama, mistral, qwen2, qwen3, smollm3"
     );
     assert!(read("{}").unwrap_err().contains("model_type = (nothing)"));
     for class in ["LlamaForSequenceClassification", "Qwen2MoeForCausalLM", "LlamaForCausalLMX"] {
@@ -149,7 +183,7 @@ fn other_architectures_and_heads_are_refused_by_name() {
 
 #[test]
 fn settings_that_change_the_mathematics_are_refused() {
-    use Architecture::{Gpt2, GptNeox, Llama, Qwen2};
+    use Architecture::{Gpt2, GptNeox, Llama, Qwen2, Qwen3, SmolLm3};
     for (architecture, key, value) in [
         (Gpt2, "activation_function", json!("relu")),
         (Gpt2, "scale_attn_weights", json!(false)),
@@ -162,11 +196,17 @@ fn settings_that_change_the_mathematics_are_refused() {
         (Llama, "hidden_act", json!("gelu")),
         (Llama, "attention_bias", json!(true)),
         (Llama, "mlp_bias", json!(true)),
-        (Llama, "head_dim", json!(16)),
+        (Llama, "head_dim", json!(15)),
+        (Qwen2, "head_dim", json!(16)),
         (Llama, "sliding_window", json!(8)),
         (Llama, "layer_types", json!(["chunked_attention"])),
         (Llama, "layer_types", json!("full_attention")),
         (Qwen2, "use_sliding_window", json!(true)),
+        (Qwen3, "use_sliding_window", json!(true)),
+        (Qwen3, "attention_bias", json!(true)),
+        (SmolLm3, "no_rope_layers", json!([1, 0])),
+        (SmolLm3, "no_rope_layers", json!([1])),
+        (SmolLm3, "no_rope_layers", json!("1, 1")),
     ] {
         let error = refusal(architecture, key, value);
         assert!(error.starts_with(&format!("config.json: {key} = ")), "{error}");
@@ -176,8 +216,11 @@ fn settings_that_change_the_mathematics_are_refused() {
 #[test]
 fn scaled_and_partial_rotations_are_refused_in_both_forms() {
     for (key, value, named) in [
-        ("rope_scaling", json!({ "type": "linear", "factor": 2.0 }), "rope_scaling.type"),
+        ("rope_scaling", json!({ "type": "dynamic", "factor": 2.0 }), "rope_scaling.type"),
         ("rope_scaling", json!({ "factor": 2.0 }), "rope_scaling.factor"),
+        ("rope_scaling", json!({ "type": "linear" }), "rope_scaling.factor"),
+        ("rope_scaling", json!({ "type": "linear", "factor": -2.0 }), "rope_parameters.factor"),
+        ("rope_scaling", json!({ "type": "linear", "factor": 2.0, "a": 1 }), "rope_scaling.a"),
         ("rope_scaling", json!(2.0), "rope_scaling"),
         ("rope_parameters", json!({ "rope_type": "yarn" }), "rope_parameters.rope_type"),
         (
@@ -201,11 +244,36 @@ fn scaled_and_partial_rotations_are_refused_in_both_forms() {
     let changes =
         [("rope_scaling", json!({})), ("rope_parameters", json!({ "rope_type": "llama3" }))];
     let error = changed(Architecture::Llama, &changes).unwrap_err();
-    assert!(error.contains("rope_parameters.rope_type = \"llama3\""), "{error}");
+    assert!(error.contains("rope_parameters.factor = (nothing)"), "{error}");
     let text = r#"{"model_type": "gpt_neox", "hidden_act": "gelu_new",
         "use_parallel_residual": false}"#;
     let error = read(text).unwrap_err();
     assert!(error.contains("rotary_pct = (nothing), expected 1.0; left out it means 0.25"));
+}
+
+#[test]
+fn layers_without_rotation_are_where_llama_cpp_has_them() {
+    let read = |changes: &[(&str, Value)]| changed(Architecture::SmolLm3, changes);
+    for (changes, expected) in [
+        (vec![("no_rope_layers", json!([1, 1, 1, 0]))], None),
+        (vec![("no_rope_layers", Value::Null)], None),
+        (vec![("no_rope_layers", json!([1, 1, 1, 1])), ("num_hidden_layers", json!(3))], None),
+        (
+            vec![("no_rope_layers", json!([1, 1, 1, 1])), ("num_hidden_layers", json!(4))],
+            Some("no_rope_layers = [1,1,1,1], expected 0 for every fourth layer"),
+        ),
+        (
+            vec![("no_rope_layers", Value::Null), ("no_rope_layer_interval", json!(3))],
+            Some("no_rope_layer_interval = 3, expected 4"),
+        ),
+    ] {
+        let found = read(&changes).err();
+        let fine = match (&found, expected) {
+            (Some(error), Some(expected)) => error.contains(expected),
+            (found, expected) => found.is_none() && expected.is_none(),
+        };
+        assert!(fine, "{changes:?}: {found:?}");
+    }
 }
 
 #[test]
@@ -218,7 +286,7 @@ fn sizes_out_of_range_are_refused() {
         (Gpt2, "n_embd", json!("768"), "n_embd = \"768\", expected a positive integer"),
         (Gpt2, "n_head", json!(7), "n_head = 7, expected a divisor of n_embd = 72"),
         (Gpt2, "layer_norm_epsilon", json!(0.0), "expected a positive number"),
-        (Llama, "num_attention_heads", json!(0), "head_dim = 8, expected hidden_size"),
+        (Llama, "num_attention_heads", json!(0), "num_attention_heads = 0, expected 1 to"),
         (Llama, "num_key_value_heads", json!(0), "a divisor of num_attention_heads = 9"),
         (Llama, "num_key_value_heads", json!(2), "a divisor of num_attention_heads = 9"),
         (Llama, "num_key_value_heads", json!(18), "a divisor of num_attention_heads = 9"),

@@ -5,7 +5,7 @@
 
 use config::ModelConfig;
 
-use super::{Orientation, Role, RowOrder, Stem, TensorName};
+use super::{Orientation, Role, RowOrder, Source, Stem, TensorName};
 
 const EMBEDDING: &str = "gpt_neox.embed_in";
 
@@ -20,9 +20,7 @@ pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     table.push(match config.tie_embeddings {
         false => head,
         // llama.cpp knows no tied head in this family.
-        true => {
-            TensorName { in_model: false, repeats: Some(format!("{EMBEDDING}.weight")), ..head }
-        }
+        true => TensorName { source: Source::Repeat(format!("{EMBEDDING}.weight")), ..head },
     });
     table
 }

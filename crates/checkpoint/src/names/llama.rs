@@ -1,29 +1,49 @@
-//! LLaMA and Qwen2, which is a LLaMA with biases on query, key and value and another rotation.
+//! LLaMA and the families that came of it.
 //!
-//! Source: `modeling_llama.py` and `modeling_qwen2.py` of transformers;
-//! `gguf-py/gguf/tensor_mapping.py`, `src/models/llama.cpp` and `src/models/qwen2.cpp` of
-//! llama.cpp.
+//! Source: `modeling_llama.py` and its like of transformers; `gguf-py/gguf/tensor_mapping.py` and
+//! `src/models/*.cpp` of llama.cpp.
 
-use config::{Architecture, ModelConfig, RopePairs};
+use config::{BlockDesign, ModelConfig, Positions, QkNorm, RopePairs};
 
-use super::{Orientation, Role, RowOrder, Stem, TensorName};
+use super::{Orientation, Role, RowOrder, Source, Stem, TensorName};
+
+/// What llama.cpp multiplies the wavelengths by.
+const ROPE_FACTORS: &str = "rope_freqs";
 
 pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     let (c, v) = (config.n_embd, config.vocab_size);
     let embedding = Stem::new("model.embed_tokens", "wte", "token_embd");
-    let mut table = vec![embedding.embedding([v, c], Role::Matrix)];
+    let mut table: Vec<TensorName> = rope_factors(config).into_iter().collect();
+    table.push(embedding.embedding([v, c], Role::Matrix));
     for i in 0..config.n_layer {
         block(config, i, &mut table);
     }
-    table.push(Stem::new("model.norm", "norm", "output_norm").rms_norm(c));
+    table.push(norm(config, &Stem::new("model.norm", "norm", "output_norm"), c));
     if !config.tie_embeddings {
         table.push(Stem::new("lm_head", "lm_head", "output").head([v, c]));
     }
     table
 }
 
+/// The factors of a rotation that is slowed down, which only a GGUF has as a tensor.
+fn rope_factors(config: &ModelConfig) -> Option<TensorName> {
+    if !config.attention.rope_scaling.is_a_tensor() {
+        return None;
+    }
+    let factors = config.rope_factors();
+    let stem = Stem::new(ROPE_FACTORS, ROPE_FACTORS, ROPE_FACTORS);
+    let row = stem.row("weight", "weight", &[factors.len()], Role::Vector);
+    Some(TensorName { source: Source::Settings(factors), ..row })
+}
+
+fn norm(config: &ModelConfig, stem: &Stem, width: usize) -> TensorName {
+    let offset = config.architecture.block().norm_weight.offset();
+    TensorName { offset, ..stem.rms_norm(width) }
+}
+
 fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
-    let (c, f, kv) = (config.n_embd, config.n_inner, config.kv_width());
+    let (c, f) = (config.n_embd, config.n_inner);
+    let BlockDesign { norm_placement, .. } = config.architecture.block();
     let stem = |hugging_face: &str, burn: &str, gguf: &str| {
         Stem::new(
             format!("model.layers.{i}.{hugging_face}"),
@@ -31,19 +51,49 @@ fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
             format!("blk.{i}.{gguf}"),
         )
     };
-    let matrix = |stem: &Stem, outputs: usize, inputs: usize, rows: RowOrder| {
-        stem.matrix([outputs, inputs], Orientation::OutputFirst, rows)
+    let matrix = |hugging_face: &str, burn: &str, gguf: &str, shape: [usize; 2]| {
+        stem(hugging_face, burn, gguf).matrix(shape, Orientation::OutputFirst, RowOrder::SAME)
     };
-    let rotated = |heads: usize| match config.architecture.rope_pairs() {
-        Some(RopePairs::Adjacent) => RowOrder::halves_to_pairs(heads, config.head_width()),
-        _ => RowOrder::SAME,
+    // Hugging Face calls the second norm of a block after what it follows where it is the second
+    // of two, and after what it precedes where there are more.
+    let before_mlp = match norm_placement.is_after() {
+        true => "pre_feedforward_layernorm",
+        false => "post_attention_layernorm",
     };
-    // Readers of Qwen2 count on its biases.
-    let lists_bias = config.qkv_bias || config.architecture == Architecture::Qwen2;
+    let norms = |name: [&str; 3], is_there: bool| {
+        let [hugging_face, burn, gguf] = name;
+        is_there.then(|| norm(config, &stem(hugging_face, burn, gguf), c))
+    };
+    let (before, after) = (norm_placement.is_before(), norm_placement.is_after());
 
-    table.push(stem("input_layernorm", "attn_norm", "attn_norm").rms_norm(c));
+    table.extend(norms(["input_layernorm", "attn_norm", "attn_norm"], before));
+    attention(config, &stem, table);
+    let post = ["post_attention_layernorm", "attn_post_norm", "post_attention_norm"];
+    table.extend(norms(post, after));
+    table.extend(norms([before_mlp, "ffn_norm", "ffn_norm"], before));
+    table.extend([
+        matrix("mlp.gate_proj", "mlp.gate", "ffn_gate", [f, c]),
+        matrix("mlp.up_proj", "mlp.up", "ffn_up", [f, c]),
+        matrix("mlp.down_proj", "mlp.down", "ffn_down", [c, f]),
+    ]);
+    table.extend(norms(["post_feedforward_layernorm", "ffn_post_norm", "post_ffw_norm"], after));
+}
+
+fn attention(
+    config: &ModelConfig,
+    stem: &dyn Fn(&str, &str, &str) -> Stem,
+    table: &mut Vec<TensorName>,
+) {
+    let (c, q, kv) = (config.n_embd, config.q_width(), config.kv_width());
+    let BlockDesign { positions, qk_norm, qkv_bias, .. } = config.architecture.block();
+    let rotated = |heads: usize| match positions {
+        Positions::Rotary(RopePairs::Adjacent) => {
+            RowOrder::halves_to_pairs(heads, config.head_width())
+        }
+        Positions::Rotary(RopePairs::Halves) | Positions::Learned => RowOrder::SAME,
+    };
     for (letter, outputs, rows) in [
-        ("q", c, rotated(config.n_head)),
+        ("q", q, rotated(config.n_head)),
         ("k", kv, rotated(config.n_kv_head)),
         ("v", kv, RowOrder::SAME),
     ] {
@@ -52,18 +102,24 @@ fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
             &format!("attn.{letter}"),
             &format!("attn_{letter}"),
         );
-        table.push(matrix(&stem, outputs, c, rows));
+        table.push(stem.matrix([outputs, c], Orientation::OutputFirst, rows));
+        // Readers of families with biases count on them.
+        let lists_bias = config.qkv_bias || qkv_bias;
         table.extend(lists_bias.then(|| stem.bias(outputs, rows, config.qkv_bias)));
     }
+    for (letter, all_heads) in [("q", q), ("k", kv)] {
+        let width = match qk_norm {
+            QkNorm::None => continue,
+            QkNorm::Head => config.head_width(),
+            QkNorm::Width => all_heads,
+        };
+        let stem = stem(
+            &format!("self_attn.{letter}_norm"),
+            &format!("attn.{letter}_norm"),
+            &format!("attn_{letter}_norm"),
+        );
+        table.push(norm(config, &stem, width));
+    }
     let output = stem("self_attn.o_proj", "attn.output", "attn_output");
-    let gate = stem("mlp.gate_proj", "mlp.gate", "ffn_gate");
-    let up = stem("mlp.up_proj", "mlp.up", "ffn_up");
-    let down = stem("mlp.down_proj", "mlp.down", "ffn_down");
-    table.extend([
-        matrix(&output, c, c, RowOrder::SAME),
-        stem("post_attention_layernorm", "ffn_norm", "ffn_norm").rms_norm(c),
-        matrix(&gate, f, c, RowOrder::SAME),
-        matrix(&up, f, c, RowOrder::SAME),
-        matrix(&down, c, f, RowOrder::SAME),
-    ]);
+    table.push(output.matrix([c, q], Orientation::OutputFirst, RowOrder::SAME));
 }

@@ -37,8 +37,23 @@ pub enum Role {
     Vector,
 }
 
+/// Where the values of a tensor come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// The model: this is one of its parameters.
+    Model,
+    /// Zeros, in every file: the model has no such parameter, but readers of the file format count
+    /// on the tensor.
+    Zeros,
+    /// The tensor of this name in Hugging Face's files, which a GGUF holds once more. Hugging
+    /// Face's files leave it out.
+    Repeat(String),
+    /// These values, which follow from the settings, in a GGUF. Hugging Face's files leave it out.
+    Settings(Vec<f32>),
+}
+
 /// One row of the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TensorName {
     /// In `model.safetensors`, for example `transformer.h.0.attn.c_attn.weight`.
     pub hugging_face: String,
@@ -54,15 +69,32 @@ pub struct TensorName {
     pub rows: RowOrder,
     /// What it is for.
     pub role: Role,
-    /// Whether the model has this parameter. Where it has not, files hold zeros in its place,
-    /// because readers of the file format count on the tensor.
-    pub in_model: bool,
-    /// The tensor, by Hugging Face's name, whose values a GGUF holds once more under this name
-    /// instead of zeros. A Hugging Face file leaves such a tensor out.
-    pub repeats: Option<String>,
+    /// Where its values come from.
+    pub source: Source,
+    /// What is added to Hugging Face's values to get those of Burn and GGUF: 1 where a norm's
+    /// weight counts from 1 (`conversion/gemma.py` of llama.cpp).
+    pub offset: f32,
 }
 
 impl TensorName {
+    /// Whether the model has this parameter.
+    pub fn in_model(&self) -> bool {
+        self.source == Source::Model
+    }
+
+    /// Whether Hugging Face's files hold it.
+    pub fn in_hugging_face(&self) -> bool {
+        matches!(self.source, Source::Model | Source::Zeros)
+    }
+
+    /// The other tensor, by Hugging Face's name, whose values this one has in a GGUF.
+    pub fn repeats(&self) -> Option<&str> {
+        match &self.source {
+            Source::Repeat(name) => Some(name),
+            Source::Model | Source::Zeros | Source::Settings(_) => None,
+        }
+    }
+
     /// Number of weights.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -85,11 +117,35 @@ impl TensorName {
         }
     }
 
-    /// Values as Hugging Face stores them, arranged as the Burn module has them. Both row-major.
+    /// Weights as Hugging Face stores them, as the Burn module has them. Both row-major.
     ///
     /// # Panics
     /// If `values` does not hold [`TensorName::elements`] weights.
-    pub fn to_burn(&self, mut values: Vec<f32>) -> Vec<f32> {
+    pub fn to_burn(&self, values: Vec<f32>) -> Vec<f32> {
+        self.arrange_for_burn(Self::plus(values, self.offset))
+    }
+
+    /// The inverse of [`TensorName::to_burn`].
+    ///
+    /// # Panics
+    /// If `values` does not hold [`TensorName::elements`] weights.
+    pub fn from_burn(&self, values: Vec<f32>) -> Vec<f32> {
+        Self::plus(self.arrange_for_hugging_face(values), -self.offset)
+    }
+
+    fn plus(mut values: Vec<f32>, offset: f32) -> Vec<f32> {
+        if offset != 0.0 {
+            values.iter_mut().for_each(|value| *value += offset);
+        }
+        values
+    }
+
+    /// Values in Hugging Face's order and orientation in those of the Burn module: for what has the
+    /// shape of the parameter and is none, such as an optimizer's moments.
+    ///
+    /// # Panics
+    /// If `values` does not hold [`TensorName::elements`] numbers.
+    pub fn arrange_for_burn(&self, mut values: Vec<f32>) -> Vec<f32> {
         assert_eq!(values.len(), self.elements(), "{}", self.hugging_face);
         if !self.rows.is_same() {
             values = self.rows.arrange(&values, self.row_width());
@@ -100,12 +156,11 @@ impl TensorName {
         }
     }
 
-    /// The inverse of [`TensorName::to_burn`]; also for whatever has the shape of the parameter,
-    /// such as an optimizer's moments.
+    /// The inverse of [`TensorName::arrange_for_burn`].
     ///
     /// # Panics
-    /// If `values` does not hold [`TensorName::elements`] weights.
-    pub fn from_burn(&self, mut values: Vec<f32>) -> Vec<f32> {
+    /// If `values` does not hold [`TensorName::elements`] numbers.
+    pub fn arrange_for_hugging_face(&self, mut values: Vec<f32>) -> Vec<f32> {
         assert_eq!(values.len(), self.elements(), "{}", self.burn);
         if let (Orientation::OutputFirst, &[rows, columns]) =
             (self.orientation, self.shape.as_slice())
@@ -130,7 +185,7 @@ pub fn tensors(config: &ModelConfig) -> Vec<TensorName> {
     match config.architecture {
         Architecture::Gpt2 => gpt2::table(config),
         Architecture::GptNeox => gptneox::table(config),
-        Architecture::Llama | Architecture::Qwen2 => llama::table(config),
+        _ => llama::table(config),
     }
 }
 
@@ -142,7 +197,7 @@ pub fn is_ignored(config: &ModelConfig, hugging_face: &str) -> bool {
         Architecture::GptNeox => {
             ("gpt_neox.", &[".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"])
         }
-        Architecture::Llama | Architecture::Qwen2 => ("model.", &[".rotary_emb.inv_freq"]),
+        _ => ("model.", &[".rotary_emb.inv_freq"]),
     };
     // The dot of the prefix may be the one that the buffer's name begins with.
     let inner = hugging_face.get(prefix.len() - 1..).unwrap_or_default();
@@ -175,8 +230,8 @@ impl Stem {
             orientation: Orientation::Same,
             rows: RowOrder::SAME,
             role,
-            in_model: true,
-            repeats: None,
+            source: Source::Model,
+            offset: 0.0,
         }
     }
 
@@ -196,7 +251,8 @@ impl Stem {
     }
 
     fn bias(&self, width: usize, rows: RowOrder, in_model: bool) -> TensorName {
-        TensorName { rows, in_model, ..self.row("bias", "bias", &[width], Role::Vector) }
+        let source = if in_model { Source::Model } else { Source::Zeros };
+        TensorName { rows, source, ..self.row("bias", "bias", &[width], Role::Vector) }
     }
 
     /// Burn calls the parameters of a normalisation `gamma` and `beta`.

@@ -21,6 +21,7 @@ fn configs() -> impl Iterator<Item = ModelConfig> {
                 qkv_bias,
                 tie_embeddings,
                 dropout: 0.0,
+                attention: config::Attention::default(),
             },
         )
     })
@@ -38,7 +39,8 @@ fn config(architecture: Architecture) -> ModelConfig {
 fn every_parameter_is_counted_once() {
     for config in configs() {
         let table = tensors(&config);
-        let parameters: usize = table.iter().filter(|t| t.in_model).map(TensorName::elements).sum();
+        let parameters: usize =
+            table.iter().filter(|t| t.in_model()).map(TensorName::elements).sum();
         assert_eq!(parameters, config.parameter_count(), "{config:?}");
     }
 }
@@ -69,7 +71,7 @@ fn gguf_has_exactly_what_llama_cpp_asks_for() {
     }
 }
 
-/// The tensors of `src/models/{gpt2,gptneox,llama,qwen2}.cpp` in llama.cpp, with the shapes
+/// The tensors of `src/models/{gpt2,gptneox,llama,qwen2,qwen3,smollm3}.cpp` in llama.cpp, with the shapes
 /// asked for there: 16 channels, 10 in the feed-forward layer, 11 tokens, 7 positions, keys and
 /// values of 2 heads of 4.
 fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
@@ -102,11 +104,15 @@ fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
         ("blk.attn_v.bias", vec![8]),
         ("blk.ffn_gate.weight", vec![16, 10]),
     ];
+    let head_norms = vec![("blk.attn_q_norm.weight", vec![4]), ("blk.attn_k_norm.weight", vec![4])];
     let positions = vec![("position_embd.weight", vec![16, 7])];
     match architecture {
         Architecture::Gpt2 => [common, layer_norms_and_biases, positions].concat(),
         Architecture::GptNeox => [common, layer_norms_and_biases].concat(),
-        Architecture::Llama | Architecture::Qwen2 => [common, gated].concat(),
+        Architecture::Llama | Architecture::Qwen2 | Architecture::SmolLm3 => {
+            [common, gated].concat()
+        }
+        Architecture::Qwen3 => [common, gated, head_norms].concat(),
     }
 }
 
@@ -128,6 +134,8 @@ fn hugging_face_has_the_names_of_transformers() {
         (Architecture::Qwen2, "model.layers.0.self_attn.k_proj.bias"),
         (Architecture::Qwen2, "model.embed_tokens.weight"),
         (Architecture::Qwen2, "lm_head.weight"),
+        (Architecture::Qwen3, "model.layers.0.self_attn.q_norm.weight"),
+        (Architecture::Qwen3, "model.layers.0.self_attn.k_norm.weight"),
     ] {
         assert!(names(architecture).contains(some), "{some}");
     }
@@ -157,9 +165,9 @@ fn only_queries_keys_and_fused_projections_are_reordered() {
     for config in configs() {
         for row in tensors(&config) {
             let reordered = match config.architecture {
-                Architecture::Llama => [".attn.q.", ".attn.k."].as_slice(),
+                Architecture::Llama | Architecture::SmolLm3 => [".attn.q.", ".attn.k."].as_slice(),
                 Architecture::GptNeox => &[".attn.c_attn."],
-                Architecture::Gpt2 | Architecture::Qwen2 => &[],
+                Architecture::Gpt2 | Architecture::Qwen2 | Architecture::Qwen3 => &[],
             };
             let expected = reordered.iter().any(|part| row.burn.contains(part));
             assert_eq!(!row.rows.is_same(), expected, "{}", row.burn);
@@ -194,17 +202,18 @@ fn a_query_matrix_is_reordered_and_turned() {
 fn a_parameter_that_the_model_has_not_is_a_bias_or_a_repeated_head() {
     for config in configs() {
         let absent: Vec<TensorName> =
-            tensors(&config).into_iter().filter(|row| !row.in_model).collect();
+            tensors(&config).into_iter().filter(|row| !row.in_model()).collect();
         let (repeats, zeros): (Vec<_>, Vec<_>) =
-            absent.iter().partition(|row| row.repeats.is_some());
+            absent.iter().partition(|row| row.repeats().is_some());
         let has_repeat = config.architecture == Architecture::GptNeox && config.tie_embeddings;
         assert_eq!(repeats.len(), usize::from(has_repeat));
         for row in repeats {
             assert_eq!(row.gguf, "output.weight");
-            assert_eq!(row.repeats.as_deref(), Some("gpt_neox.embed_in.weight"));
+            assert_eq!(row.repeats(), Some("gpt_neox.embed_in.weight"));
         }
         let expected = match (config.qkv_bias, config.architecture) {
-            (true, _) | (false, Architecture::Llama) => 0,
+            (true, _)
+            | (false, Architecture::Llama | Architecture::Qwen3 | Architecture::SmolLm3) => 0,
             (false, Architecture::Gpt2 | Architecture::GptNeox) => 3,
             (false, Architecture::Qwen2) => 9,
         };

@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use checkpoint::{CheckpointContents, NamedTensor, TrainerState, names, save};
+use std::borrow::Cow;
+
+use checkpoint::{CheckpointContents, GgufView, NamedTensor, TrainerState, names, save};
 use config::{Architecture, ModelConfig};
+use gguf::{GgufError, Metadata, TensorInfo, TensorSource};
 
 pub const TOKENIZER: &str = r#"{
     "added_tokens": [{"id": 4, "content": "<|endoftext|>", "special": true}],
@@ -26,6 +29,7 @@ pub fn config() -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: false,
         dropout: 0.1,
+        attention: config::Attention::default(),
     }
 }
 
@@ -38,7 +42,7 @@ pub fn family(architecture: Architecture) -> ModelConfig {
         n_embd: 16,
         n_inner: 10,
         rope_base: if architecture == Architecture::Gpt2 { config::ROPE_BASE } else { 5000.0 },
-        qkv_bias: architecture != Architecture::Llama,
+        qkv_bias: architecture.block().qkv_bias,
         ..config()
     }
 }
@@ -51,7 +55,7 @@ pub fn weights(config: &ModelConfig) -> Vec<NamedTensor> {
         next += 0.25;
         next
     };
-    let table = names::tensors(config).into_iter().filter(|row| row.in_model);
+    let table = names::tensors(config).into_iter().filter(|row| row.in_model());
     table
         .map(|row| NamedTensor {
             data: (0..row.elements()).map(|_| count()).collect(),
@@ -78,4 +82,31 @@ pub fn write_weights(dir: &std::path::Path, config: &ModelConfig, weights: &Vec<
         golden: None,
     };
     save(dir, contents).unwrap();
+}
+
+/// A view with other keys or another list of tensors.
+pub struct Altered<'a> {
+    pub view: &'a GgufView,
+    pub metadata: Metadata,
+    pub tensors: Vec<TensorInfo>,
+}
+
+impl<'a> Altered<'a> {
+    pub fn new(view: &'a GgufView) -> Self {
+        Altered { view, metadata: view.metadata().clone(), tensors: view.tensors().to_vec() }
+    }
+}
+
+impl TensorSource for Altered<'_> {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
+        self.view.read(tensor)
+    }
 }

@@ -10,13 +10,17 @@ import json
 import pathlib
 
 import transformers
-from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import (
+    GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config,
+    SmolLM3Config,
+)
 
 SIZES = dict(
     vocab_size=99, hidden_size=72, intermediate_size=100, num_hidden_layers=2,
     num_attention_heads=9, max_position_embeddings=40,
 )
 GROUPED = dict(SIZES, num_key_value_heads=3, rms_norm_eps=1e-5)
+NO_IDS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 NEOX = dict(SIZES, use_parallel_residual=False, hidden_act="gelu_new", rotary_pct=1.0)
 LLAMA3 = dict(
     rope_type="llama3", rope_theta=1e4, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -30,18 +34,26 @@ ACCEPTED = {
     "llama": LlamaConfig(**GROUPED),
     "llama tied": LlamaConfig(**GROUPED, tie_word_embeddings=True),
     "llama base": LlamaConfig(**GROUPED, rope_theta=500000.0),
+    "llama wide heads": LlamaConfig(**GROUPED, head_dim=16),
+    "llama3": LlamaConfig(**GROUPED, rope_parameters=LLAMA3),
+    "llama linear": LlamaConfig(
+        **GROUPED, rope_parameters=dict(rope_type="linear", rope_theta=1e4, factor=2.5)
+    ),
     "mistral": MistralConfig(**GROUPED, sliding_window=None),
     "mistral wide window": MistralConfig(**GROUPED, sliding_window=40),
     "qwen2": Qwen2Config(**GROUPED),
+    "qwen3": Qwen3Config(**GROUPED, head_dim=20),
+    "smollm3": SmolLM3Config(**GROUPED, rope_theta=1e4, tie_word_embeddings=False, **NO_IDS),
 }
 REFUSED = {
     "use_parallel_residual": GPTNeoXConfig(**dict(NEOX, use_parallel_residual=True)),
     "hidden_act": GPTNeoXConfig(**dict(NEOX, hidden_act="gelu")),
     "rope_parameters.partial_rotary_factor": GPTNeoXConfig(**dict(NEOX, rotary_pct=0.25)),
-    "rope_parameters.rope_type": LlamaConfig(**GROUPED, rope_parameters=LLAMA3),
+    "rope_parameters.rope_type": LlamaConfig(
+        **GROUPED, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=2.0)
+    ),
     "attention_bias": LlamaConfig(**GROUPED, attention_bias=True),
     "mlp_bias": LlamaConfig(**GROUPED, mlp_bias=True),
-    "head_dim": LlamaConfig(**GROUPED, head_dim=16),
     "sliding_window": MistralConfig(**GROUPED, sliding_window=39),
     "layer_types": Qwen2Config(
         **GROUPED, use_sliding_window=True, sliding_window=16, max_window_layers=1
@@ -50,6 +62,8 @@ REFUSED = {
 CLASSES = {
     "gpt2": "GPT2LMHeadModel", "gpt_neox": "GPTNeoXForCausalLM", "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
 }
 
 

@@ -2,13 +2,15 @@
 //! that grows with the position.
 //!
 //! ```text
-//! angle(t, i) = t base^(-2 i / D)        t: position in the window        i: pair, 0 .. D/2
+//! angle(t, i) = t base^(-2 i / R) / factor[i]        t: position in the window
+//!                                                     i: pair, 0 .. R/2
 //! y0 = x0 cos - x1 sin        y1 = x1 cos + x0 sin
 //! ```
 //!
+//! `R` is the part of a head that is rotated, its first channels: the whole of it in most models.
 //! A rotation's gradient is the rotation back.
 
-use config::RopePairs;
+use config::{RopePairs, RopeShape};
 use rayon::prelude::*;
 
 use super::isa::{Isa, vectorised};
@@ -25,9 +27,10 @@ pub enum Turn {
     Back,
 }
 
-/// Cosines and sines of all angles, `[T, D/2]` each.
+/// Cosines and sines of all angles, `[T, R/2]` each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Angles {
+    head_width: usize,
     width: usize,
     pairs: RopePairs,
     cos: Vec<f32>,
@@ -35,17 +38,23 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// For `time` positions and heads of `width` channels, an even number.
-    pub fn new(time: usize, width: usize, base: f32, pairs: RopePairs) -> Self {
+    /// For `time` positions.
+    ///
+    /// # Panics
+    /// When an odd number of channels is to be rotated, or more than a head has.
+    pub fn new(time: usize, shape: &RopeShape) -> Self {
+        let RopeShape { pairs, head_width, width, base, .. } = *shape;
         assert!(width.is_multiple_of(2), "heads of an even width, not {width}");
+        assert!(width <= head_width, "{width} of {head_width} channels");
         let angles = (0..time).flat_map(|t| {
-            let frequency =
-                move |i: usize| f64::from(base).powf(-2.0 * i as f64 / width as f64) * t as f64;
-            (0..width / 2).map(frequency)
+            let angle = move |i: usize| {
+                f64::from(base).powf(-2.0 * i as f64 / width as f64) / shape.factor(i) * t as f64
+            };
+            (0..width / 2).map(angle)
         });
         let (sin, cos) =
             angles.map(f64::sin_cos).map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
-        Angles { width, pairs, cos, sin }
+        Angles { head_width, width, pairs, cos, sin }
     }
 
     /// Positions `T`.
@@ -54,6 +63,11 @@ impl Angles {
     }
 
     /// Channels of a head `D`.
+    pub fn head_width(&self) -> usize {
+        self.head_width
+    }
+
+    /// Channels of a head that are rotated `R`.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -63,12 +77,12 @@ impl Angles {
         self.pairs
     }
 
-    /// Cosines `[T, D/2]`.
+    /// Cosines `[T, R/2]`.
     pub fn cos(&self) -> &[f32] {
         &self.cos
     }
 
-    /// Sines `[T, D/2]`.
+    /// Sines `[T, R/2]`.
     pub fn sin(&self) -> &[f32] {
         &self.sin
     }
@@ -76,11 +90,10 @@ impl Angles {
 
 /// Turns the heads in the first `turned` columns of `x [B * T, columns]`, in place.
 pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, turned: usize, way: Turn) {
-    let (half, time) = (angles.width / 2, angles.time());
+    let (head, half, time) = (angles.head_width, angles.width / 2, angles.time());
     assert!(
-        turned <= columns && turned.is_multiple_of(angles.width),
-        "{turned} of {columns} columns in heads of {}",
-        angles.width
+        turned <= columns && turned.is_multiple_of(head),
+        "{turned} of {columns} columns in heads of {head}"
     );
     let sign = if way == Turn::Forth { 1.0 } else { -1.0 };
     x.par_chunks_mut(ROWS * columns).enumerate().for_each(|(chunk, rows)| {
@@ -88,16 +101,16 @@ pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, turned: us
             let at = (chunk * ROWS + i) % time * half;
             let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);
             match angles.pairs {
-                RopePairs::Adjacent => turn_adjacent(isa, &mut row[..turned], cos, sin, sign),
-                RopePairs::Halves => turn_halves(isa, &mut row[..turned], cos, sin, sign),
+                RopePairs::Adjacent => turn_adjacent(isa, &mut row[..turned], head, cos, sin, sign),
+                RopePairs::Halves => turn_halves(isa, &mut row[..turned], head, cos, sin, sign),
             }
         }
     });
 }
 
 vectorised! {
-    fn turn_adjacent(heads: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
-        for head in heads.chunks_exact_mut(2 * cos.len()) {
+    fn turn_adjacent(heads: &mut [f32], width: usize, cos: &[f32], sin: &[f32], sign: f32) {
+        for head in heads.chunks_exact_mut(width) {
             let (pairs, _) = head.as_chunks_mut::<2>();
             for ((pair, cos), sin) in pairs.iter_mut().zip(cos).zip(sin) {
                 let ([x0, x1], sin) = (*pair, sign * sin);
@@ -106,8 +119,8 @@ vectorised! {
         }
     }
 
-    fn turn_halves(heads: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
-        for head in heads.chunks_exact_mut(2 * cos.len()) {
+    fn turn_halves(heads: &mut [f32], width: usize, cos: &[f32], sin: &[f32], sign: f32) {
+        for head in heads.chunks_exact_mut(width) {
             let (first, second) = head.split_at_mut(cos.len());
             for (((x0, x1), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
                 let sin = sign * sin;
@@ -125,16 +138,17 @@ mod tests {
     /// Multiplication of complex numbers, pair by pair.
     fn by_definition(angles: &Angles, x: &[f64], columns: usize, turned: usize) -> Vec<f64> {
         let (width, half) = (angles.width, angles.width / 2);
+        let factor = |i: usize| if i == 0 { 3.0 } else { 1.0 };
         let mut y = x.to_vec();
         for (row, y) in y.chunks_exact_mut(columns).enumerate() {
             let t = (row % angles.time()) as f64;
-            for head in y[..turned].chunks_exact_mut(width) {
+            for head in y[..turned].chunks_exact_mut(angles.head_width) {
                 for i in 0..half {
                     let (a, b) = match angles.pairs {
                         RopePairs::Adjacent => (2 * i, 2 * i + 1),
                         RopePairs::Halves => (i, half + i),
                     };
-                    let angle = t / 100_f64.powf(2.0 * i as f64 / width as f64);
+                    let angle = t / 100_f64.powf(2.0 * i as f64 / width as f64) / factor(i);
                     let (x0, x1) = (head[a], head[b]);
                     head[a] = x0 * angle.cos() - x1 * angle.sin();
                     head[b] = x0 * angle.sin() + x1 * angle.cos();
@@ -146,11 +160,17 @@ mod tests {
 
     #[test]
     fn values_and_gradients_on_odd_shapes() {
-        for (batch, time, width, columns, turned) in
-            [(1, 1, 2, 2, 2), (3, 5, 6, 19, 12), (1, 17, 34, 34, 34)]
-        {
+        for (batch, time, [head_width, width], columns, turned) in [
+            (1, 1, [2, 2], 2, 2),
+            (3, 5, [6, 6], 19, 12),
+            (1, 17, [34, 34], 34, 34),
+            (2, 5, [7, 4], 22, 21),
+        ] {
             for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
-                let angles = Angles::new(time, width, 100.0, pairs);
+                let mut factors = vec![1.0; width / 2];
+                factors[0] = 3.0;
+                let shape = RopeShape { pairs, head_width, width, base: 100.0, factors };
+                let angles = Angles::new(time, &shape);
                 let x = noise(batch * time * columns, 1);
                 let dy = noise(x.len(), 2);
                 let x64: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();

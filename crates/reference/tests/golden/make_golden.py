@@ -1,5 +1,5 @@
-"""Makes gpt2.json, gptneox.json, llama.json and qwen2.json: what Hugging Face's models answer, in
-float64, with the weights of random_weights/mod.rs.
+"""Makes one .json per family: what Hugging Face's models answer, in float64, with the weights of
+random_weights/mod.rs.
 
     python make_golden.py        (transformers 5.23, torch 2.15)
 """
@@ -11,7 +11,8 @@ import torch
 import transformers
 from transformers import (
     GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM,
-    Qwen2Config, Qwen2ForCausalLM,
+    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    SmolLM3Config, SmolLM3ForCausalLM,
 )
 
 VOCAB, CONTEXT, LAYERS, INNER = 101, 130, 2, 70
@@ -105,9 +106,12 @@ def gptneox(draw):
     return model, weights
 
 
-def gated(draw, model, config, heads, kv_heads, width, bias, adjacent, tied):
-    """LLaMA and Qwen2; `adjacent` rows of queries and keys are drawn in GGUF's order."""
-    d = width // heads
+def gated(
+    draw, model, config, heads, kv_heads, width, adjacent, tied, bias=False, head_norms=False,
+    head_dim=None, scaling=None, layers=LAYERS, **settings
+):
+    """LLaMA and what came of it; `adjacent` rows of queries and keys are drawn in GGUF's order."""
+    d = head_dim or width // heads
 
     def halves(rows):
         """Pairs of neighbours -> the first of all pairs, then the second of all pairs."""
@@ -116,7 +120,7 @@ def gated(draw, model, config, heads, kv_heads, width, bias, adjacent, tied):
         return rows.reshape(-1, d // 2, 2, width).transpose(1, 2).reshape(rows.shape)
 
     weights = {"model.embed_tokens.weight": draw(VOCAB, width), "model.norm.weight": draw(width)}
-    for layer in range(LAYERS):
+    for layer in range(layers):
         h = f"model.layers.{layer}"
         weights[f"{h}.input_layernorm.weight"] = draw(width)
         for name, n in [("q", heads), ("k", kv_heads), ("v", kv_heads)]:
@@ -124,7 +128,10 @@ def gated(draw, model, config, heads, kv_heads, width, bias, adjacent, tied):
             weights[f"{h}.self_attn.{name}_proj.weight"] = rows if name == "v" else halves(rows)
             if bias:
                 weights[f"{h}.self_attn.{name}_proj.bias"] = draw(n * d)
-        weights[f"{h}.self_attn.o_proj.weight"] = draw(width, width)
+        if head_norms:
+            weights[f"{h}.self_attn.q_norm.weight"] = draw(d)
+            weights[f"{h}.self_attn.k_norm.weight"] = draw(d)
+        weights[f"{h}.self_attn.o_proj.weight"] = draw(width, heads * d)
         weights[f"{h}.post_attention_layernorm.weight"] = draw(width)
         weights[f"{h}.mlp.gate_proj.weight"] = draw(INNER, width)
         weights[f"{h}.mlp.up_proj.weight"] = draw(INNER, width)
@@ -132,28 +139,64 @@ def gated(draw, model, config, heads, kv_heads, width, bias, adjacent, tied):
     embedding = weights["model.embed_tokens.weight"]
     weights["lm_head.weight"] = embedding if tied else draw(VOCAB, width)
     config = config(
-        vocab_size=VOCAB, max_position_embeddings=CONTEXT, num_hidden_layers=LAYERS,
+        vocab_size=VOCAB, max_position_embeddings=CONTEXT, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv_heads, hidden_size=width,
         intermediate_size=INNER, rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e4 if adjacent else 1e6},
-        tie_word_embeddings=tied, attn_implementation="eager",
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4 if adjacent else 1e6} | (scaling or {}),
+        tie_word_embeddings=tied, attn_implementation="eager", head_dim=d, **settings,
     )
     return model(config), weights
 
 
 def llama(draw):
-    return gated(draw, LlamaForCausalLM, LlamaConfig, 9, 3, 54, bias=False, adjacent=True, tied=True)
+    return gated(draw, LlamaForCausalLM, LlamaConfig, 9, 3, 54, adjacent=True, tied=True)
 
 
 def qwen2(draw):
-    return gated(draw, Qwen2ForCausalLM, Qwen2Config, 7, 1, 70, bias=True, adjacent=False, tied=False)
+    return gated(draw, Qwen2ForCausalLM, Qwen2Config, 7, 1, 70, adjacent=False, tied=False, bias=True)
+
+
+def qwen3(draw):
+    return gated(
+        draw, Qwen3ForCausalLM, Qwen3Config, 6, 2, 54, adjacent=False, tied=True, head_norms=True,
+        head_dim=14,
+    )
+
+
+def llama3(draw):
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 60,
+    }
+    return gated(
+        draw, LlamaForCausalLM, LlamaConfig, 6, 3, 54, adjacent=True, tied=True, head_dim=14,
+        scaling=scaling,
+    )
+
+
+def smollm3(draw):
+    return gated(
+        draw, SmolLM3ForCausalLM, SmolLM3Config, 4, 2, 56, adjacent=True, tied=False, layers=5,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )
 
 
 def exact_angles(config, device=None, **_):
     """Rotary frequencies in float64: transformers has them in float32 whatever the model is in."""
-    d = config.hidden_size // config.num_attention_heads
+    d = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     base = config.rope_parameters["rope_theta"]
-    return base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d), 1.0
+    frequencies = base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+    if config.rope_parameters["rope_type"] != "llama3":
+        return frequencies, 1.0
+    # As _compute_llama3_parameters of transformers has it.
+    low, high = (config.rope_parameters[f"{name}_freq_factor"] for name in ("low", "high"))
+    waves = config.rope_parameters["original_max_position_embeddings"] * frequencies / (2 * torch.pi)
+    smooth = (waves - low) / (high - low)
+    mixed = (1 - smooth) * frequencies / config.rope_parameters["factor"] + smooth * frequencies
+    frequencies = torch.where(waves > high, frequencies, torch.where(
+        waves < low, frequencies / config.rope_parameters["factor"], mixed
+    ))
+    return frequencies, 1.0
 
 
 def exact_rotary(self, x, position_ids):
@@ -163,10 +206,14 @@ def exact_rotary(self, x, position_ids):
     return angles.cos(), angles.sin()
 
 
-for family in (gpt2, gptneox, llama, qwen2):
+for family in (gpt2, gptneox, llama, qwen2, qwen3, llama3, smollm3):
     model, weights = family(Numbers())
     model = model.double().eval()
     model.load_state_dict(weights, strict=True)
+    rotary = getattr(getattr(model, "model", model), "rotary_emb", None)
+    if rotary is not None:
+        exact = exact_angles(model.config)[0]
+        assert torch.allclose(rotary.inv_freq.double(), exact, rtol=1e-6), family.__name__
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = exact_rotary.__get__(module)

@@ -53,6 +53,7 @@ pub fn nano_sort_config() -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: false,
         dropout: 0.0,
+        attention: config::Attention::default(),
     }
 }
 

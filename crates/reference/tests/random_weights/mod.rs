@@ -1,7 +1,7 @@
 //! Small models whose weights come from a formula, so that no file has to hold them.
 #![allow(dead_code, reason = "not every test needs every family")]
 
-use config::{Architecture, ModelConfig};
+use config::{Architecture, Attention, ModelConfig, QkNorm, RopeScaling};
 use reference::MemorySource;
 
 /// A GPT-2 of sizes that no vector width and no task size divides.
@@ -20,6 +20,7 @@ pub fn config() -> ModelConfig {
         qkv_bias: true,
         tie_embeddings: true,
         dropout: 0.1,
+        attention: config::Attention::default(),
     }
 }
 
@@ -51,12 +52,47 @@ pub fn families() -> Vec<(&'static str, ModelConfig)> {
         tie_embeddings: false,
         ..config()
     };
+    let qwen3 = ModelConfig {
+        architecture: Architecture::Qwen3,
+        n_head: 6,
+        n_kv_head: 2,
+        n_embd: 54,
+        rope_base: 1e6,
+        qkv_bias: false,
+        attention: Attention { head_width: Some(14), ..Attention::PLAIN },
+        ..config()
+    };
+    let smollm3 = ModelConfig {
+        architecture: Architecture::SmolLm3,
+        n_layer: 5,
+        n_head: 4,
+        n_kv_head: 2,
+        n_embd: 56,
+        rope_base: 1e4,
+        qkv_bias: false,
+        tie_embeddings: false,
+        ..config()
+    };
+    let rope_scaling = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context: 60,
+    };
+    let llama3 = ModelConfig {
+        n_head: 6,
+        attention: Attention { head_width: Some(14), rope_scaling, ..Attention::PLAIN },
+        ..llama.clone()
+    };
     let plain = ModelConfig { n_kv_head: 9, tie_embeddings: false, ..llama.clone() };
     vec![
         ("gpt2", gpt2),
         ("gptneox", gptneox),
         ("llama", llama),
         ("qwen2", qwen2),
+        ("qwen3", qwen3),
+        ("llama3", llama3),
+        ("smollm3", smollm3),
         ("llama without shared keys", plain),
     ]
 }
@@ -78,6 +114,10 @@ pub fn source(
         };
         let data = (0..shape.iter().product()).map(|_| next() * 0.5).collect();
         source.add(&name, &shape, data);
+    }
+    if config.attention.rope_scaling.is_a_tensor() {
+        let factors = config.rope_factors();
+        source.add("rope_freqs.weight", &[factors.len()], factors);
     }
     source
 }
@@ -124,10 +164,10 @@ fn gpt2_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
 }
 
 fn llama_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
-    let (c, f, kv) = (config.n_embd, config.n_inner, config.kv_width());
+    let (c, f, q, kv) = (config.n_embd, config.n_inner, config.q_width(), config.kv_width());
     let mut tensors = vec![("attn_norm.weight", vec![c])];
     for (weight, bias, rows) in [
-        ("attn_q.weight", "attn_q.bias", c),
+        ("attn_q.weight", "attn_q.bias", q),
         ("attn_k.weight", "attn_k.bias", kv),
         ("attn_v.weight", "attn_v.bias", kv),
     ] {
@@ -136,8 +176,12 @@ fn llama_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
             tensors.push((bias, vec![rows]));
         }
     }
+    if config.architecture.block().qk_norm == QkNorm::Head {
+        let width = config.head_width();
+        tensors.extend([("attn_q_norm.weight", vec![width]), ("attn_k_norm.weight", vec![width])]);
+    }
     tensors.extend([
-        ("attn_output.weight", vec![c, c]),
+        ("attn_output.weight", vec![c, q]),
         ("ffn_norm.weight", vec![c]),
         ("ffn_gate.weight", vec![f, c]),
         ("ffn_up.weight", vec![f, c]),

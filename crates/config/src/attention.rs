@@ -1,0 +1,312 @@
+//! How the attention of one model differs from the plain one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelConfig, Positions, RopePairs};
+
+/// What attention does beyond GPT-2's and LLaMA's, which is the default: heads of width `C / H`
+/// that see all positions before them and turn whole by unscaled angles.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attention {
+    /// Width of a head `D`, where it is not `C / H`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
+    /// Channels of a head that are rotated, its first ones, where they are not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotated_width: Option<usize>,
+    /// How the rotation is slowed down for longer contexts.
+    #[serde(skip_serializing_if = "RopeScaling::is_none")]
+    pub rope_scaling: RopeScaling,
+    /// Layers that see the last positions only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// What products of queries and keys are multiplied by, where it is not `1 / sqrt(D)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+}
+
+impl Attention {
+    /// The default.
+    pub const PLAIN: Attention = Attention {
+        head_width: None,
+        rotated_width: None,
+        rope_scaling: RopeScaling::None,
+        window: None,
+        scale: None,
+    };
+}
+
+/// How the rotation is slowed down for longer contexts than a model was first trained with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type", deny_unknown_fields)]
+pub enum RopeScaling {
+    /// Not at all.
+    #[default]
+    None,
+    /// All pairs alike (Chen et al., 2023).
+    Linear {
+        /// What every wavelength is multiplied by.
+        factor: f32,
+    },
+    /// Llama 3.1's way: short wavelengths stay, long ones are multiplied, and those between pass
+    /// from the one to the other. Source: `_compute_llama3_parameters` in `modeling_rope_utils.py`
+    /// of transformers.
+    Llama3 {
+        /// What the long wavelengths are multiplied by.
+        factor: f32,
+        /// Wavelengths above `original_context` divided by this are long.
+        low_freq_factor: f32,
+        /// Wavelengths below `original_context` divided by this are short.
+        high_freq_factor: f32,
+        /// Context that the model was first trained with.
+        original_context: usize,
+    },
+    /// Each pair of channels by its own factor, in the order of the pairs: what a GGUF says of
+    /// [`RopeScaling::Llama3`].
+    Factors {
+        /// What each wavelength is multiplied by, one for each pair.
+        factors: Vec<f32>,
+    },
+}
+
+impl RopeScaling {
+    /// Whether nothing is scaled.
+    pub fn is_none(&self) -> bool {
+        *self == RopeScaling::None
+    }
+
+    /// Whether a GGUF holds the factors of the pairs as a tensor.
+    pub fn is_a_tensor(&self) -> bool {
+        matches!(self, RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. })
+    }
+
+    /// What is wrong with the numbers, for a rotation of `pairs` pairs: the name of the setting,
+    /// its value, and what was expected.
+    pub fn objection(&self, pairs: usize) -> Option<(&'static str, String, String)> {
+        let bad = |number: f32| !(number.is_finite() && number > 0.0);
+        let positive = |name, number: f32| {
+            bad(number).then(|| (name, number.to_string(), "a positive number".to_owned()))
+        };
+        match self {
+            RopeScaling::None => None,
+            RopeScaling::Linear { factor } => positive("factor", *factor),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                let order = || {
+                    let expected = format!("a number above low_freq_factor = {low_freq_factor}");
+                    let found = high_freq_factor.to_string();
+                    (high_freq_factor <= low_freq_factor).then_some((
+                        "high_freq_factor",
+                        found,
+                        expected,
+                    ))
+                };
+                let context = || {
+                    let name = "original_max_position_embeddings";
+                    (*original_context == 0)
+                        .then(|| (name, "0".to_owned(), "a positive integer".to_owned()))
+                };
+                positive("factor", *factor)
+                    .or_else(|| positive("low_freq_factor", *low_freq_factor))
+                    .or_else(|| positive("high_freq_factor", *high_freq_factor))
+                    .or_else(order)
+                    .or_else(context)
+            }
+            RopeScaling::Factors { factors } => {
+                let fine = factors.len() == pairs && !factors.iter().any(|&factor| bad(factor));
+                let expected = format!("{pairs} positive numbers, one for each pair");
+                (!fine).then(|| ("factors", format!("{} numbers", factors.len()), expected))
+            }
+        }
+    }
+
+    /// What the wavelength `2 pi base^(2i / width)` of each pair is multiplied by, `[width / 2]`;
+    /// empty where nothing is scaled.
+    fn factors(&self, base: f32, width: usize) -> Vec<f32> {
+        match self {
+            RopeScaling::None => Vec::new(),
+            RopeScaling::Linear { factor } => vec![*factor; width / 2],
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                let [factor, low, high] =
+                    [*factor, *low_freq_factor, *high_freq_factor].map(f64::from);
+                let of_pair = |i: usize| {
+                    let length = f64::from(base).powf(2.0 * i as f64 / width as f64);
+                    // How often the wave fits into the original context.
+                    let waves = *original_context as f64 / (std::f64::consts::TAU * length);
+                    let share = ((waves - low) / (high - low)).clamp(0.0, 1.0);
+                    (1.0 / ((1.0 - share) / factor + share)) as f32
+                };
+                (0..width / 2).map(of_pair).collect()
+            }
+            RopeScaling::Factors { factors } => factors.clone(),
+        }
+    }
+}
+
+/// Layers that see the last positions only, and those between that see all.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Positions that are seen, the query's own among them.
+    pub size: usize,
+    /// Every how many layers one sees all positions: layers `n - 1`, `2n - 1` and so on.
+    pub global_every: usize,
+    /// Base of the wavelengths in the layers with a window, which are not scaled.
+    pub rope_base: f32,
+}
+
+/// The attention of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerAttention {
+    /// Positions that are seen, the query's own among them, where they are not all.
+    pub window: Option<usize>,
+    /// How queries and keys are rotated, if at all.
+    pub rotation: Option<Rotation>,
+}
+
+/// Which of a model's rotations a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// By [`ModelConfig::rope_base`] and [`Attention::rope_scaling`].
+    Global,
+    /// By [`Window::rope_base`], unscaled.
+    Local,
+}
+
+/// A rotation of queries and keys in numbers: pair `i` turns by
+/// `base^(-2i / width) / factors[i]` radians per position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeShape {
+    /// Which channels are pairs.
+    pub pairs: RopePairs,
+    /// Width of a head `D`.
+    pub head_width: usize,
+    /// Channels that are rotated, the first ones of a head; an even number.
+    pub width: usize,
+    /// Base of the wavelengths.
+    pub base: f32,
+    /// What the wavelength of each pair is multiplied by, `[width / 2]`; empty where all are 1.
+    pub factors: Vec<f32>,
+}
+
+impl RopeShape {
+    /// What the wavelength of pair `i` is multiplied by.
+    pub fn factor(&self, i: usize) -> f64 {
+        self.factors.get(i).map_or(1.0, |&factor| f64::from(factor))
+    }
+}
+
+impl ModelConfig {
+    /// Width of one attention head `D`.
+    pub fn head_width(&self) -> usize {
+        // Zero heads are for the checks to refuse.
+        let even = self.n_embd.checked_div(self.n_head).unwrap_or(0);
+        self.attention.head_width.unwrap_or(even)
+    }
+
+    /// Width of all queries of one position: `H * D`.
+    pub fn q_width(&self) -> usize {
+        self.n_head * self.head_width()
+    }
+
+    /// Width of all keys of one position, and of all values: `K * D`.
+    pub fn kv_width(&self) -> usize {
+        self.n_kv_head * self.head_width()
+    }
+
+    /// Channels of a head that are rotated.
+    pub fn rotated_width(&self) -> usize {
+        self.attention.rotated_width.unwrap_or(self.head_width())
+    }
+
+    /// What products of queries and keys are multiplied by.
+    pub fn attention_scale(&self) -> f32 {
+        self.attention.scale.unwrap_or(1.0 / (self.head_width() as f32).sqrt())
+    }
+
+    /// The attention of the layer `layer`, counted from 0.
+    pub fn layer_attention(&self, layer: usize) -> LayerAttention {
+        let is_last_of = |every: usize| every > 0 && (layer + 1).is_multiple_of(every);
+        let design = self.architecture.block();
+        let local = self.attention.window.filter(|window| !is_last_of(window.global_every));
+        let rotates = matches!(design.positions, Positions::Rotary(_))
+            && !design.unrotated_every.is_some_and(is_last_of);
+        let rotation = if local.is_some() { Rotation::Local } else { Rotation::Global };
+        LayerAttention {
+            window: local.map(|window| window.size),
+            rotation: rotates.then_some(rotation),
+        }
+    }
+
+    /// One of the model's rotations in numbers; none where positions are learned, or no layer has
+    /// a window and the local one is asked for.
+    pub fn rope(&self, rotation: Rotation) -> Option<RopeShape> {
+        let Positions::Rotary(pairs) = self.architecture.block().positions else { return None };
+        let (head_width, width) = (self.head_width(), self.rotated_width());
+        let (base, factors) = match rotation {
+            Rotation::Global => (self.rope_base, self.rope_factors()),
+            Rotation::Local => (self.attention.window?.rope_base, Vec::new()),
+        };
+        Some(RopeShape { pairs, head_width, width, base, factors })
+    }
+
+    /// What the wavelength of each pair is multiplied by in layers that see all positions,
+    /// `[rotated width / 2]`; empty where nothing is scaled.
+    pub fn rope_factors(&self) -> Vec<f32> {
+        self.attention.rope_scaling.factors(self.rope_base, self.rotated_width())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_layer_of_each_group_sees_all() {
+        let window = Window { size: 3, global_every: 3, rope_base: 5.0 };
+        let config = ModelConfig {
+            attention: Attention { window: Some(window), ..Attention::default() },
+            ..ModelConfig::tinyllama_1_1b()
+        };
+        let local = LayerAttention { window: Some(3), rotation: Some(Rotation::Local) };
+        let global = LayerAttention { window: None, rotation: Some(Rotation::Global) };
+        let found: Vec<_> = (0..4).map(|layer| config.layer_attention(layer)).collect();
+        assert_eq!(found, [local, local, global, local]);
+        let base = |rotation| config.rope(rotation).map(|rope| rope.base);
+        assert_eq!(base(Rotation::Local), Some(5.0));
+        assert_eq!(base(Rotation::Global), Some(config.rope_base));
+    }
+
+    #[test]
+    fn learned_positions_rotate_nothing() {
+        let gpt2 = ModelConfig::gpt2_124m();
+        assert_eq!(gpt2.layer_attention(0), LayerAttention { window: None, rotation: None });
+        assert_eq!(gpt2.rope(Rotation::Global), None);
+    }
+
+    /// The factors that `conversion/llama.py` of llama.cpp computes for Llama 3.2 1B, which is
+    /// `1 / ((1 - s) / 32 + s)` with `s = (8192 / wavelength - 1) / 3` between the two limits.
+    #[test]
+    fn llama3_stretches_the_long_waves() {
+        let rope_scaling = RopeScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context: 8192,
+        };
+        let factors = rope_scaling.factors(500_000.0, 64);
+        assert!(factors[..15].iter().all(|&factor| factor == 1.0), "{factors:?}");
+        assert!(factors[18..].iter().all(|&factor| factor == 32.0), "{factors:?}");
+        for (found, expected) in factors[15..18].iter().zip([1.651_329_3, 3.292_262_8, 9.666_731]) {
+            assert!((found / expected - 1.0).abs() < 1e-5, "{factors:?}");
+        }
+    }
+
+    #[test]
+    fn heads_have_a_width_of_their_own() {
+        let attention = Attention { head_width: Some(128), ..Attention::default() };
+        let config = ModelConfig { attention, ..ModelConfig::tinyllama_1_1b() };
+        assert_eq!((config.q_width(), config.kv_width()), (32 * 128, 4 * 128));
+        assert_eq!(config.attention_scale(), 1.0 / 128_f32.sqrt());
+    }
+}
