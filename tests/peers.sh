@@ -5,17 +5,19 @@
 # usage: tests/peers.sh FOLDER_OF_BINARIES
 #
 # needs: Python (PYTHON=...; by default an environment under target/ is made, with torch,
-# transformers, tokenizers, peft and gguf from the package index).
+# transformers, tokenizers, peft, trl and gguf from the package index).
 set -euo pipefail
 
 source "$(dirname "$0")/peers/environment.sh"
 bin=$(cd "${1:?usage: tests/peers.sh FOLDER_OF_BINARIES}" && pwd)
 logits=$bin/examples/logits
 ids=$bin/examples/ids
-if [ ! -x "$logits" ] || [ ! -x "$ids" ]; then
-    echo "missing $logits or $ids: cargo build --release --workspace --example logits --example ids --example burn_logits" >&2
-    exit 2
-fi
+for example in logits ids burn_logits render_chat; do
+    if [ ! -x "$bin/examples/$example" ]; then
+        echo "missing $bin/examples/$example: cargo build --release --workspace --example $example" >&2
+        exit 2
+    fi
+done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -56,3 +58,4 @@ PY
 "$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits" "$bin/examples/burn_logits"
 "$python" "$root/tests/peers/forms.py" "$bin/export" "$logits"
 "$python" "$root/tests/peers/tokenizer_ids.py" "$bin/export" "$ids"
+"$python" "$root/tests/peers/chat_templates.py" "$bin/examples/render_chat"

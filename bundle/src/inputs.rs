@@ -7,6 +7,7 @@ use checkpoint::{Checkpoint, atomic};
 use config::RunFile;
 use data::Tokenizer;
 
+use crate::license::License;
 use crate::manifest::{Generation, Provenance, Quality};
 use crate::pack::{AppChoice, PackJob, VariantInput};
 use crate::quality::{Measured, MeasuredFile};
@@ -24,6 +25,8 @@ pub struct Inputs {
     pub name: String,
     /// SPDX expression for the weights.
     pub license: String,
+    /// The file with the text of a licence that is not on SPDX's list.
+    pub license_file: Option<PathBuf>,
     /// Text that the self-test continues.
     pub prompt: String,
     /// Tokens that the self-test expects.
@@ -45,10 +48,9 @@ impl PackJob {
         let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
             .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
         let tokenizer = open_tokenizer(&inputs.tokenizer)?;
-        let text = tokenizer.encode(&inputs.prompt).context("the self-test's prompt")?;
-        ensure!(!text.is_empty(), "the self-test's prompt is empty");
-        // As llama.cpp begins a text, where the model was trained with a token there.
-        let prompt_tokens = tokenizer.begin_of_text().into_iter().chain(text).collect();
+        ensure!(!inputs.prompt.is_empty(), "the self-test's prompt is empty: give it some text");
+        let prompt_tokens =
+            tokenizer.encode_prompt(&inputs.prompt).context("the self-test's prompt")?;
         let measured = inputs.report.as_deref().map(Measured::load).transpose()?;
         let variant = |(recipe, source): (String, PathBuf)| -> anyhow::Result<VariantInput> {
             let (quality, measured) = match &measured {
@@ -64,7 +66,7 @@ impl PackJob {
             app: AppChoice::default(),
             variants: inputs.variants.into_iter().map(variant).collect::<anyhow::Result<_>>()?,
             name: inputs.name,
-            license: inputs.license,
+            license: License::new(&inputs.license, inputs.license_file.as_deref())?,
             max_bytes: inputs.max_bytes,
             tokenizer_json,
             generation: Generation::default(),
@@ -98,6 +100,7 @@ impl PackJob {
             report: Some(run.join("report.json")),
             name: run_file.bundle.name.clone(),
             license: run_file.bundle.license.clone(),
+            license_file: run_file.bundle.license_file.clone(),
             prompt: run_file.bundle.prompt.clone(),
             self_test_tokens: run_file.bundle.self_test_tokens,
             max_bytes: run_file.fragment.max_bytes,

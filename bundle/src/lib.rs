@@ -10,11 +10,13 @@
 //! ```
 //!
 //! The self-test runs the model that was packed, from the fragments that were packed, through
-//! `reference`: that is why this room uses it, and `data` for the prompt's tokens.
+//! `reference`: that is why this room uses it, and `data` for the prompt's tokens, which are those
+//! that the GGUF's own keys give, as on the device.
 
 mod app;
 mod archive;
 mod card;
+mod device;
 mod estimate;
 mod files;
 mod inputs;
@@ -38,6 +40,7 @@ use anyhow::{Context, ensure};
 
 pub use app::digest as app_digest;
 pub use inputs::Inputs;
+pub use license::License;
 pub use manifest::{BundleManifest, Generation, Provenance, Quality};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
 pub use pack::{AppChoice, PackJob, VariantInput, pack};
@@ -174,7 +177,7 @@ impl ServeArgs {
 pub struct PackArgs {
     /// Run folder with config.toml, checkpoints, report.json and fragments or GGUFs
     #[arg(long, value_name = "DIR", conflicts_with_all = ["variant", "tokenizer", "report", "name",
-        "license", "prompt", "self_test_tokens", "max_bytes"])]
+        "license", "license_file", "prompt", "self_test_tokens", "max_bytes"])]
     pub run: Option<PathBuf>,
     /// A variant and its GGUF or fragments folder; may be given several times
     #[arg(long, value_name = "RECIPE=PATH", required_unless_present = "run")]
@@ -194,6 +197,10 @@ pub struct PackArgs {
     /// SPDX expression for the weights
     #[arg(long, value_name = "SPDX", default_value = "MIT OR Apache-2.0")]
     pub license: String,
+    /// File with the text of a licence that is not on SPDX's list; --license names it
+    /// LicenseRef-NAME (none)
+    #[arg(long, value_name = "FILE")]
+    pub license_file: Option<PathBuf>,
     /// Text that the self-test continues
     #[arg(long, value_name = "TEXT", default_value = "Every effort moves you")]
     pub prompt: String,
@@ -262,6 +269,7 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
                 report: args.report,
                 name: args.name,
                 license: args.license,
+                license_file: args.license_file,
                 prompt: args.prompt,
                 self_test_tokens: args.self_test_tokens,
                 max_bytes: args.max_bytes,

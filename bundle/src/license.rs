@@ -1,34 +1,108 @@
 //! The `LICENSE` of a bundle: the texts that its SPDX expression names.
 
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, ensure};
+
+/// Longest text of a licence that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
 /// Identifiers whose text this program has.
 const TEXTS: [(&str, &str); 2] = [
     ("MIT", include_str!("../../LICENSE-MIT")),
     ("Apache-2.0", include_str!("../../LICENSE-APACHE")),
 ];
 
-/// The expression, then the text of each licence in it, or where to find it.
-pub fn text(expression: &str, name: &str) -> String {
-    let mut text = format!("The weights of {name} are licensed as: {expression}\n");
-    let operators = ["OR", "AND", "WITH", ""];
-    let words = expression.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')'));
-    for identifier in words.filter(|word| !operators.contains(word)) {
-        text += &format!("\n{}\n{identifier}\n\n", "-".repeat(72));
-        match TEXTS.iter().find(|(known, _)| *known == identifier) {
-            Some((_, full)) => text += full,
-            None => text += &format!("The text is at https://spdx.org/licenses/{identifier}\n"),
-        }
+/// Under which licence weights are passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct License {
+    /// As SPDX writes it.
+    expression: String,
+    /// The text of its `LicenseRef`, where it has one.
+    own_text: Option<String>,
+}
+
+impl License {
+    /// An SPDX expression, and the file with the text of the `LicenseRef` in it.
+    ///
+    /// # Errors
+    /// When the expression is none or lacks the file ([`config::canonical_license`]); when the
+    /// file cannot be read or holds no text.
+    pub fn new(expression: &str, file: Option<&Path>) -> anyhow::Result<Self> {
+        let expression = config::canonical_license(expression, file.is_some())
+            .map_err(|expected| anyhow!("license = {expression:?}: expected {expected}"))?;
+        let own_text = file.map(read_text).transpose()?;
+        Ok(License { expression, own_text })
     }
-    text
+
+    /// The SPDX expression.
+    pub fn expression(&self) -> &str {
+        &self.expression
+    }
+
+    /// The expression, then the text of each licence in it, or where to find it.
+    pub fn text(&self, name: &str) -> String {
+        let expression = &self.expression;
+        let mut text = format!("The weights of {name} are licensed as: {expression}\n");
+        let operators = ["OR", "AND", "WITH", ""];
+        let words = expression.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')'));
+        for identifier in words.filter(|word| !operators.contains(word)) {
+            text += &format!("\n{}\n{identifier}\n\n", "-".repeat(72));
+            let known = TEXTS.iter().find(|(known, _)| *known == identifier);
+            match (known, &self.own_text) {
+                (Some((_, full)), _) => text += full,
+                (None, Some(own)) if identifier.starts_with("LicenseRef-") => text += own,
+                _ => text += &format!("The text is at https://spdx.org/licenses/{identifier}\n"),
+            }
+        }
+        text
+    }
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let name = path.display();
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
+        .with_context(|| format!("license_file: cannot read {name} as text"))?;
+    ensure!(
+        text.len() as u64 <= MAX_BYTES,
+        "license_file: {name} is longer than {MAX_BYTES} bytes"
+    );
+    ensure!(!text.trim().is_empty(), "license_file: {name} is empty, expected a licence's text");
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::License;
+
     #[test]
     fn known_licences_are_given_in_full() {
-        let text = super::text("MIT OR (Apache-2.0 AND CC-BY-4.0)", "m");
+        let text = License::new("mit OR (Apache-2.0 AND CC-BY-4.0)", None).unwrap().text("m");
         assert!(text.contains("Permission is hereby granted"));
         assert!(text.contains("Apache License"));
         assert!(text.contains("spdx.org/licenses/CC-BY-4.0"));
         assert!(!text.contains("licenses/OR"));
+    }
+
+    #[test]
+    fn a_licence_of_ones_own_comes_with_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("TERMS.txt");
+        let with = |expression: &str| License::new(expression, Some(&file));
+        assert!(with("LicenseRef-Terms").unwrap_err().to_string().contains("TERMS.txt"));
+        std::fs::write(&file, " \n").unwrap();
+        assert!(with("LicenseRef-Terms").unwrap_err().to_string().contains("is empty"));
+        std::fs::write(&file, "Do as you like.\n").unwrap();
+        let license = with("LicenseRef-Terms").unwrap();
+        assert!(license.text("m").ends_with("LicenseRef-Terms\n\nDo as you like.\n"));
+        assert!(with("MIT").is_err());
+        let error = License::new("do as you like", None).unwrap_err().to_string();
+        assert!(
+            error.contains("an SPDX expression") && error.contains("LicenseRef-NAME"),
+            "{error}"
+        );
     }
 }

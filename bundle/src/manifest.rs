@@ -52,6 +52,10 @@ pub struct BundleManifest {
     pub variants: Vec<Variant>,
     /// How to sample if the user has not said.
     pub generation: Generation,
+    /// How the tokens are spelled that a message must not be able to make, the longest first; the
+    /// app keeps them text.
+    #[serde(default)]
+    pub special_tokens: Vec<String>,
     /// Where the weights come from.
     pub provenance: Provenance,
     /// A prompt whose continuation is known.
@@ -110,6 +114,9 @@ pub struct Generation {
     pub repetition_penalty: f64,
     /// Tokens of an answer.
     pub max_new_tokens: usize,
+    /// Tokens that end an answer.
+    #[serde(default)]
+    pub eos_token_ids: Vec<u32>,
 }
 
 impl Default for Generation {
@@ -120,6 +127,7 @@ impl Default for Generation {
             top_p: 0.95,
             repetition_penalty: 1.1,
             max_new_tokens: 128,
+            eos_token_ids: Vec::new(),
         }
     }
 }
@@ -154,8 +162,13 @@ pub struct SelfTest {
 pub struct Expected {
     /// [`Variant::recipe`].
     pub recipe: String,
-    /// The likeliest token, again and again; the lower id where two are equally likely.
+    /// The likeliest token, again and again; the lower id where two are equally likely. One that
+    /// ends an answer is the last.
     pub tokens: Vec<u32>,
+    /// The text that llama.cpp shows for them, where it is known: it has no ids for the tokens of
+    /// a character in several.
+    #[serde(default)]
+    pub text: Option<String>,
 }
 
 /// One file of the bundle.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use checkpoint::{atomic, hash};
 use config::ModelConfig;
 use fragment::{FragmentFolder, Located, Manifest};
@@ -13,7 +13,9 @@ use serde_json::json;
 use crate::app;
 use crate::archive;
 use crate::card::model_card;
+use crate::device::DeviceTokenizer;
 use crate::files::list_files;
+use crate::license::License;
 use crate::manifest::{
     BUNDLE_NAME, BundleManifest, Expected, FORMAT, FileEntry, Generation, Provenance, Quality,
     SelfTest, VERSION, Variant, check_recipe, manifest_path,
@@ -38,8 +40,8 @@ pub struct PackJob {
     pub app: AppChoice,
     /// Shown to the user.
     pub name: String,
-    /// SPDX expression for the weights.
-    pub license: String,
+    /// Under which licence the weights are passed on.
+    pub license: License,
     /// The same model in one or more sizes.
     pub variants: Vec<VariantInput>,
     /// Most bytes in one fragment, where a variant is not in fragments yet.
@@ -50,7 +52,7 @@ pub struct PackJob {
     pub generation: Generation,
     /// Text that the self-test continues.
     pub prompt: String,
-    /// That text as token ids.
+    /// That text as the ids of the model's tokenizer, for a GGUF whose own keys do not say them.
     pub prompt_tokens: Vec<u32>,
     /// Tokens that the self-test expects, at most; the context may leave room for fewer.
     pub self_test_tokens: usize,
@@ -148,7 +150,11 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
     progress.finish();
     packed.sort_by_key(|packed| packed.variant.size);
     let config = shared_config(&packed)?.clone();
-    let generation_config = packed[0].generation_config(&job.generation);
+    let first = &packed[0];
+    let generation = first.generation(&job.generation);
+    let generation_config = first.generation_config(&generation);
+    let (prompt_tokens, special_tokens) = (first.prompt_tokens.clone(), first.device.specials());
+    let with_app = with_app(job.app, &first.metadata)?;
     let (variants, expected): (Vec<Variant>, Vec<Expected>) =
         packed.into_iter().map(|packed| (packed.variant, packed.expected)).unzip();
     let mut manifest = BundleManifest {
@@ -158,22 +164,19 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
         architecture: config.architecture.name().to_owned(),
         context_length: config.context_length,
         parameters: config.parameter_count(),
-        license: job.license.clone(),
+        license: job.license.expression().to_owned(),
         variants,
-        generation: job.generation.clone(),
+        generation,
+        special_tokens,
         provenance: job.provenance.clone(),
-        self_test: SelfTest {
-            prompt: job.prompt.clone(),
-            prompt_tokens: job.prompt_tokens.clone(),
-            expected,
-        },
+        self_test: SelfTest { prompt: job.prompt.clone(), prompt_tokens, expected },
         files: Vec::new(),
     };
     write_text(folder, "tokenizer.json", &job.tokenizer_json)?;
     write_text(folder, "generation_config.json", &generation_config)?;
-    write_text(folder, "LICENSE", &crate::license::text(&job.license, &job.name))?;
+    write_text(folder, "LICENSE", &job.license.text(&job.name))?;
     write_text(folder, "MODEL_CARD.md", &model_card(&manifest))?;
-    if job.app.wants_app() {
+    if with_app {
         app::write(folder)?;
     }
     manifest.files = entries(folder)?;
@@ -181,21 +184,48 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
     Ok(manifest)
 }
 
+/// Whether the web chat goes in: it is of no use where llama.cpp cannot read text.
+fn with_app(choice: AppChoice, metadata: &gguf::Metadata) -> anyhow::Result<bool> {
+    const REASON: &str = "llama.cpp has no tokenizer for this model (the GGUF says no_vocab), so \
+                          the web chat could not read what is typed";
+    match choice {
+        _ if DeviceTokenizer::reads_text(metadata) => Ok(choice.wants_app()),
+        AppChoice::Required => bail!("{REASON}: pass --no-app to pack without it"),
+        AppChoice::IfBuilt => {
+            cli::note(&format!("the web chat is left out: {REASON}"));
+            Ok(false)
+        }
+        AppChoice::Left => Ok(false),
+    }
+}
+
 /// A variant that lies in the bundle, and what its header says of it.
 struct Packed {
     variant: Variant,
+    prompt_tokens: Vec<u32>,
     expected: Expected,
     config: ModelConfig,
     metadata: gguf::Metadata,
+    device: DeviceTokenizer,
 }
 
 impl Packed {
+    /// The job's settings with the tokens at which this file's answers end.
+    fn generation(&self, settings: &Generation) -> Generation {
+        Generation { eos_token_ids: self.device.ends.clone(), ..settings.clone() }
+    }
+
     /// `generation_config.json`, with Hugging Face's names.
     fn generation_config(&self, generation: &Generation) -> String {
         let id = |key: &str| self.metadata.unsigned(key).ok();
+        let eos = match generation.eos_token_ids.as_slice() {
+            [] => serde_json::Value::Null,
+            [id] => json!(id),
+            ids => json!(ids),
+        };
         let config = json!({
             "bos_token_id": id("tokenizer.ggml.bos_token_id"),
-            "eos_token_id": id("tokenizer.ggml.eos_token_id"),
+            "eos_token_id": eos,
             "do_sample": generation.temperature > 0.0,
             "temperature": generation.temperature,
             "top_k": generation.top_k,
@@ -219,10 +249,12 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
     check_measured(input, &manifest, weight_bytes(&source))?;
     check_tokenizer(source.metadata()).with_context(|| format!("variant {recipe}"))?;
     let config = checkpoint::gguf_config(&source)?;
-    let room = config.context_length.saturating_sub(job.prompt_tokens.len());
+    let device = DeviceTokenizer::of(source.metadata());
+    let prompt_tokens = device.prompt(&job.prompt).unwrap_or_else(|| job.prompt_tokens.clone());
+    let room = config.context_length.saturating_sub(prompt_tokens.len());
     let count = job.self_test_tokens.min(room);
     ensure!(count > 0, "the prompt fills the context of {} tokens", config.context_length);
-    let tokens = continuation(&source, &job.prompt_tokens, count)
+    let tokens = continuation(&source, &prompt_tokens, count, &device.ends)
         .with_context(|| format!("the self-test of {recipe}"))?;
     let memory = MemoryNeed::of(&config, weight_bytes(&source), config.context_length);
     let file = &manifest.file;
@@ -236,8 +268,10 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
         quality: input.quality,
         memory,
     };
-    let expected = Expected { recipe: recipe.clone(), tokens };
-    Ok(Packed { variant, expected, config, metadata: source.metadata().clone() })
+    let text = device.shown(&tokens);
+    let expected = Expected { recipe: recipe.clone(), tokens, text };
+    let metadata = source.metadata().clone();
+    Ok(Packed { variant, prompt_tokens, expected, config, metadata, device })
 }
 
 /// The device turns text into tokens with llama.cpp alone, by what the file says.
@@ -292,8 +326,9 @@ fn shared_config(packed: &[Packed]) -> anyhow::Result<&ModelConfig> {
     let first = packed.first().context("a bundle needs at least one variant")?;
     for other in packed {
         ensure!(
-            other.config == first.config,
-            "variants {} and {} are of different models: {:?} and {:?}",
+            other.config == first.config && other.prompt_tokens == first.prompt_tokens,
+            "variants {} and {} are of different models, or read the prompt as different tokens: \
+             {:?} and {:?}",
             first.variant.recipe,
             other.variant.recipe,
             first.config,

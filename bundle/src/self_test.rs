@@ -7,7 +7,8 @@ use anyhow::Context;
 use gguf::TensorSource;
 use reference::Model;
 
-/// The `count` tokens that follow `prompt`, each the likeliest.
+/// The `count` tokens that follow `prompt`, each the likeliest; fewer, if one of `ends` is among
+/// them, which is the last then. So llama.cpp on the device does it.
 ///
 /// # Errors
 /// When the model cannot be loaded or the tokens do not fit its context or vocabulary.
@@ -15,6 +16,7 @@ pub fn continuation(
     source: &dyn TensorSource,
     prompt: &[u32],
     count: usize,
+    ends: &[u32],
 ) -> anyhow::Result<Vec<u32>> {
     let model = Model::load(source).context("the model does not load")?;
     let mut session = model.session();
@@ -23,6 +25,9 @@ pub fn continuation(
     while tokens.len() < count {
         let next = likeliest(&logits);
         tokens.push(next);
+        if ends.contains(&next) {
+            break;
+        }
         if tokens.len() < count {
             logits = session.push(&[next])?;
         }

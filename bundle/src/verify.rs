@@ -9,6 +9,7 @@ use checkpoint::hash;
 use fragment::{FragmentFolder, Problem, ProblemKind};
 
 use crate::archive;
+use crate::device::DeviceTokenizer;
 use crate::files::list_files;
 use crate::manifest::{BUNDLE_NAME, BundleManifest, FileEntry, MAX_BYTES, Variant};
 use crate::report::{SelfTestResult, VerifyReport};
@@ -148,7 +149,8 @@ fn run_self_test(
 ) -> anyhow::Result<SelfTestResult> {
     let expected = manifest.expected(&variant.recipe)?;
     let source = FragmentFolder::open(&folder.join(&variant.manifest))?;
-    let found = continuation(&source, &manifest.self_test.prompt_tokens, expected.len())
+    let ends = DeviceTokenizer::of(source.metadata()).ends;
+    let found = continuation(&source, &manifest.self_test.prompt_tokens, expected.len(), &ends)
         .with_context(|| format!("the self-test of {}", variant.recipe))?;
     Ok(SelfTestResult {
         recipe: variant.recipe.clone(),

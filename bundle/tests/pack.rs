@@ -29,7 +29,7 @@ fn the_answer_is_that_of_the_file_that_was_packed() {
     let manifest = bundle::read_manifest(&fixture.output()).unwrap();
     for recipe in ["F16", "Q8_0"] {
         let file = gguf::GgufFile::open(&fixture.path(&format!("{recipe}.gguf"))).unwrap();
-        let answer = bundle::continuation(&file, &[1, 2, 3], 8).unwrap();
+        let answer = bundle::continuation(&file, &[1, 2, 3], 8, &[0]).unwrap();
         assert_eq!(manifest.expected(recipe).unwrap(), answer);
     }
 }
@@ -226,6 +226,7 @@ fn a_bundle_is_not_packed_over_what_it_is_made_from() {
         report,
         name: "tiny".to_owned(),
         license: "MIT".to_owned(),
+        license_file: None,
         prompt: "a".to_owned(),
         self_test_tokens: 1,
         max_bytes: 8192,

@@ -36,5 +36,5 @@ pub use fetch::{FetchJob, FetchReport, fetch};
 pub use inspect::{InspectReport, TokenCount, TokenShown, check_tokenizer, inspect};
 pub use shuffle::Shuffle;
 pub use token_file::TokenFile;
-pub use tokenizer::{END_OF_TEXT, MissingToken, Tokenizer, train_tokenizer};
+pub use tokenizer::{END_OF_TEXT, MissingToken, Part, Tokenizer, train_tokenizer};
 pub use windows::{Split, Windows};

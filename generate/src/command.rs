@@ -97,6 +97,11 @@ pub struct ChatArgs {
     #[arg(long)]
     pub plain: bool,
 
+    /// Let special tokens that are typed count as such, <|im_end|> for example; by default they
+    /// stay text, and only the template's own count.
+    #[arg(long)]
+    pub parse_special: bool,
+
     /// Replace the file of --save if it exists; off by default.
     #[arg(long)]
     pub force: bool,
@@ -341,6 +346,7 @@ impl ChatArgs {
             resume: self.resume,
             template: self.template,
             plain: self.plain,
+            parse_special: self.parse_special,
             force: self.force,
             seed: self.text.length.seed,
             max_tokens: self.text.length.max_tokens,

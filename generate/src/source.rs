@@ -28,8 +28,8 @@ pub struct Ready {
     pub model: LoadedModel,
     /// Turns text into tokens and back.
     pub tokenizer: Tokenizer,
-    /// The token that ends a text.
-    pub end_of_text: Option<u32>,
+    /// The tokens that end a text.
+    pub ends: Vec<u32>,
 }
 
 impl Ready {
@@ -52,12 +52,15 @@ impl Ready {
                 (tokenizer_of(&path, source.metadata())?, source)
             }
         };
-        let end_of_text = tokenizer.end_of_text().or_else(|| end_in(source.metadata()));
+        let mut ends = tokenizer.ends().to_vec();
+        if ends.is_empty() {
+            ends.extend(end_in(source.metadata()));
+        }
         let model = LoadedModel::load(job.engine, &path, source.as_ref(), job.threads)?;
-        Ok(Ready { model, tokenizer, end_of_text })
+        Ok(Ready { model, tokenizer, ends })
     }
 
-    /// The prompt's tokens, behind the one that begins a text where the model has it.
+    /// The prompt's tokens: [`Tokenizer::encode_prompt`].
     ///
     /// # Errors
     /// When there are none, or the vocabulary lacks something of the prompt, or the model a row for
@@ -67,11 +70,10 @@ impl Ready {
             !prompt.is_empty(),
             "the prompt is empty: give at least one character to go on from"
         );
-        let text = self.tokenizer.encode(prompt).context("the prompt")?;
-        ensure!(!text.is_empty(), "the prompt {prompt:?} holds no token of this model");
-        let ids: Vec<u32> = self.tokenizer.begin_of_text().into_iter().chain(text).collect();
-        self.tokenizer.check_rows(&ids, self.model.vocab_size())?;
-        Ok(ids)
+        let tokens = self.tokenizer.encode_prompt(prompt).context("the prompt")?;
+        ensure!(!tokens.is_empty(), "the prompt {prompt:?} holds no token of this model");
+        self.tokenizer.check_rows(&tokens, self.model.vocab_size())?;
+        Ok(tokens)
     }
 }
 

@@ -107,7 +107,7 @@ pub fn write_text(
         read <= limit,
         "the prompt's {read} tokens do not fit in the model's context of {limit}"
     );
-    let limits = Limits { max_tokens: job.max_tokens, end_of_text: ready.end_of_text.as_slice() };
+    let limits = Limits { max_tokens: job.max_tokens, end_of_text: &ready.ends };
 
     // Decoded from the start each time: how a token is spelled may depend on the one before it.
     let mut ids = prompt.clone();

@@ -62,6 +62,25 @@ test('a model with a chat template gets messages and answers them', async (t) =>
   await screenshot(page, 'chat-template');
 });
 
+test('special tokens that are typed stay text, unless the user lets them count', async (t) => {
+  assert.ok(small.special_tokens.includes('<|endoftext|>'));
+  const { page } = await open(t, { pieces: true });
+  await install(page, CHAT);
+  await chooseGreedy(page, 1);
+  const contextUsed = async () => {
+    await page.getByRole('button', { name: 'New' }).click();
+    await say(page, 'a<|endoftext|>b');
+    await visit(page, 'performance');
+    const facts = await page.locator('.facts').textContent();
+    return Number(/(\d+) of [\d,]+ tokens/.exec(facts)[1]);
+  };
+  const asText = await contextUsed();
+  await visit(page, 'settings');
+  await page.getByLabel(/^Special tokens/).selectOption('true');
+  await visit(page, 'chat');
+  assert.ok((await contextUsed()) < asText);
+});
+
 test('a long answer stops when the user says so', async (t) => {
   const { page } = await chatting(t);
   await page.locator('.composer textarea').fill('The');

@@ -229,6 +229,20 @@ test('a host without the headers for threads gets them from the service worker',
   assert.deepEqual(await selfTestTokens(page), expectedTokens(small, first.recipe));
 });
 
+test('a file that the host does not deliver leaves a page that works and says so', async (t) => {
+  const { page } = await open(t, {
+    pieces: true,
+    isolate: false,
+    before: ({ server }) => {
+      // Nothing but the service worker asks for it.
+      server.faults.status = (path) => (path.endsWith('/icon-512.png') ? 503 : null);
+    },
+  });
+  await page.getByText('This page could not be kept on this device').waitFor();
+  await install(page, first.recipe);
+  assert.deepEqual(await selfTestTokens(page), expectedTokens(small, first.recipe));
+});
+
 test('a browser without JSPI gets the compat engine, with the same answer', async (t) => {
   const { page, server, errors } = await open(t, {
     pieces: true,

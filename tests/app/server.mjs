@@ -29,6 +29,8 @@ export async function serve({ bundle, app, isolate = true }) {
     cut: () => null,
     /** By path: milliseconds before each step. */
     delay: () => 0,
+    /** By path: a status that is sent in place of the file, or null. */
+    status: () => null,
     /** By path: a text that is sent in place of the file, or null. */
     replace: () => null,
   };
@@ -51,6 +53,8 @@ export async function serve({ bundle, app, isolate = true }) {
   async function answer(response, path, start) {
     const file = locate(path, bundle, app);
     response.setHeader('Content-Type', TYPES[file?.split('.').pop()] ?? 'application/octet-stream');
+    const status = faults.status(path);
+    if (status !== null) return response.writeHead(status).end();
     const text = faults.replace(path);
     if (text !== null) return response.end(text);
     const size = file === null ? null : sizeOf(file);

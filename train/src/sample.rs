@@ -20,13 +20,12 @@ pub fn greedy(
     device: &Device,
 ) -> String {
     let model = model.without_graph();
-    let mut tokens: Vec<u32> = tokenizer.begin_of_text().into_iter().collect();
-    let text_start = tokens.len();
-    match tokenizer.encode(prompt) {
-        Ok(ids) => tokens.extend(ids),
+    let text_start = usize::from(tokenizer.begin_of_text().is_some());
+    let mut tokens = match tokenizer.encode_prompt(prompt) {
+        Ok(ids) => ids,
         // A sample is no reason to end a run.
         Err(missing) => return format!("(no sample of the prompt {prompt:?}: {missing})"),
-    }
+    };
     if tokens.is_empty() {
         tokens.push(tokenizer.end_of_text().unwrap_or(0));
     }
@@ -38,7 +37,7 @@ pub fn greedy(
         let window = Tensor::<2, Int>::from_data(window, &device.clone().inner());
         let next: i64 = model.next_logits(window).argmax(1).into_scalar();
         tokens.push(next as u32);
-        if Some(next as u32) == tokenizer.end_of_text() {
+        if tokenizer.ends().contains(&(next as u32)) {
             break;
         }
     }

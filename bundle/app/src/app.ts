@@ -11,6 +11,7 @@ import { chooseLanguage } from './i18n.ts';
 import type { Language } from './i18n.ts';
 import { defaultIdleMinutes, onMemoryPressure } from './idle.ts';
 import type { IdleMinutes } from './idle.ts';
+import type { WorkerProblem } from './isolation.ts';
 import { Models } from './models.ts';
 import { Observable } from './observable.ts';
 import { Session } from './session.ts';
@@ -28,9 +29,12 @@ export class App {
   readonly history = new Observable<readonly Conversation[]>([]);
   readonly models: Models;
   readonly session: Session;
+  /** Why the app does not work without a network; null where it does. */
+  readonly workerProblem: WorkerProblem;
   readonly #conversations: Conversations;
 
-  private constructor(store: Store, conversations: Conversations) {
+  private constructor(store: Store, conversations: Conversations, workerProblem: WorkerProblem) {
+    this.workerProblem = workerProblem;
     // The app lies in a folder of the bundle.
     this.models = new Models(store, new URL('../', document.baseURI).href);
     this.#conversations = conversations;
@@ -39,14 +43,16 @@ export class App {
       save: (conversation: Conversation) => this.save(conversation),
       threads: () => this.threads(),
       generation: ({ bundle }: Installed) => this.generation(bundle),
+      specials: ({ bundle }: Installed) =>
+        this.settings.value.parseSpecial ? [] : bundle.specialTokens,
     };
     this.session = new Session(around, this.idleMinutes());
     onMemoryPressure(() => void this.session.release());
   }
 
   /** Opens what this browser keeps, and starts the model that was used last. */
-  static async start(): Promise<App> {
-    const app = new App(await Store.open(), await Conversations.open());
+  static async start(workerProblem: WorkerProblem): Promise<App> {
+    const app = new App(await Store.open(), await Conversations.open(), workerProblem);
     await app.models.refresh();
     await app.#readHistory();
     const { installed } = app.models.state.value;

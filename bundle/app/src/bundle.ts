@@ -19,6 +19,7 @@ export const MAX_JSON_BYTES = 64 << 20;
 const MAX_VARIANTS = 64;
 const MAX_SELF_TEST_TOKENS = 1024;
 const MAX_ENTRIES = 1 << 20;
+const MAX_SPECIAL_TOKENS = 1 << 16;
 const MAX_FRAGMENT_BYTES = 1 << 30;
 
 /** What of a bundle the app uses. */
@@ -33,6 +34,10 @@ export interface Bundle {
   /** Smallest first. */
   variants: Variant[];
   generation: Generation;
+  /** Tokens that end an answer. */
+  ends: number[];
+  /** How the tokens are spelled that a message must not be able to make. */
+  specialTokens: string[];
   selfTest: { prompt: string; promptTokens: number[] };
   /** SHA-256 of each file by its path in the bundle. */
   files: Map<string, { size: number; sha256: string }>;
@@ -55,6 +60,8 @@ export interface Variant {
   memory: { context: number; weights: number; kvCache: number; compute: number; total: number };
   /** What it answers to the self-test's prompt, greedily. */
   expected: number[];
+  /** The text that the engine shows for that; null where nobody knows. */
+  expectedText: string | null;
 }
 
 /** How to sample. */
@@ -91,6 +98,7 @@ export function parseBundle(text: string): Bundle {
     parseVariant(asObject(entry, 'variant'), files, answers),
   );
   demand(variants.length > 0, 'a bundle needs at least one variant');
+  const generation = asObject(json['generation'], 'generation');
   const recipes = new Set(variants.map((variant) => variant.recipe));
   demand(recipes.size === variants.length, 'a variant is listed twice');
   return {
@@ -100,7 +108,11 @@ export function parseBundle(text: string): Bundle {
     parameters: asCount(json['parameters'], 'parameters'),
     license: asLine(json['license'], 'license'),
     variants: variants.sort((a, b) => a.size - b.size),
-    generation: parseGeneration(asObject(json['generation'], 'generation')),
+    generation: parseGeneration(generation),
+    ends: ids(generation['eos_token_ids'] ?? [], 'eos_token_ids', MAX_SPECIAL_TOKENS),
+    specialTokens: asList(json['special_tokens'] ?? [], 'special_tokens', MAX_SPECIAL_TOKENS).map(
+      (token) => asText(token, 'special_tokens', 1000),
+    ),
     selfTest: {
       prompt: asText(selfTest['prompt'], 'self_test.prompt', 100_000),
       promptTokens: tokens(selfTest['prompt_tokens'], 'self_test.prompt_tokens', contextLength),
@@ -173,7 +185,7 @@ function parseFiles(value: unknown): Bundle['files'] {
 function parseVariant(
   json: Record<string, unknown>,
   files: Bundle['files'],
-  answers: Map<string, number[]>,
+  answers: Map<string, Expected>,
 ): Variant {
   const recipe = asText(json['recipe'], 'recipe');
   demand(/^[A-Za-z0-9_]{1,32}$/.test(recipe), 'recipe: expected letters, digits and _');
@@ -203,7 +215,8 @@ function parseVariant(
       compute: bytes('compute'),
       total: bytes('total'),
     },
-    expected,
+    expected: expected.tokens,
+    expectedText: expected.text,
   };
 }
 
@@ -217,18 +230,31 @@ function parseGeneration(json: Record<string, unknown>): Generation {
   };
 }
 
-function parseAnswers(value: unknown): Map<string, number[]> {
-  const answers = new Map<string, number[]>();
+interface Expected {
+  tokens: number[];
+  text: string | null;
+}
+
+function parseAnswers(value: unknown): Map<string, Expected> {
+  const answers = new Map<string, Expected>();
   for (const entry of asList(value, 'self_test.expected', MAX_VARIANTS)) {
     const answer = asObject(entry, 'self_test.expected');
     const recipe = asText(answer['recipe'], 'self_test.expected: recipe');
-    answers.set(recipe, tokens(answer['tokens'], `self_test of ${recipe}`, MAX_SELF_TEST_TOKENS));
+    const text = answer['text'] ?? null;
+    answers.set(recipe, {
+      tokens: tokens(answer['tokens'], `self_test of ${recipe}`, MAX_SELF_TEST_TOKENS),
+      text: text === null ? null : asText(text, `self_test of ${recipe}: text`, 1_000_000),
+    });
   }
   return answers;
 }
 
 function tokens(value: unknown, what: string, limit: number): number[] {
-  const list = asList(value, what, limit).map((token) => asCount(token, what, 0, 2 ** 32 - 1));
+  const list = ids(value, what, limit);
   demand(list.length > 0, `${what}: expected at least one token`);
   return list;
+}
+
+function ids(value: unknown, what: string, limit: number): number[] {
+  return asList(value, what, limit).map((token) => asCount(token, what, 0, 2 ** 32 - 1));
 }

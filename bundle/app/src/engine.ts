@@ -67,8 +67,8 @@ export interface Figures {
 /** What came. */
 export interface Answer {
   text: string;
-  /** Their ids, if they were asked for. */
-  tokens: number[];
+  /** Their ids, if they were asked for; null for those that are not told. */
+  tokens: (number | null)[];
   figures: Figures;
   /** The oldest part was left out, because the text is longer than the context. */
   shortened: boolean;
@@ -134,6 +134,11 @@ export class Engine {
     });
   }
 
+  /** Whether a token ends an answer here. */
+  ends(id: number): boolean {
+    return this.#wllama.isTokenEOG(id);
+  }
+
   /** Ends the workers, and with them all of the model's memory. */
   async unload(): Promise<void> {
     await this.#wllama.exit();
@@ -161,13 +166,13 @@ export class Engine {
   async #generate(prompt: Prompt, options: GenerateOptions): Promise<Omit<Answer, 'shortened'>> {
     const meter = new SpeedMeter();
     let text = '';
-    const tokens: number[] = [];
+    const tokens: (number | null)[] = [];
     const onData = (chunk: Chunk) => {
       const choice = chunk.choices?.[0];
       const piece = choice?.text ?? choice?.delta?.content ?? '';
       meter.chunk(chunk, piece !== '');
       text += piece;
-      tokens.push(...(choice?.logprobs?.content ?? []).map(({ id }) => id));
+      if (options.withIds) place(tokens, chunk);
       options.onText?.(text, meter.figures());
     };
     const request = { ...samplingOf(options, this.info.context), stream: true as const, onData };
@@ -185,6 +190,17 @@ export class Engine {
     }
     return { text, tokens, figures: meter.figures() };
   }
+}
+
+/**
+ * Puts the id that a chunk tells where it belongs. llama.cpp sends a chunk once a character is
+ * whole, with the id of the last of its tokens and the number of tokens so far.
+ */
+function place(tokens: (number | null)[], { choices, timings }: Chunk): void {
+  const count = timings?.predicted_n ?? tokens.length;
+  while (tokens.length < count) tokens.push(null);
+  const id = choices?.[0]?.logprobs?.content?.at(-1)?.id;
+  if (id !== undefined && tokens.length > 0) tokens[tokens.length - 1] = id;
 }
 
 /** llama.cpp's names, in the order in which our own `generate` applies them. */

@@ -17,6 +17,8 @@ const en = {
     'This browser does not let this page store files. Open it over https or from localhost, outside of a private window.',
   noThreads:
     'This page runs on one processor core only, because its server does not isolate it. It works, but slowly: start it with “bundle serve”, or reload the page once.',
+  noWorker:
+    'This page could not be kept on this device, because its server did not deliver all of it: it needs the network each time. Reload the page to try again.',
   reload: 'Reload the page',
 
   // Models
@@ -145,6 +147,10 @@ const en = {
   maxNewTokens: 'Longest answer, in tokens',
   greedy: 'Greedy: the same answer every time',
   proposal: 'As the bundle proposes',
+  specials: 'Special tokens in messages',
+  specialsAsText: 'Stay text',
+  specialsAsTokens: 'Count as tokens',
+  specialsHint: 'For example <|im_end|>, which ends a turn. As text it cannot end one.',
   automatic: 'Automatic',
   idle: 'Unload the model when idle',
   idleAfter: (minutes: IdleMinutes) =>
@@ -169,6 +175,8 @@ const fr: Texts = {
     'Ce navigateur ne laisse pas cette page enregistrer de fichiers. Ouvrez-la en https ou depuis localhost, hors d’une fenêtre privée.',
   noThreads:
     'Cette page n’utilise qu’un seul cœur, car son serveur ne l’isole pas. Elle fonctionne, mais lentement : lancez-la avec « bundle serve », ou rechargez la page une fois.',
+  noWorker:
+    'Cette page n’a pas pu être gardée sur cet appareil, car son serveur ne l’a pas livrée en entier : il lui faut le réseau à chaque fois. Rechargez-la pour réessayer.',
   reload: 'Recharger la page',
 
   offered: 'Dans ce paquet',
@@ -295,6 +303,10 @@ const fr: Texts = {
   maxNewTokens: 'Réponse la plus longue, en jetons',
   greedy: 'Glouton : chaque fois la même réponse',
   proposal: 'Comme le paquet le propose',
+  specials: 'Jetons spéciaux dans les messages',
+  specialsAsText: 'Restent du texte',
+  specialsAsTokens: 'Comptent comme jetons',
+  specialsHint: 'Par exemple <|im_end|>, qui termine un tour. Comme texte, il n’en termine pas.',
   automatic: 'Automatique',
   idle: 'Décharger le modèle au repos',
   idleAfter: (minutes) =>

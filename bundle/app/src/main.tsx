@@ -19,9 +19,9 @@ async function start(root: HTMLElement): Promise<void> {
   const missing = lacking();
   if (missing) return render(<Unusable text={texts[missing]} />, root);
   render(<p class="starting">{texts.starting}</p>, root);
-  await registerWorker();
+  const workerProblem = await registerWorker();
   try {
-    const app = await App.start();
+    const app = await App.start(workerProblem);
     render(<Root app={app} />, root);
   } catch (error) {
     // A private window may have storage by name only.

@@ -13,6 +13,7 @@ import { Observable } from './observable.ts';
 import { selfTest } from './self_test.ts';
 import type { SelfTestResult } from './self_test.ts';
 import type { Installed } from './store.ts';
+import { asText } from './typed.ts';
 
 /** Most tokens of context that are reserved: their memory grows with them. */
 const MAX_CONTEXT = 4096;
@@ -52,6 +53,8 @@ export interface Surroundings {
   save: (conversation: Conversation) => Promise<void>;
   threads: () => number;
   generation: (model: Installed) => Generation;
+  /** How the tokens are spelled that a message must not be able to make. */
+  specials: (model: Installed) => readonly string[];
 }
 
 type Work = (engine: Engine, model: Installed, signal: AbortSignal) => Promise<void>;
@@ -283,7 +286,8 @@ export class Session {
       updated: Date.now(),
     });
     let saved = Date.now();
-    const answer = await engine.generate(promptOf(messages, engine.info), {
+    const prompt = promptOf(messages, engine.info, this.#around.specials(model));
+    const answer = await engine.generate(prompt, {
       ...this.#around.generation(model),
       signal,
       onText: (text, figures) => {
@@ -318,8 +322,16 @@ export class Session {
   }
 }
 
-/** Messages for a model with a template; for a base model one text, as it stands there. */
-function promptOf(messages: readonly Message[], { chatTemplate }: EngineInfo): Prompt {
-  if (chatTemplate !== null) return { messages };
-  return { text: messages.map(({ text }) => text).join('') };
+/**
+ * Messages for a model with a template; for a base model one text, as it stands there. Special
+ * tokens in them stay text.
+ */
+function promptOf(
+  messages: readonly Message[],
+  { chatTemplate }: EngineInfo,
+  specials: readonly string[],
+): Prompt {
+  const safe = messages.map(({ role, text }) => ({ role, text: asText(text, specials) }));
+  if (chatTemplate !== null) return { messages: safe };
+  return { text: safe.map(({ text }) => text).join('') };
 }

@@ -13,6 +13,8 @@ export interface Settings {
   idle: IdleMinutes | 'auto';
   /** Only what differs from the bundle's proposal. */
   generation: Partial<Generation>;
+  /** Whether special tokens that a message spells count as such; otherwise they stay text. */
+  parseSpecial: boolean;
   /** SHA-256 of the GGUF that was used last. */
   model: string | null;
 }
@@ -22,6 +24,7 @@ const DEFAULTS: Settings = {
   threads: null,
   idle: 'auto',
   generation: {},
+  parseSpecial: false,
   model: null,
 };
 
@@ -49,7 +52,7 @@ function parse(text: string | null): Settings {
   } catch {
     return DEFAULTS;
   }
-  const { theme, threads, idle, model } = saved;
+  const { theme, threads, idle, parseSpecial, model } = saved;
   const generation: Partial<Generation> = {};
   for (const [key, { min, max }] of Object.entries(LIMITS)) {
     const value = saved.generation?.[key as keyof Generation];
@@ -62,6 +65,7 @@ function parse(text: string | null): Settings {
     threads: Number.isInteger(threads) && threads! >= 1 && threads! <= 64 ? threads! : null,
     idle: idle === null || idle === 1 || idle === 5 || idle === 10 ? idle : 'auto',
     generation,
+    parseSpecial: parseSpecial === true,
     model: typeof model === 'string' ? model : null,
   };
 }

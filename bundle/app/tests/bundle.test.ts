@@ -13,7 +13,19 @@ describe('bundle.json', () => {
     expect([name, contextLength]).toEqual(['tiny', 48]);
     expect(variants[0]).toMatchObject({ recipe: 'Q8_0', top1Agreement: 0.98, expected: [4, 5] });
     expect(generation.topK).toBe(40);
+    expect(variants[0]!.expectedText).toBe('é');
+    expect(bundle()).toMatchObject({ ends: [0, 7], specialTokens: ['<|im_end|>', '</s>'] });
     expect(selfTest).toEqual({ prompt: 'a b c', promptTokens: [1, 2, 3] });
+  });
+
+  it('of before special tokens were listed is read', () => {
+    const json = bundleJson();
+    delete json.special_tokens;
+    delete json.generation.eos_token_ids;
+    delete json.self_test.expected[0].text;
+    const old = parseBundle(JSON.stringify(json));
+    expect(old).toMatchObject({ ends: [], specialTokens: [] });
+    expect(old.variants[0]!.expectedText).toBeNull();
   });
 
   const hostile: [string, (json: Json) => void, RegExp][] = [
@@ -33,6 +45,8 @@ describe('bundle.json', () => {
     ['a negative memory', (json) => (json.variants[0].memory.total = -1), /memory.total/],
     ['no answer', (json) => (json.self_test.expected = []), /no answer for Q8_0/],
     ['an empty answer', (json) => (json.self_test.expected[0].tokens = []), /at least one/],
+    ['a special token that is no text', (json) => (json.special_tokens = [1]), /special_tokens/],
+    ['an end that is no id', (json) => (json.generation.eos_token_ids = ['x']), /eos_token_ids/],
     ['a negative token', (json) => (json.self_test.prompt_tokens = [-1]), /prompt_tokens/],
     ['a path upwards', (json) => (json.files[0].path = '../../etc/passwd'), /outside/],
     ['an absolute path', (json) => (json.files[0].path = '/x'), /outside/],

@@ -9,7 +9,7 @@ const MB = 1e6;
 function variant(recipe: string, megabytes: number): Variant {
   const total = megabytes * MB;
   const memory = { context: 1024, weights: total, kvCache: 0, compute: 0, total };
-  const rest = { top1Agreement: null, perplexity: null, expected: [1] };
+  const rest = { top1Agreement: null, perplexity: null, expected: [1], expectedText: null };
   return { recipe, manifest: '', size: total, sha256: '', memory, ...rest };
 }
 

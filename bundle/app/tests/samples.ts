@@ -79,12 +79,14 @@ export function bundleJson(): Json {
       top_p: 0.95,
       repetition_penalty: 1.1,
       max_new_tokens: 128,
+      eos_token_ids: [0, 7],
     },
+    special_tokens: ['<|im_end|>', '</s>'],
     provenance: { run_file: null, data_blake3: null, program_version: '0.1.0' },
     self_test: {
       prompt: 'a b c',
       prompt_tokens: [1, 2, 3],
-      expected: [{ recipe: 'Q8_0', tokens: [4, 5] }],
+      expected: [{ recipe: 'Q8_0', tokens: [4, 5], text: 'é' }],
     },
     files: [
       {

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle::{AppChoice, Generation, MeasuredFile, PackJob, Provenance, Quality, VariantInput};
+use bundle::{
+    AppChoice, Generation, License, MeasuredFile, PackJob, Provenance, Quality, VariantInput,
+};
 use config::{Architecture, ModelConfig};
 use gguf::{Metadata, TensorType, Value, Writer};
 
@@ -121,7 +123,7 @@ impl Fixture {
             force: false,
             app: AppChoice::Left,
             name: "tiny".to_owned(),
-            license: "MIT".to_owned(),
+            license: License::new("MIT", None).unwrap(),
             variants: vec![
                 variant("F16", self.path("F16.gguf")),
                 variant("Q8_0", self.path("Q8_0.gguf")),

@@ -26,13 +26,14 @@ bundle = {
                    "total": 21500},
     }],
     "generation": {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "repetition_penalty": 1.1,
-                   "max_new_tokens": 128},
+                   "max_new_tokens": 128, "eos_token_ids": [0, 7]},
+    "special_tokens": ["<|endoftext|>"],
     "provenance": {"run_file": "[run]\nseed = 1\n", "data_blake3": None,
                    "program_version": "0.1.0"},
     "self_test": {"prompt": "a b c", "prompt_tokens": [1, 2, 3],
-                  "expected": [{"recipe": "Q8_0", "tokens": [4, 5]}]},
+                  "expected": [{"recipe": "Q8_0", "tokens": [4, 5], "text": "é "}]},
     "files": [{"path": "model/Q8_0.manifest.json", "size": 900, "sha256": SHA256,
                "blake3": BLAKE3}],
 }
 path = pathlib.Path(__file__).with_name("bundle.json")
-path.write_text(json.dumps(bundle, indent=2) + "\n")
+path.write_text(json.dumps(bundle, indent=2, ensure_ascii=False) + "\n")

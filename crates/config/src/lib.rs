@@ -10,6 +10,7 @@
 mod attention;
 mod block;
 mod error;
+mod license;
 pub mod limits;
 mod load;
 mod model;
@@ -23,6 +24,7 @@ pub use block::{
     Projections, QkNorm,
 };
 pub use error::ConfigError;
+pub use license::canonical_license;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use qat::{Qat, QatStart};
 pub use run_file::{

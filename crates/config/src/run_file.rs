@@ -551,8 +551,10 @@ impl Default for Gates {
 pub struct Bundle {
     /// Name shown to the user.
     pub name: String,
-    /// SPDX expression for the weights.
+    /// SPDX expression for the weights; `LicenseRef-NAME` for a licence that is not on SPDX's list.
     pub license: String,
+    /// The file with the text of that licence.
+    pub license_file: Option<PathBuf>,
     /// Text that the self-test continues.
     pub prompt: String,
     /// Tokens that the self-test expects.
@@ -566,6 +568,7 @@ impl Default for Bundle {
         Bundle {
             name: "pocketgpt".to_owned(),
             license: "MIT OR Apache-2.0".to_owned(),
+            license_file: None,
             prompt: "Every effort moves you".to_owned(),
             self_test_tokens: 16,
             zip: false,

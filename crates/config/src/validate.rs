@@ -1,7 +1,8 @@
 //! Ranges and relations of a run file that types cannot express.
 
 use crate::{
-    Attention, ConfigError, Projections, QatStart, RopeScaling, RunFile, TokenizerKind, limits,
+    Attention, ConfigError, Projections, QatStart, RopeScaling, RunFile, TokenizerKind,
+    canonical_license, limits,
 };
 
 impl RunFile {
@@ -39,6 +40,7 @@ impl RunFile {
         self.check_data()?;
         self.check_optimizer()?;
         self.check_qat()?;
+        self.check_license()?;
         require(
             "export.tensor_type",
             &self.export.tensor_type,
@@ -272,6 +274,14 @@ impl RunFile {
             (0.0..=rate).contains(&floor),
             &format!("from 0 to optimizer.learning_rate = {rate}"),
         )
+    }
+
+    fn check_license(&self) -> Result<(), ConfigError> {
+        let license = &self.bundle.license;
+        match canonical_license(license, self.bundle.license_file.is_some()) {
+            Ok(_) => Ok(()),
+            Err(expected) => require("bundle.license", format!("{license:?}"), false, &expected),
+        }
     }
 
     fn check_qat(&self) -> Result<(), ConfigError> {

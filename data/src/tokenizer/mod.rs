@@ -25,6 +25,7 @@ mod missing;
 mod named;
 mod open;
 mod parallel;
+mod parts;
 mod sentencepiece;
 mod split;
 mod train;
@@ -37,6 +38,7 @@ use checkpoint::SpacePrefix;
 
 pub use bpe::END_OF_TEXT;
 pub use missing::MissingToken;
+pub use parts::Part;
 pub use train::train_tokenizer;
 
 pub(crate) use parallel::ParallelEncoder;
@@ -61,6 +63,8 @@ pub struct Tokenizer {
     /// Whether `bos` goes before a text.
     adds_bos: bool,
     end_of_text: Option<u32>,
+    /// All tokens that end a text.
+    ends: Vec<u32>,
     chat_template: Option<Box<str>>,
     /// The `tokenizer.json` that it was read from.
     source: Option<Box<str>>,
@@ -107,6 +111,7 @@ impl Tokenizer {
             adds_bos: false,
             chat_template: None,
             end_of_text,
+            ends: end_of_text.into_iter().collect(),
             source: None,
         }
     }
@@ -120,6 +125,7 @@ impl Tokenizer {
             adds_bos: false,
             chat_template: None,
             end_of_text: Some(end_of_text),
+            ends: vec![end_of_text],
             source: None,
         }
     }

@@ -109,6 +109,7 @@ fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Tokenizer> {
         adds_bos: special.add_bos,
         chat_template: vocabulary.chat_template.as_deref().map(Into::into),
         end_of_text: special.eos,
+        ends: vocabulary.ends(),
         source: vocabulary.json.clone(),
     })
 }

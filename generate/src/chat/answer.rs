@@ -1,7 +1,7 @@
 //! One answer: from the rendered conversation to text, with the keys and values of what was read
 //! before kept from turn to turn.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use data::Tokenizer;
 
 use super::stop::Stopper;
@@ -10,18 +10,6 @@ use crate::engine::Engine;
 use crate::sampling::Sampler;
 use crate::source::Ready;
 use crate::stream::Utf8Stream;
-
-/// Tokens that end a turn, by the names that llama.cpp knows them by (`llama-vocab.cpp`).
-const END_OF_TURN: [&str; 8] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "</s>",
-];
 
 /// Writes answers with one model, one after the other.
 pub struct Answerer<'m> {
@@ -45,12 +33,8 @@ impl<'m> Answerer<'m> {
     /// # Errors
     /// When there is no memory for the keys and values.
     pub fn new(ready: &'m Ready, sampler: Sampler) -> Result<Self> {
-        let named = END_OF_TURN.into_iter().filter_map(|name| ready.tokenizer.special(name));
         // A model that begins another text has ended this one.
-        let mut stops: Vec<u32> =
-            named.chain(ready.end_of_text).chain(ready.tokenizer.bos()).collect();
-        stops.sort_unstable();
-        stops.dedup();
+        let stops = ready.ends.iter().copied().chain(ready.tokenizer.bos()).collect();
         Ok(Answerer { engine: ready.model.session()?, ready, read: Vec::new(), stops, sampler })
     }
 
@@ -59,20 +43,9 @@ impl<'m> Answerer<'m> {
         self.engine.context_length()
     }
 
-    /// The tokens of a rendered conversation. The token that begins a text goes before it where
-    /// the model expects one and the template did not write it.
-    ///
-    /// # Errors
-    /// When the vocabulary lacks something of it, or the model a row for one of its tokens.
-    pub fn encode(&self, rendered: &str) -> Result<Vec<u32>> {
-        let tokenizer = &self.ready.tokenizer;
-        let tokens = tokenizer.encode_with_specials(rendered).context("the conversation")?;
-        let tokens = match tokenizer.begin_of_text() {
-            Some(begin) if tokens.first() != Some(&begin) => [vec![begin], tokens].concat(),
-            _ => tokens,
-        };
-        tokenizer.check_rows(&tokens, self.ready.model.vocab_size())?;
-        Ok(tokens)
+    /// The model that answers.
+    pub fn ready(&self) -> &'m Ready {
+        self.ready
     }
 
     /// Reads `tokens`, of which the engine may know the beginning already, and writes the answer.

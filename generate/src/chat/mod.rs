@@ -9,6 +9,7 @@ pub(crate) mod bundled;
 mod conversation;
 mod stop;
 mod template;
+mod typed;
 
 use std::fmt;
 use std::io::{BufRead, IsTerminal, Write};
@@ -19,7 +20,8 @@ use checkpoint::atomic::same_place;
 use serde::Serialize;
 
 pub use conversation::{Conversation, Message, Role};
-pub use template::ChatTemplate;
+pub use template::{ChatTemplate, TemplateInput};
+pub use typed::encode_conversation;
 
 use crate::decode::Stop;
 use crate::sampling::{Sampler, Sampling};
@@ -42,6 +44,8 @@ pub struct ChatJob {
     pub template: Option<PathBuf>,
     /// Without a template: the model goes on from the text.
     pub plain: bool,
+    /// Whether special tokens that a message spells count as such; otherwise they stay text.
+    pub parse_special: bool,
     /// Replace the file of `save`.
     pub force: bool,
     /// How tokens are chosen.
@@ -212,7 +216,10 @@ fn fit(
         if messages.last().is_none_or(|last| last.role != Role::User) {
             break;
         }
-        let tokens = answerer.encode(&form.render(&messages)?)?;
+        let tokenizer = &answerer.ready().tokenizer;
+        let render = |messages: &[Message]| form.render(messages);
+        let tokens = encode_conversation(tokenizer, &messages, job.parse_special, render)?;
+        tokenizer.check_rows(&tokens, answerer.ready().model.vocab_size())?;
         ensure!(!tokens.is_empty(), "the message holds no token of this model");
         if tokens.len() <= most {
             if dropped > 0 {
@@ -251,12 +258,11 @@ impl Form {
                 job.model.path.display()
             );
         };
-        let text = |id: Option<u32>| {
-            let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
-            String::from_utf8_lossy(bytes).into_owned()
-        };
-        let (begin, end) = (text(tokenizer.bos()), text(tokenizer.end_of_text()));
-        Ok(Form::Template(Box::new(ChatTemplate::new(source, &begin, &end)?)))
+        let text = |id: u32| tokenizer.token_bytes(id).map(String::from_utf8_lossy);
+        let bos = tokenizer.bos().and_then(text);
+        let eos = tokenizer.end_of_text().and_then(text);
+        let template = ChatTemplate::new(source, bos.as_deref(), eos.as_deref())?;
+        Ok(Form::Template(Box::new(template)))
     }
 
     /// Before the first question, so that a system prompt is not lost in silence.

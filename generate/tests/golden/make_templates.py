@@ -80,7 +80,7 @@ def cases():
         peer.bos_token, peer.eos_token, peer.chat_template = bos, eos, template
         for conversation in CONVERSATIONS:
             messages = [{"role": role, "content": content} for role, content in conversation]
-            case = {"name": name, "template": template, "bos_token": bos or "", "eos_token": eos}
+            case = {"name": name, "template": template, "bos_token": bos, "eos_token": eos}
             case["messages"] = messages
             try:
                 case["rendered"] = peer.apply_chat_template(

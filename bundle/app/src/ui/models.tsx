@@ -14,13 +14,14 @@ import type { PageProps } from './root.tsx';
 
 /** The page of models. */
 export function ModelsPage({ open }: PageProps) {
-  const { language, models } = useApp();
+  const { language, models, workerProblem } = useApp();
   const { texts } = language;
   const state = useValue(models.state);
   return (
     <>
       <Heading>{texts.models}</Heading>
       <p class="note">{texts.private}</p>
+      {workerProblem !== null && <Problem text={texts.noWorker} detail={workerProblem} />}
       {!crossOriginIsolated && <Problem text={texts.noThreads} />}
       <InstalledList installed={state.installed} open={open} />
       <h2>{state.offer ? `${texts.offered} · ${state.offer.bundle.name}` : texts.offered}</h2>

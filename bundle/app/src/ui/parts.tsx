@@ -67,9 +67,11 @@ export function CopyButton({ text, class: className }: { text: string; class?: s
 export function SelfTestLine({ result }: { result: SelfTestResult }) {
   const { texts } = useApp().language;
   const { passed, expected, found } = result;
-  const differs = expected.findIndex((token, index) => token !== found[index]);
+  const differs = expected.findIndex((token, index) => token !== (found[index] ?? token));
+  // Of a token within a character the engine does not tell the id.
+  const tokens = found.map((token) => token ?? '?').join(' ');
   return (
-    <span data-self-test={passed ? 'passed' : 'failed'} data-tokens={found.join(' ')}>
+    <span data-self-test={passed ? 'passed' : 'failed'} data-tokens={tokens}>
       {passed
         ? texts.selfTestPassed(expected.length)
         : texts.selfTestFailed(differs, expected.length)}

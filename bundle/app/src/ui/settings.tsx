@@ -36,6 +36,19 @@ export function SettingsPage() {
       </label>
       <Sampling />
       <label class="field">
+        {texts.specials}
+        <select
+          value={String(settings.parseSpecial)}
+          onChange={(event) =>
+            void app.change({ parseSpecial: event.currentTarget.value === 'true' })
+          }
+        >
+          <option value="false">{texts.specialsAsText}</option>
+          <option value="true">{texts.specialsAsTokens}</option>
+        </select>
+        <small>{texts.specialsHint}</small>
+      </label>
+      <label class="field">
         {texts.idle}
         <select
           value={String(settings.idle)}

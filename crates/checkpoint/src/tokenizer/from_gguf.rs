@@ -4,7 +4,7 @@ use gguf::{Array, Metadata, Value};
 
 use super::{
     GgufForm, PreTokenizer, SpacePrefix, SpecialTokens, TOKENIZER_JSON_KEY, TokenType,
-    UNUSED_SCORE, Vocabulary, VocabularyKind, special,
+    UNUSED_SCORE, Vocabulary, VocabularyKind, ends, special,
 };
 use crate::CheckpointError;
 
@@ -154,6 +154,7 @@ fn special_tokens(
     Ok(SpecialTokens {
         bos,
         eos,
+        more_eos: ends::read(|key| id(key, None)),
         unknown: id("unknown", default.unknown),
         padding: id("padding", default.padding),
         add_bos: bos.is_some() && switch(metadata, "add_bos_token", default.add_bos)?,

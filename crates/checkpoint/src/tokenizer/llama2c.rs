@@ -74,6 +74,7 @@ fn parse(bytes: &[u8], vocab_size: usize) -> Result<Vocabulary, String> {
         special: SpecialTokens {
             bos: special(1),
             eos: special(2),
+            more_eos: Vec::new(),
             unknown: special(0),
             padding: None,
             add_bos: present(1),

@@ -14,6 +14,7 @@
 
 pub(crate) mod chat_template;
 mod document;
+mod ends;
 mod files;
 mod form;
 mod from_gguf;
@@ -200,6 +201,7 @@ impl Vocabulary {
                 ("no_vocab", None)
             }
         };
+        let ends = ends::keys(&self.special, &self.tokens);
         metadata.set("tokenizer.ggml.model", Value::String(model.to_owned()));
         if let Some(pre) = pre {
             metadata.set("tokenizer.ggml.pre", Value::String(pre.to_owned()));
@@ -219,6 +221,9 @@ impl Vocabulary {
             VocabularyKind::HuggingFace => {}
         }
         self.special.describe(rows, metadata);
+        for (key, id) in ends.into_iter().filter(|(_, id)| (*id as usize) < rows) {
+            metadata.set(format!("tokenizer.ggml.{key}_token_id"), Value::U32(id));
+        }
         if let Some(template) = self.chat_template {
             metadata.set("tokenizer.chat_template", Value::String(template));
         }

@@ -4,6 +4,8 @@
 //! The order of precedence is that of llama.cpp's converter (`SpecialVocab` of gguf-py):
 //! `tokenizer_config.json`, then the ids in the model's own settings. Whether a token goes before a
 //! text is for the `tokenizer.json` alone to say: transformers 5 reads no `add_bos_token` beside it.
+//! What else ends a text is stated where transformers' `generate` looks: in
+//! `generation_config.json`, or else in `config.json`.
 
 use std::path::Path;
 
@@ -22,8 +24,11 @@ pub(super) const TOKENIZER_CONFIG_BYTES: u64 = 16 * SMALL_JSON_BYTES;
 pub struct SpecialTokens {
     /// Begins a text.
     pub bos: Option<u32>,
-    /// Ends a text or an answer.
+    /// Ends a text or an answer, and is what a chat template calls `eos_token`.
     pub eos: Option<u32>,
+    /// Further tokens that end a text or an answer, as the files state them; see
+    /// [`Vocabulary::ends`](super::Vocabulary::ends).
+    pub more_eos: Vec<u32>,
     /// Stands for what has no token.
     pub unknown: Option<u32>,
     /// Fills up a batch.
@@ -48,6 +53,7 @@ impl SpecialTokens {
         SpecialTokens {
             bos,
             eos,
+            more_eos: Vec::new(),
             unknown: document.unknown().and_then(find),
             padding: None,
             add_bos: first.is_some(),
@@ -86,12 +92,14 @@ impl Beside {
             Ok(by_name.or_else(|| self.numbered(name, tokens.len())))
         };
         let bos = token("bos")?.or(guess.bos);
-        let eos = token("eos")?.or(guess.eos);
+        let ends = self.ends(tokens.len());
+        let eos = self.named("eos", tokens)?.or(ends.first().copied()).or(guess.eos);
         let (first, _) = first_and_last(document);
         let text = bos.map(|id| tokens[id as usize].as_str());
         Ok(SpecialTokens {
             bos,
             eos,
+            more_eos: ends.into_iter().filter(|id| Some(*id) != eos).collect(),
             unknown: token("unk")?.or(guess.unknown),
             padding: token("pad")?,
             add_bos: first.is_some() && first == text,
@@ -119,15 +127,26 @@ impl Beside {
         )))
     }
 
-    /// `"eos_token_id": 2`, or the first of a list.
+    /// `"bos_token_id": 2`, or the first of a list.
     fn numbered(&self, name: &str, count: usize) -> Option<u32> {
         let key = format!("{name}_token_id");
-        [&self.model, &self.generation].into_iter().find_map(|file| {
-            let entry = &file[&key];
-            let id = entry.as_u64().or_else(|| entry[0].as_u64())?;
-            u32::try_from(id).ok().filter(|&id| (id as usize) < count)
-        })
+        let stated = [&self.model, &self.generation].into_iter();
+        stated.map(|file| ids(&file[&key], count)).find_map(|ids| ids.first().copied())
     }
+
+    /// All of `eos_token_id`, from the file that transformers' `generate` goes by.
+    fn ends(&self, count: usize) -> Vec<u32> {
+        let stated = [&self.generation, &self.model].into_iter();
+        let lists = stated.map(|file| ids(&file["eos_token_id"], count));
+        lists.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default()
+    }
+}
+
+/// `2` or `[2, 7]`, without what is beyond the vocabulary.
+fn ids(entry: &Value, count: usize) -> Vec<u32> {
+    let list = entry.as_array().map_or(std::slice::from_ref(entry), Vec::as_slice);
+    let ids = list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
+    ids.filter(|&id| (id as usize) < count).collect()
 }
 
 /// An object without keys where there is no file.
@@ -158,6 +177,7 @@ pub(super) fn gguf_defaults(kind: &VocabularyKind, count: usize) -> SpecialToken
         VocabularyKind::SentencePiece { .. } => SpecialTokens {
             bos: present(1),
             eos: present(2),
+            more_eos: Vec::new(),
             unknown: present(0),
             padding: None,
             add_bos: true,

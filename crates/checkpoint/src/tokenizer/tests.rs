@@ -304,6 +304,11 @@ fn the_files_beside_name_special_tokens_and_the_template() {
     write("config.json", r#"{"bos_token_id": 4, "eos_token_id": [5, 6], "pad_token_id": 99}"#);
     let special = read().unwrap().special;
     assert_eq!((special.bos, special.eos, special.padding), (Some(4), Some(5), None));
+    assert_eq!(special.more_eos, [6]);
+    // What transformers' `generate` goes by comes first.
+    write("generation_config.json", r#"{"eos_token_id": [6, 99, 7]}"#);
+    let special = read().unwrap().special;
+    assert_eq!((special.eos, special.more_eos), (Some(6), vec![7]));
     assert!(!special.add_bos, "the template puts another token there");
 
     write(
@@ -316,6 +321,7 @@ fn the_files_beside_name_special_tokens_and_the_template() {
     let expected = SpecialTokens {
         bos: Some(1),
         eos: Some(7),
+        more_eos: vec![6],
         unknown: Some(0),
         padding: Some(0),
         add_bos: true,
@@ -364,6 +370,23 @@ fn the_template_of_an_older_processor_is_the_last_choice() {
     assert!(template().unwrap_err().to_string().contains("chat_template.json"));
     write("chat_template.jinja", &"x".repeat((1 << 20) + 1));
     assert!(template().unwrap_err().to_string().contains("expected at most"));
+}
+
+/// Which ids llama.cpp takes for ends was seen in its own tokenizer: `generate/tests/tokenizers.rs`.
+#[test]
+fn all_that_ends_a_text_is_known_to_a_gguf() {
+    let text = PIECES.replace("\"<0x0A>\": 3", "\"<|im_end|>\": 3");
+    let mut vocabulary = Vocabulary::parse(&text).unwrap();
+    assert_eq!(vocabulary.ends(), [2, 3], "</s> and a name");
+    vocabulary.special.more_eos = vec![3, 7, 5];
+    assert_eq!(vocabulary.ends(), [2, 3, 5, 7]);
+    let mut keys = Metadata::new();
+    vocabulary.describe(Architecture::Llama, 10, &mut keys);
+    let key = |name: &str| keys.unsigned(&format!("tokenizer.ggml.{name}_token_id")).ok();
+    assert_eq!((key("eos"), key("eot"), key("eom")), (Some(2), Some(7), Some(5)));
+    let read = Vocabulary::from_gguf(&keys).unwrap();
+    assert_eq!(read.special.more_eos, [7, 5]);
+    assert_eq!(read.ends(), [2, 3, 5, 7]);
 }
 
 #[test]

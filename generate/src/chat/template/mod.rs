@@ -4,13 +4,19 @@
 //! the same whitespace rules, Python's methods on values, and its functions `raise_exception`,
 //! `strftime_now` and `tojson`. They come from strangers: the time that one may take is bounded.
 
+mod generation;
+mod input;
+mod python;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, Error, ErrorKind, context};
-use serde::Serialize;
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, Error, ErrorKind};
 
 use super::conversation::Message;
+use input::nothing;
+
+pub use input::TemplateInput;
 
 /// Longest template, in bytes; those in use have up to 20 KB.
 const LONGEST: usize = 1 << 20;
@@ -21,16 +27,17 @@ const NAME: &str = "chat template";
 /// A template that was understood.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    begin_of_text: String,
-    end_of_text: String,
+    /// What the template calls `bos_token` and `eos_token`, where the model has them.
+    special: Vec<(&'static str, String)>,
 }
 
 impl ChatTemplate {
-    /// `begin_of_text` and `end_of_text` are what the template calls `bos_token` and `eos_token`.
+    /// `bos` and `eos` are what the template calls `bos_token` and `eos_token`; without a token
+    /// the name is not defined.
     ///
     /// # Errors
     /// When the text is no template, with the line.
-    pub fn new(source: &str, begin_of_text: &str, end_of_text: &str) -> Result<Self> {
+    pub fn new(source: &str, bos: Option<&str>, eos: Option<&str>) -> Result<Self> {
         ensure!(
             source.len() <= LONGEST,
             "the {NAME} has {} bytes; expected at most {LONGEST}",
@@ -40,20 +47,16 @@ impl ChatTemplate {
         // As transformers sets Jinja up.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.context(NAME)?);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_fuel(Some(FUEL));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_filter("tojson", to_json);
+        python::set_up(&mut environment);
         environment
-            .add_template_owned(NAME, without_generation_tags(source))
+            .add_template_owned(NAME, generation::as_with(source).into_owned())
             .map_err(|error| anyhow!("the {NAME} cannot be used: {error:#}"))?;
-        Ok(ChatTemplate {
-            environment,
-            begin_of_text: begin_of_text.to_owned(),
-            end_of_text: end_of_text.to_owned(),
-        })
+        let named = [("bos_token", bos), ("eos_token", eos)];
+        let special = named.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
+        Ok(ChatTemplate { environment, special: special.collect() })
     }
 
     /// The conversation as text, up to where the model's answer begins.
@@ -61,17 +64,23 @@ impl ChatTemplate {
     /// # Errors
     /// What the template does not allow, in its own words.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
+        let messages = Value::from(Serde(messages));
+        self.render_input(&TemplateInput {
+            messages,
+            tools: nothing(),
+            add_generation_prompt: true,
+        })
+    }
+
+    /// Any conversation as text.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_input(&self, input: &TemplateInput) -> Result<String> {
+        let special = self.special.iter().map(|(name, text)| (*name, Value::from(text.as_str())));
+        let context = Value::from_pairs(special.chain(input.variables()?));
         let template = self.environment.get_template(NAME).context(NAME)?;
-        template
-            .render(context! {
-                messages => Value::from(Serde(messages)),
-                add_generation_prompt => true,
-                bos_token => self.begin_of_text.as_str(),
-                eos_token => self.end_of_text.as_str(),
-                tools => Value::from(()),
-                documents => Value::from(()),
-            })
-            .map_err(|error| refusal(&error))
+        template.render(context).map_err(|error| refusal(&error))
     }
 
     /// Whether the template knows what a system prompt is: it mentions the role and takes it.
@@ -105,76 +114,13 @@ fn strftime_now(format: &str) -> Result<String, Error> {
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 
-/// Python's `json.dumps`: spaces behind commas and colons, and nothing escaped for HTML.
-fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
-    let failed = |error: String| Error::new(ErrorKind::BadSerialization, error);
-    let indent: Option<usize> = options.get("indent")?;
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(width) => {
-            let indent = " ".repeat(width.min(16));
-            let pretty = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty))
-        }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
-    };
-    written.map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(out).map_err(|error| failed(error.to_string()))
-}
-
-/// One line with a space behind each comma and colon.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        out: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        out: &mut W,
-    ) -> std::io::Result<()> {
-        out.write_all(b": ")
-    }
-}
-
-/// `{% generation %}` marks the answers for training and writes nothing; the engine does not know
-/// the tag, so it becomes a comment with the same whitespace control.
-fn without_generation_tags(source: &str) -> String {
-    let mut text = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let (before, tag) = (&rest[..start], &rest[start + 2..start + length]);
-        text.push_str(before);
-        let name = tag.trim_matches(['-', '+']).trim();
-        let comment = matches!(name, "generation" | "endgeneration");
-        let (open, close) = if comment { ("{#", "#}") } else { ("{%", "%}") };
-        text.extend([open, tag, close]);
-        rest = &rest[start + length + 2..];
-    }
-    text.push_str(rest);
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn render(source: &str) -> Result<String, String> {
-        let template = ChatTemplate::new(source, "<s>", "</s>").map_err(|e| e.to_string())?;
+        let template =
+            ChatTemplate::new(source, Some("<s>"), Some("</s>")).map_err(|e| e.to_string())?;
         template.render(&[Message::user("a <b> & 'c'")]).map_err(|error| error.to_string())
     }
 

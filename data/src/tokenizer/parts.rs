@@ -1,0 +1,108 @@
+//! Texts that a model is to go on from: prompts, and conversations of which only some parts may
+//! hold special tokens.
+
+use super::named::Fragment;
+use super::{Kind, MissingToken, Tokenizer};
+
+/// A stretch of a text that was written by several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'t> {
+    /// In which special tokens are found.
+    Markup(&'t str),
+    /// In which they are text.
+    Text(&'t str),
+}
+
+impl Tokenizer {
+    /// The tokens of a text that a model is to go on from, as transformers' tokenizer and
+    /// llama.cpp's programs encode one: behind the token that begins a text where the model was
+    /// trained with it, and with each special token that it spells as that token.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, MissingToken> {
+        let mut ids: Vec<u32> = self.begin_of_text().into_iter().collect();
+        ids.append(&mut self.encode_with_specials(text)?);
+        Ok(ids)
+    }
+
+    /// The tokens of a text in parts; none goes from one part into the next.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_parts(&self, parts: &[Part<'_>]) -> Result<Vec<u32>, MissingToken> {
+        let mut ids = Vec::new();
+        for (place, part) in parts.iter().enumerate() {
+            match *part {
+                Part::Markup(text) if place == 0 => {
+                    ids.append(&mut self.encode_with_specials(text)?);
+                }
+                Part::Markup(text) => self.encode_behind(text, &mut ids)?,
+                Part::Text(text) => self.encode_as_text(text, place == 0, &mut ids)?,
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Appends the tokens of a text that is no token as a whole, also where the vocabulary has one
+    /// that is found in every text.
+    fn encode_as_text(
+        &self,
+        text: &str,
+        begins: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), MissingToken> {
+        let start = ids.len();
+        self.worker(text.len()).encode(text, begins, ids)?;
+        let is_whole = |id: u32| self.token_bytes(id) == Some(text.as_bytes());
+        if let [id] = ids[start..]
+            && is_whole(id)
+            && let Some(first) = text.chars().next()
+        {
+            ids.truncate(start);
+            let (first, rest) = text.split_at(first.len_utf8());
+            self.worker(first.len()).encode(first, begins, ids)?;
+            self.worker(rest.len()).encode(rest, false, ids)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the tokens of text that goes on, with special tokens.
+    fn encode_behind(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), MissingToken> {
+        if let Kind::Foreign(foreign) = &self.kind {
+            return foreign.encode_with_specials(text, ids);
+        }
+        let mut worker = self.worker(text.len());
+        for fragment in self.controls.split(text) {
+            match fragment {
+                Fragment::Token(id) => ids.push(id),
+                Fragment::Text(0, plain) => worker.encode(plain, false, ids)?,
+                Fragment::Text(_, plain) => worker.encode_fragment(plain, false, ids)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a token has a meaning and no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.controls.iter().any(|(_, special)| special == id)
+    }
+
+    /// How the tokens are spelled that a message must not be able to make: special tokens and
+    /// whatever ends a text; the longest first.
+    pub fn specials(&self) -> Vec<&str> {
+        let spelling = |id: &u32| std::str::from_utf8(self.token_bytes(*id)?).ok();
+        let ends = self.ends.iter().filter_map(spelling);
+        let mut all: Vec<&str> = self.controls.iter().map(|(text, _)| text).chain(ends).collect();
+        all.retain(|text| !text.is_empty());
+        all.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        all.dedup();
+        all
+    }
+
+    /// All tokens that end a text or an answer, in order: those that the model's files state, and
+    /// those that llama.cpp knows by their names.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+}
