@@ -2,6 +2,9 @@
 //! inputs: what a device tokenizes is what the model was trained on.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "tiny/alphabet.rs"]
+mod alphabet;
+
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -12,6 +15,7 @@ use gguf::{Metadata, Value, Writer};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
 
 /// The path of `name` in the shared test data, or `None` with a line that says what is skipped.
 fn shared(test: &str, name: &str) -> Option<PathBuf> {
@@ -44,6 +48,50 @@ fn write_vocabulary(vocabulary: Vocabulary, rows: usize, path: &Path) {
     vocabulary.describe(Architecture::Llama, rows, &mut metadata);
     let file = std::fs::File::create(path).unwrap();
     Writer::new(file, &metadata, &[]).unwrap().finish().unwrap();
+}
+
+/// Byte-level BPE without merges, and these special tokens from id 256 on.
+fn with_specials(specials: &[&str]) -> Vocabulary {
+    let letters: Vec<String> = alphabet::alphabet().into_iter().map(String::from).collect();
+    let all = letters.iter().map(String::as_str).chain(specials.iter().copied());
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        all.zip(0..).map(|(text, id)| (text.to_owned(), id.into())).collect();
+    let added: Vec<serde_json::Value> = specials
+        .iter()
+        .zip(256..)
+        .map(|(text, id)| serde_json::json!({"id": id, "content": text, "special": true}))
+        .collect();
+    let json = serde_json::json!({
+        "added_tokens": added,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    Vocabulary::parse(&json.to_string()).unwrap()
+}
+
+#[test]
+fn a_text_ends_where_llama_cpp_ends_it() {
+    for (specials, stated) in [
+        (&["<|endoftext|>", "<s>", "</s>", "<|assistant_end|>"][..], &[258, 259][..]),
+        (&["<|endoftext|>", "<s>", "<|im_end|>", "x"], &[258, 256]),
+        (&["a1", "a2", "a3", "a4", "a5", "a6"], &[256, 258, 260, 261]),
+        (&["<|end|>", "<|return|>", "<|call|>", "<|start|>"], &[257]),
+        (&["<|end|>", "<|return|>", "<|user|>"], &[258]),
+        (&["<|tool_response>", "</s>", "<eos>", "<turn|>"], &[258]),
+        (&["<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<|fim_prefix|>", "<eos>"], &[260]),
+        (&["<start_of_turn>", "<end_of_turn>", "<eos>", "<bos>", "<pad>"], &[258, 257]),
+    ] {
+        let mut vocabulary = with_specials(specials);
+        vocabulary.special.eos = stated.first().copied();
+        vocabulary.special.more_eos = stated[1..].to_vec();
+        let ours = vocabulary.ends();
+        let theirs = load(vocabulary);
+        let all = 0..256 + specials.len() as i32;
+        let theirs: Vec<u32> =
+            all.filter(|&id| theirs.vocab().is_eog(LlamaToken(id))).map(|id| id as u32).collect();
+        assert_eq!(ours, theirs, "{specials:?}");
+        assert!(stated.iter().all(|id| ours.contains(id)), "{specials:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use bundle::License;
 use checkpoint::atomic;
 use cli::Interrupt;
 use config::{RunFile, TokenizerKind};
@@ -72,6 +73,8 @@ pub fn run(args: Args) -> anyhow::Result<Summary> {
     let recipes = recipes(&run_file)?;
     // Folders are named after recipes, so what is saved has their own names, not `q4_k`.
     run_file.quantize.recipes = recipes.iter().map(|recipe| recipe.name().to_owned()).collect();
+    // Its file may be missing.
+    License::new(&run_file.bundle.license, run_file.bundle.license_file.as_deref())?;
     let run_dir = run_file.run.dir.clone();
     let record = Record::load(&run_dir)?;
     let mut pipeline = Pipeline {

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use config::ModelConfig;
 use gguf::{Array, Metadata, TensorSource, TensorType, Value, Writer};
 
+mod alphabet;
 #[path = "../../../crates/reference/tests/random_weights/mod.rs"]
 mod random_weights;
+
+use alphabet::alphabet;
 
 /// 256 bytes, one merge and the end of the text.
 const VOCABULARY: usize = 258;
@@ -95,12 +98,4 @@ fn metadata(config: &ModelConfig) -> Metadata {
     metadata.set("tokenizer.ggml.eos_token_id", Value::U32(END_OF_TEXT));
     metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
     metadata
-}
-
-/// GPT-2's letters for the 256 bytes in its own order: `bytes_to_unicode` of OpenAI's encoder.py.
-fn alphabet() -> Vec<char> {
-    let printable: Vec<u8> = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff).collect();
-    let others = (0..=255_u8).filter(|byte| !printable.contains(byte)).count() as u32;
-    let shown = printable.iter().map(|&byte| char::from(byte));
-    shown.chain((0..others).map(|n| char::from_u32(256 + n).unwrap())).collect()
 }
