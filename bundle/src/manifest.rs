@@ -310,7 +310,7 @@ impl BundleManifest {
     fn check_self_test(&self) -> anyhow::Result<()> {
         let SelfTest { prompt_tokens, expected, .. } = &self.self_test;
         ensure!(!prompt_tokens.is_empty(), "the self-test has no prompt");
-        for Expected { recipe, tokens } in expected {
+        for Expected { recipe, tokens, .. } in expected {
             ensure!(
                 self.variants.iter().any(|variant| variant.recipe == *recipe),
                 "the self-test answers for {recipe}, which is no variant"

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use checkpoint::hash;
 use fragment::{FragmentFolder, Problem, ProblemKind};
+use gguf::TensorSource;
 
 use crate::archive;
 use crate::device::DeviceTokenizer;

@@ -73,7 +73,7 @@ fn with_specials(specials: &[&str]) -> Vocabulary {
 fn a_text_ends_where_llama_cpp_ends_it() {
     for (specials, stated) in [
         (&["<|endoftext|>", "<s>", "</s>", "<|assistant_end|>"][..], &[258, 259][..]),
-        (&["<|endoftext|>", "<s>", "<|im_end|>", "x"], &[258, 256]),
+        (&["<|endoftext|>", "<s>", "<|im_end|>", "<x>"], &[258, 256]),
         (&["a1", "a2", "a3", "a4", "a5", "a6"], &[256, 258, 260, 261]),
         (&["<|end|>", "<|return|>", "<|call|>", "<|start|>"], &[257]),
         (&["<|end|>", "<|return|>", "<|user|>"], &[258]),
