@@ -41,7 +41,7 @@ export interface GenerateOptions extends Generation {
   onText?: (text: string, figures: Figures) => void;
   /** Compute the prompt anew, even if the engine has it from the last time. */
   fresh?: boolean;
-  /** Also the ids of the tokens. */
+  /** Also the ids of the tokens. llama.cpp fails where one of them is a part of a character. */
   withIds?: boolean;
   /** Go on after an end-of-text token; for benchmarks. */
   ignoreEnd?: boolean;
@@ -67,7 +67,7 @@ export interface Figures {
 /** What came. */
 export interface Answer {
   text: string;
-  /** Their ids, if they were asked for; null for those that are not told. */
+  /** Their ids, if they were asked for; null for each that is not told. */
   tokens: (number | null)[];
   figures: Figures;
   /** The oldest part was left out, because the text is longer than the context. */
@@ -172,7 +172,7 @@ export class Engine {
       const piece = choice?.text ?? choice?.delta?.content ?? '';
       meter.chunk(chunk, piece !== '');
       text += piece;
-      if (options.withIds) place(tokens, chunk);
+      place(tokens, chunk);
       options.onText?.(text, meter.figures());
     };
     const request = { ...samplingOf(options, this.info.context), stream: true as const, onData };

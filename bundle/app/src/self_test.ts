@@ -23,7 +23,7 @@ export async function selfTest(
   engine: Pick<Engine, 'generate' | 'ends'>,
   { bundle, variant }: Installed,
 ): Promise<SelfTestResult> {
-  const { expected } = variant;
+  const { expected, expectedText } = variant;
   const { text, tokens, figures } = await engine.generate(
     { text: bundle.selfTest.prompt },
     {
@@ -33,12 +33,13 @@ export async function selfTest(
       repetitionPenalty: 1,
       maxNewTokens: expected.length,
       fresh: true,
-      withIds: true,
+      // The engine fails to tell the ids of tokens that are parts of a character.
+      withIds: expectedText === null || isAscii(expectedText),
     },
   );
   const found = { promptTokens: figures.promptTokens, tokens, text };
   const passed =
-    isSame(expected, variant.expectedText, bundle.selfTest.promptTokens.length, found) &&
+    isSame(expected, expectedText, bundle.selfTest.promptTokens.length, found) &&
     bundle.ends.every((id) => engine.ends(id));
   return { passed, expected, found: tokens };
 }
@@ -60,6 +61,10 @@ export function isSame(
   const isKnown = tokens.every((token) => token !== null);
   const text = expectedText === null ? isKnown : plain(expectedText) === plain(found.text);
   return ids && text && found.promptTokens === promptTokens;
+}
+
+function isAscii(text: string): boolean {
+  return /^[\x00-\x7f]*$/.test(text);
 }
 
 /** Programs differ in how many signs they write for bytes that are no text. */
