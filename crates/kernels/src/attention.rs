@@ -39,14 +39,14 @@ impl CausalMask {
         CausalMask { time, window, device: device.clone(), scores: Arc::default() }
     }
 
-    /// Whether some position does not see all before it: the CPU's kernels have no windows.
-    fn is_windowed(&self) -> bool {
-        self.window < self.time
-    }
-
     /// The number of positions.
     pub(crate) fn time(&self) -> usize {
         self.time
+    }
+
+    /// Positions that each one sees, itself the last of them.
+    pub(crate) fn window(&self) -> usize {
+        self.window
     }
 
     /// What is added to the scores: `[1, 1, T, T]`.
@@ -82,12 +82,13 @@ pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: P
     let (time, channels) = (mask.time, columns / 3);
     match body(&qkv.device()) {
         Body::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, mask, pass),
-        Body::Cpu if !mask.is_windowed() => {}
-        Body::Cpu | Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
+        Body::Cpu => {}
+        Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
     }
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, channels / heads);
-    let shape = Attention { batch, time, heads, kv_heads: heads, width, dropout };
+    let shape =
+        Attention { batch, time, heads, kv_heads: heads, width, window: mask.window, dropout };
     fused::causal_attention(qkv, shape, pass.precision)
 }
 
@@ -109,14 +110,14 @@ pub fn grouped_attention(
     let inputs = [q, k, v];
     match body(&inputs[0].device()) {
         Body::Gpu => return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], mask, pass),
-        Body::Cpu if !mask.is_windowed() => {}
-        Body::Cpu | Body::Plain => {
+        Body::Cpu => {}
+        Body::Plain => {
             return grouped_with_tensors(inputs, [heads, kv_heads], mask, pass.dropout);
         }
     }
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, columns / heads);
-    let shape = Attention { batch, time, heads, kv_heads, width, dropout };
+    let shape = Attention { batch, time, heads, kv_heads, width, window: mask.window, dropout };
     fused::grouped_attention(inputs, shape, pass.precision)
 }
 
@@ -196,8 +197,11 @@ mod tests {
     /// against Burn's operations.
     #[test]
     fn both_bodies_give_the_same_values_and_gradients() {
-        for [b, t, h, d] in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 140, 1, 4]] {
-            let mask = CausalMask::new(t, &Device::flex());
+        let shapes = [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 140, 1, 4]];
+        for ([b, t, h, d], window) in
+            shapes.into_iter().flat_map(|shape| [(shape, 200), (shape, 2)])
+        {
+            let mask = CausalMask::with_window(t, window, &Device::flex());
             let qkv = draw("qkv", [b * t, 3 * h * d]);
             let weights = draw("y", [b * t, h * d]).detach();
             let run = |y: Tensor<2>| {
@@ -219,8 +223,9 @@ mod tests {
 
     #[test]
     fn both_bodies_of_grouped_attention_agree() {
-        for [b, t, h, kv, d] in [[1, 1, 1, 1, 1], [2, 3, 9, 3, 7], [1, 33, 4, 1, 6]] {
-            let mask = CausalMask::new(t, &Device::flex());
+        let shapes = [[1, 1, 1, 1, 1], [2, 3, 9, 3, 7], [1, 33, 4, 1, 6]];
+        for ([b, t, h, kv, d], window) in shapes.into_iter().flat_map(|s| [(s, 200), (s, 2)]) {
+            let mask = CausalMask::with_window(t, window, &Device::flex());
             let inputs = [("q", h), ("k", kv), ("v", kv)].map(|(n, h)| draw(n, [b * t, h * d]));
             let weights = draw("y", [b * t, h * d]).detach();
             let run = |y: Tensor<2>| {

@@ -98,7 +98,8 @@ mod tests {
     }
 
     fn whole(width: usize, pairs: RopePairs) -> RopeShape {
-        RopeShape { pairs, head_width: width, width, base: 1e4, factors: Vec::new() }
+        let factors = Vec::new();
+        RopeShape { pairs, head_width: width, width, base: 1e4, factors, magnitude: 1.0 }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use config::{LayerAttention, ModelConfig};
 use rayon::prelude::*;
 
 use crate::cache::{Cache, LayerCache};
-use crate::matmul::{Rows, product};
+use crate::matmul::{self, Rows, product};
 use crate::ops;
 use crate::trace::BlockTrace;
 
@@ -70,6 +70,17 @@ impl Sizes {
         self.kv_heads * self.head_width
     }
 
+    /// The position of the `i`th query.
+    fn position(&self, i: usize) -> usize {
+        self.past + i
+    }
+
+    /// The first position that the `i`th query sees.
+    fn first_seen(&self, i: usize) -> usize {
+        let after = self.position(i) + 1;
+        self.window.map_or(0, |window| after.saturating_sub(window))
+    }
+
     /// The head of keys and values that a head of queries looks at: neighbours share one.
     fn kv_head(&self, head: usize) -> usize {
         head / (self.heads / self.kv_heads)
@@ -127,7 +138,9 @@ pub(crate) fn attend(
 struct Part {
     head: usize,
     first: usize,
-    /// Positions that the last of the queries sees.
+    /// The first of the positions that were looked at.
+    from: usize,
+    /// How many of them there are, up to the last query's own.
     seen: usize,
     /// `[queries, D]`
     y: Vec<f32>,
@@ -146,34 +159,34 @@ fn attend_part(
     first: usize,
     keep_steps: bool,
 ) -> Part {
-    let d = sizes.head_width;
-    let kv_start = sizes.kv_head(head) * d;
+    let (d, kv_start) = (sizes.head_width, sizes.kv_head(head) * sizes.head_width);
     let queries = TASK_QUERIES.min(sizes.queries - first);
-    let seen = sizes.past + first + queries;
+    // Whole blocks of sums, so that a sum has the same bits wherever the window of a task begins.
+    let from = sizes.first_seen(first) / matmul::BLOCK * matmul::BLOCK;
+    let seen = sizes.position(first + queries) - from;
 
     let q = Rows::strided(&q[first * stride + head * d..], queries, d, stride);
-    let k = Rows::strided(&cache.keys[kv_start..], seen, d, sizes.kv_width());
-    let mut weights = product(q, k); // [queries, seen]
+    let keys = &cache.keys[from * sizes.kv_width() + kv_start..];
+    let mut weights = product(q, Rows::strided(keys, seen, d, sizes.kv_width())); // [queries, seen]
     let mut scores = Vec::new();
-    for (i, row) in weights.chunks_exact_mut(seen).enumerate() {
-        let (seen, future) = row.split_at_mut(sizes.past + first + i + 1);
-        let hidden = sizes.window.map_or(0, |window| seen.len().saturating_sub(window));
-        let (hidden, visible) = seen.split_at_mut(hidden);
-        visible.iter_mut().for_each(|score| *score *= sizes.scale);
+    for (i, row) in (first..).zip(weights.chunks_exact_mut(seen)) {
+        let visible = sizes.first_seen(i) - from..sizes.position(i) + 1 - from;
+        row[visible.clone()].iter_mut().for_each(|score| *score *= sizes.scale);
         if keep_steps {
-            scores.extend(hidden.iter().map(|_| f32::NEG_INFINITY));
-            scores.extend_from_slice(visible);
-            scores.extend(future.iter().map(|_| f32::NEG_INFINITY));
+            row[..visible.start].fill(f32::NEG_INFINITY);
+            row[visible.end..].fill(f32::NEG_INFINITY);
+            scores.extend_from_slice(row);
         }
-        ops::softmax(visible);
-        hidden.fill(0.0);
-        future.fill(0.0);
+        row[..visible.start].fill(0.0);
+        row[visible.end..].fill(0.0);
+        ops::softmax(&mut row[visible]);
     }
 
-    let v = Rows::strided(&cache.values[kv_start * sizes.capacity..], d, seen, sizes.capacity);
-    let y = product(Rows::new(&weights, seen), v); // [queries, D]
+    let values = &cache.values[kv_start * sizes.capacity + from..];
+    let values = Rows::strided(values, d, seen, sizes.capacity);
+    let y = product(Rows::new(&weights, seen), values); // [queries, D]
     let weights = if keep_steps { weights } else { Vec::new() };
-    Part { head, first, seen, y, scores, weights }
+    Part { head, first, from, seen, y, scores, weights }
 }
 
 /// Puts the parts where they belong: heads side by side in `y`, one after the other in the steps.
@@ -192,10 +205,91 @@ fn assemble(parts: Vec<Part>, sizes: &Sizes, keep_steps: bool) -> Attended {
         }
         let rows = part.scores.chunks_exact(part.seen).zip(part.weights.chunks_exact(part.seen));
         for (i, (scores, weights)) in rows.enumerate() {
-            let at = (part.head * sizes.queries + part.first + i) * total;
+            let at = (part.head * sizes.queries + part.first + i) * total + part.from;
             all.scores[at..at + part.seen].copy_from_slice(scores);
             all.weights[at..at + part.seen].copy_from_slice(weights);
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Trace;
+
+    /// Numbers between -1 and 1 that look random.
+    fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// One query after the other, in f64: `[T, H D]`.
+    fn by_definition(q: &[f32], k: &[f32], v: &[f32], sizes: &Sizes) -> Vec<f64> {
+        let (d, width, kv_width) = (sizes.head_width, sizes.width(), sizes.kv_width());
+        let mut y = vec![0.0; sizes.queries * width];
+        for (t, head) in (0..sizes.queries).flat_map(|t| (0..sizes.heads).map(move |h| (t, h))) {
+            let at = |s: usize| s * kv_width + sizes.kv_head(head) * d;
+            let window = sizes.window.unwrap_or(usize::MAX);
+            let seen = (0..=sizes.past + t).filter(|s| sizes.past + t - s < window);
+            let score = |s: usize| -> f64 {
+                let pairs = q[t * width + head * d..][..d].iter().zip(&k[at(s)..][..d]);
+                let dot: f64 = pairs.map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                (dot * f64::from(sizes.scale)).exp()
+            };
+            let total: f64 = seen.clone().map(score).sum();
+            for s in seen {
+                for (i, &v) in v[at(s)..][..d].iter().enumerate() {
+                    y[t * width + head * d + i] += score(s) / total * f64::from(v);
+                }
+            }
+        }
+        y
+    }
+
+    /// Windows of one position and more, within a task of queries and over several, and so far
+    /// back that whole blocks of sums are left out.
+    #[test]
+    fn windows_end_where_they_should() {
+        for (past, queries, window) in [
+            (0, 5, Some(1)),
+            (0, 130, Some(7)),
+            (3, 130, Some(100)),
+            (0, 130, None),
+            (2100, 2, Some(30)),
+            (2000, 100, Some(1030)),
+        ] {
+            let capacity = past + queries + 3;
+            let sizes = Sizes {
+                queries,
+                past,
+                heads: 4,
+                kv_heads: 2,
+                head_width: 6,
+                capacity,
+                embedding: 24,
+                window,
+                scale: 0.3,
+            };
+            let q = numbers(queries * sizes.width(), 1);
+            let [k, v] = [2, 3].map(|seed| numbers((past + queries) * sizes.kv_width(), seed));
+            let mut cache = LayerCache::new(sizes.kv_width(), capacity);
+            let rows = k.chunks_exact(sizes.kv_width()).zip(v.chunks_exact(sizes.kv_width()));
+            rows.enumerate().for_each(|(i, (k, v))| cache.put(i, capacity, k, v));
+            let y = attend(&q, sizes.width(), &cache, &sizes, &mut Trace::Off.block(0));
+            for (y, expected) in y.iter().zip(by_definition(&q, &k, &v, &sizes)) {
+                assert!((f64::from(*y) - expected).abs() < 1e-5, "{past} {queries} {window:?}");
+            }
+            // Query by query, with the bits of all at once.
+            for (t, row) in y.chunks_exact(sizes.width()).enumerate() {
+                let one = Sizes { queries: 1, past: past + t, ..sizes };
+                let q = &q[t * sizes.width()..];
+                assert_eq!(attend(q, sizes.width(), &cache, &one, &mut Trace::Off.block(0)), row);
+            }
+        }
+    }
 }

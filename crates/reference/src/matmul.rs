@@ -23,7 +23,7 @@ mod lanes;
 
 /// Length of the stretch of a row that is summed before the next one starts: a tile of rows this
 /// long stays in the first-level cache.
-const BLOCK: usize = 1024;
+pub const BLOCK: usize = 1024;
 
 /// Rows of `x` that one task multiplies with all of `w`.
 const TASK_ROWS: usize = 96;

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! S = q k^T / sqrt(D), -inf above the diagonal      L = log sum_j e^S[i, j]
+//!     and, with a window of W positions, where j <= i - W
 //! P = e^(S - L)                                     y = (P * M) v
 //!
 //! delta[i] = sum_d dy[i, d] y[i, d]
@@ -15,9 +16,10 @@
 //! With fewer heads of keys and values than of queries (Ainslie et al., 2023), each serves a row of
 //! neighbouring queries' heads: it is read where it lies, and its gradient is their sum.
 //!
-//! Scores are computed in squares of `BLOCK`, those above the diagonal never, and again in the
-//! backward pass from `L` alone (Dao, "FlashAttention-2", 2023). A row's squares are all at hand
-//! before its softmax, so no rescaling is needed: `T` numbers a row fit in the cache.
+//! Scores are computed in squares of `BLOCK`, those above the diagonal and those before all windows
+//! never, and again in the backward pass from `L` alone (Dao, "FlashAttention-2", 2023). A row's
+//! squares are all at hand before its softmax, so no rescaling is needed: `T` numbers a row fit in
+//! the cache.
 
 use rayon::prelude::*;
 
@@ -44,6 +46,9 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Width of a head `D`.
     pub width: usize,
+    /// Positions that a query sees, its own the last of them (Beltagy et al., "Longformer", 2020);
+    /// `time` where it sees all before it.
+    pub window: usize,
     /// Which scores are dropped.
     pub dropout: ScoreDropout,
 }
@@ -169,6 +174,21 @@ impl Attention {
     fn rows(&self, block: usize) -> usize {
         (self.time - block * BLOCK).min(BLOCK)
     }
+
+    /// The first key that a query sees.
+    fn first_key(&self, query: usize) -> usize {
+        (query + 1).saturating_sub(self.window)
+    }
+
+    /// The first block of keys that a block of queries sees: its first query looks back furthest.
+    fn first_block(&self, queries: usize) -> usize {
+        self.first_key(queries * BLOCK) / BLOCK
+    }
+
+    /// The blocks of queries that see a block of keys.
+    fn blocks_that_see(&self, keys: usize) -> impl Iterator<Item = usize> {
+        (keys..self.blocks()).take_while(move |&queries| self.first_block(queries) <= keys)
+    }
 }
 
 impl Head {
@@ -209,9 +229,14 @@ impl Head {
         math.multiply(q, k, &mut scores, Into::Replace);
         let scale = 1.0 / (self.shape.width as f32).sqrt();
         multiply_all(math.isa(), &mut scores, scale);
-        if i == j {
+        let (first_query, first_key) = (i * BLOCK, j * BLOCK);
+        let past = self.shape.first_key(first_query + rows - 1);
+        if i == j || past > first_key {
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                scores[row + 1..].fill(f32::NEG_INFINITY);
+                let query = first_query + row;
+                let seen = self.shape.first_key(query).saturating_sub(first_key).min(keys);
+                scores[..seen].fill(f32::NEG_INFINITY);
+                scores[(query + 1 - first_key).min(keys)..].fill(f32::NEG_INFINITY);
             }
         }
         scores
@@ -238,13 +263,15 @@ impl Head {
             (0..self.shape.blocks()).map(|j| math.right(self.part(inputs, Part::V, j))).collect();
         for (i, (y, logs)) in y.chunks_mut(BLOCK * width).zip(logs.chunks_mut(BLOCK)).enumerate() {
             let q = math.left(self.part(inputs, Part::Q, i));
+            let first = self.shape.first_block(i);
             let mut squares: Vec<_> =
-                (0..=i).map(|j| self.scores(math, &q, &keys[j], i, j)).collect();
+                (first..=i).map(|j| self.scores(math, &q, &keys[j], i, j)).collect();
             softmax(math.isa(), &mut squares, logs);
-            for (j, p) in squares.iter_mut().enumerate() {
+            for (j, p) in (first..).zip(&mut squares) {
                 self.drop(math.isa(), p, i, j);
                 let p = math.left(Matrix::new(p, self.shape.rows(i), self.shape.rows(j)));
-                math.multiply(&p, &values[j], y, if j == 0 { Into::Replace } else { Into::Add });
+                let into = if j == first { Into::Replace } else { Into::Add };
+                math.multiply(&p, &values[j], y, into);
             }
         }
         (y, logs)
@@ -277,7 +304,7 @@ impl Head {
             let keys = self.shape.rows(j);
             let own = j * BLOCK * width..(j * BLOCK + keys) * width;
             let (dk, dv) = (&mut dk[own.clone()], &mut dv[own]);
-            for i in j..blocks {
+            for i in self.shape.blocks_that_see(j) {
                 let rows = self.shape.rows(i);
                 let (logs, delta) = (&logs[i * BLOCK..][..rows], &delta[i * BLOCK..][..rows]);
                 let mut p = self.scores(math, &queries[i], &k_transposed, i, j);
@@ -379,7 +406,7 @@ pub fn score_factors(
     [batch, heads, time, _]: [usize; 4],
     dropout: ScoreDropout,
 ) -> Vec<f32> {
-    let shape = Attention { batch, time, heads, kv_heads: heads, width: 1, dropout };
+    let shape = Attention { batch, time, heads, kv_heads: heads, width: 1, window: time, dropout };
     let mut factors = vec![1.0; batch * heads * time * time];
     factors.par_chunks_mut(time).enumerate().for_each(|(row, factors)| {
         let (head, query) = (row / time, row % time);

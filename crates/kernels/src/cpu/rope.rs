@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `R` is the part of a head that is rotated, its first channels: the whole of it in most models.
-//! A rotation's gradient is the rotation back.
+//! Cosines and sines may be multiplied by a number besides (LongRoPE). A rotation's gradient is the
+//! rotation back, by the same cosines and sines.
 
 use config::{RopePairs, RopeShape};
 use rayon::prelude::*;
@@ -43,7 +44,7 @@ impl Angles {
     /// # Panics
     /// When an odd number of channels is to be rotated, or more than a head has.
     pub fn new(time: usize, shape: &RopeShape) -> Self {
-        let RopeShape { pairs, head_width, width, base, .. } = *shape;
+        let RopeShape { pairs, head_width, width, base, magnitude, .. } = *shape;
         assert!(width.is_multiple_of(2), "heads of an even width, not {width}");
         assert!(width <= head_width, "{width} of {head_width} channels");
         let angles = (0..time).flat_map(|t| {
@@ -52,8 +53,9 @@ impl Angles {
             };
             (0..width / 2).map(angle)
         });
+        let grown = |x: f64| (x * f64::from(magnitude)) as f32;
         let (sin, cos) =
-            angles.map(f64::sin_cos).map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
+            angles.map(f64::sin_cos).map(|(sin, cos)| (grown(sin), grown(cos))).unzip();
         Angles { head_width, width, pairs, cos, sin }
     }
 
@@ -150,8 +152,8 @@ mod tests {
                     };
                     let angle = t / 100_f64.powf(2.0 * i as f64 / width as f64) / factor(i);
                     let (x0, x1) = (head[a], head[b]);
-                    head[a] = x0 * angle.cos() - x1 * angle.sin();
-                    head[b] = x0 * angle.sin() + x1 * angle.cos();
+                    head[a] = 1.25 * (x0 * angle.cos() - x1 * angle.sin());
+                    head[b] = 1.25 * (x0 * angle.sin() + x1 * angle.cos());
                 }
             }
         }
@@ -169,7 +171,8 @@ mod tests {
             for pairs in [RopePairs::Adjacent, RopePairs::Halves] {
                 let mut factors = vec![1.0; width / 2];
                 factors[0] = 3.0;
-                let shape = RopeShape { pairs, head_width, width, base: 100.0, factors };
+                let magnitude = 1.25;
+                let shape = RopeShape { pairs, head_width, width, base: 100.0, factors, magnitude };
                 let angles = Angles::new(time, &shape);
                 let x = noise(batch * time * columns, 1);
                 let dy = noise(x.len(), 2);

@@ -1,5 +1,5 @@
-//! Causal attention by blocks of queries: what lies wholly in the future is not computed, and no
-//! probabilities are kept.
+//! Causal attention by blocks of queries: what lies wholly in the future, or before all windows, is
+//! not computed, and no probabilities are kept.
 //!
 //! Dao, "FlashAttention-2" (2023), whose formulas these are, keeps a block's scores on the chip; here
 //! they go through memory, for one block at a time.
@@ -129,6 +129,15 @@ fn part(x: &Tensor<3>, dim: usize, [start, end]: [usize; 2]) -> Tensor<3> {
     }
 }
 
+/// `[B * H, keys, D]` behind as many rows of zeros: `[B * H, zeros + keys, D]`.
+fn after_zeros(x: Tensor<3>, zeros: usize) -> Tensor<3> {
+    let [heads, _, d] = x.dims();
+    match zeros {
+        0 => x,
+        _ => Tensor::cat(vec![Tensor::zeros([heads, zeros, d], &x.device()), x], 1),
+    }
+}
+
 /// What one layer attends with.
 #[derive(Clone)]
 struct Attention {
@@ -138,6 +147,8 @@ struct Attention {
     v: BothWays,
     /// What is added to scores, `[1, T, T]`.
     mask: Tensor<3>,
+    /// Positions that a query sees, its own the last of them.
+    window: usize,
     /// `1 / sqrt(D)`
     scale: f64,
     dropout: Option<ScoreDropout>,
@@ -159,9 +170,10 @@ impl Attention {
         let [_, t, d] = q.dims();
         let scale = (d as f64).sqrt().recip();
         let [q, k, v] = [q * scale, k, v].map(|x| BothWays::new(x, pass.precision));
+        let window = mask.window();
         let mask = mask.scores().inner().reshape([1, t, t]);
         let dropout = pass.dropout.map(|dropout| ScoreDropout::of(Some(dropout)));
-        Attention { q, k, v, mask, scale, dropout, precision: pass.precision }
+        Attention { q, k, v, mask, window, scale, dropout, precision: pass.precision }
     }
 
     /// The blocks of queries: the first of each, and the one after its last.
@@ -170,24 +182,29 @@ impl Attention {
         (0..t).step_by(QUERIES).map(|start| [start, (start + QUERIES).min(t)]).collect()
     }
 
-    /// The mask of a block, `[1, rows, end]`.
-    fn mask(&self, block: [usize; 2]) -> Tensor<3> {
-        part(&part(&self.mask, 1, block), 2, [0, block[1]])
+    /// The keys that a block of queries sees: the first, and the one after the last.
+    fn keys(&self, [start, end]: [usize; 2]) -> [usize; 2] {
+        [(start + 1).saturating_sub(self.window), end]
     }
 
-    /// What dropout multiplies the probabilities of a block with: `[B * H, rows, end]`, or
-    /// `[B * H, end, rows]` if `turned`.
-    fn factors(&self, [start, end]: [usize; 2], turned: bool) -> Option<Tensor<3>> {
+    /// The mask of a block, `[1, rows, keys]`.
+    fn mask(&self, block: [usize; 2]) -> Tensor<3> {
+        part(&part(&self.mask, 1, block), 2, self.keys(block))
+    }
+
+    /// What dropout multiplies the probabilities of a block with: `[B * H, rows, keys]`, or
+    /// `[B * H, keys, rows]` if `turned`.
+    fn factors(&self, block: [usize; 2], turned: bool) -> Option<Tensor<3>> {
         let [heads, _, _] = self.q.rows.dims();
-        let device = self.mask.device();
-        Some(score_factors(heads, start..end, end, turned, self.dropout?, &device))
+        let [rows, keys] = [block, self.keys(block)].map(|[start, end]| start..end);
+        Some(score_factors(heads, rows, keys, turned, self.dropout?, &self.mask.device()))
     }
 
     fn forward<B: Home>(&self) -> Output {
         let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
         for block in self.blocks() {
-            let keys = [0, block[1]];
-            // [B * H, rows, end]
+            let keys = self.keys(block);
+            // [B * H, rows, keys]
             let scores = product::<B, 3>(self.q.rows(block), self.k.columns(keys));
             let scores = scores + self.mask(block);
             let most = scores.clone().max_dim(2); // [B * H, rows, 1]
@@ -211,12 +228,12 @@ impl Attention {
         let dy = BothWays::new(dy, self.precision);
         let mut dq = Vec::new();
         let mut sums: Option<[Tensor<3>; 2]> = None;
-        // From the last block, which reaches all keys, to the first.
+        // From the last block, which reaches the last key, to the first.
         for (block, log_sum) in self.blocks().into_iter().zip(y.log_sums).rev() {
             let [start, end] = block;
-            let keys = [0, end];
+            let keys = self.keys(block);
             let log_sum = log_sum.reshape([heads, 1, end - start]);
-            // [B * H, end, rows]
+            // [B * H, keys, rows]
             let scores = product::<B, 3>(self.k.rows(keys), self.q.columns(block));
             let p = (scores + self.mask(block).swap_dims(1, 2) - log_sum).exp();
             let factors = self.factors(block, true);
@@ -230,11 +247,11 @@ impl Attention {
             let dv = product::<B, 3>(p, dy.rows(block));
             let added = |sum: Tensor<3>, more: Tensor<3>| {
                 let before = part(&sum, 1, keys);
-                sum.slice_assign([0..heads, 0..end, 0..d], before + more)
+                sum.slice_assign([0..heads, keys[0]..end, 0..d], before + more)
             };
             sums = Some(match sums {
                 Some([k, v]) => [added(k, dk), added(v, dv)],
-                None => [dk, dv],
+                None => [dk, dv].map(|last| after_zeros(last, keys[0])),
             });
         }
         dq.reverse();

@@ -61,12 +61,12 @@ fn logical_shift(z: Tensor<1, Int>, bits: u32) -> Tensor<1, Int> {
     z.bitwise_right_shift_scalar(i64::from(bits)).bitwise_and_scalar((1_i64 << (64 - bits)) - 1)
 }
 
-/// The factors of attention's probabilities for queries `rows` over keys from the first on,
+/// The factors of attention's probabilities for queries `rows` over keys `keys`,
 /// `[B * H, rows, keys]`, or `[B * H, keys, rows]` if `turned`, as `drop_scores` of the CPU's attention draws them.
 pub(super) fn score_factors(
     heads: usize,
     rows: std::ops::Range<usize>,
-    keys: usize,
+    keys: std::ops::Range<usize>,
     turned: bool,
     dropout: ScoreDropout,
     device: &Device,
@@ -87,7 +87,8 @@ pub(super) fn score_factors(
         let half = Tensor::<3, Int>::from_data(TensorData::new(half, shape), device);
         lay(half.cast(IntDType::I32))
     });
-    let positions = Tensor::<1, Int>::arange(0..keys as i64, device).cast(IntDType::I32);
+    let positions =
+        Tensor::<1, Int>::arange(keys.start as i64..keys.end as i64, device).cast(IntDType::I32);
     let drawn = hash(lay(positions.unsqueeze::<3>()).bitwise_xor(low)) + high;
     // Comparing unsigned numbers: with the sign turned, signed ones compare alike.
     let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;

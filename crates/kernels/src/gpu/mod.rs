@@ -215,8 +215,11 @@ mod tests {
     fn attention_has_the_gradients_of_plain_attention() {
         for (precision, tolerance) in TOLERANCES {
             for [b, t, h, d] in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 600, 1, 4]] {
-                for drop in [None, Dropout::new(0.2, 5)] {
-                    let mask = crate::CausalMask::new(t, &Device::flex());
+                // A window of several positions, and none.
+                for (drop, window) in
+                    [(None, t), (Dropout::new(0.2, 5), t), (Dropout::new(0.2, 5), 7)]
+                {
+                    let mask = crate::CausalMask::with_window(t, window, &Device::flex());
                     let pass = crate::Pass { dropout: drop, precision, checkpointing: false };
                     let qkv = draw("qkv", [b * t, 3 * h * d]);
                     let ours = || causal_attention::<Flex>(qkv.clone(), h, &mask, pass);

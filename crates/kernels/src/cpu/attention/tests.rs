@@ -35,9 +35,9 @@ fn by_definition(shape: Attention, qkv: &[f64]) -> Vec<f64> {
                     let dot: f64 = q(t).iter().zip(key(s)).map(|(a, b)| a * b).sum();
                     (dot / (width as f64).sqrt()).exp()
                 };
-                let scores: Vec<f64> = (0..=t).map(score).collect();
-                let total: f64 = scores.iter().sum();
-                for (s, score) in scores.iter().enumerate() {
+                let seen = t.saturating_sub(shape.window - 1)..=t;
+                let total: f64 = seen.clone().map(score).sum();
+                for (s, score) in seen.clone().zip(seen.map(score)) {
                     for (d, v) in value(s).iter().enumerate() {
                         let at = (batch * time + t) * channels + head * width + d;
                         y[at] += score / total * mask[t * time + s] * v;
@@ -63,7 +63,7 @@ fn check<A: Arithmetic>(math: A, shape: Attention, tolerance: f64) {
 }
 
 fn shape(batch: usize, time: usize, heads: usize, width: usize) -> Attention {
-    Attention { batch, time, heads, kv_heads: heads, width, dropout: NONE }
+    Attention { batch, time, heads, kv_heads: heads, width, window: time, dropout: NONE }
 }
 
 #[test]
@@ -87,6 +87,21 @@ fn several_heads_of_queries_share_keys_and_values() {
     check(F32(Isa::best()), Attention { kv_heads: 1, ..shape(1, 131, 2, 2) }, 1e-4);
 }
 
+/// Windows of one position, within a block, of a block and around it, and longer than the text;
+/// `T` over three blocks, so that some squares lie wholly before a window.
+#[test]
+fn windows_end_where_they_should() {
+    for window in [1, 2, 5, 40] {
+        for &isa in Isa::available() {
+            check(F32(isa), Attention { window, kv_heads: 1, ..shape(2, 17, 2, 3) }, 1e-4);
+            check(Bf16(isa), Attention { window, ..shape(1, 17, 1, 3) }, 2e-2);
+        }
+    }
+    for window in [1, 3, 127, 128, 129, 200] {
+        check(F32(Isa::best()), Attention { window, ..shape(1, 261, 1, 1) }, 1e-4);
+    }
+}
+
 /// Three matrices or one: the same numbers are read.
 #[test]
 fn where_the_inputs_lie_changes_nothing() {
@@ -105,6 +120,7 @@ fn dropped_scores_have_no_gradient() {
     for &isa in Isa::available() {
         check(F32(isa), Attention { dropout, ..shape(2, 9, 2, 3) }, 1e-4);
         check(F32(isa), Attention { dropout, ..shape(1, 130, 1, 2) }, 1e-4);
+        check(F32(isa), Attention { dropout, window: 4, ..shape(1, 130, 1, 2) }, 1e-4);
     }
 }
 
