@@ -72,7 +72,10 @@ pub fn compute_bytes(config: &ModelConfig, context: usize) -> u64 {
     let (q, kv) = (config.q_width() as u64, product(&[2, config.kv_width()]));
     let attention = floats(&[c_wide, c_wide, q, kv, product(&[h, n_ctx])]);
     let feed_forward = floats(&[c_wide, c_wide, f_wide, f_wide]);
-    let mask = product(&[batch, n_ctx, 4]);
+    // Layers with a window have a mask of their own. Their cache is as long as the others', since
+    // llama.cpp's default is `swa_full`.
+    let masks = 1 + usize::from(config.attention.window.is_some());
+    let mask = product(&[masks, batch, n_ctx, 4]);
     let work = product(&[batch, c.max(f).max(config.q_width()), 2]);
     let output = product(&[v, 4]);
     [mask, work, output]

@@ -18,7 +18,11 @@ pub fn continuation(
     count: usize,
     ends: &[u32],
 ) -> anyhow::Result<Vec<u32>> {
-    let model = Model::load(source).context("the model does not load")?;
+    let config = checkpoint::gguf_config(source)?;
+    // A device makes room for the whole context.
+    let room = config.context_length;
+    let model = Model::from_parts(config.with_rotation_for(room), source)
+        .context("the model does not load")?;
     let mut session = model.session();
     let mut logits = session.push(prompt)?;
     let mut tokens = Vec::with_capacity(count);

@@ -94,6 +94,7 @@ fn adapter_widths(config: &ModelConfig, targets: &[LoraTarget]) -> usize {
     let (c, f) = (config.n_embd, config.n_inner);
     let (q, kv) = (config.q_width(), config.kv_width());
     let joined = config.architecture.block().projections == Projections::Joined;
+    let gated = config.architecture.is_gated();
     let mut widths: Vec<(LoraTarget, usize)> = targets
         .iter()
         .map(|&target| match target {
@@ -101,6 +102,7 @@ fn adapter_widths(config: &ModelConfig, targets: &[LoraTarget]) -> usize {
             LoraTarget::Query | LoraTarget::Key | LoraTarget::Value if joined => {
                 (LoraTarget::Query, c + q + 2 * kv)
             }
+            LoraTarget::Gate | LoraTarget::Up if joined && gated => (LoraTarget::Gate, c + 2 * f),
             LoraTarget::Query | LoraTarget::Output => (target, c + q),
             LoraTarget::Key | LoraTarget::Value => (target, c + kv),
             LoraTarget::Gate | LoraTarget::Up | LoraTarget::Down => (target, c + f),
@@ -118,7 +120,12 @@ fn kept_per_token(config: &ModelConfig, checkpointed: bool) -> usize {
     let (q, kv, design) = (config.q_width(), config.kv_width(), config.architecture.block());
     let after = if design.norm_placement == NormPlacement::Both { 2 * c } else { 0 };
     let qk_norm = if design.qk_norm == QkNorm::None { 0 } else { q + kv };
-    let block = 4 * c + after + 2 * q + 2 * kv + qk_norm + wide + h;
+    // What is cut out of a joined matrix is kept beside it.
+    let cut = match (design.projections, config.architecture.is_gated()) {
+        (Projections::Joined, true) => q + 2 * kv + 2 * f,
+        _ => 0,
+    };
+    let block = 4 * c + after + 2 * q + 2 * kv + qk_norm + cut + wide + h;
     let blocks = match checkpointed {
         true => config.n_layer * c + block,
         false => config.n_layer * block,

@@ -7,7 +7,7 @@
 mod common;
 
 use common::{CONTEXT, Fixture, WINDOWS, config, eval, stderr, stdout};
-use config::{Architecture, ModelConfig};
+use config::{Architecture, Attention, ModelConfig, Window};
 use eval::{Engine, Report, TextTokens};
 use gguf::{TensorSource, TensorType};
 
@@ -291,11 +291,24 @@ fn every_family_meets_its_gates() {
     let qwen2 = ModelConfig { architecture: Architecture::Qwen2, n_kv_head: 1, ..config() };
     let qwen3 = ModelConfig {
         architecture: Architecture::Qwen3,
-        attention: config::Attention { head_width: Some(24), ..config::Attention::PLAIN },
+        attention: Attention { head_width: Some(24), ..Attention::PLAIN },
         ..llama.clone()
     };
     let smollm3 = ModelConfig { architecture: Architecture::SmolLm3, n_layer: 4, ..llama.clone() };
-    for config in [gptneox, llama, qwen2, qwen3, smollm3] {
+    let olmo2 = ModelConfig { architecture: Architecture::Olmo2, ..llama.clone() };
+    let window = Window { size: 7, global_every: 2, rope_base: Some(100.0) };
+    let gemma3 = ModelConfig {
+        architecture: Architecture::Gemma3,
+        n_layer: 3,
+        attention: Attention { head_width: Some(24), window: Some(window), ..Attention::PLAIN },
+        ..llama.clone()
+    };
+    let phi3 = ModelConfig {
+        architecture: Architecture::Phi3,
+        attention: Attention { rotated_width: Some(10), ..Attention::PLAIN },
+        ..llama.clone()
+    };
+    for config in [gptneox, llama, qwen2, qwen3, smollm3, olmo2, gemma3, phi3] {
         let fixture = Fixture::of(&config);
         let q8 = fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
         let output = eval(&[

@@ -93,7 +93,13 @@ fn expected(model: &Path, windows: &[Vec<u32>]) -> BTreeMap<String, Vec<f64>> {
 #[test]
 fn the_sums_are_those_of_the_inputs() {
     let qwen2 = Model { architecture: Architecture::Qwen2, ..LLAMA };
-    for model in [SMALL, Model { layers: 2, ..LLAMA }, Model { layers: 2, tied: true, ..qwen2 }] {
+    let [gemma3, phi3] = [Architecture::Gemma3, Architecture::Phi3].map(|architecture| Model {
+        architecture,
+        layers: 2,
+        ..LLAMA
+    });
+    let llama = Model { layers: 2, ..LLAMA };
+    for model in [SMALL, llama, Model { layers: 2, tied: true, ..qwen2 }, gemma3, phi3] {
         let fixture = Fixture::new(model);
         let windows = fixture.windows(CONTEXT, None);
         assert!(windows.len() > 40, "more than go through the blocks together");

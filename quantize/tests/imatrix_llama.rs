@@ -93,8 +93,10 @@ fn pass(model: &Path, windows: &[Vec<u32>]) -> Sums {
 
 #[test]
 fn the_sums_are_those_of_llama_cpps_pass() {
-    let qwen2 = Model { architecture: Architecture::Qwen2, ..LLAMA };
-    for model in [GPT2, LLAMA, qwen2] {
+    use Architecture::{Gemma3, Olmo2, Phi3, Qwen2};
+    let [qwen2, olmo2, gemma3, phi3] =
+        [Qwen2, Olmo2, Gemma3, Phi3].map(|architecture| Model { architecture, ..LLAMA });
+    for model in [GPT2, LLAMA, qwen2, olmo2, gemma3, phi3] {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         Model { layers: 2, ..model }.write(&path("model.gguf"), 9);

@@ -107,7 +107,9 @@ def check_round_trip(case, folder, back):
 def add_adapter(folder, path, case):
     """A random LoRA adapter by peft, saved at `path`; returns the model with it in its weights."""
     conv1d = case.model is GPT2LMHeadModel
-    targets = ["c_attn", "c_proj"] if conv1d else ["q_proj", "k_proj", "down_proj"]
+    names = {name.rsplit(".", 2)[-2] for name in tensors(folder) if name.count(".") > 1}
+    targets = {"c_attn", "c_proj"} if conv1d else {"q_proj", "k_proj", "qkv_proj", "gate_up_proj", "down_proj"}
+    targets = sorted(targets & names)
     settings = LoraConfig(r=5, lora_alpha=8, target_modules=targets, fan_in_fan_out=conv1d, task_type="CAUSAL_LM")
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model = get_peft_model(base, settings)
@@ -151,10 +153,16 @@ def main():
             errors = check_forward(case, folder, file, logits_program, burn_program)
             check_round_trip(case, folder, back)
             limits = [LIMIT, LIMIT, GELU_LIMIT if case.gelu else LIMIT]
-            bad = [error for error, limit in zip(errors, limits) if not error <= limit]
-            failed += bool(bad)
+            if case.llama:
+                bad = not all(error <= limit for error, limit in zip(errors, limits))
+                note = ""
+            else:
+                # A llama.cpp that computes it is welcome, but then the case has to say so.
+                bad = not all(error <= LIMIT for error in errors[:2]) or errors[2] <= LIMIT
+                note = "  llama.cpp computes something else"
+            failed += bad
             checks += 1
-            print(f"{case.name:<45} {' '.join(f'{error:>10.1e}' for error in errors)}{'  FAILED' if bad else ''}")
+            print(f"{case.name:<45} {' '.join(f'{error:>10.1e}' for error in errors)}{'  FAILED' if bad else note}")
             if case.adapter:
                 error = check_adapter(case, folder, Path(work), export, logits_program)
                 failed += not error <= LIMIT

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -14,6 +16,10 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -72,8 +78,9 @@ def byte_level(vocabulary, split):
     )
 
 
-def sentencepiece(vocabulary):
-    """SentencePiece's BPE with byte tokens, as LLaMA's and Mistral's folders have it."""
+def sentencepiece(vocabulary, prefix=True):
+    """SentencePiece's BPE with byte tokens, as LLaMA's and Mistral's folders have it; without the space
+    before a text, as Gemma's."""
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     text = "▁" + CORPUS.replace(" ", "▁").replace("\n", "")
     merged, characters = [], sorted(set(text))
@@ -106,17 +113,18 @@ def sentencepiece(vocabulary):
          "normalized": False, "special": True}
         for i in range(3)
     ]
+    marks = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     begin, sequence = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     description = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": special,
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "▁"},
-            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-        ]},
-        "pre_tokenizer": None,
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, marks]} if prefix else marks,
+        # Finds nothing to split, since no space is left.
+        "pre_tokenizer": None if prefix else {
+            "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False,
+        },
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [begin, sequence],
@@ -127,8 +135,7 @@ def sentencepiece(vocabulary):
             {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
             {"type": "ByteFallback"},
             {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ]},
+        ] + [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] * prefix},
         "model": {
             "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
             "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True,
@@ -158,6 +165,10 @@ class Case:
     """Whether a LoRA adapter is tried on it, too."""
     rows: int | None = None
     """Rows of the embedding, if more than there are tokens."""
+    norm_center: float = 1.0
+    """What the weights of normalisations are drawn around."""
+    llama: bool = True
+    """Whether llama.cpp computes what transformers does."""
 
 
 def llama_like(heads=9, shared=3, width=576, inner=1000, layers=2, **settings):
@@ -179,10 +190,29 @@ def neox_like(**settings):
     )
 
 
+def gemma3_like(heads=3, shared=1, width=96, head_width=20, layers=7, **settings):
+    """Five layers with a window that is shorter than the context to one without."""
+    settings = dict(sliding_window=9, query_pre_attn_scalar=head_width) | settings
+    return dict(llama_like(heads, shared, width, 180, layers), head_dim=head_width, **settings)
+
+
+def phi3_like(heads=6, shared=2, width=96, layers=2, original=CONTEXT, rotated=1.0, scaled=False, **settings):
+    """`original` is the context up to which the first of two lists of factors holds, if `scaled`."""
+    pairs = int(width // heads * rotated) // 2
+    rope = dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=rotated)
+    if scaled:
+        short, long = ([1 + a * i for i in range(pairs)] for a in (0.1, 0.9))
+        rope = dict(
+            rope, rope_type="longrope", short_factor=short, long_factor=long, original_max_position_embeddings=original,
+        )
+    sizes = dict(llama_like(heads, shared, width, 170, layers), pad_token_id=None) | settings
+    return dict(sizes, rope_parameters=rope, original_max_position_embeddings=original)
+
+
 def cases():
     """Every class; between them every type, tied and not, one file and several, every tokenizer."""
     gpt2, llama3, qwen2 = (byte_level(331, split) for split in ("gpt2", "llama3", "qwen2"))
-    pieces = sentencepiece(359)
+    pieces, bare = sentencepiece(359), sentencepiece(359, prefix=False)
     half, brain = torch.float16, torch.bfloat16
     return [
         Case("gpt2-tied", GPT2LMHeadModel, GPT2Config, gpt2_like(), gpt2, gelu=True, adapter=True),
@@ -202,6 +232,19 @@ def cases():
         Case("smollm3-untied-f16", SmolLM3ForCausalLM, SmolLM3Config, llama_like(5, 1, 70, 190, 9, tie_word_embeddings=False, pad_token_id=None), llama3, half),
         Case("gptneox-untied", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(), gpt2, gelu=True),
         Case("gptneox-tied-bf16", GPTNeoXForCausalLM, GPTNeoXConfig, neox_like(tie_word_embeddings=True), gpt2, brain, gelu=True),
+        Case("olmo2-untied", Olmo2ForCausalLM, Olmo2Config, llama_like(6, 6, 96, 150, 3), gpt2, adapter=True),
+        Case("olmo2-tied-shared-bf16", Olmo2ForCausalLM, Olmo2Config, llama_like(6, 2, 84, 150, tie_word_embeddings=True, rope_theta=5e5), gpt2, brain),
+        Case("gemma3-tied", Gemma3ForCausalLM, Gemma3TextConfig, gemma3_like(), bare, gelu=True, adapter=True, norm_center=0.0),
+        Case("gemma3-scaled-bf16-sharded", Gemma3ForCausalLM, Gemma3TextConfig, gemma3_like(
+            4, 2, 72, 34, 3, sliding_window=40, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_scaling=dict(rope_type="linear", factor=8.0)), bare, brain, "50KB", gelu=True, norm_center=0.0),
+        Case("phi3", Phi3ForCausalLM, Phi3Config, phi3_like(), pieces, adapter=True),
+        Case("phi3-partial-tied-f16-sharded", Phi3ForCausalLM, Phi3Config, phi3_like(4, 2, 128, rotated=0.75, tie_word_embeddings=True), llama3, half, "200KB"),
+        Case("phi3-longrope-beyond", Phi3ForCausalLM, Phi3Config, phi3_like(original=32, rotated=0.75, scaled=True), pieces),
+        # llama.cpp goes by the room for tokens, in steps of 256.
+        Case("phi3-longrope-within", Phi3ForCausalLM, Phi3Config, phi3_like(original=512, scaled=True, max_position_embeddings=1024), pieces),
+        # llama.cpp leaves this window out.
+        Case("phi3-window", Phi3ForCausalLM, Phi3Config, phi3_like(sliding_window=11), pieces, llama=False),
         # More rows than tokens, as many published models have.
         Case("llama-padded", LlamaForCausalLM, LlamaConfig, llama_like(4, 4, 64, 96), pieces, rows=384),
     ]
@@ -216,7 +259,7 @@ def write(case, path, seed):
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 1:
-                center = 1.0 if name.endswith("weight") else 0.0
+                center = case.norm_center if name.endswith("weight") else 0.0
                 weight.copy_(center + 0.3 * torch.randn_like(weight))
             else:
                 weight.mul_(3.0)

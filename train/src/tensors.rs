@@ -41,8 +41,6 @@ pub struct View {
 struct Entry {
     row: TensorName,
     values: Tensor<1>,
-    /// How the values of the row lie in a file, of weights or of moments.
-    restore: fn(&TensorName, Vec<f32>) -> Vec<f32>,
 }
 
 impl View {
@@ -61,8 +59,7 @@ impl View {
             parameters.into_iter().map(|p| (p.path, p.values)).collect();
         Self::new(table.into_iter().filter_map(|row| {
             let values = values.remove(&row.burn)?;
-            let entry = Entry { values, restore: TensorName::from_burn, row };
-            Some((entry.row.hugging_face.clone(), entry))
+            Some((row.hugging_face.clone(), Entry { row, values }))
         }))
     }
 
@@ -74,8 +71,7 @@ impl View {
             let named = pair.into_iter().flat_map(|pair| MOMENTS.into_iter().zip(pair));
             named
                 .map(|(kind, values)| {
-                    let restore = TensorName::arrange_for_hugging_face;
-                    let entry = Entry { row: row.clone(), values, restore };
+                    let entry = Entry { row: row.clone(), values };
                     (format!("{}.{kind}", row.hugging_face), entry)
                 })
                 .collect::<Vec<_>>()
@@ -97,9 +93,8 @@ impl Tensors for View {
     fn data(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError> {
         let missing =
             || CheckpointError::MissingTensor { path: "memory".into(), name: name.to_owned() };
-        let Entry { row, values, restore } =
-            &self.entries[*self.index.get(name).ok_or_else(missing)?].1;
-        Ok(Cow::Owned(restore(row, values.to_data().iter::<f32>().collect())))
+        let Entry { row, values } = &self.entries[*self.index.get(name).ok_or_else(missing)?].1;
+        Ok(Cow::Owned(row.from_burn(values.to_data().iter::<f32>().collect())))
     }
 }
 
@@ -121,7 +116,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When the file has no such tensor or it cannot be read.
     pub fn weight(&self, path: &str) -> Result<Vec<f32>, CheckpointError> {
-        self.read(path, "", TensorName::to_burn)
+        self.read(path, "")
     }
 
     /// First and second moment of the weight at a Burn path.
@@ -129,17 +124,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::weight`].
     pub fn moments(&self, path: &str) -> Result<[Vec<f32>; 2], CheckpointError> {
-        let [first, second] =
-            MOMENTS.map(|kind| self.read(path, &format!(".{kind}"), TensorName::arrange_for_burn));
+        let [first, second] = MOMENTS.map(|kind| self.read(path, &format!(".{kind}")));
         Ok([first?, second?])
     }
 
-    fn read(
-        &self,
-        path: &str,
-        suffix: &str,
-        turned: fn(&TensorName, Vec<f32>) -> Vec<f32>,
-    ) -> Result<Vec<f32>, CheckpointError> {
+    fn read(&self, path: &str, suffix: &str) -> Result<Vec<f32>, CheckpointError> {
         let missing = |name: String| CheckpointError::MissingTensor {
             path: self.weights.path().to_owned(),
             name,
@@ -154,6 +143,6 @@ impl<'a> Reader<'a> {
                 name,
             });
         }
-        Ok(turned(row, self.weights.read_f32(&name)?))
+        Ok(row.to_burn(self.weights.read_f32(&name)?))
     }
 }

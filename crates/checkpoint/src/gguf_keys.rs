@@ -6,12 +6,12 @@
 
 use std::path::Path;
 
-use config::{Architecture, Attention, ModelConfig, NormKind, Projections, ROPE_BASE, RopeScaling};
+use config::{Architecture, Attention, ModelConfig, NormKind, ROPE_BASE, RopeScaling};
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, Value};
 
 use crate::limits::{self, SizeKeys};
-use crate::names;
 use crate::{CheckpointError, Vocabulary};
+use crate::{gguf_attention, names};
 
 /// The layout of ggml's quantized blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -68,6 +68,7 @@ fn keys(architecture: Architecture) -> SizeKeys {
         head_width: key("attention.key_length"),
         rotated_width: key("rope.dimension_count"),
         rope_scaling: key("rope.scaling"),
+        window: key("attention.sliding_window"),
         norm_epsilon: key(match architecture.block().norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
@@ -113,7 +114,7 @@ fn describe_shape(config: &ModelConfig, metadata: &mut Metadata) {
     size(keys.n_embd, config.n_embd);
     size(keys.n_inner, config.n_inner);
     size(keys.n_head, config.n_head);
-    if config.architecture.block().projections == Projections::Separate {
+    if config.architecture.is_gated() {
         size(keys.n_kv_head, config.n_kv_head);
     }
     if let Some(width) = config.attention.head_width {
@@ -140,6 +141,7 @@ fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
         metadata.set(key(SCALING_TYPE), Value::String(LINEAR.to_owned()));
         metadata.set(key(SCALING_FACTOR), Value::F32(factor));
     }
+    gguf_attention::describe(config, metadata);
     if architecture == Architecture::GptNeox {
         metadata.set(key("use_parallel_residual"), Value::Bool(false));
     }
@@ -164,6 +166,8 @@ pub fn gguf_config(source: &dyn TensorSource) -> Result<ModelConfig, CheckpointE
     let mut config = shape(architecture, metadata, tensors)?;
     limits::check(&config, Path::new(PLACE), &keys(architecture))?;
     config.attention.rope_scaling = rope_scaling(&config, source)?;
+    config.attention.window = gguf_attention::window(&config, metadata)?;
+    let config = config.with_plain_attention_left_out();
     limits::check(&config, Path::new(PLACE), &keys(architecture))?;
     check_keys(&config, metadata)?;
     check_tensors(&config, tensors)?;
@@ -207,6 +211,12 @@ fn shape(
                 .get(&keys.head_width)
                 .map(|_| size(&keys.head_width))
                 .transpose()?,
+            // Others rotate whole heads, whatever a key says.
+            rotated_width: metadata
+                .get(&keys.rotated_width)
+                .filter(|_| architecture == Architecture::Phi3)
+                .map(|_| size(&keys.rotated_width))
+                .transpose()?,
             ..Attention::default()
         },
     }
@@ -218,6 +228,9 @@ fn rope_scaling(
     config: &ModelConfig,
     source: &dyn TensorSource,
 ) -> Result<RopeScaling, CheckpointError> {
+    if let Some(scaling) = gguf_attention::longrope(config, source)? {
+        return Ok(scaling);
+    }
     let Some(tensor) = source.tensors().iter().find(|tensor| tensor.name == ROPE_FACTORS) else {
         return linear_scaling(config, source.metadata());
     };
@@ -272,6 +285,9 @@ fn check_keys(config: &ModelConfig, metadata: &Metadata) -> Result<(), Checkpoin
 fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> {
     let number = number(value);
     let width = config.head_width();
+    if gguf_attention::is_read(config, name, value) {
+        return None;
+    }
     let (fine, expected) = match name {
         // Read above, or of no effect.
         "context_length"
@@ -287,7 +303,10 @@ fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> 
         | "tensor_data_layout" => (true, String::new()),
         "rope.dimension_count" => {
             let width = config.rotated_width();
-            (number == Some(width as f64), format!("{width}: all channels of a head are rotated"))
+            (
+                number == Some(width as f64),
+                format!("{width}: so many channels of a head are rotated"),
+            )
         }
         "attention.key_length" | VALUE_LENGTH => {
             (number == Some(width as f64), format!("{width}, the width of keys and values alike"))

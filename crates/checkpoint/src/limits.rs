@@ -112,10 +112,22 @@ pub(crate) fn check(
             };
             return refuse(&key, value, expected);
         }
+        if let Some(window) = config.attention.window {
+            let base = window.rope_base.unwrap_or(config.rope_base);
+            if window.size == 0 || !(base.is_finite() && base > 1.0) {
+                let found = format!("{} positions, base {base}", window.size);
+                let expected = "at least one position, and a base above 1".to_owned();
+                return refuse(&keys.window, found, expected);
+            }
+        }
         let base = config.rope_base;
         if !(base.is_finite() && base > 1.0) {
             return refuse(&keys.rope_base, base.to_string(), "a number above 1".to_owned());
         }
+    }
+    if let Some(setting) = config.attention.misplaced(config.architecture) {
+        let expected = format!("nothing in a {}", config.architecture.name());
+        return refuse(setting, "(something)".to_owned(), expected);
     }
     let epsilon = config.norm_epsilon;
     if !(epsilon.is_finite() && epsilon > 0.0) {
@@ -140,6 +152,7 @@ pub(crate) struct SizeKeys {
     pub head_width: String,
     pub rotated_width: String,
     pub rope_scaling: String,
+    pub window: String,
     pub norm_epsilon: String,
     pub rope_base: String,
     pub dropout: String,

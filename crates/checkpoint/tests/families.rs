@@ -57,7 +57,8 @@ fn every_family_is_saved_and_opens_as_the_same() {
             let expected = ModelConfig {
                 // Zeros for a bias are a bias to a GGUF, and so is a repeated head a head.
                 qkv_bias: architecture.block().qkv_bias,
-                tie_embeddings: tie_embeddings && architecture != Architecture::GptNeox,
+                tie_embeddings: tie_embeddings
+                    && !matches!(architecture, Architecture::GptNeox | Architecture::Olmo2),
                 dropout: 0.0,
                 ..config
             };

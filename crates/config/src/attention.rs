@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelConfig, Positions, RopePairs};
+use crate::{Architecture, ModelConfig, Positions, RopePairs};
 
 /// What attention does beyond GPT-2's and LLaMA's, which is the default: heads of width `C / H`
 /// that see all positions before them and turn whole by unscaled angles.
@@ -35,6 +35,38 @@ impl Attention {
         window: None,
         scale: None,
     };
+
+    /// The first setting that the files of a family have no place for, by its key in a run file, if
+    /// there is one.
+    pub fn misplaced(&self, architecture: Architecture) -> Option<&'static str> {
+        use Architecture::{Gemma3, Olmo2, Phi3};
+        let rotates = architecture.rope_pairs().is_some();
+        let scaling_fits = match self.rope_scaling {
+            RopeScaling::None => true,
+            RopeScaling::Linear { .. } => rotates && architecture != Phi3,
+            RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. } => {
+                rotates && !matches!(architecture, Olmo2 | Gemma3 | Phi3)
+            }
+            RopeScaling::LongRope { .. } => architecture == Phi3,
+        };
+        let window_fits = self.window.is_none_or(|window| match architecture {
+            // Their other layers rotate by another base.
+            Gemma3 => window.rope_base.is_some(),
+            Phi3 => window.rope_base.is_none() && window.global_every == 0,
+            _ => false,
+        });
+        let misplaced = [
+            (
+                "model.attention.head_width",
+                self.head_width.is_some() && !architecture.block().own_head_width,
+            ),
+            ("model.attention.rotated_width", self.rotated_width.is_some() && architecture != Phi3),
+            ("model.attention.rope_scaling", !scaling_fits),
+            ("model.attention.window", !window_fits),
+            ("model.attention.scale", self.scale.is_some()),
+        ];
+        misplaced.into_iter().find(|(_, is_misplaced)| *is_misplaced).map(|(name, _)| name)
+    }
 }
 
 /// How the rotation is slowed down for longer contexts than a model was first trained with.
@@ -68,6 +100,18 @@ pub enum RopeScaling {
         /// What each wavelength is multiplied by, one for each pair.
         factors: Vec<f32>,
     },
+    /// Each pair by its own factor, others for long texts than for short ones (Ding et al.,
+    /// "LongRoPE", 2024).
+    LongRope {
+        /// Factors of a pass over at most `original_context` positions, one for each pair.
+        short: Vec<f32>,
+        /// Factors of a longer pass.
+        long: Vec<f32>,
+        /// Positions up to which the short factors hold.
+        original_context: usize,
+        /// What cosines and sines are multiplied by, in passes of every length.
+        magnitude: f32,
+    },
 }
 
 impl RopeScaling {
@@ -76,17 +120,17 @@ impl RopeScaling {
         *self == RopeScaling::None
     }
 
-    /// Whether a GGUF holds the factors of the pairs as a tensor.
-    pub fn is_a_tensor(&self) -> bool {
-        matches!(self, RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. })
-    }
-
     /// What is wrong with the numbers, for a rotation of `pairs` pairs: the name of the setting,
     /// its value, and what was expected.
     pub fn objection(&self, pairs: usize) -> Option<(&'static str, String, String)> {
         let bad = |number: f32| !(number.is_finite() && number > 0.0);
         let positive = |name, number: f32| {
             bad(number).then(|| (name, number.to_string(), "a positive number".to_owned()))
+        };
+        let list = |name, factors: &[f32]| {
+            let fine = factors.len() == pairs && !factors.iter().any(|&factor| bad(factor));
+            let expected = format!("{pairs} positive numbers, one for each pair");
+            (!fine).then(|| (name, format!("{} numbers", factors.len()), expected))
         };
         match self {
             RopeScaling::None => None,
@@ -112,17 +156,24 @@ impl RopeScaling {
                     .or_else(order)
                     .or_else(context)
             }
-            RopeScaling::Factors { factors } => {
-                let fine = factors.len() == pairs && !factors.iter().any(|&factor| bad(factor));
-                let expected = format!("{pairs} positive numbers, one for each pair");
-                (!fine).then(|| ("factors", format!("{} numbers", factors.len()), expected))
+            RopeScaling::Factors { factors } => list("factors", factors),
+            RopeScaling::LongRope { short, long, original_context, magnitude } => {
+                let context = || {
+                    let name = "original_max_position_embeddings";
+                    let expected = "an integer above 1".to_owned();
+                    (*original_context < 2).then(|| (name, original_context.to_string(), expected))
+                };
+                list("short_factor", short)
+                    .or_else(|| list("long_factor", long))
+                    .or_else(|| positive("attention_factor", *magnitude))
+                    .or_else(context)
             }
         }
     }
 
-    /// What the wavelength `2 pi base^(2i / width)` of each pair is multiplied by, `[width / 2]`;
-    /// empty where nothing is scaled.
-    fn factors(&self, base: f32, width: usize) -> Vec<f32> {
+    /// What the wavelength `2 pi base^(2i / width)` of each pair is multiplied by in a pass that
+    /// ends after `positions` positions, `[width / 2]`; empty where nothing is scaled.
+    fn factors(&self, base: f32, width: usize, positions: usize) -> Vec<f32> {
         match self {
             RopeScaling::None => Vec::new(),
             RopeScaling::Linear { factor } => vec![*factor; width / 2],
@@ -139,6 +190,12 @@ impl RopeScaling {
                 (0..width / 2).map(of_pair).collect()
             }
             RopeScaling::Factors { factors } => factors.clone(),
+            RopeScaling::LongRope { long, original_context, .. }
+                if positions > *original_context =>
+            {
+                long.clone()
+            }
+            RopeScaling::LongRope { short, .. } => short.clone(),
         }
     }
 }
@@ -149,10 +206,21 @@ impl RopeScaling {
 pub struct Window {
     /// Positions that are seen, the query's own among them.
     pub size: usize,
-    /// Every how many layers one sees all positions: layers `n - 1`, `2n - 1` and so on.
+    /// Every how many layers one sees all positions: layers `n - 1`, `2n - 1` and so on; 0 where
+    /// none does.
     pub global_every: usize,
-    /// Base of the wavelengths in the layers with a window, which are not scaled.
-    pub rope_base: f32,
+    /// Base of the wavelengths in the layers with a window, which are not scaled then; where there
+    /// is none, these layers rotate as all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_base: Option<f32>,
+}
+
+impl Window {
+    /// What `global_every` says in a model of `n_layer` layers, 0 where no layer is the last of a
+    /// group.
+    pub fn global_every_in(global_every: usize, n_layer: usize) -> usize {
+        if global_every > n_layer { 0 } else { global_every }
+    }
 }
 
 /// The attention of one layer.
@@ -174,7 +242,7 @@ pub enum Rotation {
 }
 
 /// A rotation of queries and keys in numbers: pair `i` turns by
-/// `base^(-2i / width) / factors[i]` radians per position.
+/// `base^(-2i / width) / factors[i]` radians per position, and grows by `magnitude`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeShape {
     /// Which channels are pairs.
@@ -187,6 +255,8 @@ pub struct RopeShape {
     pub base: f32,
     /// What the wavelength of each pair is multiplied by, `[width / 2]`; empty where all are 1.
     pub factors: Vec<f32>,
+    /// What cosines and sines are multiplied by.
+    pub magnitude: f32,
 }
 
 impl RopeShape {
@@ -221,7 +291,19 @@ impl ModelConfig {
 
     /// What products of queries and keys are multiplied by.
     pub fn attention_scale(&self) -> f32 {
-        self.attention.scale.unwrap_or(1.0 / (self.head_width() as f32).sqrt())
+        self.attention.scale.unwrap_or(1.0 / (self.attention_divisor() as f32).sqrt())
+    }
+
+    /// The width whose root products of queries and keys are divided by, where no scale says
+    /// otherwise: that of a head. The Gemma 3 of 62 layers (27B) has another, by which llama.cpp
+    /// knows it (`src/models/gemma3.cpp`), since no key of a GGUF says so.
+    pub fn attention_divisor(&self) -> usize {
+        match self.architecture {
+            Architecture::Gemma3 if self.n_layer == 62 => {
+                self.n_embd.checked_div(self.n_head).unwrap_or(0)
+            }
+            _ => self.head_width(),
+        }
     }
 
     /// The attention of the layer `layer`, counted from 0.
@@ -231,29 +313,75 @@ impl ModelConfig {
         let local = self.attention.window.filter(|window| !is_last_of(window.global_every));
         let rotates = matches!(design.positions, Positions::Rotary(_))
             && !design.unrotated_every.is_some_and(is_last_of);
-        let rotation = if local.is_some() { Rotation::Local } else { Rotation::Global };
+        let rotation = match local.and_then(|window| window.rope_base) {
+            Some(_) => Rotation::Local,
+            None => Rotation::Global,
+        };
         LayerAttention {
             window: local.map(|window| window.size),
             rotation: rotates.then_some(rotation),
         }
     }
 
-    /// One of the model's rotations in numbers; none where positions are learned, or no layer has
-    /// a window and the local one is asked for.
-    pub fn rope(&self, rotation: Rotation) -> Option<RopeShape> {
+    /// One of the model's rotations in numbers, for a pass that ends after `positions` positions;
+    /// none where positions are learned, or no layer has a rotation of its own and the local one is
+    /// asked for.
+    pub fn rope(&self, rotation: Rotation, positions: usize) -> Option<RopeShape> {
         let Positions::Rotary(pairs) = self.architecture.block().positions else { return None };
         let (head_width, width) = (self.head_width(), self.rotated_width());
-        let (base, factors) = match rotation {
-            Rotation::Global => (self.rope_base, self.rope_factors()),
-            Rotation::Local => (self.attention.window?.rope_base, Vec::new()),
+        let scaling = &self.attention.rope_scaling;
+        let (base, factors, magnitude) = match rotation {
+            Rotation::Local => (self.attention.window?.rope_base?, Vec::new(), 1.0),
+            Rotation::Global => {
+                let magnitude = match scaling {
+                    RopeScaling::LongRope { magnitude, .. } => *magnitude,
+                    _ => 1.0,
+                };
+                (self.rope_base, scaling.factors(self.rope_base, width, positions), magnitude)
+            }
         };
-        Some(RopeShape { pairs, head_width, width, base, factors })
+        Some(RopeShape { pairs, head_width, width, base, factors, magnitude })
     }
 
-    /// What the wavelength of each pair is multiplied by in layers that see all positions,
-    /// `[rotated width / 2]`; empty where nothing is scaled.
-    pub fn rope_factors(&self) -> Vec<f32> {
-        self.attention.rope_scaling.factors(self.rope_base, self.rotated_width())
+    /// The tensors in which a GGUF keeps factors of the rotation: their names, and the factors
+    /// `[rotated width / 2]`.
+    pub fn rope_tensors(&self) -> Vec<(&'static str, Vec<f32>)> {
+        let scaling = &self.attention.rope_scaling;
+        match scaling {
+            RopeScaling::None | RopeScaling::Linear { .. } => Vec::new(),
+            RopeScaling::Llama3 { .. } | RopeScaling::Factors { .. } => {
+                vec![("rope_freqs", scaling.factors(self.rope_base, self.rotated_width(), 0))]
+            }
+            RopeScaling::LongRope { short, long, .. } => {
+                vec![("rope_factors_long", long.clone()), ("rope_factors_short", short.clone())]
+            }
+        }
+    }
+
+    /// The same model as llama.cpp computes it with room for `positions` positions: every text is
+    /// rotated as one of that length (`get_rope_factors` in `src/llama-model.cpp`).
+    #[must_use]
+    pub fn with_rotation_for(mut self, positions: usize) -> Self {
+        if let RopeScaling::LongRope { short, long, original_context, .. } =
+            &mut self.attention.rope_scaling
+        {
+            match positions > *original_context {
+                true => short.clone_from(long),
+                false => long.clone_from(short),
+            }
+        }
+        self
+    }
+
+    /// Whether a pass over `after` positions rotates those before by other angles than one over
+    /// `before` positions did.
+    pub fn rotation_changes(&self, before: usize, after: usize) -> bool {
+        match &self.attention.rope_scaling {
+            RopeScaling::LongRope { original_context, .. } => {
+                (before > *original_context) != (after > *original_context)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -263,7 +391,7 @@ mod tests {
 
     #[test]
     fn the_last_layer_of_each_group_sees_all() {
-        let window = Window { size: 3, global_every: 3, rope_base: 5.0 };
+        let window = Window { size: 3, global_every: 3, rope_base: Some(5.0) };
         let config = ModelConfig {
             attention: Attention { window: Some(window), ..Attention::default() },
             ..ModelConfig::tinyllama_1_1b()
@@ -272,7 +400,7 @@ mod tests {
         let global = LayerAttention { window: None, rotation: Some(Rotation::Global) };
         let found: Vec<_> = (0..4).map(|layer| config.layer_attention(layer)).collect();
         assert_eq!(found, [local, local, global, local]);
-        let base = |rotation| config.rope(rotation).map(|rope| rope.base);
+        let base = |rotation| config.rope(rotation, 9).map(|rope| rope.base);
         assert_eq!(base(Rotation::Local), Some(5.0));
         assert_eq!(base(Rotation::Global), Some(config.rope_base));
     }
@@ -281,7 +409,7 @@ mod tests {
     fn learned_positions_rotate_nothing() {
         let gpt2 = ModelConfig::gpt2_124m();
         assert_eq!(gpt2.layer_attention(0), LayerAttention { window: None, rotation: None });
-        assert_eq!(gpt2.rope(Rotation::Global), None);
+        assert_eq!(gpt2.rope(Rotation::Global, 9), None);
     }
 
     /// The factors that `conversion/llama.py` of llama.cpp computes for Llama 3.2 1B, which is
@@ -294,7 +422,7 @@ mod tests {
             high_freq_factor: 4.0,
             original_context: 8192,
         };
-        let factors = rope_scaling.factors(500_000.0, 64);
+        let factors = rope_scaling.factors(500_000.0, 64, 1);
         assert!(factors[..15].iter().all(|&factor| factor == 1.0), "{factors:?}");
         assert!(factors[18..].iter().all(|&factor| factor == 32.0), "{factors:?}");
         for (found, expected) in factors[15..18].iter().zip([1.651_329_3, 3.292_262_8, 9.666_731]) {
@@ -308,5 +436,41 @@ mod tests {
         let config = ModelConfig { attention, ..ModelConfig::tinyllama_1_1b() };
         assert_eq!((config.q_width(), config.kv_width()), (32 * 128, 4 * 128));
         assert_eq!(config.attention_scale(), 1.0 / 128_f32.sqrt());
+    }
+
+    #[test]
+    fn every_layer_has_a_window_where_none_sees_all() {
+        let window = Window { size: 3, global_every: 0, rope_base: None };
+        let config = ModelConfig {
+            attention: Attention { window: Some(window), ..Attention::PLAIN },
+            ..ModelConfig::tinyllama_1_1b()
+        };
+        let local = LayerAttention { window: Some(3), rotation: Some(Rotation::Global) };
+        assert!((0..9).all(|layer| config.layer_attention(layer) == local));
+        assert_eq!(config.rope(Rotation::Local, 9), None);
+    }
+
+    #[test]
+    fn long_texts_have_factors_of_their_own() {
+        let rope_scaling = RopeScaling::LongRope {
+            short: vec![1.0; 32],
+            long: vec![2.0; 32],
+            original_context: 10,
+            magnitude: 1.5,
+        };
+        let config = ModelConfig {
+            attention: Attention { rope_scaling, ..Attention::PLAIN },
+            ..ModelConfig::tinyllama_1_1b()
+        };
+        let rope = |positions| config.rope(Rotation::Global, positions).unwrap();
+        let found = [10, 11].map(|n| (rope(n).factor(3), rope(n).magnitude));
+        assert_eq!(found, [(1.0, 1.5), (2.0, 1.5)]);
+        let changes = [(9, 10), (10, 11), (11, 12)].map(|(a, b)| config.rotation_changes(a, b));
+        assert_eq!(changes, [false, true, false]);
+        for (room, factor) in [(10, 1.0), (11, 2.0)] {
+            let config = config.clone().with_rotation_for(room);
+            let found = [1, 99].map(|n| config.rope(Rotation::Global, n).unwrap().factor(3));
+            assert_eq!(found, [factor, factor]);
+        }
     }
 }

@@ -52,8 +52,8 @@ pub enum NormKind {
     Rms,
 }
 
-/// What a normalisation's weight counts from in Hugging Face's files. Burn and GGUF always hold
-/// the factor itself.
+/// What a normalisation's weight counts from in Hugging Face's files, and in Burn. A GGUF always
+/// holds the factor itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormWeight {
     /// `w` is the factor.
@@ -106,10 +106,10 @@ pub enum QkNorm {
     Width,
 }
 
-/// How many matrices make query, key and value.
+/// How many matrices make query, key and value, and gate and up where there is a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Projections {
-    /// One for all three.
+    /// One for all that share an input, whose rows are those of each, one after the other.
     Joined,
     /// One for each.
     Separate,
@@ -177,6 +177,28 @@ impl Architecture {
                 BlockDesign { positions: HALVES, qk_norm: QkNorm::Head, ..LLAMA }
             }
             Architecture::SmolLm3 => BlockDesign { unrotated_every: Some(4), ..LLAMA },
+            Architecture::Olmo2 => BlockDesign {
+                positions: HALVES,
+                norm_placement: NormPlacement::After,
+                qk_norm: QkNorm::Width,
+                own_head_width: false,
+                ..LLAMA
+            },
+            Architecture::Gemma3 => BlockDesign {
+                positions: HALVES,
+                norm_weight: NormWeight::OnePlus,
+                norm_placement: NormPlacement::Both,
+                qk_norm: QkNorm::Head,
+                feed_forward: FeedForward::GeGlu,
+                embedding_scale: EmbeddingScale::SqrtWidth,
+                ..LLAMA
+            },
+            Architecture::Phi3 => BlockDesign {
+                positions: HALVES,
+                projections: Projections::Joined,
+                own_head_width: false,
+                ..LLAMA
+            },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attention, FeedForward, NormKind, Positions, QkNorm};
+use crate::{Attention, FeedForward, NormKind, Positions, QkNorm, Window};
 
 /// A family of models. Only `crates/model`, `crates/reference` and the tables of
 /// `crates/checkpoint` branch on it.
@@ -29,6 +29,16 @@ pub enum Architecture {
     /// A LLaMA in which every fourth layer does not rotate (Hugging Face, 2025). The rotation pairs
     /// neighbours.
     SmolLm3,
+    /// A LLaMA with its norms behind attention and feed-forward, and one over all queries and all
+    /// keys of a position (OLMo team, 2024). The rotation pairs the halves of a head.
+    Olmo2,
+    /// A LLaMA with norms on both sides of attention and feed-forward and on each head, GELU in
+    /// its gate, a scaled embedding, and windows in most layers (Gemma team, 2025). The rotation
+    /// pairs the halves of a head.
+    Gemma3,
+    /// A LLaMA with one matrix for query, key and value and one for gate and up (Abdin et al.,
+    /// 2024); Phi-4-mini too. The rotation pairs the halves of a head, or of its first part.
+    Phi3,
 }
 
 /// Which two channels of a head one rotation turns.
@@ -43,13 +53,16 @@ pub enum RopePairs {
 
 impl Architecture {
     /// Every family.
-    pub const ALL: [Architecture; 6] = [
+    pub const ALL: [Architecture; 9] = [
         Architecture::Gpt2,
         Architecture::GptNeox,
         Architecture::Llama,
         Architecture::Qwen2,
         Architecture::Qwen3,
         Architecture::SmolLm3,
+        Architecture::Olmo2,
+        Architecture::Gemma3,
+        Architecture::Phi3,
     ];
 
     /// The name in `general.architecture` of a GGUF and in `model.architecture` of a run file.
@@ -61,6 +74,9 @@ impl Architecture {
             Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
             Architecture::SmolLm3 => "smollm3",
+            Architecture::Olmo2 => "olmo2",
+            Architecture::Gemma3 => "gemma3",
+            Architecture::Phi3 => "phi3",
         }
     }
 
@@ -176,6 +192,10 @@ impl ModelConfig {
         let (width, scale) = (self.head_width(), 1.0 / (self.head_width() as f32).sqrt());
         self.attention.rotated_width = self.attention.rotated_width.filter(|&own| own != width);
         self.attention.scale = self.attention.scale.filter(|&own| own != scale);
+        if let Some(window) = &mut self.attention.window {
+            window.global_every = Window::global_every_in(window.global_every, self.n_layer);
+        }
+        self.attention.window = self.attention.window.filter(|window| window.global_every != 1);
         self
     }
 
@@ -247,6 +267,49 @@ mod tests {
             attention: Attention::default(),
         };
         assert_eq!(config.parameter_count(), 494_032_768);
+    }
+
+    /// What transformers reports for google/gemma-3-1b-it, allenai/OLMo-2-0425-1B and
+    /// microsoft/Phi-4-mini-instruct.
+    #[test]
+    fn counts_the_parameters_of_gemma3_olmo2_and_phi4() {
+        let base = ModelConfig { qkv_bias: false, ..ModelConfig::tinyllama_1_1b() };
+        let gemma3 = ModelConfig {
+            architecture: Architecture::Gemma3,
+            vocab_size: 262_144,
+            n_layer: 26,
+            n_head: 4,
+            n_kv_head: 1,
+            n_embd: 1152,
+            n_inner: 6912,
+            tie_embeddings: true,
+            attention: Attention { head_width: Some(256), ..Attention::PLAIN },
+            ..base.clone()
+        };
+        assert_eq!(gemma3.parameter_count(), 999_885_952);
+        let olmo2 = ModelConfig {
+            architecture: Architecture::Olmo2,
+            vocab_size: 100_352,
+            n_layer: 16,
+            n_head: 16,
+            n_kv_head: 16,
+            n_embd: 2048,
+            n_inner: 8192,
+            ..base.clone()
+        };
+        assert_eq!(olmo2.parameter_count(), 1_484_916_736);
+        let phi4 = ModelConfig {
+            architecture: Architecture::Phi3,
+            vocab_size: 200_064,
+            n_layer: 32,
+            n_head: 24,
+            n_kv_head: 8,
+            n_embd: 3072,
+            n_inner: 8192,
+            tie_embeddings: true,
+            ..base
+        };
+        assert_eq!(phi4.parameter_count(), 3_836_021_760);
     }
 
     #[test]

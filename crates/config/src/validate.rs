@@ -1,8 +1,8 @@
 //! Ranges and relations of a run file that types cannot express.
 
 use crate::{
-    Attention, ConfigError, Projections, QatStart, RopeScaling, RunFile, TokenizerKind,
-    canonical_license, limits,
+    ConfigError, QatStart, ROPE_BASE, RopeScaling, RunFile, TokenizerKind, canonical_license,
+    limits,
 };
 
 impl RunFile {
@@ -124,22 +124,15 @@ impl RunFile {
             (1..=limits::HEAD_WIDTH).contains(&own),
             &format!("1 to {}", limits::HEAD_WIDTH),
         )?;
-        let (design, family) = (model.architecture.block(), model.architecture.name());
+        let family = model.architecture.name();
         // The folder's family is known once it is opened.
         let is_taken_over = self.train.init_from.is_some();
+        let misplaced = attention.misplaced(model.architecture).filter(|_| !is_taken_over);
         require(
-            "model.attention.head_width",
-            own,
-            is_taken_over || design.own_head_width || attention.head_width.is_none(),
-            &format!("nothing: heads of a {family} are n_embd / n_head wide"),
-        )?;
-        require(
-            "model.attention",
+            misplaced.unwrap_or_default(),
             "(something)",
-            is_taken_over
-                || design.projections == Projections::Separate
-                || *attention == Attention::PLAIN,
-            &format!("nothing in a {family}"),
+            misplaced.is_none(),
+            &format!("nothing, or something else: files of a {family} have no place for it"),
         )?;
         let rotated = attention.rotated_width.unwrap_or(own);
         require(
@@ -166,7 +159,7 @@ impl RunFile {
         }
         if let Some(window) = attention.window {
             require("model.attention.window.size", window.size, window.size >= 1, "at least 1")?;
-            let base = window.rope_base;
+            let base = window.rope_base.unwrap_or(ROPE_BASE);
             require(
                 "model.attention.window.rope_base",
                 base,

@@ -67,7 +67,7 @@ impl Frame {
     /// here wants a gradient.
     pub fn of_layers(config: &ModelConfig, shape: [usize; 2], wte: &Embedding) -> Vec<Self> {
         let (device, [_, time]) = (wte.weight.device().inner(), shape);
-        let rope = |rotation| config.rope(rotation).map(|shape| Rope::new(time, &shape));
+        let rope = |rotation| config.rope(rotation, time).map(|shape| Rope::new(time, &shape));
         let [global, local] = [Rotation::Global, Rotation::Local].map(rope);
         let all = CausalMask::new(time, &device);
         let window = config.attention.window;

@@ -23,7 +23,7 @@ pub(crate) fn values(
     let key = random::derive_named(seed, path);
     let name = path.rsplit('.').next();
     match (name, initialization) {
-        (Some("gamma"), _) => vec![1.0; len],
+        (Some("gamma"), _) => vec![1.0 - config.architecture.block().norm_weight.offset(); len],
         (Some("beta"), _) | (Some("bias"), Initialization::Gpt2) => vec![0.0; len],
         (_, Initialization::Gpt2) if ends_in_residual_stream(path) => {
             random::normal(key, len, DEVIATION / (2.0 * config.n_layer as f32).sqrt())

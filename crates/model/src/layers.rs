@@ -164,24 +164,35 @@ pub struct RmsNorm {
     /// `[C]`
     pub gamma: Param<Tensor<1>>,
     epsilon: f32,
+    /// What the scale has above `gamma`. It is added in each pass, so that training changes the
+    /// number that a checkpoint holds and a resumed run goes on with the same bits.
+    offset: f32,
 }
 
 impl RmsNorm {
-    /// `path.gamma [width]`.
+    /// `path.gamma [width]`, with the settings of the model's norms.
     ///
     /// # Errors
     /// When the loader has no such tensor.
     pub fn load<E>(
+        config: &ModelConfig,
         loader: &mut Loader<'_, E>,
         path: &str,
         width: usize,
-        epsilon: f32,
     ) -> Result<Self, E> {
-        Ok(RmsNorm { gamma: loader.parameter(&format!("{path}.gamma"), [width])?, epsilon })
+        Ok(RmsNorm {
+            gamma: loader.parameter(&format!("{path}.gamma"), [width])?,
+            epsilon: config.norm_epsilon,
+            offset: config.architecture.block().norm_weight.offset(),
+        })
     }
 
     /// `x [N, C]` -> `[N, C]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::rms_norm(x, self.gamma.val(), self.epsilon)
+        let scale = match self.offset {
+            0.0 => self.gamma.val(),
+            offset => self.gamma.val() + offset,
+        };
+        kernels::rms_norm(x, scale, self.epsilon)
     }
 }

@@ -10,8 +10,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use config::{EmbeddingScale, FeedForward, ModelConfig, QkNorm};
-use kernels::{Pass, dropout, gelu, grouped_attention, swiglu};
+use config::{EmbeddingScale, FeedForward, ModelConfig, Projections, QkNorm};
+use kernels::{Pass, Precision, dropout, gelu, grouped_attention, swiglu};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, Linear, Loader, RmsNorm};
@@ -38,13 +38,13 @@ impl Llama {
     /// # Errors
     /// When the loader lacks a tensor.
     pub fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>) -> Result<Self, E> {
-        let ModelConfig { vocab_size, n_embd, n_layer, norm_epsilon, .. } = *config;
+        let ModelConfig { vocab_size, n_embd, n_layer, .. } = *config;
         Ok(Llama {
             wte: Embedding::load(loader, "wte", [vocab_size, n_embd])?,
             blocks: (0..n_layer)
                 .map(|i| Block::load(config, loader, i))
                 .collect::<Result<_, E>>()?,
-            norm: RmsNorm::load(loader, "norm", n_embd, norm_epsilon)?,
+            norm: RmsNorm::load(config, loader, "norm", n_embd)?,
             lm_head: Linear::load_head(config, loader)?,
             config: config.clone(),
         })
@@ -99,11 +99,10 @@ pub struct Block {
 
 impl Block {
     fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, i: usize) -> Result<Self, E> {
-        let (c, epsilon) = (config.n_embd, config.norm_epsilon);
         let placement = config.architecture.block().norm_placement;
         let mut norm = |name: &str, is_there: bool| {
             let path = format!("blocks.{i}.{name}");
-            is_there.then(|| RmsNorm::load(loader, &path, c, epsilon)).transpose()
+            is_there.then(|| RmsNorm::load(config, loader, &path, config.n_embd)).transpose()
         };
         Ok(Block {
             attn_norm: norm("attn_norm", placement.is_before())?,
@@ -153,12 +152,14 @@ fn normed(
 /// (Ainslie et al., 2023).
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Queries `[C, H D]`.
-    pub q: Linear,
+    /// Queries `[C, H D]`, where the projections are separate.
+    pub q: Option<Linear>,
     /// Keys `[C, K D]`.
-    pub k: Linear,
+    pub k: Option<Linear>,
     /// Values `[C, K D]`.
-    pub v: Linear,
+    pub v: Option<Linear>,
+    /// All three side by side `[C, (H + 2 K) D]`, where they are joined.
+    pub qkv: Option<Linear>,
     /// Of queries, before they are rotated.
     pub q_norm: Option<RmsNorm>,
     /// Of keys, before they are rotated.
@@ -167,6 +168,7 @@ pub struct Attention {
     pub output: Linear,
     n_head: usize,
     n_kv_head: usize,
+    head_width: usize,
     /// What queries are multiplied by for another scale than `1 / sqrt(D)`.
     q_scale: Option<f32>,
 }
@@ -181,21 +183,40 @@ impl Attention {
                 QkNorm::Head => config.head_width(),
                 QkNorm::Width => all_heads,
             };
-            RmsNorm::load(loader, &format!("{path}.{name}"), width, config.norm_epsilon).map(Some)
+            RmsNorm::load(config, loader, &format!("{path}.{name}"), width).map(Some)
         };
         let (q_norm, k_norm) = (norm("q_norm", q)?, norm("k_norm", kv)?);
-        let root = (config.head_width() as f32).sqrt();
+        let q_scale = config.attention_scale() * (config.head_width() as f32).sqrt();
+        let joins = config.architecture.block().projections == Projections::Joined;
+        let mut matrix = |name: &str, outputs: usize, is_there: bool| {
+            let path = format!("{path}.{name}");
+            is_there.then(|| Linear::load(loader, &path, [c, outputs], bias)).transpose()
+        };
         Ok(Attention {
-            q: Linear::load(loader, &format!("{path}.q"), [c, q], bias)?,
-            k: Linear::load(loader, &format!("{path}.k"), [c, kv], bias)?,
-            v: Linear::load(loader, &format!("{path}.v"), [c, kv], bias)?,
+            q: matrix("q", q, !joins)?,
+            k: matrix("k", kv, !joins)?,
+            v: matrix("v", kv, !joins)?,
+            qkv: matrix("qkv", q + 2 * kv, joins)?,
             q_norm,
             k_norm,
             output: Linear::load(loader, &format!("{path}.output"), [q, c], false)?,
             n_head: config.n_head,
             n_kv_head: config.n_kv_head,
-            q_scale: config.attention.scale.map(|scale| scale * root),
+            head_width: config.head_width(),
+            q_scale: ((q_scale - 1.0).abs() > 1e-6).then_some(q_scale),
         })
+    }
+
+    /// Queries `[N, H D]`, keys and values `[N, K D]` of `x [N, C]`.
+    fn project(&self, x: Tensor<2>, precision: Precision) -> [Tensor<2>; 3] {
+        if let Some(qkv) = &self.qkv {
+            let (q, kv) = (self.n_head * self.head_width, self.n_kv_head * self.head_width);
+            return columns(qkv.forward(x, precision), [q, kv, kv]);
+        }
+        let [Some(q), Some(k), Some(v)] = [&self.q, &self.k, &self.v] else {
+            unreachable!("attention without projections")
+        };
+        [q, k, v].map(|matrix| matrix.forward(x.clone(), precision))
     }
 
     /// `x [N, C]` -> `[N, C]`.
@@ -207,11 +228,9 @@ impl Attention {
         i: usize,
         trace: &mut Trace,
     ) -> Tensor<2> {
-        let q = self.q.forward(x.clone(), pass.precision); // [N, H D]
-        let k = self.k.forward(x.clone(), pass.precision); // [N, K D]
+        let [q, k, v] = self.project(x, pass.precision);
         let q = frame.rotate(normed_heads(&self.q_norm, q));
         let k = frame.rotate(normed_heads(&self.k_norm, k));
-        let v = self.v.forward(x, pass.precision); // [N, K D]
         for (name, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
             trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
         }
@@ -227,6 +246,15 @@ impl Attention {
     }
 }
 
+/// Columns of `x [N, columns]`, `widths` of them for each part.
+fn columns<const PARTS: usize>(x: Tensor<2>, widths: [usize; PARTS]) -> [Tensor<2>; PARTS] {
+    let mut start = 0;
+    widths.map(|width| {
+        start += width;
+        x.clone().narrow(1, start - width, width)
+    })
+}
+
 /// `x [N, heads D]` normalised, each head by itself where that is the width of `norm`.
 fn normed_heads(norm: &Option<RmsNorm>, x: Tensor<2>) -> Tensor<2> {
     let Some(norm) = norm else { return x };
@@ -237,10 +265,12 @@ fn normed_heads(norm: &Option<RmsNorm>, x: Tensor<2>) -> Tensor<2> {
 /// The feed-forward layer: up to `F`, gated (Shazeer, 2020), down again.
 #[derive(Module, Debug)]
 pub struct Mlp {
+    /// `[C, F]`, where gate and up are separate.
+    pub gate: Option<Linear>,
     /// `[C, F]`
-    pub gate: Linear,
-    /// `[C, F]`
-    pub up: Linear,
+    pub up: Option<Linear>,
+    /// Both side by side `[C, 2 F]`, where they are joined.
+    pub gate_up: Option<Linear>,
     /// `[F, C]`
     pub down: Linear,
     #[module(skip)]
@@ -250,18 +280,36 @@ pub struct Mlp {
 impl Mlp {
     fn load<E>(config: &ModelConfig, loader: &mut Loader<'_, E>, path: &str) -> Result<Self, E> {
         let (c, f) = (config.n_embd, config.n_inner);
+        let joins = config.architecture.block().projections == Projections::Joined;
+        let mut matrix = |name: &str, outputs: usize, is_there: bool| {
+            let path = format!("{path}.{name}");
+            is_there.then(|| Linear::load(loader, &path, [c, outputs], false)).transpose()
+        };
         Ok(Mlp {
-            gate: Linear::load(loader, &format!("{path}.gate"), [c, f], false)?,
-            up: Linear::load(loader, &format!("{path}.up"), [c, f], false)?,
+            gate: matrix("gate", f, !joins)?,
+            up: matrix("up", f, !joins)?,
+            gate_up: matrix("gate_up", 2 * f, joins)?,
             down: Linear::load(loader, &format!("{path}.down"), [f, c], false)?,
             kind: config.architecture.block().feed_forward,
         })
     }
 
+    /// Gate and up `[N, F]` of `x [N, C]`.
+    fn project(&self, x: Tensor<2>, precision: Precision) -> [Tensor<2>; 2] {
+        if let Some(gate_up) = &self.gate_up {
+            let y = gate_up.forward(x, precision); // [N, 2 F]
+            let [_, both] = y.dims();
+            return columns(y, [both / 2, both / 2]);
+        }
+        let [Some(gate), Some(up)] = [&self.gate, &self.up] else {
+            unreachable!("a feed-forward layer without projections")
+        };
+        [gate, up].map(|matrix| matrix.forward(x.clone(), precision))
+    }
+
     /// `x [N, C]` -> `[N, C]`.
     fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
-        let gate = self.gate.forward(x.clone(), pass.precision); // [N, F]
-        let up = self.up.forward(x, pass.precision); // [N, F]
+        let [gate, up] = self.project(x, pass.precision);
         let x = match self.kind {
             FeedForward::GeGlu => {
                 let x = gelu(gate) * up;

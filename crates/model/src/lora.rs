@@ -22,17 +22,18 @@ pub fn adapted(path: &str) -> Option<&str> {
 
 /// Whether one of `targets` is the matrix at a Burn path.
 ///
-/// The fused projection of GPT-2 and GPT-NeoX is one matrix, and gets one adapter whichever of
-/// query, key and value is named.
+/// A joined projection is one matrix, and gets one adapter whichever of its parts is named.
 pub fn is_target(path: &str, targets: &[LoraTarget]) -> bool {
     use LoraTarget::{Down, Gate, Key, Output, Query, Up, Value};
-    let matrices: [(&str, &[LoraTarget]); 11] = [
+    let matrices: [(&str, &[LoraTarget]); 13] = [
         ("attn.c_attn", &[Query, Key, Value]),
+        ("attn.qkv", &[Query, Key, Value]),
         ("attn.q", &[Query]),
         ("attn.k", &[Key]),
         ("attn.v", &[Value]),
         ("attn.c_proj", &[Output]),
         ("attn.output", &[Output]),
+        ("mlp.gate_up", &[Gate, Up]),
         ("mlp.gate", &[Gate]),
         ("mlp.c_fc", &[Up]),
         ("mlp.up", &[Up]),

@@ -94,8 +94,6 @@ impl<'a> Blockwise<'a> {
     /// When the source cannot be read, or there is no such block.
     pub fn block(&self, layer: usize) -> Result<LoadedBlock, ReferenceError> {
         let config = &self.config;
-        let rotation = config.layer_attention(layer).rotation;
-        let rope = rotation.and_then(|rotation| Rope::new(config, rotation));
         let weights = match config.architecture.is_gated() {
             true => Weights::Llama(Box::new(llama::Block::load(config, self.source, layer)?)),
             false => Weights::Gpt2(Box::new(gpt2::Block::load(config, self.source, layer)?)),
@@ -103,7 +101,7 @@ impl<'a> Blockwise<'a> {
         let prefix = format!("blk.{layer}.");
         let of_block = self.source.tensors().iter().filter(|t| t.name.starts_with(&prefix));
         of_block.for_each(|tensor| self.source.release(tensor));
-        Ok(LoadedBlock { layer, config: config.clone(), rope, weights })
+        Ok(LoadedBlock { layer, config: config.clone(), weights })
     }
 
     /// The norm between the last block and the head.
@@ -163,8 +161,6 @@ impl LoadedEmbedding<'_> {
 pub struct LoadedBlock {
     layer: usize,
     config: ModelConfig,
-    /// How it turns queries and keys, if it does.
-    rope: Option<Rope>,
     weights: Weights,
 }
 
@@ -199,7 +195,8 @@ impl LoadedBlock {
         let sizes = Sizes::alone(&self.config, t).in_layer(attention);
         let mut cache = LayerCache::new(self.config.kv_width(), t);
         let trace = trace.block(self.layer);
-        let rotations = self.rope.as_ref().map(|rope| rope.at(0, t));
+        let rope = attention.rotation.and_then(|rotation| Rope::new(&self.config, rotation, t));
+        let rotations = rope.map(|rope| rope.at(0, t));
         match &self.weights {
             Weights::Gpt2(block) => {
                 block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace);

@@ -133,7 +133,7 @@ impl Block {
         trace: &mut BlockTrace<'_, '_>,
     ) -> Vec<f32> {
         let (t, c) = (sizes.queries, sizes.width());
-        trace.input(&[&self.qkv], x);
+        trace.input([&self.qkv], x);
         let mut qkv = self.qkv.forward(x); // [T, 3C]
         trace.keep("attn.qkv", &[t, 3 * c], &qkv);
         if let Some(rotations) = rotations {
@@ -146,7 +146,7 @@ impl Block {
             cache.put(sizes.past + i, sizes.capacity, &row[c..2 * c], &row[2 * c..]);
         }
         let y = attend(&qkv, 3 * c, cache, sizes, trace); // [T, C]
-        trace.input(&[&self.attention_output], &y);
+        trace.input([&self.attention_output], &y);
         let y = self.attention_output.forward(&y); // [T, C]
         trace.keep("attn.c_proj", &[t, c], &y);
         y
@@ -154,12 +154,12 @@ impl Block {
 
     /// `[T, C] -> [T, F] -> [T, C]`
     fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
-        trace.input(&[&self.up], x);
+        trace.input([&self.up], x);
         let mut wide = self.up.forward(x); // [T, F]
         trace.keep("mlp.c_fc", &[t, wide.len() / t], &wide);
         ops::gelu(&mut wide);
         trace.keep("mlp.gelu", &[t, wide.len() / t], &wide);
-        trace.input(&[&self.down], &wide);
+        trace.input([&self.down], &wide);
         let y = self.down.forward(&wide); // [T, C]
         trace.keep("mlp.c_proj", &[t, y.len() / t], &y);
         y
@@ -170,7 +170,7 @@ impl Gpt2 {
     /// Checks every name and shape, then dequantizes the weights.
     pub fn load(config: &ModelConfig, source: &dyn TensorSource) -> Result<Self, ReferenceError> {
         check(source, &expected(config), config.architecture.name())?;
-        let positions = match Rope::new(config, Rotation::Global) {
+        let positions = match Rope::new(config, Rotation::Global, config.context_length) {
             Some(rope) => Positions::Rotary(rope),
             None => Positions::Learned(read(source, "position_embd.weight")?),
         };

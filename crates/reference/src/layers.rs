@@ -72,6 +72,45 @@ impl Linear {
     }
 }
 
+/// Matrices that share an input: one for each of `N` results, or one for all, whose rows are those
+/// of each, one after the other.
+pub(crate) struct Projection<const N: usize> {
+    linears: Vec<Linear>,
+    /// Rows of each result.
+    widths: [usize; N],
+}
+
+impl<const N: usize> Projection<N> {
+    /// From all of `linears`, `N` of them or one; the results are `widths` wide.
+    pub fn new(linears: Vec<Linear>, widths: [usize; N]) -> Self {
+        Projection { linears, widths }
+    }
+
+    /// `[T, in] -> [T, width]` for each.
+    pub fn forward(&self, x: &[f32]) -> [Vec<f32>; N] {
+        let [joined] = self.linears.as_slice() else {
+            return std::array::from_fn(|i| self.linears[i].forward(x));
+        };
+        let joined = joined.forward(x);
+        let all = self.widths.iter().sum();
+        let rows = joined.len() / all;
+        let mut parts = self.widths.map(|width| Vec::with_capacity(rows * width));
+        for mut row in joined.chunks_exact(all) {
+            for (part, width) in parts.iter_mut().zip(self.widths) {
+                let (own, rest) = row.split_at(width);
+                part.extend_from_slice(own);
+                row = rest;
+            }
+        }
+        parts
+    }
+
+    /// The matrices.
+    pub fn linears(&self) -> &[Linear] {
+        &self.linears
+    }
+}
+
 /// [`ops::layer_norm`] with its weights.
 pub(crate) struct LayerNorm {
     weight: Vec<f32>,

@@ -6,16 +6,16 @@
 //! `src/models/*.cpp` of llama.cpp, whose tensor names these are. Where a rotation pairs
 //! neighbours, the rows of query and key matrices are in GGUF's order.
 
-use config::{BlockDesign, EmbeddingScale, FeedForward, ModelConfig, QkNorm};
+use config::{BlockDesign, EmbeddingScale, FeedForward, ModelConfig, Projections, QkNorm};
 use gguf::TensorSource;
 
 use crate::ReferenceError;
 use crate::attention::{Sizes, attend};
 use crate::cache::{Cache, LayerCache};
-use crate::layers::{Embedding, Linear, RmsNorm};
+use crate::layers::{Embedding, Linear, Projection, RmsNorm};
 use crate::model::Decoder;
 use crate::ops;
-use crate::rope::{Ropes, Rotations};
+use crate::rope::{AllRotations, Rotations};
 use crate::trace::{BlockTrace, Trace};
 use crate::weights::{Expected, check};
 
@@ -23,7 +23,6 @@ use crate::weights::{Expected, check};
 pub(crate) struct Llama {
     config: ModelConfig,
     embedding: Embedding,
-    ropes: Ropes,
     blocks: Vec<Block>,
     output_norm: RmsNorm,
 }
@@ -31,22 +30,16 @@ pub(crate) struct Llama {
 /// The weights of one block.
 pub(crate) struct Block {
     attention_norm: Option<RmsNorm>,
-    /// `[H * D, C]`
-    q: Linear,
-    /// `[K * D, C]`
-    k: Linear,
-    /// `[K * D, C]`
-    v: Linear,
+    /// Queries `[H * D, C]`, keys and values `[K * D, C]`.
+    qkv: Projection<3>,
     q_norm: Option<RmsNorm>,
     k_norm: Option<RmsNorm>,
     /// `[C, H * D]`
     attention_output: Linear,
     attention_post_norm: Option<RmsNorm>,
     feed_forward_norm: Option<RmsNorm>,
-    /// `[F, C]`
-    gate: Linear,
-    /// `[F, C]`
-    up: Linear,
+    /// Both `[F, C]`.
+    gate_up: Projection<2>,
     /// `[C, F]`
     down: Linear,
     feed_forward_post_norm: Option<RmsNorm>,
@@ -59,7 +52,7 @@ impl Decoder for Llama {
         let mut x = self.embedding.look_up(tokens); // [T, C]
         scale_embedding(&self.config, &mut x);
         trace.keep(|| "tok_emb".into(), &[tokens.len(), self.config.n_embd], &x);
-        let rotations = self.ropes.at(cache.len, tokens.len());
+        let rotations = AllRotations::new(&self.config, cache.len, tokens.len());
         let sizes = Sizes::new(&self.config, tokens.len(), cache);
         for (layer, (block, cache)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
             let attention = self.config.layer_attention(layer);
@@ -128,10 +121,8 @@ impl Block {
         trace: &mut BlockTrace<'_, '_>,
     ) -> Vec<f32> {
         let (t, width, kv) = (sizes.queries, sizes.width(), sizes.kv_width());
-        trace.input(&[&self.q, &self.k, &self.v], x);
-        let mut q = self.q.forward(x); // [T, H * D]
-        let mut k = self.k.forward(x); // [T, K * D]
-        let v = self.v.forward(x); // [T, K * D]
+        trace.input(self.qkv.linears(), x);
+        let [mut q, mut k, v] = self.qkv.forward(x); // [T, H * D], [T, K * D] twice
         trace.keep("attn.q", &[t, width], &q);
         trace.keep("attn.k", &[t, kv], &k);
         trace.keep("attn.v", &[t, kv], &v);
@@ -151,7 +142,7 @@ impl Block {
             cache.put(sizes.past + i, sizes.capacity, k, v);
         }
         let y = attend(&q, width, cache, sizes, trace); // [T, H * D]
-        trace.input(&[&self.attention_output], &y);
+        trace.input([&self.attention_output], &y);
         let y = self.attention_output.forward(&y); // [T, C]
         trace.keep("attn.output", &[t, sizes.embedding], &y);
         y
@@ -159,10 +150,9 @@ impl Block {
 
     /// SwiGLU or GeGLU (Shazeer, 2020), `[T, C] -> [T, F] -> [T, C]`.
     fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
-        trace.input(&[&self.gate, &self.up], x);
-        let mut wide = self.gate.forward(x); // [T, F]
+        trace.input(self.gate_up.linears(), x);
+        let [mut wide, up] = self.gate_up.forward(x); // [T, F] both
         trace.keep("mlp.gate", &[t, wide.len() / t], &wide);
-        let up = self.up.forward(x); // [T, F]
         trace.keep("mlp.up", &[t, up.len() / t], &up);
         let stage = match self.kind {
             FeedForward::GeGlu => {
@@ -175,7 +165,7 @@ impl Block {
             }
         };
         trace.keep(stage, &[t, wide.len() / t], &wide);
-        trace.input(&[&self.down], &wide);
+        trace.input([&self.down], &wide);
         let y = self.down.forward(&wide); // [T, C]
         trace.keep("mlp.down", &[t, y.len() / t], &y);
         y
@@ -203,7 +193,6 @@ impl Llama {
         let block = |layer| Block::load(config, source, layer);
         Ok(Llama {
             embedding: Embedding::load(source, config)?,
-            ropes: Ropes::new(config),
             blocks: (0..config.n_layer).map(block).collect::<Result<_, _>>()?,
             output_norm: RmsNorm::load(source, "output_norm", config.norm_epsilon)?,
             config: config.clone(),
@@ -219,27 +208,30 @@ impl Block {
         layer: usize,
     ) -> Result<Self, ReferenceError> {
         let (c, f, bias) = (config.n_embd, config.n_inner, config.qkv_bias);
-        let BlockDesign { norm_placement, qk_norm, feed_forward, .. } = config.architecture.block();
+        let BlockDesign { norm_placement, qk_norm, feed_forward, projections, .. } =
+            config.architecture.block();
         let (before, after) = (norm_placement.is_before(), norm_placement.is_after());
         let has_qk_norm = qk_norm != QkNorm::None;
-        let name = |part| format!("blk.{layer}.{part}");
-        let norm = |part, is_there: bool| {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let norm = |part: &str, is_there: bool| {
             let load = || RmsNorm::load(source, &name(part), config.norm_epsilon);
             is_there.then(load).transpose()
         };
-        let linear = |part, width, bias| Linear::load(source, &name(part), width, bias);
+        let linear = |part: &str, width, bias| Linear::load(source, &name(part), width, bias);
+        let of_input = |parts: &[&str], bias| {
+            parts.iter().map(|part| linear(part, c, bias)).collect::<Result<Vec<_>, _>>()
+        };
+        let [qkv, gate_up] = matrices_of_input(projections);
+        let (q, kv) = (config.q_width(), config.kv_width());
         Ok(Block {
             attention_norm: norm("attn_norm", before)?,
-            q: linear("attn_q", c, bias)?,
-            k: linear("attn_k", c, bias)?,
-            v: linear("attn_v", c, bias)?,
+            qkv: Projection::new(of_input(qkv, bias)?, [q, kv, kv]),
             q_norm: norm("attn_q_norm", has_qk_norm)?,
             k_norm: norm("attn_k_norm", has_qk_norm)?,
             attention_output: linear("attn_output", config.q_width(), false)?,
             attention_post_norm: norm("post_attention_norm", after)?,
             feed_forward_norm: norm("ffn_norm", before)?,
-            gate: linear("ffn_gate", c, false)?,
-            up: linear("ffn_up", c, false)?,
+            gate_up: Projection::new(of_input(gate_up, false)?, [f, f]),
             down: linear("ffn_down", f, false)?,
             feed_forward_post_norm: norm("post_ffw_norm", after)?,
             kind: feed_forward,
@@ -248,8 +240,17 @@ impl Block {
 
     /// Every matrix, in the order in which data meets them.
     pub fn matrices(&self) -> Vec<&Linear> {
-        let Block { q, k, v, attention_output, gate, up, down, .. } = self;
-        vec![q, k, v, attention_output, gate, up, down]
+        let Block { qkv, attention_output, gate_up, down, .. } = self;
+        let (attention, feed_forward) = (qkv.linears().iter(), gate_up.linears().iter());
+        attention.chain([attention_output]).chain(feed_forward).chain([down]).collect()
+    }
+}
+
+/// The matrices that make query, key and value, and those that make gate and up.
+fn matrices_of_input(projections: Projections) -> [&'static [&'static str]; 2] {
+    match projections {
+        Projections::Separate => [&["attn_q", "attn_k", "attn_v"], &["ffn_gate", "ffn_up"]],
+        Projections::Joined => [&["attn_qkv"], &["ffn_up"]],
     }
 }
 
@@ -262,8 +263,8 @@ pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
     let mut add = |name: String, shape: &[usize]| {
         all.push(Expected { name, shape: shape.to_vec() });
     };
-    if config.attention.rope_scaling.is_a_tensor() {
-        add("rope_freqs.weight".into(), &[config.rotated_width() / 2]);
+    for (name, factors) in config.rope_tensors() {
+        add(format!("{name}.weight"), &[factors.len()]);
     }
     add("token_embd.weight".into(), &[v, c]);
     for layer in 0..config.n_layer {
@@ -285,15 +286,17 @@ pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
             };
             add(format!("blk.{layer}.{norm}.weight"), &[width]);
         }
-        for (matrix, rows) in [("attn_q", q), ("attn_k", kv), ("attn_v", kv)] {
+        let [qkv, gate_up] = matrices_of_input(design.projections);
+        for (matrix, rows) in with_rows(qkv, &[q, kv, kv]) {
             add(format!("blk.{layer}.{matrix}.weight"), &[rows, c]);
             if config.qkv_bias {
                 add(format!("blk.{layer}.{matrix}.bias"), &[rows]);
             }
         }
-        for (matrix, rows, columns) in
-            [("attn_output", c, q), ("ffn_gate", f, c), ("ffn_up", f, c), ("ffn_down", c, f)]
-        {
+        for (matrix, rows) in with_rows(gate_up, &[f, f]) {
+            add(format!("blk.{layer}.{matrix}.weight"), &[rows, c]);
+        }
+        for (matrix, rows, columns) in [("attn_output", c, q), ("ffn_down", c, f)] {
             add(format!("blk.{layer}.{matrix}.weight"), &[rows, columns]);
         }
     }
@@ -302,4 +305,12 @@ pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
         add("output.weight".into(), &[v, c]);
     }
     all
+}
+
+/// The matrices with the rows of each; one alone has all rows.
+fn with_rows(matrices: &[&'static str], rows: &[usize]) -> Vec<(&'static str, usize)> {
+    match matrices {
+        &[joined] => vec![(joined, rows.iter().sum())],
+        _ => matrices.iter().copied().zip(rows.iter().copied()).collect(),
+    }
 }

@@ -133,7 +133,11 @@ impl Model {
     /// length alone is no reason to take memory.
     pub fn session(&self) -> Session {
         const FIRST: usize = 128;
-        Session { cache: self.cache(self.config.context_length.min(FIRST)), model: self.clone() }
+        Session {
+            cache: self.cache(self.config.context_length.min(FIRST)),
+            model: self.clone(),
+            tokens: Vec::new(),
+        }
     }
 
     fn cache(&self, capacity: usize) -> Cache {
@@ -172,19 +176,29 @@ pub(crate) fn check_tokens(
 pub struct Session {
     model: Model,
     cache: Cache,
+    /// What was read, for models whose rotation depends on how much that is.
+    tokens: Vec<u32>,
 }
 
 impl Session {
     /// Reads on and returns the logits `[V]` for the token after the last one. They are the same,
-    /// bit for bit, however the tokens are split over calls.
+    /// bit for bit, however the tokens are split over calls: where a longer text is rotated by other
+    /// angles (LongRoPE), the call that makes it so long reads all of it again.
     ///
     /// # Errors
     /// As [`Model::logits`]; nothing was read then.
     pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
-        self.model.check_tokens(tokens, self.cache.len)?;
-        self.cache.reserve(self.cache.len + tokens.len());
+        let before = self.cache.len;
+        self.model.check_tokens(tokens, before)?;
+        let after = before + tokens.len();
+        self.cache.reserve(after);
+        self.tokens.extend_from_slice(tokens);
+        if self.model.config.rotation_changes(before, after) {
+            self.cache.len = 0;
+        }
+        let unread = &self.tokens[self.cache.len..];
         let decoder = &self.model.decoder;
-        let hidden = decoder.hidden(tokens, &mut self.cache, &mut Trace::Off);
+        let hidden = decoder.hidden(unread, &mut self.cache, &mut Trace::Off);
         let last = &hidden[hidden.len() - self.model.config.n_embd..];
         Ok(decoder.logits(&decoder.normed(last, &mut Trace::Off)))
     }

@@ -7,8 +7,7 @@ use config::{ModelConfig, RopePairs, RopeShape, Rotation};
 ///
 /// Pair `i` of a head turns by `base^(-2i / R)` radians per position, divided by a factor of its
 /// own in models that stretch their context; `R` is the part of a head that is rotated, all of it
-/// in most models. All angles are computed in
-/// f64 and only their cosines and sines are rounded. The peers round on the way, each in its own
+/// in most models. All angles are computed in f64 and only their cosines and sines are rounded. The peers round on the way, each in its own
 /// manner: llama.cpp multiplies from pair to pair in f32 (`ggml_rope_cache_init`), transformers
 /// rounds the frequencies to f32 before it multiplies by the position. At position 2,047 (base
 /// 10,000, `D` = 64) they are 2.2e-4 and 3.0e-5 radians off and 2.4e-4 from each other, so the
@@ -19,47 +18,30 @@ pub(crate) struct Rope {
     head_width: usize,
     /// Radians per position, `[R / 2]`.
     speeds: Vec<f64>,
+    /// What cosines and sines are multiplied by.
+    magnitude: f64,
 }
 
 impl Rope {
-    /// One rotation of a model; none where positions are learned, or it has no such layers.
-    pub fn new(config: &ModelConfig, rotation: Rotation) -> Option<Self> {
-        let shape = config.rope(rotation)?;
-        let RopeShape { pairs, head_width, width, base, .. } = shape;
+    /// One rotation of a model, for a pass that ends after `positions` positions; none where
+    /// positions are learned, or it has no such layers.
+    pub fn new(config: &ModelConfig, rotation: Rotation, positions: usize) -> Option<Self> {
+        let shape = config.rope(rotation, positions)?;
+        let RopeShape { pairs, head_width, width, base, magnitude, .. } = shape;
         let base = f64::from(base);
         let speed = |i: usize| base.powf(-2.0 * i as f64 / width as f64) / shape.factor(i);
-        Some(Rope { pairs, head_width, speeds: (0..width / 2).map(speed).collect() })
+        let speeds = (0..width / 2).map(speed).collect();
+        Some(Rope { pairs, head_width, speeds, magnitude: f64::from(magnitude) })
     }
 
     /// The rotations of `count` positions from `first` on.
     pub fn at(&self, first: usize, count: usize) -> Rotations {
         let turns = (first..first + count)
             .flat_map(|position| self.speeds.iter().map(move |speed| position as f64 * speed))
-            .map(|angle| [angle.cos() as f32, angle.sin() as f32])
+            .map(|angle| [angle.cos(), angle.sin()].map(|x| (x * self.magnitude) as f32))
             .collect();
         let (pairs, head_width) = (self.pairs, self.head_width);
         Rotations { pairs, head_width, half: self.speeds.len(), turns }
-    }
-}
-
-/// All rotations of a model.
-pub(crate) struct Ropes {
-    global: Option<Rope>,
-    local: Option<Rope>,
-}
-
-impl Ropes {
-    /// Those that `config` asks for.
-    pub fn new(config: &ModelConfig) -> Self {
-        let [global, local] =
-            [Rotation::Global, Rotation::Local].map(|rotation| Rope::new(config, rotation));
-        Ropes { global, local }
-    }
-
-    /// The rotations of `count` positions from `first` on.
-    pub fn at(&self, first: usize, count: usize) -> AllRotations {
-        let at = |rope: &Option<Rope>| rope.as_ref().map(|rope| rope.at(first, count));
-        AllRotations { global: at(&self.global), local: at(&self.local) }
     }
 }
 
@@ -70,6 +52,15 @@ pub(crate) struct AllRotations {
 }
 
 impl AllRotations {
+    /// Those that `config` asks for, of `count` positions from `first` on, with which a pass ends.
+    pub fn new(config: &ModelConfig, first: usize, count: usize) -> Self {
+        let at = |rotation| {
+            let rope = Rope::new(config, rotation, first + count)?;
+            Some(rope.at(first, count))
+        };
+        AllRotations { global: at(Rotation::Global), local: at(Rotation::Local) }
+    }
+
     /// That of a layer, if it rotates at all.
     pub fn of(&self, rotation: Option<Rotation>) -> Option<&Rotations> {
         match rotation? {
@@ -133,12 +124,12 @@ mod tests {
             n_kv_head: 2,
             ..ModelConfig::gpt2_124m()
         };
-        Rope::new(&config, Rotation::Global).unwrap()
+        Rope::new(&config, Rotation::Global, 9).unwrap()
     }
 
     #[test]
     fn learned_positions_rotate_nothing() {
-        assert!(Rope::new(&ModelConfig::gpt2_124m(), Rotation::Global).is_none());
+        assert!(Rope::new(&ModelConfig::gpt2_124m(), Rotation::Global, 9).is_none());
     }
 
     #[test]

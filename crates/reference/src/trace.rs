@@ -80,9 +80,9 @@ impl BlockTrace<'_, '_> {
     }
 
     /// Shows what these matrices are about to be multiplied with, `[T, in]`.
-    pub fn input(&mut self, matrices: &[&Linear], x: &[f32]) {
+    pub fn input<'m>(&mut self, matrices: impl IntoIterator<Item = &'m Linear>, x: &[f32]) {
         if let Trace::Inputs(take) = self.trace {
-            let tensors: Vec<&str> = matrices.iter().map(|matrix| matrix.tensor()).collect();
+            let tensors: Vec<&str> = matrices.into_iter().map(Linear::tensor).collect();
             take(&tensors, x);
         }
     }

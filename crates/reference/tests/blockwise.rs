@@ -6,7 +6,7 @@ mod random_weights;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use config::ModelConfig;
+use config::{FeedForward, ModelConfig};
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, blocks};
 use random_weights::{families, source};
 use reference::{Blockwise, MemorySource, Model, ReferenceError};
@@ -33,19 +33,32 @@ fn observed(model: &Model, tokens: &[u32]) -> Inputs {
 }
 
 /// The stage that is the input of `tensor`.
-fn stage_of(tensor: &str, gated: bool) -> String {
+fn stage_of(tensor: &str, config: &ModelConfig) -> String {
+    let (design, gated) = (config.architecture.block(), config.architecture.is_gated());
     if tensor == "output.weight" || tensor == "token_embd.weight" {
         return if gated { "norm" } else { "ln_f" }.to_owned();
     }
     let (layer, matrix) = tensor.strip_prefix("blk.").unwrap().split_once('.').unwrap();
+    let is_before = design.norm_placement.is_before();
     let stage = match (matrix.strip_suffix(".weight").unwrap(), gated) {
         ("attn_qkv", false) => "ln_1",
-        ("attn_q" | "attn_k" | "attn_v", true) => "attn_norm",
+        // What the block before gave.
+        ("attn_q" | "attn_k" | "attn_v", true) if !is_before => {
+            return match layer.parse::<usize>().unwrap() {
+                0 => "tok_emb".to_owned(),
+                layer => format!("h.{}.output", layer - 1),
+            };
+        }
+        ("attn_q" | "attn_k" | "attn_v" | "attn_qkv", true) => "attn_norm",
         ("attn_output", _) => "attn.y",
         ("ffn_up", false) => "ln_2",
+        ("ffn_gate" | "ffn_up", true) if !is_before => "attn_residual",
         ("ffn_gate" | "ffn_up", true) => "ffn_norm",
-        ("ffn_down", false) => "mlp.gelu",
-        ("ffn_down", true) => "mlp.swiglu",
+        ("ffn_down", _) => match design.feed_forward {
+            FeedForward::Gelu => "mlp.gelu",
+            FeedForward::SwiGlu => "mlp.swiglu",
+            FeedForward::GeGlu => "mlp.geglu",
+        },
         other => panic!("{other:?}"),
     };
     format!("h.{layer}.{stage}")
@@ -70,7 +83,7 @@ fn every_matrix_is_observed_once_with_its_stage() {
         for matrix in matrices {
             let input = &inputs[&matrix.name];
             assert_eq!(input.len(), 40 * matrix.row_len(), "{name} {}", matrix.name);
-            let stage = stage_of(&matrix.name, config.architecture.is_gated());
+            let stage = stage_of(&matrix.name, &config);
             assert!(*input == stages[&stage], "{name} {} {stage}", matrix.name);
         }
     }

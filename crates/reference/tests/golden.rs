@@ -3,7 +3,7 @@
 
 mod random_weights;
 
-use random_weights::{families, source};
+use random_weights::{families, phi3_longrope, source};
 use reference::Model;
 
 /// Root of the mean squared difference over that of `golden`'s logits, for the family `name`.
@@ -16,7 +16,8 @@ fn relative_rms(name: &str, golden: &str) -> f64 {
     let expected: Vec<f64> =
         golden["logits"].as_array().unwrap().iter().flat_map(numbers).collect();
 
-    let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
+    let mut families = families().into_iter().chain([("phi3_longrope", phi3_longrope())]);
+    let (_, config) = families.find(|(family, _)| *family == name).unwrap();
     let model = Model::from_parts(config.clone(), &source(&config, |_| ())).unwrap();
     let logits = model.logits(&tokens).unwrap();
     assert_eq!(logits.len(), expected.len());
@@ -36,6 +37,10 @@ fn logits_are_those_of_hugging_face() {
         ("qwen3", include_str!("golden/qwen3.json")),
         ("llama3", include_str!("golden/llama3.json")),
         ("smollm3", include_str!("golden/smollm3.json")),
+        ("olmo2", include_str!("golden/olmo2.json")),
+        ("gemma3", include_str!("golden/gemma3.json")),
+        ("phi3", include_str!("golden/phi3.json")),
+        ("phi3_longrope", include_str!("golden/phi3_longrope.json")),
     ] {
         let error = relative_rms(name, golden);
         assert!(error < 5e-7, "{name}: relative RMS error {error:e}");

@@ -5,9 +5,9 @@ mod random_weights;
 
 use std::collections::HashSet;
 
-use config::{Architecture, ModelConfig};
+use config::{Architecture, ModelConfig, QkNorm};
 use gguf::TensorSource;
-use random_weights::{config, families, source};
+use random_weights::{config, families, phi3_longrope, source};
 use reference::{MemorySource, Model, ReferenceError};
 
 fn model() -> Model {
@@ -37,6 +37,26 @@ fn a_session_gives_the_bits_of_the_full_pass() {
             }
         }
     }
+}
+
+/// A text is rotated by the length that it has when it is read: each call answers as a full pass over
+/// all that was read so far.
+#[test]
+fn a_session_reads_again_what_becomes_too_long_for_its_rotation() {
+    let (model, tokens) = (load(&phi3_longrope()), tokens(40));
+    for pieces in [vec![1; 40], vec![12, 1, 27], vec![5, 20, 15]] {
+        let (mut session, mut at) = (model.session(), 0);
+        for piece in pieces {
+            let last = session.push(&tokens[at..at + piece]).unwrap();
+            at += piece;
+            let full = model.logits(&tokens[..at]).unwrap();
+            assert_eq!(last, full[(at - 1) * 101..], "after {at} tokens");
+        }
+    }
+    let first = |length: usize| model.logits(&tokens[..length]).unwrap()[303..404].to_vec();
+    assert_eq!(first(5), first(12));
+    assert_ne!(first(12), first(13));
+    assert_eq!(first(13), first(40));
 }
 
 #[test]
@@ -83,14 +103,26 @@ fn shared_keys_are_keys_that_are_equal() {
         let shared = source(&config, |_| ());
         let mut written_out = MemorySource::default();
         for tensor in shared.tensors() {
-            let data = gguf::read_f32(&shared, tensor).unwrap();
             let mut shape: Vec<usize> = tensor.shape.iter().rev().map(|&n| n as usize).collect();
-            let is_kv = tensor.name.contains("attn_k.") || tensor.name.contains("attn_v.");
-            let copies = if is_kv { group } else { 1 };
-            let head = data.len() / if is_kv { config.n_kv_head } else { 1 };
-            shape[0] *= copies;
-            let data = data.chunks(head).flat_map(|head| head.repeat(copies)).collect();
-            written_out.add(&tensor.name, &shape, data);
+            let (design, rows, kv) = (config.architecture.block(), shape[0], config.kv_width());
+            // Rows of all but keys and values, then those of keys or values.
+            let parts = match tensor.name.split('.').nth(2) {
+                Some("attn_k" | "attn_v") => vec![0, kv],
+                Some("attn_k_norm") if design.qk_norm == QkNorm::Width => vec![0, kv],
+                Some("attn_qkv") => vec![rows - 2 * kv, kv, kv],
+                _ => vec![rows],
+            };
+            let data = gguf::read_f32(&shared, tensor).unwrap();
+            let (mut rest, mut all) = (data.as_slice(), Vec::new());
+            for (part, of_part) in parts.into_iter().enumerate() {
+                let (own, after) = rest.split_at(of_part * data.len() / rows);
+                let (heads, copies) = if part > 0 { (config.n_kv_head, group) } else { (1, 1) };
+                let head = (own.len() / heads).max(1);
+                all.extend(own.chunks(head).flat_map(|head| head.repeat(copies)));
+                rest = after;
+            }
+            shape[0] = all.len() * rows / data.len();
+            written_out.add(&tensor.name, &shape, all);
         }
         let full = ModelConfig { n_kv_head: config.n_head, ..config.clone() };
         let full = Model::from_parts(full, &written_out).unwrap();

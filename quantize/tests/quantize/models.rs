@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use config::{Architecture, QkNorm};
+use config::{Architecture, Projections, QkNorm};
 use gguf::{Array, Metadata, TensorType, Value, Writer, blocks};
 
 /// Shape of a model.
@@ -128,14 +128,19 @@ impl Model {
         let (width, inner) = (self.width, self.inner);
         let kv_width = width / self.heads * self.kv_heads;
         let gated = self.architecture.is_gated();
-        let shared = [
-            ("attn_norm", vec![width], !gated),
-            ("attn_output", vec![width, width], !gated),
-            ("ffn_norm", vec![width], !gated),
-        ];
+        let design = self.architecture.block();
+        let joined = gated && design.projections == Projections::Joined;
+        let mut shared = vec![("attn_output", vec![width, width], !gated)];
+        if design.norm_placement.is_before() {
+            shared.extend(["attn_norm", "ffn_norm"].map(|name| (name, vec![width], !gated)));
+        }
+        if design.norm_placement.is_after() {
+            let names = ["post_attention_norm", "post_ffw_norm"];
+            shared.extend(names.map(|name| (name, vec![width], false)));
+        }
         let feed_forward = match self.experts {
             0 => vec![
-                ("ffn_up", vec![width, inner], !gated),
+                ("ffn_up", vec![width, if joined { 2 * inner } else { inner }], !gated),
                 ("ffn_down", vec![inner, width], !gated),
             ],
             experts => vec![
@@ -144,8 +149,10 @@ impl Model {
                 ("ffn_down_exps", vec![inner, width, experts], false),
             ],
         };
-        let qkv_bias = self.architecture.block().qkv_bias;
-        let own = if gated {
+        let qkv_bias = design.qkv_bias;
+        let own = if joined {
+            vec![("attn_qkv", vec![width, width + 2 * kv_width], false)]
+        } else if gated {
             vec![
                 ("attn_q", vec![width, width], qkv_bias),
                 ("attn_k", vec![width, kv_width], qkv_bias),
@@ -155,12 +162,15 @@ impl Model {
         } else {
             vec![("attn_qkv", vec![width, 3 * width], true)]
         };
-        let norms = match self.architecture.block().qk_norm {
+        let norms = match design.qk_norm {
             QkNorm::Head => {
                 let width = width / self.heads;
                 vec![("attn_q_norm", vec![width], false), ("attn_k_norm", vec![width], false)]
             }
-            QkNorm::None | QkNorm::Width => Vec::new(),
+            QkNorm::Width => {
+                vec![("attn_q_norm", vec![width], false), ("attn_k_norm", vec![kv_width], false)]
+            }
+            QkNorm::None => Vec::new(),
         };
         shared.into_iter().chain(feed_forward).chain(own).chain(norms).collect()
     }

@@ -37,8 +37,8 @@ fn every_recipe_equals_llama_quantize() {
 
 #[test]
 fn every_family_equals_llama_quantize() {
-    use Architecture::{Llama, Qwen2, Qwen3, SmolLm3};
-    for architecture in [Llama, Qwen2, Qwen3, SmolLm3] {
+    use Architecture::{Gemma3, Llama, Olmo2, Phi3, Qwen2, Qwen3, SmolLm3};
+    for architecture in [Llama, Qwen2, Qwen3, SmolLm3, Olmo2, Gemma3, Phi3] {
         assert_same_as_llama(Model { architecture, layers: 3, ..LLAMA }, &plain_recipes());
         for (tied, kv_heads) in [(false, 4), (true, 2), (true, 1)] {
             let model = Model { architecture, tied, kv_heads, rows: FEW_ROWS, ..LLAMA };

@@ -20,6 +20,7 @@ pub(super) fn keys() -> SizeKeys {
         head_width: "n_embd".to_owned(),
         rotated_width: "n_embd".to_owned(),
         rope_scaling: "rope_scaling".to_owned(),
+        window: "sliding_window".to_owned(),
         norm_epsilon: "layer_norm_epsilon".to_owned(),
         rope_base: "rope_theta".to_owned(),
         dropout: "resid_pdrop".to_owned(),

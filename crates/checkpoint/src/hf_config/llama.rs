@@ -72,7 +72,7 @@ impl Defaults {
                 tie_embeddings: true,
                 ..LLAMA
             },
-            Family::Gpt2 | Family::GptNeox | Family::Llama => LLAMA,
+            _ => LLAMA,
         }
     }
 }

@@ -3,9 +3,12 @@
 //! A key that is left out has the default of transformers, and every switch that changes the
 //! mathematics is read: what is not computed here is refused with the key's name.
 
+mod gemma3;
 mod gpt2;
 mod gptneox;
 mod llama;
+mod olmo2;
+mod phi3;
 mod reader;
 mod rope;
 
@@ -32,10 +35,13 @@ enum Family {
     Qwen2,
     Qwen3,
     SmolLm3,
+    Olmo2,
+    Gemma3,
+    Phi3,
 }
 
 impl Family {
-    const ALL: [Family; 7] = [
+    const ALL: [Family; 10] = [
         Family::Gpt2,
         Family::GptNeox,
         Family::Llama,
@@ -43,6 +49,9 @@ impl Family {
         Family::Qwen2,
         Family::Qwen3,
         Family::SmolLm3,
+        Family::Olmo2,
+        Family::Gemma3,
+        Family::Phi3,
     ];
 
     /// `model_type`, and what the names of its classes begin with.
@@ -55,6 +64,9 @@ impl Family {
             Family::Qwen2 => ("qwen2", "Qwen2"),
             Family::Qwen3 => ("qwen3", "Qwen3"),
             Family::SmolLm3 => ("smollm3", "SmolLM3"),
+            Family::Olmo2 => ("olmo2", "Olmo2"),
+            Family::Gemma3 => ("gemma3_text", "Gemma3"),
+            Family::Phi3 => ("phi3", "Phi3"),
         }
     }
 
@@ -79,6 +91,9 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
         Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::SmolLm3 => {
             llama::read(&reader, family)?
         }
+        Family::Olmo2 => olmo2::read(&reader)?,
+        Family::Gemma3 => gemma3::read(&reader)?,
+        Family::Phi3 => phi3::read(&reader)?,
     };
     check(path, &config)?;
     Ok(config)
@@ -119,6 +134,9 @@ pub(crate) fn to_json(config: &ModelConfig, ids: &Value, dtype: Dtype) -> String
     let mut value = match config.architecture {
         Architecture::Gpt2 => gpt2::write(config),
         Architecture::GptNeox => gptneox::write(config),
+        Architecture::Olmo2 => olmo2::write(config),
+        Architecture::Gemma3 => gemma3::write(config),
+        Architecture::Phi3 => phi3::write(config),
         _ => llama::write(config),
     };
     extend(&mut value, ids.clone());
@@ -180,6 +198,7 @@ fn common_keys(norm_epsilon: &str, dropout: &str) -> SizeKeys {
         head_width: "head_dim".to_owned(),
         rotated_width: "partial_rotary_factor".to_owned(),
         rope_scaling: "rope_parameters".to_owned(),
+        window: "sliding_window".to_owned(),
         norm_epsilon: norm_epsilon.to_owned(),
         rope_base: "rope_theta".to_owned(),
         dropout: dropout.to_owned(),

@@ -11,7 +11,7 @@ use super::{Reader, extend, short};
 use crate::CheckpointError;
 
 /// Context that a model was first trained with, in a rotation that is stretched beyond it.
-const ORIGINAL_CONTEXT: &str = "original_max_position_embeddings";
+pub(super) const ORIGINAL_CONTEXT: &str = "original_max_position_embeddings";
 
 /// What a family called its settings before `rope_parameters`, and what holds without them.
 pub(super) struct OldKeys {
@@ -88,8 +88,9 @@ pub(super) fn read(
 pub(super) fn write(config: &ModelConfig) -> Value {
     let base = short(config.rope_base);
     let scaling = match config.attention.rope_scaling {
-        // Factors without a rule have no place here, and are refused before.
-        RopeScaling::None | RopeScaling::Factors { .. } => {
+        // Factors without a rule have no place here, and are refused before; LongRoPE is another
+        // family's.
+        RopeScaling::None | RopeScaling::Factors { .. } | RopeScaling::LongRope { .. } => {
             let parameters = json!({ "rope_theta": base, "rope_type": "default" });
             return json!({ "rope_parameters": parameters, "rope_theta": base });
         }
@@ -112,7 +113,7 @@ pub(super) fn write(config: &ModelConfig) -> Value {
 }
 
 /// The object that holds the settings, if there is one.
-fn nested<'a>(reader: &Reader<'a>) -> Result<Option<Reader<'a>>, CheckpointError> {
+pub(super) fn nested<'a>(reader: &Reader<'a>) -> Result<Option<Reader<'a>>, CheckpointError> {
     // transformers prefers the older form where both say something.
     match reader.object("rope_scaling", "rope_scaling.")? {
         Some(scaling) if scaling.keys().next().is_some() => Ok(Some(scaling)),
@@ -121,7 +122,7 @@ fn nested<'a>(reader: &Reader<'a>) -> Result<Option<Reader<'a>>, CheckpointError
 }
 
 /// Where a setting is: in the nested object, or under its old name beside it.
-fn holder<'a>(
+pub(super) fn holder<'a>(
     reader: &Reader<'a>,
     nested: Option<&Reader<'a>>,
     key: &'static str,
@@ -159,7 +160,10 @@ fn check_share(
 }
 
 /// The kind of scaling, which must be one of `known`.
-fn check_kind<'k>(nested: &Reader, known: &[&'k str]) -> Result<&'k str, CheckpointError> {
+pub(super) fn check_kind<'k>(
+    nested: &Reader,
+    known: &[&'k str],
+) -> Result<&'k str, CheckpointError> {
     let mut kind = known[0];
     // `rope_type` counts where both are there, and none of them may be unknown.
     for key in ["type", "rope_type"] {
@@ -175,7 +179,7 @@ fn check_kind<'k>(nested: &Reader, known: &[&'k str]) -> Result<&'k str, Checkpo
 }
 
 /// Refuses settings of single layers, and such as the kind of scaling does not have.
-fn check_keys(nested: &Reader, own: &[&str]) -> Result<(), CheckpointError> {
+pub(super) fn check_keys(nested: &Reader, own: &[&str]) -> Result<(), CheckpointError> {
     let known = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
     let is_known = |key: &&str| known.contains(key) || own.contains(key);
     match nested.keys().find(|key| !is_known(key) && nested.get(key).is_some()) {

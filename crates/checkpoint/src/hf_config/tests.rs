@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use config::{Attention, Window};
 
 /// What transformers writes, by `tests/golden/make_configs.py`.
 const GOLDEN: &str = include_str!("../../tests/golden/configs.json");
@@ -32,6 +33,27 @@ fn llama3() -> RopeScaling {
         high_freq_factor: 4.0,
         original_context: 20,
     }
+}
+
+/// Layers with a window only: there are fewer than six.
+fn gemma3() -> ModelConfig {
+    let attention = Attention {
+        head_width: Some(16),
+        window: Some(Window { size: 7, global_every: 0, rope_base: Some(1e4) }),
+        ..Attention::PLAIN
+    };
+    ModelConfig { rope_base: 1e6, tie_embeddings: true, attention, ..small(Architecture::Gemma3) }
+}
+
+/// Half of heads of 8.
+fn longrope() -> Attention {
+    let rope_scaling = RopeScaling::LongRope {
+        short: vec![1.0, 1.5],
+        long: vec![2.0, 3.5],
+        original_context: 10,
+        magnitude: (1.0 + 4_f64.ln() / 10_f64.ln()).sqrt() as f32,
+    };
+    Attention { rotated_width: Some(4), rope_scaling, ..Attention::PLAIN }
 }
 
 fn linear() -> RopeScaling {
@@ -75,6 +97,16 @@ fn what_is_written_reads_as_the_same() {
         let config = ModelConfig { attention, ..small(Architecture::Llama) };
         assert_eq!(read(&written(&config)), Ok(config));
     }
+    let phi3 = ModelConfig { attention: longrope(), ..small(Architecture::Phi3) };
+    let attention = Attention {
+        window: Some(Window { size: 7, global_every: 3, rope_base: Some(2e4) }),
+        rope_scaling: linear(),
+        ..gemma3().attention
+    };
+    let grouped = ModelConfig { n_layer: 7, attention, ..gemma3() };
+    for config in [gemma3(), grouped, phi3] {
+        assert_eq!(read(&written(&config)), Ok(config));
+    }
     let text = written(&small(Architecture::Gpt2));
     assert!(text.contains("\"attn_pdrop\": 0.1,"), "{text}");
     assert!(text.contains("\"layer_norm_epsilon\": 0.00001,") || text.contains("1e-5,"), "{text}");
@@ -101,6 +133,24 @@ fn what_transformers_writes_is_read() {
         let attention = config::Attention { rope_scaling, ..config::Attention::PLAIN };
         assert_eq!(read(name), Ok(ModelConfig { attention, ..llama.clone() }));
     }
+    assert_eq!(read("olmo2"), Ok(small(Architecture::Olmo2)));
+    assert_eq!(read("gemma3"), Ok(gemma3()));
+    let attention = Attention {
+        window: Some(Window { size: 7, global_every: 2, rope_base: Some(1e4) }),
+        rope_scaling: RopeScaling::Linear { factor: 8.0 },
+        ..gemma3().attention
+    };
+    let linear_gemma3 = ModelConfig { n_layer: 3, tie_embeddings: false, attention, ..gemma3() };
+    assert_eq!(read("gemma3 linear"), Ok(linear_gemma3));
+    let attention = Attention { window: None, ..gemma3().attention };
+    assert_eq!(read("gemma3 without windows"), Ok(ModelConfig { attention, ..gemma3() }));
+    let phi3 = small(Architecture::Phi3);
+    assert_eq!(read("phi3"), Ok(phi3.clone()));
+    let window = Some(Window { size: 5, global_every: 0, rope_base: None });
+    let attention = Attention { window, ..Attention::PLAIN };
+    assert_eq!(read("phi3 window"), Ok(ModelConfig { attention, ..phi3.clone() }));
+    let attention = longrope();
+    assert_eq!(read("phi3 longrope"), Ok(ModelConfig { attention, ..phi3 }));
     assert_eq!(read("qwen2"), Ok(small(Architecture::Qwen2)));
     assert_eq!(read("smollm3"), Ok(small(Architecture::SmolLm3)));
     let attention = config::Attention { head_width: Some(20), ..config::Attention::PLAIN };
@@ -111,7 +161,7 @@ fn what_transformers_writes_is_read() {
 fn what_transformers_computes_otherwise_is_refused_by_its_key() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let refused = golden["refused"].as_object().unwrap();
-    assert_eq!(refused.len(), 8);
+    assert_eq!(refused.len(), 10);
     for (key, config) in refused {
         let error = read(&config.to_string()).unwrap_err();
         assert!(error.starts_with(&format!("config.json: {key} = ")), "{error}");
@@ -171,7 +221,7 @@ fn other_architectures_and_heads_are_refused_by_name() {
     assert_eq!(
         error,
         "config.json: architecture mamba is not supported, expected one of: gpt2, gpt_neox, \
-         llama, mistral, qwen2, qwen3, smollm3"
+         llama, mistral, qwen2, qwen3, smollm3, olmo2, gemma3_text, phi3"
     );
     assert!(read("{}").unwrap_err().contains("model_type = (nothing)"));
     for class in ["LlamaForSequenceClassification", "Qwen2MoeForCausalLM", "LlamaForCausalLMX"] {

@@ -3,37 +3,40 @@
 //! Source: `modeling_llama.py` and its like of transformers; `gguf-py/gguf/tensor_mapping.py` and
 //! `src/models/*.cpp` of llama.cpp.
 
-use config::{BlockDesign, ModelConfig, Positions, QkNorm, RopePairs};
+use config::{Architecture, BlockDesign, ModelConfig, Positions, Projections, QkNorm, RopePairs};
 
 use super::{Orientation, Role, RowOrder, Source, Stem, TensorName};
 
-/// What llama.cpp multiplies the wavelengths by.
-const ROPE_FACTORS: &str = "rope_freqs";
+const EMBEDDING: &str = "model.embed_tokens";
 
 pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     let (c, v) = (config.n_embd, config.vocab_size);
-    let embedding = Stem::new("model.embed_tokens", "wte", "token_embd");
-    let mut table: Vec<TensorName> = rope_factors(config).into_iter().collect();
+    let embedding = Stem::new(EMBEDDING, "wte", "token_embd");
+    let mut table = rope_factors(config);
     table.push(embedding.embedding([v, c], Role::Matrix));
     for i in 0..config.n_layer {
         block(config, i, &mut table);
     }
     table.push(norm(config, &Stem::new("model.norm", "norm", "output_norm"), c));
+    let head = Stem::new("lm_head", "lm_head", "output").head([v, c]);
     if !config.tie_embeddings {
-        table.push(Stem::new("lm_head", "lm_head", "output").head([v, c]));
+        table.push(head);
+    } else if config.architecture == Architecture::Olmo2 {
+        // llama.cpp knows no tied head in this family.
+        let source = Source::Repeat(format!("{EMBEDDING}.weight"));
+        table.push(TensorName { source, ..head });
     }
     table
 }
 
-/// The factors of a rotation that is slowed down, which only a GGUF has as a tensor.
-fn rope_factors(config: &ModelConfig) -> Option<TensorName> {
-    if !config.attention.rope_scaling.is_a_tensor() {
-        return None;
-    }
-    let factors = config.rope_factors();
-    let stem = Stem::new(ROPE_FACTORS, ROPE_FACTORS, ROPE_FACTORS);
-    let row = stem.row("weight", "weight", &[factors.len()], Role::Vector);
-    Some(TensorName { source: Source::Settings(factors), ..row })
+/// The factors of a rotation that is slowed down, which only a GGUF has as tensors.
+fn rope_factors(config: &ModelConfig) -> Vec<TensorName> {
+    let row = |(name, factors): (&str, Vec<f32>)| {
+        let row =
+            Stem::new(name, name, name).row("weight", "weight", &[factors.len()], Role::Vector);
+        TensorName { source: Source::Settings(factors), ..row }
+    };
+    config.rope_tensors().into_iter().map(row).collect()
 }
 
 fn norm(config: &ModelConfig, stem: &Stem, width: usize) -> TensorName {
@@ -43,7 +46,7 @@ fn norm(config: &ModelConfig, stem: &Stem, width: usize) -> TensorName {
 
 fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
     let (c, f) = (config.n_embd, config.n_inner);
-    let BlockDesign { norm_placement, .. } = config.architecture.block();
+    let BlockDesign { norm_placement, projections, .. } = config.architecture.block();
     let stem = |hugging_face: &str, burn: &str, gguf: &str| {
         Stem::new(
             format!("model.layers.{i}.{hugging_face}"),
@@ -71,11 +74,16 @@ fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
     let post = ["post_attention_layernorm", "attn_post_norm", "post_attention_norm"];
     table.extend(norms(post, after));
     table.extend(norms([before_mlp, "ffn_norm", "ffn_norm"], before));
-    table.extend([
-        matrix("mlp.gate_proj", "mlp.gate", "ffn_gate", [f, c]),
-        matrix("mlp.up_proj", "mlp.up", "ffn_up", [f, c]),
-        matrix("mlp.down_proj", "mlp.down", "ffn_down", [c, f]),
-    ]);
+    match projections {
+        Projections::Separate => table.extend([
+            matrix("mlp.gate_proj", "mlp.gate", "ffn_gate", [f, c]),
+            matrix("mlp.up_proj", "mlp.up", "ffn_up", [f, c]),
+        ]),
+        Projections::Joined => {
+            table.push(matrix("mlp.gate_up_proj", "mlp.gate_up", "ffn_up", [2 * f, c]));
+        }
+    }
+    table.push(matrix("mlp.down_proj", "mlp.down", "ffn_down", [c, f]));
     table.extend(norms(["post_feedforward_layernorm", "ffn_post_norm", "post_ffw_norm"], after));
 }
 
@@ -85,18 +93,23 @@ fn attention(
     table: &mut Vec<TensorName>,
 ) {
     let (c, q, kv) = (config.n_embd, config.q_width(), config.kv_width());
-    let BlockDesign { positions, qk_norm, qkv_bias, .. } = config.architecture.block();
+    let BlockDesign { positions, qk_norm, qkv_bias, projections, .. } = config.architecture.block();
     let rotated = |heads: usize| match positions {
         Positions::Rotary(RopePairs::Adjacent) => {
             RowOrder::halves_to_pairs(heads, config.head_width())
         }
         Positions::Rotary(RopePairs::Halves) | Positions::Learned => RowOrder::SAME,
     };
-    for (letter, outputs, rows) in [
+    let separate = [
         ("q", q, rotated(config.n_head)),
         ("k", kv, rotated(config.n_kv_head)),
         ("v", kv, RowOrder::SAME),
-    ] {
+    ];
+    let joined = [("qkv", q + 2 * kv, RowOrder::SAME)];
+    for &(letter, outputs, rows) in match projections {
+        Projections::Separate => separate.as_slice(),
+        Projections::Joined => &joined,
+    } {
         let stem = stem(
             &format!("self_attn.{letter}_proj"),
             &format!("attn.{letter}"),

@@ -71,7 +71,7 @@ pub struct TensorName {
     pub role: Role,
     /// Where its values come from.
     pub source: Source,
-    /// What is added to Hugging Face's values to get those of Burn and GGUF: 1 where a norm's
+    /// What is added to Hugging Face's and Burn's values to get those of a GGUF: 1 where a norm's
     /// weight counts from 1 (`conversion/gemma.py` of llama.cpp).
     pub offset: f32,
 }
@@ -117,35 +117,11 @@ impl TensorName {
         }
     }
 
-    /// Weights as Hugging Face stores them, as the Burn module has them. Both row-major.
+    /// Values as Hugging Face stores them, arranged as the Burn module has them. Both row-major.
     ///
     /// # Panics
     /// If `values` does not hold [`TensorName::elements`] weights.
-    pub fn to_burn(&self, values: Vec<f32>) -> Vec<f32> {
-        self.arrange_for_burn(Self::plus(values, self.offset))
-    }
-
-    /// The inverse of [`TensorName::to_burn`].
-    ///
-    /// # Panics
-    /// If `values` does not hold [`TensorName::elements`] weights.
-    pub fn from_burn(&self, values: Vec<f32>) -> Vec<f32> {
-        Self::plus(self.arrange_for_hugging_face(values), -self.offset)
-    }
-
-    fn plus(mut values: Vec<f32>, offset: f32) -> Vec<f32> {
-        if offset != 0.0 {
-            values.iter_mut().for_each(|value| *value += offset);
-        }
-        values
-    }
-
-    /// Values in Hugging Face's order and orientation in those of the Burn module: for what has the
-    /// shape of the parameter and is none, such as an optimizer's moments.
-    ///
-    /// # Panics
-    /// If `values` does not hold [`TensorName::elements`] numbers.
-    pub fn arrange_for_burn(&self, mut values: Vec<f32>) -> Vec<f32> {
+    pub fn to_burn(&self, mut values: Vec<f32>) -> Vec<f32> {
         assert_eq!(values.len(), self.elements(), "{}", self.hugging_face);
         if !self.rows.is_same() {
             values = self.rows.arrange(&values, self.row_width());
@@ -156,11 +132,12 @@ impl TensorName {
         }
     }
 
-    /// The inverse of [`TensorName::arrange_for_burn`].
+    /// The inverse of [`TensorName::to_burn`]; also for whatever has the shape of the parameter,
+    /// such as an optimizer's moments.
     ///
     /// # Panics
-    /// If `values` does not hold [`TensorName::elements`] numbers.
-    pub fn arrange_for_hugging_face(&self, mut values: Vec<f32>) -> Vec<f32> {
+    /// If `values` does not hold [`TensorName::elements`] weights.
+    pub fn from_burn(&self, mut values: Vec<f32>) -> Vec<f32> {
         assert_eq!(values.len(), self.elements(), "{}", self.burn);
         if let (Orientation::OutputFirst, &[rows, columns]) =
             (self.orientation, self.shape.as_slice())

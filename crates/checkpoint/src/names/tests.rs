@@ -71,7 +71,7 @@ fn gguf_has_exactly_what_llama_cpp_asks_for() {
     }
 }
 
-/// The tensors of `src/models/{gpt2,gptneox,llama,qwen2,qwen3,smollm3}.cpp` in llama.cpp, with the shapes
+/// The tensors of `src/models/*.cpp` in llama.cpp, by the names of our families, with the shapes
 /// asked for there: 16 channels, 10 in the feed-forward layer, 11 tokens, 7 positions, keys and
 /// values of 2 heads of 4.
 fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
@@ -79,12 +79,13 @@ fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
         ("token_embd.weight", vec![16, 11]),
         ("output_norm.weight", vec![16]),
         ("output.weight", vec![16, 11]),
-        ("blk.attn_norm.weight", vec![16]),
         ("blk.attn_output.weight", vec![16, 16]),
-        ("blk.ffn_norm.weight", vec![16]),
-        ("blk.ffn_up.weight", vec![16, 10]),
         ("blk.ffn_down.weight", vec![10, 16]),
     ];
+    let norms_before = vec![("blk.attn_norm.weight", vec![16]), ("blk.ffn_norm.weight", vec![16])];
+    let norms_after =
+        vec![("blk.post_attention_norm.weight", vec![16]), ("blk.post_ffw_norm.weight", vec![16])];
+    let up = vec![("blk.ffn_up.weight", vec![16, 10])];
     let layer_norms_and_biases = vec![
         ("output_norm.bias", vec![16]),
         ("blk.attn_norm.bias", vec![16]),
@@ -105,15 +106,26 @@ fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
         ("blk.ffn_gate.weight", vec![16, 10]),
     ];
     let head_norms = vec![("blk.attn_q_norm.weight", vec![4]), ("blk.attn_k_norm.weight", vec![4])];
+    let width_norms =
+        vec![("blk.attn_q_norm.weight", vec![16]), ("blk.attn_k_norm.weight", vec![8])];
+    let joined = vec![
+        ("blk.attn_qkv.weight", vec![16, 32]),
+        ("blk.attn_qkv.bias", vec![32]),
+        ("blk.ffn_up.weight", vec![16, 20]),
+    ];
     let positions = vec![("position_embd.weight", vec![16, 7])];
-    match architecture {
-        Architecture::Gpt2 => [common, layer_norms_and_biases, positions].concat(),
-        Architecture::GptNeox => [common, layer_norms_and_biases].concat(),
+    let own = match architecture {
+        Architecture::Gpt2 => vec![norms_before, up, layer_norms_and_biases, positions],
+        Architecture::GptNeox => vec![norms_before, up, layer_norms_and_biases],
         Architecture::Llama | Architecture::Qwen2 | Architecture::SmolLm3 => {
-            [common, gated].concat()
+            vec![norms_before, up, gated]
         }
-        Architecture::Qwen3 => [common, gated, head_norms].concat(),
-    }
+        Architecture::Qwen3 => vec![norms_before, up, gated, head_norms],
+        Architecture::Olmo2 => vec![norms_after, up, gated, width_norms],
+        Architecture::Gemma3 => vec![norms_before, norms_after, up, gated, head_norms],
+        Architecture::Phi3 => vec![norms_before, joined],
+    };
+    [common, own.concat()].concat()
 }
 
 /// The names that transformers writes, as `model.state_dict()` lists them.
@@ -136,6 +148,15 @@ fn hugging_face_has_the_names_of_transformers() {
         (Architecture::Qwen2, "lm_head.weight"),
         (Architecture::Qwen3, "model.layers.0.self_attn.q_norm.weight"),
         (Architecture::Qwen3, "model.layers.0.self_attn.k_norm.weight"),
+        (Architecture::Olmo2, "model.layers.0.post_attention_layernorm.weight"),
+        (Architecture::Olmo2, "model.layers.0.post_feedforward_layernorm.weight"),
+        (Architecture::Gemma3, "model.layers.0.input_layernorm.weight"),
+        (Architecture::Gemma3, "model.layers.0.post_attention_layernorm.weight"),
+        (Architecture::Gemma3, "model.layers.0.pre_feedforward_layernorm.weight"),
+        (Architecture::Gemma3, "model.layers.0.post_feedforward_layernorm.weight"),
+        (Architecture::Phi3, "model.layers.0.self_attn.qkv_proj.weight"),
+        (Architecture::Phi3, "model.layers.0.mlp.gate_up_proj.weight"),
+        (Architecture::Phi3, "model.layers.0.post_attention_layernorm.weight"),
     ] {
         assert!(names(architecture).contains(some), "{some}");
     }
@@ -167,7 +188,7 @@ fn only_queries_keys_and_fused_projections_are_reordered() {
             let reordered = match config.architecture {
                 Architecture::Llama | Architecture::SmolLm3 => [".attn.q.", ".attn.k."].as_slice(),
                 Architecture::GptNeox => &[".attn.c_attn."],
-                Architecture::Gpt2 | Architecture::Qwen2 | Architecture::Qwen3 => &[],
+                _ => &[],
             };
             let expected = reordered.iter().any(|part| row.burn.contains(part));
             assert_eq!(!row.rows.is_same(), expected, "{}", row.burn);
@@ -205,17 +226,18 @@ fn a_parameter_that_the_model_has_not_is_a_bias_or_a_repeated_head() {
             tensors(&config).into_iter().filter(|row| !row.in_model()).collect();
         let (repeats, zeros): (Vec<_>, Vec<_>) =
             absent.iter().partition(|row| row.repeats().is_some());
-        let has_repeat = config.architecture == Architecture::GptNeox && config.tie_embeddings;
-        assert_eq!(repeats.len(), usize::from(has_repeat));
-        for row in repeats {
-            assert_eq!(row.gguf, "output.weight");
-            assert_eq!(row.repeats(), Some("gpt_neox.embed_in.weight"));
-        }
+        let repeated = match config.architecture {
+            Architecture::GptNeox => Some("gpt_neox.embed_in.weight"),
+            Architecture::Olmo2 => Some("model.embed_tokens.weight"),
+            _ => None,
+        };
+        let found: Vec<_> = repeats.iter().map(|row| row.repeats()).collect();
+        assert_eq!(found, Vec::from_iter(repeated.filter(|_| config.tie_embeddings).map(Some)));
+        assert!(repeats.iter().all(|row| row.gguf == "output.weight"));
         let expected = match (config.qkv_bias, config.architecture) {
-            (true, _)
-            | (false, Architecture::Llama | Architecture::Qwen3 | Architecture::SmolLm3) => 0,
             (false, Architecture::Gpt2 | Architecture::GptNeox) => 3,
             (false, Architecture::Qwen2) => 9,
+            _ => 0,
         };
         assert_eq!(zeros.len(), expected, "{config:?}");
         assert!(zeros.iter().all(|row| row.burn.contains(".attn.") && row.burn.ends_with(".bias")));

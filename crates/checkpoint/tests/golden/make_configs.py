@@ -11,8 +11,8 @@ import pathlib
 
 import transformers
 from transformers import (
-    GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config,
-    SmolLM3Config,
+    Gemma3TextConfig, GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, Olmo2Config, Phi3Config,
+    Qwen2Config, Qwen3Config, SmolLM3Config,
 )
 
 SIZES = dict(
@@ -25,6 +25,12 @@ NEOX = dict(SIZES, use_parallel_residual=False, hidden_act="gelu_new", rotary_pc
 LLAMA3 = dict(
     rope_type="llama3", rope_theta=1e4, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
     original_max_position_embeddings=20,
+)
+
+GEMMA3 = dict(GROUPED, head_dim=16, query_pre_attn_scalar=16, sliding_window=7)
+LONGROPE = dict(
+    rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.5, short_factor=[1.0, 1.5],
+    long_factor=[2.0, 3.5],
 )
 
 ACCEPTED = {
@@ -43,6 +49,18 @@ ACCEPTED = {
     "mistral wide window": MistralConfig(**GROUPED, sliding_window=40),
     "qwen2": Qwen2Config(**GROUPED),
     "qwen3": Qwen3Config(**GROUPED, head_dim=20),
+    "olmo2": Olmo2Config(**GROUPED),
+    "gemma3": Gemma3TextConfig(**GEMMA3),
+    "gemma3 linear": Gemma3TextConfig(
+        **dict(GEMMA3, num_hidden_layers=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+        rope_scaling=dict(rope_type="linear", factor=8.0), tie_word_embeddings=False,
+    ),
+    "gemma3 without windows": Gemma3TextConfig(**GEMMA3, sliding_window_pattern=1),
+    "phi3": Phi3Config(**GROUPED, **NO_IDS),
+    "phi3 window": Phi3Config(**GROUPED, **NO_IDS, sliding_window=5),
+    "phi3 longrope": Phi3Config(
+        **GROUPED, **NO_IDS, rope_parameters=LONGROPE, original_max_position_embeddings=10
+    ),
     "smollm3": SmolLM3Config(**GROUPED, rope_theta=1e4, tie_word_embeddings=False, **NO_IDS),
 }
 REFUSED = {
@@ -52,6 +70,8 @@ REFUSED = {
     "rope_parameters.rope_type": LlamaConfig(
         **GROUPED, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=2.0)
     ),
+    "query_pre_attn_scalar": Gemma3TextConfig(**dict(GEMMA3, query_pre_attn_scalar=20)),
+    "final_logit_softcapping": Gemma3TextConfig(**GEMMA3, final_logit_softcapping=30.0),
     "attention_bias": LlamaConfig(**GROUPED, attention_bias=True),
     "mlp_bias": LlamaConfig(**GROUPED, mlp_bias=True),
     "sliding_window": MistralConfig(**GROUPED, sliding_window=39),
@@ -63,7 +83,8 @@ CLASSES = {
     "gpt2": "GPT2LMHeadModel", "gpt_neox": "GPTNeoXForCausalLM", "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
-    "smollm3": "SmolLM3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM", "olmo2": "Olmo2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
 }
 
 

@@ -5,14 +5,16 @@ random_weights/mod.rs.
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
 import transformers
 from transformers import (
-    GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM,
-    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
-    SmolLM3Config, SmolLM3ForCausalLM,
+    Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig,
+    GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM, Phi3Config,
+    Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 VOCAB, CONTEXT, LAYERS, INNER = 101, 130, 2, 70
@@ -108,9 +110,12 @@ def gptneox(draw):
 
 def gated(
     draw, model, config, heads, kv_heads, width, adjacent, tied, bias=False, head_norms=False,
-    head_dim=None, scaling=None, layers=LAYERS, **settings
+    head_dim=None, scaling=None, layers=LAYERS, norms=("before",), all_norms=False, joined=False,
+    norm_offset=0.0, **settings
 ):
-    """LLaMA and what came of it; `adjacent` rows of queries and keys are drawn in GGUF's order."""
+    """LLaMA and what came of it; `adjacent` rows of queries and keys are drawn in GGUF's order.
+
+    A norm's weight is drawn as the factor, from which Hugging Face's differs by `norm_offset`."""
     d = head_dim or width // heads
 
     def halves(rows):
@@ -119,30 +124,50 @@ def gated(
             return rows
         return rows.reshape(-1, d // 2, 2, width).transpose(1, 2).reshape(rows.shape)
 
-    weights = {"model.embed_tokens.weight": draw(VOCAB, width), "model.norm.weight": draw(width)}
+    def norm(n=width):
+        return draw(n) - norm_offset
+
+    before, after = "before" in norms, "after" in norms
+    weights = {"model.embed_tokens.weight": draw(VOCAB, width), "model.norm.weight": norm()}
     for layer in range(layers):
         h = f"model.layers.{layer}"
-        weights[f"{h}.input_layernorm.weight"] = draw(width)
-        for name, n in [("q", heads), ("k", kv_heads), ("v", kv_heads)]:
+        if before:
+            weights[f"{h}.input_layernorm.weight"] = norm()
+        projections = [("q", heads), ("k", kv_heads), ("v", kv_heads)]
+        if joined:
+            projections = [("qkv", heads + 2 * kv_heads)]
+        for name, n in projections:
             rows = draw(n * d, width)
             weights[f"{h}.self_attn.{name}_proj.weight"] = rows if name == "v" else halves(rows)
             if bias:
                 weights[f"{h}.self_attn.{name}_proj.bias"] = draw(n * d)
-        if head_norms:
-            weights[f"{h}.self_attn.q_norm.weight"] = draw(d)
-            weights[f"{h}.self_attn.k_norm.weight"] = draw(d)
+        if head_norms or all_norms:
+            weights[f"{h}.self_attn.q_norm.weight"] = norm(heads * d if all_norms else d)
+            weights[f"{h}.self_attn.k_norm.weight"] = norm(kv_heads * d if all_norms else d)
         weights[f"{h}.self_attn.o_proj.weight"] = draw(width, heads * d)
-        weights[f"{h}.post_attention_layernorm.weight"] = draw(width)
-        weights[f"{h}.mlp.gate_proj.weight"] = draw(INNER, width)
-        weights[f"{h}.mlp.up_proj.weight"] = draw(INNER, width)
+        if after:
+            weights[f"{h}.post_attention_layernorm.weight"] = norm()
+        if before:
+            second = "pre_feedforward" if after else "post_attention"
+            weights[f"{h}.{second}_layernorm.weight"] = norm()
+        if joined:
+            weights[f"{h}.mlp.gate_up_proj.weight"] = draw(2 * INNER, width)
+        else:
+            weights[f"{h}.mlp.gate_proj.weight"] = draw(INNER, width)
+            weights[f"{h}.mlp.up_proj.weight"] = draw(INNER, width)
         weights[f"{h}.mlp.down_proj.weight"] = draw(width, INNER)
+        if after:
+            weights[f"{h}.post_feedforward_layernorm.weight"] = norm()
     embedding = weights["model.embed_tokens.weight"]
     weights["lm_head.weight"] = embedding if tied else draw(VOCAB, width)
     config = config(
         vocab_size=VOCAB, max_position_embeddings=CONTEXT, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv_heads, hidden_size=width,
         intermediate_size=INNER, rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e4 if adjacent else 1e6} | (scaling or {}),
+        rope_parameters=(
+            scaling if scaling and "full_attention" in scaling else
+            {"rope_type": "default", "rope_theta": 1e4 if adjacent else 1e6} | (scaling or {})
+        ),
         tie_word_embeddings=tied, attn_implementation="eager", head_dim=d, **settings,
     )
     return model(config), weights
@@ -181,39 +206,90 @@ def smollm3(draw):
     )
 
 
-def exact_angles(config, device=None, **_):
-    """Rotary frequencies in float64: transformers has them in float32 whatever the model is in."""
+def olmo2(draw):
+    return gated(
+        draw, Olmo2ForCausalLM, Olmo2Config, 6, 3, 60, adjacent=False, tied=False, norms=("after",),
+        all_norms=True, pad_token_id=None, eos_token_id=None,
+    )
+
+
+def gemma3(draw):
+    rotations = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    return gated(
+        draw, Gemma3ForCausalLM, Gemma3TextConfig, 3, 1, 54, adjacent=False, tied=True,
+        head_norms=True, head_dim=14, scaling=rotations, layers=5, norms=("before", "after"),
+        norm_offset=1.0, sliding_window=7, sliding_window_pattern=3, query_pre_attn_scalar=14,
+    )
+
+
+def phi3(draw, scaling=None, **settings):
+    scaling = dict(scaling or {}, rope_theta=1e4, partial_rotary_factor=0.75)
+    return gated(
+        draw, Phi3ForCausalLM, Phi3Config, 4, 2, 56, adjacent=False, tied=False, joined=True,
+        scaling=scaling, pad_token_id=None, **{"sliding_window": 9, **settings},
+    )
+
+
+def phi3_longrope(draw):
+    scaling = {
+        "rope_type": "longrope", "short_factor": [1.0, 1.0, 1.0, 1.0, 1.0],
+        "long_factor": [1.0, 1.25, 2.0, 3.5, 7.0],
+    }
+    return phi3(draw, scaling, sliding_window=None, original_max_position_embeddings=12)
+
+
+def exact_angles(config, layer_type=None, positions=0):
+    """Rotary frequencies in float64, and what cosines and sines are multiplied by: transformers has
+    the frequencies in float32 whatever the model is in."""
+    rope = config.rope_parameters if layer_type is None else config.rope_parameters[layer_type]
     d = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    base = config.rope_parameters["rope_theta"]
-    frequencies = base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
-    if config.rope_parameters["rope_type"] != "llama3":
+    d = int(d * rope.get("partial_rotary_factor", 1.0))
+    frequencies = rope["rope_theta"] ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
+    if rope["rope_type"] == "linear":
+        return frequencies / rope["factor"], 1.0
+    if rope["rope_type"] == "longrope":
+        original = rope["original_max_position_embeddings"]
+        factors = rope["long_factor" if positions > original else "short_factor"]
+        stretch = math.log(config.max_position_embeddings / original) / math.log(original)
+        return frequencies / torch.tensor(factors, dtype=torch.float64), math.sqrt(1 + stretch)
+    if rope["rope_type"] != "llama3":
         return frequencies, 1.0
     # As _compute_llama3_parameters of transformers has it.
-    low, high = (config.rope_parameters[f"{name}_freq_factor"] for name in ("low", "high"))
-    waves = config.rope_parameters["original_max_position_embeddings"] * frequencies / (2 * torch.pi)
+    low, high = (rope[f"{name}_freq_factor"] for name in ("low", "high"))
+    waves = rope["original_max_position_embeddings"] * frequencies / (2 * torch.pi)
     smooth = (waves - low) / (high - low)
-    mixed = (1 - smooth) * frequencies / config.rope_parameters["factor"] + smooth * frequencies
+    mixed = (1 - smooth) * frequencies / rope["factor"] + smooth * frequencies
     frequencies = torch.where(waves > high, frequencies, torch.where(
-        waves < low, frequencies / config.rope_parameters["factor"], mixed
+        waves < low, frequencies / rope["factor"], mixed
     ))
     return frequencies, 1.0
 
 
-def exact_rotary(self, x, position_ids):
-    frequencies, _ = exact_angles(self.config)
+def exact_rotary(self, x, position_ids, layer_type=None):
+    frequencies, magnitude = exact_angles(self.config, layer_type, position_ids.max() + 1)
     angles = position_ids[:, :, None].double() * frequencies
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+    return angles.cos() * magnitude, angles.sin() * magnitude
 
 
-for family in (gpt2, gptneox, llama, qwen2, qwen3, llama3, smollm3):
+for family in (
+    gpt2, gptneox, llama, qwen2, qwen3, llama3, smollm3, olmo2, gemma3, phi3, phi3_longrope,
+):
     model, weights = family(Numbers())
     model = model.double().eval()
     model.load_state_dict(weights, strict=True)
     rotary = getattr(getattr(model, "model", model), "rotary_emb", None)
     if rotary is not None:
-        exact = exact_angles(model.config)[0]
-        assert torch.allclose(rotary.inv_freq.double(), exact, rtol=1e-6), family.__name__
+        kinds = ["full_attention", "sliding_attention"] if family is gemma3 else [None]
+        for kind in kinds:
+            exact, magnitude = exact_angles(model.config, kind)
+            prefix = f"{kind}_" if kind else ""
+            found = getattr(rotary, f"{prefix}inv_freq").double()
+            assert torch.allclose(found, exact, rtol=1e-6), family.__name__
+            assert abs(getattr(rotary, f"{prefix}attention_scaling") - magnitude) < 1e-12
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = exact_rotary.__get__(module)

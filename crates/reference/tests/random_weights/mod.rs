@@ -1,7 +1,7 @@
 //! Small models whose weights come from a formula, so that no file has to hold them.
 #![allow(dead_code, reason = "not every test needs every family")]
 
-use config::{Architecture, Attention, ModelConfig, QkNorm, RopeScaling};
+use config::{Architecture, Attention, ModelConfig, Projections, QkNorm, RopeScaling, Window};
 use reference::MemorySource;
 
 /// A GPT-2 of sizes that no vector width and no task size divides.
@@ -93,8 +93,77 @@ pub fn families() -> Vec<(&'static str, ModelConfig)> {
         ("qwen3", qwen3),
         ("llama3", llama3),
         ("smollm3", smollm3),
+        ("olmo2", olmo2()),
+        ("gemma3", gemma3()),
+        ("phi3", phi3()),
         ("llama without shared keys", plain),
     ]
+}
+
+fn olmo2() -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Olmo2,
+        n_head: 6,
+        n_kv_head: 3,
+        n_embd: 60,
+        rope_base: 1e6,
+        qkv_bias: false,
+        tie_embeddings: false,
+        ..config()
+    }
+}
+
+/// Two layers with a window before each one without.
+fn gemma3() -> ModelConfig {
+    let attention = Attention {
+        head_width: Some(14),
+        rope_scaling: RopeScaling::Linear { factor: 8.0 },
+        window: Some(Window { size: 7, global_every: 3, rope_base: Some(1e4) }),
+        ..Attention::PLAIN
+    };
+    ModelConfig {
+        architecture: Architecture::Gemma3,
+        n_layer: 5,
+        n_head: 3,
+        n_kv_head: 1,
+        n_embd: 54,
+        rope_base: 1e6,
+        qkv_bias: false,
+        attention,
+        ..config()
+    }
+}
+
+/// Heads of 14, of which 10 channels rotate.
+fn phi3() -> ModelConfig {
+    let attention = Attention {
+        rotated_width: Some(10),
+        window: Some(Window { size: 9, global_every: 0, rope_base: None }),
+        ..Attention::PLAIN
+    };
+    ModelConfig {
+        architecture: Architecture::Phi3,
+        n_head: 4,
+        n_kv_head: 2,
+        n_embd: 56,
+        qkv_bias: false,
+        tie_embeddings: false,
+        attention,
+        ..config()
+    }
+}
+
+/// A Phi-3 whose rotation changes once a text is longer than 12 tokens; not among [`families`],
+/// since what it says of a text depends on how long that is.
+pub fn phi3_longrope() -> ModelConfig {
+    let rope_scaling = RopeScaling::LongRope {
+        short: vec![1.0; 5],
+        long: vec![1.0, 1.25, 2.0, 3.5, 7.0],
+        original_context: 12,
+        magnitude: (1.0 + (130.0_f64 / 12.0).ln() / 12_f64.ln()).sqrt() as f32,
+    };
+    let attention = Attention { rope_scaling, window: None, ..phi3().attention };
+    ModelConfig { attention, ..phi3() }
 }
 
 /// Weights that look random, the same every time and in `golden/make_golden.py`; `change` may
@@ -115,9 +184,8 @@ pub fn source(
         let data = (0..shape.iter().product()).map(|_| next() * 0.5).collect();
         source.add(&name, &shape, data);
     }
-    if config.attention.rope_scaling.is_a_tensor() {
-        let factors = config.rope_factors();
-        source.add("rope_freqs.weight", &[factors.len()], factors);
+    for (name, factors) in config.rope_tensors() {
+        source.add(&format!("{name}.weight"), &[factors.len()], factors);
     }
     source
 }
@@ -165,27 +233,48 @@ fn gpt2_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
 
 fn llama_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
     let (c, f, q, kv) = (config.n_embd, config.n_inner, config.q_width(), config.kv_width());
-    let mut tensors = vec![("attn_norm.weight", vec![c])];
-    for (weight, bias, rows) in [
+    let design = config.architecture.block();
+    let is_joined = design.projections == Projections::Joined;
+    let mut tensors = Vec::new();
+    if design.norm_placement.is_before() {
+        tensors.push(("attn_norm.weight", vec![c]));
+    }
+    let separate = [
         ("attn_q.weight", "attn_q.bias", q),
         ("attn_k.weight", "attn_k.bias", kv),
         ("attn_v.weight", "attn_v.bias", kv),
-    ] {
+    ];
+    let joined = [("attn_qkv.weight", "attn_qkv.bias", q + 2 * kv)];
+    for &(weight, bias, rows) in if is_joined { joined.as_slice() } else { &separate } {
         tensors.push((weight, vec![rows, c]));
         if config.qkv_bias {
             tensors.push((bias, vec![rows]));
         }
     }
-    if config.architecture.block().qk_norm == QkNorm::Head {
-        let width = config.head_width();
-        tensors.extend([("attn_q_norm.weight", vec![width]), ("attn_k_norm.weight", vec![width])]);
+    let width = config.head_width();
+    match design.qk_norm {
+        QkNorm::None => {}
+        QkNorm::Head => tensors
+            .extend([("attn_q_norm.weight", vec![width]), ("attn_k_norm.weight", vec![width])]),
+        QkNorm::Width => {
+            tensors.extend([("attn_q_norm.weight", vec![q]), ("attn_k_norm.weight", vec![kv])]);
+        }
     }
-    tensors.extend([
-        ("attn_output.weight", vec![c, q]),
-        ("ffn_norm.weight", vec![c]),
-        ("ffn_gate.weight", vec![f, c]),
-        ("ffn_up.weight", vec![f, c]),
-        ("ffn_down.weight", vec![c, f]),
-    ]);
+    tensors.push(("attn_output.weight", vec![c, q]));
+    if design.norm_placement.is_after() {
+        tensors.push(("post_attention_norm.weight", vec![c]));
+    }
+    if design.norm_placement.is_before() {
+        tensors.push(("ffn_norm.weight", vec![c]));
+    }
+    if is_joined {
+        tensors.push(("ffn_up.weight", vec![2 * f, c]));
+    } else {
+        tensors.extend([("ffn_gate.weight", vec![f, c]), ("ffn_up.weight", vec![f, c])]);
+    }
+    tensors.push(("ffn_down.weight", vec![c, f]));
+    if design.norm_placement.is_after() {
+        tensors.push(("post_ffw_norm.weight", vec![c]));
+    }
     tensors
 }
