@@ -238,13 +238,14 @@ def cases():
         Case("gemma3-scaled-bf16-sharded", Gemma3ForCausalLM, Gemma3TextConfig, gemma3_like(
             4, 2, 72, 34, 3, sliding_window=40, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
             rope_scaling=dict(rope_type="linear", factor=8.0)), bare, brain, "50KB", gelu=True, norm_center=0.0),
-        Case("phi3", Phi3ForCausalLM, Phi3Config, phi3_like(), pieces, adapter=True),
-        Case("phi3-partial-tied-f16-sharded", Phi3ForCausalLM, Phi3Config, phi3_like(4, 2, 128, rotated=0.75, tie_word_embeddings=True), llama3, half, "200KB"),
-        Case("phi3-longrope-beyond", Phi3ForCausalLM, Phi3Config, phi3_like(original=32, rotated=0.75, scaled=True), pieces),
+        # llama.cpp asks a model with "phi3" in its name for tokens of that model.
+        Case("phi", Phi3ForCausalLM, Phi3Config, phi3_like(), pieces, adapter=True),
+        Case("phi-partial-tied-f16-sharded", Phi3ForCausalLM, Phi3Config, phi3_like(4, 2, 128, rotated=0.75, tie_word_embeddings=True), llama3, half, "200KB"),
+        Case("phi-longrope-beyond", Phi3ForCausalLM, Phi3Config, phi3_like(original=32, rotated=0.75, scaled=True), pieces),
         # llama.cpp goes by the room for tokens, in steps of 256.
-        Case("phi3-longrope-within", Phi3ForCausalLM, Phi3Config, phi3_like(original=512, scaled=True, max_position_embeddings=1024), pieces),
+        Case("phi-longrope-within", Phi3ForCausalLM, Phi3Config, phi3_like(original=512, scaled=True, max_position_embeddings=1024), pieces),
         # llama.cpp leaves this window out.
-        Case("phi3-window", Phi3ForCausalLM, Phi3Config, phi3_like(sliding_window=11), pieces, llama=False),
+        Case("phi-window", Phi3ForCausalLM, Phi3Config, phi3_like(sliding_window=11), pieces, llama=False),
         # More rows than tokens, as many published models have.
         Case("llama-padded", LlamaForCausalLM, LlamaConfig, llama_like(4, 4, 64, 96), pieces, rows=384),
     ]

@@ -144,6 +144,8 @@ pub(super) fn write(config: &ModelConfig) -> Value {
         "num_hidden_layers": config.n_layer,
         "num_key_value_heads": config.n_kv_head,
         rope::ORIGINAL_CONTEXT: original,
+        // The class's own is beyond small vocabularies, and then it refuses them.
+        "pad_token_id": null,
         SHARE: share,
         "resid_pdrop": 0.0,
         "rms_norm_eps": short(config.norm_epsilon),
