@@ -94,13 +94,29 @@ impl Beside {
             .find_map(|value| value.as_str().or_else(|| value["content"].as_str()))
     }
 
+    /// What a class calls a token that no file names.
+    fn default(&self, key: &str) -> Option<&'static str> {
+        let by_key = |names: [&'static str; 5]| {
+            let keys = ["bos_token", "eos_token", "unk_token", "pad_token", "mask_token"];
+            let place = keys.into_iter().position(|other| other == key)?;
+            Some(names[place]).filter(|name| !name.is_empty())
+        };
+        const END: &str = super::END_OF_TEXT;
+        match self.class.as_str() {
+            "GPT2Tokenizer" | "CodeGenTokenizer" => by_key([END, END, END, "", ""]),
+            "Qwen2Tokenizer" => by_key(["", END, END, END, ""]),
+            "GemmaTokenizer" => by_key(["<bos>", "<eos>", "<unk>", "<pad>", "<mask>"]),
+            _ => by_key(["<s>", "</s>", "<unk>", "", ""]),
+        }
+    }
+
     fn switch(&self, key: &str, default: bool) -> bool {
         self.config[key].as_bool().unwrap_or(default)
     }
 
     /// The entries of `added_tokens`, in the order of their ids: `first` of the class, those that
     /// the files list with ids, and the special ones that they name.
-    fn added_tokens(&self, first: Vec<Value>, defaults: &[&str]) -> Vec<Value> {
+    fn added_tokens(&self, first: Vec<Value>) -> Vec<Value> {
         let mut listed: Vec<(u64, Value)> = Vec::new();
         for (id, token) in self.config["added_tokens_decoder"].as_object().into_iter().flatten() {
             let special = token["special"].as_bool().unwrap_or(false);
@@ -113,8 +129,8 @@ impl Beside {
             listed.push((id.parse().unwrap_or(u64::MAX), entry));
         }
         let names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "mask_token"];
-        let mut special: Vec<&str> = names.into_iter().filter_map(|key| self.named(key)).collect();
-        special.extend(defaults);
+        let named = |key| self.named(key).or_else(|| self.default(key));
+        let mut special: Vec<&str> = names.into_iter().filter_map(named).collect();
         for key in ["additional_special_tokens", "extra_special_tokens"] {
             for token in self.config[key].as_array().into_iter().flatten() {
                 special.extend(token.as_str().or_else(|| token["content"].as_str()));
@@ -135,11 +151,9 @@ impl Beside {
         .collect()
     }
 
-    /// Puts the token that begins a text before it, where `add_bos_token` asks for that. The class of
-    /// a LLaMA has a name for it, others have to state one.
+    /// Puts the token that begins a text before it, where `add_bos_token` asks for that.
     fn post_processor(&self, file: &Value) -> Value {
-        let default = (self.class == "LlamaTokenizer").then_some("<s>");
-        let bos = self.named("bos_token").or(default);
+        let bos = self.named("bos_token").or_else(|| self.default("bos_token"));
         let bos = bos.filter(|_| self.switch("add_bos_token", false));
         let id = bos.and_then(|bos| file["model"]["vocab"][bos].as_u64());
         let (Some(bos), Some(id)) = (bos, id) else { return Value::Null };
@@ -175,7 +189,6 @@ fn added_token(content: &str, special: bool) -> Value {
 }
 
 fn from_vocab_and_merges(dir: &Path, beside: &Beside) -> Result<Value, CheckpointError> {
-    let end: &[&str] = &["<|endoftext|>"];
     let (normalizer, mut cut) = match beside.class.as_str() {
         "GPT2Tokenizer" | "CodeGenTokenizer" => (Value::Null, PreTokenizer::GPT2.definition()),
         "Qwen2Tokenizer" => (json!({ "type": "NFC" }), PreTokenizer::QWEN2.definition()),
@@ -192,7 +205,7 @@ fn from_vocab_and_merges(dir: &Path, beside: &Beside) -> Result<Value, Checkpoin
     let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
         "use_regex": true });
     Ok(file(
-        beside.added_tokens(Vec::new(), end),
+        beside.added_tokens(Vec::new()),
         [normalizer, cut, byte_level],
         json!({
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
@@ -220,12 +233,12 @@ fn from_sentencepiece(dir: &Path, beside: &Beside) -> Result<Value, CheckpointEr
     let pieces = pieces_as_added(&model);
     Ok(match beside.class.as_str() {
         "LlamaTokenizer" => file(
-            beside.added_tokens(pieces, &["<unk>", "<s>", "</s>"]),
+            beside.added_tokens(pieces),
             [Value::Null, metaspace(scheme), pieces_decoder(true, prefix)],
             bpe(&model, Value::Null, true, false),
         ),
         "GemmaTokenizer" => file(
-            beside.added_tokens(pieces, &["<unk>", "<bos>", "<eos>", "<pad>", "<mask>"]),
+            beside.added_tokens(pieces),
             [
                 replace(json!({ "String": " " }), "\u{2581}"),
                 json!({ "type": "Split", "pattern": { "String": " " },
@@ -294,7 +307,7 @@ fn generic(model: &SpmModel, beside: &Beside, pieces: Vec<Value>) -> Value {
         false => json!({ "type": "Sequence", "pretokenizers": steps }),
     };
     file(
-        beside.added_tokens(pieces, &["<unk>", "<s>", "</s>"]),
+        beside.added_tokens(pieces),
         [
             json!({ "type": "Sequence", "normalizers": normalizers }),
             steps,
@@ -366,7 +379,7 @@ fn pieces_decoder(byte_fallback: bool, strips: bool) -> Value {
 fn escape(text: &str) -> String {
     let mut pattern = String::new();
     for letter in text.chars() {
-        if letter.is_ascii_punctuation() || letter == ' ' {
+        if r"()[]{}?*+-|^$\.&~# ".contains(letter) {
             pattern.push('\\');
         }
         pattern.push(letter);
