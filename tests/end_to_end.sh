@@ -121,7 +121,7 @@ fails_with 1 'mean KL' "$bin/pocketgpt" run --config "$tiny" --set run.dir=gated
 check test ! -e gated/bundle
 printf '[train]\nbatch_size = 2\nbatchsize = 3\n' >typo.toml
 fails_with 2 'typo.toml:3: unknown field `batchsize`' "$bin/pocketgpt" run --config typo.toml
-fails_with 2 'unknown recipe Q9_0' "$bin/pocketgpt" run --config "$tiny" --set run.dir=refused --set 'quantize.recipes=["Q9_0"]'
+fails_with 2 'quantize.recipes = "Q9_0": expected one of' "$bin/pocketgpt" run --config "$tiny" --set run.dir=refused --set 'quantize.recipes=["Q9_0"]'
 fails_with 2 'recipes is empty' "$bin/pocketgpt" run --config "$tiny" --set run.dir=refused --set 'quantize.recipes=[]'
 check test ! -e refused
 mkdir thesis && echo mine >thesis/config.toml

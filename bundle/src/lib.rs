@@ -37,6 +37,7 @@ mod verify;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use checkpoint::RunLock;
 
 pub use app::digest as app_digest;
 pub use inputs::Inputs;
@@ -228,7 +229,10 @@ pub struct PackArgs {
 /// Those of the command.
 pub fn run(args: Args) -> anyhow::Result<Report> {
     match args.verb {
-        Verb::Pack(pack_args) => pack(&pack_job(pack_args)?).map(Report::Pack),
+        Verb::Pack(pack_args) => {
+            let _lock = lock(&pack_args)?;
+            pack(&pack_job(pack_args)?).map(Report::Pack)
+        }
         Verb::Verify { input, key } => {
             if let Some(key) = key {
                 require_signed_by(&input, &key)?;
@@ -253,6 +257,17 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
             plan_inputs(&input, context, vocab_size).map(Report::Plan)
         }
     }
+}
+
+/// The run folder, where the bundle goes into it.
+fn lock(args: &PackArgs) -> anyhow::Result<Option<RunLock>> {
+    let (Some(run), None) = (&args.run, &args.output) else { return Ok(None) };
+    if !run.is_dir() {
+        return Ok(None); // which is refused with more words later
+    }
+    let lock = RunLock::take(run, "bundle pack");
+    lock.map(Some)
+        .map_err(|error| anyhow::anyhow!("{error}; --output DIR writes the bundle elsewhere"))
 }
 
 fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use config::ModelConfig;
 use fragment::FragmentFolder;
-use gguf::{GgufFile, TensorSource};
+use gguf::{GgufParts, TensorSource};
 use serde::Serialize;
 
 use crate::estimate;
@@ -132,7 +132,7 @@ pub fn candidates(input: &Path, vocab_size: Option<usize>) -> anyhow::Result<Pla
     }
     let is_gguf = input.extension().is_some_and(|extension| extension == "gguf");
     let source: Box<dyn TensorSource> =
-        if is_gguf { Box::new(GgufFile::open(input)?) } else { fragment::open_source(input)? };
+        if is_gguf { Box::new(GgufParts::open(input)?) } else { fragment::open_source(input)? };
     let name = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (config, candidate) = from_source(&*source, name)?;
     Ok(Planned { config, candidates: vec![candidate], training: None })

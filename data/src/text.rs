@@ -49,8 +49,10 @@ fn parts(
                 pending.drain(..cut);
             }
             None if pending.len() > longest_run => bail!(
-                "from byte {visited} on there are {} bytes without a space or a change between \
-                 letters and other characters; expected natural text",
+                "from byte {visited} on there are {} bytes without a place where this tokenizer's \
+                 text can be cut (for most, a space, or a change between letters and other \
+                 characters; for some, none), and at most {longest_run} are encoded at once; cut \
+                 the text into shorter ones, or take a byte-level tokenizer for natural text",
                 pending.len()
             ),
             None => {}

@@ -166,8 +166,15 @@ impl<'a> Run<'a> {
             }
             (None, Some(golden)) => (golden.path(), golden.windows.clone()),
             (None, None) => anyhow::bail!(
-                "there are no tokens to read: give --checkpoint with golden windows, or \
-                 --tokens-from TEXT"
+                "there are no tokens to read: {}, or give --tokens-from TEXT",
+                match &self.job.checkpoint {
+                    Some(checkpoint) => format!(
+                        "{} has no golden windows (only the last checkpoint of a whole run has \
+                         some): train to the end",
+                        checkpoint.display()
+                    ),
+                    None => "give --checkpoint with golden windows".to_owned(),
+                }
             ),
         };
         let context = windows.first().map_or(0, Vec::len);
@@ -241,7 +248,7 @@ impl<'a> Run<'a> {
         };
         // Our reader first: it says what is wrong where llama.cpp only refuses.
         open(path)?;
-        let llama = Llama::load(path)?;
+        let llama = Llama::load(&gguf::first_part(path))?;
         self.check_vocabulary(path, llama.vocab_size(), base)?;
         let longest = base.windows().iter().map(Vec::len).max().unwrap_or(0);
         let settings = Settings { context: longest, threads: 0, arithmetic: Arithmetic::Exact };
@@ -382,9 +389,7 @@ fn name_of(path: &Path) -> String {
 /// What tells this file from another of the same size; see [`FileSize::sha256`].
 fn sha256_of(path: &Path) -> Result<Option<String>> {
     if path.is_file() && path.extension().is_none_or(|extension| extension != "json") {
-        let digests = checkpoint::hash::hash_file(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        return Ok(Some(digests.sha256));
+        return Ok(Some(fragment::digests(path)?.sha256));
     }
     Ok(fragment::Located::find(path).ok().map(|found| found.manifest.file.sha256))
 }

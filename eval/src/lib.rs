@@ -30,6 +30,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use checkpoint::RunLock;
 use config::{Gates, RunFile};
 use serde::Serialize;
 
@@ -153,10 +154,24 @@ impl fmt::Display for Outcome {
 /// Those of [`evaluate()`] and [`sweep::sweep`].
 pub fn run(args: Args) -> Result<Outcome> {
     match args.verb {
-        None => Ok(Outcome::Report(evaluate(&job(args)?)?)),
+        None => {
+            let _lock = lock(&args)?;
+            Ok(Outcome::Report(evaluate(&job(args)?)?))
+        }
         Some(Verb::Sweep(args)) => Ok(Outcome::Sweep(sweep::run(args)?)),
         Some(Verb::Probe(args)) => Ok(Outcome::Probe(sweep::probe(&args)?)),
     }
+}
+
+/// The run folder, where the report goes into it.
+fn lock(args: &Args) -> Result<Option<RunLock>> {
+    let (Some(run), None) = (&args.run, &args.output) else { return Ok(None) };
+    if !run.is_dir() {
+        return Ok(None); // which is refused with more words later
+    }
+    let lock = RunLock::take(run, "eval");
+    lock.map(Some)
+        .map_err(|error| anyhow::anyhow!("{error}; --output FILE saves the report elsewhere"))
 }
 
 fn job(args: Args) -> Result<EvalJob> {

@@ -8,6 +8,7 @@ use gguf::Metadata;
 /// `fragments/Q4_K_M`) if that reads as one, otherwise what `general.file_type` says, otherwise
 /// the file's name.
 pub fn recipe_of(path: &Path, metadata: &Metadata) -> String {
+    let path = gguf::whole_name(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.strip_suffix(".gguf").unwrap_or(&name);
     let last = stem.rsplit('-').next().unwrap_or(stem);
@@ -81,6 +82,7 @@ mod tests {
         assert_eq!(of("runs/a/gguf/the-story-Q4_K_M.gguf", &metadata), "Q4_K_M");
         assert_eq!(of("runs/a/fragments/Q8_0", &metadata), "Q8_0");
         assert_eq!(of("a/BF16.gguf", &metadata), "BF16");
+        assert_eq!(of("a/model-Q6_K-00002-of-00005.gguf", &metadata), "Q6_K");
         assert_eq!(of("a/model.gguf", &metadata), "model");
         assert_eq!(of("a/gpt-Foo.gguf", &metadata), "gpt-Foo");
         metadata.set("general.file_type", gguf::Value::U32(15));

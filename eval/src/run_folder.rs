@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use config::Gates;
+use config::{Gates, RunFile};
 
 use crate::evaluate::{EvalJob, Variant};
 use crate::recipe::recipe_of;
@@ -15,11 +15,12 @@ const UNQUANTIZED: [&str; 3] = ["F32", "BF16", "F16"];
 impl EvalJob {
     /// The latest checkpoint of `dir`, its unquantized GGUF as the base, and every other GGUF
     /// and folder of pieces. Where there are both of one recipe, the reference reads the pieces,
-    /// which is what a device gets, and llama.cpp the file. The report replaces
-    /// `dir/report.json`.
+    /// which is what a device gets, and llama.cpp the file. Of several unquantized files of one type,
+    /// the base is the one that `pocketgpt run` writes. The report replaces `dir/report.json`.
     ///
     /// # Errors
-    /// When the folder cannot be read, or holds no unquantized GGUF or several.
+    /// When the folder cannot be read, or holds no unquantized GGUF, or several and none of them is
+    /// called as the run file says.
     pub fn from_run(dir: &Path, gates: Gates) -> Result<Self> {
         ensure!(dir.is_dir(), "{}: no such run folder", dir.display());
         let checkpoint = match checkpoint::latest(dir) {
@@ -44,6 +45,9 @@ impl EvalJob {
             }
         }
         let base = take_base(dir, &mut found)?;
+        if let Some(checkpoint) = &checkpoint {
+            note_if_older(&base, checkpoint);
+        }
         Ok(EvalJob {
             checkpoint,
             base,
@@ -63,13 +67,60 @@ fn take_base(dir: &Path, found: &mut Vec<(String, Variant)>) -> Result<Variant> 
         match places[..] {
             [] => {}
             [place] => return Ok(found.remove(place).1),
-            _ => bail!(
-                "{}: several {wanted} files: name the one to judge by with --f32",
-                dir.join("gguf").display()
-            ),
+            _ => {
+                let own = own_file(dir, wanted);
+                let is_own = |&&place: &&usize| {
+                    own.as_ref().is_some_and(|own| found[place].1.gguf.as_ref() == Some(own))
+                };
+                match places.iter().find(is_own) {
+                    Some(&place) => return Ok(found.remove(place).1),
+                    None => bail!("{}", several(dir, wanted, &places, found)),
+                }
+            }
         }
     }
-    bail!("{}: no unquantized GGUF to judge by: run export first", dir.join("gguf").display())
+    bail!(
+        "{}: no unquantized GGUF to judge by; make one with `export --input {}`",
+        dir.join("gguf").display(),
+        dir.display()
+    )
+}
+
+/// The file that `pocketgpt run` writes for a type, going by the run's own run file.
+fn own_file(dir: &Path, kind: &str) -> Option<PathBuf> {
+    let run_file = RunFile::load(&dir.join("config.toml"), &[]).ok()?;
+    Some(dir.join("gguf").join(run_file.gguf_name(kind)))
+}
+
+fn several(dir: &Path, kind: &str, places: &[usize], found: &[(String, Variant)]) -> String {
+    let names = places.iter().filter_map(|&place| found[place].1.gguf.as_ref()?.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    format!(
+        "{gguf}: several {kind} files ({names}), and none is called as bundle.name in {config} says: \
+         remove those that are out of date, or judge one without --run: eval --checkpoint {run} \
+         --f32 {gguf}/FILE --quantized FILE",
+        gguf = dir.join("gguf").display(),
+        names = names.join(", "),
+        config = dir.join("config.toml").display(),
+        run = dir.display(),
+    )
+}
+
+/// A file that was made before the checkpoint was written is of other weights, unless somebody has
+/// copied things around: worth a word, not a refusal.
+fn note_if_older(base: &Variant, checkpoint: &Path) {
+    let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    let weights = checkpoint.join(checkpoint::WEIGHTS_FILE);
+    let Some(file) = &base.gguf else { return };
+    if let (Some(file_time), Some(weights_time)) = (modified(file), modified(&weights))
+        && file_time < weights_time
+    {
+        cli::note(&format!(
+            "{} is older than {}: if they differ, export and quantize again",
+            file.display(),
+            checkpoint.display()
+        ));
+    }
 }
 
 fn recipe(path: &Path) -> Result<String> {

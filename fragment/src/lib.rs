@@ -19,6 +19,7 @@ mod pieces;
 mod report;
 mod split;
 mod verify;
+mod whole;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub use report::{
 };
 pub use split::{SplitJob, guard_replaced, split, split_into};
 pub use verify::verify;
+pub use whole::digests;
 
 /// Cuts a GGUF into pieces, joins, verifies and describes them.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,7 +54,7 @@ pub enum Verb {
     /// Cut a GGUF into pieces with a manifest
     #[command(after_help = "Example: fragment split --input model-Q8_0.gguf --output pieces")]
     Split {
-        /// The GGUF file
+        /// The GGUF file; of a model in several, any part: they are joined
         #[arg(long, value_name = "FILE")]
         input: PathBuf,
         /// Folder for the pieces and manifest.json

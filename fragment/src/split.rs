@@ -5,14 +5,14 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, ensure};
 use checkpoint::{atomic, hash};
-use gguf::{GgufFile, Layout};
+use gguf::Layout;
 use rayon::prelude::*;
 
 use crate::manifest::{
@@ -21,11 +21,12 @@ use crate::manifest::{
 };
 use crate::packing;
 use crate::report::SplitReport;
+use crate::whole::Whole;
 
 /// What [`split`] is to do.
 #[derive(Debug, Clone)]
 pub struct SplitJob {
-    /// The GGUF.
+    /// The GGUF, or any one part of a model in several, which are joined.
     pub input: PathBuf,
     /// The folder for the pieces and `manifest.json`.
     pub output: PathBuf,
@@ -39,11 +40,14 @@ pub struct SplitJob {
 /// or not at all.
 ///
 /// # Errors
-/// When the input is no canonical GGUF or lies inside of the output, the output exists and `force`
-/// is off, or the system refuses.
+/// When the input is no canonical GGUF, one of its parts is missing, it lies inside of the output,
+/// the output exists and `force` is off, or the system refuses.
 pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
     guard_replaced(&job.output, MANIFEST_NAME)?;
     atomic::ensure_outside(&job.input, &job.output)?;
+    for file in Whole::open(&job.input)?.files() {
+        atomic::ensure_outside(file, &job.output)?;
+    }
     let manifest = atomic::write_dir(&job.output, job.force, |folder| {
         split_into(folder, MANIFEST_NAME, &job.input, job.max_bytes)
     })?;
@@ -90,18 +94,14 @@ pub fn split_into(
         (1..=MAX_FRAGMENT_BYTES).contains(&max_bytes),
         "--max-bytes {max_bytes}: expected 1 to {MAX_FRAGMENT_BYTES}"
     );
-    let name = input.file_name().and_then(|name| name.to_str());
-    let name = name.with_context(|| format!("{}: expected a UTF-8 file name", input.display()))?;
-    let gguf = GgufFile::open(input)?;
-    let layout = gguf.layout();
-    // Not `layout.file_size`: other tools leave the padding of the last tensor out.
-    let size = std::fs::metadata(input).with_context(|| input.display().to_string())?.len();
+    let whole = Whole::open(input)?;
+    let (layout, size) = (whole.layout(), whole.size());
     let ranges = packing::pack(layout, size, max_bytes)?;
 
     let progress = cli::Progress::new("split", size, cli::Meter::Bytes);
-    let writer = PieceWriter { input, folder, written: Mutex::default() };
-    let (whole, fragments) = rayon::join(
-        || hash::hash_file(input).with_context(|| format!("cannot read {}", input.display())),
+    let writer = PieceWriter { whole: &whole, folder, written: Mutex::default() };
+    let (digests, fragments) = rayon::join(
+        || whole.digests(),
         || {
             let pieces = ranges.par_iter().enumerate();
             pieces
@@ -114,9 +114,9 @@ pub fn split_into(
         },
     );
     progress.finish();
-    let (whole, fragments) = (whole?, fragments?);
+    let (digests, fragments) = (digests?, fragments?);
     ensure!(
-        whole.size == size,
+        digests.size == size,
         "{} changed while it was split: run the command again",
         input.display()
     );
@@ -124,10 +124,10 @@ pub fn split_into(
         format: FORMAT.to_owned(),
         version: VERSION,
         file: WholeFile {
-            name: name.to_owned(),
-            size: whole.size,
-            sha256: whole.sha256,
-            blake3: whole.blake3,
+            name: whole.name().to_owned(),
+            size: digests.size,
+            sha256: digests.sha256,
+            blake3: digests.blake3,
         },
         fragments,
         tensors: tensors(layout, &ranges),
@@ -155,7 +155,7 @@ fn tensors(layout: &Layout, pieces: &[Range<u64>]) -> Vec<Tensor> {
 
 /// Copies byte ranges of a file into files named by their content.
 struct PieceWriter<'a> {
-    input: &'a Path,
+    whole: &'a Whole,
     folder: &'a Path,
     /// Pieces that this run has written or is writing, so that equal ones do not meet.
     written: Mutex<HashSet<String>>,
@@ -168,8 +168,7 @@ impl PieceWriter<'_> {
         range: &Range<u64>,
         buffer: &mut Vec<u8>,
     ) -> anyhow::Result<Fragment> {
-        self.read(range, buffer)
-            .with_context(|| format!("cannot read {}", self.input.display()))?;
+        self.whole.read(range, buffer)?;
         let digests = hash::hash_bytes(buffer);
         let file = piece_name(&digests.blake3);
         let path = self.folder.join(&file);
@@ -184,14 +183,6 @@ impl PieceWriter<'_> {
             sha256: digests.sha256,
             blake3: digests.blake3,
         })
-    }
-
-    fn read(&self, range: &Range<u64>, buffer: &mut Vec<u8>) -> std::io::Result<()> {
-        let mut file = File::open(self.input)?;
-        file.seek(SeekFrom::Start(range.start))?;
-        // Every byte is overwritten: only a longer buffer than the last one is cleared first.
-        buffer.resize((range.end - range.start) as usize, 0);
-        file.read_exact(buffer)
     }
 
     fn is_new(&self, blake3: &str) -> bool {

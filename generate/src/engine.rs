@@ -95,7 +95,9 @@ impl LoadedModel {
                     .with_context(|| format!("cannot load {}", path.display()))?;
                 Ok(LoadedModel::Reference(model))
             }
-            EngineKind::Llama => Ok(LoadedModel::Llama(Llama::load(path)?, threads)),
+            EngineKind::Llama => {
+                Ok(LoadedModel::Llama(Llama::load(&gguf::first_part(path))?, threads))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one command: every stage by its name, and `run` for all of them in a row.
 
 mod pipeline;
+mod prospect;
 mod record;
 mod summary;
 

@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bundle::License;
-use checkpoint::atomic;
+use checkpoint::{RunLock, atomic};
 use cli::Interrupt;
-use config::{RunFile, TokenizerKind};
+use config::{RunFile, Stage, TokenizerKind};
 use quantize::{CalibrationText, Recipe};
 use serde::Serialize;
 
+use crate::prospect;
 use crate::record::{Record, key_of};
 use crate::summary::{Row, Summary};
 
@@ -60,6 +61,7 @@ struct Pipeline {
     force: bool,
     resume: bool,
     interrupt: Interrupt,
+    lock: RunLock,
     rows: Vec<Row>,
 }
 
@@ -76,6 +78,8 @@ pub fn run(args: Args) -> anyhow::Result<Summary> {
     // Its file may be missing.
     License::new(&run_file.bundle.license, run_file.bundle.license_file.as_deref())?;
     let run_dir = run_file.run.dir.clone();
+    train::check_device(run_file.device)?;
+    let lock = train::claim(&run_dir, "pocketgpt run")?;
     let record = Record::load(&run_dir)?;
     let mut pipeline = Pipeline {
         run_file,
@@ -84,9 +88,11 @@ pub fn run(args: Args) -> anyhow::Result<Summary> {
         force: args.force,
         resume: args.resume,
         interrupt: Interrupt::install()?,
+        lock,
         rows: Vec::new(),
     };
     let checkpoint = pipeline.train()?;
+    pipeline.forget_other_recipes(&recipes)?;
     let base = pipeline.export(&checkpoint)?;
     let mut variants = Vec::new();
     for recipe in recipes {
@@ -105,7 +111,6 @@ fn recipes(run_file: &RunFile) -> anyhow::Result<Vec<Recipe>> {
     let mut recipes = Vec::new();
     for name in &run_file.quantize.recipes {
         let recipe: Recipe = name.parse().context("quantize.recipes")?;
-        ensure!(!recipes.contains(&recipe), "quantize.recipes names {recipe} twice");
         ensure!(
             !recipe.needs_importance(),
             "quantize.recipes: {recipe} needs importance data, which a run does not make; use \
@@ -150,11 +155,15 @@ impl Pipeline {
         let start = Instant::now();
         // Training may yet refuse to touch the folder and what it holds; its outputs name the
         // last checkpoint, so once that changes the old entry is void by itself.
+        let before = self.record.outputs(name);
         if name != TRAIN {
             self.record.start(&self.run_dir, name, &key)?;
         }
         let done = work(self).with_context(|| format!("{name} failed"))?;
         self.record.start(&self.run_dir, name, &key)?;
+        if name != TRAIN {
+            self.record.remove_outdated(&self.run_dir, before, &done.outputs)?;
+        }
         let first = done.outputs.first().cloned().unwrap_or_default();
         let row = Row {
             stage: name.to_owned(),
@@ -171,17 +180,15 @@ impl Pipeline {
 
     /// Trains, or goes on with a run that was interrupted; gives the last checkpoint.
     fn train(&mut self) -> anyhow::Result<PathBuf> {
-        let f = &self.run_file;
-        let settings = serde_json::to_value((
-            (f.run.seed, f.device, &f.model, &f.data, &f.train),
-            (&f.lora, &f.optimizer, &f.schedule, f.eval.golden_windows),
-        ))?;
-        let inputs = training_inputs(f)?;
+        let settings = self.run_file.training_settings()?;
+        let inputs = training_inputs(&self.run_file)?;
         self.stage(TRAIN, &settings, &inputs, |this| {
             let options = train::Options {
                 resume: this.resume,
                 overwrite: this.force,
                 interrupt: this.interrupt.clone(),
+                lock: Some(this.lock.clone()),
+                requirement: Some(prospect::require_usable),
             };
             let report = train::train(&this.run_file, &options)?;
             let loss = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.3}"));
@@ -210,13 +217,24 @@ impl Pipeline {
         })
     }
 
+    /// Removes what this command made for recipes that the run file no longer names.
+    fn forget_other_recipes(&mut self, recipes: &[Recipe]) -> anyhow::Result<()> {
+        let is_wanted = |stage: &str| match stage.split_once(' ') {
+            Some(("quantize" | "fragment", name)) => {
+                recipes.iter().any(|recipe| recipe.name() == name)
+            }
+            _ => true,
+        };
+        self.record.forget(&self.run_dir, is_wanted)
+    }
+
     /// Writes the checkpoint as the GGUF that everything after it starts from.
     fn export(&mut self, checkpoint: &Path) -> anyhow::Result<PathBuf> {
         let name = self.run_file.bundle.name.clone();
         let tensor_type = self.run_file.export.tensor_type.parse()?;
         let output = self.gguf(&self.run_file.export.tensor_type);
-        let settings = (&name, &self.run_file.export.tensor_type);
-        self.stage("export", &serde_json::to_value(settings)?, &[checkpoint.to_owned()], |_| {
+        let settings = self.run_file.settings(Stage::Export)?;
+        self.stage("export", &settings, &[checkpoint.to_owned()], |_| {
             let report = export::export_gguf(&export::ExportJob {
                 input: checkpoint.to_owned().into(),
                 output: Some(output.clone()),
@@ -234,7 +252,7 @@ impl Pipeline {
     fn quantize(&mut self, base: &Path, recipe: Recipe) -> anyhow::Result<PathBuf> {
         let output = self.gguf(recipe.name());
         let search = self.run_file.quantize.search && !self.was_trained_for(recipe)?;
-        let settings = (recipe.name(), search);
+        let settings = (recipe.name(), self.run_file.settings(Stage::Quantize)?);
         self.stage(&format!("quantize {recipe}"), &settings, &[base.to_owned()], |pipeline| {
             let report = quantize::quantize_file(&quantize::QuantizeJob {
                 output: Some(output.clone()),
@@ -265,7 +283,8 @@ impl Pipeline {
     fn fragment(&mut self, file: &Path, recipe: Recipe) -> anyhow::Result<PathBuf> {
         let output = self.run_dir.join("fragments").join(recipe.name());
         let max_bytes = self.run_file.fragment.max_bytes;
-        self.stage(&format!("fragment {recipe}"), &max_bytes, &[file.to_owned()], |_| {
+        let settings = self.run_file.settings(Stage::Fragment)?;
+        self.stage(&format!("fragment {recipe}"), &settings, &[file.to_owned()], |_| {
             let report = fragment::split(&fragment::SplitJob {
                 input: file.to_owned(),
                 output: output.clone(),
@@ -288,7 +307,7 @@ impl Pipeline {
         let output = self.run_dir.join("report.json");
         let mut inputs = vec![checkpoint.to_owned(), base.to_owned()];
         inputs.extend(variants.iter().flat_map(|(file, pieces)| [file.clone(), pieces.clone()]));
-        let settings = serde_json::to_value(&self.run_file.eval)?;
+        let settings = self.run_file.settings(Stage::Eval)?;
         self.stage("eval", &settings, &inputs, |this| {
             let report = eval::evaluate(&eval::EvalJob {
                 checkpoint: Some(checkpoint.to_owned()),
@@ -323,8 +342,9 @@ impl Pipeline {
         let output = self.run_dir.join("bundle");
         let mut inputs = vec![checkpoint.to_owned(), self.run_dir.join("report.json")];
         inputs.extend(variants.iter().map(|(_, pieces)| pieces.clone()));
+        inputs.extend(self.run_file.bundle.license_file.clone());
         let settings = serde_json::json!({
-            "run_file": &self.run_file,
+            "run_file": self.run_file.settings(Stage::Bundle)?,
             "web_chat": bundle::app_digest(),
         });
         self.stage("bundle", &settings, &inputs, |this| {
@@ -356,8 +376,7 @@ impl Pipeline {
     }
 
     fn gguf(&self, kind: &str) -> PathBuf {
-        let name = self.run_file.bundle.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        self.run_dir.join("gguf").join(format!("{name}-{kind}.gguf"))
+        self.run_dir.join("gguf").join(self.run_file.gguf_name(kind))
     }
 }
 
@@ -419,7 +438,6 @@ mod tests {
     fn what_later_stages_would_refuse_is_refused_first() {
         let refusal = |names: &[&str]| cli::one_line(&of(names).unwrap_err());
         assert!(refusal(&["Q8_0", "Q9_0"]).contains("quantize.recipes: unknown recipe Q9_0"));
-        assert_eq!(refusal(&["Q8_0", "q8_0"]), "quantize.recipes names Q8_0 twice");
         assert!(refusal(&["Q2_K_S"]).contains("needs importance data"));
         assert!(refusal(&[]).contains("at least one"));
         let mut run_file = RunFile::default();

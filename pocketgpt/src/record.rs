@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
 use checkpoint::atomic;
@@ -78,6 +78,48 @@ impl Record {
         Ok(Some(entry))
     }
 
+    /// What `stage` wrote when it last ran, with the digests.
+    pub fn outputs(&self, stage: &str) -> BTreeMap<PathBuf, String> {
+        self.stages.get(stage).map(|entry| entry.outputs.clone()).unwrap_or_default()
+    }
+
+    /// Removes what a stage wrote `before` and what is not among its `outputs` now. A file that has
+    /// changed since, and anything outside of the folders that stages write into, stays.
+    pub fn remove_outdated(
+        &self,
+        run_dir: &Path,
+        before: BTreeMap<PathBuf, String>,
+        outputs: &[PathBuf],
+    ) -> anyhow::Result<()> {
+        for (relative, digest) in before {
+            let path = run_dir.join(&relative);
+            if is_made_here(&relative)
+                && !outputs.contains(&path)
+                && path.exists()
+                && digest_of(&path)? == digest
+            {
+                remove(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the stages that are not wanted any more, with what they wrote.
+    pub fn forget(
+        &mut self,
+        run_dir: &Path,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let unwanted: Vec<String> =
+            self.stages.keys().filter(|stage| !is_wanted(stage)).cloned().collect();
+        for stage in unwanted {
+            self.remove_outdated(run_dir, self.outputs(&stage), &[])?;
+            self.stages.remove(&stage);
+            self.save(run_dir)?;
+        }
+        Ok(())
+    }
+
     /// Writes down that `stage` begins: its outputs are nobody's until it ends.
     pub fn start(&mut self, run_dir: &Path, stage: &str, key: &str) -> anyhow::Result<()> {
         let entry = Entry { key: key.to_owned(), outputs: BTreeMap::new(), row: Row::default() };
@@ -111,6 +153,29 @@ impl Record {
             writeln!(out)?;
             Ok(())
         })
+    }
+}
+
+/// Whether a path of `stages.json`, which anybody may have written, leads to a place below a folder
+/// that only stages write into.
+fn is_made_here(relative: &Path) -> bool {
+    let names: Option<Vec<&std::ffi::OsStr>> = relative
+        .components()
+        .map(|part| match part {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let folders = ["gguf", "fragments"];
+    names.is_some_and(|names| names.len() == 2 && folders.iter().any(|folder| names[0] == *folder))
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    // A link goes, and not what it leads to.
+    if path.symlink_metadata()?.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
     }
 }
 
@@ -191,6 +256,56 @@ mod tests {
         assert!(record.current(run.path(), "export", &key).unwrap().is_none());
         std::fs::remove_file(run.path().join("out")).unwrap();
         assert!(record.current(run.path(), "export", &key).unwrap().is_none());
+    }
+
+    /// A record of `stage` with one output, which is made.
+    fn with_output(run: &Path, stage: &str, output: &str) -> Record {
+        let path = run.join(output);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "made").unwrap();
+        let mut record = Record::load(run).unwrap();
+        record.start(run, stage, "key").unwrap();
+        record.finish(run, stage, &[path], Row::default()).unwrap();
+        record
+    }
+
+    #[test]
+    fn what_a_stage_no_longer_writes_goes_unless_it_was_changed() {
+        let run = tempfile::tempdir().unwrap();
+        let old = run.path().join("gguf/old-F32.gguf");
+        let new = run.path().join("gguf/new-F32.gguf");
+        let record = with_output(run.path(), "export", "gguf/old-F32.gguf");
+        let before = record.outputs("export");
+        record.remove_outdated(run.path(), before.clone(), std::slice::from_ref(&old)).unwrap();
+        assert!(old.exists(), "it is written again");
+        std::fs::write(&old, "mine").unwrap();
+        record.remove_outdated(run.path(), before.clone(), std::slice::from_ref(&new)).unwrap();
+        assert!(old.exists(), "somebody changed it");
+        std::fs::write(&old, "made").unwrap();
+        record.remove_outdated(run.path(), before, &[new]).unwrap();
+        assert!(!old.exists());
+    }
+
+    #[test]
+    fn recipes_that_are_not_wanted_go_with_their_files() {
+        let run = tempfile::tempdir().unwrap();
+        with_output(run.path(), "quantize Q8_0", "gguf/a-Q8_0.gguf");
+        let mut record = with_output(run.path(), "quantize Q4_0", "gguf/a-Q4_0.gguf");
+        record.forget(run.path(), |stage| stage != "quantize Q4_0").unwrap();
+        assert!(run.path().join("gguf/a-Q8_0.gguf").exists());
+        assert!(!run.path().join("gguf/a-Q4_0.gguf").exists());
+        let record = Record::load(run.path()).unwrap();
+        assert!(record.outputs("quantize Q4_0").is_empty());
+        assert_eq!(record.outputs("quantize Q8_0").len(), 1);
+    }
+
+    #[test]
+    fn a_record_cannot_have_anything_else_removed() {
+        for path in ["../a", "gguf/../../a", "/etc/passwd", "latest", "checkpoints/step-1", "gguf"]
+        {
+            assert!(!is_made_here(Path::new(path)), "{path}");
+        }
+        assert!(is_made_here(Path::new("fragments/Q8_0")));
     }
 
     #[test]

@@ -41,13 +41,18 @@ fn default_of(choice: Choice) -> anyhow::Result<(Device, &'static str)> {
         #[cfg(feature = "wgpu")]
         Choice::Wgpu if is_present(DeviceType::Wgpu) => (wgpu(), "wgpu"),
         #[cfg(feature = "wgpu")]
-        Choice::Wgpu => bail!("device = \"wgpu\": this machine has no graphics adapter"),
+        Choice::Wgpu => bail!(
+            "device = \"wgpu\": this machine has no graphics adapter; set it to \"auto\" or \"flex\""
+        ),
         #[cfg(not(feature = "wgpu"))]
         Choice::Wgpu => return missing("wgpu"),
         #[cfg(feature = "cuda")]
         Choice::Cuda if is_present(DeviceType::Cuda) => (cuda(), "cuda"),
         #[cfg(feature = "cuda")]
-        Choice::Cuda => bail!("device = \"cuda\": this machine has no NVIDIA driver or no device"),
+        Choice::Cuda => bail!(
+            "device = \"cuda\": this machine has no NVIDIA driver or no device; set it to \"auto\" or \
+             \"flex\""
+        ),
         #[cfg(not(feature = "cuda"))]
         Choice::Cuda => return missing("cuda"),
         #[cfg(feature = "ndarray")]

@@ -5,15 +5,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use checkpoint::RunLock;
 use checkpoint::atomic::{self, AtomicError};
-use config::RunFile;
+use config::{Change, RunFile};
 
 use crate::{Options, state};
 
-/// Paths in a run folder.
+/// Paths in a run folder that no other process writes into.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     root: PathBuf,
+    _lock: RunLock,
+    /// Settings of training that are others than the run that is there has been trained with.
+    changes: Vec<Change>,
 }
 
 /// Where a run starts from.
@@ -42,6 +46,46 @@ const OURS: [&str; 13] = [
     "bundle.zip",
 ];
 
+/// Makes the run folder `root` where it is missing, and takes it for this process.
+///
+/// # Errors
+/// When it cannot be made, is somebody else's, or another process works in it.
+pub fn claim(root: &Path, command: &str) -> anyhow::Result<RunLock> {
+    fs::create_dir_all(root).with_context(|| {
+        format!(
+            "cannot make the run folder {}; choose another with --set run.dir=FOLDER",
+            root.display()
+        )
+    })?;
+    require_ours(root)?;
+    Ok(RunLock::take(root, command)?)
+}
+
+/// Refuses a folder whose files are not a run's.
+fn require_ours(root: &Path) -> anyhow::Result<()> {
+    if ["metrics.jsonl", "latest", "checkpoints"].iter().any(|name| root.join(name).exists()) {
+        return Ok(());
+    }
+    let entries =
+        fs::read_dir(root).with_context(|| format!("cannot read the folder {}", root.display()))?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let stranger = names
+        .filter(|name| !name.starts_with('.') && !OURS.contains(&name.as_str()))
+        .min()
+        .or_else(|| {
+            let config = root.join("config.toml");
+            let is_strange = config.exists() && RunFile::load(&config, &[]).is_err();
+            is_strange.then(|| "a config.toml that is no run file".to_owned())
+        });
+    match stranger {
+        None => Ok(()),
+        Some(name) => bail!(
+            "{} holds {name} and no run: choose an empty folder with --set run.dir=FOLDER",
+            root.display()
+        ),
+    }
+}
+
 impl RunFolder {
     /// The run folder of a run file, and where the run starts; nothing in it is removed yet.
     ///
@@ -49,14 +93,12 @@ impl RunFolder {
     /// When the folder is somebody else's, holds another run and `options` does not say what to
     /// do with it, has nothing to go on from though `options` asks for that, or cannot be made.
     pub fn open(run_file: &RunFile, options: &Options) -> anyhow::Result<(Self, Start)> {
-        let folder = RunFolder { root: run_file.run.dir.clone() };
-        fs::create_dir_all(&folder.root).with_context(|| {
-            format!(
-                "cannot make the run folder {}; choose another with --set run.dir=FOLDER",
-                folder.root.display()
-            )
-        })?;
-        folder.require_ours()?;
+        let root = run_file.run.dir.clone();
+        let lock = match &options.lock {
+            Some(lock) => lock.clone(),
+            None => claim(&root, "train")?,
+        };
+        let mut folder = RunFolder { root, _lock: lock, changes: Vec::new() };
         let start = match options.overwrite {
             true => Start::Fresh,
             false => folder.start(run_file, options)?,
@@ -73,6 +115,7 @@ impl RunFolder {
         if overwrite {
             self.clear()?;
         }
+        self.remove_rehearsals();
         let checkpoints = self.checkpoints();
         fs::create_dir_all(&checkpoints)
             .with_context(|| format!("cannot make the folder {}", checkpoints.display()))?;
@@ -80,32 +123,7 @@ impl RunFolder {
         write_text(&self.config(), &text)
     }
 
-    /// Refuses a folder whose files are not a run's.
-    fn require_ours(&self) -> anyhow::Result<()> {
-        if [self.metrics(), self.latest(), self.checkpoints()].iter().any(|path| path.exists()) {
-            return Ok(());
-        }
-        let entries = fs::read_dir(&self.root)
-            .with_context(|| format!("cannot read the folder {}", self.root.display()))?;
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let stranger = names
-            .filter(|name| !name.starts_with('.') && !OURS.contains(&name.as_str()))
-            .min()
-            .or_else(|| {
-                let is_strange =
-                    self.config().exists() && RunFile::load(&self.config(), &[]).is_err();
-                is_strange.then(|| "a config.toml that is no run file".to_owned())
-            });
-        match stranger {
-            None => Ok(()),
-            Some(name) => bail!(
-                "{} holds {name} and no run: choose an empty folder with --set run.dir=FOLDER",
-                self.root.display()
-            ),
-        }
-    }
-
-    fn start(&self, run_file: &RunFile, options: &Options) -> anyhow::Result<Start> {
+    fn start(&mut self, run_file: &RunFile, options: &Options) -> anyhow::Result<Start> {
         let checkpoint = self.last_checkpoint()?;
         if checkpoint.is_none() && options.resume {
             bail!("{} holds no checkpoint to go on from: leave --resume out", self.root.display());
@@ -114,23 +132,44 @@ impl RunFolder {
         let Some(checkpoint) = checkpoint else { return Ok(Start::Fresh) };
         let saved = RunFile::load(&self.config(), &[])
             .with_context(|| format!("{} holds a run; --force starts over", self.root.display()))?;
-        if options.resume
-            && let Some(key) = changed_essence(&saved, run_file)
-        {
+        self.changes = saved.training_settings()?.changes(&run_file.training_settings()?);
+        // Golden windows are made anew at the end of a run that has others.
+        self.changes.retain(|change| change.key != "eval.golden_windows");
+        if let Some(change) = self.changes.iter().find(|change| is_fixed(&change.key)) {
             bail!(
-                "{}: {key} differs from the run that is there, and a resumed run cannot change \
-                 it; set it back, or start over with --force",
+                "{} holds a run with other settings: {change}, and a run that has begun cannot \
+                 change that; set it back, start over with --force, or leave that run alone with \
+                 --set run.dir=FOLDER",
                 self.root.display()
             );
         }
-        if !options.resume && !same_training(&saved, run_file) {
+        if !options.resume && !self.changes.is_empty() {
             bail!(
-                "{} holds a run with other settings; --resume goes on with the new ones, --force \
-                 starts over, --set run.dir=FOLDER leaves it alone",
-                self.root.display()
+                "{} holds a run with other settings: {}; --resume goes on with the new ones, \
+                 --force starts over, --set run.dir=FOLDER leaves that run alone",
+                self.root.display(),
+                list(&self.changes)
             );
         }
         Ok(Start::Resume(checkpoint))
+    }
+
+    /// Refuses new settings for a run that has `step` of `total_steps` steps behind it and none left
+    /// to use them: its run file would speak of another training than the one that was.
+    ///
+    /// # Errors
+    /// With the settings.
+    pub fn require_steps_left(&self, step: u64, total_steps: u64) -> anyhow::Result<()> {
+        if self.changes.is_empty() || step < total_steps {
+            return Ok(());
+        }
+        bail!(
+            "{} holds a finished run of {step} steps, and no step is left to train with the new \
+             settings: {}; set them back, raise train.epochs or train.max_steps, or start over \
+             with --force",
+            self.root.display(),
+            list(&self.changes)
+        )
     }
 
     /// The checkpoint that `latest` names. A process that was killed after writing its first one
@@ -176,6 +215,16 @@ impl RunFolder {
             gone(&file, fs::remove_file(&file))?;
         }
         gone(&removed, fs::remove_dir_all(&removed))
+    }
+
+    /// Removes what processes left that were killed before their first step. Only one process works
+    /// here, and it has had its rehearsal.
+    fn remove_rehearsals(&self) {
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(checkpoint::REHEARSAL_PREFIX) {
+                fs::remove_dir_all(entry.path()).ok();
+            }
+        }
     }
 
     /// The folder itself.
@@ -243,31 +292,27 @@ pub fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether two run files train the same; what later stages do may differ.
-fn same_training(a: &RunFile, b: &RunFile) -> bool {
-    changed_essence(a, b).is_none()
-        && a.device == b.device
-        && a.train == b.train
-        && a.optimizer == b.optimizer
-        && a.schedule == b.schedule
-        // Rounding starts from what export writes.
-        && (a.train.qat.is_none() || a.export.tensor_type == b.export.tensor_type)
+/// Whether a run that has begun cannot change this key: what the weights' shapes, the batches and
+/// their order follow from, and what weights are rounded for.
+fn is_fixed(key: &str) -> bool {
+    let sections = ["model.", "data.", "lora."];
+    let keys = [
+        "run.seed",
+        "train.init_from",
+        "train.batch_size",
+        "train.gradient_accumulation",
+        "export.tensor_type",
+    ];
+    sections.iter().any(|section| key.starts_with(section)) || keys.contains(&key)
 }
 
-/// The first key that a resumed run cannot change: what the weights' shapes, the batches and
-/// their order follow from.
-fn changed_essence(a: &RunFile, b: &RunFile) -> Option<&'static str> {
-    let same = [
-        ("run.seed", a.run.seed == b.run.seed),
-        ("[model]", a.model == b.model),
-        ("[data]", a.data == b.data),
-        ("train.init_from", a.train.init_from == b.train.init_from),
-        ("[lora]", a.lora == b.lora),
-        ("train.batch_size", a.train.batch_size == b.train.batch_size),
-        (
-            "train.gradient_accumulation",
-            a.train.gradient_accumulation == b.train.gradient_accumulation,
-        ),
-    ];
-    same.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+/// The first few changes, and how many more there are.
+fn list(changes: &[Change]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<String> = changes.iter().take(SHOWN).map(Change::to_string).collect();
+    let more = match changes.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" ({more} more)"),
+    };
+    format!("{}{more}", shown.join(", "))
 }

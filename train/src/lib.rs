@@ -30,10 +30,15 @@ mod session;
 mod state;
 mod tensors;
 
+use std::path::Path;
+
+use checkpoint::RunLock;
 use cli::Interrupt;
-use config::RunFile;
+use config::{ModelConfig, RunFile};
+use data::Tokenizer;
 
 pub use device::check as check_device;
+pub use folder::claim;
 pub use report::{Losses, Report};
 pub use session::train;
 
@@ -69,6 +74,28 @@ pub struct Options {
     pub overwrite: bool,
     /// Asked after every step; once requested, a checkpoint is written and training ends.
     pub interrupt: Interrupt,
+    /// The run folder, where the caller has taken it already ([`claim`]).
+    pub lock: Option<RunLock>,
+    /// What else must hold of the model before its first step: what later stages need of it.
+    pub requirement: Option<Requirement>,
+}
+
+/// Refuses a model that is of no use to the caller, before it is trained.
+pub type Requirement = fn(&Prospect<'_>) -> anyhow::Result<()>;
+
+/// What is known of a model before its first step.
+#[derive(Debug, Clone, Copy)]
+pub struct Prospect<'a> {
+    /// The settings.
+    pub run_file: &'a RunFile,
+    /// The model's shape.
+    pub config: &'a ModelConfig,
+    /// How text becomes token ids.
+    pub tokenizer: &'a Tokenizer,
+    /// The text of the `tokenizer.json` that its checkpoints will have.
+    pub tokenizer_json: &'a str,
+    /// The folder whose files beside `tokenizer.json` go along with it.
+    pub tokenizer_folder: Option<&'a Path>,
 }
 
 /// Runs the command.
@@ -78,6 +105,7 @@ pub struct Options {
 pub fn run(args: Args) -> anyhow::Result<Report> {
     let run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
     let interrupt = Interrupt::install()?;
-    let options = Options { resume: args.resume, overwrite: args.force, interrupt };
+    let options =
+        Options { resume: args.resume, overwrite: args.force, interrupt, ..Options::default() };
     train(&run_file, &options)
 }

@@ -32,7 +32,8 @@ impl Plan {
             bail!(
                 "the text is too short: its training split has {windows} windows of {} tokens, \
                  and one step needs {needed} (train.batch_size * train.gradient_accumulation); \
-                 use a longer text, or a smaller data.context or train.batch_size",
+                 use a longer text, or a smaller data.context, train.batch_size or \
+                 train.gradient_accumulation",
                 run_file.data.context
             );
         }

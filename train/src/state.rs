@@ -3,15 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
 use checkpoint::atomic;
 use checkpoint::lora::AdapterSettings;
-use checkpoint::{AdapterContents, Checkpoint, CheckpointContents, Golden, TrainerState, names};
+use checkpoint::{
+    AdapterContents, Checkpoint, CheckpointContents, Golden, HuggingFaceFiles, TrainerState, names,
+};
 use config::{Lora, ModelConfig, RunFile};
 use kernels::random;
 use model::{Model, lora};
 
+use crate::Prospect;
 use crate::folder::{RunFolder, write_text};
 use crate::optimizer::Optimizer;
 use crate::origin::Origin;
@@ -69,6 +72,63 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
     write_text(&folder.latest(), &format!("{name}\n"))?;
     prune(&folder.checkpoints(), snapshot.trainer.step, keep);
     Ok(dir)
+}
+
+/// Tries to save a run before its first step, as far as that needs no room on the disk.
+///
+/// # Errors
+/// When its checkpoints could not be written, whatever the reason.
+pub fn rehearse(folder: &RunFolder, model: &Model, prospect: &Prospect<'_>) -> anyhow::Result<()> {
+    let files = HuggingFaceFiles {
+        config: prospect.config,
+        weights: &View::weights(model),
+        tokenizer_json: Some(prospect.tokenizer_json),
+        origin: prospect.tokenizer_folder,
+    };
+    checkpoint::rehearse_save(folder.root(), files).with_context(|| {
+        format!("a checkpoint of this run cannot be saved in {}", folder.root().display())
+    })
+}
+
+/// Refuses a run whose checkpoints the disk has no room for.
+///
+/// # Errors
+/// With both sizes.
+pub fn require_room(
+    folder: &RunFolder,
+    prospect: &Prospect<'_>,
+    overwrite: bool,
+) -> anyhow::Result<()> {
+    let Some(free) = atomic::available_space(folder.root()) else { return Ok(()) };
+    // What is there goes first, then.
+    let freed = if overwrite { size_of(&folder.checkpoints()) } else { 0 };
+    let config = prospect.config;
+    let elements =
+        |rows: &[names::TensorName]| rows.iter().map(|row| row.elements()).sum::<usize>();
+    let weights = elements(&names::tensors(config));
+    let trained = elements(&tensors::trained(config, &prospect.run_file.lora));
+    // F32: the weights, and two moments of what is trained.
+    let needed = 4 * (weights + 2 * trained) as u64;
+    ensure!(
+        needed <= free.saturating_add(freed),
+        "{}: a checkpoint of this run takes {}, and the disk has {} left; make room, or choose \
+         another disk with --set run.dir=FOLDER",
+        folder.root().display(),
+        cli::bytes(needed),
+        cli::bytes(free.saturating_add(freed))
+    );
+    Ok(())
+}
+
+/// Bytes of all files below a folder; 0 where it cannot be read.
+fn size_of(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size_of(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 /// Removes all but the newest `keep` checkpoints up to the one of step `latest`, and what killed
@@ -157,8 +217,11 @@ pub fn restore(
     };
     if trainer.tokens_hash != tokens_hash {
         bail!(
-            "{} was trained on another text or with another tokenizer; start over with --force",
-            dir.display()
+            "{} was trained on other tokens than data.path = {:?} gives now: the text or the \
+             tokenizer has changed since; put it back as it was, start over with --force, or leave \
+             that run alone with --set run.dir=FOLDER",
+            dir.display(),
+            run_file.data.path.display()
         );
     }
     if parameters(checkpoint.config()) != parameters(config) {

@@ -36,6 +36,37 @@ fn limited(fixture: &Fixture, run_file: &RunFile) -> Child {
         .unwrap()
 }
 
+/// Reads lines up to the first that contains `part`.
+fn read_until(messages: &mut impl BufRead, part: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(part) {
+        assert!(messages.read_line(&mut text).unwrap() > 0, "ended without {part:?}: {text}");
+    }
+    text
+}
+
+fn signal(child: &Child, signal: &str) {
+    Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+}
+
+/// Lifts the limit.
+fn make_room(child: &Child) {
+    let room = Command::new("prlimit")
+        .args(["--pid", &child.id().to_string(), "--fsize=unlimited"])
+        .status()
+        .unwrap();
+    assert!(room.success());
+}
+
+/// Whether the program that lifts the limit is there; says so if it is not.
+fn can_make_room(test: &str) -> bool {
+    let found = Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        println!("{test} skipped: prlimit not found");
+    }
+    found
+}
+
 #[test]
 fn the_old_checkpoint_stays_and_the_run_can_go_on_once_there_is_room() {
     let fixture = fixture();
@@ -46,9 +77,12 @@ fn the_old_checkpoint_stays_and_the_run_can_go_on_once_there_is_room() {
     train(&run_file);
 
     run_file.train.max_steps = Some(8);
-    let output = limited(&fixture, &run_file).wait_with_output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{message}");
+    let mut child = limited(&fixture, &run_file);
+    let mut messages = BufReader::new(child.stderr.take().unwrap());
+    let mut message = read_until(&mut messages, "in memory only");
+    signal(&child, "-INT");
+    messages.read_to_string(&mut message).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{message}");
     let tried_again = "training goes on and tries again in 2 steps";
     assert_eq!(message.matches(tried_again).count(), 2, "{message}");
     let last = message.lines().last().unwrap();
@@ -68,10 +102,7 @@ fn the_old_checkpoint_stays_and_the_run_can_go_on_once_there_is_room() {
 
 #[test]
 fn a_checkpoint_that_failed_is_written_at_the_next_interval() {
-    if Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!(
-            "a_checkpoint_that_failed_is_written_at_the_next_interval skipped: prlimit not found"
-        );
+    if !can_make_room("a_checkpoint_that_failed_is_written_at_the_next_interval") {
         return;
     }
     let fixture = fixture();
@@ -83,19 +114,44 @@ fn a_checkpoint_that_failed_is_written_at_the_next_interval() {
     run_file.train.sample_tokens = 0;
     let mut child = limited(&fixture, &run_file);
     let mut messages = BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("tries again") {
-        line.clear();
-        assert!(messages.read_line(&mut line).unwrap() > 0, "ended without a warning");
-    }
-    let room = Command::new("prlimit")
-        .args(["--pid", &child.id().to_string(), "--fsize=unlimited"])
-        .status()
-        .unwrap();
-    assert!(room.success());
+    read_until(&mut messages, "tries again");
+    make_room(&child);
     let mut rest = String::new();
     messages.read_to_string(&mut rest).unwrap();
     assert!(child.wait().unwrap().success(), "{rest}");
     let last = checkpoint::latest(&run_file.run.dir).unwrap();
     assert!(last.ends_with("step-000150"), "{}", last.display());
+}
+
+/// A run never ends with what it learned in memory only: it waits for room, also when it was asked to
+/// stop.
+#[test]
+fn the_last_checkpoint_is_tried_until_there_is_room() {
+    if !can_make_room("the_last_checkpoint_is_tried_until_there_is_room") {
+        return;
+    }
+    let fixture = fixture();
+    for (name, steps, is_stopped) in [("ended", 8, false), ("stopped", 1_000_000, true)] {
+        let mut run_file = fixture.other(name);
+        train(&run_file);
+        run_file.train.epochs = 1_000_000;
+        run_file.train.max_steps = Some(steps);
+        run_file.train.eval_interval = 1_000_000;
+        run_file.train.checkpoint_interval = 1_000_000;
+        let mut child = limited(&fixture, &run_file);
+        let mut messages = BufReader::new(child.stderr.take().unwrap());
+        if is_stopped {
+            read_until(&mut messages, "going on after step 3");
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            signal(&child, "-INT");
+        }
+        read_until(&mut messages, "in memory only");
+        make_room(&child);
+        let mut rest = String::new();
+        messages.read_to_string(&mut rest).unwrap();
+        let code = if is_stopped { Some(130) } else { Some(0) };
+        assert_eq!(child.wait().unwrap().code(), code, "{rest}");
+        let last = checkpoint::latest(&run_file.run.dir).unwrap();
+        assert!(!last.ends_with("step-000003"), "{}", last.display());
+    }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Fixture, failure, metrics, resume, text_of, train};
+use common::{Fixture, failure, metrics, resume, text_of, train, visible};
 use config::Device;
 use train::Options;
 
@@ -16,7 +16,7 @@ fn a_text_shorter_than_one_step_is_refused_with_the_numbers() {
     fs::write(&fixture.run_file.data.path, text_of(10)).unwrap();
     let error = failure(&fixture.run_file);
     assert!(error.contains("too short") && error.contains("16 tokens"), "{error}");
-    assert_eq!(fs::read_dir(&fixture.run_file.run.dir).unwrap().count(), 0);
+    assert_eq!(visible(&fixture.run_file.run.dir), [""; 0]);
     // The next attempt, with a setting changed as advised, is no other run that is in the way.
     fixture.run_file.train.batch_size = 1;
     assert_eq!(train(&fixture.run_file).resumed_from, None);
@@ -106,6 +106,7 @@ fn another_run_is_not_overwritten_without_force() {
     fixture.run_file.optimizer.learning_rate = 2e-2;
     let error = failure(&fixture.run_file);
     assert!(error.contains("--resume") && error.contains("--force"), "{error}");
+    assert!(error.contains("optimizer.learning_rate is 0.01 there and 0.02 now"), "{error}");
     assert_eq!(metrics(&fixture.run_file).len(), 9);
 
     fs::write(fixture.run_file.run.dir.join("notes.txt"), "mine").unwrap();
@@ -184,7 +185,11 @@ fn a_resumed_run_may_go_on_longer_but_not_be_another() {
     other.model.n_embd = 32;
     let options = Options { resume: true, ..Options::default() };
     let error = train::train(&other, &options).unwrap_err().to_string();
-    assert!(error.contains("[model]") && error.contains("--force"), "{error}");
+    assert!(error.contains("model.n_embd is 16 there and 32 now"), "{error}");
+    assert!(error.contains("--force") && !error.contains("--resume"), "{error}");
+    // Without --resume the same is said: it would not help.
+    let plain = train::train(&other, &Options::default()).unwrap_err().to_string();
+    assert_eq!(plain, error);
 
     fixture.run_file.train.max_steps = Some(10);
     let report = resume(&fixture.run_file);
@@ -192,6 +197,50 @@ fn a_resumed_run_may_go_on_longer_but_not_be_another() {
     let steps: Vec<u64> =
         metrics(&fixture.run_file).iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, (0..=10).collect::<Vec<_>>());
+}
+
+/// Its run file would speak of another training than the one that was.
+#[test]
+fn a_finished_run_does_not_take_over_settings_that_it_has_no_steps_for() {
+    let fixture = Fixture::new();
+    train(&fixture.run_file);
+    let mut other = fixture.run_file.clone();
+    other.optimizer.learning_rate = 2e-2;
+    let options = Options { resume: true, ..Options::default() };
+    let error = train::train(&other, &options).unwrap_err().to_string();
+    assert!(error.contains("finished run of 8 steps"), "{error}");
+    assert!(error.contains("optimizer.learning_rate is 0.01 there and 0.02 now"), "{error}");
+    let saved = fs::read_to_string(fixture.run_file.run.dir.join("config.toml")).unwrap();
+    assert_eq!(saved, fixture.run_file.to_toml().unwrap());
+    // Other golden windows need no step.
+    other = fixture.run_file.clone();
+    other.eval.golden_windows = 1;
+    assert_eq!(train(&other).resumed_from, Some(8));
+}
+
+#[test]
+fn a_run_that_rounds_cannot_change_what_it_rounds_from() {
+    let mut fixture = Fixture::new();
+    fixture.run_file.model.n_embd = 32;
+    fixture.run_file.train.qat = Some(config::Qat {
+        format: "Q4_0".to_owned(),
+        start: None,
+        teacher: None,
+        teacher_weight: 1.0,
+    });
+    train(&fixture.run_file);
+    fixture.run_file.export.tensor_type = "F16".to_owned();
+    for resume in [false, true] {
+        let options = Options { resume, ..Options::default() };
+        let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
+        assert!(error.contains("export.tensor_type is \"F32\" there and \"F16\" now"), "{error}");
+    }
+    // Without rounding, export is none of training's business.
+    let mut plain = fixture.other("plain");
+    plain.train.qat = None;
+    train(&plain);
+    plain.export.tensor_type = "F32".to_owned();
+    assert_eq!(train(&plain).resumed_from, Some(8));
 }
 
 #[test]
@@ -202,7 +251,7 @@ fn a_text_that_changed_is_noticed() {
     fixture.run_file.train.max_steps = Some(9);
     let options = Options { resume: true, ..Options::default() };
     let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
-    assert!(error.contains("another text"), "{error}");
+    assert!(error.contains("data.path") && error.contains("has changed since"), "{error}");
 }
 
 /// Whatever keeps a checkpoint from being written, what is in memory is not given up.
@@ -215,4 +264,40 @@ fn a_checkpoint_that_cannot_be_written_is_tried_again_later() {
     let report = train(&fixture.run_file);
     assert_eq!(report.steps, 8);
     assert!(report.checkpoint.ends_with("step-000008"));
+}
+
+#[test]
+fn what_the_caller_requires_is_asked_before_the_first_step() {
+    let fixture = Fixture::new();
+    let options = Options {
+        requirement: Some(|prospect| anyhow::bail!("{} is too wide", prospect.config.n_embd)),
+        ..Options::default()
+    };
+    let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
+    assert_eq!(error, "16 is too wide");
+    assert_eq!(visible(&fixture.run_file.run.dir), [""; 0]);
+    train(&fixture.run_file);
+    let report = train::train(&fixture.run_file, &options).unwrap();
+    assert_eq!(report.resumed_from, Some(8), "there is no first step any more");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_could_not_be_saved_does_not_begin() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new();
+    let dir = &fixture.run_file.run.dir;
+    fs::create_dir_all(dir).unwrap();
+    // Nobody's rights keep the superuser out.
+    let folder = fixture.path().join("locked");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(folder.join("probe"), "").is_ok() {
+        println!("a_run_that_could_not_be_saved_does_not_begin skipped: run by the superuser");
+        return;
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o555)).unwrap();
+    let error = failure(&fixture.run_file);
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(error.contains("run") && error.to_lowercase().contains("permission"), "{error}");
 }

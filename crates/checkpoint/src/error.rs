@@ -192,6 +192,17 @@ pub enum CheckpointError {
         /// What was looked for.
         reason: String,
     },
+    /// Another process writes into the run folder.
+    #[error(
+        "{run} is in use by {holder}: wait until that is done, stop it, or choose another run folder",
+        run = run.display()
+    )]
+    InUse {
+        /// The run folder.
+        run: PathBuf,
+        /// The command and the number of its process.
+        holder: String,
+    },
     /// Whoever holds the weights could not hand one out.
     #[error("tensor {name}: {source}")]
     Source {

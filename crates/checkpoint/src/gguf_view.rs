@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use gguf::{GgufError, GgufFile, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
+use gguf::{GgufError, GgufParts, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
 
 use crate::names::{self, Orientation, Role, Source, TensorName};
 use crate::{Checkpoint, CheckpointError, GgufForm, Vocabulary, convert, gguf_keys, locate};
@@ -147,7 +147,7 @@ impl TensorSource for GgufView {
     }
 }
 
-/// Opens a GGUF file, a checkpoint folder or a run folder (its newest checkpoint) for reading
+/// Opens a GGUF file (with it the other parts of its model), a checkpoint folder or a run folder (its newest checkpoint) for reading
 /// tensors. A checkpoint is seen as an F32 GGUF.
 ///
 /// # Errors
@@ -172,7 +172,7 @@ fn open(
     view: impl Fn(Checkpoint, TensorType, &str) -> Result<GgufView, CheckpointError>,
 ) -> Result<Box<dyn TensorSource>, CheckpointError> {
     if !path.is_dir() {
-        return Ok(Box::new(GgufFile::open(path)?));
+        return Ok(Box::new(GgufParts::open(path)?));
     }
     let checkpoint = Checkpoint::open(&locate(path)?)?;
     let name = checkpoint.default_name();

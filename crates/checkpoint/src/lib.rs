@@ -41,6 +41,7 @@ mod limits;
 pub mod lora;
 pub mod names;
 mod quantized;
+mod run_lock;
 mod save;
 mod store;
 mod tensors;
@@ -54,8 +55,10 @@ pub use gguf_keys::{file_type, gguf_config};
 pub use gguf_view::{GgufView, open_source, open_weights};
 pub use golden::Golden;
 pub use limits::{check_fetched, read_text};
+pub use run_lock::RunLock;
 pub use save::{
-    AdapterContents, CheckpointContents, HuggingFaceFiles, save, save_adapted, save_hugging_face,
+    AdapterContents, CheckpointContents, HuggingFaceFiles, REHEARSAL_PREFIX, rehearse_save, save,
+    save_adapted, save_hugging_face,
 };
 pub use tensors::{NamedTensor, Tensors, transpose};
 pub use tokenizer::{

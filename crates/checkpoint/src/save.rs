@@ -137,6 +137,25 @@ pub fn save_adapted(
     })
 }
 
+/// How the names of the folders begin that [`rehearse_save`] writes into.
+pub const REHEARSAL_PREFIX: &str = ".rehearsal-";
+
+/// Finds what would keep [`save_adapted`] from writing a checkpoint into the folder `parent`,
+/// before there is anything to lose: writes all its small files into a folder that is removed
+/// again.
+///
+/// # Errors
+/// As for [`save`], except for a disk that the weights do not fit on.
+pub fn rehearse_save(parent: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
+    check(parent, files)?;
+    fs::create_dir_all(parent).map_err(CheckpointError::io(parent))?;
+    let folder = tempfile::Builder::new()
+        .prefix(REHEARSAL_PREFIX)
+        .tempdir_in(parent)
+        .map_err(CheckpointError::io(parent))?;
+    write_small_files(folder.path(), files, Dtype::F32)
+}
+
 /// Writes a folder that `transformers` loads, without the state of training.
 ///
 /// A checkpoint with the state of training in it is never replaced by one without.
@@ -186,17 +205,25 @@ fn replaceable(dir: &Path, known: &[&str]) -> Result<(), CheckpointError> {
 }
 
 fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
-    let HuggingFaceFiles { config, weights, tokenizer_json, origin } = files;
+    let weights = Complete::new(files.config, files.weights);
+    write_small_files(folder, files, weights.common_dtype())?;
+    store::write_floats(&folder.join(WEIGHTS_FILE), &weights)
+}
+
+/// Everything but the weights, which are stored as `dtype`.
+fn write_small_files(
+    folder: &Path,
+    files: HuggingFaceFiles,
+    dtype: Dtype,
+) -> Result<(), CheckpointError> {
+    let HuggingFaceFiles { config, tokenizer_json, origin, .. } = files;
     let vocabulary = tokenizer_json.map(|text| match origin {
         Some(origin) => Vocabulary::of_folder(origin, text),
         None => Vocabulary::parse(text),
     });
     let vocabulary = vocabulary.transpose()?;
     let ids = token_ids(vocabulary.as_ref(), origin)?;
-    let weights = Complete::new(config, weights);
-    let text = hf_config::to_json(config, &ids, weights.common_dtype());
-    write_text(&folder.join(CONFIG_FILE), &text)?;
-    store::write_floats(&folder.join(WEIGHTS_FILE), &weights)?;
+    write_text(&folder.join(CONFIG_FILE), &hf_config::to_json(config, &ids, dtype))?;
     write_text(&folder.join(GENERATION_FILE), &format!("{ids:#}\n"))?;
     if let (Some(text), Some(vocabulary)) = (tokenizer_json, vocabulary) {
         write_text(&folder.join(TOKENIZER_FILE), text)?;

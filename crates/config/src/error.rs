@@ -31,6 +31,9 @@ pub enum ConfigError {
         /// What was expected.
         message: String,
     },
+    /// A value has no TOML form: a path that is not UTF-8.
+    #[error("the run file cannot be written as TOML: {0}")]
+    NotToml(String),
     /// A value is out of its range, or two values contradict each other.
     #[error("{key} = {value}: expected {expected}")]
     Invalid {

@@ -16,6 +16,7 @@ mod load;
 mod model;
 mod qat;
 mod run_file;
+mod stages;
 mod validate;
 
 pub use attention::{Attention, LayerAttention, RopeScaling, RopeShape, Rotation, Window};
@@ -32,3 +33,4 @@ pub use run_file::{
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
     Train,
 };
+pub use stages::{Change, Settings, Stage};

@@ -39,6 +39,15 @@ pub struct RunFile {
     pub bundle: Bundle,
 }
 
+impl RunFile {
+    /// The name of the GGUF that `pocketgpt run` writes for `kind`, a recipe or a type: the
+    /// bundle's name in letters and digits, and the kind.
+    pub fn gguf_name(&self, kind: &str) -> String {
+        let name = self.bundle.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        format!("{name}-{kind}.gguf")
+    }
+}
+
 /// Burn's backend. Those behind a feature are refused, with its name, where it was not built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -489,7 +498,8 @@ pub struct Gates {
     pub mean_kl: BTreeMap<String, f64>,
 }
 
-/// Loose enough for any small model that works, tight enough to catch one that does not.
+/// Every recipe of `quantize` with its gate: loose enough for any small model that works, tight
+/// enough to catch one that does not.
 const MEAN_KL_LIMITS: [(&str, f64); 17] = [
     ("Q8_0", 1e-2),
     ("Q6_K", 2e-2),
@@ -510,6 +520,18 @@ const MEAN_KL_LIMITS: [(&str, f64); 17] = [
     ("Q2_K_S", 1.5),
 ];
 
+/// The recipe that `name` means: in either case, and `Q4_K` for `Q4_K_M` as in llama-quantize.
+pub(crate) fn recipe_name(name: &str) -> Option<&'static str> {
+    let upper = name.to_uppercase();
+    let mut known = MEAN_KL_LIMITS.into_iter().map(|(recipe, _)| recipe);
+    known.find(|known| *known == upper || *known == format!("{upper}_M"))
+}
+
+/// The names of all recipes, for messages.
+pub(crate) fn recipe_names() -> String {
+    MEAN_KL_LIMITS.map(|(recipe, _)| recipe).join(", ")
+}
+
 fn default_mean_kl_limits() -> BTreeMap<String, f64> {
     MEAN_KL_LIMITS.into_iter().map(|(recipe, limit)| (recipe.to_owned(), limit)).collect()
 }
@@ -522,11 +544,8 @@ where
     let mut limits = default_mean_kl_limits();
     let given = BTreeMap::<String, f64>::deserialize(deserializer)?;
     for recipe in given.keys().filter(|recipe| !limits.contains_key(*recipe)) {
-        let upper = recipe.to_uppercase();
         // A gate under another spelling would never be looked at.
-        if let Some(name) =
-            [format!("{upper}_M"), upper].into_iter().find(|n| limits.contains_key(n))
-        {
+        if let Some(name) = recipe_name(recipe) {
             return Err(serde::de::Error::custom(format!("mean_kl.{recipe}: write {name}")));
         }
     }

@@ -1,5 +1,6 @@
 //! Ranges and relations of a run file that types cannot express.
 
+use crate::run_file::{recipe_name, recipe_names};
 use crate::{
     ConfigError, QatStart, ROPE_BASE, RopeScaling, RunFile, TokenizerKind, canonical_license,
     limits,
@@ -41,6 +42,13 @@ impl RunFile {
         self.check_optimizer()?;
         self.check_qat()?;
         self.check_license()?;
+        self.check_recipes()?;
+        require(
+            "bundle.prompt",
+            "\"\"",
+            !self.bundle.prompt.is_empty(),
+            "a text for the self-test to continue",
+        )?;
         require(
             "export.tensor_type",
             &self.export.tensor_type,
@@ -277,8 +285,20 @@ impl RunFile {
         }
     }
 
+    /// Each is one that exists, and none is there twice.
+    fn check_recipes(&self) -> Result<(), ConfigError> {
+        let mut seen = Vec::new();
+        for recipe in &self.quantize.recipes {
+            let name = check_recipe("quantize.recipes", recipe)?;
+            require("quantize.recipes", recipe, !seen.contains(&name), "each recipe once")?;
+            seen.push(name);
+        }
+        Ok(())
+    }
+
     fn check_qat(&self) -> Result<(), ConfigError> {
         let Some(qat) = &self.train.qat else { return Ok(()) };
+        check_recipe("train.qat.format", &qat.format)?;
         if let Some(start @ QatStart::Share(share)) = qat.start {
             require(
                 "train.qat.start",
@@ -301,6 +321,15 @@ impl RunFile {
              frozen ones",
         )
     }
+}
+
+/// The name of the recipe that `value` means.
+fn check_recipe(key: &'static str, value: &str) -> Result<&'static str, ConfigError> {
+    recipe_name(value).ok_or_else(|| ConfigError::Invalid {
+        key,
+        value: format!("{value:?}"),
+        expected: format!("one of {}", recipe_names()),
+    })
 }
 
 fn require(

@@ -82,7 +82,9 @@ pub use places::Places;
 pub use sniff::GIT_LFS_POINTER;
 pub use source::{TensorInfo, TensorSource};
 pub use tensor_type::TensorType;
-pub use wild::{ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor};
+pub use wild::{
+    ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor, first_part, whole_name,
+};
 pub use writer::Writer;
 
 /// Tensor data starts and ends at multiples of this many bytes, unless `general.alignment` says

@@ -4,6 +4,7 @@
 //! what short pieces became. Its memory is fixed, it belongs to one thread, and what it has
 //! forgotten it merges again: the result never depends on it.
 
+use super::long;
 use super::merge::{MergeTable, Scratch};
 
 /// What an encoder has to know of a vocabulary.
@@ -74,6 +75,8 @@ impl<'a, V: Pieces> Encoder<'a, V> {
     pub fn encode_piece(&mut self, piece: &[u8], out: &mut Vec<u32>) -> Result<(), usize> {
         if piece.len() == 1 {
             self.vocabulary.spell(piece, out)?;
+        } else if piece.len() > long::LONG_PIECE {
+            long::encode(self.vocabulary, piece, out)?;
         } else if piece.len() > KEY_BYTES {
             self.merge(piece)?;
             out.extend_from_slice(&self.ids);

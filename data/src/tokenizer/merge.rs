@@ -65,9 +65,20 @@ impl MergeTable {
         }
     }
 
-    /// The same in `n log n`: tokens in a linked list, candidates in a heap. A candidate whose
-    /// tokens have changed since it was put there no longer matches `pairs` and is passed over.
+    /// The same in `n log n`.
     fn apply_by_heap(&self, ids: &mut Vec<u32>, rank_limit: u32) {
+        let alive = self.merge_in_place(ids, rank_limit);
+        let mut at = 0;
+        ids.retain(|_| {
+            at += 1;
+            alive[at - 1]
+        });
+    }
+
+    /// Merges tokens in a linked list, candidates in a heap. Each token that is left stands where
+    /// its first part stood; the result says which places those are. A candidate whose tokens have
+    /// changed since it was put into the heap no longer matches `pairs` and is passed over.
+    pub fn merge_in_place(&self, ids: &mut [u32], rank_limit: u32) -> Vec<bool> {
         let end = ids.len();
         let mut next: Vec<usize> = (1..=end).collect();
         let mut previous: Vec<usize> = (0..end).map(|at| at.wrapping_sub(1)).collect();
@@ -102,11 +113,7 @@ impl MergeTable {
                 }
             }
         }
-        let mut at = 0;
-        ids.retain(|_| {
-            at += 1;
-            alive[at - 1]
-        });
+        alive
     }
 }
 

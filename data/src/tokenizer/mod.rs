@@ -20,6 +20,7 @@ mod classes;
 mod encoder;
 mod foreign;
 mod json;
+mod long;
 mod merge;
 mod missing;
 mod named;

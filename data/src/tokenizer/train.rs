@@ -27,6 +27,8 @@ use crate::text::for_each_part;
 const SMALLEST: usize = 257;
 /// Largest vocabulary, far beyond what any text of use here supports.
 const LARGEST: usize = 1 << 20;
+/// Longest piece that is counted as one, in bytes: the trainer holds some 40 bytes for each of them.
+const LONGEST_PIECE: usize = 16 << 10;
 /// A pair that occurs once is no pattern.
 const MIN_FREQUENCY: u64 = 2;
 
@@ -66,6 +68,8 @@ fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Resul
         let mut start = 0;
         while start < text.len() {
             let end = classes.piece_end(text, start);
+            // A piece as long as that is no word: its parts are counted instead.
+            let end = end.min(text.ceil_char_boundary(start + LONGEST_PIECE));
             pieces.push(alphabet.write(&text.as_bytes()[start..end]));
             start = end;
         }

@@ -138,7 +138,7 @@ pub fn probe(args: &ProbeArgs) -> Result<Speed> {
     let (_, generated) = lengths(args.context);
     ensure!(!args.prompt.is_empty(), "--prompt: no tokens");
     let start = Instant::now();
-    let llama = Llama::load(&args.model)?;
+    let llama = Llama::load(&gguf::first_part(&args.model))?;
     let load_seconds = start.elapsed().as_secs_f64();
 
     let anonymous = || {

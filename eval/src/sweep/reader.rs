@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gguf::GgufFile;
+use gguf::GgufParts;
 use llama::{Arithmetic, Cache, Llama, Session, Settings};
 use reference::Model;
 
@@ -27,10 +27,10 @@ impl Loaded {
     /// When the engine refuses it.
     pub fn open(path: &Path, engine: SweepEngine) -> Result<Self> {
         match engine {
-            SweepEngine::Llama => Ok(Loaded::Llama(Llama::load(path)?)),
+            SweepEngine::Llama => Ok(Loaded::Llama(Llama::load(&gguf::first_part(path))?)),
             SweepEngine::Reference => {
                 let place = || format!("{}", path.display());
-                let file = GgufFile::open(path).with_context(place)?;
+                let file = GgufParts::open(path).with_context(place)?;
                 Ok(Loaded::Reference(Model::load(&file).with_context(place)?))
             }
         }

@@ -14,7 +14,7 @@ impl Session<'_> {
     /// Ends the session because the user asked to.
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         if self.resumed_from.unwrap_or(0) < self.state.step {
-            self.save(None)?;
+            self.save_at_last(None)?;
         }
         self.catch_up();
         self.progress.finish();
@@ -67,6 +67,6 @@ impl Session<'_> {
             }
         }
         let golden = evaluate::golden(self.model()?, &self.corpus, windows, self.device.first())?;
-        self.save(Some(&golden))
+        self.save_at_last(Some(&golden))
     }
 }

@@ -28,7 +28,7 @@ use crate::qat::{Qat, Teacher};
 use crate::report::{Losses, Report};
 use crate::schedule::LearningRate;
 use crate::state::{self, Restored};
-use crate::{Options, allocator, evaluate, sample};
+use crate::{Options, Prospect, allocator, evaluate, sample};
 
 /// Trains the model of a run file.
 ///
@@ -134,6 +134,18 @@ impl<'a> Session<'a> {
         let teacher = Teacher::open(run_file, &config, &tokenizer_json, &state)?;
         state.qat_start = qat.as_ref().map(Qat::start);
         state.qat_teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
+        folder.require_steps_left(state.step, plan.total_steps)?;
+        let companions = origin::companions(run_file, origin.as_ref());
+        if state.step < plan.total_steps {
+            let prospect = Prospect {
+                run_file,
+                config: &config,
+                tokenizer: corpus.tokenizer(),
+                tokenizer_json: &tokenizer_json,
+                tokenizer_folder: companions.as_deref(),
+            };
+            require_savable(&prospect, &model, &folder, options)?;
+        }
         folder.begin(run_file, options.overwrite)?;
         corpus.keep(&folder)?;
         let samples = sample::open(&folder.samples(), state.step)?;
@@ -148,7 +160,7 @@ impl<'a> Session<'a> {
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json,
-            origin: origin::companions(run_file, origin.as_ref()),
+            origin: companions,
             elapsed_before_s: state.elapsed_s,
             model: Some(model),
             qat,
@@ -361,7 +373,7 @@ impl<'a> Session<'a> {
             self.sample()?;
         }
         if step.is_multiple_of(settings.checkpoint_interval as u64) && !is_last {
-            self.checkpoint_or_note();
+            self.checkpoint_or_note()?;
         }
         Ok(())
     }
@@ -435,6 +447,20 @@ impl<'a> Session<'a> {
     fn elapsed_s(&self) -> f64 {
         self.elapsed_before_s + self.began.elapsed().as_secs_f64()
     }
+}
+
+/// What would keep the run from being saved or used is found before its first step.
+fn require_savable(
+    prospect: &Prospect<'_>,
+    model: &Model,
+    folder: &RunFolder,
+    options: &Options,
+) -> anyhow::Result<()> {
+    if let Some(requirement) = options.requirement {
+        requirement(prospect)?;
+    }
+    state::rehearse(folder, model, prospect)?;
+    state::require_room(folder, prospect, options.overwrite)
 }
 
 fn fresh_state(run_file: &RunFile, tokens_hash: String) -> TrainerState {

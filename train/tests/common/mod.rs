@@ -136,3 +136,12 @@ pub fn assert_same_end(a: &RunFile, b: &RunFile) {
     assert_eq!((a.step, a.epoch, a.batch, a.tokens), (b.step, b.epoch, b.batch, b.tokens));
     assert_eq!((a.best_val_loss, a.metrics), (b.best_val_loss, b.metrics));
 }
+
+/// The names in a folder that are not hidden, sorted.
+pub fn visible(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}

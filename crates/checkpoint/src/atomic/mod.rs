@@ -7,6 +7,7 @@
 mod error;
 mod leftovers;
 mod place;
+mod space;
 mod swap;
 
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +18,7 @@ use tempfile::{TempDir, TempPath};
 
 pub use error::AtomicError;
 pub use place::{ensure_outside, same_place};
+pub use space::available_space;
 
 /// Large enough that a write of a tensor row goes through and a write of a number does not.
 const BUFFER_BYTES: usize = 256 * 1024;

@@ -26,7 +26,7 @@ use std::path::Path;
 use crate::{GgufError, Metadata};
 
 pub use format::StoredFormat;
-pub use model::{WildModel, WildPart};
+pub use model::{WildModel, WildPart, first_part, whole_name};
 
 /// Which end of a number comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

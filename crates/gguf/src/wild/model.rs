@@ -117,17 +117,44 @@ impl WildModel {
     }
 }
 
+/// The first part of the model that `path` is a part of, going by its name; `path` itself where it
+/// is not called like a part or the first part is not there. llama.cpp loads a model by that one.
+pub fn first_part(path: &Path) -> PathBuf {
+    let first = part_name(path).map(|(prefix, _, count)| {
+        path.with_file_name(format!("{prefix}-{:05}-of-{count:05}.gguf", 1))
+    });
+    first.filter(|first| first.exists()).unwrap_or_else(|| path.to_owned())
+}
+
+/// What the file would be called that the parts of a model make up: `model.gguf` for
+/// `model-00001-of-00005.gguf`, and its own name for any other file.
+pub fn whole_name(path: &Path) -> PathBuf {
+    match part_name(path) {
+        Some((prefix, ..)) => path.with_file_name(format!("{prefix}.gguf")),
+        None => path.to_owned(),
+    }
+}
+
 /// The names of all `count` parts, if `path` is called as one of them.
 fn part_paths(path: &Path, count: u64) -> Option<Vec<PathBuf>> {
     /// Part numbers are 16 bits wide in the file.
     const MOST: u64 = u16::MAX as u64;
-    let name = path.file_name()?.to_str()?;
-    let stem = name.strip_suffix(&format!("-of-{count:05}.gguf"))?;
-    let (prefix, number) = stem.rsplit_once('-')?;
-    let is_number = number.len() == 5 && number.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number || count > MOST {
+    let (prefix, _, named) = part_name(path)?;
+    if named != count || count > MOST {
         return None;
     }
     let part = |i: u64| path.with_file_name(format!("{prefix}-{i:05}-of-{count:05}.gguf"));
     Some((1..=count).map(part).collect())
+}
+
+/// Prefix, number and count of a file called `PREFIX-00001-of-00005.gguf`.
+fn part_name(path: &Path) -> Option<(&str, u64, u64)> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+    let (stem, count) = stem.rsplit_once("-of-")?;
+    let (prefix, number) = stem.rsplit_once('-')?;
+    let parse = |digits: &str| {
+        let is_number = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse().ok()).flatten()
+    };
+    Some((prefix, parse(number)?, parse(count)?))
 }

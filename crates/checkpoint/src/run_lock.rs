@@ -1,0 +1,89 @@
+//! One writer at a time in a run folder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::CheckpointError;
+
+/// The file in a run folder that its writer holds a lock on. It stays when the lock goes: whoever
+/// removed it could remove the one that another process has just locked.
+const LOCK_FILE: &str = ".lock";
+
+/// Longest text of a lock file that is read.
+const HOLDER_BYTES: u64 = 256;
+
+/// A run folder that only this process writes into.
+///
+/// The operating system lets go of the lock when the last clone is dropped or the process dies,
+/// however it dies. Where a file system has no locks, there is no protection.
+#[derive(Debug, Clone)]
+pub struct RunLock {
+    /// Kept open: the lock goes with it.
+    _file: Arc<File>,
+}
+
+impl RunLock {
+    /// Takes the run folder `run`, which must exist. `command` is what others are told of this
+    /// process.
+    ///
+    /// # Errors
+    /// [`CheckpointError::InUse`] while another process has it; and when there is no writing in
+    /// the folder.
+    pub fn take(run: &Path, command: &str) -> Result<Self, CheckpointError> {
+        let path = run.join(LOCK_FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(CheckpointError::io(&path))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(CheckpointError::InUse { run: run.to_owned(), holder: holder(&file) });
+        }
+        let text = format!("{command} (process {})\n", std::process::id());
+        // Only what others are told depends on it, and a full disk is no reason not to begin.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()));
+        Ok(RunLock { _file: Arc::new(file) })
+    }
+}
+
+/// What the holder of a lock wrote about itself.
+fn holder(file: &File) -> String {
+    let mut text = String::new();
+    match file.take(HOLDER_BYTES).read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        // Just taken, or on a system where a locked file cannot be read.
+        _ => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_was_first_until_the_first_is_gone() {
+        let run = tempfile::tempdir().unwrap();
+        let first = RunLock::take(run.path(), "train").unwrap();
+        let clone = first.clone();
+        drop(first);
+        let error = RunLock::take(run.path(), "pocketgpt run").unwrap_err().to_string();
+        let expected = format!("is in use by train (process {})", std::process::id());
+        assert!(error.contains(&expected), "{error}");
+        drop(clone);
+        RunLock::take(run.path(), "pocketgpt run").unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let run = tempfile::tempdir().unwrap();
+        let error = RunLock::take(&run.path().join("gone"), "train").unwrap_err().to_string();
+        assert!(error.contains("gone"), "{error}");
+    }
+}

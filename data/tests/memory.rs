@@ -1,0 +1,119 @@
+//! How much memory a text takes that is one line, or one word, from the first byte to the last.
+
+#![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use data::{Tokenizer, encode_file};
+
+/// Bytes that are allocated now, and were at most.
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// One test at a time counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn count(bytes: usize) {
+    let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(now, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+#[allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // While it is copied, both are there.
+        count(size);
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Letters that repeat nothing, with a space after every `word` of them.
+fn letters(count: usize, word: usize) -> String {
+    let mut state = 1_u32;
+    let letter = |at: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if at % (word + 1) == word { ' ' } else { char::from(b'a' + (state >> 24) as u8 % 26) }
+    };
+    (0..count).map(letter).collect()
+}
+
+/// Bytes that were allocated at most while `text` was encoded into a file, and its tokens.
+fn peak(tokenizer: &Tokenizer, text: &str) -> (usize, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    fs::write(&path, text).unwrap();
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let report = encode_file(&path, tokenizer, &folder.path().join("tokens.bin"), false).unwrap();
+    (PEAK.load(Ordering::Relaxed) - before, report.tokens)
+}
+
+#[test]
+fn a_text_of_one_word_takes_a_few_bytes_for_each_of_its_own() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    let size = 24 << 20;
+    let (bytes, tokens) = peak(&tokenizer, &letters(size, usize::MAX - 1));
+    println!("one word of {} MiB: peak {} MiB, {tokens} tokens", size >> 20, bytes >> 20);
+    // The text, the tokens, and each of them twice while its vector grows.
+    assert!(bytes < 9 * size, "{bytes}");
+}
+
+#[test]
+fn a_text_of_one_line_takes_no_more_than_one_of_many() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    let size = 24 << 20;
+    let (bytes, tokens) = peak(&tokenizer, &letters(size, 6));
+    println!("one line of {} MiB: peak {} MiB, {tokens} tokens", size >> 20, bytes >> 20);
+    assert!(bytes < 48 << 20, "{bytes}");
+}
+
+/// The windows of a long piece against Hugging Face's own crate, which merges it at once.
+#[test]
+fn long_words_become_the_tokens_that_hugging_face_gives() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let ours = Tokenizer::gpt2().unwrap();
+    let theirs = tokenizers::Tokenizer::from_str(&ours.tokenizer_json().unwrap()).unwrap();
+    let repeated = |text: &str| text.repeat((150 << 10) / text.len());
+    let texts = [
+        letters(150 << 10, usize::MAX - 1),
+        repeated("a"),
+        repeated("antidisestablishmentarianism"),
+        repeated("\u{E4}\u{4E2D}\u{6587}"),
+        repeated("1234567890"),
+        repeated("=-"),
+        repeated(" "),
+    ];
+    for text in texts {
+        let expected = theirs.encode_fast(text.as_str(), false).unwrap();
+        assert!(
+            ours.encode(&text).unwrap() == expected.get_ids(),
+            "{}...",
+            &text[..text.floor_char_boundary(30)]
+        );
+    }
+}
