@@ -70,6 +70,15 @@ pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), C
             false => format!("{prefix}{name}"),
         })?;
     }
+    if !config.tie_embeddings && !weights.contains(head) && weights.contains(embedding) {
+        return Err(CheckpointError::Content {
+            path: weights.path().to_owned(),
+            reason: format!(
+                "tensor {head} is missing; set \"tie_word_embeddings\": true in config.json if the \
+                 head is the embedding, otherwise fetch the file again"
+            ),
+        });
+    }
     if config.tie_embeddings && weights.contains(head) && weights.contains(embedding) {
         check_same(weights, head, embedding)?;
         weights.remove(head);

@@ -70,6 +70,22 @@ impl Affine {
         Ok(())
     }
 
+    /// [`Affine::read`] of the bytes of the floats.
+    pub fn read_bytes(
+        &self,
+        files: &[DataFile],
+        first: usize,
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let mut values = vec![0.0_f32; PIECE.min(out.len() / size_of::<f32>())];
+        for (piece, out) in out.chunks_mut(PIECE * size_of::<f32>()).enumerate() {
+            let values = &mut values[..out.len() / size_of::<f32>()];
+            self.read(files, first + piece * PIECE, values)?;
+            out.copy_from_slice(bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+
     /// `rows` whole rows from row `first` on.
     fn read_rows(
         &self,

@@ -61,12 +61,7 @@ impl Place {
         let file = &files[self.file];
         let (start, strides) = match &self.values {
             Values::Stored { start, strides } => (start, strides),
-            Values::Affine(affine) => {
-                let mut values = vec![0.0_f32; out.len() / self.width()];
-                affine.read(files, first, &mut values)?;
-                out.copy_from_slice(bytemuck::cast_slice(&values));
-                return Ok(());
-            }
+            Values::Affine(affine) => return affine.read_bytes(files, first, out),
         };
         match strides {
             None => file.read_at(start + (first * self.width()) as u64, out),
