@@ -194,7 +194,12 @@ mod tests {
         let corpus = resolve(Path::new("the-verdict")).unwrap();
         assert_eq!(corpus.source(), &Source::File(file.clone()));
         assert_eq!((corpus.size().unwrap(), corpus.read().unwrap().as_str()), (4, "text"));
-        assert_eq!(resolve(&file).unwrap().source(), &Source::File(file));
+        assert_eq!(resolve(&file).unwrap().source(), &Source::File(file.clone()));
+        std::fs::write(&file, "version https://git-lfs.github.com/spec/v1\noid sha256:4d").unwrap();
+        for path in [Path::new("the-verdict"), &file] {
+            let error = resolve(path).unwrap_err().to_string();
+            assert!(error.contains("the-verdict.txt: a Git LFS pointer"), "{error}");
+        }
 
         let error = resolve(Path::new("no/such.txt")).unwrap_err().to_string();
         assert!(error.contains("no/such.txt") && error.contains("tinyshakespeare"), "{error}");

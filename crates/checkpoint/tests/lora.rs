@@ -10,6 +10,7 @@ use std::path::Path;
 
 use checkpoint::lora::{Adapter, Merged};
 use checkpoint::{Checkpoint, Dtype, NamedTensor, Tensors};
+use common::torch::{archive, entries};
 use common::{family, write};
 use config::Architecture;
 use safetensors::tensor::TensorView;
@@ -127,4 +128,25 @@ fn an_adapter_of_another_kind_or_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let error = Adapter::open(folder.path(), &family(Architecture::Llama)).unwrap_err();
     assert!(error.to_string().contains("adapter_config.json: not there"), "{error}");
+}
+
+/// What peft wrote before version 0.6.
+#[test]
+fn factors_in_a_pytorch_file_are_read_where_there_is_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = pair("model.layers.1.self_attn.k_proj", 16, 8);
+    put(folder.path(), &settings(), &pair);
+    let other = vec![factor("model.layers.0.self_attn.k_proj", "A", [RANK, 16])];
+    let torch = folder.path().join("adapter_model.bin");
+    fs::write(&torch, archive(&entries(&other, false))).unwrap();
+    let open = || Adapter::open(folder.path(), &family(Architecture::Llama));
+    let names = |adapter: Adapter| adapter.weights().names().map(str::to_owned).collect::<Vec<_>>();
+    assert!(names(open().unwrap()).contains(&pair[0].name), "safetensors come first");
+    fs::remove_file(folder.path().join("adapter_model.safetensors")).unwrap();
+    assert!(open().unwrap_err().to_string().contains("lora_B.weight is missing"));
+    fs::write(&torch, archive(&entries(&pair, true))).unwrap();
+    let adapter = open().unwrap();
+    for factor in &pair {
+        assert_eq!(adapter.weights().read_f32(&factor.name).unwrap(), factor.data);
+    }
 }

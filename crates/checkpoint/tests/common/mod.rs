@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod torch;
+
 use std::borrow::Cow;
 
 use checkpoint::{CheckpointContents, GgufView, NamedTensor, TrainerState, names, save};
