@@ -43,7 +43,8 @@ impl From<PathBuf> for Input {
 impl Input {
     /// Whether the model's own tokenizer goes along.
     pub(crate) fn has_own_tokenizer(&self) -> bool {
-        self.tokenizer.is_none() || self.path.is_file()
+        let named = self.tokenizer.as_deref();
+        named.is_none_or(|name| self.path.is_file() && name.as_os_str() != NO_TOKENIZER)
     }
 
     /// The model as a GGUF with the tokenizer that the input asks for.
@@ -72,13 +73,21 @@ impl Input {
 
 /// The vocabulary of a `tokenizer.json`, or of a folder with the files beside one.
 fn vocabulary(path: &Path) -> Result<Vocabulary> {
-    let name = || path.display().to_string();
-    if path.is_dir() {
-        let text = checkpoint::tokenizer_json(path)?;
-        let text = text.ok_or_else(|| CheckpointError::NoTokenizer { path: path.to_owned() })?;
-        return Vocabulary::of_folder(path, &text).with_context(name);
+    let text = tokenizer_text(path)?;
+    let vocabulary = match path.is_dir() {
+        true => Vocabulary::of_folder(path, &text),
+        false => Vocabulary::parse(&text),
+    };
+    vocabulary.with_context(|| path.display().to_string())
+}
+
+/// The text of a `tokenizer.json`, or of that of a folder.
+pub(crate) fn tokenizer_text(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return Ok(checkpoint::read_text(path, TOKENIZER_BYTES)?);
     }
-    Vocabulary::parse(&checkpoint::read_text(path, TOKENIZER_BYTES)?).with_context(name)
+    let text = checkpoint::tokenizer_json(path)?;
+    Ok(text.ok_or_else(|| CheckpointError::NoTokenizer { path: path.to_owned() })?)
 }
 
 /// An [`Input`], opened and checked.
@@ -249,7 +258,7 @@ impl Model {
                 Ok(checkpoint::tokenizer_json(base.dir())?)
             }
             Model::Llama2c(model) => Ok(Some(model.tokenizer_json().to_owned())),
-            Model::NanoGpt(model) => Ok(Some(model.tokenizer_json().to_owned())),
+            Model::NanoGpt(model) => Ok(model.tokenizer_json().map(str::to_owned)),
         }
     }
 }

@@ -18,10 +18,11 @@ use anyhow::{Context, Result, bail, ensure};
 use checkpoint::names::{self, Orientation, TensorName};
 use checkpoint::pickle::{Pickle, Value};
 use checkpoint::{
-    CheckpointError, Dictionary, Dtype, TOKENIZER_FILE, Tensors, TorchFile, Weights, atomic,
-    transpose,
+    CheckpointError, Dictionary, Dtype, Tensors, TorchFile, Weights, atomic, transpose,
 };
 use config::{Architecture, ModelConfig, ROPE_BASE, limits};
+
+use crate::input::{self, NO_TOKENIZER};
 
 /// Rows of the embedding with GPT-2's vocabulary: as many as it has tokens, and nanoGPT's default,
 /// the next multiple of 64.
@@ -41,7 +42,7 @@ pub(crate) struct NanoGpt {
     /// By Hugging Face's name.
     table: BTreeMap<String, TensorName>,
     tokenizer_path: Option<PathBuf>,
-    tokenizer_json: String,
+    tokenizer_json: Option<String>,
 }
 
 impl NanoGpt {
@@ -74,9 +75,9 @@ impl NanoGpt {
         &self.config
     }
 
-    /// The text of the `tokenizer.json`.
-    pub fn tokenizer_json(&self) -> &str {
-        &self.tokenizer_json
+    /// The text of the `tokenizer.json`, unless none was wanted.
+    pub fn tokenizer_json(&self) -> Option<&str> {
+        self.tokenizer_json.as_deref()
     }
 
     /// The name of the folder that the file lies in: every file of nanoGPT is called the same.
@@ -248,22 +249,19 @@ fn shown_keys(pickle: &Pickle, entries: &[(Value, Value)]) -> String {
 }
 
 /// The text of a `tokenizer.json`: of the file or folder that was named, otherwise GPT-2's, if the
-/// model has as many tokens.
-fn tokenizer(path: &Path, named: Option<&Path>, vocab_size: usize) -> Result<String> {
+/// model has as many tokens; nothing if none is wanted.
+fn tokenizer(path: &Path, named: Option<&Path>, vocab_size: usize) -> Result<Option<String>> {
     match named {
-        Some(folder) if folder.is_dir() => read_tokenizer(&folder.join(TOKENIZER_FILE)),
-        Some(file) => read_tokenizer(file),
-        None if GPT2_VOCABULARY.contains(&vocab_size) => data::Tokenizer::gpt2()?.tokenizer_json(),
+        Some(name) if name.as_os_str() == NO_TOKENIZER => Ok(None),
+        Some(named) => input::tokenizer_text(named).map(Some),
+        None if GPT2_VOCABULARY.contains(&vocab_size) => {
+            data::Tokenizer::gpt2()?.tokenizer_json().map(Some)
+        }
         None => bail!(
             "{}: a vocabulary of {vocab_size} tokens is not GPT-2's, and nanoGPT keeps no \
-             tokenizer; name a tokenizer.json with --tokenizer",
+             tokenizer; name a tokenizer.json with --tokenizer, or --tokenizer none for a model \
+             that runs on token ids only",
             path.display()
         ),
     }
-}
-
-fn read_tokenizer(path: &Path) -> Result<String> {
-    /// The largest in use have 30 MB.
-    const LIMIT: u64 = 256 << 20;
-    Ok(checkpoint::read_text(path, LIMIT)?)
 }

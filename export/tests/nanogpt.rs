@@ -58,6 +58,24 @@ fn the_logits_are_those_of_pytorch() {
     }
 }
 
+/// A vocabulary of characters, say, that no tokenizer.json says anything about.
+#[test]
+fn without_a_tokenizer_the_weights_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::copy(golden("bias.pt"), dir.join("ckpt.pt")).unwrap();
+    let args = ["--input", "ckpt.pt", "--tokenizer", "none", "--output", "model.gguf"];
+    let output = export(dir, &args);
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(golden("logits.json")).unwrap();
+    let values: Value = serde_json::from_str(&text).unwrap();
+    let numbers = |value: &Value| serde_json::from_value::<Vec<f32>>(value.clone()).unwrap();
+    let tokens: Vec<u32> = serde_json::from_value(values["tokens"].clone()).unwrap();
+    let source = open_source(&dir.join("model.gguf")).unwrap();
+    let found = reference::Model::load(&*source).unwrap().logits(&tokens).unwrap();
+    assert!(difference(&found, &numbers(&values["bias"]["tanh"])) <= 1e-6);
+}
+
 #[test]
 fn files_that_are_not_nanogpts_are_refused_with_what_they_are() {
     let folder = tempfile::tempdir().unwrap();
