@@ -13,7 +13,7 @@ use super::group::Metric;
 /// Added to the diagonal of `H`, as a share of each of its elements: directions that calibration
 /// hardly saw must not look free. GPTQ takes a share of the diagonal's mean, which in a trained
 /// model a few columns own: then nothing is left of how much the others count.
-const DAMPING: f64 = 0.01;
+const DAMPING: f64 = 0.1;
 
 /// `H` and its factors, for groups of `L` columns.
 pub(super) struct Factors<const L: usize> {
