@@ -216,6 +216,10 @@ pub(super) fn write(config: &ModelConfig) -> Value {
                 UNROTATED: (0..config.n_layer).map(rotates).collect::<Vec<_>>(),
                 UNROTATED_EVERY: design.unrotated_every,
                 "use_sliding_window": false,
+                // Left out they are those of SmolLM3 3B, which smaller vocabularies do not have.
+                "bos_token_id": null,
+                "eos_token_id": null,
+                "pad_token_id": null,
             })
         }
         Architecture::Qwen3 => json!({
