@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
-use checkpoint::names::{self, Role};
+use anyhow::{Context, bail, ensure};
+use checkpoint::names;
 use checkpoint::{Checkpoint, TOKENIZER_FILE};
 use config::{ModelConfig, RunFile, TokenizerKind, limits};
 use gguf::TensorType;
@@ -20,6 +20,9 @@ pub(crate) fn from_run_file(path: &Path, vocab_size: Option<usize>) -> anyhow::R
     let run_file = RunFile::load(path, &[])?;
     let config =
         model(&run_file, vocab_size).with_context(|| format!("cannot plan {}", path.display()))?;
+    if let Some(objection) = config.training_objection() {
+        bail!("cannot plan {}: train.init_from has {objection}", path.display());
+    }
     let sizes = [
         ("F32", plain_bytes(&config, TensorType::F32)?),
         ("F16", plain_bytes(&config, TensorType::F16)?),
@@ -77,11 +80,8 @@ fn implied_vocabulary(run_file: &RunFile) -> anyhow::Result<Option<usize>> {
 
 /// Bytes of all tensors with matrices in `matrices`, as export writes them.
 fn plain_bytes(config: &ModelConfig, matrices: TensorType) -> anyhow::Result<u64> {
-    let sizes = names::tensors(config).into_iter().map(|tensor| {
-        let is_matrix = tensor.role == Role::Matrix;
-        let tensor_type = if is_matrix { matrices } else { TensorType::F32 };
-        tensor_type.size_of(&tensor.gguf_shape())
-    });
+    let sizes = names::gguf_tensors(config)
+        .map(|tensor| tensor.role.stored_type(matrices).size_of(&tensor.gguf_shape()));
     sum(sizes)
 }
 

@@ -10,7 +10,8 @@
 //! compute  the largest of these, since ggml reuses what is no longer read, in f32:
 //!            head          batch * (V + C)
 //!            attention     batch * (2C + H * D + 2 * K * D + H * n_ctx)   without flash attention
-//!            feed-forward  batch * (2C + 2F)
+//!            feed-forward  batch * (2C + 2F), or of E experts, k to a token,
+//!                          batch * (2C + E + k * (2F + C))
 //!          + mask          batch * n_ctx * 4
 //!          + work          batch * max(C, F, H * D) * 2    activations in the weights' format
 //!          + output        V * 4                           logits handed to the caller
@@ -19,7 +20,7 @@
 //! `batch` is `min(n_ctx, 512)`, llama.cpp's default `n_ubatch`. With flash attention the scores
 //! are never held as a whole, so this is an upper bound there.
 
-use config::ModelConfig;
+use config::{Experts, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 /// llama.cpp's default `n_ubatch`: tokens that go through the graph at once.
@@ -71,12 +72,19 @@ pub fn compute_bytes(config: &ModelConfig, context: usize) -> u64 {
     let head = floats(&[v as u64, c_wide]);
     let (q, kv) = (config.q_width() as u64, product(&[2, config.kv_width()]));
     let attention = floats(&[c_wide, c_wide, q, kv, product(&[h, n_ctx])]);
-    let feed_forward = floats(&[c_wide, c_wide, f_wide, f_wide]);
+    let feed_forward = match config.experts {
+        None => floats(&[c_wide, c_wide, f_wide, f_wide]),
+        Some(Experts { count, used }) => {
+            let (f_wide, c_out) = (product(&[used, f]), product(&[used, c]));
+            floats(&[c_wide, c_wide, count as u64, f_wide, f_wide, c_out])
+        }
+    };
     // Layers with a window have a mask of their own. Their cache is as long as the others', since
     // llama.cpp's default is `swa_full`.
     let masks = 1 + usize::from(config.attention.window.is_some());
     let mask = product(&[masks, batch, n_ctx, 4]);
-    let work = product(&[batch, c.max(f).max(config.q_width()), 2]);
+    let inner = config.experts.map_or(f, |experts| experts.used.saturating_mul(f));
+    let work = product(&[batch, c.max(inner).max(config.q_width()), 2]);
     let output = product(&[v, 4]);
     [mask, work, output]
         .into_iter()

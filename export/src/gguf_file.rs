@@ -20,7 +20,7 @@ use crate::{Input, Report};
 
 /// Bytes that two tensors may take together beyond what the largest one takes alone: as much as
 /// two of most models' matrices, and far below what a second large embedding would add.
-const AHEAD: u64 = 128 << 20;
+const AHEAD: usize = 128 << 20;
 
 /// Bytes that are written before the disk is asked to take them.
 const FLUSH: u64 = 64 << 20;
@@ -106,11 +106,11 @@ fn write(view: &GgufView, output: &Path, overwrite: bool) -> anyhow::Result<Dige
             let mut writer = Writer::new(hashing, view.metadata(), &plan)?;
             progress.advance(view.layout().data_start);
             let mut unflushed = 0;
-            each_tensor(view, |tensor, bytes| {
+            each_matrix(view, |tensor, bytes| {
                 progress.message(&tensor.name);
-                writer.write_tensor(&tensor.name, bytes)?;
-                progress.advance(tensor.size);
-                unflushed += tensor.size;
+                writer.write_part(&tensor.name, bytes)?;
+                progress.advance(bytes.len() as u64);
+                unflushed += bytes.len() as u64;
                 if unflushed >= FLUSH {
                     flush();
                     unflushed = 0;
@@ -145,21 +145,25 @@ fn flush_behind<T>(
     })
 }
 
-/// Hands every tensor of `view` to `write`, in order. The next one is made meanwhile, unless the
-/// two together would take too much memory.
-fn each_tensor(
+/// Hands every tensor of `view` to `write`, in order, the experts of a layer one by one. The next
+/// one is made meanwhile, unless the two together would take too much memory.
+fn each_matrix(
     view: &GgufView,
     mut write: impl FnMut(&TensorInfo, &[u8]) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<()> {
-    let tensors = view.tensors();
-    let largest = tensors.iter().map(|tensor| tensor.size).max().unwrap_or(0);
-    let read = |tensor: &TensorInfo| Ok::<Cow<'_, [u8]>, anyhow::Error>(view.read(tensor)?);
+    let largest = view.tensors().iter().map(TensorInfo::matrix_bytes).max().unwrap_or(0);
+    let read =
+        |(tensor, index)| Ok::<Cow<'_, [u8]>, anyhow::Error>(view.read_matrix(tensor, index)?);
+    let each = view.tensors().iter();
+    let mut matrices = each.flat_map(|t| (0..t.matrices()).map(move |index| (t, index))).peekable();
     let mut made = None;
-    for (index, tensor) in tensors.iter().enumerate() {
-        let bytes = made.take().map_or_else(|| read(tensor), Ok)?;
-        let next = tensors.get(index + 1);
-        match next.filter(|next| tensor.size + next.size <= largest + AHEAD) {
-            Some(next) => {
+    while let Some((tensor, index)) = matrices.next() {
+        let bytes = made.take().map_or_else(|| read((tensor, index)), Ok)?;
+        let fits = |next: &&(&TensorInfo, usize)| {
+            tensor.matrix_bytes() + next.0.matrix_bytes() <= largest + AHEAD
+        };
+        match matrices.peek().filter(fits) {
+            Some(&next) => {
                 let (written, following) = rayon::join(|| write(tensor, &bytes), || read(next));
                 written?;
                 made = Some(following?);

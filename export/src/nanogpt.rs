@@ -236,6 +236,7 @@ fn read_config(pickle: &Pickle) -> Result<ModelConfig> {
         tie_embeddings: true,
         dropout,
         attention: config::Attention::PLAIN,
+        experts: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use anyhow::{Context, ensure};
 use gguf::{GgufError, Layout, Metadata, Places, TensorInfo, TensorSource};
 
 use crate::PieceError;
-use crate::manifest::{Fragment, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Shard, Tensor};
+use crate::manifest::{Fragment, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Tensor};
 use crate::pieces::{Pieces, open_plain};
 
 /// A manifest and the folder that holds its pieces.
@@ -97,16 +98,50 @@ impl FragmentFolder {
         &self.layout
     }
 
-    fn append(&self, shard: &Shard, out: &mut Vec<u8>) -> Result<(), PieceError> {
-        let fragment = &self.manifest.fragments[shard.fragment_id];
-        let verified = &self.verified[shard.fragment_id];
+    /// Some bytes of a tensor, from the pieces that they lie in.
+    fn read_range(
+        &self,
+        tensor: &TensorInfo,
+        range: Range<usize>,
+    ) -> Result<Cow<'_, [u8]>, GgufError> {
+        let place = self.places.find(&tensor.name)?;
+        if self.layout.tensors[place] != *tensor {
+            return Err(GgufError::MissingTensor { name: tensor.name.clone() });
+        }
+        let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(range.len()).map_err(|error| refuse(error.into()))?;
+        let mut before = 0;
+        for shard in &self.manifest.tensors[place].shards {
+            let end = before + shard.length;
+            let from = before.max(range.start as u64);
+            let to = end.min(range.end as u64);
+            if from < to {
+                let part = shard.offset + (from - before)..shard.offset + (to - before);
+                let append = self.append(shard.fragment_id, part, &mut bytes);
+                append.map_err(|error| refuse(error.into()))?;
+            }
+            before = end;
+        }
+        Ok(Cow::Owned(bytes))
+    }
+
+    /// Appends a part of a piece, whose hash is verified the first time.
+    fn append(
+        &self,
+        fragment: usize,
+        part: Range<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PieceError> {
+        let verified = &self.verified[fragment];
+        let fragment = &self.manifest.fragments[fragment];
         if verified.load(Ordering::Acquire) {
-            return self.pieces.read_range(fragment, shard.offset, shard.length, out);
+            return self.pieces.read_range(fragment, part.start, part.end - part.start, out);
         }
         let mut piece = Vec::new();
         self.pieces.read(fragment, &mut piece)?;
         verified.store(true, Ordering::Release);
-        out.extend_from_slice(&piece[shard.offset as usize..][..shard.length as usize]);
+        out.extend_from_slice(&piece[part.start as usize..part.end as usize]);
         Ok(())
     }
 }
@@ -125,17 +160,11 @@ impl TensorSource for FragmentFolder {
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
-        let place = self.places.find(&tensor.name)?;
-        if self.layout.tensors[place] != *tensor {
-            return Err(GgufError::MissingTensor { name: tensor.name.clone() });
-        }
-        let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(tensor.size as usize).map_err(|error| refuse(error.into()))?;
-        for shard in &self.manifest.tensors[place].shards {
-            self.append(shard, &mut bytes).map_err(|error| refuse(error.into()))?;
-        }
-        Ok(Cow::Owned(bytes))
+        self.read_range(tensor, 0..tensor.size as usize)
+    }
+
+    fn read_matrix(&self, tensor: &TensorInfo, index: usize) -> Result<Cow<'_, [u8]>, GgufError> {
+        self.read_range(tensor, gguf::matrix_range(tensor, index)?)
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Fixture, metadata, tensors, write};
 use fragment::{FragmentFolder, JoinJob, SplitJob, join, split};
-use gguf::{GgufFile, TensorSource};
+use gguf::{GgufFile, TensorSource, TensorType};
 use proptest::prelude::*;
 
 proptest! {
@@ -44,6 +44,34 @@ proptest! {
             // Once more, now that the hash of the piece is known to be right.
             prop_assert_eq!(whole.read(tensor).unwrap(), pieces.read(tensor).unwrap());
         }
+    }
+}
+
+/// Experts larger and smaller than a piece, whose ends lie anywhere in one.
+#[test]
+fn the_experts_of_a_tensor_are_read_one_by_one() {
+    for [row, rows, experts] in [[32, 5, 7], [100, 30, 3], [3, 1, 40]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("a.gguf"), folder.path().join("pieces"));
+        let name = "blk.0.ffn_up_exps.weight".to_owned();
+        let described = [(name, vec![row, rows, experts], TensorType::F32)];
+        write(&input, &metadata(10), &[tensors(&[5]), described.to_vec()].concat());
+        let job = SplitJob {
+            input: input.clone(),
+            output: output.clone(),
+            max_bytes: 1024,
+            force: false,
+        };
+        split(&job).unwrap();
+        let whole = GgufFile::open(&input).unwrap();
+        let pieces = FragmentFolder::open(&output).unwrap();
+        let tensor = &pieces.tensors()[1];
+        assert_eq!(tensor.matrices() as u64, experts);
+        for index in (0..tensor.matrices()).rev() {
+            let expected = whole.read_matrix(tensor, index).unwrap();
+            assert_eq!(pieces.read_matrix(tensor, index).unwrap(), expected, "{index}");
+        }
+        assert!(pieces.read_matrix(tensor, tensor.matrices()).is_err());
     }
 }
 

@@ -12,6 +12,7 @@ use gguf::{TensorInfo, TensorSource, TensorType};
 
 use crate::budget::{self, Target};
 use crate::encode::Rounding;
+use crate::experts;
 use crate::input::Input;
 use crate::plan::{ColumnWeights, Plan};
 use crate::report::{ImportanceReport, PlanReport, SearchReport};
@@ -114,6 +115,8 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let importance = job.importance.as_deref().map(Importance::open).transpose()?;
     let importance = importance.as_ref();
     let source = input.source();
+    experts::refuse(job, source)
+        .with_context(|| format!("cannot quantize {}", job.input.display()))?;
     let calibration = job.calibration(&input)?;
     let scratch = output.parent().filter(|folder| !folder.as_os_str().is_empty());
     let scratch = scratch.unwrap_or(Path::new("."));

@@ -20,6 +20,7 @@ mod calibration;
 mod command;
 mod divergence;
 mod encode;
+mod experts;
 mod importance;
 mod input;
 mod job;

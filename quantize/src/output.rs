@@ -131,32 +131,54 @@ impl<'a> Making<'a> {
     /// Sends the tensor in its new type to be written; gives its relative RMS error if that is
     /// asked for.
     fn convert(&self, tensor: &'a TensorInfo, to: TensorType) -> anyhow::Result<Option<f64>> {
-        let from = tensor.tensor_type;
-        let bytes = self.plan.source().read(tensor)?;
-        if from == to {
-            blocks::check_scales(to, &bytes)?;
-            for bytes in bytes.chunks(4 * SLAB) {
-                let mut copy = self.buffer(bytes.len());
-                copy.copy_from_slice(bytes);
-                self.send(tensor, copy)?;
+        let mut lost = Lost::default();
+        // Experts one by one: together they may be more than memory holds.
+        for index in 0..tensor.matrices() {
+            let bytes = self.plan.source().read_matrix(tensor, index)?;
+            match tensor.tensor_type == to {
+                true => self.copy(tensor, to, &bytes)?,
+                false => self.encode(tensor, to, index, &bytes, &mut lost)?,
             }
-            return Ok(self.errors.then_some(0.0));
         }
-        let row_len = tensor.row_len();
+        Ok(self.errors.then(|| lost.relative_rms()))
+    }
+
+    fn copy(&self, tensor: &'a TensorInfo, to: TensorType, bytes: &[u8]) -> anyhow::Result<()> {
+        blocks::check_scales(to, bytes)?;
+        for bytes in bytes.chunks(4 * SLAB) {
+            let mut copy = self.buffer(bytes.len());
+            copy.copy_from_slice(bytes);
+            self.send(tensor, copy)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes and sends the `bytes` of matrix `index` of a tensor.
+    fn encode(
+        &self,
+        tensor: &'a TensorInfo,
+        to: TensorType,
+        index: usize,
+        bytes: &[u8],
+        lost: &mut Lost,
+    ) -> anyhow::Result<()> {
+        let (from, row_len) = (tensor.tensor_type, tensor.row_len());
         let row_bytes = |of: TensorType| row_len / of.block_len() * of.block_bytes();
         let slab_rows = (SLAB / row_len).max(1);
-        let (mut floats, mut lost) = (Vec::new(), Lost::default());
-        for (slab, bytes) in bytes.chunks(slab_rows * row_bytes(from)).enumerate() {
+        let mut floats = Vec::new();
+        let mut first_row = index * (bytes.len() / row_bytes(from));
+        for bytes in bytes.chunks(slab_rows * row_bytes(from)) {
             let rows = weights(from, bytes, &mut floats)?;
             let mut out = self.buffer(rows.len() / row_len * row_bytes(to));
-            let slab = Slab { tensor, to, first_row: slab * slab_rows, rows };
+            let slab = Slab { tensor, to, first_row, rows };
             self.encoder.encode(&slab, &mut out)?;
             if self.errors {
                 lost.add(to, rows, &out)?;
             }
+            first_row += rows.len() / row_len;
             self.send(tensor, out)?;
         }
-        Ok(self.errors.then(|| lost.relative_rms()))
+        Ok(())
     }
 
     /// A buffer that was written, or else a new one.

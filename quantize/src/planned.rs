@@ -27,17 +27,13 @@ pub fn planned(
     matrices: TensorType,
     recipe: Recipe,
 ) -> anyhow::Result<Vec<PlannedTensor>> {
-    let names = names::tensors(config);
-    let exported = |name: &TensorName| match name.role {
-        names::Role::Matrix => matrices,
-        names::Role::Position | names::Role::Vector => TensorType::F32,
-    };
+    let names: Vec<TensorName> = names::gguf_tensors(config).collect();
     let tensors: Vec<TensorInfo> = names
         .iter()
         .map(|name| TensorInfo {
             name: name.gguf.clone(),
             shape: name.gguf_shape(),
-            tensor_type: exported(name),
+            tensor_type: name.role.stored_type(matrices),
             offset: 0,
             size: 0,
         })
@@ -50,6 +46,10 @@ pub fn planned(
         [("attention.head_count", config.n_head), ("attention.head_count_kv", config.n_kv_head)];
     for (key, count) in heads {
         metadata.set(format!("{architecture}.{key}"), Value::U64(count as u64));
+    }
+    if let Some(experts) = config.experts {
+        let count = Value::U64(experts.count as u64);
+        metadata.set(format!("{architecture}.expert_count"), count);
     }
     let choices = Rules::of(recipe).choose(&metadata, &tensors, false)?;
     let planned = names.into_iter().zip(&tensors).zip(&choices);

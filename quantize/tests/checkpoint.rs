@@ -34,6 +34,7 @@ const CONFIG: ModelConfig = ModelConfig {
     tie_embeddings: true,
     dropout: 0.0,
     attention: config::Attention::PLAIN,
+    experts: None,
 };
 
 /// Weights that no two rows share.

@@ -16,8 +16,26 @@ use llama_cpp_sys_2 as ffi;
 use models::{GPT2, LLAMA, Model};
 use quantize::{Calibration, ImatrixFile, ImatrixJob, Importance, collect};
 
-/// Σ x² of what every matrix was multiplied with.
-type Sums = BTreeMap<String, Vec<f64>>;
+/// Σ x² of what every matrix was multiplied with, and how often each expert was.
+#[derive(Default)]
+struct Observed {
+    /// One row after another where there are experts.
+    squares: Vec<f64>,
+    counts: Vec<f32>,
+}
+
+type Sums = BTreeMap<String, Observed>;
+
+impl Observed {
+    fn add(&mut self, matrices: usize, matrix: usize, x: &[f32]) {
+        self.squares.resize(matrices * x.len(), 0.0);
+        self.counts.resize(matrices, 0.0);
+        self.counts[matrix] += 1.0;
+        for (sum, x) in self.squares[matrix * x.len()..].iter_mut().zip(x) {
+            *sum += f64::from(*x).powi(2);
+        }
+    }
+}
 
 /// As `IMatrixCollector::collect_imatrix`: sums the squares of the right side of every product.
 unsafe extern "C" fn watch(node: *mut ffi::ggml_tensor, ask: bool, sums: *mut c_void) -> bool {
@@ -25,7 +43,8 @@ unsafe extern "C" fn watch(node: *mut ffi::ggml_tensor, ask: bool, sums: *mut c_
     // and `sums` is the map of `pass`, which nobody else holds meanwhile.
     unsafe {
         let node = &*node;
-        if node.op != ffi::GGML_OP_MUL_MAT {
+        let by_expert = node.op == ffi::GGML_OP_MUL_MAT_ID;
+        if node.op != ffi::GGML_OP_MUL_MAT && !by_expert {
             return !ask;
         }
         let (matrix, input) = (&*node.src[0], &*node.src[1]);
@@ -33,14 +52,28 @@ unsafe extern "C" fn watch(node: *mut ffi::ggml_tensor, ask: bool, sums: *mut c_
         if !name.starts_with("blk.") {
             return !ask;
         }
-        if !ask {
-            let (width, rows) = (input.ne[0] as usize, input.ne[1] as usize);
-            assert_eq!((input.type_, input.nb[1]), (ffi::GGML_TYPE_F32, 4 * width), "{name}");
-            let x = slice::from_raw_parts(input.data.cast::<f32>(), width * rows);
-            let sums = (*sums.cast::<Sums>()).entry(name.to_owned()).or_insert(vec![0.0; width]);
-            for (i, x) in x.iter().enumerate() {
-                sums[i % width] += f64::from(*x).powi(2);
+        if ask {
+            return true;
+        }
+        let sums = (*sums.cast::<Sums>()).entry(name.to_owned()).or_default();
+        let [width, inputs, tokens] = [input.ne[0], input.ne[1], input.ne[2]].map(|n| n as usize);
+        assert_eq!(input.type_, ffi::GGML_TYPE_F32, "{name}");
+        let row = |input_of_token: usize, token: usize| {
+            let at = input_of_token * input.nb[1] + token * input.nb[2];
+            slice::from_raw_parts(input.data.byte_add(at).cast::<f32>(), width)
+        };
+        if by_expert {
+            // `[used, tokens]`: which expert each input of a token is for.
+            let chosen = &*node.src[2];
+            for (token, k) in
+                (0..tokens).flat_map(|t| (0..chosen.ne[0] as usize).map(move |k| (t, k)))
+            {
+                let at = k * chosen.nb[0] + token * chosen.nb[1];
+                let expert = *chosen.data.byte_add(at).cast::<i32>();
+                sums.add(matrix.ne[2] as usize, expert as usize, row(k % inputs, token));
             }
+        } else {
+            (0..inputs).for_each(|i| sums.add(1, 0, row(i, 0)));
         }
         true
     }
@@ -96,7 +129,8 @@ fn the_sums_are_those_of_llama_cpps_pass() {
     use Architecture::{Gemma3, Olmo2, Phi3, Qwen2};
     let [qwen2, olmo2, gemma3, phi3] =
         [Qwen2, Olmo2, Gemma3, Phi3].map(|architecture| Model { architecture, ..LLAMA });
-    for model in [GPT2, LLAMA, qwen2, olmo2, gemma3, phi3] {
+    let mixtral = Model { experts: 5, ..LLAMA };
+    for model in [GPT2, LLAMA, qwen2, olmo2, gemma3, phi3, mixtral] {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         Model { layers: 2, ..model }.write(&path("model.gguf"), 9);
@@ -121,7 +155,8 @@ fn the_sums_are_those_of_llama_cpps_pass() {
         assert!(ours.entries.keys().eq(theirs.keys()));
         for (tensor, ours) in &ours.entries {
             let (mut error, mut size) = (0.0, 0.0);
-            for (x, y) in ours.squares.iter().zip(&theirs[tensor]) {
+            assert_eq!(ours.counts, theirs[tensor].counts, "{tensor}");
+            for (x, y) in ours.squares.iter().zip(&theirs[tensor].squares) {
                 error += (f64::from(*x) - y).powi(2);
                 size += y.powi(2);
             }

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     Gemma3ForCausalLM,
@@ -16,6 +17,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     Phi3Config,
@@ -25,6 +28,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
@@ -169,6 +174,8 @@ class Case:
     """What the weights of normalisations are drawn around."""
     llama: bool = True
     """Whether llama.cpp computes what transformers does."""
+    fused: bool = False
+    """Whether all experts of a layer lie in one tensor, as transformers 5 has them in memory."""
 
 
 def llama_like(heads=9, shared=3, width=576, inner=1000, layers=2, **settings):
@@ -176,6 +183,20 @@ def llama_like(heads=9, shared=3, width=576, inner=1000, layers=2, **settings):
     return dict(
         hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
         num_key_value_heads=shared, max_position_embeddings=CONTEXT, **settings,
+    )
+
+
+def mixtral_like(experts, used, *shape, **settings):
+    """`used` of `experts` for each token; `shape` as for `llama_like`."""
+    return llama_like(*shape, num_local_experts=experts, num_experts_per_tok=used, **settings)
+
+
+def qwen3_moe_like(experts, used, *shape, **settings):
+    """As `mixtral_like`; the width of the experts is the inner one of `shape`."""
+    heads, shared, width, inner, layers = shape
+    return llama_like(
+        heads, shared, width, 3 * inner, layers, moe_intermediate_size=inner, num_experts=experts,
+        num_experts_per_tok=used, norm_topk_prob=True, **settings,
     )
 
 
@@ -246,6 +267,13 @@ def cases():
         Case("phi-longrope-within", Phi3ForCausalLM, Phi3Config, phi3_like(original=512, scaled=True, max_position_embeddings=1024), pieces),
         # llama.cpp leaves this window out.
         Case("phi-window", Phi3ForCausalLM, Phi3Config, phi3_like(sliding_window=11), pieces, llama=False),
+        Case("mixtral", MixtralForCausalLM, MixtralConfig, mixtral_like(3, 2, 6, 2, 96, 56, 2), pieces),
+        Case("mixtral-8-bf16-sharded", MixtralForCausalLM, MixtralConfig, mixtral_like(8, 2, 4, 1, 72, 40, 3), pieces, brain, "80KB", adapter=True),
+        Case("mixtral-fused-tied", MixtralForCausalLM, MixtralConfig, mixtral_like(5, 2, 6, 3, 90, 34, 2, tie_word_embeddings=True), llama3, fused=True),
+        Case("mixtral-one-of-two", MixtralForCausalLM, MixtralConfig, mixtral_like(2, 1, 2, 2, 32, 17, 2), pieces),
+        Case("qwen3moe", Qwen3MoeForCausalLM, Qwen3MoeConfig, qwen3_moe_like(5, 2, 6, 2, 90, 34, 3, head_dim=26, rope_theta=1e6), qwen2),
+        Case("qwen3moe-tied-f16-sharded", Qwen3MoeForCausalLM, Qwen3MoeConfig, qwen3_moe_like(7, 3, 4, 1, 64, 23, 2, head_dim=18, tie_word_embeddings=True), qwen2, half, "60KB"),
+        Case("qwen3moe-fused-bf16", Qwen3MoeForCausalLM, Qwen3MoeConfig, qwen3_moe_like(11, 4, 5, 5, 70, 19, 2), qwen2, brain, fused=True),
         # More rows than tokens, as many published models have.
         Case("llama-padded", LlamaForCausalLM, LlamaConfig, llama_like(4, 4, 64, 96), pieces, rows=384),
     ]
@@ -266,4 +294,8 @@ def write(case, path, seed):
                 weight.mul_(3.0)
     model = model.to(case.dtype)
     model.save_pretrained(path, max_shard_size=case.shard)
+    if case.fused:
+        heads = ["lm_head.weight"] if model.config.tie_word_embeddings else []
+        tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in heads}
+        save_file(tensors, f"{path}/model.safetensors", {"format": "pt"})
     case.tokenizer.save_pretrained(path)

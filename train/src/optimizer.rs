@@ -146,6 +146,7 @@ mod tests {
             tie_embeddings: false,
             dropout: 0.0,
             attention: config::Attention::default(),
+            experts: None,
         };
         let ones = |_: &str, shape: &[usize]| Ok::<_, ()>(vec![1.0; shape.iter().product()]);
         let model = Model::load(&config, &Device::flex(), ones).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use checkpoint::{Checkpoint, hash};
 use config::{Model, ModelConfig, RunFile, TokenizerKind};
 use data::Tokenizer;
@@ -30,6 +30,9 @@ impl Origin {
         };
         let checkpoint = Checkpoint::open(&dir).context("train.init_from")?;
         let config = ModelConfig { dropout: run_file.model.dropout, ..checkpoint.config().clone() };
+        if let Some(objection) = config.training_objection() {
+            bail!("train.init_from: {} has {objection}", dir.display());
+        }
         require_agreement(&run_file.model, &config, &dir)?;
         let (context, most) = (run_file.data.context, config.context_length);
         ensure!(

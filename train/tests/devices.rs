@@ -41,7 +41,7 @@ fn compare(test: &str, device: Device) {
         return;
     }
     for &(precision, tolerance) in tolerances(device) {
-        for architecture in Architecture::ALL {
+        for architecture in Architecture::trained() {
             let mut fixture = Fixture::new();
             let settings = &mut fixture.run_file;
             settings.model.architecture = architecture;

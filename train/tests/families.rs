@@ -51,7 +51,7 @@ fn open_latest(run_file: &RunFile) -> Checkpoint {
 
 #[test]
 fn every_family_learns_and_resumes_with_the_same_bits() {
-    for architecture in Architecture::ALL {
+    for architecture in Architecture::trained() {
         let mut fixture = fixture(architecture);
         fixture.run_file.train.max_steps = Some(6);
         fixture.run_file.train.checkpoint_interval = 1;
@@ -102,7 +102,7 @@ fn base(fixture: &Fixture, architecture: Architecture) -> (PathBuf, RunFile) {
 
 #[test]
 fn a_run_goes_on_from_a_folder_where_the_folder_stopped() {
-    for architecture in Architecture::ALL {
+    for architecture in Architecture::trained() {
         let fixture = fixture(architecture);
         let (folder, tuned) = base(&fixture, architecture);
         let losses = train(&fixture.run_file).after;
@@ -147,7 +147,7 @@ fn weights(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
 
 #[test]
 fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
-    for architecture in Architecture::ALL {
+    for architecture in Architecture::trained() {
         let fixture = fixture(architecture);
         let (folder, mut tuned) = base(&fixture, architecture);
         tuned.lora.rank = 3;
@@ -192,7 +192,7 @@ fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
 /// take for nobody wanting one.
 #[test]
 fn lora_learns_the_same_with_activation_checkpointing() {
-    for architecture in Architecture::ALL {
+    for architecture in Architecture::trained() {
         let fixture = fixture(architecture);
         let (_, mut tuned) = base(&fixture, architecture);
         tuned.lora.rank = 2;

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 
+use checkpoint::{HuggingFaceFiles, NamedTensor, names};
 use common::{Fixture, failure, metrics, resume, text_of, train, visible};
 use config::Device;
 use train::Options;
@@ -300,4 +301,38 @@ fn a_run_that_could_not_be_saved_does_not_begin() {
     let error = failure(&fixture.run_file);
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(error.contains("run") && error.to_lowercase().contains("permission"), "{error}");
+}
+
+#[test]
+fn a_model_with_experts_is_refused_with_what_can_be_done() {
+    let mut fixture = Fixture::new();
+    let folder = fixture.path().join("mixtral");
+    let config = config::ModelConfig {
+        vocab_size: 8,
+        context_length: 16,
+        n_layer: 1,
+        n_head: 2,
+        n_kv_head: 1,
+        n_embd: 8,
+        n_inner: 6,
+        experts: Some(config::Experts { count: 3, used: 2 }),
+        ..config::ModelConfig::tinyllama_1_1b()
+    };
+    let zeros = |row: names::TensorName| NamedTensor {
+        data: vec![0.0; row.elements()],
+        name: row.hugging_face,
+        shape: row.shape,
+    };
+    let weights: Vec<NamedTensor> = names::tensors(&config).into_iter().map(zeros).collect();
+    let (weights, config) = (&weights, &config);
+    let files = HuggingFaceFiles { config, weights, tokenizer_json: None, origin: None };
+    checkpoint::save_hugging_face(&folder, false, files).unwrap();
+    fixture.run_file.train.init_from = Some(folder);
+    let error = failure(&fixture.run_file);
+    assert!(error.contains("3 experts in each layer, which are not trained here"), "{error}");
+    assert!(error.contains("quantize"), "{error}");
+    fixture.run_file.train.init_from = None;
+    fixture.run_file.model.architecture = config::Architecture::Qwen3Moe;
+    let error = fixture.run_file.validate().unwrap_err().to_string();
+    assert!(error.contains("model.architecture") && error.contains("experts"), "{error}");
 }

@@ -26,6 +26,7 @@ pub fn tiny() -> ModelConfig {
         tie_embeddings: true,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Files of a class without a head (`GPT2Model`, as OpenAI's GPT-2 is, or `LlamaModel`) lack the
 //! prefix that the class with one puts before every name. Other writers store a tied head a
-//! second time. A model that was saved from inside a wrapper of PyTorch has the wrapper's name in
-//! front of its own.
+//! second time, or the experts of a layer in one tensor. A model that was saved from inside a wrapper
+//! of PyTorch has the wrapper's name in front of its own.
 
 use config::{Architecture, ModelConfig};
 
-use crate::{CheckpointError, Weights};
+use crate::{CheckpointError, Weights, fused};
 
 /// Weights that are compared at a time.
 const PIECE: usize = 4 << 20;
@@ -78,6 +78,9 @@ pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), C
                  head is the embedding, otherwise fetch the file again"
             ),
         });
+    }
+    if let Some(experts) = config.experts {
+        fused::divide(weights, config, experts.count)?;
     }
     if config.tie_embeddings && weights.contains(head) && weights.contains(embedding) {
         check_same(weights, head, embedding)?;

@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use config::{Architecture, Attention, ModelConfig, NormKind, ROPE_BASE, RopeScaling};
+use config::{
+    Architecture, Attention, Experts, HasExperts, ModelConfig, NormKind, ROPE_BASE, RopeScaling,
+};
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, Value};
 
 use crate::limits::{self, SizeKeys};
@@ -28,6 +30,15 @@ const LINEAR: &str = "linear";
 
 /// Width of a head of values, which is that of a head of keys here.
 const VALUE_LENGTH: &str = "attention.value_length";
+
+/// Width of one expert's feed-forward layer.
+const EXPERT_WIDTH: &str = "expert_feed_forward_length";
+
+/// `LLAMA_EXPERT_GATING_FUNC_TYPE_SOFTMAX` of `llama-hparams.h`.
+const SOFTMAX: f64 = 1.0;
+
+/// What is expected instead of a key that is not known.
+const UNKNOWN: &str = "no such key: it is not known here what it does to the model";
 
 /// Names the source in errors: whoever called knows the file.
 const PLACE: &str = "GGUF metadata";
@@ -69,6 +80,8 @@ fn keys(architecture: Architecture) -> SizeKeys {
         rotated_width: key("rope.dimension_count"),
         rope_scaling: key("rope.scaling"),
         window: key("attention.sliding_window"),
+        experts: key("expert_count"),
+        experts_used: key("expert_used_count"),
         norm_epsilon: key(match architecture.block().norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
@@ -142,6 +155,14 @@ fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
         metadata.set(key(SCALING_FACTOR), Value::F32(factor));
     }
     gguf_attention::describe(config, metadata);
+    if let Some(experts) = config.experts {
+        let mut size = |name: &str, n: usize| metadata.set(key(name), Value::U32(n as u32));
+        if architecture.block().experts == HasExperts::Always {
+            size(EXPERT_WIDTH, config.n_inner);
+        }
+        size("expert_count", experts.count);
+        size("expert_used_count", experts.used);
+    }
     if architecture == Architecture::GptNeox {
         metadata.set(key("use_parallel_residual"), Value::Bool(false));
     }
@@ -164,6 +185,10 @@ pub fn gguf_config(source: &dyn TensorSource) -> Result<ModelConfig, CheckpointE
         CheckpointError::Architecture { place: PLACE.into(), name: name.to_owned(), known }
     })?;
     let mut config = shape(architecture, metadata, tensors)?;
+    config.experts = experts(architecture, metadata)?;
+    if architecture.block().experts == HasExperts::Always {
+        config.n_inner = expert_width(&config, metadata)?;
+    }
     limits::check(&config, Path::new(PLACE), &keys(architecture))?;
     config.attention.rope_scaling = rope_scaling(&config, source)?;
     config.attention.window = gguf_attention::window(&config, metadata)?;
@@ -219,8 +244,36 @@ fn shape(
                 .transpose()?,
             ..Attention::default()
         },
+        experts: None,
     }
     .with_plain_attention_left_out())
+}
+
+/// How many experts a file has; none where it says so or says nothing.
+fn experts(
+    architecture: Architecture,
+    metadata: &Metadata,
+) -> Result<Option<Experts>, CheckpointError> {
+    let keys = keys(architecture);
+    let number = |key: &str| match metadata.get(key) {
+        Some(_) => metadata.unsigned(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        None => Ok(0),
+    };
+    match (number(&keys.experts)?, number(&keys.experts_used)?) {
+        (0, _) => Ok(None),
+        (count, used) => Ok(Some(Experts { count, used })),
+    }
+}
+
+/// Width of one expert in a family that states it apart from that of other feed-forward layers.
+/// llama.cpp shares the latter out where it is left out (`src/models/qwen3moe.cpp`).
+fn expert_width(config: &ModelConfig, metadata: &Metadata) -> Result<usize, CheckpointError> {
+    let key = format!("{}.{EXPERT_WIDTH}", config.architecture.name());
+    match (metadata.get(&key), config.experts) {
+        (Some(_), _) => Ok(usize::try_from(metadata.unsigned(&key)?).unwrap_or(usize::MAX)),
+        (None, Some(experts)) => Ok(config.n_inner / experts.used.max(1)),
+        (None, None) => Ok(config.n_inner),
+    }
 }
 
 /// How the rotation is slowed down: by one factor in a key, or by those of a tensor.
@@ -333,10 +386,42 @@ fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> 
             "1: positions are not scaled here".to_owned(),
         ),
         "rope.scaling.finetuned" => (*value == Value::Bool(false), "false".to_owned()),
-        "expert_count" | "expert_used_count" => {
-            (number == Some(0.0), "0: models without experts".to_owned())
-        }
-        _ => (false, "no such key: it is not known here what it does to the model".to_owned()),
+        _ if name.starts_with("expert_") => return expert_objection(config, name, value),
+        _ => (false, UNKNOWN.to_owned()),
+    };
+    (!fine).then_some(expected)
+}
+
+/// As [`objection`], for the keys of experts.
+fn expert_objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> {
+    let number = number(value);
+    let (fine, expected) = match name {
+        "expert_count" | "expert_used_count" => (
+            config.experts.is_some() || number == Some(0.0),
+            "0, or both counts of experts".to_owned(),
+        ),
+        EXPERT_WIDTH => (
+            config.experts.is_some() && number == Some(config.n_inner as f64),
+            format!("{}, the width of each expert", config.n_inner),
+        ),
+        "expert_shared_count" | "expert_shared_feed_forward_length" => (
+            number == Some(0.0),
+            "0: experts that every token uses are not computed here".to_owned(),
+        ),
+        "expert_weights_norm" => (
+            *value == Value::Bool(true),
+            "true: the weights of the experts that a token uses add up to 1".to_owned(),
+        ),
+        "expert_weights_scale" => (
+            matches!(number, Some(scale) if scale == 0.0 || scale == 1.0),
+            "1: the weights of experts are not scaled here".to_owned(),
+        ),
+        "expert_gating_func" => (number == Some(SOFTMAX), "1, which is softmax".to_owned()),
+        "expert_group_count" | "expert_group_used_count" => (
+            matches!(number, Some(groups) if groups <= 1.0),
+            "0 or 1: experts are in no groups here".to_owned(),
+        ),
+        _ => (false, UNKNOWN.to_owned()),
     };
     (!fine).then_some(expected)
 }
@@ -360,10 +445,9 @@ fn number(value: &Value) -> Option<f64> {
 
 /// Every tensor of the table with its shape, and no other.
 fn check_tensors(config: &ModelConfig, tensors: &[TensorInfo]) -> Result<(), CheckpointError> {
-    let table = names::tensors(config);
     let mut found: std::collections::HashMap<&str, &TensorInfo> =
         tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
-    for row in &table {
+    for row in names::gguf_tensors(config) {
         let tensor = found
             .remove(row.gguf.as_str())
             .ok_or_else(|| GgufError::MissingTensor { name: row.gguf.clone() })?;

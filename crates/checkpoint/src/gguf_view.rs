@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gguf::{GgufError, GgufParts, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
 
-use crate::names::{self, Orientation, Role, Source, TensorName};
+use crate::names::{self, Orientation, Source, TensorName};
 use crate::{Checkpoint, CheckpointError, GgufForm, Vocabulary, convert, gguf_keys, locate};
 
 /// The tensors and keys of a checkpoint in GGUF's names, order and orientation.
@@ -18,8 +18,10 @@ pub struct GgufView {
     metadata: Metadata,
     form: Option<GgufForm>,
     layout: Layout,
-    /// In the order of the layout's tensors.
+    /// In the order of the layout's tensors; an expert's matrices follow each other.
     table: Vec<TensorName>,
+    /// For each tensor, the first of its rows in the table.
+    first_rows: Vec<usize>,
     /// Of both.
     places: Places,
 }
@@ -62,13 +64,16 @@ impl GgufView {
         let form = vocabulary.as_ref().map(|known| known.gguf_form(config.vocab_size));
         let metadata = gguf_keys::metadata(config, vocabulary, tensor_type, name);
         let table = names::tensors(config);
-        let plan: Vec<(String, Vec<u64>, TensorType)> = table
+        let begins = |&row: &usize| table[row].begins_gguf_tensor();
+        let first_rows: Vec<usize> = (0..table.len()).filter(begins).collect();
+        let plan: Vec<(String, Vec<u64>, TensorType)> = first_rows
             .iter()
-            .map(|row| (row.gguf.clone(), row.gguf_shape(), stored_type(row, tensor_type)))
+            .map(|&row| &table[row])
+            .map(|row| (row.gguf.clone(), row.gguf_shape(), row.role.stored_type(tensor_type)))
             .collect();
         let layout = Layout::plan(&metadata, &plan)?;
         let places = Places::of(&layout.tensors);
-        Ok(GgufView { checkpoint, metadata, form, layout, table, places })
+        Ok(GgufView { checkpoint, metadata, form, layout, table, first_rows, places })
     }
 
     /// The checkpoint that is seen.
@@ -86,8 +91,9 @@ impl GgufView {
         &self.layout
     }
 
-    fn load(&self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
-        let row = &self.table[self.places.find(&tensor.name)?];
+    /// Matrix `index` of a tensor: the whole tensor, or one expert's part of it.
+    fn load(&self, tensor: &TensorInfo, index: usize) -> Result<Vec<u8>, CheckpointError> {
+        let row = &self.table[self.first_rows[self.places.find(&tensor.name)?] + index];
         let weights = self.checkpoint.weights();
         let name = match &row.source {
             Source::Settings(values) => {
@@ -116,10 +122,11 @@ impl GgufView {
     }
 }
 
-fn stored_type(row: &TensorName, matrices: TensorType) -> TensorType {
-    match row.role {
-        Role::Matrix => matrices,
-        Role::Position | Role::Vector => TensorType::F32,
+/// An error of a checkpoint as one of the tensor that was asked for.
+fn in_tensor(tensor: &TensorInfo, error: CheckpointError) -> GgufError {
+    match error {
+        CheckpointError::Gguf(error) => error,
+        error => GgufError::Source { name: tensor.name.clone(), source: Box::new(error) },
     }
 }
 
@@ -137,13 +144,17 @@ impl TensorSource for GgufView {
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
-        match self.load(tensor) {
-            Ok(bytes) => Ok(Cow::Owned(bytes)),
-            Err(CheckpointError::Gguf(error)) => Err(error),
-            Err(error) => {
-                Err(GgufError::Source { name: tensor.name.clone(), source: Box::new(error) })
-            }
+        let mut all = self.load(tensor, 0).map_err(|error| in_tensor(tensor, error))?;
+        all.reserve_exact(tensor.size as usize - all.len());
+        for index in 1..tensor.matrices() {
+            all.extend(self.load(tensor, index).map_err(|error| in_tensor(tensor, error))?);
         }
+        Ok(Cow::Owned(all))
+    }
+
+    fn read_matrix(&self, tensor: &TensorInfo, index: usize) -> Result<Cow<'_, [u8]>, GgufError> {
+        gguf::matrix_range(tensor, index)?;
+        self.load(tensor, index).map(Cow::Owned).map_err(|error| in_tensor(tensor, error))
     }
 }
 

@@ -31,6 +31,7 @@ mod convert;
 mod error;
 mod folder;
 mod foreign;
+mod fused;
 mod gguf_attention;
 mod gguf_keys;
 mod gguf_view;

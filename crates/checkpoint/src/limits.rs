@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use config::{ModelConfig, RopeScaling, limits};
+use config::{Experts, HasExperts, ModelConfig, RopeScaling, limits};
 
 use crate::CheckpointError;
 
@@ -65,6 +65,7 @@ pub(crate) fn check(
             return refuse(key, value.to_string(), format!("1 to {most}"));
         }
     }
+    check_experts(config, place, keys)?;
     if config.attention.head_width.is_none() && !config.n_embd.is_multiple_of(config.n_head) {
         let expected = format!("a divisor of {} = {}", keys.n_embd, config.n_embd);
         return refuse(&keys.n_head, config.n_head.to_string(), expected);
@@ -140,6 +141,37 @@ pub(crate) fn check(
     Ok(())
 }
 
+fn check_experts(
+    config: &ModelConfig,
+    place: &Path,
+    keys: &SizeKeys,
+) -> Result<(), CheckpointError> {
+    let refuse = |key: &str, value: usize, expected: String| {
+        let (place, key, value) = (place.to_owned(), key.to_owned(), value.to_string());
+        Err(CheckpointError::Setting { place, key, value, expected })
+    };
+    let Experts { count, used } = config.experts.unwrap_or(Experts { count: 0, used: 0 });
+    match (config.architecture.block().experts, config.experts) {
+        (HasExperts::Never, Some(_)) => {
+            let family = config.architecture.name();
+            return refuse(&keys.experts, count, format!("0: a {family} has no experts"));
+        }
+        (HasExperts::Never | HasExperts::Sometimes, None) => return Ok(()),
+        (HasExperts::Sometimes | HasExperts::Always, _) => {}
+    }
+    if !(1..=limits::EXPERTS).contains(&count) {
+        return refuse(&keys.experts, count, format!("1 to {}", limits::EXPERTS));
+    }
+    if count * config.n_layer > limits::ALL_EXPERTS {
+        let expected = format!("at most {} in all layers together", limits::ALL_EXPERTS);
+        return refuse(&keys.experts, count, expected);
+    }
+    if !(1..=count).contains(&used) {
+        return refuse(&keys.experts_used, used, format!("1 to {} = {count}", keys.experts));
+    }
+    Ok(())
+}
+
 /// What a format calls the settings of a model.
 pub(crate) struct SizeKeys {
     pub vocab_size: String,
@@ -153,6 +185,8 @@ pub(crate) struct SizeKeys {
     pub rotated_width: String,
     pub rope_scaling: String,
     pub window: String,
+    pub experts: String,
+    pub experts_used: String,
     pub norm_epsilon: String,
     pub rope_base: String,
     pub dropout: String,

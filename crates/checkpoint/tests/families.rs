@@ -278,6 +278,16 @@ fn what_a_key_asks_for_and_is_not_computed_is_refused() {
         (Architecture::GptNeox, "attention.head_count_kv", Some(Value::U32(2))),
         (Architecture::Qwen2, "attention.sliding_window", Some(Value::U32(1))),
         (Architecture::Qwen2, "attention.layer_norm_rms_epsilon", None),
+        (Architecture::Qwen2, "expert_count", Some(Value::U32(8))),
+        (Architecture::Qwen3Moe, "expert_count", None),
+        (Architecture::Qwen3Moe, "expert_count", Some(Value::U32(513))),
+        (Architecture::Qwen3Moe, "expert_used_count", Some(Value::U32(4))),
+        (Architecture::Qwen3Moe, "expert_shared_count", Some(Value::U32(1))),
+        (Architecture::Qwen3Moe, "expert_gating_func", Some(Value::U32(2))),
+        (Architecture::Qwen3Moe, "expert_weights_norm", Some(Value::Bool(false))),
+        (Architecture::Qwen3Moe, "expert_weights_scale", Some(Value::F32(2.5))),
+        (Architecture::Qwen3Moe, "expert_group_count", Some(Value::U32(4))),
+        (Architecture::Qwen3Moe, "expert_chunk_feed_forward_length", Some(Value::U32(4))),
     ] {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &family(architecture));

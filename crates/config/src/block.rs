@@ -4,7 +4,7 @@
 //! GGUF, `config.json` and the memory of a bundle follow from it. What differs between two models
 //! of one family is in [`crate::ModelConfig`] and [`crate::Attention`].
 
-use crate::{Architecture, RopePairs};
+use crate::{Architecture, HasExperts, RopePairs};
 
 /// A decoder block, and what stands before the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct BlockDesign {
     pub own_head_width: bool,
     /// The feed-forward layer.
     pub feed_forward: FeedForward,
+    /// Whether the feed-forward layer has experts.
+    pub experts: HasExperts,
     /// What the token embedding is multiplied by.
     pub embedding_scale: EmbeddingScale,
     /// Every how many layers one has no rotation: layers `n - 1`, `2n - 1` and so on.
@@ -146,6 +148,7 @@ const GPT2: BlockDesign = BlockDesign {
     qkv_bias: true,
     own_head_width: false,
     feed_forward: FeedForward::Gelu,
+    experts: HasExperts::Never,
     embedding_scale: EmbeddingScale::One,
     unrotated_every: None,
 };
@@ -169,7 +172,7 @@ impl Architecture {
         match self {
             Architecture::Gpt2 => GPT2,
             Architecture::GptNeox => BlockDesign { positions: HALVES, ..GPT2 },
-            Architecture::Llama => LLAMA,
+            Architecture::Llama => BlockDesign { experts: HasExperts::Sometimes, ..LLAMA },
             Architecture::Qwen2 => {
                 BlockDesign { positions: HALVES, qkv_bias: true, own_head_width: false, ..LLAMA }
             }
@@ -199,6 +202,9 @@ impl Architecture {
                 own_head_width: false,
                 ..LLAMA
             },
+            Architecture::Qwen3Moe => {
+                BlockDesign { experts: HasExperts::Always, ..Architecture::Qwen3.block() }
+            }
         }
     }
 }

@@ -10,6 +10,7 @@
 mod attention;
 mod block;
 mod error;
+mod experts;
 mod license;
 pub mod limits;
 mod load;
@@ -25,6 +26,7 @@ pub use block::{
     Projections, QkNorm,
 };
 pub use error::ConfigError;
+pub use experts::{Experts, HasExperts};
 pub use license::canonical_license;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use qat::{Qat, QatStart};

@@ -17,5 +17,9 @@ pub const N_HEAD: usize = 1 << 16;
 pub const HEAD_WIDTH: usize = 1 << 16;
 /// Width of the residual stream.
 pub const N_EMBD: usize = 1 << 20;
+/// Experts of one layer: llama.cpp's `LLAMA_MAX_EXPERTS`.
+pub const EXPERTS: usize = 512;
+/// Experts of all layers together, each with tensors of its own.
+pub const ALL_EXPERTS: usize = 1 << 16;
 /// Width of the feed-forward layer.
 pub const N_INNER: usize = 1 << 24;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attention, FeedForward, NormKind, Positions, QkNorm, Window};
+use crate::{Attention, Experts, FeedForward, HasExperts, NormKind, Positions, QkNorm, Window};
 
 /// A family of models. Only `crates/model`, `crates/reference` and the tables of
 /// `crates/checkpoint` branch on it.
@@ -26,6 +26,8 @@ pub enum Architecture {
     /// A LLaMA that normalises each head's queries and keys (Yang et al., 2025). The rotation pairs
     /// the halves of a head.
     Qwen3,
+    /// A Qwen3 whose feed-forward layers have experts (Yang et al., 2025).
+    Qwen3Moe,
     /// A LLaMA in which every fourth layer does not rotate (Hugging Face, 2025). The rotation pairs
     /// neighbours.
     SmolLm3,
@@ -53,12 +55,13 @@ pub enum RopePairs {
 
 impl Architecture {
     /// Every family.
-    pub const ALL: [Architecture; 9] = [
+    pub const ALL: [Architecture; 10] = [
         Architecture::Gpt2,
         Architecture::GptNeox,
         Architecture::Llama,
         Architecture::Qwen2,
         Architecture::Qwen3,
+        Architecture::Qwen3Moe,
         Architecture::SmolLm3,
         Architecture::Olmo2,
         Architecture::Gemma3,
@@ -73,6 +76,7 @@ impl Architecture {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
             Architecture::Qwen3 => "qwen3",
+            Architecture::Qwen3Moe => "qwen3moe",
             Architecture::SmolLm3 => "smollm3",
             Architecture::Olmo2 => "olmo2",
             Architecture::Gemma3 => "gemma3",
@@ -83,6 +87,11 @@ impl Architecture {
     /// The inverse of [`Architecture::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
+    }
+
+    /// The families that are trained here: those that have models without experts.
+    pub fn trained() -> impl Iterator<Item = Architecture> {
+        Self::ALL.into_iter().filter(|family| family.block().experts != HasExperts::Always)
     }
 
     /// How positions rotate queries and keys; none where positions are learned.
@@ -122,7 +131,7 @@ pub struct ModelConfig {
     pub n_kv_head: usize,
     /// Width of the residual stream `C`.
     pub n_embd: usize,
-    /// Width of the feed-forward layer `F`.
+    /// Width of the feed-forward layer `F`; of one expert, where there are experts.
     pub n_inner: usize,
     /// Added to the variance or mean square inside the normalisation layers.
     pub norm_epsilon: f32,
@@ -137,6 +146,9 @@ pub struct ModelConfig {
     /// How attention differs from the plain one.
     #[serde(default)]
     pub attention: Attention,
+    /// The experts of the feed-forward layers, if they have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Experts>,
 }
 
 /// Base of the wavelengths that rotary positions were published with (Su et al., 2021).
@@ -160,6 +172,7 @@ impl ModelConfig {
             tie_embeddings: true,
             dropout: 0.0,
             attention: Attention::default(),
+            experts: None,
         }
     }
 
@@ -180,6 +193,7 @@ impl ModelConfig {
             tie_embeddings: false,
             dropout: 0.0,
             attention: Attention::default(),
+            experts: None,
         }
     }
 
@@ -214,7 +228,11 @@ impl ModelConfig {
         };
         let qkv = (q + 2 * kv) * (c + usize::from(self.qkv_bias));
         let output = q * c + if gated { 0 } else { c };
-        let feed_forward = if gated { 3 * c * f } else { 2 * c * f + f + c };
+        let mlp = if gated { 3 * c * f } else { 2 * c * f + f + c };
+        let feed_forward = match self.experts {
+            Some(experts) => experts.count * (mlp + c),
+            None => mlp,
+        };
         let positions =
             if design.positions == Positions::Learned { self.context_length * c } else { 0 };
         let head = if self.tie_embeddings { 0 } else { v * c };
@@ -265,6 +283,7 @@ mod tests {
             tie_embeddings: true,
             dropout: 0.0,
             attention: Attention::default(),
+            experts: None,
         };
         assert_eq!(config.parameter_count(), 494_032_768);
     }
@@ -310,6 +329,31 @@ mod tests {
             ..base
         };
         assert_eq!(phi4.parameter_count(), 3_836_021_760);
+    }
+
+    #[test]
+    fn counts_the_parameters_of_models_with_experts() {
+        // 46,702,792,704 and 30,532,122,624 are what transformers reports for
+        // mistralai/Mixtral-8x7B-v0.1 and Qwen/Qwen3-30B-A3B.
+        let mixtral = ModelConfig {
+            n_layer: 32,
+            n_kv_head: 8,
+            n_embd: 4096,
+            n_inner: 14336,
+            experts: Some(Experts { count: 8, used: 2 }),
+            ..ModelConfig::tinyllama_1_1b()
+        };
+        assert_eq!(mixtral.parameter_count(), 46_702_792_704);
+        let qwen3 = ModelConfig {
+            architecture: Architecture::Qwen3Moe,
+            vocab_size: 151_936,
+            n_layer: 48,
+            n_inner: 768,
+            attention: Attention { head_width: Some(128), ..Attention::PLAIN },
+            experts: Some(Experts { count: 128, used: 8 }),
+            ..ModelConfig::tinyllama_1_1b()
+        };
+        assert_eq!(qwen3.parameter_count(), 30_532_122_624);
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl Model {
             tie_embeddings: self.tie_embeddings,
             dropout: self.dropout,
             attention: self.attention.clone(),
+            experts: None,
         }
         .with_plain_attention_left_out()
     }

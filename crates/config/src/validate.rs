@@ -2,8 +2,8 @@
 
 use crate::run_file::{recipe_name, recipe_names};
 use crate::{
-    ConfigError, QatStart, ROPE_BASE, RopeScaling, RunFile, TokenizerKind, canonical_license,
-    limits,
+    Architecture, ConfigError, QatStart, ROPE_BASE, RopeScaling, RunFile, TokenizerKind,
+    canonical_license, limits,
 };
 
 impl RunFile {
@@ -65,6 +65,13 @@ impl RunFile {
 
     fn check_model(&self) -> Result<(), ConfigError> {
         let model = &self.model;
+        require(
+            "model.architecture",
+            model.architecture.name(),
+            Architecture::trained().any(|family| family == model.architecture),
+            "a family without experts: those with experts are exported, quantized and run, but not \
+             trained here",
+        )?;
         for (key, value, most) in [
             ("model.context_length", model.context_length, limits::CONTEXT_LENGTH),
             ("model.n_layer", model.n_layer, limits::N_LAYER),

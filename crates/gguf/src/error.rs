@@ -56,6 +56,14 @@ pub enum GgufError {
         /// The name looked for.
         name: String,
     },
+    /// A tensor has fewer matrices behind each other than that.
+    #[error("tensor {name} has no matrix {index}")]
+    NoMatrix {
+        /// The tensor.
+        name: String,
+        /// Counted from 0.
+        index: usize,
+    },
     /// No key of this name.
     #[error("key {key} is missing from the metadata")]
     MissingKey {

@@ -71,7 +71,7 @@ mod tensor_type;
 mod wild;
 mod writer;
 
-pub use blocks::read_f32;
+pub use blocks::{read_f32, read_matrix_f32};
 pub use error::GgufError;
 pub use file::GgufFile;
 pub use layout::Layout;
@@ -80,7 +80,7 @@ pub use parse::parse_header;
 pub use parts::GgufParts;
 pub use places::Places;
 pub use sniff::GIT_LFS_POINTER;
-pub use source::{TensorInfo, TensorSource};
+pub use source::{TensorInfo, TensorSource, matrix_range};
 pub use tensor_type::TensorType;
 pub use wild::{
     ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor, first_part, whole_name,

@@ -112,6 +112,11 @@ impl TensorSource for GgufParts {
         file.read(tensor)
     }
 
+    fn read_matrix(&self, tensor: &TensorInfo, index: usize) -> Result<Cow<'_, [u8]>, GgufError> {
+        let (file, tensor) = self.owner(tensor)?;
+        file.read_matrix(tensor, index)
+    }
+
     fn release(&self, tensor: &TensorInfo) {
         if let Ok((file, tensor)) = self.owner(tensor) {
             file.release(tensor);

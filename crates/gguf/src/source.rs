@@ -1,6 +1,7 @@
 //! What every holder of tensors offers: a mapped file, a folder of fragments, a checkpoint.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::{GgufError, Metadata, TensorType};
 
@@ -29,6 +30,17 @@ impl TensorInfo {
     pub fn row_len(&self) -> usize {
         self.shape.first().map_or(0, |&n| n as usize)
     }
+
+    /// Matrices that lie one behind the other in the tensor: the experts of a layer, 1 for a plain
+    /// matrix or a vector.
+    pub fn matrices(&self) -> usize {
+        self.shape.iter().skip(2).product::<u64>() as usize
+    }
+
+    /// Bytes of each of [`TensorInfo::matrices`].
+    pub fn matrix_bytes(&self) -> usize {
+        self.size as usize / self.matrices().max(1)
+    }
 }
 
 /// Something that holds the metadata and tensors of one GGUF.
@@ -44,6 +56,23 @@ pub trait TensorSource: Sync {
     /// # Errors
     /// When the bytes cannot be read, or are not the ones that were written.
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError>;
+
+    /// The stored bytes of one of the [`TensorInfo::matrices`] of a tensor. A source that makes or
+    /// copies its tensors makes or copies this part alone, so that the experts of a layer are never
+    /// in memory together.
+    ///
+    /// # Errors
+    /// As [`TensorSource::read`], and when there is no such matrix.
+    fn read_matrix(&self, tensor: &TensorInfo, index: usize) -> Result<Cow<'_, [u8]>, GgufError> {
+        let range = matrix_range(tensor, index)?;
+        let short = || GgufError::NoMatrix { name: tensor.name.clone(), index };
+        match self.read(tensor)? {
+            Cow::Borrowed(bytes) => bytes.get(range).map(Cow::Borrowed).ok_or_else(short),
+            Cow::Owned(bytes) => {
+                bytes.get(range).map(|part| Cow::Owned(part.to_vec())).ok_or_else(short)
+            }
+        }
+    }
 
     /// Says that `tensor` will not be read again soon, so that a source which maps its file can
     /// give the memory back. Reading it again stays possible.
@@ -61,4 +90,16 @@ pub trait TensorSource: Sync {
             .find(|tensor| tensor.name == name)
             .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })
     }
+}
+
+/// Where matrix `index` of a tensor lies among the tensor's bytes.
+///
+/// # Errors
+/// [`GgufError::NoMatrix`] when the tensor has fewer.
+pub fn matrix_range(tensor: &TensorInfo, index: usize) -> Result<Range<usize>, GgufError> {
+    if index >= tensor.matrices() {
+        return Err(GgufError::NoMatrix { name: tensor.name.clone(), index });
+    }
+    let bytes = tensor.matrix_bytes();
+    Ok(index * bytes..(index + 1) * bytes)
 }

@@ -24,6 +24,7 @@ fn config(qkv_bias: bool, tie_embeddings: bool) -> ModelConfig {
         tie_embeddings,
         dropout: 0.2,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 

@@ -74,6 +74,7 @@ fn model_config(json: &Value) -> ModelConfig {
         tie_embeddings: false,
         dropout: 0.1,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 

@@ -47,6 +47,7 @@ fn load(file: &[u8]) -> Model {
         tie_embeddings: true,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     };
     let (c, f, kv) = (n_embd, n_inner, config.kv_width());
     let mut rest = file[28..].as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));

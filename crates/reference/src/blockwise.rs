@@ -10,7 +10,7 @@
 //!     windows.iter().map(|window| embedding.embed(window)).collect::<Result<_, _>>()?;
 //! for layer in 0..model.config().n_layer {
 //!     let block = model.block(layer)?;
-//!     hidden.iter_mut().for_each(|x| block.forward(x)); // [T, C] each
+//!     hidden.iter_mut().try_for_each(|x| block.forward(x))?; // [T, C] each
 //! }
 //! let (norm, head) = (model.last_norm()?, model.head()?);
 //! let logits: Vec<Vec<f32>> = hidden.iter().map(|x| head.forward(&norm.forward(x))).collect();
@@ -27,7 +27,7 @@ use crate::cache::LayerCache;
 use crate::layers::{Head, LayerNorm, Linear, RmsNorm, TOKENS, head_tensor};
 use crate::model::{check_config, check_tokens};
 use crate::rope::Rope;
-use crate::trace::Trace;
+use crate::trace::{MatrixInput, Trace};
 use crate::weights::{check, read};
 use crate::{ReferenceError, gpt2, llama, ops};
 
@@ -88,14 +88,18 @@ impl<'a> Blockwise<'a> {
         Ok(LoadedEmbedding { config: &self.config, tensor, bytes, positions })
     }
 
-    /// One block, its weights in f32.
+    /// One block, its weights in f32. Those of experts stay where they are: each pass through the
+    /// block reads them, one at a time.
     ///
     /// # Errors
     /// When the source cannot be read, or there is no such block.
-    pub fn block(&self, layer: usize) -> Result<LoadedBlock, ReferenceError> {
+    pub fn block(&self, layer: usize) -> Result<LoadedBlock<'_>, ReferenceError> {
         let config = &self.config;
         let weights = match config.architecture.is_gated() {
-            true => Weights::Llama(Box::new(llama::Block::load(config, self.source, layer)?)),
+            true => {
+                let block = llama::Block::without_experts(config, self.source, layer)?;
+                Weights::Llama(Box::new(block))
+            }
             false => Weights::Gpt2(Box::new(gpt2::Block::load(config, self.source, layer)?)),
         };
         let prefix = format!("blk.{layer}.");
@@ -158,37 +162,63 @@ impl LoadedEmbedding<'_> {
 }
 
 /// One block, loaded.
-pub struct LoadedBlock {
+pub struct LoadedBlock<'a> {
     layer: usize,
     config: ModelConfig,
-    weights: Weights,
+    weights: Weights<'a>,
 }
 
 /// The weights of either kind of block.
-enum Weights {
+enum Weights<'a> {
     Gpt2(Box<gpt2::Block>),
-    Llama(Box<llama::Block>),
+    Llama(Box<llama::Block<'a>>),
 }
 
-impl LoadedBlock {
+impl LoadedBlock<'_> {
     /// Computes the block for one window from its first position on, `[T, C]` in place.
+    ///
+    /// # Errors
+    /// When there are experts and they cannot be read.
     ///
     /// # Panics
     /// When `x` is no whole number of rows.
-    pub fn forward(&self, x: &mut [f32]) {
-        self.run(x, &mut Trace::Off);
+    pub fn forward(&self, x: &mut [f32]) -> Result<(), ReferenceError> {
+        self.run(x, &mut Trace::Off)
     }
 
     /// As [`LoadedBlock::forward`], and hands the inputs of the block's matrices to `inputs`, as
     /// [`Model::observe`](crate::Model::observe) does.
     ///
+    /// # Errors
+    /// As [`LoadedBlock::forward`].
+    ///
     /// # Panics
     /// When `x` is no whole number of rows.
-    pub fn observe(&self, x: &mut [f32], inputs: &mut dyn FnMut(&[&str], &[f32])) {
-        self.run(x, &mut Trace::Inputs(inputs));
+    pub fn observe(
+        &self,
+        x: &mut [f32],
+        inputs: &mut dyn FnMut(&[&str], &[f32]),
+    ) -> Result<(), ReferenceError> {
+        self.observe_with_experts(x, &mut |input| input.hand_to(inputs))
     }
 
-    fn run(&self, x: &mut [f32], trace: &mut Trace<'_>) {
+    /// As [`LoadedBlock::observe`], with the inputs of each expert's matrices: the rows of those
+    /// tokens that use it.
+    ///
+    /// # Errors
+    /// As [`LoadedBlock::forward`].
+    ///
+    /// # Panics
+    /// When `x` is no whole number of rows.
+    pub fn observe_with_experts(
+        &self,
+        x: &mut [f32],
+        inputs: &mut dyn FnMut(MatrixInput<'_>),
+    ) -> Result<(), ReferenceError> {
+        self.run(x, &mut Trace::Inputs(inputs))
+    }
+
+    fn run(&self, x: &mut [f32], trace: &mut Trace<'_>) -> Result<(), ReferenceError> {
         assert!(x.len().is_multiple_of(self.config.n_embd), "ragged window");
         let t = x.len() / self.config.n_embd;
         let attention = self.config.layer_attention(self.layer);
@@ -200,14 +230,15 @@ impl LoadedBlock {
         match &self.weights {
             Weights::Gpt2(block) => {
                 block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace);
+                Ok(())
             }
             Weights::Llama(block) => {
-                block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace);
+                block.forward(x, &mut cache, &sizes, rotations.as_ref(), trace)
             }
         }
     }
 
-    /// The tensors of the block's matrices, in the order in which data meets them.
+    /// The tensors of the block's matrices but those of experts, in the order in which data meets them.
     pub fn matrices(&self) -> Vec<&str> {
         self.linears().into_iter().map(Linear::tensor).collect()
     }

@@ -55,14 +55,19 @@ pub(crate) struct Block {
 }
 
 impl Decoder for Gpt2 {
-    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace<'_>) -> Vec<f32> {
+    fn hidden(
+        &self,
+        tokens: &[u32],
+        cache: &mut Cache,
+        trace: &mut Trace<'_>,
+    ) -> Result<Vec<f32>, ReferenceError> {
         let (mut x, rotations) = self.embed(tokens, cache.len, trace); // [T, C]
         let sizes = Sizes::new(&self.config, tokens.len(), cache);
         for (layer, (block, cache)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
             block.forward(&mut x, cache, &sizes, rotations.as_ref(), trace.block(layer));
         }
         cache.len += tokens.len();
-        x
+        Ok(x)
     }
 
     fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32> {

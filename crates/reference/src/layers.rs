@@ -50,6 +50,11 @@ impl Linear {
         &self.tensor
     }
 
+    /// Columns of the weight, `in`.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// `[out, in]`
     pub fn weight(&self) -> &[f32] {
         &self.weight

@@ -25,6 +25,7 @@ mod attention;
 mod blockwise;
 mod cache;
 mod error;
+mod experts;
 mod gpt2;
 mod layers;
 mod llama;
@@ -40,4 +41,4 @@ pub use blockwise::{Blockwise, LoadedBlock, LoadedEmbedding, LoadedHead, LoadedN
 pub use error::ReferenceError;
 pub use memory::MemorySource;
 pub use model::{Model, Session};
-pub use trace::Stage;
+pub use trace::{MatrixInput, Stage};

@@ -12,6 +12,7 @@ use gguf::TensorSource;
 use crate::ReferenceError;
 use crate::attention::{Sizes, attend};
 use crate::cache::{Cache, LayerCache};
+use crate::experts::Experts;
 use crate::layers::{Embedding, Linear, Projection, RmsNorm};
 use crate::model::Decoder;
 use crate::ops;
@@ -23,12 +24,12 @@ use crate::weights::{Expected, check};
 pub(crate) struct Llama {
     config: ModelConfig,
     embedding: Embedding,
-    blocks: Vec<Block>,
+    blocks: Vec<Block<'static>>,
     output_norm: RmsNorm,
 }
 
-/// The weights of one block.
-pub(crate) struct Block {
+/// The weights of one block; those of experts may be in the source until they are used.
+pub(crate) struct Block<'a> {
     attention_norm: Option<RmsNorm>,
     /// Queries `[H * D, C]`, keys and values `[K * D, C]`.
     qkv: Projection<3>,
@@ -38,17 +39,33 @@ pub(crate) struct Block {
     attention_output: Linear,
     attention_post_norm: Option<RmsNorm>,
     feed_forward_norm: Option<RmsNorm>,
+    mlp: Mlp<'a>,
+    feed_forward_post_norm: Option<RmsNorm>,
+}
+
+/// The weights of a feed-forward layer.
+enum Mlp<'a> {
+    Dense(Box<Dense>),
+    Experts(Box<Experts<'a>>),
+}
+
+/// A feed-forward layer that every token uses whole.
+struct Dense {
     /// Both `[F, C]`.
     gate_up: Projection<2>,
     /// `[C, F]`
     down: Linear,
-    feed_forward_post_norm: Option<RmsNorm>,
     /// How the gate acts.
     kind: FeedForward,
 }
 
 impl Decoder for Llama {
-    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace<'_>) -> Vec<f32> {
+    fn hidden(
+        &self,
+        tokens: &[u32],
+        cache: &mut Cache,
+        trace: &mut Trace<'_>,
+    ) -> Result<Vec<f32>, ReferenceError> {
         let mut x = self.embedding.look_up(tokens); // [T, C]
         scale_embedding(&self.config, &mut x);
         trace.keep(|| "tok_emb".into(), &[tokens.len(), self.config.n_embd], &x);
@@ -57,10 +74,10 @@ impl Decoder for Llama {
         for (layer, (block, cache)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
             let attention = self.config.layer_attention(layer);
             let (sizes, rotations) = (sizes.in_layer(attention), rotations.of(attention.rotation));
-            block.forward(&mut x, cache, &sizes, rotations, trace.block(layer));
+            block.forward(&mut x, cache, &sizes, rotations, trace.block(layer))?;
         }
         cache.len += tokens.len();
-        x
+        Ok(x)
     }
 
     fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32> {
@@ -85,9 +102,12 @@ pub(crate) fn scale_embedding(config: &ModelConfig, x: &mut [f32]) {
     }
 }
 
-impl Block {
+impl Block<'_> {
     /// `x += attention(norm(x)); x += feed_forward(norm(x))`, `[T, C]` in place, with the norms
     /// where the family has them.
+    ///
+    /// # Errors
+    /// When experts are in the source and it cannot be read.
     pub fn forward(
         &self,
         x: &mut [f32],
@@ -95,7 +115,7 @@ impl Block {
         sizes: &Sizes,
         rotations: Option<&Rotations>,
         mut trace: BlockTrace<'_, '_>,
-    ) {
+    ) -> Result<(), ReferenceError> {
         let shape = [sizes.queries, sizes.embedding];
         let trace = &mut trace;
         let y = normed(&self.attention_norm, x, "attn_norm", shape, trace); // [T, C]
@@ -105,10 +125,14 @@ impl Block {
         trace.keep("attn_residual", &shape, x);
 
         let y = normed(&self.feed_forward_norm, x, "ffn_norm", shape, trace); // [T, C]
-        let y = self.feed_forward(&y, sizes.queries, trace);
+        let y = match &self.mlp {
+            Mlp::Dense(dense) => dense.forward(&y, sizes.queries, trace),
+            Mlp::Experts(experts) => experts.forward(&y, trace)?,
+        };
         let y = normed(&self.feed_forward_post_norm, &y, "ffn_post_norm", shape, trace);
         ops::add(x, &y);
         trace.keep("output", &shape, x);
+        Ok(())
     }
 
     /// `[T, C] -> [T, C]`; new keys and values go into the cache.
@@ -147,9 +171,11 @@ impl Block {
         trace.keep("attn.output", &[t, sizes.embedding], &y);
         y
     }
+}
 
+impl Dense {
     /// SwiGLU or GeGLU (Shazeer, 2020), `[T, C] -> [T, F] -> [T, C]`.
-    fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
+    fn forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
         trace.input(self.gate_up.linears(), x);
         let [mut wide, up] = self.gate_up.forward(x); // [T, F] both
         trace.keep("mlp.gate", &[t, wide.len() / t], &wide);
@@ -190,7 +216,11 @@ impl Llama {
     /// Checks every name and shape, then dequantizes the weights.
     pub fn load(config: &ModelConfig, source: &dyn TensorSource) -> Result<Self, ReferenceError> {
         check(source, &expected(config), config.architecture.name())?;
-        let block = |layer| Block::load(config, source, layer);
+        let block = |layer| {
+            let block = format!("blk.{layer}");
+            let experts = |used| Experts::load(source, &block, widths(config), used);
+            Block::load(config, source, layer, &experts)
+        };
         Ok(Llama {
             embedding: Embedding::load(source, config)?,
             blocks: (0..config.n_layer).map(block).collect::<Result<_, _>>()?,
@@ -200,14 +230,32 @@ impl Llama {
     }
 }
 
-impl Block {
-    /// Dequantizes the weights of the block `layer`.
-    pub fn load(
+/// `C` and `F`.
+fn widths(config: &ModelConfig) -> [usize; 2] {
+    [config.n_embd, config.n_inner]
+}
+
+impl<'a> Block<'a> {
+    /// Dequantizes the weights of the block `layer`, all but those of experts.
+    pub fn without_experts(
+        config: &ModelConfig,
+        source: &'a dyn TensorSource,
+        layer: usize,
+    ) -> Result<Self, ReferenceError> {
+        let block = format!("blk.{layer}");
+        let experts = |used| Experts::stored(source, &block, widths(config), used);
+        Self::load(config, source, layer, &experts)
+    }
+
+    /// Dequantizes the weights of the block `layer`; `experts` gets those of a layer of which each
+    /// token uses so many.
+    fn load(
         config: &ModelConfig,
         source: &dyn TensorSource,
         layer: usize,
+        experts: &dyn Fn(usize) -> Result<Experts<'a>, ReferenceError>,
     ) -> Result<Self, ReferenceError> {
-        let (c, f, bias) = (config.n_embd, config.n_inner, config.qkv_bias);
+        let ([c, f], bias) = (widths(config), config.qkv_bias);
         let BlockDesign { norm_placement, qk_norm, feed_forward, projections, .. } =
             config.architecture.block();
         let (before, after) = (norm_placement.is_before(), norm_placement.is_after());
@@ -223,6 +271,14 @@ impl Block {
         };
         let [qkv, gate_up] = matrices_of_input(projections);
         let (q, kv) = (config.q_width(), config.kv_width());
+        let mlp = match config.experts {
+            Some(layer) => Mlp::Experts(Box::new(experts(layer.used)?)),
+            None => Mlp::Dense(Box::new(Dense {
+                gate_up: Projection::new(of_input(gate_up, false)?, [f, f]),
+                down: linear("ffn_down", f, false)?,
+                kind: feed_forward,
+            })),
+        };
         Ok(Block {
             attention_norm: norm("attn_norm", before)?,
             qkv: Projection::new(of_input(qkv, bias)?, [q, kv, kv]),
@@ -231,18 +287,23 @@ impl Block {
             attention_output: linear("attn_output", config.q_width(), false)?,
             attention_post_norm: norm("post_attention_norm", after)?,
             feed_forward_norm: norm("ffn_norm", before)?,
-            gate_up: Projection::new(of_input(gate_up, false)?, [f, f]),
-            down: linear("ffn_down", f, false)?,
+            mlp,
             feed_forward_post_norm: norm("post_ffw_norm", after)?,
-            kind: feed_forward,
         })
     }
 
-    /// Every matrix, in the order in which data meets them.
+    /// Every matrix but those of experts, in the order in which data meets them.
     pub fn matrices(&self) -> Vec<&Linear> {
-        let Block { qkv, attention_output, gate_up, down, .. } = self;
-        let (attention, feed_forward) = (qkv.linears().iter(), gate_up.linears().iter());
-        attention.chain([attention_output]).chain(feed_forward).chain([down]).collect()
+        let Block { qkv, attention_output, mlp, .. } = self;
+        let mut all: Vec<&Linear> = qkv.linears().iter().chain([attention_output]).collect();
+        match mlp {
+            Mlp::Dense(dense) => {
+                all.extend(dense.gate_up.linears());
+                all.push(&dense.down);
+            }
+            Mlp::Experts(experts) => all.push(experts.router()),
+        }
+        all
     }
 }
 
@@ -293,11 +354,21 @@ pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
                 add(format!("blk.{layer}.{matrix}.bias"), &[rows]);
             }
         }
-        for (matrix, rows) in with_rows(gate_up, &[f, f]) {
-            add(format!("blk.{layer}.{matrix}.weight"), &[rows, c]);
-        }
-        for (matrix, rows, columns) in [("attn_output", c, q), ("ffn_down", c, f)] {
-            add(format!("blk.{layer}.{matrix}.weight"), &[rows, columns]);
+        add(format!("blk.{layer}.attn_output.weight"), &[c, q]);
+        match config.experts {
+            Some(experts) => {
+                add(format!("blk.{layer}.ffn_gate_inp.weight"), &[experts.count, c]);
+                for (matrix, rows, columns) in [("gate", f, c), ("up", f, c), ("down", c, f)] {
+                    let name = format!("blk.{layer}.ffn_{matrix}_exps.weight");
+                    add(name, &[experts.count, rows, columns]);
+                }
+            }
+            None => {
+                for (matrix, rows) in with_rows(gate_up, &[f, f]) {
+                    add(format!("blk.{layer}.{matrix}.weight"), &[rows, c]);
+                }
+                add(format!("blk.{layer}.ffn_down.weight"), &[c, f]);
+            }
         }
     }
     add("output_norm.weight".into(), &[c]);

@@ -10,13 +10,18 @@ use crate::cache::Cache;
 use crate::gpt2::Gpt2;
 use crate::layers::head_tensor;
 use crate::llama::Llama;
-use crate::trace::{Stage, Trace};
+use crate::trace::{MatrixInput, Stage, Trace};
 
 /// What an architecture has to do; everything else here is the same for all.
 pub(crate) trait Decoder: Send + Sync {
     /// The residual stream after the last block, `[T] -> [T, C]`. Appends to the cache, which has
-    /// room; token ids are in range.
-    fn hidden(&self, tokens: &[u32], cache: &mut Cache, trace: &mut Trace<'_>) -> Vec<f32>;
+    /// room; token ids are in range. Fails where weights are read during the pass and cannot be.
+    fn hidden(
+        &self,
+        tokens: &[u32],
+        cache: &mut Cache,
+        trace: &mut Trace<'_>,
+    ) -> Result<Vec<f32>, ReferenceError>;
 
     /// The last norm, `[T, C] -> [T, C]`.
     fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32>;
@@ -71,7 +76,7 @@ impl Model {
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
         self.check_tokens(tokens, 0)?;
         let mut cache = self.cache(tokens.len());
-        let hidden = self.decoder.hidden(tokens, &mut cache, &mut Trace::Off);
+        let hidden = self.decoder.hidden(tokens, &mut cache, &mut Trace::Off)?;
         Ok(self.decoder.logits(&self.decoder.normed(&hidden, &mut Trace::Off)))
     }
 
@@ -82,7 +87,8 @@ impl Model {
     /// last one is the head's, under `output.weight` or, where the head is tied,
     /// `token_embd.weight`. They are the stages `ln_1`, `attn.y`, `ln_2`, `mlp.gelu` and `ln_f` of
     /// [`Model::stages`], or `attn_norm`, `attn.y`, `ffn_norm`, `mlp.swiglu` and `norm`, but nothing
-    /// is kept, and no logits are computed.
+    /// is kept, and no logits are computed. Matrices of experts, which only some tokens meet, are
+    /// left out.
     ///
     /// # Errors
     /// As [`Model::logits`]; `inputs` was not called then.
@@ -92,11 +98,12 @@ impl Model {
         inputs: &mut dyn FnMut(&[&str], &[f32]),
     ) -> Result<(), ReferenceError> {
         self.check_tokens(tokens, 0)?;
-        let mut trace = Trace::Inputs(inputs);
+        let mut all_see = |input: MatrixInput<'_>| input.hand_to(inputs);
+        let mut trace = Trace::Inputs(&mut all_see);
         let mut cache = self.cache(tokens.len());
-        let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace);
+        let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace)?;
         let normed = self.decoder.normed(&hidden, &mut trace);
-        trace.input(head_tensor(&self.config), &normed);
+        trace.input(head_tensor(&self.config), self.config.n_embd, &normed);
         Ok(())
     }
 
@@ -113,7 +120,7 @@ impl Model {
     /// are such, `attn.q_rope`, `attn.k_rope` where the layer rotates, `attn.scores` and
     /// `attn.weights` `[H, T, T]`, `attn.y` `[T, H * D]`, `attn.output`, `attn_post_norm`,
     /// `attn_residual`, `ffn_norm`, `mlp.gate`, `mlp.up` and `mlp.swiglu` or `mlp.geglu` `[T, F]`,
-    /// `mlp.down`, `ffn_post_norm`, `output`; `norm`; `lm_head` `[T, V]`. All others are `[T, C]`,
+    /// `mlp.down`, or of experts `mlp.router` `[T, E]` and `mlp.down`; `ffn_post_norm`, `output`; `norm`; `lm_head` `[T, V]`. All others are `[T, C]`,
     /// and norms are there where the family has them.
     ///
     /// # Errors
@@ -122,7 +129,7 @@ impl Model {
         self.check_tokens(tokens, 0)?;
         let mut trace = Trace::Stages(Vec::new());
         let mut cache = self.cache(tokens.len());
-        let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace);
+        let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace)?;
         let normed = self.decoder.normed(&hidden, &mut trace);
         let logits = self.decoder.logits(&normed);
         trace.keep(|| "lm_head".into(), &[tokens.len(), self.config.vocab_size], &logits);
@@ -198,7 +205,7 @@ impl Session {
         }
         let unread = &self.tokens[self.cache.len..];
         let decoder = &self.model.decoder;
-        let hidden = decoder.hidden(unread, &mut self.cache, &mut Trace::Off);
+        let hidden = decoder.hidden(unread, &mut self.cache, &mut Trace::Off)?;
         let last = &hidden[hidden.len() - self.model.config.n_embd..];
         Ok(decoder.logits(&decoder.normed(last, &mut Trace::Off)))
     }

@@ -14,8 +14,32 @@ pub struct Stage {
     pub data: Vec<f32>,
 }
 
-/// Takes the tensors that share an input, by name, and that input, `[T, in]`.
-pub(crate) type Inputs<'o> = dyn FnMut(&[&str], &[f32]) + 'o;
+/// What some matrices are about to be multiplied with.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixInput<'a> {
+    /// The tensors that share the input.
+    pub tensors: &'a [&'a str],
+    /// Which of the matrices in these tensors it is for, where they hold one for each expert.
+    pub expert: Option<usize>,
+    /// Matrices in each of these tensors.
+    pub matrices: usize,
+    /// Columns of each matrix, `in`.
+    pub width: usize,
+    /// `[T, in]`; of an expert, the rows of the tokens that use it.
+    pub rows: &'a [f32],
+}
+
+impl MatrixInput<'_> {
+    /// Hands on what every token meets; what is for one expert is left out.
+    pub(crate) fn hand_to(self, inputs: &mut dyn FnMut(&[&str], &[f32])) {
+        if self.expert.is_none() {
+            inputs(self.tensors, self.rows);
+        }
+    }
+}
+
+/// Takes the inputs of all matrices, one after the other.
+pub(crate) type Inputs<'o> = dyn FnMut(MatrixInput<'_>) + 'o;
 
 /// Where a pass reports what it comes by, if anybody asked.
 pub(crate) enum Trace<'o> {
@@ -42,9 +66,9 @@ impl<'o> Trace<'o> {
     }
 
     /// Shows what the matrix called `tensor` is about to be multiplied with, `[T, in]`.
-    pub fn input(&mut self, tensor: &str, x: &[f32]) {
+    pub fn input(&mut self, tensor: &str, width: usize, x: &[f32]) {
         if let Trace::Inputs(take) = self {
-            take(&[tensor], x);
+            take(MatrixInput { tensors: &[tensor], expert: None, matrices: 1, width, rows: x });
         }
     }
 
@@ -82,8 +106,17 @@ impl BlockTrace<'_, '_> {
     /// Shows what these matrices are about to be multiplied with, `[T, in]`.
     pub fn input<'m>(&mut self, matrices: impl IntoIterator<Item = &'m Linear>, x: &[f32]) {
         if let Trace::Inputs(take) = self.trace {
-            let tensors: Vec<&str> = matrices.into_iter().map(Linear::tensor).collect();
-            take(&tensors, x);
+            let mut matrices = matrices.into_iter().peekable();
+            let width = matrices.peek().map_or(1, |matrix| matrix.width());
+            let tensors: Vec<&str> = matrices.map(Linear::tensor).collect();
+            take(MatrixInput { tensors: &tensors, expert: None, matrices: 1, width, rows: x });
+        }
+    }
+
+    /// Shows what the matrices of one expert are about to be multiplied with.
+    pub fn expert_input(&mut self, input: MatrixInput<'_>) {
+        if let Trace::Inputs(take) = self.trace {
+            take(input);
         }
     }
 }

@@ -126,8 +126,8 @@ fn blockwise(
     for layer in 0..config.n_layer {
         let block = model.block(layer).unwrap();
         let mut other = x.clone();
-        block.forward(&mut other);
-        block.observe(&mut x, &mut take(&mut inputs));
+        block.forward(&mut other).unwrap();
+        block.observe(&mut x, &mut take(&mut inputs)).unwrap();
         assert_eq!(x, other);
     }
     let normed = model.last_norm().unwrap().forward(&x);
@@ -213,21 +213,23 @@ fn weights_that_were_changed_are_used() {
             let other = Blockwise::from_parts(config.clone(), &changed).unwrap();
             let (mut expected, mut found, mut unchanged) =
                 (start.clone(), start.clone(), start.clone());
-            other.block(1).unwrap().forward(&mut expected);
+            other.block(1).unwrap().forward(&mut expected).unwrap();
             let block = model.block(1).unwrap();
-            block.forward(&mut unchanged);
+            block.forward(&mut unchanged).unwrap();
             // In the middle of a pass, when the input of the matrix is known.
-            block.observe(&mut found, &mut |names, _| {
-                if names.contains(&matrix.as_str()) {
-                    let mut weights = block.matrix(matrix).unwrap().to_vec();
-                    weights[7] += 1.0;
-                    let bias = matrix.replace(".weight", ".bias");
-                    let bias = weights_of.tensor(&bias).ok().cloned();
-                    let bias = bias.map(|bias| gguf::read_f32(weights_of, &bias).unwrap());
-                    assert!(block.replace(matrix, weights.clone(), bias.clone()));
-                    assert!(!block.replace(matrix, weights, bias), "a second time");
-                }
-            });
+            block
+                .observe(&mut found, &mut |names, _| {
+                    if names.contains(&matrix.as_str()) {
+                        let mut weights = block.matrix(matrix).unwrap().to_vec();
+                        weights[7] += 1.0;
+                        let bias = matrix.replace(".weight", ".bias");
+                        let bias = weights_of.tensor(&bias).ok().cloned();
+                        let bias = bias.map(|bias| gguf::read_f32(weights_of, &bias).unwrap());
+                        assert!(block.replace(matrix, weights.clone(), bias.clone()));
+                        assert!(!block.replace(matrix, weights, bias), "a second time");
+                    }
+                })
+                .unwrap();
             assert!(found == expected && found != unchanged, "{name} {matrix}");
         }
         assert!(block.matrix("blk.0.ffn_down.weight").is_none());

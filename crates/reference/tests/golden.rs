@@ -3,7 +3,7 @@
 
 mod random_weights;
 
-use random_weights::{families, phi3_longrope, source};
+use random_weights::{families, phi3_longrope, source, with_experts};
 use reference::Model;
 
 /// Root of the mean squared difference over that of `golden`'s logits, for the family `name`.
@@ -16,7 +16,8 @@ fn relative_rms(name: &str, golden: &str) -> f64 {
     let expected: Vec<f64> =
         golden["logits"].as_array().unwrap().iter().flat_map(numbers).collect();
 
-    let mut families = families().into_iter().chain([("phi3_longrope", phi3_longrope())]);
+    let longrope = ("phi3_longrope", phi3_longrope());
+    let mut families = families().into_iter().chain(with_experts()).chain([longrope]);
     let (_, config) = families.find(|(family, _)| *family == name).unwrap();
     let model = Model::from_parts(config.clone(), &source(&config, |_| ())).unwrap();
     let logits = model.logits(&tokens).unwrap();
@@ -41,6 +42,8 @@ fn logits_are_those_of_hugging_face() {
         ("gemma3", include_str!("golden/gemma3.json")),
         ("phi3", include_str!("golden/phi3.json")),
         ("phi3_longrope", include_str!("golden/phi3_longrope.json")),
+        ("mixtral", include_str!("golden/mixtral.json")),
+        ("qwen3moe", include_str!("golden/qwen3moe.json")),
     ] {
         let error = relative_rms(name, golden);
         assert!(error < 5e-7, "{name}: relative RMS error {error:e}");

@@ -50,6 +50,7 @@ fn stories(bytes: &[u8]) -> (ModelConfig, MemorySource) {
         tie_embeddings: true,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     };
     let mut source = MemorySource::default();
     source.add("token_embd.weight", &[v, c], file.floats(v * c));

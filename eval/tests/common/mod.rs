@@ -126,6 +126,7 @@ pub fn config() -> ModelConfig {
         tie_embeddings: true,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 

@@ -165,6 +165,7 @@ fn parse_header(bytes: &[u8; HEADER as usize]) -> Result<ModelConfig> {
         tie_embeddings: number(5) > 0,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     };
     let (c, h, k) = (config.n_embd, config.n_head, config.n_kv_head);
     ensure!(h.is_multiple_of(k), "n_kv_heads = {k}, expected a divisor of n_heads = {h}");

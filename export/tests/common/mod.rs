@@ -32,6 +32,7 @@ pub fn config(n_layer: usize, n_embd: usize, n_inner: usize) -> ModelConfig {
         tie_embeddings: true,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 

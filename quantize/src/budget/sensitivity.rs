@@ -110,7 +110,9 @@ impl<'a> Base<'a> {
             let block = model.block(layer)?;
             for x in &mut stream {
                 let rows = x.len() / model.config().n_embd;
-                block.observe(x, &mut |names, inputs| add_squares(&mut sums, names, inputs, rows));
+                block.observe(x, &mut |names, inputs| {
+                    add_squares(&mut sums, names, inputs, rows);
+                })?;
             }
         }
         let norm = model.last_norm()?;
@@ -173,7 +175,7 @@ impl<'a> Base<'a> {
         };
         for layer in first..layers {
             let block = model.block(layer)?;
-            stream.iter_mut().for_each(|x| block.forward(x));
+            stream.iter_mut().try_for_each(|x| block.forward(x))?;
         }
         let found = log_probabilities(&model, &stream, STRIDE)?;
         Ok(mean_divergence(&self.expected, &found, model.config().vocab_size))

@@ -118,7 +118,10 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
     for windows in text.windows[resumed..].chunks(together) {
         let stop = || stop(sums.chunks as usize);
         match observe(&model, windows, job.process_output, &stop, &peak)? {
-            Some(found) => add(&mut sums, found, windows.len()),
+            Some(found) => {
+                add(&mut sums, found);
+                sums.chunks += windows.len() as u64;
+            }
             None => {
                 progress.finish();
                 partial.write(&sums)?;
@@ -144,40 +147,69 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
     })
 }
 
-/// `Σ x²` of every matrix, for each window; `None` if the user asked to stop meanwhile.
-type WindowSums = BTreeMap<String, Vec<Vec<f64>>>;
+/// Sums over some windows, by tensor.
+type Observed = BTreeMap<String, Squares>;
 
+/// `Σ x²` of the inputs of one tensor.
+struct Squares {
+    /// For each column; one row after another where there are experts.
+    sums: Vec<f64>,
+    /// Inputs that were summed, for each expert.
+    counts: Vec<u64>,
+}
+
+impl Squares {
+    /// Nothing yet, for `matrices` matrices of `width` columns.
+    fn new(matrices: usize, width: usize) -> Self {
+        Squares { sums: vec![0.0; matrices * width], counts: vec![0; matrices] }
+    }
+
+    /// Adds the rows of `[T, width]` that the matrix `index` is multiplied with.
+    fn add(&mut self, index: usize, x: &[f32]) {
+        let width = self.sums.len() / self.counts.len();
+        let sums = &mut self.sums[index * width..][..width];
+        for row in x.chunks_exact(width) {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                *sum += f64::from(x) * f64::from(x);
+            }
+        }
+        self.counts[index] += (x.len() / width) as u64;
+    }
+}
+
+/// Reads some windows, block after block; `None` if the user asked to stop meanwhile.
 fn observe(
     model: &Blockwise<'_>,
     windows: &[Vec<u32>],
     process_output: bool,
     stop: &dyn Fn() -> bool,
     peak: &AnonymousPeak,
-) -> anyhow::Result<Option<WindowSums>> {
+) -> anyhow::Result<Option<Observed>> {
     let embedding = model.embedding()?;
     let mut streams =
         windows.iter().map(|window| embedding.embed(window)).collect::<Result<Vec<_>, _>>()?;
-    let mut sums = WindowSums::new();
-    let context = windows[0].len();
+    let mut sums = Observed::new();
     for layer in 0..model.config().n_layer {
         let block = model.block(layer)?;
         for x in &mut streams {
             if stop() {
                 return Ok(None);
             }
-            block.observe(x, &mut |tensors, input| {
-                let squares = squares(input, input.len() / context);
-                for tensor in tensors {
-                    sums.entry((*tensor).to_owned()).or_default().push(squares.clone());
+            block.observe_with_experts(x, &mut |input| {
+                for tensor in input.tensors {
+                    let new = || Squares::new(input.matrices, input.width);
+                    let squares = sums.entry((*tensor).to_owned()).or_insert_with(new);
+                    squares.add(input.expert.unwrap_or(0), input.rows);
                 }
-            });
+            })?;
         }
         peak.sample();
     }
     if process_output {
         let norm = model.last_norm()?;
         let width = model.config().n_embd;
-        let squares = streams.iter().map(|x| squares(&norm.forward(x), width)).collect();
+        let mut squares = Squares::new(1, width);
+        streams.iter().for_each(|x| squares.add(0, &norm.forward(x)));
         sums.insert(model.head_tensor().to_owned(), squares);
     }
     Ok(Some(sums))
@@ -185,28 +217,24 @@ fn observe(
 
 /// `Σ_t x[t, j]²` for each column of `[T, width]`.
 pub(crate) fn squares(x: &[f32], width: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; width];
-    for row in x.chunks_exact(width) {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            *sum += f64::from(x) * f64::from(x);
-        }
-    }
-    sums
+    let mut squares = Squares::new(1, width);
+    squares.add(0, x);
+    squares.sums
 }
 
-/// Adds window after window, so that a run which stops between two gives the same bits.
-fn add(file: &mut ImatrixFile, found: WindowSums, windows: usize) {
-    for (tensor, all) in found {
-        let width = all.first().map_or(0, Vec::len);
-        let entry = file
-            .entries
-            .entry(tensor)
-            .or_insert_with(|| Sums { squares: vec![0.0; width], counts: vec![0.0] });
-        for window in all {
-            entry.add(&window, file.chunk_size as usize);
+/// Adds the sums over some windows. A run that stops does so between two calls, so what it goes on
+/// to has the same bits.
+fn add(file: &mut ImatrixFile, found: Observed) {
+    for (tensor, Squares { sums, counts }) in found {
+        let new = || Sums { squares: vec![0.0; sums.len()], counts: vec![0.0; counts.len()] };
+        let entry = file.entries.entry(tensor).or_insert_with(new);
+        for (all, sum) in entry.squares.iter_mut().zip(sums) {
+            *all = (f64::from(*all) + sum) as f32;
+        }
+        for (all, count) in entry.counts.iter_mut().zip(counts) {
+            *all += count as f32;
         }
     }
-    file.chunks += windows as u64;
 }
 
 /// What a stopped run leaves: the sums so far, and what they are the beginning of.
@@ -236,7 +264,7 @@ impl Partial {
         for tensor in source.tensors() {
             add(tensor.name.as_bytes());
             add(tensor.tensor_type.name().as_bytes());
-            let bytes = source.read(tensor)?;
+            let bytes = source.read_matrix(tensor, 0)?;
             add(&bytes[..bytes.len().min(SAMPLE_BYTES)]);
             source.release(tensor);
         }
@@ -342,6 +370,8 @@ mod tests {
 
     #[test]
     fn squares_are_summed_by_column() {
-        assert_eq!(squares(&[1.0, 2.0, 3.0, -4.0], 2), [10.0, 20.0]);
+        let mut squares = Squares::new(2, 2);
+        squares.add(1, &[1.0, 2.0, 3.0, -4.0]);
+        assert_eq!((squares.sums, squares.counts), (vec![0.0, 0.0, 10.0, 20.0], vec![0, 2]));
     }
 }

@@ -128,7 +128,7 @@ impl Search<'_, '_> {
                 some.iter().map(|(window, _)| embedding.embed(window)).collect::<Result<_, _>>()?;
             for layer in 0..model.config().n_layer {
                 let block = model.block(layer)?;
-                stream.iter_mut().for_each(|x| block.forward(x));
+                stream.iter_mut().try_for_each(|x| block.forward(x))?;
             }
             let norm = model.last_norm()?;
             for (x, (_, held)) in stream.iter().zip(&some) {
@@ -163,7 +163,7 @@ impl Search<'_, '_> {
         let before: Vec<Vec<f32>> = streams.windows.iter().map(|w| w.now.clone()).collect();
         let rounded_before = self.rounded.len();
 
-        let mut fit = BlockFit::observe(&block, streams, model.config().n_embd);
+        let mut fit = BlockFit::observe(&block, streams, model.config().n_embd)?;
         let mut names = Vec::new();
         let windows = streams.windows.iter_mut().map(|window| window.now.as_mut_slice()).collect();
         lockstep::forward(&block, windows, &mut |tensors, inputs| {

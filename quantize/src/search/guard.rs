@@ -227,7 +227,7 @@ impl Streams {
         let (mut searched, mut rounded) = (Mean::default(), Mean::default());
         for (window, before) in self.windows.iter().zip(before).filter(|(w, _)| w.held()) {
             let mut other = before.clone();
-            block.forward(&mut other);
+            block.forward(&mut other)?;
             searched.add_errors(&window.original, &window.now, self.width);
             rounded.add_errors(&window.original, &other, self.width);
         }
@@ -248,7 +248,7 @@ impl Streams {
         let block = model.block(layer)?;
         for (window, before) in self.windows.iter_mut().zip(before) {
             window.now = before;
-            block.forward(&mut window.now);
+            block.forward(&mut window.now)?;
         }
         Ok(())
     }
@@ -260,8 +260,8 @@ impl Streams {
     pub fn advance_plain(&mut self, layer: usize, plain: &Overlay<'_>) -> Result<()> {
         let model = Blockwise::new(plain)?;
         let block = model.block(layer)?;
-        let held = self.windows.iter_mut().filter_map(|window| window.plain.as_mut());
-        held.for_each(|x| block.forward(x));
+        let mut held = self.windows.iter_mut().filter_map(|window| window.plain.as_mut());
+        held.try_for_each(|x| block.forward(x))?;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What reaches a matrix, and what its outputs are to be.
 
 use gguf::TensorSource;
-use reference::LoadedBlock;
 use reference::matmul::{Rows, linear};
+use reference::{LoadedBlock, ReferenceError};
 
 use super::calibrate::Stored;
 use super::guard::{HeldInputs, Streams, Window};
@@ -86,7 +86,14 @@ pub(super) struct BlockFit {
 
 impl BlockFit {
     /// Moves the original streams past the block; `c` is their width.
-    pub fn observe(block: &LoadedBlock, streams: &mut Streams, c: usize) -> Self {
+    ///
+    /// # Errors
+    /// When the block cannot be computed.
+    pub fn observe(
+        block: &LoadedBlock<'_>,
+        streams: &mut Streams,
+        c: usize,
+    ) -> Result<Self, ReferenceError> {
         let windows = &mut streams.windows;
         let weights = |windows: &[Window]| {
             windows.iter().map(|window| token_weights(&window.original, c)).collect()
@@ -103,22 +110,22 @@ impl BlockFit {
                 }
                 originals[stage].push(x.to_vec());
                 stage += 1;
-            });
+            })?;
         }
-        BlockFit {
+        Ok(BlockFit {
             originals: originals.into_iter(),
             drift,
             weights_before,
             weights_behind: weights(windows),
             held: windows.iter().map(Window::held).collect(),
-        }
+        })
     }
 
     /// The next inputs of the pass, in every window. A matrix that adds to the stream is to bring it
     /// back to what it was; every other one is to have the outputs that it had.
     pub fn take_in(
         &mut self,
-        block: &LoadedBlock,
+        block: &LoadedBlock<'_>,
         tensors: &[String],
         inputs: &[Vec<f32>],
         place: Option<Place>,
@@ -149,7 +156,7 @@ impl BlockFit {
     /// Counts in what a matrix that adds to the stream adds otherwise than before.
     pub fn lose(
         &mut self,
-        block: &LoadedBlock,
+        block: &LoadedBlock<'_>,
         tensor: &str,
         stored: &Stored,
         inputs: &[Vec<f32>],

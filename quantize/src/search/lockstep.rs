@@ -6,10 +6,10 @@
 //! of all windows' intermediate results.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Result, bail};
-use reference::LoadedBlock;
+use reference::{LoadedBlock, ReferenceError};
 
 /// A pass that has come to some matrices.
 struct Stop {
@@ -20,9 +20,10 @@ struct Stop {
 }
 
 /// The other end of a window's pass.
-struct Pass {
+struct Pass<'scope> {
     stops: Receiver<Stop>,
     go_on: Sender<()>,
+    thread: ScopedJoinHandle<'scope, Result<(), ReferenceError>>,
 }
 
 /// Takes the tensors that are multiplied with an input, and that input in every window, `[T, N]`.
@@ -32,9 +33,9 @@ type AtMatrices<'a> = dyn FnMut(&[String], &[Vec<f32>]) -> Result<()> + 'a;
 /// with the tensors that are multiplied with it and the input in every window, and may replace them.
 ///
 /// # Errors
-/// What `at_matrices` returns; then the windows hold what is of no use.
+/// What `at_matrices` returns, or the block cannot be computed; then the windows hold what is of no use.
 pub(super) fn forward(
-    block: &LoadedBlock,
+    block: &LoadedBlock<'_>,
     windows: Vec<&mut [f32]>,
     at_matrices: &mut AtMatrices<'_>,
 ) -> Result<()> {
@@ -42,14 +43,16 @@ pub(super) fn forward(
         let start = |window| {
             let (stopped, stops) = channel();
             let (go_on, may_go_on) = channel();
-            scope.spawn(move || run(block, window, &stopped, &may_go_on));
-            Pass { stops, go_on }
+            let thread = scope.spawn(move || run(block, window, &stopped, &may_go_on));
+            Pass { stops, go_on, thread }
         };
-        let passes: Vec<Pass> = windows.into_iter().map(start).collect();
+        let passes: Vec<Pass<'_>> = windows.into_iter().map(start).collect();
         loop {
             let stops: Vec<Stop> =
                 passes.iter().filter_map(|pass| pass.stops.recv().ok()).collect();
-            let Some(first) = stops.first() else { return Ok(()) };
+            let Some(first) = stops.first() else {
+                return passes.into_iter().try_for_each(Pass::join);
+            };
             let names = first.names.clone();
             if stops.len() < passes.len() || stops.iter().any(|stop| stop.names != names) {
                 bail!("{}: not every window comes to these tensors", names.join(", "));
@@ -65,13 +68,28 @@ pub(super) fn forward(
     })
 }
 
+impl Pass<'_> {
+    /// How the pass ended; its panic is handed on.
+    fn join(self) -> Result<()> {
+        match self.thread.join() {
+            Ok(done) => Ok(done?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
 /// One window's pass. Where nobody listens any more, it goes on to its end.
-fn run(block: &LoadedBlock, window: &mut [f32], stopped: &Sender<Stop>, go_on: &Receiver<()>) {
+fn run(
+    block: &LoadedBlock<'_>,
+    window: &mut [f32],
+    stopped: &Sender<Stop>,
+    go_on: &Receiver<()>,
+) -> Result<(), ReferenceError> {
     block.observe(window, &mut |names, input| {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         if stopped.send(Stop { names, input: input.to_vec() }).is_ok() {
             // An error says that the other side has given up.
             let _ = go_on.recv();
         }
-    });
+    })
 }

@@ -114,6 +114,18 @@ impl TensorSource for Overlay<'_> {
         }
     }
 
+    fn read_matrix(&self, tensor: &TensorInfo, index: usize) -> Result<Cow<'_, [u8]>, GgufError> {
+        match self.replaced.get(&tensor.name) {
+            None => self.source.read_matrix(self.source.tensor(&tensor.name)?, index),
+            Some(&start) => {
+                let range = gguf::matrix_range(tensor, index)?;
+                self.read_replaced(start + range.start as u64, range.len() as u64)
+                    .map(Cow::Owned)
+                    .map_err(|source| GgufError::Io { path: "(scratch file)".into(), source })
+            }
+        }
+    }
+
     fn release(&self, tensor: &TensorInfo) {
         if !self.replaced.contains_key(&tensor.name)
             && let Ok(tensor) = self.source.tensor(&tensor.name)

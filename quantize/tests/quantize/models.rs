@@ -139,12 +139,18 @@ impl Model {
             shared.extend(names.map(|name| (name, vec![width], false)));
         }
         let feed_forward = match self.experts {
+            0 if gated && !joined => vec![
+                ("ffn_gate", vec![width, inner], false),
+                ("ffn_up", vec![width, inner], false),
+                ("ffn_down", vec![inner, width], false),
+            ],
             0 => vec![
                 ("ffn_up", vec![width, if joined { 2 * inner } else { inner }], !gated),
                 ("ffn_down", vec![inner, width], !gated),
             ],
             experts => vec![
                 ("ffn_gate_inp", vec![width, experts], false),
+                ("ffn_gate_exps", vec![width, inner, experts], false),
                 ("ffn_up_exps", vec![width, inner, experts], false),
                 ("ffn_down_exps", vec![inner, width, experts], false),
             ],
@@ -157,7 +163,6 @@ impl Model {
                 ("attn_q", vec![width, width], qkv_bias),
                 ("attn_k", vec![width, kv_width], qkv_bias),
                 ("attn_v", vec![width, kv_width], qkv_bias),
-                ("ffn_gate", vec![width, inner], false),
             ]
         } else {
             vec![("attn_qkv", vec![width, 3 * width], true)]

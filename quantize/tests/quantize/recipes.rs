@@ -77,9 +77,11 @@ fn models_of_seventy_billion_equal_llama_quantize() {
 
 #[test]
 fn models_with_experts_equal_llama_quantize() {
-    for experts in [4, 8] {
+    for experts in [3, 4, 8] {
         let model = Model { experts, layers: 9, rows: FEW_ROWS, ..LLAMA };
         assert_same_as_llama(model, &plain_recipes());
+        let qwen3moe = Model { foreign: Some("qwen3moe"), layers: 5, ..model };
+        assert_same_as_llama(qwen3moe, &plain_recipes());
     }
 }
 

@@ -148,3 +148,24 @@ fn layers_that_cannot_be_are_refused() {
     let refused = refusal(&job(&path, &dir.path().join("x"), Recipe::Q4_0));
     assert!(refused.contains("llama.block_count = 1: expected 2"), "{refused}");
 }
+
+#[test]
+fn a_search_and_a_target_size_are_refused_for_experts() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    Model { layers: 1, experts: 3, ..LLAMA }.write(&path("in.gguf"), 1);
+    std::fs::write(path("text.txt"), "the words of a text ".repeat(30)).unwrap();
+    let plain = job(&path("in.gguf"), &path("out.gguf"), Recipe::Q4_0);
+    let calibration = Some(quantize::CalibrationText::File(path("text.txt")));
+    let search = QuantizeJob { search: true, calibration: calibration.clone(), ..plain.clone() };
+    let target = Some(quantize::Target::Bits(4.5));
+    for (job, what) in [
+        (search, "codes are not searched"),
+        (QuantizeJob { target, calibration, ..plain }, "types for a target size are not chosen"),
+    ] {
+        let refused = refusal(&job);
+        assert!(refused.contains("_exps.weight holds 3 experts, for which"), "{refused}");
+        assert!(refused.contains(what) && refused.contains("quantize imatrix"), "{refused}");
+        assert!(!path("out.gguf").exists());
+    }
+}

@@ -32,11 +32,12 @@ fn models() -> Vec<(String, ModelConfig)> {
         tie_embeddings,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     };
     let name = |architecture: Architecture, tied| {
         format!("{} {}", architecture.name(), if tied { "tied" } else { "untied" })
     };
-    let cases = Architecture::ALL.into_iter().flat_map(|family| [(family, true), (family, false)]);
+    let cases = Architecture::trained().flat_map(|family| [(family, true), (family, false)]);
     cases.map(|(family, tied)| (name(family, tied), config(family, tied))).collect()
 }
 

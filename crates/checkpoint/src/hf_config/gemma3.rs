@@ -46,6 +46,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
             window,
             ..Attention::PLAIN
         },
+        experts: None,
     }
     .with_plain_attention_left_out();
     let divisor = config.attention_divisor();

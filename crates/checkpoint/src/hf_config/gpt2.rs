@@ -21,6 +21,8 @@ pub(super) fn keys() -> SizeKeys {
         rotated_width: "n_embd".to_owned(),
         rope_scaling: "rope_scaling".to_owned(),
         window: "sliding_window".to_owned(),
+        experts: "num_experts".to_owned(),
+        experts_used: "num_experts_per_tok".to_owned(),
         norm_epsilon: "layer_norm_epsilon".to_owned(),
         rope_base: "rope_theta".to_owned(),
         dropout: "resid_pdrop".to_owned(),
@@ -49,6 +51,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         tie_embeddings: reader.switch("tie_word_embeddings", true)?,
         dropout: reader.float("resid_pdrop", 0.1)?,
         attention: Attention::default(),
+        experts: None,
     })
 }
 

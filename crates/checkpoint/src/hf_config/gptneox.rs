@@ -48,6 +48,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         tie_embeddings: reader.switch("tie_word_embeddings", false)?,
         dropout: reader.float("hidden_dropout", 0.0)?,
         attention: Attention::default(),
+        experts: None,
     })
 }
 

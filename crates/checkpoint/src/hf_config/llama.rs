@@ -7,7 +7,7 @@ use config::{Architecture, Attention, ModelConfig};
 use serde_json::{Value, json};
 
 use super::rope::{self, OldKeys};
-use super::{Family, Reader, SizeKeys, common_keys, short};
+use super::{Family, Reader, SizeKeys, common_keys, experts, short};
 use crate::CheckpointError;
 
 /// What a configuration may leave out.
@@ -24,6 +24,7 @@ struct Defaults {
     head_width: Option<usize>,
     context_length: usize,
     rope: OldKeys,
+    norm_epsilon: f32,
     tie_embeddings: bool,
 }
 
@@ -39,6 +40,7 @@ const LLAMA: Defaults = Defaults {
     head_width: None,
     context_length: 2048,
     rope: rope::LLAMA,
+    norm_epsilon: 1e-6,
     tie_embeddings: false,
 };
 
@@ -56,6 +58,22 @@ impl Defaults {
             Family::Mistral => {
                 Defaults { n_inner: 14336, n_kv_head: Some(8), context_length: 131_072, ..LLAMA }
             }
+            Family::Mixtral => Defaults {
+                n_inner: 14336,
+                n_kv_head: Some(8),
+                context_length: 131_072,
+                rope: OldKeys { default_base: 1e6, ..rope::LLAMA },
+                norm_epsilon: 1e-5,
+                ..LLAMA
+            },
+            Family::Qwen3Moe => Defaults {
+                architecture: Architecture::Qwen3Moe,
+                n_layer: 24,
+                n_embd: 2048,
+                n_inner: 768,
+                n_kv_head: Some(4),
+                ..qwen2
+            },
             Family::Qwen2 => qwen2,
             Family::Qwen3 => {
                 Defaults { architecture: Architecture::Qwen3, head_width: Some(128), ..qwen2 }
@@ -107,17 +125,23 @@ pub(super) fn read(reader: &Reader, family: Family) -> Result<ModelConfig, Check
         n_head,
         n_kv_head,
         n_embd: reader.size_or("hidden_size", defaults.n_embd)?,
-        n_inner: reader.size_or("intermediate_size", defaults.n_inner)?,
-        norm_epsilon: reader.float("rms_norm_eps", 1e-6)?,
+        n_inner: reader.size_or(inner_key(family), defaults.n_inner)?,
+        norm_epsilon: reader.float("rms_norm_eps", defaults.norm_epsilon)?,
         rope_base,
         qkv_bias: family == Family::Qwen2 && reader.switch("qkv_bias", true)?,
         tie_embeddings: reader.switch("tie_word_embeddings", defaults.tie_embeddings)?,
         dropout: reader.float("attention_dropout", 0.0)?,
         attention: Attention { head_width, rope_scaling, ..Attention::PLAIN },
+        experts: experts::read(reader, family)?,
     }
     .with_plain_attention_left_out();
     check_mathematics(reader, family, &config)?;
     Ok(config)
+}
+
+/// The width of a feed-forward layer that has a part in the model.
+fn inner_key(family: Family) -> &'static str {
+    if family == Family::Qwen3Moe { experts::WIDTH } else { "intermediate_size" }
 }
 
 /// Refuses what these classes can be told to compute and is not computed here.
@@ -172,7 +196,7 @@ fn check_window(reader: &Reader, family: Family, context: usize) -> Result<(), C
     if reader.get("layer_types").is_some_and(|value| !is_full(value)) {
         return Err(reader.refuse("layer_types", "\"full_attention\" for every layer"));
     }
-    if matches!(family, Family::Qwen2 | Family::Qwen3 | Family::SmolLm3) {
+    if matches!(family, Family::Qwen2 | Family::Qwen3 | Family::Qwen3Moe | Family::SmolLm3) {
         return reader.expect_switch("use_sliding_window", false, false);
     }
     let window = match reader.lacks("sliding_window") {
@@ -243,5 +267,8 @@ pub(super) fn write(config: &ModelConfig) -> Value {
     };
     super::extend(&mut value, rope::write(config));
     super::extend(&mut value, own);
+    if let Some(experts) = config.experts {
+        super::extend(&mut value, experts::write(config, experts));
+    }
     value
 }

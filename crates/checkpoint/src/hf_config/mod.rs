@@ -3,6 +3,7 @@
 //! A key that is left out has the default of transformers, and every switch that changes the
 //! mathematics is read: what is not computed here is refused with the key's name.
 
+mod experts;
 mod gemma3;
 mod gpt2;
 mod gptneox;
@@ -34,6 +35,8 @@ enum Family {
     Mistral,
     Qwen2,
     Qwen3,
+    Mixtral,
+    Qwen3Moe,
     SmolLm3,
     Olmo2,
     Gemma3,
@@ -41,13 +44,15 @@ enum Family {
 }
 
 impl Family {
-    const ALL: [Family; 10] = [
+    const ALL: [Family; 12] = [
         Family::Gpt2,
         Family::GptNeox,
         Family::Llama,
         Family::Mistral,
         Family::Qwen2,
         Family::Qwen3,
+        Family::Mixtral,
+        Family::Qwen3Moe,
         Family::SmolLm3,
         Family::Olmo2,
         Family::Gemma3,
@@ -63,6 +68,8 @@ impl Family {
             Family::Mistral => ("mistral", "Mistral"),
             Family::Qwen2 => ("qwen2", "Qwen2"),
             Family::Qwen3 => ("qwen3", "Qwen3"),
+            Family::Mixtral => ("mixtral", "Mixtral"),
+            Family::Qwen3Moe => ("qwen3_moe", "Qwen3Moe"),
             Family::SmolLm3 => ("smollm3", "SmolLM3"),
             Family::Olmo2 => ("olmo2", "Olmo2"),
             Family::Gemma3 => ("gemma3_text", "Gemma3"),
@@ -88,12 +95,10 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
     let config = match family {
         Family::Gpt2 => gpt2::read(&reader)?,
         Family::GptNeox => gptneox::read(&reader)?,
-        Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::SmolLm3 => {
-            llama::read(&reader, family)?
-        }
         Family::Olmo2 => olmo2::read(&reader)?,
         Family::Gemma3 => gemma3::read(&reader)?,
         Family::Phi3 => phi3::read(&reader)?,
+        _ => llama::read(&reader, family)?,
     };
     check(path, &config)?;
     Ok(config)
@@ -199,6 +204,8 @@ fn common_keys(norm_epsilon: &str, dropout: &str) -> SizeKeys {
         rotated_width: "partial_rotary_factor".to_owned(),
         rope_scaling: "rope_parameters".to_owned(),
         window: "sliding_window".to_owned(),
+        experts: "num_experts".to_owned(),
+        experts_used: "num_experts_per_tok".to_owned(),
         norm_epsilon: norm_epsilon.to_owned(),
         rope_base: "rope_theta".to_owned(),
         dropout: dropout.to_owned(),

@@ -31,6 +31,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         tie_embeddings: reader.switch("tie_word_embeddings", false)?,
         dropout: reader.float("attention_dropout", 0.0)?,
         attention: Attention { head_width, rope_scaling, ..Attention::PLAIN },
+        experts: None,
     }
     .with_plain_attention_left_out())
 }

@@ -40,6 +40,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         tie_embeddings: reader.switch("tie_word_embeddings", false)?,
         dropout: reader.float("attention_dropout", 0.0)?,
         attention: Attention { head_width, ..Attention::PLAIN },
+        experts: None,
     };
     // A window as long as the context is none.
     let size = reader.size_or("sliding_window", usize::MAX)?;

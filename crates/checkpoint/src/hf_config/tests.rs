@@ -23,6 +23,8 @@ fn small(architecture: Architecture) -> ModelConfig {
         tie_embeddings: architecture == Architecture::Gpt2,
         dropout: if architecture == Architecture::Gpt2 { 0.1 } else { 0.0 },
         attention: config::Attention::default(),
+        experts: (architecture == Architecture::Qwen3Moe)
+            .then_some(config::Experts { count: 3, used: 2 }),
     }
 }
 
@@ -223,7 +225,7 @@ fn other_architectures_and_heads_are_refused_by_name() {
     assert_eq!(
         error,
         "config.json: architecture mamba is not supported, expected one of: gpt2, gpt_neox, \
-         llama, mistral, qwen2, qwen3, smollm3, olmo2, gemma3_text, phi3"
+         llama, mistral, qwen2, qwen3, mixtral, qwen3_moe, smollm3, olmo2, gemma3_text, phi3"
     );
     assert!(read("{}").unwrap_err().contains("model_type = (nothing)"));
     for class in ["LlamaForSequenceClassification", "Qwen2MoeForCausalLM", "LlamaForCausalLMX"] {
@@ -233,10 +235,75 @@ fn other_architectures_and_heads_are_refused_by_name() {
     assert!(changed(Architecture::Llama, &[("architectures", json!(["LlamaModel"]))]).is_ok());
 }
 
+/// The file of mistralai/Mixtral-8x7B-v0.1, as far as the reader looks at it, and what it means
+/// where it says nothing.
+#[test]
+fn a_mixtral_is_a_llama_with_experts() {
+    let text = r#"{"architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0,
+        "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096,
+        "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
+        "model_type": "mixtral", "num_attention_heads": 32, "num_experts_per_tok": 2,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "num_local_experts": 8,
+        "output_router_logits": false, "rms_norm_eps": 1e-05, "rope_theta": 1000000.0,
+        "router_aux_loss_coef": 0.02, "sliding_window": null, "tie_word_embeddings": false,
+        "torch_dtype": "bfloat16", "transformers_version": "4.36.0.dev0", "use_cache": true,
+        "vocab_size": 32000}"#;
+    let expected = ModelConfig {
+        context_length: 32768,
+        n_layer: 32,
+        n_kv_head: 8,
+        n_embd: 4096,
+        n_inner: 14336,
+        rope_base: 1e6,
+        experts: Some(config::Experts { count: 8, used: 2 }),
+        ..ModelConfig::tinyllama_1_1b()
+    };
+    assert_eq!(read(text), Ok(expected.clone()));
+    let short = r#"{"model_type": "mixtral"}"#;
+    assert_eq!(read(short), Ok(ModelConfig { context_length: 131_072, ..expected.clone() }));
+    let again = read(&written(&expected)).unwrap();
+    assert_eq!(again, expected);
+    let text = text.replace("\"sliding_window\": null", "\"sliding_window\": 4096");
+    assert!(read(&text).unwrap_err().contains("sliding_window = 4096"));
+}
+
+/// The file of Qwen/Qwen3-30B-A3B; transformers 5 writes `num_local_experts`.
+#[test]
+fn the_experts_of_a_qwen3_have_a_width_of_their_own() {
+    let text = r#"{"architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false,
+        "attention_dropout": 0.0, "bos_token_id": 151643, "decoder_sparse_step": 1,
+        "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048,
+        "initializer_range": 0.02, "intermediate_size": 6144, "max_position_embeddings": 40960,
+        "max_window_layers": 48, "mlp_only_layers": [], "model_type": "qwen3_moe",
+        "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32,
+        "num_experts": 128, "num_experts_per_tok": 8, "num_hidden_layers": 48,
+        "num_key_value_heads": 4, "output_router_logits": false, "rms_norm_eps": 1e-06,
+        "rope_scaling": null, "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001,
+        "sliding_window": null, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+        "use_cache": true, "use_sliding_window": false, "vocab_size": 151936}"#;
+    let config = read(text).unwrap();
+    assert_eq!((config.architecture, config.n_inner), (Architecture::Qwen3Moe, 768));
+    assert_eq!(config.head_width(), 128);
+    assert_eq!(config.experts, Some(config::Experts { count: 128, used: 8 }));
+    assert_eq!(config.parameter_count(), 30_532_122_624);
+    let newer = text.replace("num_experts\"", "num_local_experts\"");
+    assert_eq!(read(&newer), Ok(config.clone()));
+    assert_eq!(read(&written(&config)), Ok(config));
+}
+
 #[test]
 fn settings_that_change_the_mathematics_are_refused() {
-    use Architecture::{Gpt2, GptNeox, Llama, Qwen2, Qwen3, SmolLm3};
+    use Architecture::{Gpt2, GptNeox, Llama, Qwen2, Qwen3, Qwen3Moe, SmolLm3};
     for (architecture, key, value) in [
+        (Qwen3Moe, "norm_topk_prob", json!(false)),
+        (Qwen3Moe, "norm_topk_prob", Value::Null),
+        (Qwen3Moe, "mlp_only_layers", json!([1])),
+        (Qwen3Moe, "decoder_sparse_step", json!(2)),
+        (Qwen3Moe, "shared_expert_intermediate_size", json!(8)),
+        (Qwen3Moe, "n_shared_experts", json!(1)),
+        (Qwen3Moe, "use_sliding_window", json!(true)),
+        (Qwen3Moe, "num_experts", json!(513)),
+        (Qwen3Moe, "num_experts_per_tok", json!(4)),
         (Gpt2, "activation_function", json!("relu")),
         (Gpt2, "scale_attn_weights", json!(false)),
         (Gpt2, "scale_attn_by_inverse_layer_idx", json!(true)),

@@ -74,16 +74,19 @@ fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
     let post = ["post_attention_layernorm", "attn_post_norm", "post_attention_norm"];
     table.extend(norms(post, after));
     table.extend(norms([before_mlp, "ffn_norm", "ffn_norm"], before));
-    match projections {
-        Projections::Separate => table.extend([
+    match (config.experts, projections) {
+        (Some(experts), _) => table.extend(super::experts::rows(config, i, experts.count)),
+        (None, Projections::Separate) => table.extend([
             matrix("mlp.gate_proj", "mlp.gate", "ffn_gate", [f, c]),
             matrix("mlp.up_proj", "mlp.up", "ffn_up", [f, c]),
         ]),
-        Projections::Joined => {
+        (None, Projections::Joined) => {
             table.push(matrix("mlp.gate_up_proj", "mlp.gate_up", "ffn_up", [2 * f, c]));
         }
     }
-    table.push(matrix("mlp.down_proj", "mlp.down", "ffn_down", [c, f]));
+    if config.experts.is_none() {
+        table.push(matrix("mlp.down_proj", "mlp.down", "ffn_down", [c, f]));
+    }
     table.extend(norms(["post_feedforward_layernorm", "ffn_post_norm", "post_ffw_norm"], after));
 }
 

@@ -4,15 +4,18 @@
 //! so a tensor cannot be forgotten in one place and renamed in another; and it asks the table how
 //! to arrange the values, so that no other place knows a family by name.
 
+mod experts;
 mod gpt2;
 mod gptneox;
 mod llama;
 mod rows;
 
 use config::{Architecture, ModelConfig};
+use gguf::TensorType;
 
 use crate::transpose;
 
+pub(crate) use experts::{Part, expert, router};
 pub use rows::RowOrder;
 
 /// How the two dimensions of a matrix lie in the three forms.
@@ -35,6 +38,27 @@ pub enum Role {
     Position,
     /// Weight or bias of a normalisation, or the bias of a matrix: F32 in every GGUF.
     Vector,
+    /// The matrix that chooses among experts: F32 in every GGUF.
+    Router,
+}
+
+impl Role {
+    /// The type of a tensor in a GGUF whose matrices are of type `matrices`.
+    pub fn stored_type(self, matrices: TensorType) -> TensorType {
+        match self {
+            Role::Matrix => matrices,
+            Role::Position | Role::Vector | Role::Router => TensorType::F32,
+        }
+    }
+}
+
+/// One of the experts of a layer, whose matrices lie one behind the other in a GGUF's tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expert {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Experts in the layer.
+    pub of: usize,
 }
 
 /// Where the values of a tensor come from.
@@ -67,6 +91,8 @@ pub struct TensorName {
     pub orientation: Orientation,
     /// How its output rows are ordered in each form.
     pub rows: RowOrder,
+    /// Which expert's matrix this is: one of several rows of the table with one tensor in a GGUF.
+    pub expert: Option<Expert>,
     /// What it is for.
     pub role: Role,
     /// Where its values come from.
@@ -108,13 +134,20 @@ impl TensorName {
         }
     }
 
-    /// Shape in a GGUF, fastest dimension first.
+    /// Shape of the tensor in a GGUF, fastest dimension first; with all experts.
     pub fn gguf_shape(&self) -> Vec<u64> {
         let shape = self.shape.iter().map(|&n| n as u64);
-        match self.orientation {
+        let mut shape: Vec<u64> = match self.orientation {
             Orientation::InputFirst => shape.collect(),
             Orientation::Same | Orientation::OutputFirst => shape.rev().collect(),
-        }
+        };
+        shape.extend(self.expert.map(|expert| expert.of as u64));
+        shape
+    }
+
+    /// Whether a tensor of a GGUF begins with this row of the table.
+    pub fn begins_gguf_tensor(&self) -> bool {
+        self.expert.is_none_or(|expert| expert.index == 0)
     }
 
     /// Values as Hugging Face stores them, arranged as the Burn module has them. Both row-major.
@@ -166,6 +199,11 @@ pub fn tensors(config: &ModelConfig) -> Vec<TensorName> {
     }
 }
 
+/// Every tensor of a model's GGUF, by the first of its rows, in order.
+pub fn gguf_tensors(config: &ModelConfig) -> impl Iterator<Item = TensorName> {
+    tensors(config).into_iter().filter(TensorName::begins_gguf_tensor)
+}
+
 /// Buffers that Hugging Face files hold beside the weights: causal masks, which follow from the
 /// context length, and the wavelengths of rotary positions, which follow from their base.
 pub fn is_ignored(config: &ModelConfig, hugging_face: &str) -> bool {
@@ -206,6 +244,7 @@ impl Stem {
             shape: shape.to_vec(),
             orientation: Orientation::Same,
             rows: RowOrder::SAME,
+            expert: None,
             role,
             source: Source::Model,
             offset: 0.0,

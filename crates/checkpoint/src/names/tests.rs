@@ -22,6 +22,8 @@ fn configs() -> impl Iterator<Item = ModelConfig> {
                 tie_embeddings,
                 dropout: 0.0,
                 attention: config::Attention::default(),
+                experts: (architecture == Architecture::Qwen3Moe)
+                    .then_some(config::Experts { count: 3, used: 2 }),
             },
         )
     })
@@ -50,9 +52,11 @@ fn no_name_is_used_twice() {
     for config in configs() {
         let table = tensors(&config);
         type Name = fn(&TensorName) -> &String;
-        for name in [|t| &t.hugging_face, |t| &t.burn, |t| &t.gguf] as [Name; 3] {
+        for name in [|t| &t.hugging_face, |t| &t.burn] as [Name; 2] {
             assert_eq!(table.iter().map(name).collect::<HashSet<_>>().len(), table.len());
         }
+        let gguf: Vec<TensorName> = gguf_tensors(&config).collect();
+        assert_eq!(gguf.iter().map(|t| &t.gguf).collect::<HashSet<_>>().len(), gguf.len());
     }
 }
 
@@ -121,11 +125,42 @@ fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
             vec![norms_before, up, gated]
         }
         Architecture::Qwen3 => vec![norms_before, up, gated, head_norms],
+        Architecture::Qwen3Moe => {
+            let experts = vec![
+                ("blk.ffn_gate_inp.weight", vec![16, 3]),
+                ("blk.ffn_gate_exps.weight", vec![16, 10, 3]),
+                ("blk.ffn_up_exps.weight", vec![16, 10, 3]),
+                ("blk.ffn_down_exps.weight", vec![10, 16, 3]),
+            ];
+            let all = [common, norms_before, gated, head_norms, experts].concat();
+            let dense = ["blk.ffn_gate.weight", "blk.ffn_up.weight", "blk.ffn_down.weight"];
+            return all.into_iter().filter(|(name, _)| !dense.contains(name)).collect();
+        }
         Architecture::Olmo2 => vec![norms_after, up, gated, width_norms],
         Architecture::Gemma3 => vec![norms_before, norms_after, up, gated, head_norms],
         Architecture::Phi3 => vec![norms_before, joined],
     };
     [common, own.concat()].concat()
+}
+
+/// Mixtral is a `llama` to llama.cpp, and has names of its own in Hugging Face's files.
+#[test]
+fn a_mixtral_has_its_own_names_and_stacked_experts() {
+    let experts = Some(config::Experts { count: 5, used: 2 });
+    let config = ModelConfig { experts, ..config(Architecture::Llama) };
+    let table = tensors(&config);
+    let parameters: usize = table.iter().map(TensorName::elements).sum();
+    assert_eq!(parameters, config.parameter_count());
+    let names: HashSet<&str> = table.iter().map(|row| row.hugging_face.as_str()).collect();
+    for name in ["gate", "experts.0.w1", "experts.4.w2", "experts.3.w3"] {
+        let name = format!("model.layers.0.block_sparse_moe.{name}.weight");
+        assert!(names.contains(name.as_str()), "{name}");
+    }
+    let down: Vec<&TensorName> =
+        table.iter().filter(|row| row.gguf == "blk.0.ffn_down_exps.weight").collect();
+    let indices: Vec<usize> = down.iter().filter_map(|row| Some(row.expert?.index)).collect();
+    assert_eq!(indices, [0, 1, 2, 3, 4]);
+    assert!(down.iter().all(|row| row.shape == [16, 10] && row.gguf_shape() == [10, 16, 5]));
 }
 
 /// The names that transformers writes, as `model.state_dict()` lists them.
@@ -157,6 +192,9 @@ fn hugging_face_has_the_names_of_transformers() {
         (Architecture::Phi3, "model.layers.0.self_attn.qkv_proj.weight"),
         (Architecture::Phi3, "model.layers.0.mlp.gate_up_proj.weight"),
         (Architecture::Phi3, "model.layers.0.post_attention_layernorm.weight"),
+        (Architecture::Qwen3Moe, "model.layers.0.mlp.gate.weight"),
+        (Architecture::Qwen3Moe, "model.layers.0.mlp.experts.2.gate_proj.weight"),
+        (Architecture::Qwen3Moe, "model.layers.0.mlp.experts.0.down_proj.weight"),
     ] {
         assert!(names(architecture).contains(some), "{some}");
     }

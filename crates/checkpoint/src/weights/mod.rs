@@ -14,13 +14,14 @@ mod safetensors;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::CheckpointError;
 
 use data_file::DataFile;
 use folder::Format;
 use pickle::Shown;
-use place::Place;
+use place::{Place, Values};
 
 pub(crate) use affine::dequantize;
 pub(crate) use folder::other_form;
@@ -202,6 +203,31 @@ impl Weights {
     ) -> Result<(), CheckpointError> {
         let tensors = std::mem::take(&mut self.tensors);
         tensors.into_iter().try_for_each(|(name, place)| self.insert(rename(&name), place))
+    }
+
+    /// Gives the matrices of shape `shape` that a tensor consists of, one behind the other, names of
+    /// their own in place of its one.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or it does not consist of that many such matrices.
+    pub(crate) fn divide(
+        &mut self,
+        name: &str,
+        names: &[String],
+        shape: &[usize],
+    ) -> Result<(), CheckpointError> {
+        let whole = Arc::new(self.place(name)?.clone());
+        let size: usize = shape.iter().product();
+        if size * names.len() != whole.elements() {
+            let reason = format!("tensor {name} is no {} matrices {shape:?}", names.len());
+            return Err(CheckpointError::Content { path: self.path.clone(), reason });
+        }
+        self.tensors.remove(name);
+        names.iter().enumerate().try_for_each(|(i, name)| {
+            let values = Values::Part { whole: Arc::clone(&whole), first: i * size };
+            let (file, dtype) = (whole.file, whole.dtype);
+            self.insert(name.clone(), Place { file, dtype, shape: shape.to_vec(), values })
+        })
     }
 
     /// Forgets a tensor.

@@ -3,6 +3,8 @@
 //! Values are asked for in row-major order. In the file they may lie in another one: PyTorch stores
 //! a transposed matrix as it lies in memory, with the step of each dimension beside it.
 
+use std::sync::Arc;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -34,6 +36,9 @@ pub(super) enum Values {
     Stored { start: u64, strides: Option<Vec<usize>> },
     /// Codes of fewer bits with scales; the tensor's format is F32.
     Affine(Box<Affine>),
+    /// Those of another tensor from position `first` of its row-major order on: one of the matrices
+    /// that it holds one behind the other.
+    Part { whole: Arc<Place>, first: usize },
 }
 
 impl Place {
@@ -62,6 +67,7 @@ impl Place {
         let (start, strides) = match &self.values {
             Values::Stored { start, strides } => (start, strides),
             Values::Affine(affine) => return affine.read_bytes(files, first, out),
+            Values::Part { whole, first: before } => return whole.read(files, before + first, out),
         };
         match strides {
             None => file.read_at(start + (first * self.width()) as u64, out),
@@ -88,6 +94,9 @@ impl Place {
     ) -> Result<(), CheckpointError> {
         match (self.dtype, &self.values) {
             (_, Values::Affine(affine)) => affine.read(files, first, out),
+            (_, Values::Part { whole, first: before }) => {
+                whole.read_f32(files, before + first, out)
+            }
             (Dtype::F16, _) => {
                 let mut stored = vec![f16::ZERO; out.len()];
                 self.read(files, first, bytemuck::cast_slice_mut(&mut stored))?;

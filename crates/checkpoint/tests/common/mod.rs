@@ -32,6 +32,7 @@ pub fn config() -> ModelConfig {
         tie_embeddings: false,
         dropout: 0.1,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 
@@ -45,6 +46,8 @@ pub fn family(architecture: Architecture) -> ModelConfig {
         n_inner: 10,
         rope_base: if architecture == Architecture::Gpt2 { config::ROPE_BASE } else { 5000.0 },
         qkv_bias: architecture.block().qkv_bias,
+        experts: (architecture == Architecture::Qwen3Moe)
+            .then_some(config::Experts { count: 3, used: 2 }),
         ..config()
     }
 }

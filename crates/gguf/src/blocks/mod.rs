@@ -62,7 +62,7 @@ use bytemuck::Pod;
 pub use error::BlockError;
 pub(crate) use iq4::LEVELS as IQ4_LEVELS;
 pub(crate) use parts::{put_together, take_apart};
-pub use read::read_f32;
+pub use read::{read_f32, read_matrix_f32};
 
 use weighted::Rows;
 

@@ -9,20 +9,36 @@ use crate::{GgufError, TensorInfo, TensorSource, blocks};
 /// Those of [`TensorSource::read`], and [`blocks::BlockError::Size`] where the source hands out
 /// another number of bytes than the shape needs.
 pub fn read_f32(source: &dyn TensorSource, tensor: &TensorInfo) -> Result<Vec<f32>, GgufError> {
-    let bytes = source.read(tensor)?;
+    floats(tensor, &source.read(tensor)?, tensor.elements() as usize)
+}
+
+/// As [`read_f32`], one of the [`TensorInfo::matrices`] of a tensor.
+///
+/// # Errors
+/// As [`read_f32`], and when there is no such matrix.
+pub fn read_matrix_f32(
+    source: &dyn TensorSource,
+    tensor: &TensorInfo,
+    index: usize,
+) -> Result<Vec<f32>, GgufError> {
+    let bytes = source.read_matrix(tensor, index)?;
+    floats(tensor, &bytes, tensor.elements() as usize / tensor.matrices())
+}
+
+fn floats(tensor: &TensorInfo, bytes: &[u8], expected: usize) -> Result<Vec<f32>, GgufError> {
     // The bytes at hand bound the allocation, not the shape that a file claims.
     let block_bytes = tensor.tensor_type.block_bytes();
     let weights = bytes.len() / block_bytes * tensor.tensor_type.block_len();
-    if weights as u64 != tensor.elements() {
+    if weights != expected {
         return Err(blocks::BlockError::Size {
             tensor_type: tensor.tensor_type,
-            weights: tensor.elements() as usize,
-            expected: tensor.size as usize,
+            weights: expected,
+            expected: expected / tensor.tensor_type.block_len() * block_bytes,
             actual: bytes.len(),
         }
         .into());
     }
     let mut out = vec![0.0; weights];
-    blocks::dequantize(tensor.tensor_type, &bytes, &mut out)?;
+    blocks::dequantize(tensor.tensor_type, bytes, &mut out)?;
     Ok(out)
 }

@@ -12,8 +12,9 @@ import torch
 import transformers
 from transformers import (
     Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig,
-    GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, Olmo2Config, Olmo2ForCausalLM, Phi3Config,
-    Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config,
+    GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Olmo2Config,
+    Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+    Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, SmolLM3Config,
     SmolLM3ForCausalLM,
 )
 
@@ -111,7 +112,7 @@ def gptneox(draw):
 def gated(
     draw, model, config, heads, kv_heads, width, adjacent, tied, bias=False, head_norms=False,
     head_dim=None, scaling=None, layers=LAYERS, norms=("before",), all_norms=False, joined=False,
-    norm_offset=0.0, **settings
+    norm_offset=0.0, experts=None, **settings
 ):
     """LLaMA and what came of it; `adjacent` rows of queries and keys are drawn in GGUF's order.
 
@@ -150,6 +151,12 @@ def gated(
         if before:
             second = "pre_feedforward" if after else "post_attention"
             weights[f"{h}.{second}_layernorm.weight"] = norm()
+        if experts:
+            weights[f"{h}.mlp.gate.weight"] = draw(experts, width)
+            gate, up = draw(experts, INNER, width), draw(experts, INNER, width)
+            weights[f"{h}.mlp.experts.gate_up_proj"] = torch.cat([gate, up], dim=1)
+            weights[f"{h}.mlp.experts.down_proj"] = draw(experts, width, INNER)
+            continue
         if joined:
             weights[f"{h}.mlp.gate_up_proj.weight"] = draw(2 * INNER, width)
         else:
@@ -204,6 +211,34 @@ def smollm3(draw):
         draw, SmolLM3ForCausalLM, SmolLM3Config, 4, 2, 56, adjacent=True, tied=False, layers=5,
         bos_token_id=None, eos_token_id=None, pad_token_id=None,
     )
+
+
+def mixtral(draw):
+    return gated(
+        draw, MixtralForCausalLM, MixtralConfig, 9, 3, 54, adjacent=True, tied=False, experts=3,
+        num_local_experts=3, num_experts_per_tok=2, experts_implementation="eager",
+    )
+
+
+def qwen3moe(draw):
+    return gated(
+        draw, Qwen3MoeForCausalLM, Qwen3MoeConfig, 4, 2, 54, adjacent=False, tied=True,
+        head_norms=True, head_dim=14, experts=5, num_experts=5, num_experts_per_tok=2,
+        moe_intermediate_size=INNER, norm_topk_prob=True, experts_implementation="eager",
+    )
+
+
+class ExactRouter(torch.nn.Module):
+    """The routers of both classes in float64: transformers takes their softmax in float32."""
+
+    def __init__(self, router):
+        super().__init__()
+        self.router = router
+
+    def forward(self, x):
+        logits = torch.nn.functional.linear(x.reshape(-1, x.shape[-1]), self.router.weight)
+        scores, chosen = torch.topk(logits.softmax(-1), self.router.top_k, dim=-1)
+        return logits, scores / scores.sum(-1, keepdim=True), chosen
 
 
 def olmo2(draw):
@@ -277,6 +312,7 @@ def exact_rotary(self, x, position_ids, layer_type=None):
 
 for family in (
     gpt2, gptneox, llama, qwen2, qwen3, llama3, smollm3, olmo2, gemma3, phi3, phi3_longrope,
+    mixtral, qwen3moe,
 ):
     model, weights = family(Numbers())
     model = model.double().eval()
@@ -293,6 +329,11 @@ for family in (
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = exact_rotary.__get__(module)
+        if hasattr(getattr(module, "gate", None), "top_k"):
+            before = module.gate(torch.ones(1, model.config.hidden_size, dtype=torch.float64))
+            module.gate = ExactRouter(module.gate)
+            after = module.gate(torch.ones(1, model.config.hidden_size, dtype=torch.float64))
+            assert torch.allclose(before[1].double(), after[1], rtol=1e-5) and torch.equal(before[2], after[2])
     with torch.no_grad():
         logits = model(torch.tensor([TOKENS])).logits[0]
     rows = [[float(f"{x:.9g}") for x in row] for row in logits.tolist()]

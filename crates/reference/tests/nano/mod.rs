@@ -54,6 +54,7 @@ pub fn nano_sort_config() -> ModelConfig {
         tie_embeddings: false,
         dropout: 0.0,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Small models whose weights come from a formula, so that no file has to hold them.
 #![allow(dead_code, reason = "not every test needs every family")]
 
-use config::{Architecture, Attention, ModelConfig, Projections, QkNorm, RopeScaling, Window};
+use config::{
+    Architecture, Attention, Experts, ModelConfig, Projections, QkNorm, RopeScaling, Window,
+};
 use reference::MemorySource;
 
 /// A GPT-2 of sizes that no vector width and no task size divides.
@@ -21,6 +23,7 @@ pub fn config() -> ModelConfig {
         tie_embeddings: true,
         dropout: 0.1,
         attention: config::Attention::default(),
+        experts: None,
     }
 }
 
@@ -166,6 +169,26 @@ pub fn phi3_longrope() -> ModelConfig {
     ModelConfig { attention, ..phi3() }
 }
 
+/// Those with experts, in numbers that nothing divides.
+pub fn with_experts() -> Vec<(&'static str, ModelConfig)> {
+    let dense = |name: &str| {
+        let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
+        config
+    };
+    let mixtral = ModelConfig {
+        tie_embeddings: false,
+        experts: Some(Experts { count: 3, used: 2 }),
+        ..dense("llama")
+    };
+    let qwen3moe = ModelConfig {
+        architecture: Architecture::Qwen3Moe,
+        n_head: 4,
+        experts: Some(Experts { count: 5, used: 2 }),
+        ..dense("qwen3")
+    };
+    vec![("mixtral", mixtral), ("qwen3moe", qwen3moe)]
+}
+
 /// Weights that look random, the same every time and in `golden/make_golden.py`; `change` may
 /// alter the list of tensors.
 pub fn source(
@@ -267,12 +290,22 @@ fn llama_block(config: &ModelConfig) -> Vec<(&'static str, Vec<usize>)> {
     if design.norm_placement.is_before() {
         tensors.push(("ffn_norm.weight", vec![c]));
     }
-    if is_joined {
-        tensors.push(("ffn_up.weight", vec![2 * f, c]));
-    } else {
-        tensors.extend([("ffn_gate.weight", vec![f, c]), ("ffn_up.weight", vec![f, c])]);
+    match config.experts {
+        Some(Experts { count, .. }) => tensors.extend([
+            ("ffn_gate_inp.weight", vec![count, c]),
+            ("ffn_gate_exps.weight", vec![count, f, c]),
+            ("ffn_up_exps.weight", vec![count, f, c]),
+            ("ffn_down_exps.weight", vec![count, c, f]),
+        ]),
+        None if is_joined => {
+            tensors.extend([("ffn_up.weight", vec![2 * f, c]), ("ffn_down.weight", vec![c, f])]);
+        }
+        None => tensors.extend([
+            ("ffn_gate.weight", vec![f, c]),
+            ("ffn_up.weight", vec![f, c]),
+            ("ffn_down.weight", vec![c, f]),
+        ]),
     }
-    tensors.push(("ffn_down.weight", vec![c, f]));
     if design.norm_placement.is_after() {
         tensors.push(("post_ffw_norm.weight", vec![c]));
     }
