@@ -12,11 +12,11 @@ use config::ModelConfig;
 use gguf::TensorType;
 use serde_json::{Value, json};
 
-/// A run folder with one checkpoint, `gguf/tiny-Q8_0.gguf`, `fragments/F16` and a report.
+/// A run folder with one checkpoint, `gguf/tiny-Q8_0.gguf`, `fragments/Q4_0` and a report.
 fn run_folder(run: &Path, gates_met: bool) {
     let tokenizer = data::Tokenizer::simple("every effort moves you");
     let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..tiny() };
-    let config_toml = "[quantize]\nrecipes = [\"F16\", \"Q8_0\"]\n\
+    let config_toml = "[quantize]\nrecipes = [\"Q4_0\", \"Q8_0\"]\n\
         [bundle]\nname = \"from a run\"\nprompt = \"every effort\"\nself_test_tokens = 5\n";
     std::fs::write(run.join("config.toml"), config_toml).unwrap();
 
@@ -43,9 +43,9 @@ fn run_folder(run: &Path, gates_met: bool) {
 
     let folder = run.join("gguf");
     std::fs::create_dir(&folder).unwrap();
-    write_gguf(&folder.join("tiny-F16.gguf"), &config, TensorType::F16);
+    write_gguf(&folder.join("tiny-Q4_0.gguf"), &config, TensorType::Q4_0);
     write_gguf(&folder.join("tiny-Q8_0.gguf"), &config, TensorType::Q8_0);
-    let (input, output) = (folder.join("tiny-F16.gguf"), run.join("fragments/F16"));
+    let (input, output) = (folder.join("tiny-Q4_0.gguf"), run.join("fragments/Q4_0"));
     fragment::split(&fragment::SplitJob { input, output, max_bytes: 8192, force: false }).unwrap();
     std::fs::write(run.join("report.json"), report(&folder, gates_met).to_string()).unwrap();
 }
@@ -60,8 +60,8 @@ fn report(folder: &Path, gates_met: bool) -> Value {
     let pass = |recipe: &str| json!({"engine": "reference", "recipe": recipe});
     json!({
         "format": "pocketgpt.report", "version": 1,
-        "files": [file("F16"), file("Q8_0")],
-        "pairs": [{"base": pass("F16"), "candidate": pass("Q8_0"),
+        "files": [file("Q4_0"), file("Q8_0")],
+        "pairs": [{"base": pass("F32"), "candidate": pass("Q8_0"),
                    "metrics": {"kl": {"mean": 0.5}, "top1_agreement": 0.25,
                                "base_perplexity": 3.0, "perplexity": 4.0}}],
         "gates": [{"name": "Q8_0 mean KL", "measured": 0.5, "limit": 0.25, "passed": gates_met}],
@@ -74,7 +74,7 @@ fn a_run_folder_becomes_a_bundle() {
     run_folder(folder.path(), true);
     let job = PackJob::from_run(folder.path(), None).unwrap();
     assert_eq!(job.prompt_tokens.len(), 2);
-    assert!(job.variants[0].source.ends_with("fragments/F16"), "fragments come first");
+    assert!(job.variants[0].source.ends_with("fragments/Q4_0"), "fragments come first");
     assert!(job.variants[1].source.ends_with("gguf/tiny-Q8_0.gguf"));
     let report = pack(&job).unwrap();
     assert_eq!(report.output, folder.path().join("bundle"));
@@ -82,7 +82,7 @@ fn a_run_folder_becomes_a_bundle() {
 
     let manifest = bundle::read_manifest(&report.output).unwrap();
     assert_eq!(manifest.name, "from a run");
-    assert_eq!(manifest.variants[0].quality.mean_kl, Some(0.5));
+    assert_eq!(manifest.variants[1].quality.mean_kl, Some(0.5));
     assert_eq!(manifest.expected("Q8_0").unwrap().len(), 5);
     assert_eq!(manifest.provenance.data_blake3, Some("ab".repeat(32)));
     assert!(manifest.provenance.run_file.unwrap().contains("from a run"));

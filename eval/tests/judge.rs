@@ -311,6 +311,9 @@ fn every_family_meets_its_gates() {
     for config in [gptneox, llama, qwen2, qwen3, smollm3, olmo2, gemma3, phi3] {
         let fixture = Fixture::of(&config);
         let q8 = fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
+        // llama.cpp looks GELU up in a table of 16-bit floats.
+        let limit = if config.architecture == Architecture::Gemma3 { 1e-6 } else { 1e-7 };
+        let gate = format!("eval.gates.llama_vs_reference_mean_kl={limit:e}");
         let output = eval(&[
             &"--checkpoint",
             &fixture.checkpoint(),
@@ -318,6 +321,8 @@ fn every_family_meets_its_gates() {
             &fixture.f32(),
             &"--quantized",
             &q8,
+            &"--set",
+            &gate,
             &"--json",
         ]);
         let name = config.architecture.name();
@@ -327,7 +332,7 @@ fn every_family_meets_its_gates() {
         for pair in &report.pairs[..2] {
             let metrics = pair.metrics.as_ref().unwrap();
             assert!(
-                metrics.agreement.kl.mean <= 1e-7,
+                metrics.agreement.kl.mean <= limit,
                 "{name}: mean KL {}",
                 metrics.agreement.kl.mean
             );

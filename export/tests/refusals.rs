@@ -18,6 +18,8 @@ fn config(architecture: Architecture) -> ModelConfig {
         architecture,
         n_kv_head: if architecture.is_gated() { 1 } else { 2 },
         qkv_bias: architecture.block().qkv_bias,
+        experts: matches!(architecture, Architecture::Qwen3Moe)
+            .then_some(config::Experts { count: 3, used: 2 }),
         ..common::config(2, 8, 12)
     }
 }
@@ -53,12 +55,12 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
     use Architecture::{Gpt2, GptNeox, Llama, Qwen2};
     for (architecture, changes, expected) in [
         (Llama, json!({"model_type": "mamba"}), "architecture mamba is not supported"),
-        (Llama, json!({"model_type": "mixtral"}), "architecture mixtral is not supported"),
+        (Llama, json!({"model_type": "deepseek_v3"}), "architecture deepseek_v3 is not supported"),
         (Llama, json!({"architectures": ["LlamaForSequenceClassification"]}), "LlamaForSequence"),
         (
             Llama,
-            json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
-            "rope_scaling.rope_type = \"linear\"",
+            json!({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+            "rope_scaling.rope_type = \"dynamic\"",
         ),
         (
             Llama,
@@ -73,7 +75,7 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
         ),
         (Qwen2, json!({"use_sliding_window": true}), "use_sliding_window = true"),
         (Qwen2, json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types"),
-        (Llama, json!({"head_dim": 16}), "head_dim = 16"),
+        (Llama, json!({"head_dim": 0}), "head_dim = 0"),
         (Llama, json!({"attention_bias": true}), "attention_bias = true"),
         (Llama, json!({"mlp_bias": true}), "mlp_bias = true"),
         (Llama, json!({"hidden_act": "gelu"}), "hidden_act = \"gelu\""),

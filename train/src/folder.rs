@@ -135,7 +135,7 @@ impl RunFolder {
         self.changes = saved.training_settings()?.changes(&run_file.training_settings()?);
         // Golden windows are made anew at the end of a run that has others.
         self.changes.retain(|change| change.key != "eval.golden_windows");
-        if let Some(change) = self.changes.iter().find(|change| is_fixed(&change.key)) {
+        if let Some(change) = self.changes.iter().find(|change| is_fixed(change)) {
             bail!(
                 "{} holds a run with other settings: {change}, and a run that has begun cannot \
                  change that; set it back, start over with --force, or leave that run alone with \
@@ -292,18 +292,17 @@ pub fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a run that has begun cannot change this key: what the weights' shapes, the batches and
-/// their order follow from, and what weights are rounded for.
-fn is_fixed(key: &str) -> bool {
+/// Whether a run that has begun cannot make this change: of what the weights' shapes, the batches
+/// and their order follow from, and of what weights are rounded for.
+fn is_fixed(change: &Change) -> bool {
+    let Change { key, before, after } = change;
+    // Only a run with `[train.qat]` reads it; rounding may be added to one that has begun.
+    if key == "export.tensor_type" {
+        return before.is_some() && after.is_some();
+    }
     let sections = ["model.", "data.", "lora."];
-    let keys = [
-        "run.seed",
-        "train.init_from",
-        "train.batch_size",
-        "train.gradient_accumulation",
-        "export.tensor_type",
-    ];
-    sections.iter().any(|section| key.starts_with(section)) || keys.contains(&key)
+    let keys = ["run.seed", "train.init_from", "train.batch_size", "train.gradient_accumulation"];
+    sections.iter().any(|section| key.starts_with(section)) || keys.contains(&key.as_str())
 }
 
 /// The first few changes, and how many more there are.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use checkpoint::lora::{Adapter, Merged};
 use checkpoint::{Checkpoint, Tensors, names};
-use common::{Fixture, assert_same_end, failure, resume, train};
+use common::{Fixture, assert_same_end, failure, metrics, resume, train};
 use config::{Architecture, LoraTarget, Model, Projections, RunFile, TokenizerKind, Window};
 
 /// A fixture of a family; LLaMA's share keys and values between two heads.
@@ -202,7 +202,15 @@ fn lora_learns_the_same_with_activation_checkpointing() {
         again.run.dir = fixture.path().join("again");
         again.train.activation_checkpointing = true;
         train(&again);
-        assert_same_end(&tuned, &again);
+        // The graph adds the gradients of a block's input in another order.
+        let [whole, again] = [&tuned, &again].map(metrics);
+        assert_eq!((whole.len(), again.len()), (5, 5), "{}", architecture.name());
+        for (step, (a, b)) in whole.iter().zip(&again).enumerate() {
+            let [a, b] = [a, b].map(|line| line["train_loss"].as_f64());
+            let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+            let name = architecture.name();
+            assert!((a - b).abs() <= 1e-5 * a.abs(), "{name}, step {step}: {a}, {b}");
+        }
     }
 }
 

@@ -206,7 +206,7 @@ fn what_cannot_be_is_refused_by_name() {
         error
     };
     let error = refusal(&|run_file| run_file.train.qat = Some(qat("Q3_Z")));
-    assert!(error.contains("train.qat.format: unknown recipe Q3_Z"), "{error}");
+    assert!(error.contains("train.qat.format = \"Q3_Z\": expected one of Q8_0"), "{error}");
     let late = |run_file: &mut RunFile| {
         run_file.train.qat.as_mut().unwrap().start = Some(QatStart::Step(8));
     };

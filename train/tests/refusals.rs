@@ -327,10 +327,12 @@ fn a_model_with_experts_is_refused_with_what_can_be_done() {
     let (weights, config) = (&weights, &config);
     let files = HuggingFaceFiles { config, weights, tokenizer_json: None, origin: None };
     checkpoint::save_hugging_face(&folder, false, files).unwrap();
+    let tokenizer = std::mem::take(&mut fixture.run_file.data.tokenizer);
     fixture.run_file.train.init_from = Some(folder);
     let error = failure(&fixture.run_file);
     assert!(error.contains("3 experts in each layer, which are not trained here"), "{error}");
     assert!(error.contains("quantize"), "{error}");
+    fixture.run_file.data.tokenizer = tokenizer;
     fixture.run_file.train.init_from = None;
     fixture.run_file.model.architecture = config::Architecture::Qwen3Moe;
     let error = fixture.run_file.validate().unwrap_err().to_string();

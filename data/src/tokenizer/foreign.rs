@@ -33,11 +33,24 @@ pub(crate) struct Foreign {
     json: String,
 }
 
+/// What the crate says names a place in the text only; which parts it holds says more.
+fn unreadable(json: &str, error: &tokenizers::Error) -> anyhow::Error {
+    let file: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let kind = |part: &str| file[part]["type"].as_str().unwrap_or("(none)").to_owned();
+    anyhow!(
+        "the tokenizers library cannot read this tokenizer.json with model {}, normalizer {}, \
+         pre_tokenizer {}: {error}",
+        kind("model"),
+        kind("normalizer"),
+        kind("pre_tokenizer"),
+    )
+}
+
 impl Foreign {
     /// From the text of a `tokenizer.json` and the vocabulary in it.
     pub fn new(json: String, vocabulary: &Vocabulary) -> Result<Self> {
         let mut plain: tokenizers::Tokenizer =
-            json.parse().map_err(|error: tokenizers::Error| anyhow!("{error}"))?;
+            json.parse().map_err(|error: tokenizers::Error| unreadable(&json, &error))?;
         plain.set_encode_special_tokens(true);
         let of_bytes = matches!(vocabulary.kind, VocabularyKind::Bpe { .. });
         Ok(Foreign {
