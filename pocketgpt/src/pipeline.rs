@@ -265,7 +265,11 @@ impl Pipeline {
             // Tensors only, as the evaluation counts; the header would count in a small file.
             let tensors: u64 = report.tensors.iter().map(|tensor| tensor.bytes).sum();
             let bits = tensors as f64 * 8.0 / report.weights as f64;
-            let quality = format!("{bits:.2} bits per weight");
+            let mut quality = format!("{bits:.2} bits per weight");
+            // Such a file is as good as one without a search; the gates judge it like any other.
+            if report.search.is_some_and(|search| !search.used) {
+                quality.push_str(", rounded: the search was no better");
+            }
             Ok(Done { outputs: vec![output.clone()], bytes: report.bytes_after, quality })
         })?;
         Ok(output)
