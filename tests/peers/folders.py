@@ -177,6 +177,11 @@ class Case:
     fused: bool = False
     """Whether all experts of a layer lie in one tensor, as transformers 5 has them in memory."""
 
+    @property
+    def burn(self):
+        """Whether the model is trained here: those with experts are not."""
+        return "num_experts_per_tok" not in self.settings
+
 
 def llama_like(heads=9, shared=3, width=576, inner=1000, layers=2, **settings):
     """Grouped queries: `heads` heads of queries over `shared` of keys and values."""
@@ -269,7 +274,7 @@ def cases():
         Case("phi-window", Phi3ForCausalLM, Phi3Config, phi3_like(sliding_window=11), pieces, llama=False),
         Case("mixtral", MixtralForCausalLM, MixtralConfig, mixtral_like(3, 2, 6, 2, 96, 56, 2), pieces),
         Case("mixtral-8-bf16-sharded", MixtralForCausalLM, MixtralConfig, mixtral_like(8, 2, 4, 1, 72, 40, 3), pieces, brain, "80KB", adapter=True),
-        Case("mixtral-fused-tied", MixtralForCausalLM, MixtralConfig, mixtral_like(5, 2, 6, 3, 90, 34, 2, tie_word_embeddings=True), llama3, fused=True),
+        Case("mixtral-fused-tied", MixtralForCausalLM, MixtralConfig, mixtral_like(5, 2, 5, 5, 90, 34, 2, tie_word_embeddings=True), llama3, fused=True),
         Case("mixtral-one-of-two", MixtralForCausalLM, MixtralConfig, mixtral_like(2, 1, 2, 2, 32, 17, 2), pieces),
         Case("qwen3moe", Qwen3MoeForCausalLM, Qwen3MoeConfig, qwen3_moe_like(5, 2, 6, 2, 90, 34, 3, head_dim=26, rope_theta=1e6), qwen2),
         Case("qwen3moe-tied-f16-sharded", Qwen3MoeForCausalLM, Qwen3MoeConfig, qwen3_moe_like(7, 3, 4, 1, 64, 23, 2, head_dim=18, tie_word_embeddings=True), qwen2, half, "60KB"),
