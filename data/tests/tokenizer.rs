@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::LazyLock;
 
-use checkpoint::{TokenType, Vocabulary, VocabularyKind};
+use checkpoint::{TokenType, Vocabulary};
 use common::shared;
 use data::{BUILTIN_STORY, END_OF_TEXT, Tokenizer};
 use gguf::{Array, Metadata, Value};
