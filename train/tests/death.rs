@@ -122,6 +122,9 @@ fn signals_that_come_together_stop_a_run_once_with_a_checkpoint() {
     for signals in [["-HUP", "-HUP"], ["-INT", "-TERM"], ["-INT", "-INT"]] {
         let mut stopped = fixture.other(&signals.concat());
         stopped.train.checkpoint_interval = 1000;
+        // Longer than the signals take to come, on any machine.
+        stopped.train.epochs = 5000;
+        stopped.train.max_steps = Some(30_000);
         let mut child = spawn(&fixture, &stopped);
         wait_for_steps(&mut child, &stopped);
         // By one shell, so that a busy machine does not come between them.
