@@ -84,8 +84,8 @@ impl QuantizeJob {
         }
     }
 
-    /// Tokens that a search reads if nobody says otherwise: a minute for 100 million parameters on two
-    /// cores.
+    /// Tokens that a search reads if nobody says otherwise. With 2,560 of them, SmolLM2-135M took two
+    /// minutes on two cores (BENCHMARKS.md).
     pub const CALIBRATION_TOKENS: usize = 4_096;
 }
 

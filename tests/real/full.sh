@@ -7,7 +7,7 @@
 #
 # needs: what tests/real/short.sh needs; wiki.test.raw in texts/ of the test data
 # (POCKETGPT_TEST_DATA, by default ../shared/data); llama.cpp's tools (LLAMA_TOOLS names their
-# folder, otherwise they are built). Half an hour on two cores. OUT keeps the files.
+# folder, otherwise they are built). Hours on two cores. OUT keeps the files.
 set -euo pipefail
 
 bin=$(cd "${1:?usage: tests/real/full.sh FOLDER_OF_BINARIES [OUT]}" && pwd)
@@ -43,7 +43,7 @@ quality() {
             >"$name-llama-$recipe.log" 2>&1
         "$bin/quantize" --input "$model" --type "$recipe" --imatrix "$name.imatrix.gguf" \
             --output "$name-plain-$recipe.gguf" --force >/dev/null
-        cmp "$name-llama-$recipe.gguf" "$name-plain-$recipe.gguf" || same_tensors "$name-llama-$recipe.gguf" "$name-plain-$recipe.gguf"
+        cmp -s "$name-llama-$recipe.gguf" "$name-plain-$recipe.gguf" || same_tensors "$name-llama-$recipe.gguf" "$name-plain-$recipe.gguf"
         passed=$((passed + 1))
         "$bin/quantize" --input "$model" --type "$recipe" --search --calibration calibration.txt \
             --output "$name-search-$recipe.gguf" --force | tee "$name-search-$recipe.txt"
