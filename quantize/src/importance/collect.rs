@@ -117,9 +117,10 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
     let together = (STREAM_BYTES / window_bytes).clamp(1, WINDOWS);
     for windows in text.windows[resumed..].chunks(together) {
         let stop = || stop(sums.chunks as usize);
-        match observe(&model, windows, job.process_output, &stop, &peak)? {
-            Some(found) => {
-                add(&mut sums, found);
+        let entries = sums.entries.clone();
+        match observe(&model, windows, job.process_output, entries, &stop, &peak)? {
+            Some(entries) => {
+                sums.entries = entries;
                 sums.chunks += windows.len() as u64;
             }
             None => {
@@ -147,48 +148,24 @@ fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Res
     })
 }
 
-/// Sums over some windows, by tensor.
-type Observed = BTreeMap<String, Squares>;
+/// Sums by tensor.
+type Entries = BTreeMap<String, Sums>;
 
-/// `Σ x²` of the inputs of one tensor.
-struct Squares {
-    /// For each column; one row after another where there are experts.
-    sums: Vec<f64>,
-    /// Inputs that were summed, for each expert.
-    counts: Vec<u64>,
-}
-
-impl Squares {
-    /// Nothing yet, for `matrices` matrices of `width` columns.
-    fn new(matrices: usize, width: usize) -> Self {
-        Squares { sums: vec![0.0; matrices * width], counts: vec![0; matrices] }
-    }
-
-    /// Adds the rows of `[T, width]` that the matrix `index` is multiplied with.
-    fn add(&mut self, index: usize, x: &[f32]) {
-        let width = self.sums.len() / self.counts.len();
-        let sums = &mut self.sums[index * width..][..width];
-        for row in x.chunks_exact(width) {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += f64::from(x) * f64::from(x);
-            }
-        }
-        self.counts[index] += (x.len() / width) as u64;
-    }
-}
-
-/// Reads some windows, block after block; `None` if the user asked to stop meanwhile.
+/// Adds some windows to the sums, block after block; `None` if the user asked to stop meanwhile.
+///
+/// Each window is added by itself, in the order of the text: the bits are those of the search, and
+/// do not depend on how many windows are read together.
 fn observe(
     model: &Blockwise<'_>,
     windows: &[Vec<u32>],
     process_output: bool,
+    mut sums: Entries,
     stop: &dyn Fn() -> bool,
     peak: &AnonymousPeak,
-) -> anyhow::Result<Option<Observed>> {
+) -> anyhow::Result<Option<Entries>> {
     let embedding = model.embedding()?;
     let mut streams =
         windows.iter().map(|window| embedding.embed(window)).collect::<Result<Vec<_>, _>>()?;
-    let mut sums = Observed::new();
     for layer in 0..model.config().n_layer {
         let block = model.block(layer)?;
         for x in &mut streams {
@@ -196,10 +173,12 @@ fn observe(
                 return Ok(None);
             }
             block.observe_with_experts(x, &mut |input| {
+                let (width, index) = (input.width, input.expert.unwrap_or(0));
+                let squares = squares(input.rows, width);
                 for tensor in input.tensors {
-                    let new = || Squares::new(input.matrices, input.width);
-                    let squares = sums.entry((*tensor).to_owned()).or_insert_with(new);
-                    squares.add(input.expert.unwrap_or(0), input.rows);
+                    let new = || Sums::new(input.matrices, width);
+                    let sums = sums.entry((*tensor).to_owned()).or_insert_with(new);
+                    sums.add_to(index, &squares, input.rows.len() / width);
                 }
             })?;
         }
@@ -208,33 +187,24 @@ fn observe(
     if process_output {
         let norm = model.last_norm()?;
         let width = model.config().n_embd;
-        let mut squares = Squares::new(1, width);
-        streams.iter().for_each(|x| squares.add(0, &norm.forward(x)));
-        sums.insert(model.head_tensor().to_owned(), squares);
+        let head =
+            sums.entry(model.head_tensor().to_owned()).or_insert_with(|| Sums::new(1, width));
+        for x in &streams {
+            head.add(&squares(&norm.forward(x), width), x.len() / width);
+        }
     }
     Ok(Some(sums))
 }
 
 /// `Σ_t x[t, j]²` for each column of `[T, width]`.
 pub(crate) fn squares(x: &[f32], width: usize) -> Vec<f64> {
-    let mut squares = Squares::new(1, width);
-    squares.add(0, x);
-    squares.sums
-}
-
-/// Adds the sums over some windows. A run that stops does so between two calls, so what it goes on
-/// to has the same bits.
-fn add(file: &mut ImatrixFile, found: Observed) {
-    for (tensor, Squares { sums, counts }) in found {
-        let new = || Sums { squares: vec![0.0; sums.len()], counts: vec![0.0; counts.len()] };
-        let entry = file.entries.entry(tensor).or_insert_with(new);
-        for (all, sum) in entry.squares.iter_mut().zip(sums) {
-            *all = (f64::from(*all) + sum) as f32;
-        }
-        for (all, count) in entry.counts.iter_mut().zip(counts) {
-            *all += count as f32;
+    let mut sums = vec![0.0; width];
+    for row in x.chunks_exact(width) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += f64::from(x) * f64::from(x);
         }
     }
+    sums
 }
 
 /// What a stopped run leaves: the sums so far, and what they are the beginning of.
@@ -370,8 +340,8 @@ mod tests {
 
     #[test]
     fn squares_are_summed_by_column() {
-        let mut squares = Squares::new(2, 2);
-        squares.add(1, &[1.0, 2.0, 3.0, -4.0]);
-        assert_eq!((squares.sums, squares.counts), (vec![0.0, 0.0, 10.0, 20.0], vec![0, 2]));
+        let mut sums = Sums::new(2, 2);
+        sums.add_to(1, &squares(&[1.0, 2.0, 3.0, -4.0], 2), 2);
+        assert_eq!((sums.squares, sums.counts), (vec![0.0, 0.0, 10.0, 20.0], vec![0.0, 2.0]));
     }
 }

@@ -49,10 +49,22 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// No inputs yet, for `matrices` matrices of `width` columns.
+    pub(crate) fn new(matrices: usize, width: usize) -> Self {
+        Sums { squares: vec![0.0; matrices * width], counts: vec![0.0; matrices] }
+    }
+
     /// Takes in the sums of one window of `tokens` inputs, for a matrix without experts.
     pub(crate) fn add(&mut self, squares: &[f64], tokens: usize) {
-        self.counts[0] += tokens as f32;
-        for (sum, square) in self.squares.iter_mut().zip(squares) {
+        self.add_to(0, squares, tokens);
+    }
+
+    /// Takes in what the matrix `index` has as inputs in one window: the sums of their squares by
+    /// column, and their number.
+    pub(crate) fn add_to(&mut self, index: usize, squares: &[f64], inputs: usize) {
+        self.counts[index] += inputs as f32;
+        let sums = &mut self.squares[index * squares.len()..][..squares.len()];
+        for (sum, square) in sums.iter_mut().zip(squares) {
             *sum = (f64::from(*sum) + square) as f32;
         }
     }

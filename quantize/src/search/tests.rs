@@ -1,5 +1,6 @@
 //! The search over whole small models.
 
+mod files;
 mod massive;
 
 use gguf::{Metadata, TensorInfo, TensorSource, TensorType, Value, read_f32};

@@ -32,9 +32,13 @@ pub struct Model {
     pub rows: Option<u64>,
     /// Whether a text begins with the token 0.
     pub begins: bool,
+    /// Whether each pair of channels turns slower by a factor of its own, as in Llama 3.1.
+    pub rope_factors: bool,
     /// An architecture that this project does not know, with the keys of `architecture`.
     pub foreign: Option<&'static str>,
 }
+
+const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// Two layers more than eight, so that there is a first and a last eighth.
 pub const GPT2: Model = Model {
@@ -49,6 +53,7 @@ pub const GPT2: Model = Model {
     experts: 0,
     rows: None,
     begins: false,
+    rope_factors: false,
     foreign: None,
 };
 
@@ -74,7 +79,10 @@ impl Model {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for (name, shape, tensor_type) in &tensors {
             let count = shape.iter().product::<u64>() as usize;
-            let mut weights: Vec<f32> = (0..count).map(|_| bell(&mut random) * 0.05).collect();
+            let mut weights: Vec<f32> = match name.as_str() {
+                ROPE_FACTORS => (0..count).map(|pair| 1.0 + pair as f32).collect(),
+                _ => (0..count).map(|_| bell(&mut random) * 0.05).collect(),
+            };
             alter(name, &mut weights);
             let mut bytes = vec![0; tensor_type.size_of(shape).unwrap() as usize];
             match tensor_type {
@@ -110,6 +118,9 @@ impl Model {
         }
         if !self.tied {
             add("output.weight".to_owned(), &[width, vocabulary]);
+        }
+        if self.rope_factors {
+            add(ROPE_FACTORS.to_owned(), &[width / self.heads / 2]);
         }
         for layer in 0..self.layers {
             for (name, shape, has_bias) in self.layer() {
