@@ -368,3 +368,81 @@ fn options_reach_the_file() {
     let output = fixture.quantize(&[&again[..], &["--requantize"]].concat());
     assert!(output.status.success(), "{output:?}");
 }
+
+/// Letters that are sure of what follows, and, as the last ones of the windows that are held back,
+/// some that are not: the search has seen nothing like these, so it moves its errors to where they
+/// are. A matrix and a block are judged by all tokens, and there the many others outweigh them.
+fn unsure_where_it_is_judged(name: &str, weights: &mut [f32]) {
+    let width = SURE.width as usize;
+    let rows = weights.chunks_mut(width).enumerate();
+    match name {
+        "token_embd.weight" => rows.for_each(|(token, row)| {
+            row.iter_mut().for_each(|w| *w *= 16.0);
+            row[0] = if RARE.contains(&letter_of(token)) { -2.0 } else { 2.0 };
+        }),
+        // The first channel decides on the first token.
+        "output.weight" => rows.for_each(|(token, row)| {
+            row.iter_mut().for_each(|w| *w *= if token == 0 { 0.0 } else { 4.0 });
+            row[0] = if token == 0 { 20.0 } else { 0.0 };
+        }),
+        _ if name.ends_with("norm.weight") => weights.fill(1.0),
+        _ if name.ends_with("attn_output.weight") => (),
+        _ => weights.iter_mut().for_each(|w| *w *= 4.0),
+    }
+}
+
+const SURE: Model = Model { layers: 1, width: 64, inner: 128, ..LLAMA };
+
+/// The letters that only windows have that are held back.
+const RARE: [char; 4] = ['w', 'x', 'y', 'z'];
+
+/// Of a token that stands for a printable ASCII letter, in [`models`].
+fn letter_of(token: usize) -> char {
+    char::from_u32(token as u32 + u32::from('!')).unwrap_or_default()
+}
+
+/// 64 windows, of which every sixteenth is held back.
+fn sure_text() -> String {
+    let common: Vec<char> = ('A'..='Z').chain('a'..='f').collect();
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        common[(state >> 40) as usize % common.len()]
+    };
+    let part = |rare: &char| (1..16 * CONTEXT).map(|_| next()).chain([*rare]).collect::<String>();
+    RARE.iter().map(part).collect()
+}
+
+#[test]
+fn a_search_that_is_worse_as_a_whole_leaves_what_importance_data_gives() {
+    let fixture = Fixture::new(SURE);
+    SURE.write_with(&fixture.path("model.gguf"), 2, unsure_where_it_is_judged);
+    std::fs::write(fixture.path("text.txt"), sure_text()).unwrap();
+    let quantize = |output: &str, more: &[&str]| {
+        let rules = ["--type", "Q4_0", "--override", "token_embd=F32", "--keep-output", "F32"];
+        let files = ["--input", "model.gguf", "--output", output, "--json"];
+        fixture.quantize(&[&files[..], &rules, more].concat())
+    };
+    let output = quantize("searched.gguf", &["--search", "--calibration", "text.txt"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("the file holds rounded weights"), "{error}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let search = &report["search"];
+    assert_eq!(search["used"], false, "{search}");
+    let number = |key: &str| search[key].as_f64().unwrap();
+    assert!(number("divergence") > number("rounded_divergence"), "{search}");
+    // It is the file that was rejected, not its matrices one by one.
+    assert_eq!(search["rounded"], serde_json::json!([]));
+
+    collect(&fixture.job("imatrix.gguf")).unwrap();
+    let output = quantize("rounded.gguf", &["--imatrix", "imatrix.gguf"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let open = |name: &str| GgufFile::open(&fixture.path(name)).unwrap();
+    let (searched, rounded) = (open("searched.gguf"), open("rounded.gguf"));
+    assert_eq!(searched.tensors(), rounded.tensors());
+    for tensor in searched.tensors() {
+        let same = searched.read(tensor).unwrap() == rounded.read(tensor).unwrap();
+        assert!(same, "{}", tensor.name);
+    }
+}
