@@ -227,12 +227,18 @@ fn tile<L: Lanes, const M: usize, const N: usize>(
     // SAFETY: callers checked that the processor has the instructions of `L`. All rows are `len`
     // long, so every whole vector read at `k <= len - WIDTH` and the rest read at
     // `k = len - len % WIDTH` lie within them.
+    //
+    // Loops, no closures: a closure is not compiled for the instructions of `L`, and a call to one
+    // that sees `sums` keeps all of it in memory.
     unsafe {
         let mut sums = [[L::zero(); N]; M];
         let whole = len - len % L::WIDTH;
         let mut k = 0;
         while k < whole {
-            let xk: [L; M] = std::array::from_fn(|m| L::load(x[m].as_ptr().add(k)));
+            let mut xk = [L::zero(); M];
+            for m in 0..M {
+                xk[m] = L::load(x[m].as_ptr().add(k));
+            }
             for n in 0..N {
                 let wk = L::load(w[n].as_ptr().add(k));
                 for m in 0..M {
@@ -242,15 +248,20 @@ fn tile<L: Lanes, const M: usize, const N: usize>(
             k += L::WIDTH;
         }
         if whole < len {
-            let xk: [L; M] = std::array::from_fn(|m| L::load_part(&x[m][whole..]));
             for n in 0..N {
                 let wk = L::load_part(&w[n][whole..]);
                 for m in 0..M {
-                    sums[m][n] = L::multiply_add(xk[m], wk, sums[m][n]);
+                    sums[m][n] = L::multiply_add(L::load_part(&x[m][whole..]), wk, sums[m][n]);
                 }
             }
         }
-        std::array::from_fn(|m| std::array::from_fn(|n| L::sum(sums[m][n])))
+        let mut products = [[0.0; N]; M];
+        for m in 0..M {
+            for n in 0..N {
+                products[m][n] = L::sum(sums[m][n]);
+            }
+        }
+        products
     }
 }
 

@@ -53,7 +53,7 @@ impl<const L: usize> Factors<L> {
         });
         let groups: Vec<usize> = (0..n).step_by(L).collect();
         let whole =
-            groups.par_iter().map(|&start| metric(|i, j| upper(start + i, start + j))).collect();
+            groups.par_iter().map(|&start| Metric::new(|i, j| upper(start + i, start + j))).collect();
         let alone = groups.par_iter().map(|&start| alone(h.as_ref(), start)).collect();
         let mut flat = vec![0.0_f32; n * n];
         flat.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
@@ -76,18 +76,6 @@ pub(super) fn damp(h: &mut Mat<f64>, share: f64) {
     (0..n).for_each(|i| h[(i, i)] += share * h[(i, i)] + 1e-6 * mean);
 }
 
-/// The form that rounding needs of an upper triangular factor.
-fn metric<const L: usize>(upper: impl Fn(usize, usize) -> f64) -> Metric<L> {
-    let mut metric = Metric { unit: [[0.0; L]; L], weight: [0.0; L] };
-    for j in 0..L {
-        metric.weight[j] = (upper(j, j) * upper(j, j)) as f32;
-        for i in 0..j {
-            metric.unit[i][j] = (upper(i, j) / upper(j, j)) as f32;
-        }
-    }
-    metric
-}
-
 /// The factors of one group's own moments.
 fn alone<const L: usize>(h: MatRef<'_, f64>, start: usize) -> Metric<L> {
     let mut m = [[0.0_f64; L]; L];
@@ -99,7 +87,7 @@ fn alone<const L: usize>(h: MatRef<'_, f64>, start: usize) -> Metric<L> {
             m[i][j] = if i == j { rest.max(f64::MIN_POSITIVE).sqrt() } else { rest / m[j][j] };
         }
     }
-    metric(|i, j| m[i][j])
+    Metric::new(|i, j| m[i][j])
 }
 
 #[cfg(test)]

@@ -32,6 +32,10 @@ pub(super) struct Metric<const L: usize> {
     pub unit: [[f32; L]; L],
     /// `D`, positive.
     pub weight: [f32; L],
+    /// `D Uᵀ`, with the unit diagonal of `U`: row `j` is column `j` of `U`, times `D_j`.
+    pub columns: [[f32; L]; L],
+    /// `H = U D Uᵀ`
+    pub h: [[f32; L]; L],
 }
 
 /// What one group of one row is to become.
@@ -55,23 +59,48 @@ pub(super) struct Rounded<const L: usize> {
 }
 
 impl<const L: usize> Metric<L> {
+    /// From a factor of `H = M Mᵀ`, upper triangular.
+    pub fn new(m: impl Fn(usize, usize) -> f64) -> Self {
+        let zeros = [[0.0; L]; L];
+        let mut metric = Metric { unit: zeros, weight: [0.0; L], columns: zeros, h: zeros };
+        for j in 0..L {
+            metric.weight[j] = (m(j, j) * m(j, j)) as f32;
+            for i in 0..=j {
+                metric.columns[j][i] = (m(i, j) * m(j, j)) as f32;
+                metric.h[i][j] = (j..L).map(|k| m(i, k) * m(j, k)).sum::<f64>() as f32;
+                metric.h[j][i] = metric.h[i][j];
+            }
+            for i in 0..j {
+                metric.unit[i][j] = (m(i, j) / m(j, j)) as f32;
+            }
+        }
+        metric
+    }
+
     /// `ζ` for a group whose errors `e` cost `e H eᵀ + 2 e·h`: the solution of `ζ D Uᵀ = h`, from
     /// the last column back.
     #[inline(always)]
     pub fn feedback(&self, h: &[f32; L]) -> [f32; L] {
-        let mut y = *h;
+        let (mut rest, mut out) = (*h, [0.0; L]);
         for k in (0..L).rev() {
-            let yk = y[k];
-            // Column k of U lies across its rows.
-            for (j, y) in y.iter_mut().enumerate().take(k) {
-                *y -= self.unit[j][k] * yk;
+            out[k] = rest[k] / self.weight[k];
+            for j in 0..L {
+                rest[j] -= out[k] * self.columns[k][j];
             }
         }
-        let mut out = [0.0; L];
-        for j in 0..L {
-            out[j] = y[j] / self.weight[j];
-        }
         out
+    }
+
+    /// Half of what `J` changes by for each error: `g = e H + ζ D Uᵀ`.
+    #[inline(always)]
+    fn slopes(&self, target: &Target<L>, errors: &[f32; L]) -> [f32; L] {
+        let mut g = [0.0; L];
+        for i in 0..L {
+            for j in 0..L {
+                g[j] += errors[i] * self.h[i][j] + target.feedback[i] * self.columns[i][j];
+            }
+        }
+        g
     }
 
     /// `J` of given errors.
@@ -241,30 +270,19 @@ pub(super) fn polish<const L: usize>(
     if a == 0.0 {
         return;
     }
-    // s_j = Σ_{i<=j} e_i U_ij + ζ_j; moving e_i by δ moves s_j by δ U_ij for all j >= i.
-    let mut s = target.feedback;
-    for i in 0..L {
-        s[i] += rounded.errors[i];
-        for j in 0..L {
-            s[j] += rounded.errors[i] * metric.unit[i][j];
-        }
-    }
+    let mut g = metric.slopes(target, &rounded.errors);
+    let inverse = 1.0 / a;
     for _ in 0..sweeps {
         let mut changed = false;
         for i in 0..L {
-            let (mut slope, mut curvature) = (metric.weight[i] * s[i], metric.weight[i]);
-            for j in 0..L {
-                let du = metric.weight[j] * metric.unit[i][j];
-                slope += du * s[j];
-                curvature += du * metric.unit[i][j];
-            }
-            let best = rounded.errors[i] - slope / curvature;
+            let curvature = metric.h[i][i];
+            let best = rounded.errors[i] - g[i] / curvature;
             let w = target.weights[i];
-            let value = nearest_value(codebook, (w + best - b) / a);
+            let value = nearest_value(codebook, (w + best - b) * inverse);
             let error = a * value + b - w;
             let step = error - rounded.errors[i];
-            // J changes by step (2 slope + step curvature).
-            let change = step * (2.0 * slope + step * curvature);
+            // J changes by step (2 g_i + step H_ii).
+            let change = step * (2.0 * g[i] + step * curvature);
             if step == 0.0 || change >= 0.0 {
                 continue;
             }
@@ -272,9 +290,8 @@ pub(super) fn polish<const L: usize>(
             rounded.codes[i] = code_of(codebook, value);
             rounded.errors[i] = error;
             rounded.cost += change;
-            s[i] += step;
             for j in 0..L {
-                s[j] += step * metric.unit[i][j];
+                g[j] += step * metric.h[i][j];
             }
         }
         if !changed {
@@ -297,17 +314,17 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
         };
-        let mut metric = Metric { unit: [[0.0; 16]; 16], weight: [0.0; 16] };
         let mut target = Target { weights: [0.0; 16], feedback: [0.0; 16] };
+        let mut m = [[0.0; 16]; 16];
         for j in 0..16 {
-            metric.weight[j] = 0.05 + next().abs();
+            m[j][j] = f64::from(0.05 + next().abs()).sqrt();
             target.weights[j] = next();
             target.feedback[j] = 0.1 * next();
             for i in 0..j {
-                metric.unit[i][j] = 0.5 * next();
+                m[i][j] = m[j][j] * f64::from(0.5 * next());
             }
         }
-        (metric, target)
+        (Metric::new(|i, j| m[i][j]), target)
     }
 
     /// `H = U D Uᵀ` of a metric, with the unit diagonal.

@@ -83,11 +83,13 @@ pub(super) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
+        __m256, __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehdup_ps, _mm_movehl_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_setzero_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_reduce_add_ps,
+        _mm512_setzero_ps,
     };
 
-    use super::{Lanes, Portable};
+    use super::Lanes;
 
     /// Needs AVX-512F.
     #[derive(Clone, Copy)]
@@ -148,11 +150,14 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
-            let mut lanes = [0.0; 8];
-            // SAFETY: the caller vouches for AVX2; the array has room for 8 floats.
-            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), self.0) };
-            // SAFETY: the portable lanes need nothing.
-            unsafe { Portable(lanes).sum() }
+            // SAFETY: the caller vouches for AVX2.
+            unsafe {
+                // a b c d + e f g h, in the order of the portable lanes.
+                let four =
+                    _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
         }
     }
 }
