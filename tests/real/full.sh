@@ -109,7 +109,8 @@ quality tuned-f32.gguf tuned
 
 step 'a bundle'
 "$bin/fragment" split --input as-published-search-Q4_K_M.gguf --output pieces --force
-"$bin/eval" --f32 f32.gguf --quantized as-published-search-Q4_K_M.gguf --tokens-from text.txt --output report.json --force
+"$bin/eval" --f32 f32.gguf --quantized as-published-search-Q4_K_M.gguf --tokens-from text.txt --context 512 \
+    --output report.json --force
 "$bin/bundle" pack --variant Q4_K_M=pieces --tokenizer "$real/tokenizer.json" --report report.json \
     --prompt 'The capital of France is' --name SmolLM2 --license Apache-2.0 --output pocket --force
 "$bin/bundle" verify --input pocket
