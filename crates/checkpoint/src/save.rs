@@ -240,7 +240,16 @@ fn token_ids(
     origin: Option<&Path>,
 ) -> Result<Value, CheckpointError> {
     let [bos, eos] = match (vocabulary, origin.map(|dir| dir.join(CONFIG_FILE))) {
-        (Some(vocabulary), _) => [vocabulary.special.bos, vocabulary.special.eos].map(Value::from),
+        (Some(vocabulary), _) => {
+            let special = &vocabulary.special;
+            let more = &special.more_eos;
+            // transformers takes a number or a list.
+            let eos = match special.eos {
+                Some(eos) if !more.is_empty() => Value::from([&[eos], more.as_slice()].concat()),
+                eos => Value::from(eos),
+            };
+            [Value::from(special.bos), eos]
+        }
         (None, Some(path)) if path.exists() => {
             let text = read_text(&path, SMALL_JSON_BYTES)?;
             let config: Value = serde_json::from_str(&text)

@@ -454,6 +454,24 @@ fn what_stands_beside_a_tokenizer_goes_along() {
 }
 
 #[test]
+fn config_json_names_every_token_that_ends_an_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, out) = (folder.path().join("a"), folder.path().join("b"));
+    let tensors = write(&dir, &family(Architecture::Llama));
+    fs::write(dir.join("generation_config.json"), r#"{"eos_token_id": [4, 3]}"#).unwrap();
+    let files = HuggingFaceFiles {
+        config: &family(Architecture::Llama),
+        weights: &tensors,
+        tokenizer_json: Some(TOKENIZER),
+        origin: Some(&dir),
+    };
+    checkpoint::save_hugging_face(&out, false, files).unwrap();
+    let config: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["eos_token_id"], json!([4, 3]));
+}
+
+#[test]
 fn without_a_tokenizer_the_special_tokens_are_those_of_the_origin() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, out) = (folder.path().join("a"), folder.path().join("b"));

@@ -52,8 +52,10 @@ impl<const L: usize> Factors<L> {
             }
         });
         let groups: Vec<usize> = (0..n).step_by(L).collect();
-        let whole =
-            groups.par_iter().map(|&start| Metric::new(|i, j| upper(start + i, start + j))).collect();
+        let whole = groups
+            .par_iter()
+            .map(|&start| Metric::new(|i, j| upper(start + i, start + j)))
+            .collect();
         let alone = groups.par_iter().map(|&start| alone(h.as_ref(), start)).collect();
         let mut flat = vec![0.0_f32; n * n];
         flat.par_chunks_mut(n).enumerate().for_each(|(i, row)| {

@@ -234,6 +234,7 @@ impl Vocabulary {
 
     /// As many tokens as rows.
     fn fit(&mut self, rows: usize) {
+        let cut = rows < self.tokens.len();
         let mut fill = Fill::new(self.tokens.iter().map(String::as_str));
         self.tokens.truncate(rows);
         self.types.truncate(rows);
@@ -243,12 +244,12 @@ impl Vocabulary {
         self.types.resize(rows, TokenType::Unused);
         match &mut self.kind {
             VocabularyKind::SentencePiece { scores, .. } => scores.resize(rows, UNUSED_SCORE),
-            VocabularyKind::Bpe { merges, .. } => {
+            VocabularyKind::Bpe { merges, .. } if cut => {
                 // llama.cpp looks the result of every merge up.
                 let known: HashSet<&str> = self.tokens.iter().map(String::as_str).collect();
                 merges.retain(|merge| known.contains(merge.replacen(' ', "", 1).as_str()));
             }
-            VocabularyKind::HuggingFace => {}
+            VocabularyKind::Bpe { .. } | VocabularyKind::HuggingFace => {}
         }
     }
 }
