@@ -1,74 +1,35 @@
-//! A new random order of the windows for each epoch, which knows where it is.
+//! A new random order of the windows for each epoch.
 //!
 //! The order is not a list that is shuffled but a function from place to window: a Feistel
 //! network over the next power of four, walked along its cycle until it lands inside (Black
 //! and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). So a text of any size takes no
-//! memory, any place can be asked for at once, and the whole state is four numbers.
-
-use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
+//! memory, any place can be asked for at once, and a run goes on from any step without a state of
+//! its own: the step says which epoch and place come next.
 
 /// Four are enough for a pseudorandom permutation (Luby and Rackoff, 1988); small domains, where
 /// the halves have few bits, mix better with more.
 const ROUNDS: u64 = 8;
 
-/// Where training stands in the windows; saved in a checkpoint, it goes on from there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The order of the windows in one epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shuffle {
-    /// What the orders follow from.
-    pub seed: u64,
-    /// Windows in an epoch.
-    pub windows: usize,
-    /// Epochs completed.
-    pub epoch: u64,
-    /// Windows of this epoch that were handed out.
-    pub position: usize,
+    key: u64,
+    windows: usize,
 }
 
 impl Shuffle {
-    /// The beginning of the first epoch over `windows` windows.
-    pub fn new(seed: u64, windows: usize) -> Self {
-        Shuffle { seed, windows, epoch: 0, position: 0 }
+    /// The order of `windows` windows in epoch `epoch`, counted from 0; another `seed` gives other
+    /// orders.
+    pub fn new(seed: u64, epoch: u64, windows: usize) -> Self {
+        Shuffle { key: mix(seed ^ mix(epoch)), windows }
     }
 
-    /// Batches of `batch_size` in an epoch. Windows that do not fill the last one are dropped; as
-    /// the order changes, they are others in each epoch.
-    ///
-    /// # Errors
-    /// When the windows do not fill a single batch; with the numbers.
-    pub fn batches(&self, batch_size: usize) -> Result<usize> {
-        let batches = self.windows.checked_div(batch_size).unwrap_or(0);
-        ensure!(
-            batches > 0,
-            "{} windows do not fill one batch of {batch_size}; \
-             take a longer text, a smaller train.batch_size or a smaller data.stride",
-            self.windows
-        );
-        Ok(batches)
-    }
-
-    /// The next `batch_size` windows of this epoch; `None` at its end.
-    pub fn next_batch(&mut self, batch_size: usize) -> Option<Vec<usize>> {
-        let end = self.position.checked_add(batch_size).filter(|&end| end <= self.windows)?;
-        let batch = (self.position..end).map(|place| self.window_at(place)).collect();
-        self.position = end;
-        Some(batch)
-    }
-
-    /// Goes to the beginning of the next epoch.
-    pub fn next_epoch(&mut self) {
-        self.epoch += 1;
-        self.position = 0;
-    }
-
-    /// The window at `place` in the order of the current epoch; `place` is below `windows`.
+    /// The window at `place` of the order; `place` is below the number of windows.
     pub fn window_at(&self, place: usize) -> usize {
-        let key = mix(self.seed ^ mix(self.epoch));
         let half_bits = (usize::BITS - self.windows.saturating_sub(1).leading_zeros()).div_ceil(2);
         let mut at = place as u64;
         loop {
-            at = feistel(at, half_bits.max(1), key);
+            at = feistel(at, half_bits.max(1), self.key);
             if at < self.windows as u64 {
                 return at as usize;
             }
@@ -104,31 +65,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_epoch_has_every_window_once(seed: u64, epoch: u64, windows in 1_usize..2000) {
-            let shuffle = Shuffle { epoch, ..Shuffle::new(seed, windows) };
+            let shuffle = Shuffle::new(seed, epoch, windows);
             let mut order: Vec<usize> = (0..windows).map(|i| shuffle.window_at(i)).collect();
             order.sort_unstable();
             prop_assert!(order.into_iter().eq(0..windows));
-        }
-
-        #[test]
-        fn what_was_saved_goes_on_as_if_nothing_happened(
-            seed: u64, windows in 4_usize..200, batch in 1_usize..4, stop in 0_usize..300,
-        ) {
-            let step = |shuffle: &mut Shuffle| {
-                shuffle.next_batch(batch).unwrap_or_else(|| {
-                    shuffle.next_epoch();
-                    shuffle.next_batch(batch).unwrap()
-                })
-            };
-            let mut whole = Shuffle::new(seed, windows);
-            for _ in 0..stop {
-                step(&mut whole);
-            }
-            let saved = serde_json::to_string(&whole).unwrap();
-            let mut resumed: Shuffle = serde_json::from_str(&saved).unwrap();
-            for _ in 0..50 {
-                prop_assert_eq!(step(&mut whole), step(&mut resumed));
-            }
         }
     }
 
@@ -138,7 +78,7 @@ mod tests {
         const ORDERS: usize = 18_000;
         let mut counts = [[0_f64; WINDOWS]; WINDOWS];
         for seed in 0..ORDERS as u64 {
-            let shuffle = Shuffle { epoch: seed % 7, ..Shuffle::new(seed, WINDOWS) };
+            let shuffle = Shuffle::new(seed, seed % 7, WINDOWS);
             for (place, row) in counts.iter_mut().enumerate() {
                 row[shuffle.window_at(place)] += 1.0;
             }
@@ -153,7 +93,7 @@ mod tests {
     #[test]
     fn epochs_and_seeds_have_orders_of_their_own() {
         let order = |seed, epoch| {
-            let shuffle = Shuffle { epoch, ..Shuffle::new(seed, 50) };
+            let shuffle = Shuffle::new(seed, epoch, 50);
             (0..50).map(|place| shuffle.window_at(place)).collect::<Vec<_>>()
         };
         assert_ne!(order(123, 0), order(123, 1));
@@ -161,14 +101,11 @@ mod tests {
         assert_eq!(order(123, 4), order(123, 4));
     }
 
+    /// Checkpoints of older programs go on in the same order.
     #[test]
-    fn an_epoch_drops_what_fills_no_batch() {
-        let mut shuffle = Shuffle::new(1, 7);
-        assert_eq!(shuffle.batches(3).unwrap(), 2);
-        assert!(shuffle.next_batch(3).is_some() && shuffle.next_batch(3).is_some());
-        assert_eq!(shuffle.next_batch(3), None);
-        let error = shuffle.batches(8).unwrap_err().to_string();
-        assert!(error.contains("7 windows") && error.contains("batch of 8"), "{error}");
-        assert!(shuffle.batches(0).is_err());
+    fn orders_are_the_same_in_every_version() {
+        let shuffle = Shuffle::new(123, 4, 50);
+        let first: Vec<usize> = (0..8).map(|place| shuffle.window_at(place)).collect();
+        assert_eq!(first, [34, 36, 4, 10, 15, 45, 0, 33]);
     }
 }

@@ -7,8 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use data::{
-    BUILTIN_STORY, Shuffle, Split, TokenFile, Tokenizer, Windows, encode_file, inspect,
-    simple_from_file,
+    BUILTIN_STORY, Split, TokenFile, Tokenizer, Windows, encode_file, inspect, simple_from_file,
 };
 use tempfile::TempDir;
 
@@ -206,8 +205,7 @@ fn windows_of_the_verdict_are_those_of_the_book() {
     // Raschka, 2024, section 5.1.3: 9 batches of 2 to train, 1 to validate.
     let train = Windows::new(&file, split.train, 256, 256).unwrap();
     let validation = Windows::new(&file, split.validation, 256, 256).unwrap();
-    assert_eq!(Shuffle::new(123, train.len()).batches(2).unwrap(), 9);
-    assert_eq!(Shuffle::new(123, validation.len()).batches(2).unwrap(), 1);
+    assert_eq!((train.len() / 2, validation.len() / 2), (9, 1));
     // Section 2.6: the first windows of four tokens.
     let small = Windows::new(&file, 0..file.len(), 4, 1).unwrap();
     assert_eq!(small.get(0), (vec![40, 367, 2885, 1464], vec![367, 2885, 1464, 1807]));

@@ -109,7 +109,7 @@ impl Corpus {
 
     /// The windows at some places of an epoch's random order.
     pub fn shuffled(&self, seed: u64, epoch: u64, places: Range<usize>) -> Vec<usize> {
-        let shuffle = Shuffle { epoch, ..Shuffle::new(seed, self.windows(Split::Train)) };
+        let shuffle = Shuffle::new(seed, epoch, self.windows(Split::Train));
         places.map(|place| shuffle.window_at(place)).collect()
     }
 

@@ -10,7 +10,7 @@
 //!   tokenizer.json          and tokenizer_config.json        Hugging Face
 //!   generation_config.json                                   Hugging Face
 //!   optimizer.safetensors   moments by parameter name        training only
-//!   trainer.json            step, cursor, random state       training only
+//!   trainer.json            step, place in the epoch         training only
 //!   golden.safetensors      tokens and the logits for them   evaluation
 //!   adapter/                what LoRA trained, for peft      after training with LoRA
 //! ```

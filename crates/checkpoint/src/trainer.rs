@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::CheckpointError;
 use crate::limits::{SMALL_JSON_BYTES, read_text};
 
-/// What `trainer.json` holds: with it, a resumed run goes on as if it had never stopped.
+/// What `trainer.json` holds: with it, a resumed run goes on as if it had never stopped. Whatever
+/// is random follows from the seed and the step. Keys of older versions that are not listed here
+/// (`random`) are skipped.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainerState {
@@ -36,8 +38,6 @@ pub struct TrainerState {
     /// What tells the weights that adapters are trained for from others; empty without adapters.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lora_base: String,
-    /// State of the random generators by name, each as its owner encodes it.
-    pub random: BTreeMap<String, String>,
     /// Lowest validation loss so far, in nats per token.
     pub best_val_loss: Option<f64>,
     /// Hash of the token file: resuming on other tokens is refused.

@@ -46,7 +46,7 @@ fn everything_that_is_saved_opens_as_the_same() {
     let trainer = TrainerState {
         step: u64::MAX,
         best_val_loss: Some(0.1),
-        random: BTreeMap::from([("shuffle".into(), "0f".into())]),
+        metrics: BTreeMap::from([("val_loss".into(), 0.1)]),
         ..TrainerState::default()
     };
     let golden = Golden {
@@ -82,6 +82,17 @@ fn everything_that_is_saved_opens_as_the_same() {
     let moments = opened.optimizer().unwrap().unwrap();
     assert_eq!(moments.names().collect::<Vec<_>>(), ["wte.m"]);
     assert_eq!(moments.read_f32("wte.m").unwrap(), [0.5; 6]);
+}
+
+/// Version 0.1.0 wrote a map of generator states that was always empty.
+#[test]
+fn a_checkpoint_of_an_older_program_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config());
+    let old = r#"{"version": "0.1.0", "step": 7, "random": {"shuffle": "0f"}, "tokens": 448}"#;
+    fs::write(folder.path().join("trainer.json"), old).unwrap();
+    let trainer = Checkpoint::open(folder.path()).unwrap().trainer().unwrap().unwrap();
+    assert_eq!((trainer.step, trainer.tokens), (7, 448));
 }
 
 #[test]
