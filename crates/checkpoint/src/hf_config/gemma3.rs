@@ -5,11 +5,26 @@
 //! one (`rope_theta` and `rope_scaling` for layers that see all positions, `rope_local_base_freq`
 //! for those with a window).
 
-use config::{Architecture, Attention, ModelConfig, ROPE_BASE, RopeScaling, Window};
+use config::{Architecture, ModelConfig, ROPE_BASE, RopeScaling, Window};
 use serde_json::{Value, json};
 
+use super::common::{self, Defaults};
 use super::{Reader, TANH_GELU, rope, short};
 use crate::CheckpointError;
+
+const DEFAULTS: Defaults = Defaults {
+    architecture: Architecture::Gemma3,
+    vocab_size: 262_208,
+    context_length: 131_072,
+    n_layer: 26,
+    n_head: 8,
+    n_kv_head: Some(4),
+    n_embd: 2304,
+    n_inner: 9216,
+    head_width: Some(256),
+    tie_embeddings: true,
+    ..common::LLAMA
+};
 
 /// What the kinds of layers are called.
 const SLIDING: &str = "sliding_attention";
@@ -20,35 +35,18 @@ const GLOBAL_BASE: f32 = 1e6;
 
 pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
     check_mathematics(reader)?;
-    let n_layer = reader.size_or("num_hidden_layers", 26)?;
+    let mut config = common::read(reader, &DEFAULTS)?;
     let rotations = Rotations::read(reader)?;
     let size = reader.size_or("sliding_window", 4096)?;
     let rope_base = Some(rotations.local_base);
-    let window =
-        global_every(reader, n_layer)?.map(|global_every| Window { size, global_every, rope_base });
-    let config = ModelConfig {
-        architecture: Architecture::Gemma3,
-        vocab_size: reader.size_or("vocab_size", 262_208)?,
-        context_length: reader.size_or("max_position_embeddings", 131_072)?,
-        n_layer,
-        n_head: reader.size_or("num_attention_heads", 8)?,
-        n_kv_head: reader.size_or("num_key_value_heads", 4)?,
-        n_embd: reader.size_or("hidden_size", 2304)?,
-        n_inner: reader.size_or("intermediate_size", 9216)?,
-        norm_epsilon: reader.float("rms_norm_eps", 1e-6)?,
-        rope_base: rotations.global_base,
-        qkv_bias: false,
-        tie_embeddings: reader.switch("tie_word_embeddings", true)?,
-        dropout: reader.float("attention_dropout", 0.0)?,
-        attention: Attention {
-            head_width: Some(reader.size_or("head_dim", 256)?),
-            rope_scaling: rotations.scaling,
-            window,
-            ..Attention::PLAIN
-        },
-        experts: None,
-    }
-    .with_plain_attention_left_out();
+    config.rope_base = rotations.global_base;
+    config.attention.rope_scaling = rotations.scaling;
+    config.attention.window = global_every(reader, config.n_layer)?.map(|global_every| Window {
+        size,
+        global_every,
+        rope_base,
+    });
+    let config = config.with_plain_attention_left_out();
     let divisor = config.attention_divisor();
     if reader.float("query_pre_attn_scalar", 256.0)? != divisor as f32 {
         let expected = format!("{divisor}, which llama.cpp has for a model of these sizes");
@@ -177,24 +175,16 @@ pub(super) fn write(config: &ModelConfig) -> Value {
     };
     let mut global = json!({ "rope_type": "default", "rope_theta": short(config.rope_base) });
     super::extend(&mut global, scaling.clone());
-    json!({
+    let own = json!({
         "architectures": ["Gemma3ForCausalLM"],
         "model_type": "gemma3_text",
         "attention_bias": false,
-        "attention_dropout": short(config.dropout),
         "attn_logit_softcapping": null,
         "final_logit_softcapping": null,
         "head_dim": config.head_width(),
         "hidden_activation": "gelu_pytorch_tanh",
-        "hidden_size": config.n_embd,
-        "intermediate_size": config.n_inner,
         "layer_types": kinds,
-        "max_position_embeddings": config.context_length,
-        "num_attention_heads": config.n_head,
-        "num_hidden_layers": config.n_layer,
-        "num_key_value_heads": config.n_kv_head,
         "query_pre_attn_scalar": config.attention_divisor(),
-        "rms_norm_eps": short(config.norm_epsilon),
         "rope_local_base_freq": short(local_base),
         "rope_parameters": {
             FULL: global,
@@ -204,7 +194,6 @@ pub(super) fn write(config: &ModelConfig) -> Value {
         "rope_theta": short(config.rope_base),
         "sliding_window": window.map_or(4096, |window| window.size),
         "sliding_window_pattern": pattern,
-        "tie_word_embeddings": config.tie_embeddings,
-        "vocab_size": config.vocab_size,
-    })
+    });
+    common::write(config, own)
 }

@@ -6,7 +6,7 @@ use config::{Architecture, Attention, ModelConfig, ROPE_BASE};
 use serde_json::{Value, json};
 
 use super::rope::{self, OldKeys};
-use super::{Reader, SizeKeys, TANH_GELU, common_keys, short};
+use super::{Reader, SizeKeys, TANH_GELU, common, short};
 use crate::CheckpointError;
 
 const ROPE: OldKeys = OldKeys {
@@ -19,7 +19,7 @@ const ROPE: OldKeys = OldKeys {
 pub(super) fn keys() -> SizeKeys {
     SizeKeys {
         n_kv_head: "num_attention_heads".to_owned(),
-        ..common_keys("layer_norm_eps", "hidden_dropout")
+        ..common::keys("layer_norm_eps", "hidden_dropout")
     }
 }
 

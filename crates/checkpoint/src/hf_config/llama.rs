@@ -3,96 +3,69 @@
 //! Source: `configuration_llama.py`, `configuration_mistral.py`, `configuration_qwen2.py`,
 //! `configuration_qwen3.py` and `configuration_smollm3.py` of transformers.
 
-use config::{Architecture, Attention, ModelConfig};
+use config::{Architecture, ModelConfig};
 use serde_json::{Value, json};
 
+use super::common::{self, Defaults, LLAMA};
 use super::rope::{self, OldKeys};
-use super::{Family, Reader, SizeKeys, common_keys, experts, short};
+use super::{Family, Reader, SizeKeys, experts};
 use crate::CheckpointError;
 
-/// What a configuration may leave out.
-struct Defaults {
-    architecture: Architecture,
-    vocab_size: usize,
-    n_layer: usize,
-    n_head: usize,
-    n_embd: usize,
-    n_inner: usize,
-    /// Where the key is not there at all; `null` means as many as heads.
-    n_kv_head: Option<usize>,
-    /// `hidden_size / num_attention_heads` where this says nothing.
-    head_width: Option<usize>,
-    context_length: usize,
-    rope: OldKeys,
-    norm_epsilon: f32,
-    tie_embeddings: bool,
+fn defaults(family: Family) -> Defaults {
+    let qwen2 = Defaults {
+        architecture: Architecture::Qwen2,
+        vocab_size: 151_936,
+        n_inner: 22016,
+        n_kv_head: Some(32),
+        context_length: 32768,
+        ..LLAMA
+    };
+    match family {
+        Family::Mistral => {
+            Defaults { n_inner: 14336, n_kv_head: Some(8), context_length: 131_072, ..LLAMA }
+        }
+        Family::Mixtral => Defaults {
+            n_inner: 14336,
+            n_kv_head: Some(8),
+            context_length: 131_072,
+            norm_epsilon: 1e-5,
+            ..LLAMA
+        },
+        Family::Qwen3Moe => Defaults {
+            architecture: Architecture::Qwen3Moe,
+            n_layer: 24,
+            n_embd: 2048,
+            n_inner: 768,
+            inner_key: experts::WIDTH,
+            n_kv_head: Some(4),
+            ..qwen2
+        },
+        Family::Qwen2 => qwen2,
+        Family::Qwen3 => {
+            Defaults { architecture: Architecture::Qwen3, head_width: Some(128), ..qwen2 }
+        }
+        Family::SmolLm3 => Defaults {
+            architecture: Architecture::SmolLm3,
+            vocab_size: 128_256,
+            n_layer: 36,
+            n_head: 16,
+            n_embd: 2048,
+            n_kv_head: Some(4),
+            context_length: 32768,
+            tie_embeddings: true,
+            ..LLAMA
+        },
+        _ => LLAMA,
+    }
 }
 
-/// LLaMA's.
-const LLAMA: Defaults = Defaults {
-    architecture: Architecture::Llama,
-    vocab_size: 32000,
-    n_layer: 32,
-    n_head: 32,
-    n_embd: 4096,
-    n_inner: 11008,
-    n_kv_head: None,
-    head_width: None,
-    context_length: 2048,
-    rope: rope::LLAMA,
-    norm_epsilon: 1e-6,
-    tie_embeddings: false,
-};
-
-impl Defaults {
-    fn of(family: Family) -> Self {
-        let qwen2 = Defaults {
-            architecture: Architecture::Qwen2,
-            vocab_size: 151_936,
-            n_inner: 22016,
-            n_kv_head: Some(32),
-            context_length: 32768,
-            ..LLAMA
-        };
-        match family {
-            Family::Mistral => {
-                Defaults { n_inner: 14336, n_kv_head: Some(8), context_length: 131_072, ..LLAMA }
-            }
-            Family::Mixtral => Defaults {
-                n_inner: 14336,
-                n_kv_head: Some(8),
-                context_length: 131_072,
-                rope: OldKeys { default_base: 1e6, ..rope::LLAMA },
-                norm_epsilon: 1e-5,
-                ..LLAMA
-            },
-            Family::Qwen3Moe => Defaults {
-                architecture: Architecture::Qwen3Moe,
-                n_layer: 24,
-                n_embd: 2048,
-                n_inner: 768,
-                n_kv_head: Some(4),
-                ..qwen2
-            },
-            Family::Qwen2 => qwen2,
-            Family::Qwen3 => {
-                Defaults { architecture: Architecture::Qwen3, head_width: Some(128), ..qwen2 }
-            }
-            Family::SmolLm3 => Defaults {
-                architecture: Architecture::SmolLm3,
-                vocab_size: 128_256,
-                n_layer: 36,
-                n_head: 16,
-                n_embd: 2048,
-                n_kv_head: Some(4),
-                context_length: 32768,
-                rope: OldKeys { default_base: 2e6, ..rope::LLAMA },
-                tie_embeddings: true,
-                ..LLAMA
-            },
-            _ => LLAMA,
-        }
-    }
+fn rotation_keys(family: Family) -> OldKeys {
+    let default_base = match family {
+        Family::Mixtral => 1e6,
+        Family::SmolLm3 => 2e6,
+        _ => rope::LLAMA.default_base,
+    };
+    OldKeys { default_base, ..rope::LLAMA }
 }
 
 /// For each layer, whether it rotates.
@@ -101,47 +74,19 @@ const UNROTATED: &str = "no_rope_layers";
 const UNROTATED_EVERY: &str = "no_rope_layer_interval";
 
 pub(super) fn keys() -> SizeKeys {
-    common_keys("rms_norm_eps", "attention_dropout")
+    common::keys("rms_norm_eps", "attention_dropout")
 }
 
 pub(super) fn read(reader: &Reader, family: Family) -> Result<ModelConfig, CheckpointError> {
-    let defaults = Defaults::of(family);
-    let n_head = reader.size_or("num_attention_heads", defaults.n_head)?;
-    let n_kv_head = match defaults.n_kv_head {
-        Some(default) if reader.lacks("num_key_value_heads") => default,
-        _ => reader.size_or("num_key_value_heads", n_head)?,
-    };
-    let head_width = match reader.get("head_dim") {
-        Some(_) => Some(reader.size("head_dim")?),
-        None => defaults.head_width,
-    };
-    let context_length = reader.size_or("max_position_embeddings", defaults.context_length)?;
-    let (rope_base, rope_scaling) = rope::read(reader, &defaults.rope, context_length)?;
-    let config = ModelConfig {
-        architecture: defaults.architecture,
-        vocab_size: reader.size_or("vocab_size", defaults.vocab_size)?,
-        context_length,
-        n_layer: reader.size_or("num_hidden_layers", defaults.n_layer)?,
-        n_head,
-        n_kv_head,
-        n_embd: reader.size_or("hidden_size", defaults.n_embd)?,
-        n_inner: reader.size_or(inner_key(family), defaults.n_inner)?,
-        norm_epsilon: reader.float("rms_norm_eps", defaults.norm_epsilon)?,
-        rope_base,
-        qkv_bias: family == Family::Qwen2 && reader.switch("qkv_bias", true)?,
-        tie_embeddings: reader.switch("tie_word_embeddings", defaults.tie_embeddings)?,
-        dropout: reader.float("attention_dropout", 0.0)?,
-        attention: Attention { head_width, rope_scaling, ..Attention::PLAIN },
-        experts: experts::read(reader, family)?,
-    }
-    .with_plain_attention_left_out();
+    let mut config = common::read(reader, &defaults(family))?;
+    let (base, scaling) = rope::read(reader, &rotation_keys(family), config.context_length)?;
+    config.rope_base = base;
+    config.attention.rope_scaling = scaling;
+    config.qkv_bias = family == Family::Qwen2 && reader.switch("qkv_bias", true)?;
+    config.experts = experts::read(reader, family)?;
+    let config = config.with_plain_attention_left_out();
     check_mathematics(reader, family, &config)?;
     Ok(config)
-}
-
-/// The width of a feed-forward layer that has a part in the model.
-fn inner_key(family: Family) -> &'static str {
-    if family == Family::Qwen3Moe { experts::WIDTH } else { "intermediate_size" }
 }
 
 /// Refuses what these classes can be told to compute and is not computed here.
@@ -214,20 +159,8 @@ fn check_window(reader: &Reader, family: Family, context: usize) -> Result<(), C
 }
 
 pub(super) fn write(config: &ModelConfig) -> Value {
-    let mut value = json!({
-        "attention_dropout": short(config.dropout),
-        "head_dim": config.head_width(),
-        "hidden_act": "silu",
-        "hidden_size": config.n_embd,
-        "intermediate_size": config.n_inner,
-        "max_position_embeddings": config.context_length,
-        "num_attention_heads": config.n_head,
-        "num_hidden_layers": config.n_layer,
-        "num_key_value_heads": config.n_kv_head,
-        "rms_norm_eps": short(config.norm_epsilon),
-        "tie_word_embeddings": config.tie_embeddings,
-        "vocab_size": config.vocab_size,
-    });
+    let common = json!({ "head_dim": config.head_width(), "hidden_act": "silu" });
+    let mut value = common::write(config, common);
     let design = config.architecture.block();
     let own = match config.architecture {
         Architecture::SmolLm3 => {

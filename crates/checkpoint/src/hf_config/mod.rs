@@ -3,6 +3,7 @@
 //! A key that is left out has the default of transformers, and every switch that changes the
 //! mathematics is read: what is not computed here is refused with the key's name.
 
+mod common;
 mod experts;
 mod gemma3;
 mod gpt2;
@@ -188,28 +189,6 @@ pub(crate) fn check(path: &Path, config: &ModelConfig) -> Result<(), CheckpointE
         });
     }
     limits::check(config, path, &keys)
-}
-
-/// The names that all newer classes share.
-fn common_keys(norm_epsilon: &str, dropout: &str) -> SizeKeys {
-    SizeKeys {
-        vocab_size: "vocab_size".to_owned(),
-        context_length: "max_position_embeddings".to_owned(),
-        n_layer: "num_hidden_layers".to_owned(),
-        n_head: "num_attention_heads".to_owned(),
-        n_kv_head: "num_key_value_heads".to_owned(),
-        n_embd: "hidden_size".to_owned(),
-        n_inner: "intermediate_size".to_owned(),
-        head_width: "head_dim".to_owned(),
-        rotated_width: "partial_rotary_factor".to_owned(),
-        rope_scaling: "rope_parameters".to_owned(),
-        window: "sliding_window".to_owned(),
-        experts: "num_experts".to_owned(),
-        experts_used: "num_experts_per_tok".to_owned(),
-        norm_epsilon: norm_epsilon.to_owned(),
-        rope_base: "rope_theta".to_owned(),
-        dropout: dropout.to_owned(),
-    }
 }
 
 /// `0.1_f32` as `0.1`, not as the `0.10000000149` that it is.

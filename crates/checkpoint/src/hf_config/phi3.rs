@@ -3,11 +3,22 @@
 //! Source: `configuration_phi3.py` of transformers, and `_compute_longrope_parameters` in its
 //! `modeling_rope_utils.py`.
 
-use config::{Architecture, Attention, ModelConfig, ROPE_BASE, RopeScaling, Window};
+use config::{Architecture, ModelConfig, ROPE_BASE, RopeScaling, Window};
 use serde_json::{Value, json};
 
+use super::common::{self, Defaults};
 use super::{Reader, rope, short};
 use crate::CheckpointError;
+
+const DEFAULTS: Defaults = Defaults {
+    architecture: Architecture::Phi3,
+    vocab_size: 32064,
+    context_length: 4096,
+    n_embd: 3072,
+    n_inner: 8192,
+    norm_epsilon: 1e-5,
+    ..common::LLAMA
+};
 
 /// Share of a head that is rotated.
 const SHARE: &str = "partial_rotary_factor";
@@ -23,25 +34,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
     for key in ["attention_bias", "mlp_bias", "lm_head_bias"] {
         reader.expect_switch(key, false, false)?;
     }
-    let n_head = reader.size_or("num_attention_heads", 32)?;
-    let head_width = reader.get("head_dim").map(|_| reader.size("head_dim")).transpose()?;
-    let mut config = ModelConfig {
-        architecture: Architecture::Phi3,
-        vocab_size: reader.size_or("vocab_size", 32064)?,
-        context_length: reader.size_or("max_position_embeddings", 4096)?,
-        n_layer: reader.size_or("num_hidden_layers", 32)?,
-        n_head,
-        n_kv_head: reader.size_or("num_key_value_heads", n_head)?,
-        n_embd: reader.size_or("hidden_size", 3072)?,
-        n_inner: reader.size_or("intermediate_size", 8192)?,
-        norm_epsilon: reader.float("rms_norm_eps", 1e-5)?,
-        rope_base: ROPE_BASE,
-        qkv_bias: false,
-        tie_embeddings: reader.switch("tie_word_embeddings", false)?,
-        dropout: reader.float("attention_dropout", 0.0)?,
-        attention: Attention { head_width, ..Attention::PLAIN },
-        experts: None,
-    };
+    let mut config = common::read(reader, &DEFAULTS)?;
     // A window as long as the context is none.
     let size = reader.size_or("sliding_window", usize::MAX)?;
     let window = Window { size, global_every: 0, rope_base: None };
@@ -131,29 +124,20 @@ pub(super) fn write(config: &ModelConfig) -> Value {
         });
         super::extend(&mut rotation, scaling);
     }
-    json!({
+    let own = json!({
         "architectures": ["Phi3ForCausalLM"],
         "model_type": "phi3",
         "attention_bias": false,
-        "attention_dropout": short(config.dropout),
         "embd_pdrop": 0.0,
         "hidden_act": "silu",
-        "hidden_size": config.n_embd,
-        "intermediate_size": config.n_inner,
-        "max_position_embeddings": config.context_length,
-        "num_attention_heads": config.n_head,
-        "num_hidden_layers": config.n_layer,
-        "num_key_value_heads": config.n_kv_head,
         rope::ORIGINAL_CONTEXT: original,
         // The class's own is beyond small vocabularies, and then it refuses them.
         "pad_token_id": null,
         SHARE: share,
         "resid_pdrop": 0.0,
-        "rms_norm_eps": short(config.norm_epsilon),
         "rope_parameters": rotation,
         "rope_theta": short(config.rope_base),
         "sliding_window": config.attention.window.map(|window| window.size),
-        "tie_word_embeddings": config.tie_embeddings,
-        "vocab_size": config.vocab_size,
-    })
+    });
+    common::write(config, own)
 }
