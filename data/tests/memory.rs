@@ -2,53 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use data::{Tokenizer, encode_file};
+use testing::{CountingAllocator, peak_of};
 
-/// Bytes that are allocated now, and were at most.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// One test at a time counts.
 static ALONE: Mutex<()> = Mutex::new(());
 
-fn count(bytes: usize) {
-    let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to the system's allocator as it came.
-#[allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // While it is copied, both are there.
-        count(size);
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Letters that repeat nothing, with a space after every `word` of them.
 fn letters(count: usize, word: usize) -> String {
@@ -65,10 +30,9 @@ fn peak(tokenizer: &Tokenizer, text: &str) -> (usize, u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");
     fs::write(&path, text).unwrap();
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let report = encode_file(&path, tokenizer, &folder.path().join("tokens.bin"), false).unwrap();
-    (PEAK.load(Ordering::Relaxed) - before, report.tokens)
+    let output = folder.path().join("tokens.bin");
+    let (peak, report) = peak_of(|| encode_file(&path, tokenizer, &output, false).unwrap());
+    (peak, report.tokens)
 }
 
 #[test]

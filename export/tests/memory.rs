@@ -4,48 +4,18 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use config::{Architecture, Experts, ModelConfig};
 use export::{ExportJob, HuggingFaceJob, export_gguf, export_hugging_face};
 use gguf::TensorType;
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
-        PEAK.fetch_max(now, Ordering::SeqCst);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::SeqCst);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use testing::{CountingAllocator, peak_of};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// One test at a time counts.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// Bytes taken beyond what was taken before, at most, while `work` runs.
-fn peak_of(work: impl FnOnce()) -> usize {
-    let before = NOW.load(Ordering::SeqCst);
-    PEAK.store(before, Ordering::SeqCst);
-    work();
-    PEAK.load(Ordering::SeqCst) - before
-}
 
 #[test]
 fn export_holds_one_tensor_and_a_little_more() {
@@ -85,11 +55,11 @@ fn assert_holds_little(config: &ModelConfig, too_much: usize) {
             name: None,
             overwrite: false,
         };
-        let peak = peak_of(|| drop(export_gguf(&job).unwrap()));
+        let (peak, ()) = peak_of(|| drop(export_gguf(&job).unwrap()));
         assert!(peak <= limit, "{tensor_type}: {peak} bytes, expected at most {limit}");
     }
     let output = folder.path().join("hugging-face");
     let job = HuggingFaceJob { input: input.into(), output, overwrite: false };
-    let peak = peak_of(|| drop(export_hugging_face(&job).unwrap()));
+    let (peak, ()) = peak_of(|| drop(export_hugging_face(&job).unwrap()));
     assert!(peak <= limit, "Hugging Face: {peak} bytes, expected at most {limit}");
 }

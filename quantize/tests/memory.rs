@@ -6,47 +6,17 @@
 #[path = "quantize/models.rs"]
 mod models;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use checkpoint::{CheckpointError, HuggingFaceFiles, Tensors, names};
 use config::{Architecture, Attention, Experts, ModelConfig};
 use models::{LLAMA, Model};
 use quantize::{ImatrixFile, ImatrixJob, QuantizeJob, Recipe, collect, quantize_file};
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
-        PEAK.fetch_max(now, Ordering::SeqCst);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::SeqCst);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use testing::{CountingAllocator, peak_of};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Bytes taken beyond what was taken before, at most, while `work` runs.
-fn peak_of(work: impl FnOnce()) -> usize {
-    let before = NOW.load(Ordering::SeqCst);
-    PEAK.store(before, Ordering::SeqCst);
-    work();
-    PEAK.load(Ordering::SeqCst) - before
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const WIDTH: usize = 512;
 const INNER: usize = 1024;
@@ -120,7 +90,7 @@ fn one_expert_is_in_memory_at_a_time() {
     model.write(&path("model.gguf"), 3);
     write_folder(&path("folder"));
     let measure = |what: &str, work: &dyn Fn()| {
-        let peak = peak_of(work);
+        let (peak, ()) = peak_of(work);
         println!("{what}: {peak} bytes");
         assert!(peak <= LIMIT, "{what}: {peak} bytes, expected at most {LIMIT} of {ALL}");
     };
