@@ -6,6 +6,7 @@
 use anyhow::Context;
 use gguf::TensorSource;
 use reference::Model;
+use reference::ops::argmax;
 
 /// The `count` tokens that follow `prompt`, each the likeliest; fewer, if one of `ends` is among
 /// them, which is the last then. So llama.cpp on the device does it.
@@ -27,7 +28,7 @@ pub fn continuation(
     let mut logits = session.push(prompt)?;
     let mut tokens = Vec::with_capacity(count);
     while tokens.len() < count {
-        let next = likeliest(&logits);
+        let next = argmax(&logits) as u32;
         tokens.push(next);
         if ends.contains(&next) {
             break;
@@ -37,26 +38,4 @@ pub fn continuation(
         }
     }
     Ok(tokens)
-}
-
-/// Index of the largest logit, the first one where several are equal.
-fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = index;
-        }
-    }
-    best as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::likeliest;
-
-    #[test]
-    fn the_first_of_equals_wins() {
-        assert_eq!(likeliest(&[0.0, 2.0, 1.0, 2.0]), 1);
-        assert_eq!(likeliest(&[-1.0]), 0);
-    }
 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
+use reference::ops::argmax;
 use serde::Serialize;
 
 use crate::random::Random;
@@ -126,7 +127,7 @@ pub struct Candidate {
 pub fn distribution(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Vec<Candidate> {
     let logits = penalized(logits, seen, sampling.repetition_penalty);
     if sampling.temperature == 0.0 {
-        return vec![Candidate { token: most_likely(&logits), probability: 1.0 }];
+        return vec![Candidate { token: argmax(&logits) as u32, probability: 1.0 }];
     }
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     let by_logit =
@@ -139,17 +140,6 @@ pub fn distribution(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Vec<Ca
     let mut candidates = softmax(&order, &logits, sampling.temperature);
     keep_nucleus(&mut candidates, f64::from(sampling.top_p));
     candidates
-}
-
-/// The token with the largest logit, the first of equals.
-pub fn most_likely(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 fn penalized(logits: &[f32], seen: &[u32], penalty: f32) -> Vec<f32> {

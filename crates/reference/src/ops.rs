@@ -103,6 +103,17 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
+/// Index of the largest of `logits`, the first one where several are equal; 0 of none.
+pub fn argmax(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = index;
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +129,14 @@ mod tests {
     fn layer_norm_of_a_constant_row_is_its_bias() {
         let y = layer_norm(&[7.0; 4], &[2.0; 4], &[0.25; 4], 1e-5);
         assert_eq!(y, [0.25; 4]);
+    }
+
+    #[test]
+    fn the_first_of_the_largest_wins() {
+        assert_eq!(argmax(&[0.0, 2.0, 1.0, 2.0]), 1);
+        assert_eq!(argmax(&[-1.0]), 0);
+        assert_eq!(argmax(&[]), 0);
+        assert_eq!(argmax(&[f32::NEG_INFINITY, 0.0, f32::NAN]), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! ```
 
 use rayon::prelude::*;
+use reference::ops::argmax;
 use serde::{Deserialize, Serialize};
 
 use super::statistics::{Mean, quantile};
@@ -182,7 +183,7 @@ fn split(mean: Option<Mean>) -> (Option<f64>, Option<f64>) {
 impl Position {
     /// The logits of one position, `[V]` each, and the token that came next.
     pub(super) fn compare(p: &[f32], q: &[f32], next: Option<usize>) -> Self {
-        let (p_top, q_top) = (top(p), top(q));
+        let (p_top, q_top) = (argmax(p), argmax(q));
         let (p_largest, q_largest) = (f64::from(p[p_top]), f64::from(q[q_top]));
         let (mut p_sum, mut q_sum, mut difference) = (0.0, 0.0, 0.0);
         for (&p, &q) in p.iter().zip(q) {
@@ -201,17 +202,6 @@ impl Position {
         let kl = (difference / p_sum - p_norm + q_norm).max(0.0);
         Position { kl, same_top: p_top == q_top, surprise }
     }
-}
-
-/// Place of the largest logit; the first, among equals.
-fn top(row: &[f32]) -> usize {
-    let mut top = 0;
-    for (index, logit) in row.iter().enumerate() {
-        if *logit > row[top] {
-            top = index;
-        }
-    }
-    top
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use cli::memory::{AnonymousPeak, peak_resident};
 use llama::{Arithmetic, Cache, Llama, Session, Settings};
+use reference::ops::argmax;
 use serde::{Deserialize, Serialize};
 
 /// Rounds after the first, whose median counts.
@@ -183,23 +184,13 @@ struct Round {
 fn round(session: &mut Session<'_>, prompt: &[u32], generated: usize) -> Result<Round> {
     session.clear();
     let start = Instant::now();
-    let mut token = likeliest(&session.push(prompt)?);
+    let mut token = argmax(&session.push(prompt)?) as u32;
     let prompt_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();
     for _ in 0..generated {
-        token = likeliest(&session.push(&[token])?);
+        token = argmax(&session.push(&[token])?) as u32;
     }
     Ok(Round { prompt_seconds, generation_seconds: start.elapsed().as_secs_f64() })
-}
-
-fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    best as u32
 }
 
 impl std::fmt::Display for Speed {
