@@ -37,4 +37,4 @@ pub use inspect::{InspectReport, TokenCount, TokenShown, check_tokenizer, inspec
 pub use shuffle::Shuffle;
 pub use token_file::TokenFile;
 pub use tokenizer::{END_OF_TEXT, MissingToken, Part, Tokenizer, train_tokenizer};
-pub use windows::{Split, Windows};
+pub use windows::{Split, Windows, perplexity_tokens, perplexity_windows};

@@ -1,11 +1,12 @@
-//! Sliding windows over a token file, and the split into training and validation.
+//! Sliding windows over a token file, the split into training and validation, and the windows that
+//! a text is judged by.
 
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::TokenFile;
+use crate::{TokenFile, Tokenizer};
 
 /// Which tokens train and which validate: two ranges of positions, one behind the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,5 +101,43 @@ impl<'a> Windows<'a> {
         let mut inputs = inputs;
         inputs.truncate(self.context);
         (inputs, targets)
+    }
+}
+
+/// The tokens of a text as `llama-perplexity` and `llama-imatrix` take them: the token that begins
+/// a text is in front, where the model was trained so.
+///
+/// # Errors
+/// When the tokenizer has no token for a part of the text.
+pub fn perplexity_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    let mut tokens: Vec<u32> = tokenizer.begin_of_text().into_iter().collect();
+    tokens.extend(tokenizer.encode_parallel(text)?);
+    Ok(tokens)
+}
+
+/// Cuts `tokens` into windows of `context`, as `llama-perplexity` and `llama-imatrix` do
+/// (`tools/perplexity/perplexity.cpp`): one behind the other, the rest is left out, and the first
+/// token of each is replaced by `begin`, the one that begins a text, where there is one.
+///
+/// # Panics
+/// When `context` is 0.
+pub fn perplexity_windows(tokens: &[u32], context: usize, begin: Option<u32>) -> Vec<Vec<u32>> {
+    let mut windows: Vec<Vec<u32>> = tokens.chunks_exact(context).map(<[u32]>::to_vec).collect();
+    if let Some(begin) = begin {
+        windows.iter_mut().for_each(|window| window[0] = begin);
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_begins_as_a_text_does_and_the_rest_is_left_out() {
+        let tokens = [9, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(perplexity_windows(&tokens, 3, Some(9)), [[9, 1, 2], [9, 4, 5]]);
+        assert_eq!(perplexity_windows(&tokens, 3, None), [[9, 1, 2], [3, 4, 5]]);
+        assert!(perplexity_windows(&tokens, 9, Some(9)).is_empty());
     }
 }

@@ -88,8 +88,10 @@ pub struct TextTokens {
 }
 
 impl TextTokens {
-    /// Tokenizes the text and cuts it into windows. Where the model was trained with a token that
-    /// begins a text, each window begins with it, as in llama-perplexity.
+    /// Tokenizes the text and cuts it into windows; a text shorter than one is a window of its own.
+    /// Where the model was trained with a token that begins a text, each window has it in front of
+    /// its part of the text, and no token of the text is replaced. (The sweep cuts as
+    /// llama-perplexity does, which replaces one: [`data::perplexity_windows`].)
     ///
     /// # Errors
     /// When the text cannot be read or has fewer than two tokens, or a window is longer than the

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use config::RunFile;
-use data::{Split, TokenFile, Tokenizer};
+use data::{Split, TokenFile, Tokenizer, perplexity_tokens, perplexity_windows};
 use gguf::Metadata;
 
 /// Largest text that is read, in bytes.
@@ -48,20 +48,15 @@ impl Calibration {
         let context = context.min(limit);
         ensure!(context > 0, "a context of 0 tokens: expected at least 1");
 
-        let begin = tokenizer.begin_of_text();
-        let mut ids: Vec<u32> = begin.into_iter().collect();
-        ids.extend(tokenizer.encode_parallel(&words)?);
+        let mut ids = perplexity_tokens(&tokenizer, &words)?;
         ids.truncate(tokens.unwrap_or(usize::MAX));
-        let mut windows: Vec<Vec<u32>> = ids.chunks_exact(context).map(<[u32]>::to_vec).collect();
+        let windows = perplexity_windows(&ids, context, tokenizer.begin_of_text());
         ensure!(
             !windows.is_empty(),
             "{}: {} tokens do not fill a window of {context}; take a longer text",
             text.display(),
             ids.len()
         );
-        if let Some(begin) = begin {
-            windows.iter_mut().for_each(|window| window[0] = begin);
-        }
         Ok(Calibration { windows, context })
     }
 

@@ -1,4 +1,8 @@
 //! How far predictions are from those of the model as it was.
+//!
+//! `eval` has the same quantity (`eval/src/metrics/agreement.rs`) beside perplexity and top-1
+//! agreement, in f64 from the logits of both models. Here the original's log-probabilities are kept
+//! in f32, since a search compares with them again and again.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -48,4 +52,25 @@ pub(crate) fn mean_divergence(expected: &[Vec<f32>], found: &[Vec<f32>], vocab_s
         })
         .collect();
     rows.iter().sum::<f64>() / rows.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The case of `eval/src/metrics/agreement.rs`: (1/2, 1/2) twice, against (3/4, 1/4) and the
+    /// same once more.
+    #[test]
+    fn two_positions_by_hand() {
+        let rows = |logits: [f32; 4]| {
+            let mut rows = logits.to_vec();
+            rows.chunks_exact_mut(2).for_each(log_softmax);
+            vec![rows]
+        };
+        let (base, candidate) = (rows([-7.0; 4]), rows([3_f32.ln(), 0.0, 5.0, 5.0]));
+        let expected = (2_f64.ln() - 0.5 * 3_f64.ln()) / 2.0;
+        assert!((mean_divergence(&base, &candidate, 2) - expected).abs() < 1e-7);
+        assert_eq!(mean_divergence(&base, &base, 2), 0.0);
+        assert_eq!(mean_divergence(&[], &[], 2), 0.0);
+    }
 }

@@ -40,9 +40,7 @@ impl Windows {
             "--context {context}: expected from {SHORTEST} to the model's context of \
              {context_length}"
         );
-        let begin = tokenizer.begin_of_text();
-        let mut tokens: Vec<u32> = begin.into_iter().collect();
-        tokens.extend(tokenizer.encode_parallel(text)?);
+        let mut tokens = data::perplexity_tokens(tokenizer, text)?;
         let found = tokens.len();
         if limit > 0 {
             tokens.truncate(limit);
@@ -53,11 +51,7 @@ impl Windows {
              longer text, a larger --tokens or a smaller --context",
             tokens.len()
         );
-        let mut windows: Vec<Vec<u32>> =
-            tokens.chunks_exact(context).map(<[u32]>::to_vec).collect();
-        if let Some(begin) = begin {
-            windows.iter_mut().for_each(|window| window[0] = begin);
-        }
+        let windows = data::perplexity_windows(&tokens, context, tokenizer.begin_of_text());
         Ok(Windows { windows })
     }
 
