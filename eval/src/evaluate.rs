@@ -10,7 +10,6 @@ use reference::Model;
 
 use crate::gates::judge;
 use crate::metrics::{Comparison, Side};
-use crate::recipe::recipe_of;
 use crate::report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 use crate::tokens::{Base, GoldenFile, TextTokens, tokenizer};
 
@@ -296,7 +295,7 @@ impl<'a> Run<'a> {
 
     /// Notes the file's size and returns its recipe.
     fn describe(&mut self, path: &Path, source: &dyn TensorSource) -> Result<String> {
-        let recipe = recipe_of(path, source.metadata());
+        let recipe = gguf::recipe_of(path, source.metadata());
         let tensor_bytes = source.tensors().iter().map(|tensor| tensor.size).sum();
         let parameters = source.tensors().iter().map(|tensor| tensor.elements()).sum();
         self.files.push(FileSize {

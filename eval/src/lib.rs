@@ -20,7 +20,6 @@
 mod evaluate;
 mod gates;
 pub mod metrics;
-mod recipe;
 mod report;
 mod run_folder;
 pub mod sweep;
@@ -36,7 +35,6 @@ use serde::Serialize;
 
 pub use evaluate::{EvalJob, Variant, evaluate};
 pub use gates::{Bound, GateResult};
-pub use recipe::recipe_of;
 pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 pub use sweep::{ProbeArgs, Speed, SweepArgs, SweepReport};
 pub use tokens::TextTokens;

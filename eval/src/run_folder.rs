@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use config::{Gates, RunFile};
 
 use crate::evaluate::{EvalJob, Variant};
-use crate::recipe::recipe_of;
 
 /// Recipes that can be the base of a comparison, the best first.
 const UNQUANTIZED: [&str; 3] = ["F32", "BF16", "F16"];
@@ -126,7 +125,7 @@ fn note_if_older(base: &Variant, checkpoint: &Path) {
 fn recipe(path: &Path) -> Result<String> {
     let source =
         fragment::open_source(path).with_context(|| format!("cannot open {}", path.display()))?;
-    Ok(recipe_of(path, source.metadata()))
+    Ok(gguf::recipe_of(path, source.metadata()))
 }
 
 /// The visible entries of a folder in the order of their names; none if there is no folder.

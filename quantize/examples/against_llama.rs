@@ -65,7 +65,7 @@ fn llama_quantize(input: &Path, output: &Path, recipe: Recipe) -> Result<(), Box
     let refused = unsafe {
         ffi::llama_log_set(Some(silent), std::ptr::null_mut());
         let mut params = ffi::llama_model_quantize_default_params();
-        params.ftype = recipe.file_type() as ffi::llama_ftype;
+        params.ftype = recipe.file_type().number() as ffi::llama_ftype;
         ffi::llama_model_quantize(input.as_ptr(), output.as_ptr(), &params) != 0
     };
     if refused { Err("llama.cpp refused".into()) } else { Ok(()) }

@@ -58,7 +58,7 @@ impl<'a> Plan<'a> {
             metadata.set(ADD_EOS, Value::Bool(false));
         }
         metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
-        metadata.set("general.file_type", Value::U32(rules.recipe.file_type()));
+        metadata.set("general.file_type", Value::U32(rules.recipe.file_type().number()));
         if let Some(importance) = weights.imported() {
             importance.describe(&mut metadata);
         }

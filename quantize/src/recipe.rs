@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::bail;
-use gguf::TensorType;
+use gguf::{FileType, TensorType};
 use serde::{Serialize, Serializer};
 
 /// A named way to choose types.
@@ -51,8 +51,8 @@ pub enum Recipe {
     Q2_K_S,
 }
 
-/// Name, other name, `general.file_type` (`enum llama_ftype` of `llama.h`) and base type.
-type Row = (&'static str, Option<&'static str>, u32, TensorType);
+/// Kind of the file, llama-quantize's other name for it, and base type.
+type Row = (FileType, Option<&'static str>, TensorType);
 
 impl Recipe {
     /// All recipes, largest files first.
@@ -78,23 +78,23 @@ impl Recipe {
 
     fn row(self) -> Row {
         match self {
-            Recipe::Q8_0 => ("Q8_0", None, 7, TensorType::Q8_0),
-            Recipe::Q6_K => ("Q6_K", None, 18, TensorType::Q6_K),
-            Recipe::Q5_K_M => ("Q5_K_M", Some("Q5_K"), 17, TensorType::Q5_K),
-            Recipe::Q5_K_S => ("Q5_K_S", None, 16, TensorType::Q5_K),
-            Recipe::Q5_1 => ("Q5_1", None, 9, TensorType::Q5_1),
-            Recipe::Q5_0 => ("Q5_0", None, 8, TensorType::Q5_0),
-            Recipe::Q4_1 => ("Q4_1", None, 3, TensorType::Q4_1),
-            Recipe::Q4_K_M => ("Q4_K_M", Some("Q4_K"), 15, TensorType::Q4_K),
-            Recipe::Q4_K_S => ("Q4_K_S", None, 14, TensorType::Q4_K),
-            Recipe::Q4_0 => ("Q4_0", None, 2, TensorType::Q4_0),
-            Recipe::IQ4_NL => ("IQ4_NL", None, 25, TensorType::IQ4_NL),
-            Recipe::IQ4_XS => ("IQ4_XS", None, 30, TensorType::IQ4_XS),
-            Recipe::Q3_K_L => ("Q3_K_L", None, 13, TensorType::Q3_K),
-            Recipe::Q3_K_M => ("Q3_K_M", Some("Q3_K"), 12, TensorType::Q3_K),
-            Recipe::Q3_K_S => ("Q3_K_S", None, 11, TensorType::Q3_K),
-            Recipe::Q2_K => ("Q2_K", None, 10, TensorType::Q2_K),
-            Recipe::Q2_K_S => ("Q2_K_S", None, 21, TensorType::Q2_K),
+            Recipe::Q8_0 => (FileType::Q8_0, None, TensorType::Q8_0),
+            Recipe::Q6_K => (FileType::Q6_K, None, TensorType::Q6_K),
+            Recipe::Q5_K_M => (FileType::Q5_K_M, Some("Q5_K"), TensorType::Q5_K),
+            Recipe::Q5_K_S => (FileType::Q5_K_S, None, TensorType::Q5_K),
+            Recipe::Q5_1 => (FileType::Q5_1, None, TensorType::Q5_1),
+            Recipe::Q5_0 => (FileType::Q5_0, None, TensorType::Q5_0),
+            Recipe::Q4_1 => (FileType::Q4_1, None, TensorType::Q4_1),
+            Recipe::Q4_K_M => (FileType::Q4_K_M, Some("Q4_K"), TensorType::Q4_K),
+            Recipe::Q4_K_S => (FileType::Q4_K_S, None, TensorType::Q4_K),
+            Recipe::Q4_0 => (FileType::Q4_0, None, TensorType::Q4_0),
+            Recipe::IQ4_NL => (FileType::IQ4_NL, None, TensorType::IQ4_NL),
+            Recipe::IQ4_XS => (FileType::IQ4_XS, None, TensorType::IQ4_XS),
+            Recipe::Q3_K_L => (FileType::Q3_K_L, None, TensorType::Q3_K),
+            Recipe::Q3_K_M => (FileType::Q3_K_M, Some("Q3_K"), TensorType::Q3_K),
+            Recipe::Q3_K_S => (FileType::Q3_K_S, None, TensorType::Q3_K),
+            Recipe::Q2_K => (FileType::Q2_K, None, TensorType::Q2_K),
+            Recipe::Q2_K_S => (FileType::Q2_K_S, None, TensorType::Q2_K),
         }
     }
 
@@ -117,12 +117,12 @@ impl Recipe {
 
     /// llama.cpp's name, for example `Q4_K_M`.
     pub fn name(self) -> &'static str {
-        self.row().0
+        self.row().0.name()
     }
 
-    /// `general.file_type` of the result: `enum llama_ftype` of `llama.h`.
-    pub fn file_type(self) -> u32 {
-        self.row().2
+    /// What `general.file_type` says of the result.
+    pub fn file_type(self) -> FileType {
+        self.row().0
     }
 
     /// Whether the result is no model any more without importance data.
@@ -132,7 +132,7 @@ impl Recipe {
 
     /// The type of every tensor that no rule singles out.
     pub fn base_type(self) -> TensorType {
-        self.row().3
+        self.row().2
     }
 }
 
@@ -149,8 +149,8 @@ impl FromStr for Recipe {
     /// `Q4_K` for `Q4_K_M`.
     fn from_str(name: &str) -> anyhow::Result<Self> {
         let is_called = |recipe: &Recipe| {
-            let (own, other, ..) = recipe.row();
-            std::iter::once(own).chain(other).any(|known| known.eq_ignore_ascii_case(name))
+            let (own, other, _) = recipe.row();
+            std::iter::once(own.name()).chain(other).any(|known| known.eq_ignore_ascii_case(name))
         };
         match Self::ALL.into_iter().find(is_called) {
             Some(recipe) => Ok(recipe),
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_two_recipes_share_a_file_type() {
-        let types: std::collections::HashSet<u32> = Recipe::ALL.map(Recipe::file_type).into();
+        let types: std::collections::HashSet<FileType> = Recipe::ALL.map(Recipe::file_type).into();
         assert_eq!(types.len(), Recipe::ALL.len());
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use config::{
     Architecture, Attention, Experts, HasExperts, ModelConfig, NormKind, ROPE_BASE, RopeScaling,
 };
-use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, Value};
+use gguf::{FileType, GgufError, Metadata, TensorInfo, TensorSource, TensorType, Value};
 
 use crate::limits::{self, SizeKeys};
 use crate::{CheckpointError, Vocabulary};
@@ -42,28 +42,6 @@ const UNKNOWN: &str = "no such key: it is not known here what it does to the mod
 
 /// Names the source in errors: whoever called knows the file.
 const PLACE: &str = "GGUF metadata";
-
-/// `enum llama_ftype` of `llama.h` for a file whose matrices are of one type, as
-/// `general.file_type` states it; the mixtures of quantized types have numbers of their own.
-pub fn file_type(tensor_type: TensorType) -> u32 {
-    match tensor_type {
-        TensorType::F32 => 0,
-        TensorType::F16 => 1,
-        TensorType::Q4_0 => 2,
-        TensorType::Q4_1 => 3,
-        TensorType::Q8_0 => 7,
-        TensorType::Q5_0 => 8,
-        TensorType::Q5_1 => 9,
-        TensorType::Q2_K => 10,
-        TensorType::Q3_K => 11,
-        TensorType::Q4_K => 14,
-        TensorType::Q5_K => 16,
-        TensorType::Q6_K => 18,
-        TensorType::IQ4_NL => 25,
-        TensorType::IQ4_XS => 30,
-        TensorType::BF16 => 32,
-    }
-}
 
 /// The keys of a family, for example `llama.block_count`.
 fn keys(architecture: Architecture) -> SizeKeys {
@@ -103,7 +81,7 @@ pub(crate) fn metadata(
     metadata.set("general.architecture", Value::String(architecture.name().to_owned()));
     metadata.set("general.name", Value::String(name.to_owned()));
     describe_shape(config, &mut metadata);
-    metadata.set("general.file_type", Value::U32(file_type(tensor_type)));
+    metadata.set("general.file_type", Value::U32(FileType::of(tensor_type).number()));
     describe_family(config, &mut metadata);
     metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     match vocabulary {

@@ -52,7 +52,7 @@ mod weights;
 
 pub use error::CheckpointError;
 pub use folder::{Checkpoint, latest, locate, run_dir};
-pub use gguf_keys::{file_type, gguf_config};
+pub use gguf_keys::gguf_config;
 pub use gguf_view::{GgufView, open_source, open_weights};
 pub use golden::Golden;
 pub use limits::{check_fetched, read_text};

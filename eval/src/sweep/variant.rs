@@ -6,8 +6,6 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use gguf::{Metadata, WildModel};
 
-use crate::recipe::recipe_of;
-
 /// A file as it was named: `FILE` or `LABEL=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
@@ -120,7 +118,7 @@ fn look_at(file: &NamedFile, role: Role) -> Result<Described> {
         bail!("{}: {problem}", path.display());
     }
     let metadata = model.parts.first().map(|part| part.header.metadata.clone()).unwrap_or_default();
-    let recipe = recipe_of(path, &metadata);
+    let recipe = gguf::recipe_of(path, &metadata);
     Ok(Described {
         label: file.label.clone().unwrap_or_else(|| recipe.clone()),
         role,

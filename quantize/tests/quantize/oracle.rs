@@ -68,7 +68,7 @@ pub fn llama_quantize_with(input: &Path, output: &Path, recipe: Recipe, wishes: 
         ffi::llama_log_set(Some(silent), ptr::null_mut());
         let mut params = ffi::llama_model_quantize_default_params();
         params.nthread = 2;
-        params.ftype = recipe.file_type() as ffi::llama_ftype;
+        params.ftype = recipe.file_type().number() as ffi::llama_ftype;
         params.pure_ = wishes.pure;
         params.allow_requantize = wishes.requantize;
         if let Some(output) = wishes.output {
