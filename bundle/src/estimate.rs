@@ -80,8 +80,8 @@ fn implied_vocabulary(run_file: &RunFile) -> anyhow::Result<Option<usize>> {
 
 /// Bytes of all tensors with matrices in `matrices`, as export writes them.
 fn plain_bytes(config: &ModelConfig, matrices: TensorType) -> anyhow::Result<u64> {
-    let sizes = names::gguf_tensors(config)
-        .map(|tensor| tensor.role.stored_type(matrices).size_of(&tensor.gguf_shape()));
+    let sizes = names::stored_tensors(config, matrices)
+        .map(|(_, shape, tensor_type)| tensor_type.size_of(&shape));
     sum(sizes)
 }
 

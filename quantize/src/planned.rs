@@ -27,13 +27,12 @@ pub fn planned(
     matrices: TensorType,
     recipe: Recipe,
 ) -> anyhow::Result<Vec<PlannedTensor>> {
-    let names: Vec<TensorName> = names::gguf_tensors(config).collect();
-    let tensors: Vec<TensorInfo> = names
-        .iter()
-        .map(|name| TensorInfo {
-            name: name.gguf.clone(),
-            shape: name.gguf_shape(),
-            tensor_type: name.role.stored_type(matrices),
+    let stored = names::stored_tensors(config, matrices);
+    let tensors: Vec<TensorInfo> = stored
+        .map(|(name, shape, tensor_type)| TensorInfo {
+            name,
+            shape,
+            tensor_type,
             offset: 0,
             size: 0,
         })
@@ -52,7 +51,7 @@ pub fn planned(
         metadata.set(format!("{architecture}.expert_count"), count);
     }
     let choices = Rules::of(recipe).choose(&metadata, &tensors, false)?;
-    let planned = names.into_iter().zip(&tensors).zip(&choices);
+    let planned = names::gguf_tensors(config).zip(&tensors).zip(&choices);
     Ok(planned
         .map(|((name, tensor), choice)| PlannedTensor {
             name,

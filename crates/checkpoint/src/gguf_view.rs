@@ -66,12 +66,8 @@ impl GgufView {
         let table = names::tensors(config);
         let begins = |&row: &usize| table[row].begins_gguf_tensor();
         let first_rows: Vec<usize> = (0..table.len()).filter(begins).collect();
-        let plan: Vec<(String, Vec<u64>, TensorType)> = first_rows
-            .iter()
-            .map(|&row| &table[row])
-            .map(|row| (row.gguf.clone(), row.gguf_shape(), row.role.stored_type(tensor_type)))
-            .collect();
-        let layout = Layout::plan(&metadata, &plan)?;
+        let stored: Vec<_> = names::stored_tensors(config, tensor_type).collect();
+        let layout = Layout::plan(&metadata, &stored)?;
         let places = Places::of(&layout.tensors);
         Ok(GgufView { checkpoint, metadata, form, layout, table, first_rows, places })
     }

@@ -44,7 +44,7 @@ pub enum Role {
 
 impl Role {
     /// The type of a tensor in a GGUF whose matrices are of type `matrices`.
-    pub fn stored_type(self, matrices: TensorType) -> TensorType {
+    fn stored_type(self, matrices: TensorType) -> TensorType {
         match self {
             Role::Matrix => matrices,
             Role::Position | Role::Vector | Role::Router => TensorType::F32,
@@ -202,6 +202,18 @@ pub fn tensors(config: &ModelConfig) -> Vec<TensorName> {
 /// Every tensor of a model's GGUF, by the first of its rows, in order.
 pub fn gguf_tensors(config: &ModelConfig) -> impl Iterator<Item = TensorName> {
     tensors(config).into_iter().filter(TensorName::begins_gguf_tensor)
+}
+
+/// Name, shape (fastest dimension first) and type of every tensor of a model's GGUF, in order:
+/// matrices in the type `matrices`, all others in F32.
+pub fn stored_tensors(
+    config: &ModelConfig,
+    matrices: TensorType,
+) -> impl Iterator<Item = (String, Vec<u64>, TensorType)> {
+    gguf_tensors(config).map(move |tensor| {
+        let stored_type = tensor.role.stored_type(matrices);
+        (tensor.gguf.clone(), tensor.gguf_shape(), stored_type)
+    })
 }
 
 /// Buffers that Hugging Face files hold beside the weights: causal masks, which follow from the
