@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
-use gguf::{GgufError, Layout, Metadata, Places, TensorInfo, TensorSource};
+use gguf::{GgufError, Layout, Metadata, TensorInfo, TensorSource};
 
 use crate::PieceError;
 use crate::manifest::{Fragment, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Tensor};
@@ -61,8 +61,6 @@ pub struct FragmentFolder {
     pieces: Pieces,
     metadata: Metadata,
     layout: Layout,
-    /// Place of each tensor in the manifest, by name.
-    places: Places,
     /// For each piece, whether its hash was found right.
     verified: Vec<AtomicBool>,
 }
@@ -84,8 +82,7 @@ impl FragmentFolder {
         let (metadata, layout) =
             gguf::parse_header(&header).with_context(|| path.display().to_string())?;
         check_layout(&manifest, &layout).with_context(|| path.display().to_string())?;
-        let places = Places::of(&layout.tensors);
-        Ok(FragmentFolder { manifest, pieces, metadata, layout, places, verified })
+        Ok(FragmentFolder { manifest, pieces, metadata, layout, verified })
     }
 
     /// The manifest that was opened.
@@ -104,15 +101,12 @@ impl FragmentFolder {
         tensor: &TensorInfo,
         range: Range<usize>,
     ) -> Result<Cow<'_, [u8]>, GgufError> {
-        let place = self.places.find(&tensor.name)?;
-        if self.layout.tensors[place] != *tensor {
-            return Err(GgufError::MissingTensor { name: tensor.name.clone() });
-        }
+        let index = self.layout.index_of(tensor)?;
         let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(range.len()).map_err(|error| refuse(error.into()))?;
         let mut before = 0;
-        for shard in &self.manifest.tensors[place].shards {
+        for shard in &self.manifest.tensors[index].shards {
             let end = before + shard.length;
             let from = before.max(range.start as u64);
             let to = end.min(range.end as u64);
@@ -156,7 +150,7 @@ impl TensorSource for FragmentFolder {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        Ok(&self.layout.tensors[self.places.find(name)?])
+        self.layout.tensor(name)
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {

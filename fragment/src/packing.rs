@@ -100,24 +100,16 @@ fn items(layout: &Layout, file_size: u64) -> anyhow::Result<Vec<Range<u64>>> {
 
 #[cfg(test)]
 mod tests {
-    use gguf::{TensorInfo, TensorType};
+    use gguf::{Metadata, TensorType};
 
     use super::*;
 
     #[test]
     fn pieces_too_small_for_the_manifest_are_refused_before_they_are_counted_out() {
-        let size = 1 << 50;
-        let tensor = TensorInfo {
-            name: "a.weight".to_owned(),
-            shape: vec![size],
-            tensor_type: TensorType::F32,
-            offset: 0,
-            size,
-        };
-        let layout =
-            Layout { tensors: vec![tensor], data_start: 64, alignment: 32, file_size: size + 64 };
-        let error = pack(&layout, size + 64, 4096).unwrap_err().to_string();
+        let tensor = ("a.weight".to_owned(), vec![1 << 48], TensorType::F32);
+        let layout = Layout::plan(&Metadata::new(), &[tensor]).unwrap();
+        let error = pack(&layout, layout.file_size, 4096).unwrap_err().to_string();
         assert!(error.contains("use --max-bytes 8589934592"), "{error}");
-        assert!(pack(&layout, size + 64, 8_589_934_592).is_ok());
+        assert!(pack(&layout, layout.file_size, 8_589_934_592).is_ok());
     }
 }

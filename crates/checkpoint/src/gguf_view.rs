@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use gguf::{GgufError, GgufParts, Layout, Metadata, Places, TensorInfo, TensorSource, TensorType};
+use gguf::{GgufError, GgufParts, Layout, Metadata, TensorInfo, TensorSource, TensorType};
 
 use crate::names::{self, Orientation, Source, TensorName};
 use crate::{Checkpoint, CheckpointError, GgufForm, Vocabulary, convert, gguf_keys, locate};
@@ -22,8 +22,6 @@ pub struct GgufView {
     table: Vec<TensorName>,
     /// For each tensor, the first of its rows in the table.
     first_rows: Vec<usize>,
-    /// Of both.
-    places: Places,
 }
 
 impl GgufView {
@@ -68,8 +66,7 @@ impl GgufView {
         let first_rows: Vec<usize> = (0..table.len()).filter(begins).collect();
         let stored: Vec<_> = names::stored_tensors(config, tensor_type).collect();
         let layout = Layout::plan(&metadata, &stored)?;
-        let places = Places::of(&layout.tensors);
-        Ok(GgufView { checkpoint, metadata, form, layout, table, first_rows, places })
+        Ok(GgufView { checkpoint, metadata, form, layout, table, first_rows })
     }
 
     /// The checkpoint that is seen.
@@ -89,7 +86,7 @@ impl GgufView {
 
     /// Matrix `index` of a tensor: the whole tensor, or one expert's part of it.
     fn load(&self, tensor: &TensorInfo, index: usize) -> Result<Vec<u8>, CheckpointError> {
-        let row = &self.table[self.first_rows[self.places.find(&tensor.name)?] + index];
+        let row = &self.table[self.first_rows[self.layout.index_of(tensor)?] + index];
         let weights = self.checkpoint.weights();
         let name = match &row.source {
             Source::Settings(values) => {
@@ -136,7 +133,7 @@ impl TensorSource for GgufView {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        Ok(&self.layout.tensors[self.places.find(name)?])
+        self.layout.tensor(name)
     }
 
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {

@@ -182,3 +182,17 @@ fn a_quantized_view_is_refused_with_the_way_out() {
     let error = GgufView::new(checkpoint, TensorType::Q4_K, "a").unwrap_err().to_string();
     assert!(error.contains("tensor type = Q4_K") && error.contains("use quantize"), "{error}");
 }
+
+/// As for a file and for a folder of fragments: a description of another file is no one's tensor.
+#[test]
+fn a_tensor_of_another_file_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &config());
+    let view = view(folder.path(), TensorType::F32);
+    let own = view.tensors()[0].clone();
+    assert!(view.read(&own).is_ok());
+    let foreign = gguf::TensorInfo { tensor_type: TensorType::F16, size: own.size / 2, ..own };
+    for error in [view.read(&foreign).unwrap_err(), view.read_matrix(&foreign, 0).unwrap_err()] {
+        assert!(matches!(error, gguf::GgufError::MissingTensor { .. }), "{error}");
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::{GgufError, Layout, Metadata, Places, TensorInfo, TensorSource, parse_header};
+use crate::{GgufError, Layout, Metadata, TensorInfo, TensorSource, parse_header};
 
 /// A GGUF file, mapped into memory: opening it reads the header only, and tensors are borrowed.
 #[derive(Debug)]
@@ -16,8 +16,6 @@ pub struct GgufFile {
     map: Mmap,
     metadata: Metadata,
     layout: Layout,
-    /// Place of each tensor in the layout, by name: a file may hold very many.
-    places: Places,
 }
 
 impl GgufFile {
@@ -35,8 +33,7 @@ impl GgufFile {
             |source| GgufError::InFile { path: path.to_owned(), source: Box::new(source) };
         let (metadata, layout) = parse_header(&map).map_err(in_file)?;
         check_size(&layout, map.len() as u64).map_err(in_file)?;
-        let places = Places::of(&layout.tensors);
-        Ok(Self { path: path.to_owned(), map, metadata, layout, places })
+        Ok(Self { path: path.to_owned(), map, metadata, layout })
     }
 
     /// The path that was opened.
@@ -84,16 +81,14 @@ impl TensorSource for GgufFile {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        Ok(&self.layout.tensors[self.places.find(name)?])
+        self.layout.tensor(name)
     }
 
     /// # Errors
     /// [`GgufError::MissingTensor`] if `tensor` is not one of this file's own.
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
+        self.layout.index_of(tensor)?;
         let missing = || GgufError::MissingTensor { name: tensor.name.clone() };
-        if self.tensor(&tensor.name)? != tensor {
-            return Err(missing());
-        }
         let start = (self.layout.data_start + tensor.offset) as usize;
         let bytes = self.map.get(start..start + tensor.size as usize).ok_or_else(missing)?;
         Ok(Cow::Borrowed(bytes))

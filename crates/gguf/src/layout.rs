@@ -10,7 +10,7 @@
 //! ggml (`gguf_init_from_reader` in `gguf.cpp`) takes tensors at these places and no others, so
 //! planning a file and checking one are the same computation.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::{GgufError, Metadata, TensorInfo, TensorType, Value, encode, limits};
 
@@ -31,6 +31,8 @@ pub struct Layout {
     pub alignment: u64,
     /// Bytes of the whole file, the padding of the last tensor included.
     pub file_size: u64,
+    /// Index of each tensor by name: a file may hold very many.
+    index: HashMap<String, usize>,
 }
 
 impl Layout {
@@ -61,9 +63,9 @@ impl Layout {
             placed.push(TensorInfo { name, shape, tensor_type, offset, size });
             offset = pad(add(offset, size)?, alignment)?;
         }
-        check_distinct(&placed)?;
+        let index = index(&placed)?;
         let file_size = add(data_start, offset)?;
-        Ok(Self { tensors: placed, data_start, alignment, file_size })
+        Ok(Self { tensors: placed, data_start, alignment, file_size, index })
     }
 
     /// The bytes from the start of the file to `data_start`, padding included.
@@ -79,6 +81,27 @@ impl Layout {
         }
         bytes.resize(expected as usize, 0);
         Ok(bytes)
+    }
+
+    /// The tensor called `name`.
+    ///
+    /// # Errors
+    /// [`GgufError::MissingTensor`] if there is none.
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
+        let index = self.index.get(name);
+        let missing = || GgufError::MissingTensor { name: name.to_owned() };
+        Ok(&self.tensors[*index.ok_or_else(missing)?])
+    }
+
+    /// Index of `tensor` in [`Layout::tensors`].
+    ///
+    /// # Errors
+    /// [`GgufError::MissingTensor`] if it is not one of this layout's own.
+    pub fn index_of(&self, tensor: &TensorInfo) -> Result<usize, GgufError> {
+        let index = self.index.get(&tensor.name).copied();
+        index
+            .filter(|&index| self.tensors[index] == *tensor)
+            .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })
     }
 
     /// Where the bytes of `tensor` end, its padding not counted, from the start of the file.
@@ -119,12 +142,14 @@ fn check_count(what: &str, count: usize, limit: u64) -> Result<(), GgufError> {
     Ok(())
 }
 
-fn check_distinct(tensors: &[TensorInfo]) -> Result<(), GgufError> {
-    let mut seen = HashSet::with_capacity(tensors.len());
-    match tensors.iter().find(|tensor| !seen.insert(&tensor.name)) {
-        Some(TensorInfo { name, .. }) => Err(GgufError::DuplicateTensor { name: name.clone() }),
-        None => Ok(()),
+fn index(tensors: &[TensorInfo]) -> Result<HashMap<String, usize>, GgufError> {
+    let mut index = HashMap::with_capacity(tensors.len());
+    for (position, tensor) in tensors.iter().enumerate() {
+        if index.insert(tensor.name.clone(), position).is_some() {
+            return Err(GgufError::DuplicateTensor { name: tensor.name.clone() });
+        }
     }
+    Ok(index)
 }
 
 /// Bytes of one tensor, or why ggml has no such tensor.

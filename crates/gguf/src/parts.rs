@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::{GgufError, GgufFile, Layout, Metadata, Places, TensorInfo, TensorSource, WildModel};
+use crate::{GgufError, GgufFile, Layout, Metadata, TensorInfo, TensorSource, WildModel};
 
 /// The keys with which a part says which one it is.
 const SPLIT_KEYS: &str = "split.";
@@ -17,8 +17,7 @@ pub struct GgufParts {
     files: Vec<GgufFile>,
     metadata: Metadata,
     layout: Layout,
-    places: Places,
-    /// For each tensor, its file and where it stands there.
+    /// For each tensor, its file and its index there.
     owners: Vec<(usize, usize)>,
 }
 
@@ -48,16 +47,15 @@ impl GgufParts {
         let (mut described, mut owners) = (Vec::new(), Vec::new());
         for (number, file) in files.iter().enumerate() {
             check_number(file, number)?;
-            for (place, tensor) in file.tensors().iter().enumerate() {
+            for (index, tensor) in file.tensors().iter().enumerate() {
                 described.push((tensor.name.clone(), tensor.shape.clone(), tensor.tensor_type));
-                owners.push((number, place));
+                owners.push((number, index));
             }
         }
         // The names of two parts may be the same, which a plan for one file finds.
         let layout = Layout::plan(&metadata, &described)
             .map_err(|source| GgufError::InFile { path: path.to_owned(), source: source.into() })?;
-        let places = Places::of(&layout.tensors);
-        Ok(GgufParts { files, metadata, layout, places, owners })
+        Ok(GgufParts { files, metadata, layout, owners })
     }
 
     /// The files, in order.
@@ -72,12 +70,8 @@ impl GgufParts {
 
     /// The file that holds `tensor`, and its description there.
     fn owner(&self, tensor: &TensorInfo) -> Result<(&GgufFile, &TensorInfo), GgufError> {
-        let place = self.places.find(&tensor.name)?;
-        if self.layout.tensors[place] != *tensor {
-            return Err(GgufError::MissingTensor { name: tensor.name.clone() });
-        }
-        let (file, place) = self.owners[place];
-        Ok((&self.files[file], &self.files[file].tensors()[place]))
+        let (file, index) = self.owners[self.layout.index_of(tensor)?];
+        Ok((&self.files[file], &self.files[file].tensors()[index]))
     }
 }
 
@@ -102,7 +96,7 @@ impl TensorSource for GgufParts {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo, GgufError> {
-        Ok(&self.layout.tensors[self.places.find(name)?])
+        self.layout.tensor(name)
     }
 
     /// # Errors
