@@ -4,7 +4,7 @@
 //! come from anybody, so after [`BundleManifest::parse`] every path stays inside the bundle, every
 //! size adds up and every list that refers to another one finds what it refers to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, bail, ensure};
 use checkpoint::hash::Digests;
@@ -212,6 +212,11 @@ impl BundleManifest {
         self.files.iter().any(|file| file.path == APP_PAGE)
     }
 
+    /// The listed files by path.
+    pub(crate) fn by_path(&self) -> HashMap<&str, &FileEntry> {
+        self.files.iter().map(|file| (file.path.as_str(), file)).collect()
+    }
+
     /// Reads and checks `bundle.json`.
     ///
     /// # Errors
@@ -332,6 +337,11 @@ impl BundleManifest {
 /// Where a variant's fragments are listed.
 pub fn manifest_path(recipe: &str) -> String {
     format!("model/{recipe}.manifest.json")
+}
+
+/// Where a piece lies that a variant's manifest lists.
+pub(crate) fn piece_path(file: &str) -> String {
+    format!("model/{file}")
 }
 
 /// A name that is a file name, too: `Q4_K_M`.

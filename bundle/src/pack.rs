@@ -1,9 +1,11 @@
 //! From measured GGUFs to the folder that goes onto the device.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use checkpoint::hash::Digests;
 use checkpoint::{atomic, hash};
 use config::ModelConfig;
 use fragment::{FragmentFolder, Located, Manifest};
@@ -18,7 +20,7 @@ use crate::files::list_files;
 use crate::license::License;
 use crate::manifest::{
     BUNDLE_NAME, BundleManifest, Expected, FORMAT, FileEntry, Generation, Provenance, Quality,
-    SelfTest, VERSION, Variant, check_recipe, manifest_path,
+    SelfTest, VERSION, Variant, check_recipe, manifest_path, piece_path,
 };
 use crate::memory::MemoryNeed;
 use crate::plan::weight_bytes;
@@ -155,6 +157,8 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
     let generation_config = first.generation_config(&generation);
     let (prompt_tokens, special_tokens) = (first.prompt_tokens.clone(), first.device.specials());
     let with_app = with_app(job.app, &first.metadata)?;
+    let pieces: HashMap<String, Digests> =
+        packed.iter_mut().flat_map(|packed| std::mem::take(&mut packed.pieces)).collect();
     let (variants, expected): (Vec<Variant>, Vec<Expected>) =
         packed.into_iter().map(|packed| (packed.variant, packed.expected)).unzip();
     let mut manifest = BundleManifest {
@@ -179,7 +183,7 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
     if with_app {
         app::write(folder)?;
     }
-    manifest.files = entries(folder)?;
+    manifest.files = entries(folder, &pieces)?;
     write_text(folder, BUNDLE_NAME, &manifest.to_json()?)?;
     Ok(manifest)
 }
@@ -207,6 +211,8 @@ struct Packed {
     config: ModelConfig,
     metadata: gguf::Metadata,
     device: DeviceTokenizer,
+    /// Its pieces by their paths in the bundle.
+    pieces: Vec<(String, Digests)>,
 }
 
 impl Packed {
@@ -271,7 +277,9 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
     let text = device.shown(&tokens);
     let expected = Expected { recipe: recipe.clone(), tokens, text };
     let metadata = source.metadata().clone();
-    Ok(Packed { variant, prompt_tokens, expected, config, metadata, device })
+    let pieces = manifest.fragments.iter().map(|piece| (piece_path(&piece.file), piece.digests()));
+    let pieces = pieces.collect();
+    Ok(Packed { variant, prompt_tokens, expected, config, metadata, device, pieces })
 }
 
 /// The device turns text into tokens with llama.cpp alone, by what the file says.
@@ -338,8 +346,13 @@ fn shared_config(packed: &[Packed]) -> anyhow::Result<&ModelConfig> {
     Ok(&first.config)
 }
 
-fn entries(folder: &Path) -> anyhow::Result<Vec<FileEntry>> {
+/// Every file with its hashes. Those of the pieces are known: they were hashed when they were cut,
+/// or verified when they were copied, and the self-test has read them back.
+fn entries(folder: &Path, pieces: &HashMap<String, Digests>) -> anyhow::Result<Vec<FileEntry>> {
     let hashed = |path: String| {
+        if let Some(digests) = pieces.get(&path) {
+            return Ok(FileEntry::new(path, digests.clone()));
+        }
         let file = folder.join(&path);
         let digests =
             hash::hash_file(&file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -12,7 +12,7 @@ use gguf::TensorSource;
 use crate::archive;
 use crate::device::DeviceTokenizer;
 use crate::files::list_files;
-use crate::manifest::{BUNDLE_NAME, BundleManifest, FileEntry, MAX_BYTES, Variant};
+use crate::manifest::{BUNDLE_NAME, BundleManifest, FileEntry, MAX_BYTES, Variant, piece_path};
 use crate::report::{SelfTestResult, VerifyReport};
 use crate::self_test::continuation;
 use crate::signature::{self, SIGNATURE_NAME};
@@ -60,8 +60,11 @@ fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
         None
     });
     if problems.is_empty() {
-        let check =
-            |variant| check_variant(folder, variant).err().map(|error| damaged(variant, &error));
+        let listed = manifest.by_path();
+        let check = |variant| {
+            let checked = check_variant(folder, &listed, variant);
+            checked.err().map(|error| damaged(variant, &error))
+        };
         problems = manifest.variants.iter().filter_map(check).collect();
     }
     let mut self_test = Vec::new();
@@ -83,8 +86,7 @@ fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
 
 /// Compares what is there with what is listed, both ways.
 fn check_files(folder: &Path, manifest: &BundleManifest) -> anyhow::Result<Vec<Problem>> {
-    let mut listed: HashMap<&str, &FileEntry> =
-        manifest.files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let mut listed = manifest.by_path();
     let mut problems = Vec::new();
     // Only files that were found by walking are opened, so no listed path can lead outside.
     for path in list_files(folder)? {
@@ -125,12 +127,24 @@ fn check_file(folder: &Path, entry: &FileEntry) -> anyhow::Result<Option<Problem
     Ok(Some(Problem { file: entry.path.clone(), kind: ProblemKind::Damaged, what }))
 }
 
-/// The fragments make up the file that `bundle.json` names.
-fn check_variant(folder: &Path, variant: &Variant) -> anyhow::Result<()> {
+/// The fragments are those that `bundle.json` lists, whose hashes were found right, and make up the
+/// file that it names.
+fn check_variant(
+    folder: &Path,
+    listed: &HashMap<&str, &FileEntry>,
+    variant: &Variant,
+) -> anyhow::Result<()> {
     let path = folder.join(&variant.manifest);
-    let report = fragment::verify(&path)?;
-    report.require_sound()?;
-    let file = fragment::read_manifest(&path)?.file;
+    for piece in fragment::read_manifest(&path)?.fragments {
+        let place = piece_path(&piece.file);
+        let entry = listed.get(place.as_str());
+        ensure!(
+            entry.is_some_and(|entry| entry.digests() == piece.digests()),
+            "{BUNDLE_NAME} does not list {place} with the size and the hashes of the manifest: \
+             fetch the bundle again"
+        );
+    }
+    let file = fragment::verify_whole(&path)?.file;
     ensure!(
         (file.size, &file.sha256, &file.blake3) == (variant.size, &variant.sha256, &variant.blake3),
         "the manifest is of another file than {BUNDLE_NAME} says"

@@ -123,6 +123,29 @@ fn a_manifest_of_another_file_is_found() {
     assert_eq!(problem, ("model/Q8_0.manifest.json".to_owned(), ProblemKind::Damaged));
 }
 
+/// Nothing but the manifest's own hash holds: it names a SHA-256 that its piece does not have.
+#[test]
+fn a_manifest_that_describes_its_pieces_wrong_is_found() {
+    let fixture = Fixture::packed();
+    let place = "model/Q8_0.manifest.json";
+    let path = fixture.output().join(place);
+    let mut pieces: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let piece = pieces["fragments"][1]["file"].as_str().unwrap().to_owned();
+    pieces["fragments"][1]["sha256"] = json!("0".repeat(64));
+    std::fs::write(&path, pieces.to_string()).unwrap();
+    let mut manifest = bundle_json(&fixture);
+    let found = checkpoint::hash::hash_file(&path).unwrap();
+    let files = manifest["files"].as_array_mut().unwrap();
+    let entry = files.iter_mut().find(|file| file["path"] == place).unwrap();
+    *entry = json!({ "path": place, "size": found.size, "sha256": found.sha256,
+        "blake3": found.blake3 });
+    std::fs::write(fixture.output().join("bundle.json"), manifest.to_string()).unwrap();
+    let report = verify(&fixture.output()).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report}");
+    let what = &report.problems[0].what;
+    assert!(what.contains(&format!("does not list model/{piece}")), "{what}");
+}
+
 #[test]
 fn paths_that_lead_outside_are_refused() {
     let fixture = Fixture::packed();

@@ -34,7 +34,7 @@ pub use report::{
     InspectReport, JoinReport, Problem, ProblemKind, Report, SplitReport, VerifyReport,
 };
 pub use split::{SplitJob, guard_replaced, split, split_into};
-pub use verify::verify;
+pub use verify::{verify, verify_whole};
 pub use whole::digests;
 
 /// Cuts a GGUF into pieces, joins, verifies and describes them.

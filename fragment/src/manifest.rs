@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use checkpoint::hash::Digests;
 use gguf::TensorType;
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,12 @@ impl Fragment {
     /// First byte after this piece, in the whole file.
     pub fn end(&self) -> u64 {
         self.offset + self.size
+    }
+
+    /// Size and hashes.
+    pub fn digests(&self) -> Digests {
+        let Fragment { size, sha256, blake3, .. } = self.clone();
+        Digests { size, sha256, blake3 }
     }
 }
 

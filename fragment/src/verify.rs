@@ -106,17 +106,17 @@ fn check_piece(
     fragment: &Fragment,
     buffer: &mut Vec<u8>,
 ) -> Result<(), PieceError> {
-    pieces.read(fragment, buffer)?;
-    let found = hash_bytes(buffer).sha256;
-    if found == fragment.sha256 {
-        return Ok(());
+    pieces.read_unverified(fragment, buffer)?;
+    let found = hash_bytes(buffer);
+    for (which, found, expected) in
+        [("BLAKE3", found.blake3, &fragment.blake3), ("SHA-256", found.sha256, &fragment.sha256)]
+    {
+        if found != *expected {
+            let (path, expected) = (pieces.path(fragment), expected.clone());
+            return Err(PieceError::Damaged { path, which, found, expected });
+        }
     }
-    Err(PieceError::Damaged {
-        path: pieces.path(fragment),
-        which: "SHA-256",
-        found,
-        expected: fragment.sha256.clone(),
-    })
+    Ok(())
 }
 
 fn foreign_files(
@@ -141,21 +141,36 @@ fn foreign_files(
     Ok(foreign.collect())
 }
 
+/// Verifies the whole file that the pieces of one manifest make up, and the header inside it, for
+/// who has verified each piece already.
+///
+/// # Errors
+/// When the manifest is refused, a piece is missing, or the whole is another file than it says.
+pub fn verify_whole(manifest: &Path) -> anyhow::Result<Manifest> {
+    let found = Located::find(manifest)?;
+    check_located(&found)?;
+    Ok(found.manifest)
+}
+
+fn check_located(found: &Located) -> anyhow::Result<()> {
+    check_whole(&found.manifest, hash_whole(&found.manifest, &found.pieces)?)?;
+    FragmentFolder::open(&found.path).map(drop)
+}
+
 /// The whole that sound pieces make up, and the header inside it.
 fn check_file(found: &Located) -> Option<Problem> {
-    let checked = hash_whole(&found.manifest, &found.pieces)
-        .and_then(|hasher| check_whole(&found.manifest, hasher))
-        .and_then(|()| FragmentFolder::open(&found.path).map(drop));
-    let error = checked.err()?;
+    let error = check_located(found).err()?;
     let file = found.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Some(Problem { file, kind: ProblemKind::Damaged, what: cli::one_line(&error) })
 }
 
+/// The pieces were verified one by one, and the hashes of the whole say whether they still are what
+/// they were.
 fn hash_whole(manifest: &Manifest, pieces: &Pieces) -> anyhow::Result<Hasher> {
     let mut hasher = Hasher::new();
     let mut buffer = Vec::new();
     for fragment in &manifest.fragments {
-        pieces.read(fragment, &mut buffer)?;
+        pieces.read_unverified(fragment, &mut buffer)?;
         hasher.update(&buffer);
     }
     Ok(hasher)

@@ -62,12 +62,7 @@ fn weights(seed: u64) -> impl Iterator<Item = f32> {
 /// Writes the model with its matrices in `matrices`.
 pub fn write_gguf(path: &Path, config: &ModelConfig, matrices: TensorType) {
     let table = checkpoint::names::tensors(config);
-    let tensor_type = |row: &checkpoint::names::TensorName| match row.role {
-        checkpoint::names::Role::Matrix => matrices,
-        _ => TensorType::F32,
-    };
-    let described: Vec<(String, Vec<u64>, TensorType)> =
-        table.iter().map(|row| (row.gguf.clone(), row.gguf_shape(), tensor_type(row))).collect();
+    let described: Vec<_> = checkpoint::names::stored_tensors(config, matrices).collect();
     let mut writer = Writer::new(Vec::new(), &metadata(config), &described).unwrap();
     for (seed, (row, (name, shape, tensor_type))) in table.iter().zip(&described).enumerate() {
         let values: Vec<f32> = weights(seed as u64 + 1).take(row.elements()).collect();
