@@ -45,7 +45,9 @@ pub use license::License;
 pub use manifest::{BundleManifest, Generation, Provenance, Quality};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
 pub use pack::{AppChoice, PackJob, VariantInput, pack};
-pub use plan::{Candidate, DevicePlan, PlanReport, Planned, PlannedVariant, candidates, plan};
+pub use plan::{
+    Candidate, DevicePlan, PlanReport, Planned, PlannedVariant, budget, candidates, plan, proposed,
+};
 pub use quality::{Measured, MeasuredFile};
 pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
 pub use self_test::continuation;

@@ -15,11 +15,43 @@ use crate::memory::MemoryNeed;
 use crate::training::TrainingNeed;
 
 /// Memory of the devices that are planned for, in GiB.
-pub const DEVICES_GIB: [u64; 5] = [1, 2, 4, 6, 8];
+pub const DEVICES_GIB: [u64; 6] = [1, 2, 4, 6, 8, 16];
 
 /// Share of a device's memory that one app can count on, in percent. iOS ends apps at about half
 /// of the memory; Android and browsers are of the same mind.
 pub const SHARE_PERCENT: u64 = 50;
+
+/// The size to take on a device with `memory_gib` GiB, of sizes given as recipe and bytes that the
+/// model takes while it runs, with `budget` bytes of the memory for the model.
+///
+/// The rule is that of the web chat (`bundle/app/src/choose.ts`), and both are held to
+/// `bundle/tests/golden/proposals.json`: of those that fit, the largest with at most 4 bits a
+/// weight up to 4 GiB, at most 8 bits up to 8 GiB and at most 16 above. More bits take longer for
+/// each token, and the device runs other things. Where all that fit have more bits, the smallest.
+pub fn proposed<'a>(sizes: &[(&'a str, u64)], memory_gib: u64, budget: u64) -> Option<&'a str> {
+    let bits = match memory_gib {
+        0..=4 => 4,
+        5..=8 => 8,
+        _ => 16,
+    };
+    let mut fitting: Vec<(&str, u64)> =
+        sizes.iter().copied().filter(|(_, total)| *total <= budget).collect();
+    fitting.sort_by_key(|(_, total)| std::cmp::Reverse(*total));
+    let few_bits = fitting.iter().find(|(recipe, _)| recipe_bits(recipe) <= bits);
+    few_bits.or(fitting.last()).map(|(recipe, _)| *recipe)
+}
+
+/// Bytes that a model may take on a device with `memory_gib` GiB.
+pub fn budget(memory_gib: u64) -> u64 {
+    (memory_gib << 30) * SHARE_PERCENT / 100
+}
+
+/// Bits of a weight in the recipe's main format, as its name says: 4 for `Q4_K_M`.
+fn recipe_bits(recipe: &str) -> u32 {
+    let number = recipe.trim_start_matches(|c: char| c.is_ascii_uppercase());
+    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..end].parse().unwrap_or(32)
+}
 
 /// A model in one size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +113,16 @@ pub struct DevicePlan {
     pub budget: u64,
     /// Variants that fit, largest first.
     pub fits: Vec<String>,
-    /// The one to take: the largest that fits.
+    /// The one to take, as [`proposed`] says.
     pub choice: Option<String>,
+}
+
+impl DevicePlan {
+    /// The variants that fit besides the one to take.
+    fn others(&self) -> Vec<&str> {
+        let fits = self.fits.iter().map(String::as_str);
+        fits.filter(|recipe| self.choice.as_deref() != Some(recipe)).collect()
+    }
 }
 
 /// Compares what each candidate takes at `context` tokens with what each device has.
@@ -97,21 +137,25 @@ pub fn plan(model: &Planned, context: usize) -> PlanReport {
         })
         .collect();
     variants.sort_by_key(|variant| std::cmp::Reverse(variant.memory.total));
+    let sizes: Vec<(&str, u64)> =
+        variants.iter().map(|variant| (variant.recipe.as_str(), variant.memory.total)).collect();
     let device = |memory_gib: u64| {
-        let budget = (memory_gib << 30) / 100 * SHARE_PERCENT;
+        let budget = budget(memory_gib);
         let fits: Vec<String> = variants
             .iter()
             .filter(|variant| variant.memory.total <= budget)
             .map(|variant| variant.recipe.clone())
             .collect();
-        DevicePlan { memory_gib, budget, choice: fits.first().cloned(), fits }
+        let choice = proposed(&sizes, memory_gib, budget).map(str::to_owned);
+        DevicePlan { memory_gib, budget, choice, fits }
     };
+    let devices = DEVICES_GIB.into_iter().map(device).collect();
     PlanReport {
         architecture: config.architecture.name().to_owned(),
         parameters: config.parameter_count(),
         context,
         training: *training,
-        devices: DEVICES_GIB.into_iter().map(device).collect(),
+        devices,
         variants,
     }
 }
@@ -133,8 +177,8 @@ pub fn candidates(input: &Path, vocab_size: Option<usize>) -> anyhow::Result<Pla
     let is_gguf = input.extension().is_some_and(|extension| extension == "gguf");
     let source: Box<dyn TensorSource> =
         if is_gguf { Box::new(GgufParts::open(input)?) } else { fragment::open_source(input)? };
-    let name = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let (config, candidate) = from_source(&*source, name)?;
+    let recipe = gguf::recipe_of(input, source.metadata());
+    let (config, candidate) = from_source(&*source, recipe)?;
     Ok(Planned { config, candidates: vec![candidate], training: None })
 }
 
@@ -203,7 +247,7 @@ impl fmt::Display for PlanReport {
                 format!("{} GB", device.memory_gib),
                 megabytes(device.budget),
                 device.choice.as_deref().unwrap_or("none fits"),
-                device.fits.iter().skip(1).cloned().collect::<Vec<_>>().join(", ")
+                device.others().join(", ")
             )?;
         }
         Ok(())

@@ -11,7 +11,7 @@ fn candidate(recipe: &str, weights: u64) -> Candidate {
 }
 
 #[test]
-fn each_device_takes_the_largest_that_fits() {
+fn each_device_takes_what_the_web_chat_proposes() {
     let gib = 1 << 30;
     let all =
         [candidate("Q4_K_M", gib / 4), candidate("F32", 3 * gib), candidate("Q8_0", gib / 4 * 3)];
@@ -20,11 +20,44 @@ fn each_device_takes_the_largest_that_fits() {
     let report = plan(&planned(&all), 48);
     let choices: Vec<Option<&str>> =
         report.devices.iter().map(|device| device.choice.as_deref()).collect();
-    assert_eq!(choices, [Some("Q4_K_M"), Some("Q8_0"), Some("Q8_0"), Some("Q8_0"), Some("F32")]);
+    let (four, eight) = (Some("Q4_K_M"), Some("Q8_0"));
+    assert_eq!(choices, [four, four, four, eight, eight, eight]);
+    assert_eq!(report.devices[4].fits, ["F32", "Q8_0", "Q4_K_M"]);
+    assert!(report.to_string().lines().any(|line| {
+        line.starts_with("8 GB") && line.contains("Q8_0") && line.ends_with("F32, Q4_K_M")
+    }));
     assert_eq!(report.variants[0].recipe, "F32");
     let none = plan(&planned(&all[1..2]), 48);
     assert_eq!(none.devices[0].choice, None);
     assert!(none.to_string().contains("none fits"));
+}
+
+#[derive(serde::Deserialize)]
+struct Proposal {
+    what: String,
+    memory_gib: u64,
+    addressable: Option<u64>,
+    variants: Vec<Size>,
+    proposed: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct Size {
+    recipe: String,
+    total: u64,
+}
+
+/// `bundle/app/tests/choose.test.ts` reads the same cases.
+#[test]
+fn the_web_chat_and_the_plan_propose_the_same() {
+    let cases: Vec<Proposal> = serde_json::from_str(include_str!("golden/proposals.json")).unwrap();
+    for case in cases {
+        let sizes: Vec<(&str, u64)> =
+            case.variants.iter().map(|size| (size.recipe.as_str(), size.total)).collect();
+        let budget = bundle::budget(case.memory_gib).min(case.addressable.unwrap_or(u64::MAX));
+        let found = bundle::proposed(&sizes, case.memory_gib, budget);
+        assert_eq!(found, case.proposed.as_deref(), "{}", case.what);
+    }
 }
 
 /// The sizes that the run file `text` comes to.
@@ -48,7 +81,7 @@ fn a_run_file_is_enough() {
     assert_eq!(weights(&found, "Q8_0"), (124_439_808 - 907_776) / 32 * 34 + 907_776 * 4);
     let bits = weights(&found, "Q4_K_M") as f64 * 8.0 / 124_439_808.0;
     assert!((5.0..6.2).contains(&bits), "{bits}");
-    assert_eq!(plan(&found, 1024).devices[0].choice.as_deref(), Some("F16"));
+    assert_eq!(plan(&found, 1024).devices[0].choice.as_deref(), Some("Q4_K_M"));
     assert!(plan(&found, 1024).to_string().contains("training 124,439,808 parameters"));
 }
 

@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+
 import { describe, expect, it } from 'vitest';
 
 import type { Variant } from '../src/bundle.ts';
@@ -7,7 +9,10 @@ import type { Device } from '../src/choose.ts';
 const MB = 1e6;
 
 function variant(recipe: string, megabytes: number): Variant {
-  const total = megabytes * MB;
+  return sized(recipe, megabytes * MB);
+}
+
+function sized(recipe: string, total: number): Variant {
   const memory = { context: 1024, weights: total, kvCache: 0, compute: 0, total };
   const rest = { top1Agreement: null, perplexity: null, expected: [1], expectedText: null };
   return { recipe, manifest: '', size: total, sha256: '', memory, ...rest };
@@ -20,33 +25,37 @@ const device = (memory: number | null, mobile = false): Device => ({
   addressable: Infinity,
 });
 
+interface Proposal {
+  what: string;
+  memory_gib: number;
+  addressable?: number;
+  variants: { recipe: string; total: number }[];
+  proposed: string | null;
+}
+
+/** `bundle/tests/plan.rs` reads the same cases. */
+const PROPOSALS: Proposal[] = JSON.parse(
+  readFileSync(new URL('../../tests/golden/proposals.json', import.meta.url), 'utf8'),
+);
+
 describe('the variant', () => {
-  it.each([
-    [1, 'Q4_K_M'],
-    [4, 'Q4_K_M'],
-    [6, 'Q8_0'],
-    [8, 'Q8_0'],
-    [16, 'F16'],
-  ])('for %d GB is %s', (memory, recipe) => {
-    expect(chooseVariant(SIZES, device(memory))?.recipe).toBe(recipe);
+  it.each(PROPOSALS)('is what the plan proposes: $what', (proposal) => {
+    const variants = proposal.variants.map(({ recipe, total }) => sized(recipe, total));
+    const addressable = proposal.addressable ?? Infinity;
+    const here = { ...device(proposal.memory_gib), addressable };
+    const chosen = chooseVariant(variants, here)!;
+    expect(fits(chosen, here)).toBe(proposal.proposed !== null);
+    if (proposal.proposed === null) {
+      const least = Math.min(...variants.map((one) => one.memory.total));
+      expect(chosen.memory.total).toBe(least);
+    } else {
+      expect(chosen.recipe).toBe(proposal.proposed);
+    }
   });
 
   it('is a careful guess where the browser does not tell the memory', () => {
     expect(chooseVariant(SIZES, device(null, true))?.recipe).toBe('Q4_K_M');
     expect(chooseVariant(SIZES, device(null, false))?.recipe).toBe('Q8_0');
-  });
-
-  it('is a smaller one where the memory does not suffice', () => {
-    const large = [variant('Q4_K_M', 3000), variant('Q8_0', 6000)];
-    expect(chooseVariant(large, device(8))?.recipe).toBe('Q4_K_M');
-    expect(chooseVariant(large, device(2))?.recipe).toBe('Q4_K_M');
-    expect(fits(large[0]!, device(2))).toBe(false);
-  });
-
-  it('is the smallest where all have more bits than proposed', () => {
-    expect(chooseVariant([variant('Q8_0', 100), variant('F16', 200)], device(4))?.recipe).toBe(
-      'Q8_0',
-    );
   });
 
   it('fits into what the engine can address', () => {
