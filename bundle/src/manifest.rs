@@ -30,6 +30,20 @@ pub const MAX_SELF_TEST_TOKENS: usize = 1024;
 /// Most variants: far more than there are recipes, and few enough to look each up in the list.
 pub const MAX_VARIANTS: usize = 64;
 
+// What follows keeps a page from choking on what it shows. The web chat has the same limits, and
+// both are held to tests/golden/limits.json.
+
+/// Most characters of a text that is one line: name, family, licence, a special token.
+pub const MAX_LINE: usize = 1000;
+/// Most characters of the self-test's prompt.
+pub const MAX_PROMPT: usize = 100_000;
+/// Most characters of the text that a variant answers.
+pub const MAX_ANSWER: usize = 1_000_000;
+/// Most special tokens, and most tokens that end an answer.
+pub const MAX_SPECIAL_TOKENS: usize = 1 << 16;
+/// Browsers read JSON numbers as doubles, which count exactly up to here.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
+
 /// The whole of `bundle.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -268,19 +282,27 @@ impl BundleManifest {
             ("license", &self.license),
             ("provenance.program_version", &self.provenance.program_version),
         ] {
+            check_length(key, text, MAX_LINE)?;
             // They are shown to the user, and a terminal obeys some of these.
             ensure!(
                 !text.contains(char::is_control),
                 "{key} is {text:?}: expected no control characters"
             );
         }
-        ensure!(self.context_length > 0, "context_length is 0: expected at least 1");
+        check_count("context_length", self.context_length as u64, 1)?;
+        check_count("parameters", self.parameters as u64, 0)?;
+        self.generation.check()?;
+        check_list("special_tokens", self.special_tokens.len())?;
+        for token in &self.special_tokens {
+            check_length("special_tokens", token, MAX_LINE)?;
+        }
         let paths = self.check_files()?;
         let mut recipes = HashSet::new();
         for variant in &self.variants {
             let recipe = &variant.recipe;
             check_recipe(recipe)?;
             ensure!(recipes.insert(recipe), "variant {recipe} is listed twice");
+            variant.check_sizes()?;
             ensure!(
                 variant.manifest == manifest_path(recipe),
                 "variant {recipe}: manifest is {:?}, expected {:?}",
@@ -303,6 +325,7 @@ impl BundleManifest {
             check_path(&file.path)?;
             ensure!(file.path != BUNDLE_NAME, "{BUNDLE_NAME} cannot list itself");
             ensure!(paths.insert(file.path.as_str()), "{} is listed twice", file.path);
+            check_count(&format!("{}: size", file.path), file.size, 0)?;
             for hash in [&file.sha256, &file.blake3] {
                 let hex = hash.len() == 64
                     && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -313,9 +336,12 @@ impl BundleManifest {
     }
 
     fn check_self_test(&self) -> anyhow::Result<()> {
-        let SelfTest { prompt_tokens, expected, .. } = &self.self_test;
+        let SelfTest { prompt, prompt_tokens, expected } = &self.self_test;
         ensure!(!prompt_tokens.is_empty(), "the self-test has no prompt");
-        for Expected { recipe, tokens, .. } in expected {
+        check_length("self_test.prompt", prompt, MAX_PROMPT)?;
+        for Expected { recipe, tokens, text } in expected {
+            let text = text.as_deref().unwrap_or_default();
+            check_length(&format!("self_test of {recipe}: text"), text, MAX_ANSWER)?;
             ensure!(
                 self.variants.iter().any(|variant| variant.recipe == *recipe),
                 "the self-test answers for {recipe}, which is no variant"
@@ -332,6 +358,70 @@ impl BundleManifest {
         }
         Ok(())
     }
+}
+
+impl Variant {
+    fn check_sizes(&self) -> anyhow::Result<()> {
+        let Variant { recipe, memory, quality, .. } = self;
+        for (key, value, least) in [
+            ("size", self.size, 1),
+            ("memory.context", memory.context as u64, 1),
+            ("memory.weights", memory.weights, 0),
+            ("memory.kv_cache", memory.kv_cache, 0),
+            ("memory.compute", memory.compute, 0),
+            ("memory.total", memory.total, 0),
+        ] {
+            check_count(&format!("{recipe}: {key}"), value, least)?;
+        }
+        for (key, value) in
+            [("top1_agreement", quality.top1_agreement), ("perplexity", quality.perplexity)]
+        {
+            check_range(&format!("{recipe}: {key}"), value.unwrap_or(0.0), 0.0, f64::MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl Generation {
+    fn check(&self) -> anyhow::Result<()> {
+        check_range("temperature", self.temperature, 0.0, 100.0)?;
+        check_range("top_p", self.top_p, 0.0, 1.0)?;
+        check_range("repetition_penalty", self.repetition_penalty, 0.01, 100.0)?;
+        check_count("top_k", self.top_k as u64, 0)?;
+        check_count("max_new_tokens", self.max_new_tokens as u64, 1)?;
+        check_list("eos_token_ids", self.eos_token_ids.len())
+    }
+}
+
+fn check_range(key: &str, value: f64, least: f64, most: f64) -> anyhow::Result<()> {
+    ensure!(
+        (least..=most).contains(&value),
+        "{key} is {value}: expected a number from {least} to {most}"
+    );
+    Ok(())
+}
+
+fn check_count(key: &str, value: u64, least: u64) -> anyhow::Result<()> {
+    ensure!(value >= least, "{key} is {value}: expected at least {least}");
+    ensure!(value <= MAX_COUNT, "{key} is {value}: expected at most {MAX_COUNT}");
+    Ok(())
+}
+
+fn check_length(key: &str, text: &str, most: usize) -> anyhow::Result<()> {
+    // A text has no more characters than bytes, which need not be counted.
+    ensure!(
+        text.len() <= most || text.chars().count() <= most,
+        "{key} is longer than {most} characters: shorten it"
+    );
+    Ok(())
+}
+
+fn check_list(key: &str, count: usize) -> anyhow::Result<()> {
+    ensure!(
+        count <= MAX_SPECIAL_TOKENS,
+        "{key} has {count} entries: expected at most {MAX_SPECIAL_TOKENS}"
+    );
+    Ok(())
 }
 
 /// Where a variant's fragments are listed.

@@ -14,13 +14,24 @@ import {
   parseJson,
 } from './check.ts';
 
-/** Largest `bundle.json` or manifest that is read, in bytes. */
-export const MAX_JSON_BYTES = 64 << 20;
-const MAX_VARIANTS = 64;
-const MAX_SELF_TEST_TOKENS = 1024;
-const MAX_ENTRIES = 1 << 20;
-const MAX_SPECIAL_TOKENS = 1 << 16;
-const MAX_FRAGMENT_BYTES = 1 << 30;
+/** What the packer has as limits, too: bundle/tests/golden/limits.json. */
+export const LIMITS = {
+  /** Largest `bundle.json` or manifest that is read, in bytes. */
+  jsonBytes: 64 << 20,
+  variants: 64,
+  selfTestTokens: 1024,
+  /** Files of a bundle, and fragments of a manifest. */
+  entries: 1 << 20,
+  fragmentBytes: 1 << 30,
+  /** Special tokens, and tokens that end an answer. */
+  specialTokens: 1 << 16,
+  /** Characters of a text that is one line, and of a special token. */
+  lineCharacters: 1000,
+  promptCharacters: 100_000,
+  answerCharacters: 1_000_000,
+  /** Up to here doubles count exactly. */
+  count: Number.MAX_SAFE_INTEGER,
+};
 
 /** What of a bundle the app uses. */
 export interface Bundle {
@@ -94,28 +105,40 @@ export function parseBundle(text: string): Bundle {
   const contextLength = asCount(json['context_length'], 'context_length', 1);
   const selfTest = asObject(json['self_test'], 'self_test');
   const answers = parseAnswers(selfTest['expected']);
-  const variants = asList(json['variants'], 'variants', MAX_VARIANTS).map((entry) =>
+  const variants = asList(json['variants'], 'variants', LIMITS.variants).map((entry) =>
     parseVariant(asObject(entry, 'variant'), files, answers),
   );
   demand(variants.length > 0, 'a bundle needs at least one variant');
+  const promptTokens = tokens(selfTest['prompt_tokens'], 'self_test.prompt_tokens', contextLength);
+  for (const [recipe, answer] of answers) {
+    demand(
+      variants.some((variant) => variant.recipe === recipe),
+      `the self-test answers for ${recipe}, which is no variant`,
+    );
+    const all = promptTokens.length + answer.tokens.length;
+    demand(
+      all <= contextLength,
+      `the self-test of ${recipe} has ${all} tokens: expected at most ${contextLength}`,
+    );
+  }
   const generation = asObject(json['generation'], 'generation');
   const recipes = new Set(variants.map((variant) => variant.recipe));
   demand(recipes.size === variants.length, 'a variant is listed twice');
   return {
-    name: asLine(json['name'], 'name'),
-    architecture: asLine(json['architecture'], 'architecture'),
+    name: asLine(json['name'], 'name', LIMITS.lineCharacters),
+    architecture: asLine(json['architecture'], 'architecture', LIMITS.lineCharacters),
     contextLength,
     parameters: asCount(json['parameters'], 'parameters'),
-    license: asLine(json['license'], 'license'),
+    license: asLine(json['license'], 'license', LIMITS.lineCharacters),
     variants: variants.sort((a, b) => a.size - b.size),
     generation: parseGeneration(generation),
-    ends: ids(generation['eos_token_ids'] ?? [], 'eos_token_ids', MAX_SPECIAL_TOKENS),
-    specialTokens: asList(json['special_tokens'] ?? [], 'special_tokens', MAX_SPECIAL_TOKENS).map(
-      (token) => asText(token, 'special_tokens', 1000),
+    ends: ids(generation['eos_token_ids'] ?? [], 'eos_token_ids', LIMITS.specialTokens),
+    specialTokens: asList(json['special_tokens'] ?? [], 'special_tokens', LIMITS.specialTokens).map(
+      (token) => asText(token, 'special_tokens', LIMITS.lineCharacters),
     ),
     selfTest: {
-      prompt: asText(selfTest['prompt'], 'self_test.prompt', 100_000),
-      promptTokens: tokens(selfTest['prompt_tokens'], 'self_test.prompt_tokens', contextLength),
+      prompt: asText(selfTest['prompt'], 'self_test.prompt', LIMITS.promptCharacters),
+      promptTokens,
     },
     files,
   };
@@ -135,13 +158,13 @@ export function parseManifest(text: string, variant: Variant, bundle: Bundle): F
     `${what} is of another file than bundle.json says`,
   );
   let end = 0;
-  const fragments = asList(json['fragments'], `${what}: fragments`, MAX_ENTRIES).map(
+  const fragments = asList(json['fragments'], `${what}: fragments`, LIMITS.entries).map(
     (entry, index) => {
       const whose = `${what}: fragment ${index}`;
       const fragment = asObject(entry, whose);
       demand(fragment['id'] === index, `${whose}: the ids do not count the list`);
       demand(fragment['offset'] === end, `${whose} does not follow the one before it`);
-      const size = asCount(fragment['size'], `${whose}: size`, 1, MAX_FRAGMENT_BYTES);
+      const size = asCount(fragment['size'], `${whose}: size`, 1, LIMITS.fragmentBytes);
       const name = `${asDigest(fragment['blake3'], `${whose}: blake3`)}.dat`;
       demand(fragment['file'] === name, `${whose}: file is not named by its content`);
       const digest = asDigest(fragment['sha256'], `${whose}: sha256`);
@@ -170,11 +193,12 @@ function checkFormat(json: Record<string, unknown>, format: string, what: string
 
 function parseFiles(value: unknown): Bundle['files'] {
   const files: Bundle['files'] = new Map();
-  for (const entry of asList(value, 'files', MAX_ENTRIES)) {
+  for (const entry of asList(value, 'files', LIMITS.entries)) {
     const file = asObject(entry, 'files');
     const path = asText(file['path'], 'path', 255);
     const plain = path.split('/').every((part) => /^[A-Za-z0-9_-][A-Za-z0-9._-]*$/.test(part));
     demand(plain, `path ${JSON.stringify(path)} leads outside of the bundle`);
+    demand(path !== 'bundle.json', 'bundle.json cannot list itself');
     demand(!files.has(path), `${path} is listed twice`);
     const size = asCount(file['size'], `${path}: size`);
     files.set(path, { size, sha256: asDigest(file['sha256'], `${path}: sha256`) });
@@ -237,13 +261,16 @@ interface Expected {
 
 function parseAnswers(value: unknown): Map<string, Expected> {
   const answers = new Map<string, Expected>();
-  for (const entry of asList(value, 'self_test.expected', MAX_VARIANTS)) {
+  for (const entry of asList(value, 'self_test.expected', LIMITS.variants)) {
     const answer = asObject(entry, 'self_test.expected');
     const recipe = asText(answer['recipe'], 'self_test.expected: recipe');
     const text = answer['text'] ?? null;
     answers.set(recipe, {
-      tokens: tokens(answer['tokens'], `self_test of ${recipe}`, MAX_SELF_TEST_TOKENS),
-      text: text === null ? null : asText(text, `self_test of ${recipe}: text`, 1_000_000),
+      tokens: tokens(answer['tokens'], `self_test of ${recipe}`, LIMITS.selfTestTokens),
+      text:
+        text === null
+          ? null
+          : asText(text, `self_test of ${recipe}: text`, LIMITS.answerCharacters),
     });
   }
   return answers;

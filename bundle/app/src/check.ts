@@ -41,8 +41,14 @@ export function asList(value: unknown, what: string, limit: number): unknown[] {
 /** `value` as text of at most `limit` characters. */
 export function asText(value: unknown, what: string, limit = 10_000): string {
   demand(typeof value === 'string', `${what}: expected text`);
-  demand(value.length <= limit, `${what} is longer than ${limit} characters`);
+  demand(!isLonger(value, limit), `${what} is longer than ${limit} characters`);
   return value;
+}
+
+/** Whether a text has more than `limit` characters; those outside of the basic plane are two units. */
+function isLonger(text: string, limit: number): boolean {
+  if (text.length <= limit) return false;
+  return text.length > 2 * limit || [...text].length > limit;
 }
 
 /** `value` as one line that is shown: no control characters. */

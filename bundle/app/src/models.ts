@@ -1,6 +1,6 @@
 // The models of this browser: what the bundle offers, what is on its way, what is here.
 
-import { MAX_JSON_BYTES, fragmentPath, parseBundle, parseManifest } from './bundle.ts';
+import { LIMITS, fragmentPath, parseBundle, parseManifest } from './bundle.ts';
 import type { Bundle, Variant } from './bundle.ts';
 import { demand, sha256 } from './check.ts';
 import { freeStorage } from './device.ts';
@@ -196,7 +196,7 @@ export class Models {
     if (response.status === 404) throw new Absent(`${path} is not there`);
     if (!response.ok) throw new Error(`${path}: the server answers ${response.status}`);
     const length = Number(response.headers.get('Content-Length') ?? 0);
-    demand(length <= MAX_JSON_BYTES, `${path} is larger than ${MAX_JSON_BYTES} bytes`);
+    demand(length <= LIMITS.jsonBytes, `${path} is larger than ${LIMITS.jsonBytes} bytes`);
     return response.text();
   }
 

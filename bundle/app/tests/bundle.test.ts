@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
+
 import { describe, expect, it } from 'vitest';
 
-import { parseBundle, parseManifest } from '../src/bundle.ts';
+import { LIMITS, parseBundle, parseManifest } from '../src/bundle.ts';
 import { Refused } from '../src/check.ts';
 import { FRAGMENTS, bundleJson, manifestJson } from './samples.ts';
 import type { Json } from './samples.ts';
@@ -73,6 +75,40 @@ describe('bundle.json', () => {
     const text = JSON.stringify(bundleJson()).replace('"name"', '"__proto__":{"x":1},"name"');
     parseBundle(text);
     expect(({} as Json)['x']).toBeUndefined();
+  });
+});
+
+/** `bundle/tests/limits.rs` reads the same cases. */
+const golden = (name: string) =>
+  readFileSync(new URL(`../../tests/golden/${name}`, import.meta.url), 'utf8');
+
+interface LimitCase {
+  what: string;
+  set: Record<string, { value?: unknown; text?: string; list?: unknown; times?: number }>;
+  accepted: boolean;
+}
+
+describe('the limits', () => {
+  const { limits, cases }: { limits: unknown; cases: LimitCase[] } = JSON.parse(
+    golden('limits.json'),
+  );
+
+  it("are the packer's", () => {
+    expect(LIMITS).toEqual(limits);
+  });
+
+  it.each(cases)("refuse what the packer's do: $what", ({ set, accepted }) => {
+    const json: Json = JSON.parse(golden('bundle.json'));
+    for (const [pointer, { value, text, list, times }] of Object.entries(set)) {
+      const keys = pointer.split('/').slice(1);
+      const last = keys.pop()!;
+      const parent = keys.reduce((at: Json, key) => at[key], json);
+      parent[last] =
+        text !== undefined ? text.repeat(times!) : times ? Array(times).fill(list) : value;
+    }
+    const parse = () => parseBundle(JSON.stringify(json));
+    if (accepted) expect(parse).not.toThrow();
+    else expect(parse).toThrow(Refused);
   });
 });
 
