@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, bail, ensure};
 use checkpoint::hash::Digests;
+use config::sampling;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::MemoryNeed;
@@ -136,10 +137,10 @@ pub struct Generation {
 impl Default for Generation {
     fn default() -> Self {
         Generation {
-            temperature: 0.8,
-            top_k: 40,
-            top_p: 0.95,
-            repetition_penalty: 1.1,
+            temperature: sampling::TEMPERATURE,
+            top_k: sampling::TOP_K,
+            top_p: sampling::TOP_P,
+            repetition_penalty: sampling::REPETITION_PENALTY,
             max_new_tokens: 128,
             eos_token_ids: Vec::new(),
         }

@@ -56,6 +56,9 @@ fn the_folder_holds_what_is_listed() {
     let generation = std::fs::read_to_string(fixture.output().join("generation_config.json"));
     let generation: serde_json::Value = serde_json::from_str(&generation.unwrap()).unwrap();
     assert_eq!(generation["eos_token_id"], 0);
+    // As `generate` draws, and llama.cpp: no penalty unless somebody asks for one.
+    assert_eq!(generation["temperature"], config::sampling::TEMPERATURE);
+    assert_eq!(generation["repetition_penalty"], 1.0);
     // The same vectors and biases lie in both files: what is equal is stored once.
     let pieces = fragment::verify(&fixture.output().join("model")).unwrap();
     assert_eq!(pieces.manifests, 2);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use config::sampling;
 use serde::Serialize;
 
 use crate::chat::{ChatJob, ChatReport, bundled, chat};
@@ -158,19 +159,19 @@ pub struct TextArgs {
     pub greedy: bool,
 
     /// Divides the logits: below 1 safer, above 1 wilder, 0 greedy.
-    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    #[arg(long, value_name = "T", default_value_t = sampling::TEMPERATURE as f32)]
     pub temperature: f32,
 
     /// Choose among the K most likely tokens; 0 stands for all.
-    #[arg(long, value_name = "K", default_value_t = 40)]
+    #[arg(long, value_name = "K", default_value_t = sampling::TOP_K)]
     pub top_k: usize,
 
     /// Choose among the smallest set of tokens with probability P; 1 stands for all.
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(long, value_name = "P", default_value_t = sampling::TOP_P as f32)]
     pub top_p: f32,
 
     /// Weaken tokens that the context holds already; 1 does not.
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = sampling::REPETITION_PENALTY as f32)]
     pub repetition_penalty: f32,
 
     /// How it ends.

@@ -17,6 +17,7 @@ mod load;
 mod model;
 mod qat;
 mod run_file;
+pub mod sampling;
 mod stages;
 mod validate;
 
