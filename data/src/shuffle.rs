@@ -48,12 +48,9 @@ fn feistel(value: u64, half_bits: u32, key: u64) -> u64 {
     left << half_bits | right
 }
 
-/// The output function of SplitMix64 (Steele, Lea and Flood, 2014).
+/// The first number of SplitMix64's sequence from `value`.
 fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    splitmix::mix(value.wrapping_add(splitmix::GOLDEN_GAMMA))
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ mod command;
 mod compare;
 pub mod decode;
 mod engine;
-pub mod random;
 pub mod repetition;
 pub mod sampling;
 mod source;

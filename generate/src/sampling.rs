@@ -19,8 +19,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use reference::ops::argmax;
 use serde::Serialize;
-
-use crate::random::Random;
+use splitmix::SplitMix64;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -186,7 +185,7 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, p: f64) {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
-    random: Random,
+    random: SplitMix64,
 }
 
 impl Sampler {
@@ -196,7 +195,7 @@ impl Sampler {
     /// When a setting is out of its range.
     pub fn new(sampling: Sampling, seed: u64) -> Result<Self> {
         sampling.validate()?;
-        Ok(Sampler { sampling, random: Random::new(seed) })
+        Ok(Sampler { sampling, random: SplitMix64::new(seed) })
     }
 
     /// The next token after `seen`, from logits `[V]`. Draws once from the dice, unless greedy.
@@ -301,7 +300,7 @@ mod tests {
     fn greedy_takes_the_first_of_equals_and_never_rolls() {
         let mut sampler = Sampler::new(Sampling::GREEDY, 1).unwrap();
         assert_eq!(sampler.next(&[0.0, 3.0, 3.0], &[]).unwrap(), 1);
-        assert_eq!(sampler.random.bits(), Random::new(1).bits());
+        assert_eq!(sampler.random.bits(), SplitMix64::new(1).bits());
     }
 
     #[test]

@@ -1,31 +1,20 @@
 //! Random numbers without a state: a draw is a function of a key and a position.
 //!
-//! The mixer is SplitMix64's finalizer (Steele, Lea and Flood, "Fast splittable pseudorandom
-//! number generators", 2014) over a Weyl sequence, which passes BigCrush. A key is derived from
-//! the run's seed and from what is drawn, so no two sites share a sequence.
+//! A draw is a number of [`splitmix`]'s sequence. A key is derived from the run's seed and from what
+//! is drawn, so no two sites share a sequence.
 
 use rayon::prelude::*;
+use splitmix::{GOLDEN_GAMMA, mix};
 
 use crate::cpu::isa::{Isa, vectorised};
 
 /// Values that one task fills: large enough to hide the cost of handing it out.
 const CHUNK: usize = 1 << 14;
 
-/// The Weyl step of SplitMix64: 2^64 divided by the golden ratio, made odd.
-const WEYL: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// Scrambles 64 bits; a bijection, so distinct inputs stay distinct.
-#[inline(always)]
-pub fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// A new key from a key and a number: `derive(derive(seed, step), layer)`.
 #[inline]
 pub fn derive(key: u64, number: u64) -> u64 {
-    mix(key.wrapping_add(WEYL) ^ mix(number.wrapping_add(1).wrapping_mul(WEYL)))
+    mix(key.wrapping_add(GOLDEN_GAMMA) ^ mix(number.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
 }
 
 /// A new key from a key and a name, for sites that are known by a path.
@@ -40,7 +29,7 @@ pub fn derive_named(key: u64, name: &str) -> u64 {
 /// The `position`-th 64 bits of a key's sequence.
 #[inline(always)]
 pub fn bits(key: u64, position: u64) -> u64 {
-    mix(key.wrapping_add(position.wrapping_add(1).wrapping_mul(WEYL)))
+    mix(key.wrapping_add(position.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
 }
 
 /// The `position`-th number of a key's sequence, uniform in `[0, 1)` with 53 bits.

@@ -36,8 +36,9 @@ fn keep_factors<const RANK: usize>(
     }
     let positions = Tensor::<1, Int>::arange(0..len as i64, device).cast(IntDType::I64);
     // One draw of 64 bits decides two factors, the lower half the first.
-    let draws =
-        mix(positions.clone().bitwise_right_shift_scalar(1).add_scalar(1) * WEYL + key as i64);
+    let draws = mix(positions.clone().bitwise_right_shift_scalar(1).add_scalar(1)
+        * splitmix::GOLDEN_GAMMA as i64
+        + key as i64);
     let high = logical_shift(draws.clone(), 32);
     let odd = positions.bitwise_and_scalar(1).equal_elem(1);
     let halves = draws.bitwise_and_scalar(0xFFFF_FFFF_i64).mask_where(odd, high);
@@ -46,10 +47,7 @@ fn keep_factors<const RANK: usize>(
     (kept / (1.0 - probability)).reshape(shape)
 }
 
-/// The Weyl step of [`random`].
-const WEYL: i64 = 0x9E37_79B9_7F4A_7C15_u64 as i64;
-
-/// [`random::mix`]: products of signed numbers keep the same lower bits.
+/// [`splitmix::mix`]: products of signed numbers keep the same lower bits.
 fn mix(z: Tensor<1, Int>) -> Tensor<1, Int> {
     let z = (z.clone().bitwise_xor(logical_shift(z, 30))) * 0xBF58_476D_1CE4_E5B9_u64 as i64;
     let z = (z.clone().bitwise_xor(logical_shift(z, 27))) * 0x94D0_49BB_1331_11EB_u64 as i64;
