@@ -10,8 +10,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use isa::Isa;
 use kernels::cpu::arithmetic::{Arithmetic, Bf16, F32};
-use kernels::cpu::isa::Isa;
 use kernels::cpu::matmul::Into;
 use kernels::cpu::matmul::pack::Matrix;
 

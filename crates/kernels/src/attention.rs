@@ -6,11 +6,11 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::bodies::{Body, body};
 use crate::cpu::attention::{Attention, ScoreDropout, score_factors};
-use crate::cpu::isa::Isa;
 use crate::dropout::Dropout;
 use crate::fused;
 use crate::gpu::{self, Gpu};
 use crate::pass::Pass;
+use isa::Isa;
 
 /// Added to the scores of positions in the future: large enough that `exp` gives exactly 0,
 /// finite so that no backend meets an infinity in its exponential.

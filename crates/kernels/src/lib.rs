@@ -80,7 +80,7 @@ pub use swiglu::swiglu;
 /// same results slowly on the CPU, and none elsewhere.
 pub fn multiplies_bf16(device: &Device) -> bool {
     match bodies::body(device) {
-        bodies::Body::Cpu => cpu::isa::Isa::best().has_bf16(),
+        bodies::Body::Cpu => isa::Isa::best().has_bf16(),
         bodies::Body::Gpu => device.supports_dtype(FloatDType::BF16),
         bodies::Body::Plain => false,
     }

@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::bodies::are_fused;
-use crate::cpu::isa::{Isa, vectorised};
 use crate::gpu;
+use isa::{Isa, vectorised};
 
 /// Values that one task works on: four streams of 64 KiB stay in a core's cache.
 const CHUNK: usize = 1 << 14;

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 use splitmix::{GOLDEN_GAMMA, mix};
 
-use crate::cpu::isa::{Isa, vectorised};
+use isa::{Isa, vectorised};
 
 /// Values that one task fills: large enough to hide the cost of handing it out.
 const CHUNK: usize = 1 << 14;

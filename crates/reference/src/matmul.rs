@@ -15,6 +15,7 @@
 //! Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
 //! without packing, since rows of weights are contiguous already.
 
+use isa::Isa;
 use rayon::prelude::*;
 
 use crate::matmul::lanes::Lanes;
@@ -149,26 +150,20 @@ fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
 
 /// Adds `x Wᵀ` to `y` with the widest registers that this processor has.
 fn add_product(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if has_avx512() {
-            // SAFETY: the processor has AVX-512F and VL, the only things the function asks for.
-            return unsafe { add_product_avx512(x, w, y) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-        {
-            // SAFETY: the processor has AVX2 and FMA, the only things the function asks for.
-            return unsafe { add_product_avx2(x, w, y) };
-        }
-    }
-    add_product_in::<lanes::Portable, 2, 4>(x, w, y);
+    add_product_with(Isa::vectors(), x, w, y);
 }
 
-/// AVX-512, as the function below needs it.
-#[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
-    std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512vl")
+fn add_product_with(isa: Isa, x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
+    match isa.level() {
+        // SAFETY: an `Isa` is made of what was detected, and this level has AVX-512F and VL, the
+        // only things the function asks for.
+        #[cfg(target_arch = "x86_64")]
+        level if level >= isa::Level::Avx512 => unsafe { add_product_avx512(x, w, y) },
+        // SAFETY: likewise, with AVX2 and FMA.
+        #[cfg(target_arch = "x86_64")]
+        isa::Level::Avx2 => unsafe { add_product_avx2(x, w, y) },
+        _ => add_product_in::<lanes::Portable, 2, 4>(x, w, y),
+    }
 }
 
 /// 24 sums in 32 registers of 16 lanes. The compiler uses the upper 16 registers only where VL is
@@ -316,19 +311,8 @@ mod tests {
         let check = |y: Vec<f32>| {
             assert!(y.iter().zip(&expected).all(|(&y, e)| (f64::from(y) - e).abs() < 1e-5));
         };
-        check(run(&|x, w, y| add_product_in::<lanes::Portable, 2, 4>(x, w, y)));
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx2")
-                && std::arch::is_x86_feature_detected!("fma")
-            {
-                // SAFETY: the processor has AVX2 and FMA.
-                check(run(&|x, w, y| unsafe { add_product_avx2(x, w, y) }));
-            }
-            if has_avx512() {
-                // SAFETY: the processor has AVX-512F and VL.
-                check(run(&|x, w, y| unsafe { add_product_avx512(x, w, y) }));
-            }
+        for &isa in Isa::with_vectors() {
+            check(run(&|x, w, y| add_product_with(isa, x, w, y)));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Runs a block kernel over a whole tensor: in parallel, with the widest vectors there are.
 
+use isa::Isa;
 use rayon::prelude::*;
 
 use super::weighted::Rows;
@@ -17,13 +18,14 @@ pub(super) fn quantize<B: Block>(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Option<usize> {
+    let isa = Isa::vectors();
     let chunk = importance.map_or(CHUNK, |row| (CHUNK / row.len()).max(1) * row.len());
     let chunk_bytes = chunk / B::TYPE.block_len() * size_of::<B>();
     for_each_chunk(x, out, chunk, chunk_bytes, |x, out| {
         let (x, out) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
         match importance.map(bytemuck::cast_slice) {
-            None => levels::quantize::<B>(x, out),
-            Some(importance) => levels::quantize_weighted::<B>(Rows { x, importance }, out),
+            None => levels::quantize::<B>(isa, x, out),
+            Some(importance) => levels::quantize_weighted::<B>(isa, Rows { x, importance }, out),
         }
     })
 }
@@ -45,11 +47,12 @@ fn for_each_chunk(
     chunk_bytes: usize,
     convert: impl Fn(&[f32], &mut [u8]) + Sync,
 ) -> Option<usize> {
+    let isa = Isa::vectors();
     x.par_chunks(chunk)
         .zip(out.par_chunks_mut(chunk_bytes))
         .enumerate()
         .filter_map(|(index, (x, out))| {
-            if !levels::all_finite(x) {
+            if !levels::all_finite(isa, x) {
                 return x.iter().position(|v| !v.is_finite()).map(|i| index * chunk + i);
             }
             convert(x, out);
@@ -60,9 +63,10 @@ fn for_each_chunk(
 
 /// Dequantizes all blocks.
 pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
+    let isa = Isa::vectors();
     let chunk_bytes = CHUNK / B::TYPE.block_len() * size_of::<B>();
     bytes.par_chunks(chunk_bytes).zip(out.par_chunks_mut(CHUNK)).for_each(|(bytes, out)| {
-        levels::dequantize::<B>(bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
+        levels::dequantize::<B>(isa, bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
     });
 }
 

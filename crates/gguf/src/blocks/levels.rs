@@ -1,57 +1,33 @@
-//! The loops over blocks, compiled once for each level of vector instructions.
+//! The loops over blocks, compiled once for each width of vectors.
 //!
-//! The kernels are plain Rust; a wider level only lets the compiler use wider registers. It never
-//! reorders or fuses what they compute, so all levels give the same bytes.
+//! The kernels are plain Rust; wider vectors only let the compiler use wider registers. It never
+//! reorders or fuses what they compute, so all give the same bytes.
+
+use isa::vectorised;
 
 use super::Block;
 use super::weighted::Rows;
 
-/// Quantizes one block after another with the widest vectors that this processor has.
-pub(super) fn quantize<B: Block>(x: &[B::Weights], out: &mut [B]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if avx512::is_present() {
-            // SAFETY: the processor has the features that the function was compiled for.
-            return unsafe { avx512::quantize(x, out) };
-        }
-        if avx2::is_present() {
-            // SAFETY: as above.
-            return unsafe { avx2::quantize(x, out) };
-        }
+vectorised! {
+    /// Quantizes one block after another.
+    pub(super) fn quantize<type B: Block>(x: &[B::Weights], out: &mut [B]) {
+        B::quantize_all(x, out);
     }
-    B::quantize_all(x, out);
-}
 
-/// Quantizes whole rows with the importance of their columns, likewise.
-pub(super) fn quantize_weighted<B: Block>(rows: Rows<B::Weights>, out: &mut [B]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if avx512::is_present() {
-            // SAFETY: the processor has the features that the function was compiled for.
-            return unsafe { avx512::quantize_weighted(rows, out) };
-        }
-        if avx2::is_present() {
-            // SAFETY: as above.
-            return unsafe { avx2::quantize_weighted(rows, out) };
-        }
+    /// Quantizes whole rows with the importance of their columns.
+    pub(super) fn quantize_weighted<type B: Block>(rows: Rows<B::Weights>, out: &mut [B]) {
+        B::quantize_weighted(rows, out);
     }
-    B::quantize_weighted(rows, out);
-}
 
-/// Whether no weight is NaN or infinite, likewise.
-pub(super) fn all_finite(x: &[f32]) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if avx512::is_present() {
-            // SAFETY: the processor has the features that the function was compiled for.
-            return unsafe { avx512::all_finite(x) };
-        }
-        if avx2::is_present() {
-            // SAFETY: as above.
-            return unsafe { avx2::all_finite(x) };
-        }
+    /// Whether no weight is NaN or infinite.
+    pub(super) fn all_finite(x: &[f32]) -> bool {
+        largest_magnitude(x).is_finite()
     }
-    largest_magnitude(x).is_finite()
+
+    /// Dequantizes one block after another.
+    pub(super) fn dequantize<type B: Block>(blocks: &[B], out: &mut [B::Weights]) {
+        B::dequantize_all(blocks, out);
+    }
 }
 
 /// Where NaN counts as larger than anything.
@@ -61,61 +37,10 @@ fn largest_magnitude(x: &[f32]) -> f32 {
     f32::from_bits(largest as u32)
 }
 
-/// Dequantizes one block after another, likewise.
-pub(super) fn dequantize<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if avx512::is_present() {
-            // SAFETY: the processor has the features that the function was compiled for.
-            return unsafe { avx512::dequantize(blocks, out) };
-        }
-        if avx2::is_present() {
-            // SAFETY: as above.
-            return unsafe { avx2::dequantize(blocks, out) };
-        }
-    }
-    B::dequantize_all(blocks, out);
-}
-
-macro_rules! level {
-    ($name:ident, $($feature:tt),+) => {
-        #[cfg(target_arch = "x86_64")]
-        mod $name {
-            use super::{Block, Rows};
-
-            /// Whether this processor has the features. The answer is kept, so asking is cheap.
-            pub(super) fn is_present() -> bool {
-                $(is_x86_feature_detected!($feature))&&+
-            }
-
-            $(#[target_feature(enable = $feature)])+
-            pub(super) fn quantize<B: Block>(x: &[B::Weights], out: &mut [B]) {
-                B::quantize_all(x, out);
-            }
-
-            $(#[target_feature(enable = $feature)])+
-            pub(super) fn quantize_weighted<B: Block>(rows: Rows<B::Weights>, out: &mut [B]) {
-                B::quantize_weighted(rows, out);
-            }
-
-            $(#[target_feature(enable = $feature)])+
-            pub(super) fn all_finite(x: &[f32]) -> bool {
-                super::largest_magnitude(x).is_finite()
-            }
-
-            $(#[target_feature(enable = $feature)])+
-            pub(super) fn dequantize<B: Block>(blocks: &[B], out: &mut [B::Weights]) {
-                B::dequantize_all(blocks, out);
-            }
-        }
-    };
-}
-
-level!(avx2, "avx2");
-level!(avx512, "avx512f", "avx512bw", "avx512dq", "avx512vl");
-
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
+    use isa::Isa;
+
     use super::*;
     use crate::blocks::{iq4, q2_k, q3_k, q4, q4_k, q5, q5_k, q6_k, q8_0};
 
@@ -144,18 +69,9 @@ mod tests {
         let rows = Rows { x, importance: bytemuck::cast_slice(&importance) };
         let plain = run::<B>(x.len(), |out| B::quantize_all(x, out));
         let weighted = run::<B>(x.len(), |out| B::quantize_weighted(rows, out));
-        if avx2::is_present() {
-            // SAFETY: the processor has AVX2.
-            assert!(plain == run::<B>(x.len(), |out| unsafe { avx2::quantize(x, out) }));
-            // SAFETY: as above.
-            let wider = run::<B>(x.len(), |out| unsafe { avx2::quantize_weighted(rows, out) });
-            assert!(weighted == wider, "{} with importance", B::TYPE);
-        }
-        if avx512::is_present() {
-            // SAFETY: the processor has the features.
-            assert!(plain == run::<B>(x.len(), |out| unsafe { avx512::quantize(x, out) }));
-            // SAFETY: as above.
-            let wider = run::<B>(x.len(), |out| unsafe { avx512::quantize_weighted(rows, out) });
+        for &isa in Isa::with_vectors() {
+            assert!(plain == run::<B>(x.len(), |out| quantize(isa, x, out)), "{}", B::TYPE);
+            let wider = run::<B>(x.len(), |out| quantize_weighted(isa, rows, out));
             assert!(weighted == wider, "{} with importance", B::TYPE);
         }
     }

@@ -4,10 +4,10 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::isa::{Isa, Level};
 use super::matmul::pack::{Matrix, Packed};
 use super::matmul::split::{Split, is_exact};
 use super::matmul::{Into, multiply, outputs, product_once};
+use isa::{Isa, Level};
 
 /// How products of matrices are computed: a number format on an instruction set.
 pub trait Arithmetic: Copy + Send + Sync + 'static {

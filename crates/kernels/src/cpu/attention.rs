@@ -24,11 +24,11 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
-use super::isa::{Isa, vectorised};
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
 use super::simd::{dot, exp, max, sum};
 use crate::random::derive;
+use isa::{Isa, vectorised};
 
 /// Queries and keys in a square of scores.
 const BLOCK: usize = 128;

@@ -14,9 +14,9 @@ use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
 use super::head::{HeadWeight, ROWS, add_weight_gradient};
-use super::isa::vectorised;
 use super::matmul::pack::Matrix;
 use super::simd::{exp, max, sum};
+use isa::vectorised;
 
 /// Where the teacher's predictions come from.
 #[derive(Debug, Clone, Copy)]
@@ -120,9 +120,9 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::super::arithmetic::{Bf16, F32};
-    use super::super::isa::Isa;
     use super::super::testing::{assert_close, gradient, noise};
     use super::*;
+    use isa::Isa;
 
     /// `[N, C]` times the head, which lies as `[V, C]` where it is tied.
     fn logits(x: &[f64], w: &[f64], channels: usize, tied: bool) -> Vec<Vec<f64>> {

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::isa::{Isa, vectorised};
 use super::simd::exp;
+use isa::{Isa, vectorised};
 
 /// Numbers that one task works on.
 const CHUNK: usize = 1 << 14;

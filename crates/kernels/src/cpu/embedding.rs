@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::vectorised;
+use isa::vectorised;
 
 /// Rows `ids [N]` of `table [V, C]`: `[N, C]`.
 pub fn rows(table: &[f32], columns: usize, ids: &[u32]) -> Vec<f32> {
@@ -28,8 +28,8 @@ vectorised! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::isa::Isa;
     use super::*;
+    use isa::Isa;
 
     #[test]
     fn rows_go_out_and_their_gradients_come_back() {

@@ -12,10 +12,10 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
-use super::isa::{Isa, vectorised};
 use super::matmul::Into;
 use super::matmul::pack::Matrix;
 use super::simd::{exp, max};
+use isa::{Isa, vectorised};
 
 /// Rows whose logits exist at once.
 pub(super) const ROWS: usize = 512;

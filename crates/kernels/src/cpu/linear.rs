@@ -7,8 +7,8 @@
 
 use super::arithmetic::Arithmetic;
 use super::elementwise::{add_bias, sum_of_rows};
-use super::isa::Isa;
 use super::matmul::pack::Matrix;
+use isa::Isa;
 
 /// The shape of a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

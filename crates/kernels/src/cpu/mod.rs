@@ -11,7 +11,6 @@ pub mod distillation;
 pub mod elementwise;
 pub mod embedding;
 pub mod head;
-pub mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod matmul;

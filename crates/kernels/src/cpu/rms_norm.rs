@@ -9,8 +9,8 @@
 
 use rayon::prelude::*;
 
-use super::isa::{Isa, vectorised};
 use super::simd::dot;
+use isa::{Isa, vectorised};
 
 /// Rows that one task normalises.
 const ROWS: usize = 16;

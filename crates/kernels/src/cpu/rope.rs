@@ -14,7 +14,7 @@
 use config::{RopePairs, RopeShape};
 use rayon::prelude::*;
 
-use super::isa::{Isa, vectorised};
+use isa::{Isa, vectorised};
 
 /// Rows that one task turns.
 const ROWS: usize = 8;

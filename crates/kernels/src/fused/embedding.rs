@@ -10,8 +10,8 @@ use burn::tensor::Tensor;
 
 use super::{Operand, Tracked};
 use crate::cpu::embedding;
-use crate::cpu::isa::Isa;
 use crate::graph::{apply, into_numbers, numbers, raw};
+use isa::Isa;
 
 #[derive(Debug, Clone)]
 struct State {

@@ -12,11 +12,11 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::cpu::isa::Isa;
 use crate::cpu::linear::{self, Shape};
 use crate::cpu::{elementwise, swiglu};
 use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
+use isa::Isa;
 
 /// What a linear layer reads.
 #[derive(Debug, Clone)]

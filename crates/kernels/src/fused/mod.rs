@@ -8,7 +8,7 @@
 /// instruction set.
 macro_rules! with_math {
     ($precision:expr, |$math:ident| $work:expr) => {{
-        let isa = $crate::cpu::isa::Isa::best();
+        let isa = ::isa::Isa::best();
         match $precision {
             $crate::Precision::F32 => {
                 let $math = $crate::cpu::arithmetic::F32(isa);

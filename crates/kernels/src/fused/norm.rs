@@ -7,10 +7,10 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::cpu::isa::Isa;
 use crate::cpu::layer_norm::{self, RowStatistics};
 use crate::cpu::rms_norm;
 use crate::graph::{apply, numbers, raw};
+use isa::Isa;
 
 #[derive(Debug, Clone)]
 struct LayerNormState {

@@ -7,10 +7,10 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::cpu::isa::Isa;
 use crate::cpu::{elementwise, swiglu};
 use crate::graph::{apply, into_numbers, numbers, raw};
 use crate::random;
+use isa::Isa;
 
 #[derive(Debug)]
 struct GeluBackward;

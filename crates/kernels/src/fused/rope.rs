@@ -9,9 +9,9 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
-use crate::cpu::isa::Isa;
 use crate::cpu::rope::{Angles, Turn, turn};
 use crate::graph::{apply, into_numbers, raw};
+use isa::Isa;
 
 #[derive(Debug, Clone)]
 struct State {

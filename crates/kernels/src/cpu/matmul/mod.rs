@@ -24,7 +24,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::isa::{Isa, Level};
+use isa::{Isa, Level};
 use pack::{Matrix, Packed, TILE, Tile};
 use right::Right;
 
@@ -178,7 +178,7 @@ impl Output {
     ) -> f32 {
         let (deep, depth_block) = (a.tiles_deep(), depth_block::<P>());
         let mut largest = 0.0;
-        isa.with_state(|| {
+        with_state(isa, || {
             for k in (0..deep).step_by(depth_block) {
                 let depth = k..deep.min(k + depth_block);
                 let add = k > 0 || into == Into::Add;
@@ -220,13 +220,13 @@ impl Output {
         let corner = unsafe { self.start.add(row * self.columns + column) };
         if rows == SQUARE && columns == SQUARE {
             // SAFETY: the whole square lies inside the output, whose rows are `columns` apart.
-            unsafe { isa.square(operands, corner, self.columns, add) };
+            unsafe { square(isa, operands, corner, self.columns, add) };
             return;
         }
-        let mut square: Square = [[0.0; SQUARE]; SQUARE];
+        let mut whole: Square = [[0.0; SQUARE]; SQUARE];
         // SAFETY: the buffer is a whole square with rows SQUARE apart.
-        unsafe { isa.square(operands, square.as_mut_ptr().cast(), SQUARE, false) };
-        for (r, line) in square.iter().enumerate().take(rows) {
+        unsafe { square(isa, operands, whole.as_mut_ptr().cast(), SQUARE, false) };
+        for (r, line) in whole.iter().enumerate().take(rows) {
             for (c, &sum) in line.iter().enumerate().take(columns) {
                 // SAFETY: rows and columns were clipped to the output's edges; what is added to
                 // was written before, by the caller's promise or by an earlier block of depths.
@@ -239,38 +239,36 @@ impl Output {
     }
 }
 
-impl Isa {
-    /// Runs `work` with the thread's registers set up for [`Isa::square`].
-    fn with_state(self, work: impl FnOnce()) {
-        match self.level() {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Level::Amx => amx::with_tiles(work),
-            _ => work(),
-        }
+/// Runs `work` with the thread's registers set up for [`square`].
+fn with_state(isa: Isa, work: impl FnOnce()) {
+    match isa.level() {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Level::Amx => amx::with_tiles(work),
+        _ => work(),
     }
+}
 
-    /// Computes one square into memory whose rows are `stride` numbers apart.
-    ///
-    /// # Safety
-    /// The square must lie in memory that this thread may write, and the call must be inside
-    /// [`Isa::with_state`].
-    unsafe fn square<const P: usize>(
-        self,
-        operands: Operands<'_, P>,
-        corner: *mut f32,
-        stride: usize,
-        add: bool,
-    ) {
-        match self.level() {
-            // SAFETY: the caller's promises are those of each function.
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Level::Amx => unsafe { amx::square(operands, corner, stride, add) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => unsafe { avx512::square(operands, corner, stride, add) },
-            // SAFETY: as above.
-            _ => unsafe { plain::square(self, operands, corner, stride, add) },
-        }
+/// Computes one square into memory whose rows are `stride` numbers apart.
+///
+/// # Safety
+/// The square must lie in memory that this thread may write, and the call must be inside
+/// [`with_state`].
+unsafe fn square<const P: usize>(
+    isa: Isa,
+    operands: Operands<'_, P>,
+    corner: *mut f32,
+    stride: usize,
+    add: bool,
+) {
+    match isa.level() {
+        // SAFETY: the caller's promises are those of each function.
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Level::Amx => unsafe { amx::square(operands, corner, stride, add) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Bf16 => unsafe { avx512::square(operands, corner, stride, add) },
+        // SAFETY: as above.
+        _ => unsafe { plain::square(isa, operands, corner, stride, add) },
     }
 }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::cpu::isa::Isa;
+use isa::Isa;
 
 /// Rows of A or columns of B in a tile.
 pub const TILE: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::pack::{TILE, TILE_DEPTH, Tile, widen};
 use super::{Operands, SQUARE, Square, pairs_of_parts};
-use crate::cpu::isa::{Isa, vectorised};
+use isa::{Isa, vectorised};
 
 /// Computes one square.
 ///

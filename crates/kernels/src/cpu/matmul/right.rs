@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::SQUARE;
 use super::pack::{Matrix, Packed, TILE_DEPTH, Tile};
-use crate::cpu::isa::Isa;
+use isa::Isa;
 
 /// A right operand, `[K, N]`.
 #[derive(Clone, Copy)]

@@ -46,10 +46,10 @@ pub fn is_exact(largest: f32) -> bool {
 mod tests {
     use super::*;
     use crate::cpu::arithmetic::{Arithmetic, F32};
-    use crate::cpu::isa::{Isa, Level};
     use crate::cpu::matmul::pack::Matrix;
     use crate::cpu::matmul::{Into, multiply};
     use crate::cpu::testing::noise;
+    use isa::{Isa, Level};
 
     const WIDTH: usize = 40;
 

@@ -2,7 +2,7 @@
 //!
 //! Every kernel takes the instruction set as a value, so that a test can run it on each one that
 //! the machine has. An [`Isa`] exists only for instructions that were detected, which is what makes
-//! running code compiled for them sound.
+//! running code compiled for them sound. [`vectorised`] defines such functions.
 //!
 //! On other processors (NEON on AArch64 among them) there is only [`Level::Plain`]: the kernels'
 //! loops are written so that the compiler vectorises them for whatever the target's baseline is,
@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 pub enum Level {
     /// What every processor of the target has.
     Plain,
-    /// 256-bit vectors.
+    /// 256-bit vectors: AVX2 and FMA, which every processor with the first has.
     Avx2,
     /// 512-bit vectors: AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -30,16 +30,34 @@ pub enum Level {
 pub struct Isa(Level);
 
 impl Isa {
-    /// All that were detected, slowest first.
+    /// All that were detected, slowest first. Linux is asked for the tile registers, where the
+    /// processor has them.
     pub fn available() -> &'static [Isa] {
-        static AVAILABLE: LazyLock<Vec<Isa>> =
-            LazyLock::new(|| detect().into_iter().map(Isa).collect());
+        static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+            let mut found = Isa::with_vectors().to_vec();
+            if Isa::vectors().has_bf16() && has_amx() {
+                found.push(Isa(Level::Amx));
+            }
+            found
+        });
         &AVAILABLE
     }
 
     /// The fastest of [`Isa::available`].
     pub fn best() -> Isa {
         Self::available().last().copied().unwrap_or(Isa(Level::Plain))
+    }
+
+    /// Those of [`Isa::available`] without tile registers, which nobody is asked for here.
+    pub fn with_vectors() -> &'static [Isa] {
+        static VECTORS: LazyLock<Vec<Isa>> =
+            LazyLock::new(|| detect_vectors().into_iter().map(Isa).collect());
+        &VECTORS
+    }
+
+    /// The widest of [`Isa::with_vectors`], for code that multiplies no matrices.
+    pub fn vectors() -> Isa {
+        Self::with_vectors().last().copied().unwrap_or(Isa(Level::Plain))
     }
 
     /// Which one this is.
@@ -56,73 +74,78 @@ impl Isa {
 /// Defines functions that are compiled once for each width of vectors, and that take an [`Isa`]
 /// before their own arguments to choose by.
 ///
+/// A function may have one parameter: `<const N: usize>`, or a type, written `<type T: Bound>`.
+///
 /// Their loops are vectorised by the compiler. Results do not depend on the choice: no operation is
 /// contracted or reordered. What a body calls must be `#[inline(always)]`: a function of its own,
 /// and a closure that the compiler finds too long to inline is one, is compiled for the baseline.
+#[macro_export]
 macro_rules! vectorised {
     ($(
         $(#[$meta:meta])*
-        $visibility:vis fn $name:ident $(<const $number:ident: usize>)? (
+        $visibility:vis fn $name:ident
+            $(<const $number:ident: usize>)? $(<type $type:ident: $bound:path>)? (
             $($argument:ident: $kind:ty),+ $(,)?
         ) $(-> $result:ty)? $body:block
     )+) => {$(
         $(#[$meta])*
-        $visibility fn $name $(<const $number: usize>)? (
-            isa: $crate::cpu::isa::Isa,
+        $visibility fn $name $(<const $number: usize>)? $(<$type: $bound>)? (
+            isa: $crate::Isa,
             $($argument: $kind),+
         ) $(-> $result)? {
             #[inline(always)]
-            fn body $(<const $number: usize>)? ($($argument: $kind),+) $(-> $result)? $body
+            fn body $(<const $number: usize>)? $(<$type: $bound>)? ($($argument: $kind),+) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512 $(<const $number: usize>)? ($($argument: $kind),+) $(-> $result)? {
+            fn avx512 $(<const $number: usize>)? $(<$type: $bound>)? ($($argument: $kind),+) $(-> $result)? {
                 body($($argument),+)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2")]
-            fn avx2 $(<const $number: usize>)? ($($argument: $kind),+) $(-> $result)? {
+            fn avx2 $(<const $number: usize>)? $(<$type: $bound>)? ($($argument: $kind),+) $(-> $result)? {
                 body($($argument),+)
             }
 
             match isa.level() {
-                // SAFETY: an `Isa` is made by `detect`, so the processor has these features.
+                // SAFETY: an `Isa` is made of what was detected, so the processor has these features.
                 #[cfg(target_arch = "x86_64")]
-                level if level >= $crate::cpu::isa::Level::Avx512 => unsafe {
+                level if level >= $crate::Level::Avx512 => unsafe {
                     avx512($($argument),+)
                 },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::isa::Level::Avx2 => unsafe { avx2($($argument),+) },
+                $crate::Level::Avx2 => unsafe { avx2($($argument),+) },
                 _ => body($($argument),+),
             }
         }
     )+};
 }
-pub(crate) use vectorised;
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Vec<Level> {
+fn detect_vectors() -> Vec<Level> {
     vec![Level::Plain]
 }
 
+#[cfg(not(target_arch = "x86_64"))]
+fn has_amx() -> bool {
+    false
+}
+
 #[cfg(target_arch = "x86_64")]
-fn detect() -> Vec<Level> {
+fn detect_vectors() -> Vec<Level> {
     let has_avx512 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
     let mut found = vec![Level::Plain];
-    if is_x86_feature_detected!("avx2") {
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         found.push(Level::Avx2);
         if has_avx512 {
             found.push(Level::Avx512);
             if is_x86_feature_detected!("avx512bf16") {
                 found.push(Level::Avx512Bf16);
-                if has_amx() {
-                    found.push(Level::Amx);
-                }
             }
         }
     }
@@ -170,4 +193,40 @@ fn request_amx() -> bool {
         );
     }
     status == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    vectorised! {
+        fn sum(x: &[u32]) -> u32 {
+            x.iter().sum()
+        }
+
+        fn lengths<const N: usize>(x: [&[u32]; N]) -> [usize; N] {
+            x.map(<[u32]>::len)
+        }
+
+        fn largest<type T: Ord>(x: Vec<T>) -> Option<T> {
+            x.into_iter().max()
+        }
+    }
+
+    #[test]
+    fn every_set_runs_the_same_function() {
+        for &isa in Isa::available() {
+            assert_eq!(sum(isa, &[1, 2, 3]), 6);
+            assert_eq!(lengths(isa, [&[1, 2], &[]]), [2, 0]);
+            assert_eq!(largest(isa, vec!["a", "c", "b"]), Some("c"));
+        }
+    }
+
+    #[test]
+    fn each_set_contains_those_before_it() {
+        assert_eq!(Isa::available()[0].level(), Level::Plain);
+        assert!(Isa::available().is_sorted());
+        assert!(Isa::available().starts_with(Isa::with_vectors()));
+        assert!(Isa::vectors().level() < Level::Amx && Isa::vectors() <= Isa::best());
+    }
 }
