@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bundle::{MemoryNeed, candidates};
-use llama::{Arithmetic, Llama, Settings};
+use llama_cpp::{Arithmetic, Llama, Settings};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use data::Tokenizer;
 use gguf::{GgufFile, TensorSource};
-use llama::{Arithmetic, Llama, Settings};
+use llama_cpp::{Arithmetic, Llama, Settings};
 use serde::{Deserialize, Serialize};
 
 /// What is asked, on stdin.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use config::Gates;
 use gguf::TensorSource;
-use llama::{Arithmetic, Llama, Settings};
+use llama_cpp::{Arithmetic, Llama, Settings};
 use reference::Model;
 
 use crate::gates::judge;

@@ -17,7 +17,7 @@ use eval::SweepReport;
 use eval::metrics::{Agreement, Divergence};
 use eval::sweep::{Role, Row, SweepEngine, SweepJob};
 use gguf::{TensorSource, TensorType, Value};
-use llama::{Arithmetic, Cache, CacheType, Llama, Settings};
+use llama_cpp::{Arithmetic, Cache, CacheType, Llama, Settings};
 
 /// Tokens in a window: the whole context of the tiny models.
 const CONTEXT: usize = 32;

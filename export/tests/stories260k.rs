@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Checkpoint, GgufView, TokenType, Vocabulary, open_source};
 use common::{export, refusal, test_data};
 use gguf::{GgufFile, Metadata, TensorSource, TensorType};
-use llama::{Arithmetic, Llama, Settings};
+use llama_cpp::{Arithmetic, Llama, Settings};
 
 /// Bytes of the model file.
 const SIZE: usize = 1_056_540;

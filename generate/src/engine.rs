@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gguf::TensorSource;
-use llama::{Arithmetic, Llama, Settings};
+use llama_cpp::{Arithmetic, Llama, Settings};
 use serde::Serialize;
 
 /// Reads tokens and says what may come next.
@@ -36,17 +36,17 @@ impl Engine for reference::Session {
     }
 }
 
-impl Engine for llama::Session<'_> {
+impl Engine for llama_cpp::Session<'_> {
     fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        Ok(llama::Session::push(self, tokens)?)
+        Ok(llama_cpp::Session::push(self, tokens)?)
     }
 
     fn position(&self) -> usize {
-        llama::Session::position(self)
+        llama_cpp::Session::position(self)
     }
 
     fn context_length(&self) -> usize {
-        llama::Session::context_length(self)
+        llama_cpp::Session::context_length(self)
     }
 }
 

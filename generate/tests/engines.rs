@@ -48,9 +48,9 @@ fn exact_llama_is_the_reference_up_to_rounding() {
         let path = tiny::write(&config, folder.path());
         let model = reference::Model::load(&gguf::GgufFile::open(&path).unwrap()).unwrap();
         let tokens: Vec<u32> = (0..64).map(|i| (i * 37 + i * i * 11) % 258).collect();
-        let llama = llama::Llama::load(&path).unwrap();
-        let arithmetic = llama::Arithmetic::Exact;
-        let settings = llama::Settings { context: 64, threads: 2, arithmetic };
+        let llama = llama_cpp::Llama::load(&path).unwrap();
+        let arithmetic = llama_cpp::Arithmetic::Exact;
+        let settings = llama_cpp::Settings { context: 64, threads: 2, arithmetic };
         let mut session = llama.session(settings).unwrap();
         let theirs = session.logits(&tokens).unwrap();
         let error = relative_rms(&theirs, &model.logits(&tokens).unwrap());

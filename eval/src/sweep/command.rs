@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use checkpoint::atomic::write_file;
-use llama::Cache;
+use llama_cpp::Cache;
 
 use super::{NamedFile, PIECE_BYTES, ProbeCommand, SweepEngine, SweepJob, SweepReport, sweep};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
-use llama::Cache;
+use llama_cpp::Cache;
 
 use super::SweepJob;
 use super::base::{Base, BaseWriter, Identity, decode, part_of};

@@ -26,7 +26,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::hash::{Digests, hash_file};
-use llama::Cache;
+use llama_cpp::Cache;
 
 pub use command::{EXAMPLES, SweepArgs, run};
 pub use probe::{ProbeArgs, ProbeCommand, Speed, probe};

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use cli::memory::{AnonymousPeak, peak_resident};
-use llama::{Arithmetic, Cache, Llama, Session, Settings};
+use llama_cpp::{Arithmetic, Cache, Llama, Session, Settings};
 use reference::ops::argmax;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gguf::GgufParts;
-use llama::{Arithmetic, Cache, Llama, Session, Settings};
+use llama_cpp::{Arithmetic, Cache, Llama, Session, Settings};
 use reference::Model;
 
 use super::SweepEngine;
