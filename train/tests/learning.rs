@@ -60,7 +60,7 @@ fn plain_operations_learn_the_same() {
     for architecture in Architecture::trained() {
         let mut fixture = Fixture::new();
         fixture.run_file.model.architecture = architecture;
-        fixture.run_file.model.dropout = 0.0; // the bodies draw differently
+        fixture.run_file.model.dropout = 0.0; // the implementations draw differently
         fixture.run_file.train.precision = Precision::F32;
         let (fused, mut plain) = (fixture.other("fused"), fixture.other("plain"));
         plain.train.kernels = Kernels::Plain;

@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 
-use crate::bodies::{Body, body};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::Gpu;
 use crate::graph;
 
@@ -19,10 +19,10 @@ pub fn carry_gradient<const RANK: usize>(
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,
 ) -> Tensor<1> {
-    match body(&loss.device()) {
-        Body::Cpu => graph::carry_gradient::<Flex, RANK>(loss, parameter, gradient),
-        Body::Gpu => graph::carry_gradient::<Gpu, RANK>(loss, parameter, gradient),
-        Body::Plain => {
+    match dispatch(&loss.device()) {
+        Dispatch::Cpu => graph::carry_gradient::<Flex, RANK>(loss, parameter, gradient),
+        Dispatch::Gpu => graph::carry_gradient::<Gpu, RANK>(loss, parameter, gradient),
+        Dispatch::Plain => {
             // Zero, with this gradient.
             let nothing = (parameter.clone() - parameter.detach()) * gradient.autodiff();
             loss + nothing.sum()

@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use crate::bodies::{Body, body};
 use crate::cpu::attention::{Attention, ScoreDropout, score_factors};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::dropout::Dropout;
 use crate::fused;
 use crate::gpu::{self, Gpu};
@@ -80,10 +80,10 @@ impl ScoreDropout {
 pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: Pass) -> Tensor<2> {
     let [n, columns] = qkv.dims();
     let (time, channels) = (mask.time, columns / 3);
-    match body(&qkv.device()) {
-        Body::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, mask, pass),
-        Body::Cpu => {}
-        Body::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
+    match dispatch(&qkv.device()) {
+        Dispatch::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, mask, pass),
+        Dispatch::Cpu => {}
+        Dispatch::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
     }
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, channels / heads);
@@ -108,10 +108,12 @@ pub fn grouped_attention(
     let [n, columns] = q.dims();
     let time = mask.time;
     let inputs = [q, k, v];
-    match body(&inputs[0].device()) {
-        Body::Gpu => return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], mask, pass),
-        Body::Cpu => {}
-        Body::Plain => {
+    match dispatch(&inputs[0].device()) {
+        Dispatch::Gpu => {
+            return gpu::grouped_attention::<Gpu>(inputs, [heads, kv_heads], mask, pass);
+        }
+        Dispatch::Cpu => {}
+        Dispatch::Plain => {
             return grouped_with_tensors(inputs, [heads, kv_heads], mask, pass.dropout);
         }
     }

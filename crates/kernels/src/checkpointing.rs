@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::bodies::{Body, body};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::Gpu;
 use crate::graph;
 
@@ -20,9 +20,9 @@ where
     M: Module + 'static,
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {
-    match body(&x.device()) {
-        Body::Cpu if x.is_autodiff() => graph::checkpointed::<Flex, M, F>(block, x, forward),
-        Body::Gpu if x.is_autodiff() => graph::checkpointed::<Gpu, M, F>(block, x, forward),
+    match dispatch(&x.device()) {
+        Dispatch::Cpu if x.is_autodiff() => graph::checkpointed::<Flex, M, F>(block, x, forward),
+        Dispatch::Gpu if x.is_autodiff() => graph::checkpointed::<Gpu, M, F>(block, x, forward),
         _ => forward(block, x),
     }
 }

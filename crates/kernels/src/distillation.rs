@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, activation};
 
-use crate::bodies::{Body, body};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::fused;
 use crate::gpu::{self, Gpu};
 use crate::layers::linear;
@@ -52,13 +52,15 @@ pub fn distilled_head_loss(
     share: f32,
     precision: Precision,
 ) -> DistilledLoss {
-    match body(&student.x.device()) {
-        Body::Cpu => {
+    match dispatch(&student.x.device()) {
+        Dispatch::Cpu => {
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
             fused::distilled_head_loss(student, teacher, &targets, share, precision)
         }
-        Body::Gpu => gpu::distilled_head_loss::<Gpu>(student, teacher, targets, share, precision),
-        Body::Plain => with_tensors(student, teacher, targets, share, precision),
+        Dispatch::Gpu => {
+            gpu::distilled_head_loss::<Gpu>(student, teacher, targets, share, precision)
+        }
+        Dispatch::Plain => with_tensors(student, teacher, targets, share, precision),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::bodies::{Body, body};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::{self, Gpu};
 use crate::{fused, random};
 
@@ -38,10 +38,10 @@ impl Dropout {
 /// `x` and the result: any.
 pub fn dropout<const RANK: usize>(x: Tensor<RANK>, dropout: Option<Dropout>) -> Tensor<RANK> {
     let Some(Dropout { probability, key }) = dropout else { return x };
-    match body(&x.device()) {
-        Body::Cpu => return fused::dropout(x, probability, key),
-        Body::Gpu => return gpu::dropout::<Gpu, RANK>(x, probability, key),
-        Body::Plain => {}
+    match dispatch(&x.device()) {
+        Dispatch::Cpu => return fused::dropout(x, probability, key),
+        Dispatch::Gpu => return gpu::dropout::<Gpu, RANK>(x, probability, key),
+        Dispatch::Plain => {}
     }
     let shape = x.dims();
     let factors = random::keep_factors(key, shape.iter().product(), probability);

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
-use crate::bodies::are_fused;
+use crate::dispatch::are_fused;
 use crate::fused;
 
 /// GELU in the tanh form that GPT-2 was trained with (Hendrycks and Gimpel, 2016; `gelu_new`

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, module};
 
-use crate::bodies::{Body, body};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::fused;
 use crate::gelu::gelu;
 use crate::gpu::{self, Gpu};
@@ -15,10 +15,10 @@ use crate::swiglu::swiglu;
 /// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats, on graphics
 /// processors in a product of this precision.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>, precision: Precision) -> Tensor<2> {
-    match body(&weight.device()) {
-        Body::Cpu => fused::embedding(weight, ids.into_data().iter::<u32>().collect()),
-        Body::Gpu => gpu::embedding::<Gpu>(weight, ids, precision),
-        Body::Plain => weight.select(0, ids),
+    match dispatch(&weight.device()) {
+        Dispatch::Cpu => fused::embedding(weight, ids.into_data().iter::<u32>().collect()),
+        Dispatch::Gpu => gpu::embedding::<Gpu>(weight, ids, precision),
+        Dispatch::Plain => weight.select(0, ids),
     }
 }
 
@@ -35,10 +35,10 @@ pub fn linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    match body(&x.device()) {
-        Body::Cpu => fused::linear(x, weight, bias, precision),
-        Body::Gpu => gpu::linear::<Gpu>(x, weight, bias, precision),
-        Body::Plain => module::linear(x, weight, bias),
+    match dispatch(&x.device()) {
+        Dispatch::Cpu => fused::linear(x, weight, bias, precision),
+        Dispatch::Gpu => gpu::linear::<Gpu>(x, weight, bias, precision),
+        Dispatch::Plain => module::linear(x, weight, bias),
     }
 }
 
@@ -52,10 +52,10 @@ pub fn gelu_linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    match body(&x.device()) {
-        Body::Cpu => fused::gelu_linear(x, weight, bias, precision),
-        Body::Gpu => gpu::gelu_linear::<Gpu>(x, weight, bias, precision),
-        Body::Plain => linear(gelu(x), weight, bias, precision),
+    match dispatch(&x.device()) {
+        Dispatch::Cpu => fused::gelu_linear(x, weight, bias, precision),
+        Dispatch::Gpu => gpu::gelu_linear::<Gpu>(x, weight, bias, precision),
+        Dispatch::Plain => linear(gelu(x), weight, bias, precision),
     }
 }
 
@@ -71,10 +71,10 @@ pub fn swiglu_linear(
     bias: Option<Tensor<1>>,
     precision: Precision,
 ) -> Tensor<2> {
-    match body(&gate.device()) {
-        Body::Cpu => fused::swiglu_linear(gate, up, weight, bias, precision),
-        Body::Gpu => gpu::swiglu_linear::<Gpu>(gate, up, weight, bias, precision),
-        Body::Plain => linear(swiglu(gate, up), weight, bias, precision),
+    match dispatch(&gate.device()) {
+        Dispatch::Cpu => fused::swiglu_linear(gate, up, weight, bias, precision),
+        Dispatch::Gpu => gpu::swiglu_linear::<Gpu>(gate, up, weight, bias, precision),
+        Dispatch::Plain => linear(swiglu(gate, up), weight, bias, precision),
     }
 }
 
@@ -84,10 +84,10 @@ pub fn swiglu_linear(
 /// # Shapes
 /// `x [N, C]`, `gamma [C]`, `beta [C]` -> `[N, C]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    match body(&x.device()) {
-        Body::Cpu => fused::layer_norm(x, gamma, beta, epsilon),
-        Body::Gpu => gpu::layer_norm::<Gpu>(x, gamma, beta, epsilon),
-        Body::Plain => module::layer_norm(x, gamma, Some(beta), f64::from(epsilon)),
+    match dispatch(&x.device()) {
+        Dispatch::Cpu => fused::layer_norm(x, gamma, beta, epsilon),
+        Dispatch::Gpu => gpu::layer_norm::<Gpu>(x, gamma, beta, epsilon),
+        Dispatch::Plain => module::layer_norm(x, gamma, Some(beta), f64::from(epsilon)),
     }
 }
 
@@ -97,10 +97,10 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32)
 /// # Shapes
 /// `x [N, C]`, `gamma [C]` -> `[N, C]`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
-    match body(&x.device()) {
-        Body::Cpu => fused::rms_norm(x, gamma, epsilon),
-        Body::Gpu => gpu::rms_norm::<Gpu>(x, gamma, epsilon),
-        Body::Plain => rms_norm_with_tensors(x, gamma, epsilon),
+    match dispatch(&x.device()) {
+        Dispatch::Cpu => fused::rms_norm(x, gamma, epsilon),
+        Dispatch::Gpu => gpu::rms_norm::<Gpu>(x, gamma, epsilon),
+        Dispatch::Plain => rms_norm_with_tensors(x, gamma, epsilon),
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
     }
 
-    /// Values and gradients of both bodies of an operation, at odd shapes.
+    /// Values and gradients of both implementations of an operation, at odd shapes.
     #[test]
     fn both_bodies_of_a_linear_layer_agree() {
         for [n, input, output] in [[1, 1, 1], [3, 17, 33], [33, 5, 70]] {

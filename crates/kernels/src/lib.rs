@@ -1,11 +1,11 @@
 //! Every operation that a model here is made of, one function each.
 //!
 //! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
-//! CPU most have a body of their own ([`cpu`], put into Burn's graph by `fused`): one pass over
+//! CPU most have an implementation of their own ([`cpu`], put into Burn's graph by `fused`): one pass over
 //! memory, all threads, a gradient written by hand. On graphics processors they are Burn's
 //! operations with gradients written by hand (`gpu`). On every other device, and everywhere inside
 //! [`with_plain_operations`], they are plain Burn operations in Burn's graph, and those are what the
-//! tests hold the other bodies against.
+//! tests hold the others against.
 //!
 //! | function | formula |
 //! |---|---|
@@ -39,9 +39,9 @@
 
 mod accumulation;
 mod attention;
-mod bodies;
 mod checkpointing;
 pub mod cpu;
+mod dispatch;
 mod distillation;
 mod dropout;
 mod fused;
@@ -63,8 +63,8 @@ pub use accumulation::carry_gradient;
 pub use attention::{
     CausalMask, attention_probabilities, causal_attention, grouped_attention, split_heads,
 };
-pub use bodies::with_plain_operations;
 pub use checkpointing::checkpointed;
+pub use dispatch::with_plain_operations;
 pub use distillation::{DistilledLoss, Head, distilled_head_loss};
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
@@ -79,9 +79,9 @@ pub use swiglu::swiglu;
 /// Whether a device computes products of bf16 numbers; without them, [`Precision::Bf16`] gives the
 /// same results slowly on the CPU, and none elsewhere.
 pub fn multiplies_bf16(device: &Device) -> bool {
-    match bodies::body(device) {
-        bodies::Body::Cpu => isa::Isa::best().has_bf16(),
-        bodies::Body::Gpu => device.supports_dtype(FloatDType::BF16),
-        bodies::Body::Plain => false,
+    match dispatch::dispatch(device) {
+        dispatch::Dispatch::Cpu => isa::Isa::best().has_bf16(),
+        dispatch::Dispatch::Gpu => device.supports_dtype(FloatDType::BF16),
+        dispatch::Dispatch::Plain => false,
     }
 }

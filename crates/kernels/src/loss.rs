@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::bodies::{Body, body};
+use crate::dispatch::{Dispatch, dispatch};
 use crate::distillation::Head;
 use crate::fused;
 use crate::gpu::{self, Gpu};
@@ -21,13 +21,13 @@ pub fn head_loss(
     targets: Tensor<1, Int>,
     precision: Precision,
 ) -> Tensor<1> {
-    match body(&x.device()) {
-        Body::Cpu => {
+    match dispatch(&x.device()) {
+        Dispatch::Cpu => {
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
             fused::head_loss(x, weight, tied, &targets, precision)
         }
-        Body::Gpu => gpu::head_loss::<Gpu>(Head { x, weight, tied }, targets, precision),
-        Body::Plain => {
+        Dispatch::Gpu => gpu::head_loss::<Gpu>(Head { x, weight, tied }, targets, precision),
+        Dispatch::Plain => {
             let weight = if tied { weight.transpose() } else { weight };
             cross_entropy(linear(x, weight, None, precision), targets)
         }

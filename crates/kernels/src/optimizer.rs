@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::bodies::are_fused;
+use crate::dispatch::are_fused;
 use crate::gpu;
 use isa::{Isa, vectorised};
 

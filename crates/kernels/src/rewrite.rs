@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::bodies::are_fused;
+use crate::dispatch::are_fused;
 use crate::fused;
 
 /// `target`, filled by `work` from the numbers of `source`. On the CPU `source` is not copied,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use config::{RopePairs, RopeShape};
 
-use crate::bodies::are_fused;
 use crate::cpu::rope::Angles;
+use crate::dispatch::are_fused;
 use crate::fused;
 
 /// The angles of all positions of a window; made once for all layers of a forward pass.

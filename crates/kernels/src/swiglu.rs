@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
-use crate::bodies::are_fused;
+use crate::dispatch::are_fused;
 use crate::fused;
 
 /// `silu(gate) * up` (SwiGLU, Shazeer, 2020), with `silu(x) = x / (1 + e^-x)`.

@@ -1,7 +1,7 @@
-//! Which of an operation's bodies runs: the one for the CPU, the one for graphics processors, or
-//! plain Burn operations, which run everywhere.
+//! Which implementation of an operation runs: the one for the CPU, the one for graphics processors,
+//! or plain Burn operations, which run everywhere.
 //!
-//! The plain bodies are what the others are held against, operation by operation in tests, and as a
+//! The plain ones are what the others are held against, operation by operation in tests, and as a
 //! whole by training the same model twice (`train.kernels`).
 
 use std::cell::Cell;
@@ -13,8 +13,8 @@ thread_local! {
     static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` with plain Burn operations on any device: what it calls on this thread takes no body of
-/// our own. A graph that is made inside must be walked back inside.
+/// Runs `work` with plain Burn operations on any device: what it calls on this thread takes no
+/// implementation of our own. A graph that is made inside must be walked back inside.
 pub fn with_plain_operations<R>(work: impl FnOnce() -> R) -> R {
     /// Puts back what was set before, also when `work` panics.
     struct Before(bool);
@@ -29,7 +29,7 @@ pub fn with_plain_operations<R>(work: impl FnOnce() -> R) -> R {
 
 /// How an operation is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
+pub(crate) enum Dispatch {
     /// [`crate::cpu`], put into the graph by `fused`.
     Cpu,
     /// `gpu`.
@@ -39,21 +39,21 @@ pub(crate) enum Body {
 }
 
 /// What computes on a device, with or without gradients.
-pub(crate) fn body(device: &Device) -> Body {
+pub(crate) fn dispatch(device: &Device) -> Dispatch {
     if PLAIN.get() {
-        Body::Plain
+        Dispatch::Plain
     } else if *device == Device::flex() || *device == Device::flex().autodiff() {
-        Body::Cpu
+        Dispatch::Cpu
     } else if is_gpu(device) {
-        Body::Gpu
+        Dispatch::Gpu
     } else {
-        Body::Plain
+        Dispatch::Plain
     }
 }
 
-/// Whether operations on a device have a body for the CPU that should run.
+/// Whether the implementations for the CPU run on a device.
 pub(crate) fn are_fused(device: &Device) -> bool {
-    body(device) == Body::Cpu
+    dispatch(device) == Dispatch::Cpu
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
