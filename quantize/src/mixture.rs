@@ -45,7 +45,7 @@ fn output(recipe: Recipe, seat: Seat, model: &Model) -> TensorType {
     }
 }
 
-/// Values of the attention, also fused with queries and keys: few weights that weigh much, fewer
+/// Values of the attention, also joined with queries and keys: few weights that weigh much, fewer
 /// still where heads share them.
 fn value(recipe: Recipe, seat: Seat, model: &Model) -> TensorType {
     let shared = model.sharing >= 4;

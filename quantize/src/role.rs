@@ -13,7 +13,7 @@ pub(crate) enum Role {
     TokenEmbedding,
     /// Turns vectors into logits; the token embedding does, where the model has no other.
     Output,
-    /// Values of the attention, also fused with queries and keys.
+    /// Values of the attention, also joined with queries and keys.
     AttentionValue,
     /// Keys of the attention.
     AttentionKey,
@@ -148,7 +148,7 @@ pub(crate) fn role(tensor: &TensorInfo, tied: bool) -> Role {
     }
 }
 
-/// Whether a name is one of attention's values, fused ones included.
+/// Whether a name is one of attention's values, joined ones included.
 pub(crate) fn is_value(name: &str) -> bool {
     ["attn_qkv.weight", "attn_kv_b.weight", "attn_v.weight"].iter().any(|part| name.contains(part))
 }

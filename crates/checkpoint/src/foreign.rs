@@ -7,7 +7,7 @@
 
 use config::{Architecture, ModelConfig};
 
-use crate::{CheckpointError, Weights, fused};
+use crate::{CheckpointError, Weights, stacked_experts};
 
 /// Weights that are compared at a time.
 const PIECE: usize = 4 << 20;
@@ -80,7 +80,7 @@ pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), C
         });
     }
     if let Some(experts) = config.experts {
-        fused::divide(weights, config, experts.count)?;
+        stacked_experts::divide(weights, config, experts.count)?;
     }
     if config.tie_embeddings && weights.contains(head) && weights.contains(embedding) {
         check_same(weights, head, embedding)?;

@@ -71,7 +71,7 @@ fn joined(name: String, groups: &[Vec<&NamedTensor>]) -> NamedTensor {
 }
 
 /// The layout that transformers 5 has in memory: gate and up of an expert together.
-fn fused(tensors: &[NamedTensor], config: &ModelConfig) -> Vec<NamedTensor> {
+fn stacked(tensors: &[NamedTensor], config: &ModelConfig) -> Vec<NamedTensor> {
     let mut tensors = tensors.to_vec();
     for i in 0..config.n_layer {
         let [gate, up, down] = take_experts(&mut tensors, config, i);
@@ -106,7 +106,7 @@ fn every_layout_is_the_same_model() {
     for config in [mixtral(), family(Architecture::Qwen3Moe)] {
         let folder = tempfile::tempdir().unwrap();
         let ours = write(folder.path(), &config);
-        for theirs in [fused(&ours, &config), switched(&ours, &config)] {
+        for theirs in [stacked(&ours, &config), switched(&ours, &config)] {
             put(folder.path(), &theirs);
             let opened = Checkpoint::open(folder.path()).unwrap();
             assert_eq!(opened.config(), &config);
@@ -155,7 +155,7 @@ fn what_does_not_fit_is_refused_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let ours = write(folder.path(), &config);
 
-    let mut few = fused(&ours, &config);
+    let mut few = stacked(&ours, &config);
     let tensor = few.iter_mut().find(|t| t.name.ends_with("1.mlp.experts.gate_up_proj")).unwrap();
     tensor.shape[0] -= 1;
     tensor.data.truncate(2 * 20 * 16);
@@ -164,7 +164,7 @@ fn what_does_not_fit_is_refused_by_its_name() {
     assert!(error.contains("expected [3, 20, 16]"), "{error}");
 
     let mut both = ours.clone();
-    both.extend(fused(&ours, &config).into_iter().filter(|t| t.name.ends_with("gate_up_proj")));
+    both.extend(stacked(&ours, &config).into_iter().filter(|t| t.name.ends_with("gate_up_proj")));
     let error = refusal(folder.path(), &both);
     assert!(
         error.contains("model.layers.0.mlp.experts.gate_up_proj belongs to no part"),

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::cpu::attention::{Attention, ScoreDropout, score_factors};
+use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
 use crate::dropout::Dropout;
-use crate::fused;
 use crate::gpu::{self, Gpu};
 use crate::pass::Pass;
 use isa::Isa;
@@ -89,7 +89,7 @@ pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: P
     let (batch, width) = (n / time, channels / heads);
     let shape =
         Attention { batch, time, heads, kv_heads: heads, width, window: mask.window, dropout };
-    fused::causal_attention(qkv, shape, pass.precision)
+    cpu_autodiff::causal_attention(qkv, shape, pass.precision)
 }
 
 /// [`causal_attention`] in which each head of keys and values serves `H / K` neighbouring heads of
@@ -120,7 +120,7 @@ pub fn grouped_attention(
     let dropout = ScoreDropout::of(pass.dropout);
     let (batch, width) = (n / time, columns / heads);
     let shape = Attention { batch, time, heads, kv_heads, width, window: mask.window, dropout };
-    fused::grouped_attention(inputs, shape, pass.precision)
+    cpu_autodiff::grouped_attention(inputs, shape, pass.precision)
 }
 
 fn grouped_with_tensors(
@@ -151,7 +151,7 @@ fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropou
     y.swap_dims(1, 2).reshape([n, c])
 }
 
-/// Dropout on the probabilities `p [B, H, T, T]`, drawn as the fused attention draws it: a run on another
+/// Dropout on the probabilities `p [B, H, T, T]`, drawn as the attention of the CPU draws it: a run on another
 /// device, or by plain operations, drops the same.
 fn drop_probabilities(p: Tensor<4>, drop: Option<Dropout>) -> Tensor<4> {
     let Some(drop) = drop else { return p };
@@ -238,11 +238,11 @@ mod tests {
             let [q, k, v] = inputs.clone();
             let dropout = Dropout::new(0.3, 5);
             let pass = Pass { dropout, ..Pass::default() };
-            let fused = run(grouped_attention(q, k, v, [h, kv], &mask, pass));
+            let ours = run(grouped_attention(q, k, v, [h, kv], &mask, pass));
             let plain = run(grouped_with_tensors(inputs.clone(), [h, kv], &mask, dropout));
-            fused.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(1e-5));
-            for (fused, plain) in fused.1.iter().zip(&plain.1) {
-                fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-5));
+            ours.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(1e-5));
+            for (ours, plain) in ours.1.iter().zip(&plain.1) {
+                ours.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-5));
             }
         }
     }

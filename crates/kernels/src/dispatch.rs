@@ -30,7 +30,7 @@ pub fn with_plain_operations<R>(work: impl FnOnce() -> R) -> R {
 /// How an operation is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dispatch {
-    /// [`crate::cpu`], put into the graph by `fused`.
+    /// [`crate::cpu`], put into the graph by `cpu_autodiff`.
     Cpu,
     /// `gpu`.
     Gpu,
@@ -52,7 +52,7 @@ pub(crate) fn dispatch(device: &Device) -> Dispatch {
 }
 
 /// Whether the implementations for the CPU run on a device.
-pub(crate) fn are_fused(device: &Device) -> bool {
+pub(crate) fn runs_on_cpu(device: &Device) -> bool {
     dispatch(device) == Dispatch::Cpu
 }
 
@@ -75,13 +75,13 @@ mod tests {
     fn plain_operations_are_a_matter_of_the_thread_and_the_scope() {
         let device = Device::flex();
         let outside = with_plain_operations(|| {
-            assert!(!are_fused(&device) && !are_fused(&device.clone().autodiff()));
-            with_plain_operations(|| assert!(!are_fused(&device)));
-            assert!(!are_fused(&device), "the inner scope ended the outer one");
-            std::thread::scope(|scope| scope.spawn(|| are_fused(&Device::flex())).join())
+            assert!(!runs_on_cpu(&device) && !runs_on_cpu(&device.clone().autodiff()));
+            with_plain_operations(|| assert!(!runs_on_cpu(&device)));
+            assert!(!runs_on_cpu(&device), "the inner scope ended the outer one");
+            std::thread::scope(|scope| scope.spawn(|| runs_on_cpu(&Device::flex())).join())
         });
         assert!(outside.unwrap(), "another thread was changed");
         assert!(std::panic::catch_unwind(|| with_plain_operations(|| panic!("inside"))).is_err());
-        assert!(are_fused(&device));
+        assert!(runs_on_cpu(&device));
     }
 }

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor, activation};
 
+use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
-use crate::fused;
 use crate::gpu::{self, Gpu};
 use crate::layers::linear;
 use crate::loss::cross_entropy;
@@ -55,7 +55,7 @@ pub fn distilled_head_loss(
     match dispatch(&student.x.device()) {
         Dispatch::Cpu => {
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
-            fused::distilled_head_loss(student, teacher, &targets, share, precision)
+            cpu_autodiff::distilled_head_loss(student, teacher, &targets, share, precision)
         }
         Dispatch::Gpu => {
             gpu::distilled_head_loss::<Gpu>(student, teacher, targets, share, precision)
@@ -129,11 +129,11 @@ mod tests {
                     };
                     assert!(apart(found.divergence, &divergence) < tolerance);
                     assert!(apart(found.entropy, &entropy) < tolerance);
-                    let fused = run(found.loss);
+                    let ours = run(found.loss);
                     let tolerance = Tolerance::absolute(tolerance);
-                    fused.0.assert_approx_eq::<f32>(&plain.0, tolerance);
-                    for (fused, plain) in fused.1.iter().zip(&plain.1) {
-                        fused.assert_approx_eq::<f32>(plain, tolerance);
+                    ours.0.assert_approx_eq::<f32>(&plain.0, tolerance);
+                    for (ours, plain) in ours.1.iter().zip(&plain.1) {
+                        ours.assert_approx_eq::<f32>(plain, tolerance);
                     }
                 }
             }

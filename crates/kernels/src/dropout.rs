@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::{self, Gpu};
-use crate::{fused, random};
+use crate::{cpu_autodiff, random};
 
 /// How much is dropped, and the key that the masks of one forward pass follow from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,7 +39,7 @@ impl Dropout {
 pub fn dropout<const RANK: usize>(x: Tensor<RANK>, dropout: Option<Dropout>) -> Tensor<RANK> {
     let Some(Dropout { probability, key }) = dropout else { return x };
     match dispatch(&x.device()) {
-        Dispatch::Cpu => return fused::dropout(x, probability, key),
+        Dispatch::Cpu => return cpu_autodiff::dropout(x, probability, key),
         Dispatch::Gpu => return gpu::dropout::<Gpu, RANK>(x, probability, key),
         Dispatch::Plain => {}
     }

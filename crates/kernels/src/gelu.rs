@@ -2,8 +2,8 @@
 
 use burn::tensor::{Tensor, activation};
 
-use crate::dispatch::are_fused;
-use crate::fused;
+use crate::cpu_autodiff;
+use crate::dispatch::runs_on_cpu;
 
 /// GELU in the tanh form that GPT-2 was trained with (Hendrycks and Gimpel, 2016; `gelu_new`
 /// of Hugging Face, `NewGELU` of minGPT).
@@ -14,7 +14,7 @@ use crate::fused;
 /// # Shapes
 /// `x` and the result: any.
 pub fn gelu<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
-    if are_fused(&x.device()) { fused::gelu(x) } else { with_tensors(x) }
+    if runs_on_cpu(&x.device()) { cpu_autodiff::gelu(x) } else { with_tensors(x) }
 }
 
 fn with_tensors<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Int, Tensor, module};
 
+use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
-use crate::fused;
 use crate::gelu::gelu;
 use crate::gpu::{self, Gpu};
 use crate::pass::Precision;
@@ -16,7 +16,7 @@ use crate::swiglu::swiglu;
 /// processors in a product of this precision.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>, precision: Precision) -> Tensor<2> {
     match dispatch(&weight.device()) {
-        Dispatch::Cpu => fused::embedding(weight, ids.into_data().iter::<u32>().collect()),
+        Dispatch::Cpu => cpu_autodiff::embedding(weight, ids.into_data().iter::<u32>().collect()),
         Dispatch::Gpu => gpu::embedding::<Gpu>(weight, ids, precision),
         Dispatch::Plain => weight.select(0, ids),
     }
@@ -36,7 +36,7 @@ pub fn linear(
     precision: Precision,
 ) -> Tensor<2> {
     match dispatch(&x.device()) {
-        Dispatch::Cpu => fused::linear(x, weight, bias, precision),
+        Dispatch::Cpu => cpu_autodiff::linear(x, weight, bias, precision),
         Dispatch::Gpu => gpu::linear::<Gpu>(x, weight, bias, precision),
         Dispatch::Plain => module::linear(x, weight, bias),
     }
@@ -53,7 +53,7 @@ pub fn gelu_linear(
     precision: Precision,
 ) -> Tensor<2> {
     match dispatch(&x.device()) {
-        Dispatch::Cpu => fused::gelu_linear(x, weight, bias, precision),
+        Dispatch::Cpu => cpu_autodiff::gelu_linear(x, weight, bias, precision),
         Dispatch::Gpu => gpu::gelu_linear::<Gpu>(x, weight, bias, precision),
         Dispatch::Plain => linear(gelu(x), weight, bias, precision),
     }
@@ -72,7 +72,7 @@ pub fn swiglu_linear(
     precision: Precision,
 ) -> Tensor<2> {
     match dispatch(&gate.device()) {
-        Dispatch::Cpu => fused::swiglu_linear(gate, up, weight, bias, precision),
+        Dispatch::Cpu => cpu_autodiff::swiglu_linear(gate, up, weight, bias, precision),
         Dispatch::Gpu => gpu::swiglu_linear::<Gpu>(gate, up, weight, bias, precision),
         Dispatch::Plain => linear(swiglu(gate, up), weight, bias, precision),
     }
@@ -85,7 +85,7 @@ pub fn swiglu_linear(
 /// `x [N, C]`, `gamma [C]`, `beta [C]` -> `[N, C]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32) -> Tensor<2> {
     match dispatch(&x.device()) {
-        Dispatch::Cpu => fused::layer_norm(x, gamma, beta, epsilon),
+        Dispatch::Cpu => cpu_autodiff::layer_norm(x, gamma, beta, epsilon),
         Dispatch::Gpu => gpu::layer_norm::<Gpu>(x, gamma, beta, epsilon),
         Dispatch::Plain => module::layer_norm(x, gamma, Some(beta), f64::from(epsilon)),
     }
@@ -98,7 +98,7 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f32)
 /// `x [N, C]`, `gamma [C]` -> `[N, C]`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
     match dispatch(&x.device()) {
-        Dispatch::Cpu => fused::rms_norm(x, gamma, epsilon),
+        Dispatch::Cpu => cpu_autodiff::rms_norm(x, gamma, epsilon),
         Dispatch::Gpu => gpu::rms_norm::<Gpu>(x, gamma, epsilon),
         Dispatch::Plain => rms_norm_with_tensors(x, gamma, epsilon),
     }
@@ -172,11 +172,11 @@ mod tests {
             };
             let plain = run(module::linear(x.clone(), w.clone(), Some(b.clone())));
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 0.1)] {
-                let fused = run(linear(x.clone(), w.clone(), Some(b.clone()), precision));
+                let ours = run(linear(x.clone(), w.clone(), Some(b.clone()), precision));
                 let tolerance = Tolerance::absolute(tolerance);
-                fused.0.assert_approx_eq::<f32>(&plain.0, tolerance);
-                for (fused, plain) in fused.1.iter().zip(&plain.1) {
-                    fused.assert_approx_eq::<f32>(plain, tolerance);
+                ours.0.assert_approx_eq::<f32>(&plain.0, tolerance);
+                for (ours, plain) in ours.1.iter().zip(&plain.1) {
+                    ours.assert_approx_eq::<f32>(plain, tolerance);
                 }
             }
         }
@@ -193,10 +193,10 @@ mod tests {
                 let dgamma = gamma.grad(&grads).unwrap().into_data();
                 [y.inner().into_data(), dx, dgamma, beta.grad(&grads).unwrap().into_data()]
             };
-            let fused = run(layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5));
+            let ours = run(layer_norm(x.clone(), gamma.clone(), beta.clone(), 1e-5));
             let plain = run(module::layer_norm(x.clone(), gamma.clone(), Some(beta.clone()), 1e-5));
-            for (fused, plain) in fused.iter().zip(&plain) {
-                fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-4));
+            for (ours, plain) in ours.iter().zip(&plain) {
+                ours.assert_approx_eq::<f32>(plain, Tolerance::absolute(5e-4));
             }
         }
     }
@@ -211,10 +211,10 @@ mod tests {
                 let dx = x.grad(&grads).unwrap().into_data();
                 [y.inner().into_data(), dx, gamma.grad(&grads).unwrap().into_data()]
             };
-            let fused = run(rms_norm(x.clone(), gamma.clone(), 1e-5));
+            let ours = run(rms_norm(x.clone(), gamma.clone(), 1e-5));
             let plain = run(rms_norm_with_tensors(x.clone(), gamma.clone(), 1e-5));
-            for (fused, plain) in fused.iter().zip(&plain) {
-                fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(1e-4));
+            for (ours, plain) in ours.iter().zip(&plain) {
+                ours.assert_approx_eq::<f32>(plain, Tolerance::absolute(1e-4));
             }
         }
     }
@@ -228,9 +228,9 @@ mod tests {
             let y = rows.matmul(w.clone().transpose()).square().sum();
             w.grad(&y.backward()).unwrap().into_data()
         };
-        let fused = run(embedding(w.clone(), ids(), Precision::F32));
+        let ours = run(embedding(w.clone(), ids(), Precision::F32));
         let ids = Tensor::from_ints([4, 0, 4], &w.device());
-        fused.assert_approx_eq::<f32>(&run(w.clone().select(0, ids)), Tolerance::relative(1e-5));
+        ours.assert_approx_eq::<f32>(&run(w.clone().select(0, ids)), Tolerance::relative(1e-5));
     }
 
     /// The same numbers go the same way, whether they are kept or computed again.

@@ -1,7 +1,7 @@
 //! Every operation that a model here is made of, one function each.
 //!
 //! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
-//! CPU most have an implementation of their own ([`cpu`], put into Burn's graph by `fused`): one pass over
+//! CPU most have an implementation of their own ([`cpu`], put into Burn's graph by `cpu_autodiff`): one pass over
 //! memory, all threads, a gradient written by hand. On graphics processors they are Burn's
 //! operations with gradients written by hand (`gpu`). On every other device, and everywhere inside
 //! [`with_plain_operations`], they are plain Burn operations in Burn's graph, and those are what the
@@ -41,10 +41,10 @@ mod accumulation;
 mod attention;
 mod checkpointing;
 pub mod cpu;
+mod cpu_autodiff;
 mod dispatch;
 mod distillation;
 mod dropout;
-mod fused;
 mod gelu;
 mod gpu;
 mod graph;

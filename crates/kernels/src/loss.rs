@@ -2,9 +2,9 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
 use crate::distillation::Head;
-use crate::fused;
 use crate::gpu::{self, Gpu};
 use crate::layers::linear;
 use crate::pass::Precision;
@@ -24,7 +24,7 @@ pub fn head_loss(
     match dispatch(&x.device()) {
         Dispatch::Cpu => {
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
-            fused::head_loss(x, weight, tied, &targets, precision)
+            cpu_autodiff::head_loss(x, weight, tied, &targets, precision)
         }
         Dispatch::Gpu => gpu::head_loss::<Gpu>(Head { x, weight, tied }, targets, precision),
         Dispatch::Plain => {
@@ -113,10 +113,10 @@ mod tests {
             let plain = run(cross_entropy(x.clone().matmul(as_matrix), targets.clone()));
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                 let loss = head_loss(x.clone(), weight.clone(), tied, targets.clone(), precision);
-                let fused = run(loss);
-                fused.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(tolerance));
-                for (fused, plain) in fused.1.iter().zip(&plain.1) {
-                    fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(tolerance));
+                let ours = run(loss);
+                ours.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(tolerance));
+                for (ours, plain) in ours.1.iter().zip(&plain.1) {
+                    ours.assert_approx_eq::<f32>(plain, Tolerance::absolute(tolerance));
                 }
             }
         }

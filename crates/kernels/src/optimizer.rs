@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::dispatch::are_fused;
+use crate::dispatch::runs_on_cpu;
 use crate::gpu;
 use isa::{Isa, vectorised};
 
@@ -102,7 +102,7 @@ pub fn adamw(
     step: &AdamWStep,
 ) -> Tensor<1> {
     let device = weight.device();
-    if !are_fused(&device) {
+    if !runs_on_cpu(&device) {
         return adamw_with_tensors(weight, gradient, moments, step);
     }
     let gradient = gradient.into_data();
@@ -203,7 +203,7 @@ fn adamw_with_tensors(
 pub fn squared_norms(tensors: Vec<Tensor<1>>) -> (Vec<Tensor<1>>, f64) {
     match tensors.first() {
         None => (tensors, 0.0),
-        Some(first) if are_fused(&first.device()) => {
+        Some(first) if runs_on_cpu(&first.device()) => {
             let (tensors, sums): (_, Vec<f64>) = tensors.into_iter().map(squared_norm).unzip();
             (tensors, sums.iter().sum())
         }

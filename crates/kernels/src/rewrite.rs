@@ -2,8 +2,8 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::dispatch::are_fused;
-use crate::fused;
+use crate::cpu_autodiff;
+use crate::dispatch::runs_on_cpu;
 
 /// `target`, filled by `work` from the numbers of `source`. On the CPU `source` is not copied,
 /// and neither is `target`, whose memory is used again where nobody else holds it.
@@ -19,8 +19,8 @@ pub fn rewrite<E>(
     work: impl FnOnce(&[f32], &mut [f32]) -> Result<(), E>,
 ) -> Result<Tensor<1>, E> {
     let device = target.device();
-    if are_fused(&device) {
-        return fused::rewrite(source, target, work);
+    if runs_on_cpu(&device) {
+        return cpu_autodiff::rewrite(source, target, work);
     }
     let [n] = target.dims();
     let numbers: Vec<f32> = source.to_data().iter::<f32>().collect();

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use config::{RopePairs, RopeShape};
 
 use crate::cpu::rope::Angles;
-use crate::dispatch::are_fused;
-use crate::fused;
+use crate::cpu_autodiff;
+use crate::dispatch::runs_on_cpu;
 
 /// The angles of all positions of a window; made once for all layers of a forward pass.
 #[derive(Debug, Clone)]
@@ -47,8 +47,8 @@ pub fn rope(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
 /// # Shapes
 /// `x [B * T, columns]` -> the same.
 pub fn rope_first(x: Tensor<2>, turned: usize, rope: &Rope) -> Tensor<2> {
-    if are_fused(&x.device()) {
-        return fused::rope(x, turned, &rope.angles);
+    if runs_on_cpu(&x.device()) {
+        return cpu_autodiff::rope(x, turned, &rope.angles);
     }
     let [n, columns] = x.dims();
     if turned == columns {
@@ -114,10 +114,10 @@ mod tests {
                     let dx = x.grad(&(y.clone() * dy.clone()).sum().backward()).unwrap();
                     [y.inner().into_data(), dx.into_data()]
                 };
-                let fused = run(rope(x.clone(), &table));
+                let ours = run(rope(x.clone(), &table));
                 let plain = run(with_tensors(x.clone(), &table));
-                for (fused, plain) in fused.iter().zip(&plain) {
-                    fused.assert_approx_eq::<f32>(plain, Tolerance::absolute(1e-5));
+                for (ours, plain) in ours.iter().zip(&plain) {
+                    ours.assert_approx_eq::<f32>(plain, Tolerance::absolute(1e-5));
                 }
             }
         }

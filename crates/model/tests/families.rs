@@ -145,11 +145,11 @@ fn gradients_are_those_of_plain_operations() {
             let loss = model.loss(tokens(2, &device), targets, Pass::default());
             model.take_gradients(loss.backward())
         };
-        let (fused, plain) = (gradients(), kernels::with_plain_operations(gradients));
-        assert_eq!(fused.len(), plain.len(), "{name}");
+        let (ours, plain) = (gradients(), kernels::with_plain_operations(gradients));
+        assert_eq!(ours.len(), plain.len(), "{name}");
         for (path, expected) in plain {
             let size = expected.clone().square().sum().into_scalar::<f32>();
-            let error = (fused[&path].clone() - expected).square().sum().into_scalar::<f32>();
+            let error = (ours[&path].clone() - expected).square().sum().into_scalar::<f32>();
             assert!(error <= 1e-7 * size + 1e-13, "{name} {path}: {error} of {size}");
         }
     }

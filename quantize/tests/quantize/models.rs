@@ -18,7 +18,7 @@ pub struct Model {
     pub inner: u64,
     /// Whether the token embedding is the output too.
     pub tied: bool,
-    /// The family: fused or split q, k, v; biases; gate; positions.
+    /// The family: joined or split q, k, v; biases; gate; positions.
     pub architecture: Architecture,
     /// Heads of queries.
     pub heads: u64,

@@ -1,4 +1,4 @@
-//! The fused operations themselves: slices in, slices out, no tensor library.
+//! The operations themselves, each in one pass over memory: slices in, slices out, no tensor library.
 //!
 //! Each file holds one operation with its gradient, headed by the mathematics it does. Products
 //! of matrices are vectorised by hand ([`matmul`]); everything else is written so that the

@@ -1,4 +1,4 @@
-//! Experts that a file stores together, seen one by one as our own table of names has them.
+//! Experts that a file stacks in one tensor, seen one by one as our own table of names has them.
 //!
 //! ```text
 //! model.layers.N.mlp.experts.gate_up_proj  [E, 2F, C]   transformers 5 in memory: gate, then up
