@@ -64,9 +64,9 @@ mod layout;
 mod limits;
 mod metadata;
 mod parse;
-mod parts;
 mod sniff;
 mod source;
+mod split_files;
 mod tensor_type;
 mod wild;
 mod writer;
@@ -78,9 +78,9 @@ pub use file_type::{FileType, recipe_of};
 pub use layout::Layout;
 pub use metadata::{Array, Metadata, Value};
 pub use parse::parse_header;
-pub use parts::GgufParts;
 pub use sniff::GIT_LFS_POINTER;
 pub use source::{TensorInfo, TensorSource, matrix_range};
+pub use split_files::GgufParts;
 pub use tensor_type::TensorType;
 pub use wild::{
     ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor, first_part, whole_name,
