@@ -39,7 +39,6 @@ pub(crate) mod half;
 pub(crate) mod iq4;
 mod lanes;
 mod levels;
-mod parts;
 mod plain;
 mod positive;
 pub(crate) mod q2_k;
@@ -55,14 +54,15 @@ pub(crate) mod rounding;
 pub(crate) mod six_bits;
 mod super_blocks;
 mod symmetric;
+mod unpack;
 mod weighted;
 
 use bytemuck::Pod;
 
 pub use error::BlockError;
 pub(crate) use iq4::LEVELS as IQ4_LEVELS;
-pub(crate) use parts::{put_together, take_apart};
 pub use read::{read_f32, read_matrix_f32};
+pub(crate) use unpack::{put_together, take_apart};
 
 use weighted::Rows;
 
