@@ -11,8 +11,8 @@ use common::{export, refusal};
 use serde_json::Value;
 
 /// Files of other programs, with the script that made them.
-fn wild() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/gguf/tests/golden/wild"))
+fn raw_files() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/gguf/tests/golden/raw"))
 }
 
 fn inspect(folder: &Path, args: &[&str]) -> String {
@@ -62,14 +62,14 @@ fn files_of_the_wild_are_shown_with_the_reason_why_they_are_not_usable() {
         ("big-endian.gguf", "a big-endian GGUF"),
         ("split-00002-of-00003.gguf", "llama-gguf-split --merge"),
     ] {
-        let found = inspect_json(wild(), file);
+        let found = inspect_json(raw_files(), file);
         assert_eq!(found["architecture"], "rwkv-7", "{file}");
         assert!(found["refusal"].as_str().unwrap().contains(expected), "{file}: {found}");
-        let table = inspect(wild(), &[file, "--tensors"]);
+        let table = inspect(raw_files(), &[file, "--tensors"]);
         assert!(table.contains("rwkv-7.block-count"), "{table}");
         assert!(table.contains("usable here   no: "), "{table}");
     }
-    let v3 = inspect_json(wild(), "v3.gguf");
+    let v3 = inspect_json(raw_files(), "v3.gguf");
     let mxfp4 = v3["formats"].as_array().unwrap().iter().find(|f| f["format"] == "MXFP4").unwrap();
     assert_eq!((&mxfp4["block_weights"], &mxfp4["block_bytes"]), (&32.into(), &17.into()));
     assert_eq!(mxfp4["computed"], false);
@@ -77,7 +77,7 @@ fn files_of_the_wild_are_shown_with_the_reason_why_they_are_not_usable() {
 
 #[test]
 fn all_parts_of_a_split_model_count_together() {
-    let found = inspect_json(wild(), "split-00003-of-00003.gguf");
+    let found = inspect_json(raw_files(), "split-00003-of-00003.gguf");
     assert_eq!(found["files"].as_array().unwrap().len(), 3);
     let places: Vec<u64> =
         found["tensors"].as_array().unwrap().iter().map(|t| t["file"].as_u64().unwrap()).collect();
@@ -85,7 +85,7 @@ fn all_parts_of_a_split_model_count_together() {
 
     let folder = tempfile::tempdir().unwrap();
     let name = "split-00001-of-00003.gguf";
-    fs::copy(wild().join(name), folder.path().join(name)).unwrap();
+    fs::copy(raw_files().join(name), folder.path().join(name)).unwrap();
     let found = inspect_json(folder.path(), name);
     assert_eq!(found["problems"].as_array().unwrap().len(), 2, "{found}");
     assert!(inspect(folder.path(), &[name]).contains("00003-of-00003.gguf is missing"));

@@ -1,6 +1,6 @@
 //! How far the head of a file has been read, and what is left of it.
 //!
-//! Both readers of this crate, the strict one and the one for files of the wild, ask here before
+//! Both readers of this crate, the strict one and the one for files from anywhere, ask here before
 //! they take bytes or memory.
 
 use crate::{GgufError, limits};

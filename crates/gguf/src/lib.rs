@@ -16,7 +16,7 @@
 //! |---|---|
 //! | read a file | [`GgufFile::open`], then [`TensorSource`] |
 //! | read a model that may be in several files | [`GgufParts::open`], then [`TensorSource`] |
-//! | look into any file, of any version, format and program | [`WildModel::open`] |
+//! | look into any file, of any version, format and program | [`RawModel::open`] |
 //! | read a header from part of a file | [`parse_header`] |
 //! | know sizes and offsets before there are weights | [`Layout::plan`] |
 //! | write a file, one tensor in memory at a time | [`Writer`] |
@@ -64,11 +64,11 @@ mod layout;
 mod limits;
 mod metadata;
 mod parse;
+mod raw;
 mod sniff;
 mod source;
 mod split_files;
 mod tensor_type;
-mod wild;
 mod writer;
 
 pub use blocks::{read_f32, read_matrix_f32};
@@ -78,13 +78,13 @@ pub use file_type::{FileType, recipe_of};
 pub use layout::Layout;
 pub use metadata::{Array, Metadata, Value};
 pub use parse::parse_header;
+pub use raw::{
+    ByteOrder, RawHeader, RawModel, RawPart, RawTensor, StoredFormat, first_part, whole_name,
+};
 pub use sniff::GIT_LFS_POINTER;
 pub use source::{TensorInfo, TensorSource, matrix_range};
 pub use split_files::GgufParts;
 pub use tensor_type::TensorType;
-pub use wild::{
-    ByteOrder, StoredFormat, WildHeader, WildModel, WildPart, WildTensor, first_part, whole_name,
-};
 pub use writer::Writer;
 
 /// Tensor data starts and ends at multiples of this many bytes, unless `general.alignment` says

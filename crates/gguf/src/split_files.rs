@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::{GgufError, GgufFile, Layout, Metadata, TensorInfo, TensorSource, WildModel};
+use crate::{GgufError, GgufFile, Layout, Metadata, RawModel, TensorInfo, TensorSource};
 
 /// The keys with which a part says which one it is.
 const SPLIT_KEYS: &str = "split.";
@@ -32,7 +32,7 @@ impl GgufParts {
         if named.metadata().unsigned("split.count").unwrap_or(1) <= 1 {
             return Self::join(vec![named], path);
         }
-        let model = WildModel::open(path)?;
+        let model = RawModel::open(path)?;
         if !model.problems.is_empty() {
             let problem = model.problems.join("; ");
             return Err(GgufError::Parts { path: path.to_owned(), problem });

@@ -6,7 +6,7 @@
 mod common;
 
 use common::raw::Raw;
-use gguf::{WildHeader, parse_header};
+use gguf::{RawHeader, parse_header};
 use testing::{CountingAllocator, peak_of};
 
 #[global_allocator]
@@ -16,7 +16,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn peak(bytes: &[u8]) -> usize {
     let (peak, ()) = peak_of(|| {
         drop(parse_header(bytes));
-        drop(WildHeader::parse(bytes));
+        drop(RawHeader::parse(bytes));
     });
     peak
 }

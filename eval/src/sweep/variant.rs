@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use gguf::{Metadata, WildModel};
+use gguf::{Metadata, RawModel};
 
 /// A file as it was named: `FILE` or `LABEL=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub fn describe(
 fn look_at(file: &NamedFile, role: Role) -> Result<Described> {
     let path = &file.path;
     ensure!(path.is_file(), "{}: no such file (a sweep reads GGUF files)", path.display());
-    let model = WildModel::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let model = RawModel::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     if let Some(problem) = model.problems.first() {
         bail!("{}: {problem}", path.display());
     }

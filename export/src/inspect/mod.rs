@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gguf::{ByteOrder, GgufFile, StoredFormat, WildModel, WildPart, WildTensor};
+use gguf::{ByteOrder, GgufFile, RawModel, RawPart, RawTensor, StoredFormat};
 use serde::{Serialize, Serializer};
 
 pub use shown::Shown;
@@ -127,7 +127,7 @@ fn as_text<S: Serializer>(format: &StoredFormat, serializer: S) -> Result<S::Ok,
 /// # Errors
 /// When the file cannot be read or is no GGUF, or its header is damaged.
 pub fn inspect(args: &InspectArgs) -> Result<Inspection> {
-    let model = WildModel::open(&args.file)?;
+    let model = RawModel::open(&args.file)?;
     let first = &model.parts.first().context("the model has no part")?.header;
     let places: BTreeMap<&Path, usize> =
         model.parts.iter().map(|part| part.path.as_path()).zip(0..).collect();
@@ -160,7 +160,7 @@ pub fn inspect(args: &InspectArgs) -> Result<Inspection> {
     })
 }
 
-fn describe(part: &WildPart, tensor: &WildTensor, file: usize) -> Tensor {
+fn describe(part: &RawPart, tensor: &RawTensor, file: usize) -> Tensor {
     Tensor {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),
@@ -171,7 +171,7 @@ fn describe(part: &WildPart, tensor: &WildTensor, file: usize) -> Tensor {
     }
 }
 
-fn file_summary(part: &WildPart) -> FileSummary {
+fn file_summary(part: &RawPart) -> FileSummary {
     FileSummary {
         path: part.path.clone(),
         size: part.file_size,
@@ -211,7 +211,7 @@ fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
 }
 
 /// What the strict reader, and then the table of architectures, has against the model.
-fn refusal(model: &WildModel) -> Option<String> {
+fn refusal(model: &RawModel) -> Option<String> {
     let [part] = model.parts.as_slice() else {
         return Some("it is in several parts; join them with llama-gguf-split --merge".to_owned());
     };

@@ -1,6 +1,6 @@
 //! What must hold for any bytes at all. The property tests and the fuzz target call it.
 
-use gguf::{ByteOrder, Layout, Metadata, WildHeader, Writer, parse_header};
+use gguf::{ByteOrder, Layout, Metadata, RawHeader, Writer, parse_header};
 
 /// Whatever is accepted is canonical: written again it gives the same bytes, save for the content
 /// of padding, and what was written is accepted again.
@@ -42,21 +42,21 @@ pub fn check(bytes: &[u8]) {
 ///
 /// # Panics
 /// When the invariant does not hold.
-pub fn check_wild(bytes: &[u8]) {
-    let wild = WildHeader::parse(bytes);
+pub fn check_raw(bytes: &[u8]) {
+    let raw = RawHeader::parse(bytes);
     let Ok((metadata, layout)) = parse_header(bytes) else { return };
 
-    let wild = wild.expect("what is strictly right is right in the wild");
-    assert_eq!((wild.version, wild.byte_order), (3, ByteOrder::Little));
-    assert_eq!((wild.data_start, wild.alignment), (layout.data_start, layout.alignment));
+    let raw = raw.expect("what is strictly right is right for the raw reader");
+    assert_eq!((raw.version, raw.byte_order), (3, ByteOrder::Little));
+    assert_eq!((raw.data_start, raw.alignment), (layout.data_start, layout.alignment));
     // Values are compared as text, since a NaN is unlike itself.
     let text = |metadata: &Metadata| format!("{metadata:?}");
-    assert_eq!(text(&wild.metadata), text(&metadata));
-    assert_eq!(wild.tensors.len(), layout.tensors.len());
-    for (wild, strict) in wild.tensors.iter().zip(&layout.tensors) {
-        assert_eq!((&wild.name, &wild.shape), (&strict.name, &strict.shape));
-        assert_eq!((wild.offset, wild.size), (strict.offset, Some(strict.size)));
-        assert_eq!(wild.format.0, strict.tensor_type.id());
+    assert_eq!(text(&raw.metadata), text(&metadata));
+    assert_eq!(raw.tensors.len(), layout.tensors.len());
+    for (raw, strict) in raw.tensors.iter().zip(&layout.tensors) {
+        assert_eq!((&raw.name, &raw.shape), (&strict.name, &strict.shape));
+        assert_eq!((raw.offset, raw.size), (strict.offset, Some(strict.size)));
+        assert_eq!(raw.format.0, strict.tensor_type.id());
     }
 }
 

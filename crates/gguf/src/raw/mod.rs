@@ -15,7 +15,7 @@
 //! Source: `docs/gguf.md` of ggml, and its `gguf.cpp` of August 2023 for the first version.
 //!
 //! A large model comes in several files, `NAME-00001-of-00005.gguf` and so on: each is a GGUF of
-//! its own, the keys of the model are in the first. [`WildModel`] takes them as one.
+//! its own, the keys of the model are in the first. [`RawModel`] takes them as one.
 
 mod format;
 mod model;
@@ -26,7 +26,7 @@ use std::path::Path;
 use crate::{GgufError, Metadata};
 
 pub use format::StoredFormat;
-pub use model::{WildModel, WildPart, first_part, whole_name};
+pub use model::{RawModel, RawPart, first_part, whole_name};
 
 /// Which end of a number comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub enum ByteOrder {
     Big,
 }
 
-/// A tensor of a file of the wild.
+/// A tensor of a file from anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WildTensor {
+pub struct RawTensor {
     /// Unique in its file.
     pub name: String,
     /// Fastest dimension first.
@@ -52,7 +52,7 @@ pub struct WildTensor {
     pub size: Option<u64>,
 }
 
-impl WildTensor {
+impl RawTensor {
     /// Number of weights; as many as fit in 64 bits where a damaged shape says more.
     pub fn elements(&self) -> u64 {
         self.shape.iter().fold(1, |product, &dim| product.saturating_mul(dim))
@@ -61,7 +61,7 @@ impl WildTensor {
 
 /// The head of one file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WildHeader {
+pub struct RawHeader {
     /// 1, 2 or 3.
     pub version: u32,
     /// Of every number in the file.
@@ -69,18 +69,18 @@ pub struct WildHeader {
     /// Keys in file order. Text that is no UTF-8 has U+FFFD where it is not.
     pub metadata: Metadata,
     /// Tensors in file order.
-    pub tensors: Vec<WildTensor>,
+    pub tensors: Vec<RawTensor>,
     /// Where the data section starts, in bytes from the start of the file.
     pub data_start: u64,
     /// Tensors start at multiples of this many bytes.
     pub alignment: u64,
 }
 
-impl WildHeader {
+impl RawHeader {
     /// Reads the head of the file at `path`.
     ///
     /// # Errors
-    /// As [`WildHeader::parse`], with the path.
+    /// As [`RawHeader::parse`], with the path.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let map = crate::file::map(path)
             .map_err(|source| GgufError::Io { path: path.to_owned(), source })?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{WildHeader, WildTensor};
+use super::{RawHeader, RawTensor};
 use crate::GgufError;
 
 /// Where in the order of parts a file stands, and how many there are (`gguf-split` of llama.cpp).
@@ -13,54 +13,54 @@ const SPLIT_TENSORS: &str = "split.tensors.count";
 
 /// One file of a model.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WildPart {
+pub struct RawPart {
     /// The file.
     pub path: PathBuf,
     /// Its bytes.
     pub file_size: u64,
     /// What its head says.
-    pub header: WildHeader,
+    pub header: RawHeader,
 }
 
-impl WildPart {
+impl RawPart {
     fn open(path: &Path) -> Result<Self, GgufError> {
-        let header = WildHeader::open(path)?;
+        let header = RawHeader::open(path)?;
         let file_size = fs::metadata(path)
             .map_err(|source| GgufError::Io { path: path.to_owned(), source })?
             .len();
-        Ok(WildPart { path: path.to_owned(), file_size, header })
+        Ok(RawPart { path: path.to_owned(), file_size, header })
     }
 }
 
-/// A model of the wild: the file that was named, and with it all others that it is cut into.
+/// A model from anywhere: the file that was named, and with it all others that it is cut into.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WildModel {
+pub struct RawModel {
     /// In order; the first one has the keys of the model.
-    pub parts: Vec<WildPart>,
+    pub parts: Vec<RawPart>,
     /// What is wrong and does not keep anybody from looking: parts that are not there, bytes that
     /// are cut off.
     pub problems: Vec<String>,
 }
 
-impl WildModel {
+impl RawModel {
     /// Reads the head of the file at `path`, and if it is one part of several, of those that lie
     /// beside it.
     ///
     /// # Errors
     /// When one of them cannot be read, or is damaged.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let named = WildPart::open(path)?;
+        let named = RawPart::open(path)?;
         let count = named.header.metadata.unsigned(SPLIT_COUNT).unwrap_or(1);
         let mut model = if count > 1 {
             Self::open_parts(named, count)?
         } else {
-            WildModel { parts: vec![named], problems: Vec::new() }
+            RawModel { parts: vec![named], problems: Vec::new() }
         };
         model.check_sizes();
         Ok(model)
     }
 
-    fn open_parts(named: WildPart, count: u64) -> Result<Self, GgufError> {
+    fn open_parts(named: RawPart, count: u64) -> Result<Self, GgufError> {
         let mut problems = Vec::new();
         let Some(paths) = part_paths(&named.path, count) else {
             problems.push(format!(
@@ -68,25 +68,25 @@ impl WildModel {
                  others cannot be found",
                 named.path.display()
             ));
-            return Ok(WildModel { parts: vec![named], problems });
+            return Ok(RawModel { parts: vec![named], problems });
         };
         let mut parts = Vec::with_capacity(paths.len());
         for path in paths {
             if path == named.path {
                 parts.push(named.clone());
             } else if path.exists() {
-                parts.push(WildPart::open(&path)?);
+                parts.push(RawPart::open(&path)?);
             } else {
                 problems.push(format!("{} is missing; fetch it, too", path.display()));
             }
         }
-        let mut model = WildModel { parts, problems };
+        let mut model = RawModel { parts, problems };
         model.check_tensor_count();
         Ok(model)
     }
 
     /// All tensors, each with its part.
-    pub fn tensors(&self) -> impl Iterator<Item = (&WildPart, &WildTensor)> {
+    pub fn tensors(&self) -> impl Iterator<Item = (&RawPart, &RawTensor)> {
         self.parts.iter().flat_map(|part| part.header.tensors.iter().map(move |t| (part, t)))
     }
 
@@ -104,7 +104,7 @@ impl WildModel {
     }
 
     fn check_sizes(&mut self) {
-        for WildPart { path, file_size, header } in &self.parts {
+        for RawPart { path, file_size, header } in &self.parts {
             let expected = header.data_end();
             if *file_size < expected {
                 let problem = format!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{ByteOrder, StoredFormat, WildHeader, WildTensor};
+use super::{ByteOrder, RawHeader, RawTensor, StoredFormat};
 use crate::cursor::{Cursor, MIN_KEY_BYTES};
 use crate::sniff::{self, Magic};
 use crate::{Array, DEFAULT_ALIGNMENT, GgufError, Metadata, Value, limits};
@@ -16,7 +16,7 @@ const MIN_TENSOR_BYTES: u64 = 4 + 1 + 4 + 4 + 8;
 /// ggml stops at 4; programs of their own, for images and sound, go further.
 const DIMENSIONS: u32 = 16;
 
-pub(super) fn header(bytes: &[u8]) -> Result<WildHeader, GgufError> {
+pub(super) fn header(bytes: &[u8]) -> Result<RawHeader, GgufError> {
     let mut cursor = Cursor::new(bytes);
     let what = || "the header".to_owned();
     let Some(Magic { version, byte_order }) = sniff::read_magic(bytes)? else {
@@ -37,7 +37,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<WildHeader, GgufError> {
     let tensors = reader.tensors(tensors)?;
     let alignment = alignment(&metadata)?;
     let data_start = reader.cursor.position().next_multiple_of(alignment);
-    Ok(WildHeader { version, byte_order, metadata, tensors, data_start, alignment })
+    Ok(RawHeader { version, byte_order, metadata, tensors, data_start, alignment })
 }
 
 /// Any positive number will do: nothing is placed by it.
@@ -179,16 +179,16 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.text(&what)).collect()
     }
 
-    fn tensors(&mut self, count: u64) -> Result<Vec<WildTensor>, GgufError> {
+    fn tensors(&mut self, count: u64) -> Result<Vec<RawTensor>, GgufError> {
         let tensors = (0..count).map(|index| self.tensor(index)).collect::<Result<Vec<_>, _>>()?;
         let mut seen = HashSet::with_capacity(tensors.len());
         match tensors.iter().find(|tensor| !seen.insert(&tensor.name)) {
-            Some(WildTensor { name, .. }) => Err(GgufError::DuplicateTensor { name: name.clone() }),
+            Some(RawTensor { name, .. }) => Err(GgufError::DuplicateTensor { name: name.clone() }),
             None => Ok(tensors),
         }
     }
 
-    fn tensor(&mut self, index: u64) -> Result<WildTensor, GgufError> {
+    fn tensor(&mut self, index: u64) -> Result<RawTensor, GgufError> {
         let what = || format!("tensor {index}");
         let length = self.count(what)?;
         // ggml stops at 63 bytes; programs of their own do not.
@@ -203,6 +203,6 @@ impl<'a> Reader<'a> {
         let format = StoredFormat(self.u32(what)?);
         let offset = self.u64(what)?;
         let size = format.size_of(&shape);
-        Ok(WildTensor { name, shape, format, offset, size })
+        Ok(RawTensor { name, shape, format, offset, size })
     }
 }

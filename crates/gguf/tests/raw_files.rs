@@ -9,15 +9,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::raw::Raw;
-use gguf::{Array, ByteOrder, GgufError, GgufFile, StoredFormat, Value, WildHeader, WildModel};
+use gguf::{Array, ByteOrder, GgufError, GgufFile, RawHeader, RawModel, StoredFormat, Value};
 use llama_cpp_sys_2 as ggml;
 use serde_json::{Value as Json, json};
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wild").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/raw").join(name)
 }
 
-/// A value as `make_wild.py` writes it down: types, then content.
+/// A value as `make_raw.py` writes it down: types, then content.
 fn described(value: &Value) -> Json {
     match value {
         Value::String(text) => json!(["STRING", text]),
@@ -37,7 +37,7 @@ fn llama_cpps_python_reader_says_the_same() {
     let text = fs::read_to_string(golden("expected.json")).unwrap();
     let expected: serde_json::Map<String, Json> = serde_json::from_str(&text).unwrap();
     for (name, expected) in expected {
-        let header = WildHeader::open(&golden(&name)).unwrap();
+        let header = RawHeader::open(&golden(&name)).unwrap();
         let keys: serde_json::Map<String, Json> =
             header.metadata.iter().map(|(key, value)| (key.to_owned(), described(value))).collect();
         assert_eq!(Json::Object(keys), expected["keys"], "{name}");
@@ -57,7 +57,7 @@ fn the_head_tells_version_and_byte_order() {
         ("v3.gguf", 3, ByteOrder::Little),
         ("big-endian.gguf", 3, ByteOrder::Big),
     ] {
-        let header = WildHeader::open(&golden(name)).unwrap();
+        let header = RawHeader::open(&golden(name)).unwrap();
         assert_eq!((header.version, header.byte_order), (version, byte_order), "{name}");
         assert!(GgufFile::open(&golden(name)).is_err(), "{name} is for looking only");
     }
@@ -72,7 +72,7 @@ fn the_first_version_is_read() {
     let raw = short(raw, "names").u32(9).u32(8).u32(2);
     let raw = short(short(raw, "a"), "bc");
     let raw = short(raw, "token_embd.weight").u32(2).u32(32).u32(5).u32(2).u64(64);
-    let header = WildHeader::parse(&raw.0).unwrap();
+    let header = RawHeader::parse(&raw.0).unwrap();
     assert_eq!(header.version, 1);
     assert_eq!(header.metadata.string("general.architecture").unwrap(), "llama");
     assert_eq!(header.metadata.strings("names").unwrap(), ["a", "bc"]);
@@ -106,7 +106,7 @@ fn the_parts_of_a_model_are_found_from_any_of_them() {
     let parts: Vec<PathBuf> =
         (1..=3).map(|i| golden(&format!("split-{i:05}-of-00003.gguf"))).collect();
     for path in &parts {
-        let model = WildModel::open(path).unwrap();
+        let model = RawModel::open(path).unwrap();
         assert!(model.problems.is_empty(), "{:?}", model.problems);
         assert!(model.parts.iter().map(|part| &part.path).eq(&parts));
         let names: Vec<&str> = model.tensors().map(|(_, tensor)| tensor.name.as_str()).collect();
@@ -122,7 +122,7 @@ fn what_is_missing_is_named() {
         fs::copy(golden(from), folder.path().join(to)).unwrap();
         folder.path().join(to)
     };
-    let problems = |path: &Path| WildModel::open(path).unwrap().problems.join("; ");
+    let problems = |path: &Path| RawModel::open(path).unwrap().problems.join("; ");
 
     let first = copy("split-00001-of-00003.gguf", "split-00001-of-00003.gguf");
     copy("split-00002-of-00003.gguf", "split-00002-of-00003.gguf");
@@ -147,7 +147,7 @@ fn what_strangers_write_and_ggml_refuses_is_read() {
     let long = "n".repeat(200);
     let raw = Raw::new(3, 1).key("k", 8).text(b"\xff\xfea");
     let raw = raw.tensor(&long, &[2, 3, 4, 5, 6], 0, 4096).tensor("unknown", &[7], 99, 0);
-    let header = WildHeader::parse(&raw.tensor("none", &[0], 1, 0).0).unwrap();
+    let header = RawHeader::parse(&raw.tensor("none", &[0], 1, 0).0).unwrap();
     assert_eq!(header.metadata.string("k").unwrap(), "\u{fffd}\u{fffd}a");
     let [first, second, third] = header.tensors.as_slice() else { panic!("three tensors") };
     assert_eq!((first.elements(), first.size), (720, Some(2880)));
@@ -158,7 +158,7 @@ fn what_strangers_write_and_ggml_refuses_is_read() {
 
 #[test]
 fn what_is_no_header_is_refused() {
-    let refusal = |raw: &Raw| WildHeader::parse(&raw.0).unwrap_err().to_string();
+    let refusal = |raw: &Raw| RawHeader::parse(&raw.0).unwrap_err().to_string();
     for (raw, expected) in [
         (Raw(b"GGUF".to_vec()).u32(4).u64(0).u64(0), "version 4: expected 1 to 3"),
         (Raw(b"GGUF".to_vec()).u32(0).u64(0).u64(0), "version 0: expected 1 to 3"),
@@ -179,6 +179,6 @@ fn what_is_no_header_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     let twice = Raw::new(2, 0).tensor("t", &[1], 0, 0).tensor("t", &[1], 0, 32);
-    let error = WildHeader::parse(&twice.0).unwrap_err();
+    let error = RawHeader::parse(&twice.0).unwrap_err();
     assert!(matches!(error, GgufError::DuplicateTensor { .. }), "{error}");
 }

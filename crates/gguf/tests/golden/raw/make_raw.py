@@ -1,7 +1,7 @@
 """Writes files such as lie about in the wild, with the `gguf` package of llama.cpp, and what that
 package's own reader says of them (pip install gguf numpy).
 
-    python make_wild.py
+    python make_raw.py
 """
 
 import json
