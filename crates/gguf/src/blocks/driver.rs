@@ -4,7 +4,7 @@ use isa::Isa;
 use rayon::prelude::*;
 
 use super::weighted::Rows;
-use super::{Block, levels};
+use super::{Block, simd};
 
 /// Weights handed to a thread at a time: 256 KiB of floats, which stay in its cache between the
 /// check for NaN and the kernel. A multiple of every block length.
@@ -24,8 +24,8 @@ pub(super) fn quantize<B: Block>(
     for_each_chunk(x, out, chunk, chunk_bytes, |x, out| {
         let (x, out) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
         match importance.map(bytemuck::cast_slice) {
-            None => levels::quantize::<B>(isa, x, out),
-            Some(importance) => levels::quantize_weighted::<B>(isa, Rows { x, importance }, out),
+            None => simd::quantize::<B>(isa, x, out),
+            Some(importance) => simd::quantize_weighted::<B>(isa, Rows { x, importance }, out),
         }
     })
 }
@@ -52,7 +52,7 @@ fn for_each_chunk(
         .zip(out.par_chunks_mut(chunk_bytes))
         .enumerate()
         .filter_map(|(index, (x, out))| {
-            if !levels::all_finite(isa, x) {
+            if !simd::all_finite(isa, x) {
                 return x.iter().position(|v| !v.is_finite()).map(|i| index * chunk + i);
             }
             convert(x, out);
@@ -66,7 +66,7 @@ pub(super) fn dequantize<B: Block>(bytes: &[u8], out: &mut [f32]) {
     let isa = Isa::vectors();
     let chunk_bytes = CHUNK / B::TYPE.block_len() * size_of::<B>();
     bytes.par_chunks(chunk_bytes).zip(out.par_chunks_mut(CHUNK)).for_each(|(bytes, out)| {
-        levels::dequantize::<B>(isa, bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
+        simd::dequantize::<B>(isa, bytemuck::cast_slice(bytes), bytemuck::cast_slice_mut(out));
     });
 }
 
