@@ -19,8 +19,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::each::{each, map};
-use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
+use super::minmax::{outermost, smallest_and_largest};
 use super::rounding::{floor_to_byte, inverse_or_zero};
 use super::super_blocks::LANES;
 use super::weighted::Rows;

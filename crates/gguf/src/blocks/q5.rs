@@ -16,8 +16,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::each::{each, map};
-use super::extremes::{outermost, smallest_and_largest};
 use super::half::Half;
+use super::minmax::{outermost, smallest_and_largest};
 use super::q4::{floors_within, pack_nibbles, unpack_nibbles};
 use super::rounding::inverse_or_zero;
 use super::super_blocks::LANES;

@@ -10,8 +10,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::each::map;
-use super::extremes::largest_magnitude;
 use super::half::Half;
+use super::minmax::largest_magnitude;
 use super::rounding::{inverse_or_zero, round_to_byte};
 use super::weighted::Rows;
 use super::{Block, assert_block_size};
