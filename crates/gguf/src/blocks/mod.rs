@@ -18,7 +18,7 @@
 //! | Q2_K | 2.63 | 30 % | `q2_k.rs` |
 //!
 //! Three searches serve them all: for a scale and a minimum (`affine.rs`), for a scale of codes
-//! around zero (`symmetric.rs`), and for the scale of a block's own scales (`positive.rs`). They
+//! around zero (`symmetric.rs`), and for the scale of a block's own scales (`qp_quants.rs`). They
 //! work on many groups of weights side by side (`lanes.rs`).
 //!
 //! # What "ggml's bytes" means
@@ -39,7 +39,6 @@ pub(crate) mod iq4;
 mod lanes;
 mod minmax;
 mod plain;
-mod positive;
 pub(crate) mod q2_k;
 pub(crate) mod q3_k;
 pub(crate) mod q4;
@@ -48,6 +47,7 @@ pub(crate) mod q5;
 pub(crate) mod q5_k;
 pub(crate) mod q6_k;
 pub(crate) mod q8_0;
+mod qp_quants;
 mod read;
 pub(crate) mod rounding;
 mod simd;

@@ -9,7 +9,7 @@
 //! by their magnitude, rounded to 4 bits against the largest of the block, and the codes are
 //! computed anew with what was stored. With importance errors count squared, `p` is that of
 //! `weighted.rs` with the block's mean square, and the 4 bits are searched for, too
-//! (`positive.rs`).
+//! (`qp_quants.rs`).
 //!
 //! Layout: `block_q2_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).

@@ -7,7 +7,7 @@
 //! A group's scale and minimum are searched for (`affine.rs`) with the cost
 //! `p = sqrt(mean w²) + |w|`; they are rounded to 6 bits against the largest of the block, and the
 //! codes are computed anew with what was stored. With importance `p` is that of `weighted.rs` with
-//! twice the block's mean square, and the 6 bits are searched for, too (`positive.rs`).
+//! twice the block's mean square, and the 6 bits are searched for, too (`qp_quants.rs`).
 //!
 //! Layout: `block_q4_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).

@@ -4,7 +4,7 @@
 use super::affine::{Fits, Search};
 use super::each::each;
 use super::lanes::{Lanes, transpose};
-use super::positive;
+use super::qp_quants;
 use super::weighted::{Rows, costs, sums_of_squares};
 
 /// Groups side by side: those of two blocks with 8 of them, or of one with 16.
@@ -89,9 +89,9 @@ impl<const GROUPS: usize> Stored<GROUPS> {
     pub(super) fn search(fits: &[Fits<GROUPS>; BATCH], highest: i32) -> Self {
         let costs: [_; GROUPS] = std::array::from_fn(|g| Lanes(each(|b| fits[b].cost[g])));
         let x: [_; GROUPS] = std::array::from_fn(|g| Lanes(each(|b| fits[b].scale[g])));
-        let (scale, scales) = positive::search(&x, &costs, highest);
+        let (scale, scales) = qp_quants::search(&x, &costs, highest);
         let x: [_; GROUPS] = std::array::from_fn(|g| Lanes(each(|b| fits[b].min[g])));
-        let (min_scale, mins) = positive::search(&x, &costs, highest);
+        let (min_scale, mins) = qp_quants::search(&x, &costs, highest);
         Stored { scale, scales, min_scale, mins }
     }
 }
