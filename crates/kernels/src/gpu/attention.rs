@@ -15,7 +15,7 @@ use super::product::product;
 use super::{raw, rounded};
 use crate::attention::CausalMask;
 use crate::cpu::attention::ScoreDropout;
-use crate::graph::{Home, Operand, join};
+use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::{Pass, Precision};
 
 /// Queries of a block. At 1,024 positions two blocks compute 75 % of the whole square;
@@ -23,7 +23,7 @@ use crate::pass::{Pass, Precision};
 const QUERIES: usize = 512;
 
 /// Shapes as in [`crate::causal_attention`].
-pub(crate) fn causal_attention<B: Home>(
+pub(crate) fn causal_attention<B: KernelBackend>(
     qkv: Tensor<2>,
     heads: usize,
     mask: &CausalMask,
@@ -47,7 +47,7 @@ pub(crate) fn causal_attention<B: Home>(
 }
 
 /// Shapes as in [`crate::grouped_attention`].
-pub(crate) fn grouped_attention<B: Home>(
+pub(crate) fn grouped_attention<B: KernelBackend>(
     inputs: [Tensor<2>; 3],
     [h, kv]: [usize; 2],
     mask: &CausalMask,
@@ -200,7 +200,7 @@ impl Attention {
         Some(score_factors(heads, rows, keys, turned, self.dropout?, &self.mask.device()))
     }
 
-    fn forward<B: Home>(&self) -> Output {
+    fn forward<B: KernelBackend>(&self) -> Output {
         let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
         for block in self.blocks() {
             let keys = self.keys(block);
@@ -221,7 +221,7 @@ impl Attention {
     ///
     /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all turned, they are
     /// `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
-    fn pull<B: Home>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
+    fn pull<B: KernelBackend>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
         let [heads, t, d] = dy.dims();
         // [B * H, 1, T]
         let delta = (dy.clone() * y.output).sum_dim(2).reshape([heads, 1, t]);

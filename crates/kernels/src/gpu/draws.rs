@@ -5,11 +5,11 @@ use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
 
 use super::raw;
 use crate::cpu::attention::ScoreDropout;
-use crate::graph::{Home, Operand, join};
+use crate::graph::{KernelBackend, Operand, join};
 use crate::random;
 
 /// Shapes as in [`crate::dropout()`].
-pub(crate) fn dropout<B: Home, const RANK: usize>(
+pub(crate) fn dropout<B: KernelBackend, const RANK: usize>(
     x: Tensor<RANK>,
     probability: f32,
     key: u64,

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::product;
 use super::{piece, raw, rounded, same};
-use crate::graph::{Home, Operand, join};
+use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
 
 /// Shapes as in [`crate::embedding`].
@@ -12,7 +12,7 @@ use crate::pass::Precision;
 /// The gradient is a product with the matrix that has a one where row `v` was taken: Burn's own
 /// scatters one row after the other, and one that scatters all at once would have to add in an
 /// order that changes from run to run.
-pub(crate) fn embedding<B: Home>(
+pub(crate) fn embedding<B: KernelBackend>(
     weight: Tensor<2>,
     ids: Tensor<1, Int>,
     precision: Precision,

@@ -12,14 +12,14 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::product::{product, product_of_turned};
 use super::{LANES, laid_out, piece, raw, rounded, same, sum};
 use crate::distillation::{DistilledLoss, Head};
-use crate::graph::{Home, Operand, join};
+use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
 
 /// What the logit of a token that does not exist becomes: its probability is 0.
 const ABSENT: f32 = -1e9;
 
 /// Shapes as in [`crate::head_loss`].
-pub(crate) fn head_loss<B: Home>(
+pub(crate) fn head_loss<B: KernelBackend>(
     head: Head,
     targets: Tensor<1, Int>,
     precision: Precision,
@@ -29,7 +29,7 @@ pub(crate) fn head_loss<B: Home>(
 }
 
 /// As [`crate::distilled_head_loss`].
-pub(crate) fn distilled_head_loss<B: Home>(
+pub(crate) fn distilled_head_loss<B: KernelBackend>(
     student: Head,
     teacher: Head,
     targets: Tensor<1, Int>,
@@ -53,7 +53,7 @@ fn rows(head: &Head) -> usize {
 
 /// The loss in the graph of the student, its entropy and its divergence from a teacher, which counts
 /// with a share.
-pub(super) fn in_pieces<B: Home>(
+pub(super) fn in_pieces<B: KernelBackend>(
     student: Head,
     teacher: Option<(Head, f32)>,
     targets: Tensor<1, Int>,
@@ -174,7 +174,7 @@ impl Output {
     }
 
     /// Logarithms of the predictions of rows: `[rows, lanes, LANES]`.
-    fn log_probabilities<B: Home>(&self, range: [usize; 2]) -> Tensor<3> {
+    fn log_probabilities<B: KernelBackend>(&self, range: [usize; 2]) -> Tensor<3> {
         let logits = product::<B, 2>(self.rows(range), self.weight.clone());
         let logits = logits.reshape([range[1] - range[0], self.lanes, LANES]);
         let logits = logits + self.absent.clone();

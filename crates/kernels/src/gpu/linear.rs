@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, activation};
 
 use super::product::{product, product_of_turned};
 use super::{column_sum, laid_out, raw, rounded, row, widened};
-use crate::graph::{Home, Operand, Raw, join};
+use crate::graph::{KernelBackend, Operand, Raw, join};
 use crate::pass::Precision;
 
 /// `2 sqrt(2 / pi)`, and the same times 0.044715: `gelu(x) = x sigmoid(x (A + B x^2))`.
@@ -12,7 +12,7 @@ const A: f64 = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1
 const B: f64 = A * 0.044715;
 
 /// Shapes as in [`crate::linear`].
-pub(crate) fn linear<H: Home>(
+pub(crate) fn linear<H: KernelBackend>(
     x: Tensor<2>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
@@ -31,7 +31,7 @@ pub(crate) fn linear<H: Home>(
 }
 
 /// Shapes as in [`crate::gelu_linear`].
-pub(crate) fn gelu_linear<H: Home>(
+pub(crate) fn gelu_linear<H: KernelBackend>(
     x: Tensor<2>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
@@ -52,7 +52,7 @@ pub(crate) fn gelu_linear<H: Home>(
 }
 
 /// Shapes as in [`crate::swiglu_linear`].
-pub(crate) fn swiglu_linear<H: Home>(
+pub(crate) fn swiglu_linear<H: KernelBackend>(
     gate: Tensor<2>,
     up: Tensor<2>,
     weight: Tensor<2>,
@@ -92,28 +92,28 @@ struct Product {
 }
 
 impl Product {
-    fn new<H: Home>(weight: &Operand<H>, precision: Precision) -> Self {
+    fn new<H: KernelBackend>(weight: &Operand<H>, precision: Precision) -> Self {
         Product { weight: rounded(weight.tensor(), precision) }
     }
 
     /// `x [N, In]`, rounded, to `[N, Out]`.
-    fn forward<H: Home>(&self, x: Tensor<2>) -> Tensor<2> {
+    fn forward<H: KernelBackend>(&self, x: Tensor<2>) -> Tensor<2> {
         product::<H, 2>(x, self.weight.clone())
     }
 
     /// `dy [N, Out]`, rounded, to `dx [N, In]`.
-    fn pull<H: Home>(self, dy: Tensor<2>) -> Tensor<2> {
+    fn pull<H: KernelBackend>(self, dy: Tensor<2>) -> Tensor<2> {
         product::<H, 2>(dy, laid_out(self.weight.transpose()))
     }
 }
 
 /// `x^T dy`, from `x [N, In]` and `dy [N, Out]`, both rounded.
-fn weight_gradient<H: Home>(x: Tensor<2>, dy: Tensor<2>) -> Raw<H> {
+fn weight_gradient<H: KernelBackend>(x: Tensor<2>, dy: Tensor<2>) -> Raw<H> {
     raw::<H, 2>(product_of_turned::<H>(x, dy))
 }
 
 /// With the bias added to each row.
-fn plus<H: Home>(y: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+fn plus<H: KernelBackend>(y: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let Some(bias) = bias else { return y };
     let (y, bias) = (Operand::<H>::new(y), Operand::new(bias));
     let sum = y.tensor::<2>() + row(bias.tensor());

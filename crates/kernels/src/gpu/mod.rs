@@ -21,7 +21,7 @@ mod product;
 
 use burn::tensor::{FloatDType, Tensor};
 
-use crate::graph::{Home, Operand, Raw};
+use crate::graph::{KernelBackend, Operand, Raw};
 use crate::pass::Precision;
 
 pub(crate) use attention::{causal_attention, grouped_attention};
@@ -103,7 +103,7 @@ fn piece(n: usize, columns: usize) -> usize {
 }
 
 /// A gradient, as the graph takes it.
-fn raw<B: Home, const RANK: usize>(gradient: Tensor<RANK>) -> Raw<B> {
+fn raw<B: KernelBackend, const RANK: usize>(gradient: Tensor<RANK>) -> Raw<B> {
     Operand::<B>::new(gradient).raw
 }
 

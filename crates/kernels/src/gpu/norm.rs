@@ -3,13 +3,13 @@
 use burn::tensor::Tensor;
 
 use super::{column_sum, raw, row};
-use crate::graph::{Home, Operand, join};
+use crate::graph::{KernelBackend, Operand, join};
 
 /// Shapes as in [`crate::layer_norm`].
 ///
 /// With `n = (x - mean) r`, `r = 1 / sqrt(var + epsilon)` and `g = dy gamma`:
 /// `dx = r (g - mean(g) - n mean(g n))`, `dgamma = sum(dy n)`, `dbeta = sum(dy)`.
-pub(crate) fn layer_norm<B: Home>(
+pub(crate) fn layer_norm<B: KernelBackend>(
     x: Tensor<2>,
     gamma: Tensor<1>,
     beta: Tensor<1>,
@@ -38,7 +38,11 @@ pub(crate) fn layer_norm<B: Home>(
 /// Shapes as in [`crate::rms_norm`].
 ///
 /// As [`layer_norm`] without the means: `dx = r (g - n mean(g n))`.
-pub(crate) fn rms_norm<B: Home>(x: Tensor<2>, gamma: Tensor<1>, epsilon: f32) -> Tensor<2> {
+pub(crate) fn rms_norm<B: KernelBackend>(
+    x: Tensor<2>,
+    gamma: Tensor<1>,
+    epsilon: f32,
+) -> Tensor<2> {
     let (x, gamma) = (Operand::<B>::new(x), Operand::new(gamma));
     let (input, scale) = (x.tensor::<2>(), row(gamma.tensor::<1>()));
     let square = input.clone().square().mean_dim(1); // [N, 1]

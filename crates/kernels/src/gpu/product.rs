@@ -9,10 +9,10 @@
 use burn::tensor::Tensor;
 
 use super::laid_out;
-use crate::graph::{Home, Operand};
+use crate::graph::{KernelBackend, Operand};
 
 /// `a b` in f32, from `a [M, K]` and `b [K, N]`, or from many of both: `[B, M, K]` and `[B, K, N]`.
-pub(super) fn product<H: Home, const RANK: usize>(
+pub(super) fn product<H: KernelBackend, const RANK: usize>(
     a: Tensor<RANK>,
     b: Tensor<RANK>,
 ) -> Tensor<RANK> {
@@ -20,6 +20,6 @@ pub(super) fn product<H: Home, const RANK: usize>(
 }
 
 /// `a^T b` in f32, from `a [K, M]` and `b [K, N]`.
-pub(super) fn product_of_turned<H: Home>(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+pub(super) fn product_of_turned<H: KernelBackend>(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     product::<H, 2>(laid_out(a.transpose()), b)
 }

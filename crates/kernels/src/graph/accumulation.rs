@@ -5,13 +5,13 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::tensor::Tensor;
 
-use super::{Home, Operand, Raw, apply};
+use super::{KernelBackend, Operand, Raw, apply};
 
 #[derive(Debug)]
 struct CarryBackward;
 
 /// The parents are the loss and the parameter.
-impl<B: Home> Backward<B, 2> for CarryBackward {
+impl<B: KernelBackend> Backward<B, 2> for CarryBackward {
     type State = Raw<B>;
 
     fn backward(self, ops: Ops<Raw<B>, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -25,7 +25,7 @@ impl<B: Home> Backward<B, 2> for CarryBackward {
 }
 
 /// Shapes as in [`crate::carry_gradient`].
-pub(crate) fn carry_gradient<B: Home, const RANK: usize>(
+pub(crate) fn carry_gradient<B: KernelBackend, const RANK: usize>(
     loss: Tensor<1>,
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,

@@ -14,16 +14,16 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-use super::{Home, Operand, Raw, apply};
+use super::{KernelBackend, Operand, Raw, apply};
 
 #[derive(Clone)]
-struct State<B: Home, M, F> {
+struct State<B: KernelBackend, M, F> {
     block: M,
     x: Raw<B>,
     forward: F,
 }
 
-impl<B: Home, M, F> fmt::Debug for State<B, M, F> {
+impl<B: KernelBackend, M, F> fmt::Debug for State<B, M, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("x", &self.x).finish_non_exhaustive()
     }
@@ -39,7 +39,7 @@ impl<M, F> fmt::Debug for CheckpointedBackward<M, F> {
 
 impl<B, M, F> Backward<B, 1> for CheckpointedBackward<M, F>
 where
-    B: Home,
+    B: KernelBackend,
     M: Module + 'static,
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {
@@ -63,12 +63,12 @@ where
 }
 
 /// Takes the gradient of each parameter, in the order of a visit.
-struct Taker<B: Home> {
+struct Taker<B: KernelBackend> {
     found: burn::tensor::Gradients,
     gradients: Vec<Option<Raw<B>>>,
 }
 
-impl<B: Home> ModuleVisitor for Taker<B> {
+impl<B: KernelBackend> ModuleVisitor for Taker<B> {
     fn visit_float<const RANK: usize>(&mut self, param: &Param<Tensor<RANK>>) {
         let gradient = param.base().grad_remove(&mut self.found);
         self.gradients.push(gradient.map(|gradient| Operand::<B>::new(gradient).raw));
@@ -76,12 +76,12 @@ impl<B: Home> ModuleVisitor for Taker<B> {
 }
 
 /// Registers these gradients for the parameters of another visit in the same order.
-struct Giver<'a, B: Home> {
+struct Giver<'a, B: KernelBackend> {
     gradients: std::vec::IntoIter<Option<Raw<B>>>,
     grads: &'a mut Gradients,
 }
 
-impl<B: Home> ModuleVisitor for Giver<'_, B> {
+impl<B: KernelBackend> ModuleVisitor for Giver<'_, B> {
     fn visit_float<const RANK: usize>(&mut self, param: &Param<Tensor<RANK>>) {
         let tracked = Operand::<B>::new(param.base()).tracked;
         if let (Some(Some(gradient)), Some(tracked)) = (self.gradients.next(), tracked) {
@@ -93,7 +93,7 @@ impl<B: Home> ModuleVisitor for Giver<'_, B> {
 /// Shapes as in [`crate::checkpointed`].
 pub(crate) fn checkpointed<B, M, F>(block: &M, x: Tensor<2>, forward: F) -> Tensor<2>
 where
-    B: Home,
+    B: KernelBackend,
     M: Module + 'static,
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {

@@ -26,7 +26,7 @@ pub(crate) type Raw<B> = FloatTensor<B>;
 pub(crate) type Tracked<B> = FloatTensor<Autodiff<B>>;
 
 /// A backend whose tensors can be taken out of Burn's and put back.
-pub(crate) trait Home: Backend {
+pub(crate) trait KernelBackend: Backend {
     /// The numbers of a tensor that is here and, where it is in a graph, its node.
     fn take<const RANK: usize>(tensor: Tensor<RANK>) -> (Raw<Self>, Option<Tracked<Self>>);
 
@@ -41,9 +41,9 @@ pub(crate) trait Home: Backend {
 }
 
 /// Burn converts between its tensors and those of one backend at a time, not of any.
-macro_rules! home {
+macro_rules! kernel_backend {
     ($backend:ty, $product:expr) => {
-        impl Home for $backend {
+        impl KernelBackend for $backend {
             fn take<const RANK: usize>(tensor: Tensor<RANK>) -> (Raw<Self>, Option<Tracked<Self>>) {
                 match tensor.clone().try_into_primitive::<Autodiff<Self>>() {
                     Ok(tracked) => (tracked.primitive().clone(), Some(tracked)),
@@ -69,23 +69,23 @@ macro_rules! home {
     };
 }
 
-home!(Flex, |a, b| {
+kernel_backend!(Flex, |a, b| {
     let [a, b] = [a, b].map(|x| Flex::float_cast(x, FloatDType::F32));
     Flex::float_matmul(a, b)
 });
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-home!(burn::backend::Cube, <burn::backend::Cube as crate::gpu::Products>::product);
+kernel_backend!(burn::backend::Cube, <burn::backend::Cube as crate::gpu::Products>::product);
 
 /// A tensor taken apart.
 #[derive(Debug, Clone)]
-pub(crate) struct Operand<B: Home> {
+pub(crate) struct Operand<B: KernelBackend> {
     /// The numbers.
     pub raw: Raw<B>,
     /// Its node, where it is in a graph.
     pub tracked: Option<Tracked<B>>,
 }
 
-impl<B: Home> Operand<B> {
+impl<B: KernelBackend> Operand<B> {
     /// Takes a tensor on `B`, with or without gradients.
     pub fn new<const RANK: usize>(tensor: Tensor<RANK>) -> Self {
         let (raw, tracked) = B::take(tensor);
@@ -141,7 +141,7 @@ pub(crate) fn apply<B, Op, const N: usize, const RANK: usize>(
     run: impl FnOnce(bool) -> (Raw<B>, Option<Op::State>),
 ) -> Tensor<RANK>
 where
-    B: Home,
+    B: KernelBackend,
     Op: Backward<B, N>,
 {
     if operands.iter().all(|operand| operand.tracked.is_none()) {
@@ -171,7 +171,7 @@ pub(crate) fn join<B, F, const N: usize, const RANK: usize>(
     pull: F,
 ) -> Tensor<RANK>
 where
-    B: Home,
+    B: KernelBackend,
     F: FnOnce(Tensor<RANK>, [bool; N]) -> [Option<Raw<B>>; N] + Clone + Send + 'static,
 {
     let y = B::take(y).0;
@@ -200,7 +200,7 @@ impl<F, const RANK: usize> fmt::Debug for Pulled<F, RANK> {
 
 impl<B, F, const N: usize, const RANK: usize> Backward<B, N> for Pulled<F, RANK>
 where
-    B: Home,
+    B: KernelBackend,
     F: FnOnce(Tensor<RANK>, [bool; N]) -> [Option<Raw<B>>; N] + Clone + Send + 'static,
 {
     type State = Pull<F>;
