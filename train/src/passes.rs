@@ -34,7 +34,7 @@ pub struct Passes<'a> {
 }
 
 /// What the passes of one step give.
-pub struct Pulled {
+pub struct StepGradients {
     /// Cross-entropy of the text, in nats.
     pub loss: f64,
     /// Divergence from the teacher's predictions, in nats.
@@ -51,12 +51,12 @@ impl Passes<'_> {
     ///
     /// # Errors
     /// When the tokens cannot be read.
-    pub fn pull(
+    pub fn backward(
         self,
         model: &Model,
         teacher: Option<Teacher<'_>>,
         devices: &[Device],
-    ) -> anyhow::Result<Pulled> {
+    ) -> anyhow::Result<StepGradients> {
         match devices {
             [device] => self.share(model, teacher, device, (0, 1)),
             _ => self.pull_from_all(model, teacher, devices),
@@ -69,7 +69,7 @@ impl Passes<'_> {
         model: &Model,
         teacher: Option<Teacher<'_>>,
         devices: &[Device],
-    ) -> anyhow::Result<Pulled> {
+    ) -> anyhow::Result<StepGradients> {
         let shares = thread::scope(|scope| {
             let workers: Vec<_> = devices
                 .iter()
@@ -90,7 +90,7 @@ impl Passes<'_> {
             joined
         });
         let shares = shares.into_iter().map(|share| share.map_err(panicked)?);
-        let shares: anyhow::Result<Vec<Pulled>> = shares.collect();
+        let shares: anyhow::Result<Vec<StepGradients>> = shares.collect();
         let first = devices.first().context("a run without a device")?.clone().inner();
         shares?
             .into_iter()
@@ -105,7 +105,7 @@ impl Passes<'_> {
         teacher: Option<Teacher<'_>>,
         device: &Device,
         part: (usize, usize),
-    ) -> anyhow::Result<Pulled> {
+    ) -> anyhow::Result<StepGradients> {
         let run = || self.share(model, teacher, device, part);
         match self.run_file.train.kernels {
             Kernels::Fused => run(),
@@ -121,7 +121,7 @@ impl Passes<'_> {
         teacher: Option<Teacher<'_>>,
         device: &Device,
         (first, count): (usize, usize),
-    ) -> anyhow::Result<Pulled> {
+    ) -> anyhow::Result<StepGradients> {
         let all = 1.0 / self.plan.accumulation as f64;
         let (mut sum, mut apart, mut gradients) = (0.0, None, ParameterGradients::new());
         for number in (first..self.plan.accumulation).step_by(count) {
@@ -146,7 +146,7 @@ impl Passes<'_> {
                 sum += f64::from(value.try_into_scalar::<f32>().context("the device failed")?);
             }
         }
-        Ok(Pulled { loss: sum * all, teacher_divergence: apart, gradients })
+        Ok(StepGradients { loss: sum * all, teacher_divergence: apart, gradients })
     }
 
     /// The windows of a pass.
@@ -168,9 +168,9 @@ impl Passes<'_> {
     }
 }
 
-impl Pulled {
+impl StepGradients {
     /// Both together, on `device`.
-    fn plus(mut self, other: Pulled, device: &Device) -> Self {
+    fn plus(mut self, other: StepGradients, device: &Device) -> Self {
         self.loss += other.loss;
         if let Some(apart) = other.teacher_divergence {
             *self.teacher_divergence.get_or_insert(0.0) += apart;

@@ -22,7 +22,7 @@ use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::origin::{self, Origin};
-use crate::passes::{Passes, Pulled};
+use crate::passes::{Passes, StepGradients};
 use crate::plan::Plan;
 use crate::qat::{Qat, Teacher};
 use crate::report::{Losses, Report};
@@ -270,7 +270,7 @@ impl<'a> Session<'a> {
         if self.qat.as_ref().is_some_and(|qat| qat.start() == step) {
             self.round_weights(step)?;
         }
-        let Pulled { loss, teacher_divergence, mut gradients } = self.gradients(step)?;
+        let StepGradients { loss, teacher_divergence, mut gradients } = self.gradients(step)?;
         let grad_norm = global_norm(&mut gradients);
         self.require_finite("loss", loss, step + 1)?;
         self.require_finite("gradient norm", grad_norm, step + 1)?;
@@ -315,7 +315,7 @@ impl<'a> Session<'a> {
     }
 
     /// Losses and gradients of one step, averaged over its forward passes.
-    fn gradients(&self, step: u64) -> anyhow::Result<Pulled> {
+    fn gradients(&self, step: u64) -> anyhow::Result<StepGradients> {
         let passes = Passes {
             run_file: self.run_file,
             corpus: &self.corpus,
@@ -324,10 +324,12 @@ impl<'a> Session<'a> {
             step,
         };
         let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
-        let pulled = passes.pull(self.forward()?, teacher, &self.device.devices)?;
+        let found = passes.backward(self.forward()?, teacher, &self.device.devices)?;
         Ok(match &self.qat {
-            Some(qat) => Pulled { gradients: qat.straight_through(pulled.gradients), ..pulled },
-            None => pulled,
+            Some(qat) => {
+                StepGradients { gradients: qat.straight_through(found.gradients), ..found }
+            }
+            None => found,
         })
     }
 

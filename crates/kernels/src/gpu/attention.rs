@@ -41,7 +41,8 @@ pub(crate) fn causal_attention<B: KernelBackend>(
     let attention = Attention::new(inputs, mask, pass);
     let y = attention.forward::<B>();
     join([&qkv], rows(y.output.clone(), b), move |dy, _| {
-        let gradients = attention.pull::<B>(y, split(dy, shape)).map(|gradient| rows(gradient, b));
+        let gradients =
+            attention.backward::<B>(y, split(dy, shape)).map(|gradient| rows(gradient, b));
         [Some(raw::<B, 2>(Tensor::cat(gradients.into(), 1)))]
     })
 }
@@ -72,7 +73,7 @@ pub(crate) fn grouped_attention<B: KernelBackend>(
     let y = attention.forward::<B>();
     let [q, k, v] = &operands;
     join([q, k, v], rows(y.output.clone(), b), move |dy, _| {
-        let [dq, dk, dv] = attention.pull::<B>(y, split(dy, [b, time, h, d]));
+        let [dq, dk, dv] = attention.backward::<B>(y, split(dy, [b, time, h, d]));
         [rows(dq, b), gather(dk), gather(dv)].map(|gradient| Some(raw::<B, 2>(gradient)))
     })
 }
@@ -221,7 +222,7 @@ impl Attention {
     ///
     /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all turned, they are
     /// `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
-    fn pull<B: KernelBackend>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
+    fn backward<B: KernelBackend>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
         let [heads, t, d] = dy.dims();
         // [B * H, 1, T]
         let delta = (dy.clone() * y.output).sum_dim(2).reshape([heads, 1, t]);

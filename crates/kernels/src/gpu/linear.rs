@@ -25,7 +25,7 @@ pub(crate) fn linear<H: KernelBackend>(
     let y = join([&x, &weight], y, move |dy, [wants_x, wants_w]| {
         let dy = rounded(dy, precision);
         let dw = wants_w.then(|| weight_gradient::<H>(input, dy.clone()));
-        [wants_x.then(|| raw::<H, 2>(product.pull::<H>(dy))), dw]
+        [wants_x.then(|| raw::<H, 2>(product.backward::<H>(dy))), dw]
     });
     plus::<H>(y, bias)
 }
@@ -45,7 +45,7 @@ pub(crate) fn gelu_linear<H: KernelBackend>(
         let (dy, x) = (rounded(dy, precision), widened(input));
         let activated = || rounded(gelu(x.clone()), precision);
         let dw = wants_w.then(|| weight_gradient::<H>(activated(), dy.clone()));
-        let dx = wants_x.then(|| raw::<H, 2>(product.pull::<H>(dy) * gelu_slope(x.clone())));
+        let dx = wants_x.then(|| raw::<H, 2>(product.backward::<H>(dy) * gelu_slope(x.clone())));
         [dx, dw]
     });
     plus::<H>(y, bias)
@@ -75,7 +75,7 @@ pub(crate) fn swiglu_linear<H: KernelBackend>(
         if !wants_gate && !wants_up {
             return [None, None, dw];
         }
-        let d = product.pull::<H>(dy); // of the product of both
+        let d = product.backward::<H>(dy); // of the product of both
         let dup = raw::<H, 2>(d.clone() * silu);
         // silu' = s + x s (1 - s)
         let slope = share.clone() + gate * share.clone() * (-share + 1.0);
@@ -102,7 +102,7 @@ impl Product {
     }
 
     /// `dy [N, Out]`, rounded, to `dx [N, In]`.
-    fn pull<H: KernelBackend>(self, dy: Tensor<2>) -> Tensor<2> {
+    fn backward<H: KernelBackend>(self, dy: Tensor<2>) -> Tensor<2> {
         product::<H, 2>(dy, laid_out(self.weight.transpose()))
     }
 }

@@ -163,53 +163,53 @@ where
 
 /// Puts `y`, computed outside of any graph, into the graph of the operands it was computed from.
 ///
-/// `pull` gives the operands' gradients from that of `y`; it is told which are wanted, and what it
+/// `backward` gives the operands' gradients from that of `y`; it is told which are wanted, and what it
 /// gives beyond that is dropped.
 pub(crate) fn join<B, F, const N: usize, const RANK: usize>(
     operands: [&Operand<B>; N],
     y: Tensor<RANK>,
-    pull: F,
+    backward: F,
 ) -> Tensor<RANK>
 where
     B: KernelBackend,
     F: FnOnce(Tensor<RANK>, [bool; N]) -> [Option<Raw<B>>; N] + Clone + Send + 'static,
 {
     let y = B::take(y).0;
-    apply(Pulled::<F, RANK>(PhantomData), operands, |wants_state| {
-        (y, wants_state.then_some(Pull(pull)))
+    apply(BackwardNode::<F, RANK>(PhantomData), operands, |wants_state| {
+        (y, wants_state.then_some(BackwardFn(backward)))
     })
 }
 
 /// A backward pass as a function, with all it holds.
 #[derive(Clone)]
-struct Pull<F>(F);
+struct BackwardFn<F>(F);
 
-impl<F> fmt::Debug for Pull<F> {
+impl<F> fmt::Debug for BackwardFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pull")
+        f.write_str("BackwardFn")
     }
 }
 
-struct Pulled<F, const RANK: usize>(PhantomData<fn(F)>);
+struct BackwardNode<F, const RANK: usize>(PhantomData<fn(F)>);
 
-impl<F, const RANK: usize> fmt::Debug for Pulled<F, RANK> {
+impl<F, const RANK: usize> fmt::Debug for BackwardNode<F, RANK> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pulled")
+        f.write_str("BackwardNode")
     }
 }
 
-impl<B, F, const N: usize, const RANK: usize> Backward<B, N> for Pulled<F, RANK>
+impl<B, F, const N: usize, const RANK: usize> Backward<B, N> for BackwardNode<F, RANK>
 where
     B: KernelBackend,
     F: FnOnce(Tensor<RANK>, [bool; N]) -> [Option<Raw<B>>; N] + Clone + Send + 'static,
 {
-    type State = Pull<F>;
+    type State = BackwardFn<F>;
 
-    fn backward(self, ops: Ops<Pull<F>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<BackwardFn<F>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = B::tensor(grads.consume::<B>(&ops.node));
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let Pull(pull) = ops.state;
-        for (parent, gradient) in ops.parents.into_iter().zip(pull(dy, wanted)) {
+        let BackwardFn(run) = ops.state;
+        for (parent, gradient) in ops.parents.into_iter().zip(run(dy, wanted)) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<B>(parent.id, gradient);
             }
