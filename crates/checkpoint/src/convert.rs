@@ -1,7 +1,7 @@
 //! From weights as Hugging Face stores them to the bytes of a GGUF tensor.
 //!
 //! The result is the only whole tensor in memory: the input is read in pieces of 16 MiB, and a
-//! matrix that has to be turned is turned piece by piece.
+//! matrix that has to be transposed is transposed piece by piece.
 
 use gguf::TensorType;
 use half::slice::HalfFloatSliceExt;
@@ -116,7 +116,7 @@ pub(crate) fn reordered(
 }
 
 /// A matrix `[rows, columns]` as `[columns, rows]`.
-pub(crate) fn turned(
+pub(crate) fn transposed(
     weights: &Weights,
     name: &str,
     [rows, columns]: [usize; 2],

@@ -105,7 +105,7 @@ impl GgufView {
         }
         match (row.orientation, row.shape.as_slice()) {
             (Orientation::InputFirst, &[rows, columns]) => {
-                convert::turned(weights, name, [rows, columns], tensor.tensor_type)
+                convert::transposed(weights, name, [rows, columns], tensor.tensor_type)
             }
             _ if !row.rows.is_same() => {
                 convert::reordered(weights, name, (row.rows, row.row_width()), tensor.tensor_type)

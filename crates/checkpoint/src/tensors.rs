@@ -95,8 +95,8 @@ mod tests {
         assert_eq!(transpose(&[1., 2., 3., 4., 5., 6.], 2, 3), [1., 4., 2., 5., 3., 6.]);
         let (rows, columns) = (37, 70);
         let matrix: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-        let turned = transpose(&matrix, rows, columns);
-        assert_eq!(turned[69 * rows + 36], matrix[36 * columns + 69]);
-        assert_eq!(transpose(&turned, columns, rows), matrix);
+        let transposed = transpose(&matrix, rows, columns);
+        assert_eq!(transposed[69 * rows + 36], matrix[36 * columns + 69]);
+        assert_eq!(transpose(&transposed, columns, rows), matrix);
     }
 }

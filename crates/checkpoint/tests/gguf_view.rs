@@ -36,11 +36,11 @@ fn matrices_that_are_not_square_are_turned_and_rows_are_not() {
     let up = view.tensor("blk.1.ffn_up.weight").unwrap();
     assert_eq!(up.shape, [4, 6]);
     let fc = stored("transformer.h.1.mlp.c_fc.weight");
-    let turned = f32s(&view, "blk.1.ffn_up.weight");
+    let transposed = f32s(&view, "blk.1.ffn_up.weight");
     for (input, output) in [(0, 0), (0, 5), (3, 0), (2, 4)] {
-        assert_eq!(turned[output * 4 + input], fc[input * 6 + output]);
+        assert_eq!(transposed[output * 4 + input], fc[input * 6 + output]);
     }
-    assert_eq!(turned, transpose(fc, 4, 6));
+    assert_eq!(transposed, transpose(fc, 4, 6));
     assert_eq!(f32s(&view, "token_embd.weight"), *stored("transformer.wte.weight"));
     assert_eq!(f32s(&view, "position_embd.weight"), *stored("transformer.wpe.weight"));
     assert_eq!(f32s(&view, "output.weight"), *stored("lm_head.weight"));

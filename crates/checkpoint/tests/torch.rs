@@ -59,11 +59,14 @@ fn every_view_is_read_as_pytorch_reads_it() {
 }
 
 /// A small model with `pytorch_model.bin` in place of `model.safetensors`.
-fn folder_of(architecture: Architecture, turned: bool) -> (tempfile::TempDir, Vec<NamedTensor>) {
+fn folder_of(
+    architecture: Architecture,
+    transposed: bool,
+) -> (tempfile::TempDir, Vec<NamedTensor>) {
     let folder = tempfile::tempdir().unwrap();
     let tensors = write(folder.path(), &family(architecture));
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
-    let bytes = archive(&entries(&tensors, turned));
+    let bytes = archive(&entries(&tensors, transposed));
     fs::write(folder.path().join("pytorch_model.bin"), bytes).unwrap();
     (folder, tensors)
 }
@@ -71,8 +74,8 @@ fn folder_of(architecture: Architecture, turned: bool) -> (tempfile::TempDir, Ve
 #[test]
 fn a_folder_with_pytorch_weights_is_a_checkpoint() {
     for architecture in Architecture::ALL {
-        for turned in [false, true] {
-            let (folder, tensors) = folder_of(architecture, turned);
+        for transposed in [false, true] {
+            let (folder, tensors) = folder_of(architecture, transposed);
             let opened = Checkpoint::open(folder.path()).unwrap();
             for tensor in &tensors {
                 assert_eq!(opened.weights().read_f32(&tensor.name).unwrap(), tensor.data);

@@ -17,7 +17,7 @@
 //! | [`gelu()`] | `y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` |
 //! | [`causal_attention`] | `y = dropout(softmax(q k^T / sqrt(D) + mask)) v` |
 //! | [`grouped_attention`] | the same with `K` heads of `k` and `v` |
-//! | [`rope()`] | `y[2 i], y[2 i + 1] = x[2 i], x[2 i + 1]` turned by `t base^(-2 i / D)` |
+//! | [`rope()`] | `y[2 i], y[2 i + 1] = x[2 i], x[2 i + 1]` rotated by `t base^(-2 i / D)` |
 //! | [`swiglu()`] | `y = gate / (1 + e^-gate) up` |
 //! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
 //! | [`head_loss`] | `cross_entropy(x W, target)` |

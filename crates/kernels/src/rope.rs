@@ -42,20 +42,20 @@ pub fn rope(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
     rope_first(x, columns, rope)
 }
 
-/// [`rope()`] of the heads in the first `turned` columns; the others stay as they are.
+/// [`rope()`] of the heads in the first `rotated` columns; the others stay as they are.
 ///
 /// # Shapes
 /// `x [B * T, columns]` -> the same.
-pub fn rope_first(x: Tensor<2>, turned: usize, rope: &Rope) -> Tensor<2> {
+pub fn rope_first(x: Tensor<2>, rotated: usize, rope: &Rope) -> Tensor<2> {
     if runs_on_cpu(&x.device()) {
-        return cpu_autodiff::rope(x, turned, &rope.angles);
+        return cpu_autodiff::rope(x, rotated, &rope.angles);
     }
     let [n, columns] = x.dims();
-    if turned == columns {
+    if rotated == columns {
         return with_tensors(x, rope);
     }
-    let first = with_tensors(x.clone().slice([0..n, 0..turned]), rope);
-    Tensor::cat(vec![first, x.slice([0..n, turned..columns])], 1)
+    let first = with_tensors(x.clone().slice([0..n, 0..rotated]), rope);
+    Tensor::cat(vec![first, x.slice([0..n, rotated..columns])], 1)
 }
 
 fn with_tensors(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn the_pairs_are_those_of_the_name() {
         let x = Tensor::<2>::from_floats([[9., 9., 9., 9.], [1., 0., 0., 1.]], &Device::flex());
-        let turned = |pairs| {
+        let rotated = |pairs| {
             let table = Rope::new(2, &whole(4, pairs));
             rope(x.clone(), &table).into_data().try_into_vec::<f32>().unwrap()[4..].to_vec()
         };
@@ -135,8 +135,8 @@ mod tests {
         let close = |found: Vec<f32>, expected: [f32; 4]| {
             assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
         };
-        close(turned(RopePairs::Adjacent), [c, s, -s1, c1]);
-        close(turned(RopePairs::Halves), [c, -s1, s, c1]);
+        close(rotated(RopePairs::Adjacent), [c, s, -s1, c1]);
+        close(rotated(RopePairs::Halves), [c, -s1, s, c1]);
     }
 
     #[test]

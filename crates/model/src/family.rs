@@ -16,7 +16,7 @@ pub(crate) trait Family {
     /// Token embedding `[V, C]`.
     fn wte(&self) -> &Embedding;
 
-    /// The output head `[C, V]`, without bias; where there is none, `wte` turned.
+    /// The output head `[C, V]`, without bias; where there is none, `wte` transposed.
     fn lm_head(&self) -> Option<&Linear>;
 
     /// The residual stream after the last normalisation, which the head turns into logits.

@@ -34,7 +34,7 @@ pub struct Gpt2 {
     pub blocks: Vec<Block>,
     /// The last normalisation.
     pub ln_f: LayerNorm,
-    /// The output head `[C, V]`, without bias; where there is none, `wte` turned.
+    /// The output head `[C, V]`, without bias; where there is none, `wte` transposed.
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,

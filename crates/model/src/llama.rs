@@ -26,7 +26,7 @@ pub struct Llama {
     pub blocks: Vec<Block>,
     /// The last normalisation.
     pub norm: RmsNorm,
-    /// The output head `[C, V]`, without bias; where there is none, `wte` turned.
+    /// The output head `[C, V]`, without bias; where there is none, `wte` transposed.
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,

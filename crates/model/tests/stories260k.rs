@@ -52,9 +52,10 @@ fn load(file: &[u8]) -> Model {
     let (c, f, kv) = (n_embd, n_inner, config.kv_width());
     let mut rest = file[28..].as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
     let mut weights: HashMap<String, Vec<f32>> = HashMap::new();
-    let mut take = |path: String, [rows, columns]: [usize; 2], turned: bool| {
+    let mut take = |path: String, [rows, columns]: [usize; 2], transposed: bool| {
         let values: Vec<f32> = rest.by_ref().take(rows * columns).collect();
-        let values = if turned { checkpoint::transpose(&values, rows, columns) } else { values };
+        let values =
+            if transposed { checkpoint::transpose(&values, rows, columns) } else { values };
         weights.insert(path, values);
     };
     take("wte.weight".to_owned(), [vocab_size, c], false);

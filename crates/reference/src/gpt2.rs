@@ -34,7 +34,7 @@ pub(crate) struct Gpt2 {
 enum Positions {
     /// `wpe`, `[context_length, C]`: added to the tokens.
     Learned(Vec<f32>),
-    /// Queries and keys are turned.
+    /// Queries and keys are rotated.
     Rotary(Rope),
 }
 

@@ -114,8 +114,8 @@ pub fn linear(x: Rows<'_>, w: Rows<'_>, bias: Option<&[f32]>) -> Vec<f32> {
         y
     } else {
         // Too few rows to share out: share out the weights, and turn the result at the end.
-        let mut turned = vec![0.0; out * rows];
-        turned.par_chunks_mut(TASK_COLUMNS * rows).enumerate().for_each(|(task, y)| {
+        let mut transposed = vec![0.0; out * rows];
+        transposed.par_chunks_mut(TASK_COLUMNS * rows).enumerate().for_each(|(task, y)| {
             if let Some(bias) = bias {
                 let bias = &bias[task * TASK_COLUMNS..];
                 y.chunks_exact_mut(rows).zip(bias).for_each(|(column, &b)| column.fill(b));
@@ -123,7 +123,7 @@ pub fn linear(x: Rows<'_>, w: Rows<'_>, bias: Option<&[f32]>) -> Vec<f32> {
             let w = w.part(task * TASK_COLUMNS, TASK_COLUMNS);
             add_product(x, w, Sums { data: y, down: 1, across: rows });
         });
-        if rows == 1 { turned } else { transpose(&turned, rows) }
+        if rows == 1 { transposed } else { transpose(&transposed, rows) }
     }
 }
 
@@ -141,11 +141,11 @@ pub fn product(x: Rows<'_>, w: Rows<'_>) -> Vec<f32> {
 /// Turns rows of `columns` numbers into columns.
 fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
     let rows = data.len() / columns;
-    let mut turned = Vec::with_capacity(data.len());
+    let mut transposed = Vec::with_capacity(data.len());
     for column in 0..columns {
-        turned.extend((0..rows).map(|row| data[row * columns + column]));
+        transposed.extend((0..rows).map(|row| data[row * columns + column]));
     }
-    turned
+    transposed
 }
 
 /// Adds `x Wᵀ` to `y` with the widest registers that this processor has.

@@ -197,15 +197,15 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         tensors.remove(at(tensors, "blk.1.ffn_up.bias"));
     });
     assert_eq!(missing, "tensor blk.1.ffn_up.bias is missing");
-    let turned = refusal(|tensors| {
+    let transposed = refusal(|tensors| {
         let i = at(tensors, "blk.0.ffn_up.weight");
         tensors[i].1 = vec![51, 70];
     });
     assert!(
-        turned.starts_with(
+        transposed.starts_with(
             "tensor blk.0.ffn_up.weight: expected shape [51, 70], found [70, 51] (fastest"
         ),
-        "{turned}"
+        "{transposed}"
     );
     let stranger = refusal(|tensors| tensors.push(("rope_freqs.weight".into(), vec![8])));
     assert_eq!(stranger, "tensor rope_freqs.weight has no place in a model of architecture gpt2");

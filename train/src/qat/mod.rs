@@ -194,12 +194,12 @@ impl Plan {
 impl Rule {
     /// Values that lie as the rounded parameter does, as they lie in the trained one.
     fn turned_to_source(&self, values: Tensor<1>) -> Tensor<1> {
-        turned(values, self.rounding.row_len, self.rounding.to, self.rounding.from)
+        transposed(values, self.rounding.row_len, self.rounding.to, self.rounding.from)
     }
 }
 
 /// Rows of `row_len` that lie in one way, in the other.
-fn turned(values: Tensor<1>, row_len: usize, from: Lie, to: Lie) -> Tensor<1> {
+fn transposed(values: Tensor<1>, row_len: usize, from: Lie, to: Lie) -> Tensor<1> {
     let [len] = values.dims();
     let rows = len / row_len;
     let shape = if from == Lie::Rows { [rows, row_len] } else { [row_len, rows] };

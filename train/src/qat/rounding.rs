@@ -1,7 +1,7 @@
 //! A matrix as the quantized file will hold it: the numbers that its blocks stand for.
 //!
 //! A file stores rows `[out, in]` and cuts each row into blocks, while Burn's linear layers are
-//! `[in, out]`. So a matrix is turned strip by strip, rounded as rows, and turned back; a strip and
+//! `[in, out]`. So a matrix is transposed strip by strip, rounded as rows, and transposed back; a strip and
 //! its blocks are all that exists twice.
 
 use std::ops::Range;
@@ -9,10 +9,10 @@ use std::ops::Range;
 use gguf::{GgufError, TensorType, blocks};
 use rayon::prelude::*;
 
-/// Weights that are turned and rounded at a time: 4 MiB of floats.
+/// Weights that are transposed and rounded at a time: 4 MiB of floats.
 const STRIP: usize = 1 << 20;
 
-/// Side of the squares that are turned: a line of a cache is 16 floats.
+/// Side of the squares that are transposed: a line of a cache is 16 floats.
 const TILE: usize = 16;
 
 /// How the rows of a file lie in Burn's memory.

@@ -179,7 +179,7 @@ fn gradients_go_straight_through() {
                     let unit =
                         Tensor::from_data(TensorData::new(unit, [gradient.len()]), &Device::flex());
                     let Rounding { row_len, from, to, .. } = rule.rounding;
-                    values + turned(unit, row_len, from, to)
+                    values + transposed(unit, row_len, from, to)
                 });
                 f64::from(loss(&moved, &device()).inner().into_scalar::<f32>())
             };

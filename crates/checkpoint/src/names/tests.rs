@@ -204,8 +204,8 @@ fn hugging_face_has_the_names_of_transformers() {
 fn rows_of_hugging_face_are_turned_for_burn_and_conv1d_is_not() {
     for config in configs() {
         for tensor in tensors(&config) {
-            let turned = tensor.orientation == Orientation::OutputFirst;
-            let expected: Vec<usize> = match turned {
+            let transposed = tensor.orientation == Orientation::OutputFirst;
+            let expected: Vec<usize> = match transposed {
                 true => tensor.shape.iter().rev().copied().collect(),
                 false => tensor.shape.clone(),
             };
@@ -214,7 +214,7 @@ fn rows_of_hugging_face_are_turned_for_burn_and_conv1d_is_not() {
             let is_head = tensor.burn == "lm_head.weight";
             let is_embedding = tensor.burn.starts_with("w");
             let is_product = tensor.shape.len() == 2 && !is_embedding;
-            assert_eq!(turned, is_product && (is_head || !conv1d), "{}", tensor.burn);
+            assert_eq!(transposed, is_product && (is_head || !conv1d), "{}", tensor.burn);
         }
     }
 }

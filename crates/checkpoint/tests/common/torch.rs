@@ -16,11 +16,11 @@ fn tuple(sizes: &[usize]) -> Vec<u8> {
     [b"(".to_vec(), sizes.iter().flat_map(number).collect(), b"t".to_vec()].concat()
 }
 
-/// The pickle of a state dictionary, each tensor transposed in its storage if `turned`.
-fn state(tensors: &[NamedTensor], turned: bool) -> Vec<u8> {
+/// The pickle of a state dictionary, each tensor transposed in its storage if `transposed`.
+fn state(tensors: &[NamedTensor], transposed: bool) -> Vec<u8> {
     let mut out = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec();
     for (key, tensor) in tensors.iter().enumerate() {
-        let strides: Vec<usize> = match (turned, tensor.shape.as_slice()) {
+        let strides: Vec<usize> = match (transposed, tensor.shape.as_slice()) {
             (true, &[rows, _]) => vec![1, rows],
             (_, shape) => (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect(),
         };
@@ -52,13 +52,13 @@ pub fn archive(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// The entries of what `torch.save` would write of `tensors`.
-pub fn entries(tensors: &[NamedTensor], turned: bool) -> Vec<(String, Vec<u8>)> {
+pub fn entries(tensors: &[NamedTensor], transposed: bool) -> Vec<(String, Vec<u8>)> {
     let mut entries = vec![
-        ("archive/data.pkl".to_owned(), state(tensors, turned)),
+        ("archive/data.pkl".to_owned(), state(tensors, transposed)),
         ("archive/byteorder".to_owned(), b"little".to_vec()),
     ];
     for (key, tensor) in tensors.iter().enumerate() {
-        let data = match (turned, tensor.shape.as_slice()) {
+        let data = match (transposed, tensor.shape.as_slice()) {
             (true, &[rows, columns]) => checkpoint::transpose(&tensor.data, rows, columns),
             _ => tensor.data.clone(),
         };

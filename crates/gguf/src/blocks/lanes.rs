@@ -122,7 +122,7 @@ pub(super) fn sum<const N: usize, const LEN: usize>(x: &[Lanes<N>; LEN]) -> Lane
     x.iter().fold(Lanes::splat(0.0), |sum, &x| sum + x)
 }
 
-/// Groups of `LEN` consecutive weights, turned so that lane `g` of element `i` is weight `i` of
+/// Groups of `LEN` consecutive weights, transposed so that lane `g` of element `i` is weight `i` of
 /// group `g`.
 #[inline(always)]
 pub(super) fn transpose<const N: usize, const LEN: usize>(x: &[f32]) -> [Lanes<N>; LEN] {

@@ -61,11 +61,11 @@ impl Rows<'_, [f32; 32]> {
         first: usize,
     ) -> ([Lanes<N>; 32], [Lanes<N>; 32]) {
         let (x, importance) = self.blocks::<N>(first);
-        let turned = |blocks: &[&[f32; 32]; N]| {
+        let transposed = |blocks: &[&[f32; 32]; N]| {
             let copied: [[f32; 32]; N] = std::array::from_fn(|i| *blocks[i]);
             transpose(copied.as_flattened())
         };
-        (turned(&x), turned(&importance))
+        (transposed(&x), transposed(&importance))
     }
 
     /// [`Rows::side_by_side`] with what errors cost in place of the importance; `mean_squares` are

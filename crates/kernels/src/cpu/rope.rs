@@ -1,4 +1,4 @@
-//! Rotary position embedding (Su et al., 2021): each pair of a head's channels turned by an angle
+//! Rotary position embedding (Su et al., 2021): each pair of a head's channels rotated by an angle
 //! that grows with the position.
 //!
 //! ```text
@@ -90,12 +90,12 @@ impl Angles {
     }
 }
 
-/// Turns the heads in the first `turned` columns of `x [B * T, columns]`, in place.
-pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, turned: usize, way: Turn) {
+/// Turns the heads in the first `rotated` columns of `x [B * T, columns]`, in place.
+pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, rotated: usize, way: Turn) {
     let (head, half, time) = (angles.head_width, angles.width / 2, angles.time());
     assert!(
-        turned <= columns && turned.is_multiple_of(head),
-        "{turned} of {columns} columns in heads of {head}"
+        rotated <= columns && rotated.is_multiple_of(head),
+        "{rotated} of {columns} columns in heads of {head}"
     );
     let sign = if way == Turn::Forth { 1.0 } else { -1.0 };
     x.par_chunks_mut(ROWS * columns).enumerate().for_each(|(chunk, rows)| {
@@ -103,8 +103,10 @@ pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, turned: us
             let at = (chunk * ROWS + i) % time * half;
             let (cos, sin) = (&angles.cos[at..at + half], &angles.sin[at..at + half]);
             match angles.pairs {
-                RopePairs::Adjacent => turn_adjacent(isa, &mut row[..turned], head, cos, sin, sign),
-                RopePairs::Halves => turn_halves(isa, &mut row[..turned], head, cos, sin, sign),
+                RopePairs::Adjacent => {
+                    turn_adjacent(isa, &mut row[..rotated], head, cos, sin, sign)
+                }
+                RopePairs::Halves => turn_halves(isa, &mut row[..rotated], head, cos, sin, sign),
             }
         }
     });
@@ -138,13 +140,13 @@ mod tests {
     use super::*;
 
     /// Multiplication of complex numbers, pair by pair.
-    fn by_definition(angles: &Angles, x: &[f64], columns: usize, turned: usize) -> Vec<f64> {
+    fn by_definition(angles: &Angles, x: &[f64], columns: usize, rotated: usize) -> Vec<f64> {
         let (width, half) = (angles.width, angles.width / 2);
         let factor = |i: usize| if i == 0 { 3.0 } else { 1.0 };
         let mut y = x.to_vec();
         for (row, y) in y.chunks_exact_mut(columns).enumerate() {
             let t = (row % angles.time()) as f64;
-            for head in y[..turned].chunks_exact_mut(angles.head_width) {
+            for head in y[..rotated].chunks_exact_mut(angles.head_width) {
                 for i in 0..half {
                     let (a, b) = match angles.pairs {
                         RopePairs::Adjacent => (2 * i, 2 * i + 1),
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn values_and_gradients_on_odd_shapes() {
-        for (batch, time, [head_width, width], columns, turned) in [
+        for (batch, time, [head_width, width], columns, rotated) in [
             (1, 1, [2, 2], 2, 2),
             (3, 5, [6, 6], 19, 12),
             (1, 17, [34, 34], 34, 34),
@@ -177,12 +179,12 @@ mod tests {
                 let x = noise(batch * time * columns, 1);
                 let dy = noise(x.len(), 2);
                 let x64: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
-                let f = |x: &[f64]| by_definition(&angles, x, columns, turned);
+                let f = |x: &[f64]| by_definition(&angles, x, columns, rotated);
                 for &isa in Isa::available() {
                     let (mut y, mut dx) = (x.clone(), dy.clone());
-                    turn(isa, &angles, &mut y, columns, turned, Turn::Forth);
+                    turn(isa, &angles, &mut y, columns, rotated, Turn::Forth);
                     assert_close(&y, &f(&x64), 1e-6);
-                    turn(isa, &angles, &mut dx, columns, turned, Turn::Back);
+                    turn(isa, &angles, &mut dx, columns, rotated, Turn::Back);
                     assert_close(&dx, &gradient(&x64, &dy, f), 1e-6);
                 }
             }

@@ -17,13 +17,13 @@ use isa::Isa;
 struct State {
     angles: Arc<Angles>,
     shape: [usize; 2],
-    turned: usize,
+    rotated: usize,
 }
 
 impl State {
     fn turn(&self, x: Raw, way: Turn) -> Raw {
         let mut x = into_numbers(x);
-        turn(Isa::best(), &self.angles, &mut x, self.shape[1], self.turned, way);
+        turn(Isa::best(), &self.angles, &mut x, self.shape[1], self.rotated, way);
         raw(x, self.shape)
     }
 }
@@ -42,9 +42,9 @@ impl Backward<Flex, 1> for RopeBackward {
     }
 }
 
-/// Turns the first `turned` columns; shapes as in [`crate::rope()`].
-pub(crate) fn rope(x: Tensor<2>, turned: usize, angles: &Arc<Angles>) -> Tensor<2> {
-    let state = State { angles: angles.clone(), shape: x.dims(), turned };
+/// Turns the first `rotated` columns; shapes as in [`crate::rope()`].
+pub(crate) fn rope(x: Tensor<2>, rotated: usize, angles: &Arc<Angles>) -> Tensor<2> {
+    let state = State { angles: angles.clone(), shape: x.dims(), rotated };
     let x = Operand::new(x);
     apply(RopeBackward, [&x], |wants_state| {
         let y = state.turn(x.raw.clone(), Turn::Forth);

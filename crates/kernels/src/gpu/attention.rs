@@ -5,8 +5,8 @@
 //! they go through memory, for one block at a time.
 //!
 //! Products are given both operands row by row (see [`super::product`]). So what is small, queries,
-//! keys and values, is kept both ways, and the backward pass computes a block's scores turned,
-//! `[keys, queries]`, where the forward pass has `[queries, keys]`: no square is ever turned.
+//! keys and values, is kept both ways, and the backward pass computes a block's scores transposed,
+//! `[keys, queries]`, where the forward pass has `[queries, keys]`: no square is ever transposed.
 
 use burn::tensor::Tensor;
 
@@ -89,13 +89,13 @@ fn rows(x: Tensor<3>, b: usize) -> Tensor<2> {
     x.reshape([b, heads / b, t, d]).swap_dims(1, 2).reshape([b * t, heads / b * d])
 }
 
-/// Every matrix turned and laid out row by row: `[B * H, T, D]` -> `[B * H, D, T]`.
-fn turned(x: Tensor<3>) -> Tensor<3> {
+/// Every matrix transposed and laid out row by row: `[B * H, T, D]` -> `[B * H, D, T]`.
+fn transposed(x: Tensor<3>) -> Tensor<3> {
     let [heads, t, d] = x.dims();
     x.swap_dims(1, 2).reshape([heads * d * t]).reshape([heads, d, t])
 }
 
-/// A matrix for each head, as it is and turned, both as products read them.
+/// A matrix for each head, as it is and transposed, both as products read them.
 #[derive(Clone)]
 struct BothWays {
     /// `[B * H, T, D]`
@@ -107,7 +107,7 @@ struct BothWays {
 impl BothWays {
     fn new(x: Tensor<3>, precision: Precision) -> Self {
         let rows = rounded(x, precision);
-        BothWays { columns: turned(rows.clone()), rows }
+        BothWays { columns: transposed(rows.clone()), rows }
     }
 
     /// Positions `start` to `end`, one a row: `[B * H, end - start, D]`.
@@ -194,11 +194,11 @@ impl Attention {
     }
 
     /// What dropout multiplies the probabilities of a block with: `[B * H, rows, keys]`, or
-    /// `[B * H, keys, rows]` if `turned`.
-    fn factors(&self, block: [usize; 2], turned: bool) -> Option<Tensor<3>> {
+    /// `[B * H, keys, rows]` if `transposed`.
+    fn factors(&self, block: [usize; 2], transposed: bool) -> Option<Tensor<3>> {
         let [heads, _, _] = self.q.rows.dims();
         let [rows, keys] = [block, self.keys(block)].map(|[start, end]| start..end);
-        Some(score_factors(heads, rows, keys, turned, self.dropout?, &self.mask.device()))
+        Some(score_factors(heads, rows, keys, transposed, self.dropout?, &self.mask.device()))
     }
 
     fn forward<B: KernelBackend>(&self) -> Output {
@@ -220,7 +220,7 @@ impl Attention {
 
     /// The gradients of unscaled `q`, `k` and `v` from `dy [B * H, T, D]`.
     ///
-    /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all turned, they are
+    /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all transposed, they are
     /// `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
     fn backward<B: KernelBackend>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
         let [heads, t, d] = dy.dims();

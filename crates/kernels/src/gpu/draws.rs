@@ -60,16 +60,16 @@ fn logical_shift(z: Tensor<1, Int>, bits: u32) -> Tensor<1, Int> {
 }
 
 /// The factors of attention's probabilities for queries `rows` over keys `keys`,
-/// `[B * H, rows, keys]`, or `[B * H, keys, rows]` if `turned`, as `drop_scores` of the CPU's attention draws them.
+/// `[B * H, rows, keys]`, or `[B * H, keys, rows]` if `transposed`, as `drop_scores` of the CPU's attention draws them.
 pub(super) fn score_factors(
     heads: usize,
     rows: std::ops::Range<usize>,
     keys: std::ops::Range<usize>,
-    turned: bool,
+    transposed: bool,
     dropout: ScoreDropout,
     device: &Device,
 ) -> Tensor<3> {
-    let lay = |x: Tensor<3, Int>| if turned { x.swap_dims(1, 2) } else { x };
+    let lay = |x: Tensor<3, Int>| if transposed { x.swap_dims(1, 2) } else { x };
     let shape = [heads, rows.len(), 1];
     // The two halves of each row's key.
     let mut halves = [Vec::new(), Vec::new()];
@@ -88,7 +88,7 @@ pub(super) fn score_factors(
     let positions =
         Tensor::<1, Int>::arange(keys.start as i64..keys.end as i64, device).cast(IntDType::I32);
     let drawn = hash(lay(positions.unsqueeze::<3>()).bitwise_xor(low)) + high;
-    // Comparing unsigned numbers: with the sign turned, signed ones compare alike.
+    // Comparing unsigned numbers: with the sign flipped, signed ones compare alike.
     let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
     let signed = hash(drawn).bitwise_xor_scalar(i32::MIN);
     let kept = signed.greater_equal_elem((threshold ^ (1 << 31)) as i32);

@@ -9,7 +9,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::product::{product, product_of_turned};
+use super::product::{product, product_of_transposed};
 use super::{LANES, laid_out, piece, raw, rounded, same, sum};
 use crate::distillation::{DistilledLoss, Head};
 use crate::graph::{KernelBackend, Operand, join};
@@ -95,7 +95,7 @@ pub(super) fn in_pieces<B: KernelBackend>(
         let dlogits = rounded((log_q.exp() - wanted) / n as f64, precision);
         let dlogits = dlogits.reshape([count, head.columns()]);
         if wants_weight {
-            let part = product_of_turned::<B>(head.rows(range), dlogits.clone()); // [C, columns]
+            let part = product_of_transposed::<B>(head.rows(range), dlogits.clone()); // [C, columns]
             dw = Some(match dw {
                 Some(sum) => sum + part,
                 None => part,
@@ -135,7 +135,7 @@ struct Output {
     lanes: usize,
     /// `[C, columns]`
     weight: Tensor<2>,
-    /// The same turned, `[columns, C]`: the way back.
+    /// The same transposed, `[columns, C]`: the way back.
     back: Tensor<2>,
     /// What is added to each row of logits, `[1, lanes, LANES]`.
     absent: Tensor<3>,

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::product::{product, product_of_turned};
+use super::product::{product, product_of_transposed};
 use super::{column_sum, laid_out, raw, rounded, row, widened};
 use crate::graph::{KernelBackend, Operand, Raw, join};
 use crate::pass::Precision;
@@ -109,7 +109,7 @@ impl Product {
 
 /// `x^T dy`, from `x [N, In]` and `dy [N, Out]`, both rounded.
 fn weight_gradient<H: KernelBackend>(x: Tensor<2>, dy: Tensor<2>) -> Raw<H> {
-    raw::<H, 2>(product_of_turned::<H>(x, dy))
+    raw::<H, 2>(product_of_transposed::<H>(x, dy))
 }
 
 /// With the bias added to each row.

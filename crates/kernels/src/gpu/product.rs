@@ -20,6 +20,6 @@ pub(super) fn product<H: KernelBackend, const RANK: usize>(
 }
 
 /// `a^T b` in f32, from `a [K, M]` and `b [K, N]`.
-pub(super) fn product_of_turned<H: KernelBackend>(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+pub(super) fn product_of_transposed<H: KernelBackend>(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     product::<H, 2>(laid_out(a.transpose()), b)
 }
