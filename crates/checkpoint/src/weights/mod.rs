@@ -144,7 +144,7 @@ impl Weights {
         Ok(bytes)
     }
 
-    /// One tensor, row-major; F16 and BF16 are widened.
+    /// One tensor, row-major; F16 and BF16 are upcast.
     ///
     /// # Errors
     /// When there is no such tensor, it holds something else than floats, or the file cannot be

@@ -85,7 +85,7 @@ impl Place {
 }
 
 impl Place {
-    /// [`Place::read`] of floats; F16 and BF16 are widened.
+    /// [`Place::read`] of floats; F16 and BF16 are upcast.
     pub fn read_f32(
         &self,
         files: &[DataFile],

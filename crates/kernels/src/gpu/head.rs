@@ -10,7 +10,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::{product, product_of_transposed};
-use super::{LANES, laid_out, piece, raw, rounded, same, sum};
+use super::{LANES, contiguous, piece, raw, rounded, same, sum};
 use crate::distillation::{DistilledLoss, Head};
 use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
@@ -118,7 +118,7 @@ pub(super) fn in_pieces<B: KernelBackend>(
         let dx = (!dx.is_empty()).then(|| raw::<B, 2>(Tensor::cat(dx, 0) * scale.clone()));
         let dw = dw.map(|dw: Tensor<2>| {
             let dw = dw.slice([0..c, 0..v]) * scale;
-            raw::<B, 2>(if tied { laid_out(dw.transpose()) } else { dw })
+            raw::<B, 2>(if tied { contiguous(dw.transpose()) } else { dw })
         });
         [dx, dw]
     });
@@ -147,7 +147,7 @@ impl Output {
     /// `weight [C, V]`, or `[V, C]` where it is the tied embedding.
     fn new(x: Tensor<2>, weight: Tensor<2>, tied: bool, precision: Precision) -> Self {
         let [x, weight] = [x, weight].map(|matrix| rounded(matrix, precision));
-        let by_token = if tied { weight } else { laid_out(weight.transpose()) }; // [V, C]
+        let by_token = if tied { weight } else { contiguous(weight.transpose()) }; // [V, C]
         let [vocabulary, c] = by_token.dims();
         let lanes = vocabulary.div_ceil(LANES);
         let device = by_token.device();
@@ -159,7 +159,7 @@ impl Output {
         };
         let absent = row(&|token| if token < vocabulary { 0.0 } else { ABSENT });
         let numbers = row(&|token| token as f32);
-        let weight = laid_out(back.clone().transpose());
+        let weight = contiguous(back.clone().transpose());
         Output { x, vocabulary, lanes, weight, back, absent, numbers }
     }
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::product::{product, product_of_transposed};
-use super::{column_sum, laid_out, raw, rounded, row, widened};
+use super::{column_sum, contiguous, raw, rounded, row, upcast};
 use crate::graph::{KernelBackend, Operand, Raw, join};
 use crate::pass::Precision;
 
@@ -40,9 +40,9 @@ pub(crate) fn gelu_linear<H: KernelBackend>(
     let (x, weight) = (Operand::<H>::new(x), Operand::new(weight));
     let input = rounded(x.tensor::<2>(), precision);
     let product = Product::new(&weight, precision);
-    let y = product.forward::<H>(rounded(gelu(widened(input.clone())), precision));
+    let y = product.forward::<H>(rounded(gelu(upcast(input.clone())), precision));
     let y = join([&x, &weight], y, move |dy, [wants_x, wants_w]| {
-        let (dy, x) = (rounded(dy, precision), widened(input));
+        let (dy, x) = (rounded(dy, precision), upcast(input));
         let activated = || rounded(gelu(x.clone()), precision);
         let dw = wants_w.then(|| weight_gradient::<H>(activated(), dy.clone()));
         let dx = wants_x.then(|| raw::<H, 2>(product.backward::<H>(dy) * gelu_slope(x.clone())));
@@ -63,11 +63,11 @@ pub(crate) fn swiglu_linear<H: KernelBackend>(
     let weight = Operand::new(weight);
     let inputs = [&gate, &up].map(|input| rounded(input.tensor::<2>(), precision));
     let product = Product::new(&weight, precision);
-    let [x, factor] = inputs.clone().map(widened);
+    let [x, factor] = inputs.clone().map(upcast);
     let y = product.forward::<H>(rounded(activation::silu(x) * factor, precision));
     let y = join([&gate, &up, &weight], y, move |dy, wanted| {
         let [wants_gate, wants_up, wants_w] = wanted;
-        let (dy, [gate, up]) = (rounded(dy, precision), inputs.map(widened));
+        let (dy, [gate, up]) = (rounded(dy, precision), inputs.map(upcast));
         let share = activation::sigmoid(gate.clone());
         let silu = gate.clone() * share.clone();
         let activated = || rounded(silu.clone() * up.clone(), precision);
@@ -103,7 +103,7 @@ impl Product {
 
     /// `dy [N, Out]`, rounded, to `dx [N, In]`.
     fn backward<H: KernelBackend>(self, dy: Tensor<2>) -> Tensor<2> {
-        product::<H, 2>(dy, laid_out(self.weight.transpose()))
+        product::<H, 2>(dy, contiguous(self.weight.transpose()))
     }
 }
 

@@ -49,12 +49,12 @@ fn rounded<const RANK: usize>(x: Tensor<RANK>, precision: Precision) -> Tensor<R
 }
 
 /// As everything else.
-fn widened<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
+fn upcast<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     x.cast(FloatDType::F32)
 }
 
 /// The same matrix, row by row.
-fn laid_out(x: Tensor<2>) -> Tensor<2> {
+fn contiguous(x: Tensor<2>) -> Tensor<2> {
     let shape = x.dims();
     x.reshape([shape[0] * shape[1]]).reshape(shape)
 }

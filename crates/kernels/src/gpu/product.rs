@@ -8,7 +8,7 @@
 
 use burn::tensor::Tensor;
 
-use super::laid_out;
+use super::contiguous;
 use crate::graph::{KernelBackend, Operand};
 
 /// `a b` in f32, from `a [M, K]` and `b [K, N]`, or from many of both: `[B, M, K]` and `[B, K, N]`.
@@ -21,5 +21,5 @@ pub(super) fn product<H: KernelBackend, const RANK: usize>(
 
 /// `a^T b` in f32, from `a [K, M]` and `b [K, N]`.
 pub(super) fn product_of_transposed<H: KernelBackend>(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
-    product::<H, 2>(laid_out(a.transpose()), b)
+    product::<H, 2>(contiguous(a.transpose()), b)
 }
