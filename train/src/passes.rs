@@ -139,7 +139,7 @@ impl Passes<'_> {
                 None => model.loss(inputs, targets, self.pass(number)),
             };
             let value = loss.clone().inner();
-            let loss = model.carry(loss * all, gradients);
+            let loss = model.accumulate(loss * all, gradients);
             gradients = model.take_gradients(loss.backward());
             if teacher.is_none() {
                 // Reading waits for the device, which has the backward pass to do by now.

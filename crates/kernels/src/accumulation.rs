@@ -14,14 +14,14 @@ use crate::graph;
 ///
 /// # Shapes
 /// `loss [1]`; `gradient`, in no graph, has the shape of `parameter`.
-pub fn carry_gradient<const RANK: usize>(
+pub fn accumulate_gradient<const RANK: usize>(
     loss: Tensor<1>,
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,
 ) -> Tensor<1> {
     match dispatch(&loss.device()) {
-        Dispatch::Cpu => graph::carry_gradient::<Flex, RANK>(loss, parameter, gradient),
-        Dispatch::Gpu => graph::carry_gradient::<Gpu, RANK>(loss, parameter, gradient),
+        Dispatch::Cpu => graph::accumulate_gradient::<Flex, RANK>(loss, parameter, gradient),
+        Dispatch::Gpu => graph::accumulate_gradient::<Gpu, RANK>(loss, parameter, gradient),
         Dispatch::Plain => {
             // Zero, with this gradient.
             let nothing = (parameter.clone() - parameter.detach()) * gradient.autodiff();
@@ -57,10 +57,10 @@ mod tests {
         let [first, second] = [gradients(loss([0, 2])), gradients(loss([2, 3]))];
         let before = loss([2, 3]);
         let [dtable, dweight] = first.clone();
-        let carried = carry_gradient(before.clone(), table.clone(), dtable);
-        let carried = carry_gradient(carried, weight.clone(), dweight);
-        assert_eq!(carried.clone().inner().into_data(), before.inner().into_data());
-        for ((sum, first), second) in gradients(carried).into_iter().zip(first).zip(second) {
+        let accumulated = accumulate_gradient(before.clone(), table.clone(), dtable);
+        let accumulated = accumulate_gradient(accumulated, weight.clone(), dweight);
+        assert_eq!(accumulated.clone().inner().into_data(), before.inner().into_data());
+        for ((sum, first), second) in gradients(accumulated).into_iter().zip(first).zip(second) {
             sum.into_data().assert_approx_eq::<f32>(
                 &(first + second).into_data(),
                 burn::tensor::Tolerance::relative(1e-6),

@@ -26,7 +26,7 @@
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
 //! Two functions change what a backward pass holds: [`checkpointed`] keeps only a block's input, and
-//! [`carry_gradient`] adds to the gradients of a pass before it. [`rewrite()`] lets code that knows
+//! [`accumulate_gradient`] adds to the gradients of a pass before it. [`rewrite()`] lets code that knows
 //! slices only make one tensor's numbers from another's.
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of
@@ -59,7 +59,7 @@ mod swiglu;
 
 use burn::tensor::{Device, FloatDType};
 
-pub use accumulation::carry_gradient;
+pub use accumulation::accumulate_gradient;
 pub use attention::{
     CausalMask, attention_probabilities, causal_attention, grouped_attention, split_heads,
 };

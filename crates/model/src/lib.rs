@@ -203,8 +203,8 @@ impl Model {
 
     /// `loss`, unchanged, whose backward pass adds to `gradients` in place of starting from nothing.
     #[must_use]
-    pub fn carry(&self, loss: Tensor<1>, gradients: ParameterGradients) -> Tensor<1> {
-        parameters::carry(self, loss, gradients)
+    pub fn accumulate(&self, loss: Tensor<1>, gradients: ParameterGradients) -> Tensor<1> {
+        parameters::accumulate(self, loss, gradients)
     }
 
     /// Replaces every parameter by what `update` makes of it: path, shape and flat values

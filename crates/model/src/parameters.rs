@@ -46,12 +46,12 @@ where
 }
 
 /// `loss`, whose backward pass adds to `gradients`.
-pub(crate) fn carry<M: Module>(
+pub(crate) fn accumulate<M: Module>(
     module: &M,
     loss: Tensor<1>,
     gradients: ParameterGradients,
 ) -> Tensor<1> {
-    let mut visitor = Carrier { path: Path::default(), loss, gradients };
+    let mut visitor = Accumulator { path: Path::default(), loss, gradients };
     module.visit(&mut visitor);
     visitor.loss
 }
@@ -134,13 +134,13 @@ impl ModuleVisitor for GradientTaker {
     }
 }
 
-struct Carrier {
+struct Accumulator {
     path: Path,
     loss: Tensor<1>,
     gradients: ParameterGradients,
 }
 
-impl ModuleVisitor for Carrier {
+impl ModuleVisitor for Accumulator {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -153,7 +153,7 @@ impl ModuleVisitor for Carrier {
         if let Some(gradient) = self.gradients.remove(&self.path.joined()) {
             let value = param.base();
             let gradient = gradient.reshape(value.dims());
-            self.loss = kernels::carry_gradient(self.loss.clone(), value, gradient);
+            self.loss = kernels::accumulate_gradient(self.loss.clone(), value, gradient);
         }
     }
 }

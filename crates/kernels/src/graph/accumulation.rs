@@ -8,10 +8,10 @@ use burn::tensor::Tensor;
 use super::{KernelBackend, Operand, Raw, apply};
 
 #[derive(Debug)]
-struct CarryBackward;
+struct AccumulateBackward;
 
 /// The parents are the loss and the parameter.
-impl<B: KernelBackend> Backward<B, 2> for CarryBackward {
+impl<B: KernelBackend> Backward<B, 2> for AccumulateBackward {
     type State = Raw<B>;
 
     fn backward(self, ops: Ops<Raw<B>, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -24,15 +24,15 @@ impl<B: KernelBackend> Backward<B, 2> for CarryBackward {
     }
 }
 
-/// Shapes as in [`crate::carry_gradient`].
-pub(crate) fn carry_gradient<B: KernelBackend, const RANK: usize>(
+/// Shapes as in [`crate::accumulate_gradient`].
+pub(crate) fn accumulate_gradient<B: KernelBackend, const RANK: usize>(
     loss: Tensor<1>,
     parameter: Tensor<RANK>,
     gradient: Tensor<RANK>,
 ) -> Tensor<1> {
     let (loss, parameter) = (Operand::<B>::new(loss), Operand::new(parameter));
     let gradient = Operand::<B>::new(gradient).raw;
-    apply(CarryBackward, [&loss, &parameter], |wants_state| {
+    apply(AccumulateBackward, [&loss, &parameter], |wants_state| {
         (loss.raw.clone(), wants_state.then_some(gradient))
     })
 }

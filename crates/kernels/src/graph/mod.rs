@@ -17,7 +17,7 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 mod accumulation;
 mod checkpointing;
 
-pub(crate) use accumulation::carry_gradient;
+pub(crate) use accumulation::accumulate_gradient;
 pub(crate) use checkpointing::checkpointed;
 
 /// A backend's own tensor.
