@@ -10,8 +10,8 @@
 
 use burn::tensor::Tensor;
 
-use super::draws::score_factors;
 use super::product::product;
+use super::rng::score_factors;
 use super::{raw, rounded};
 use crate::attention::CausalMask;
 use crate::cpu::attention::ScoreDropout;

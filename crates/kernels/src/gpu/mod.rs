@@ -12,12 +12,12 @@
 mod attention;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
-mod draws;
 mod embedding;
 mod head;
 mod linear;
 mod norm;
 mod product;
+mod rng;
 
 use burn::tensor::{FloatDType, Tensor};
 
@@ -27,11 +27,11 @@ use crate::pass::Precision;
 pub(crate) use attention::{causal_attention, grouped_attention};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use cube::Products;
-pub(crate) use draws::dropout;
 pub(crate) use embedding::embedding;
 pub(crate) use head::{distilled_head_loss, head_loss};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
+pub(crate) use rng::dropout;
 
 /// The backend of all graphics processors.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -318,7 +318,7 @@ mod tests {
         let x = draw("x", [33, 17]);
         for seed in 0..5 {
             let drop = Dropout::new(0.3, random::derive(seed, 9));
-            let ours = || draws::dropout::<Flex, 2>(x.clone(), 0.3, random::derive(seed, 9));
+            let ours = || rng::dropout::<Flex, 2>(x.clone(), 0.3, random::derive(seed, 9));
             let plain = || crate::dropout(x.clone(), drop);
             assert_alike("dropout", [x.clone()], &[], [&ours, &plain], 1e-6);
         }
