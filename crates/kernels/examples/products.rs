@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use isa::Isa;
 use kernels::cpu::arithmetic::{Arithmetic, Bf16, F32};
-use kernels::cpu::matmul::Into;
+use kernels::cpu::matmul::OutputMode;
 use kernels::cpu::matmul::pack::Matrix;
 
 /// The least time for which one product is repeated.
@@ -61,7 +61,7 @@ fn measure<A: Arithmetic>(math: A, Product { m, k, n, .. }: Product) -> f64 {
     let (a, b) = (numbers(m * k), numbers(k * n));
     let (left, right) = (math.left(Matrix::new(&a, m, k)), math.right(Matrix::new(&b, k, n)));
     let mut out = vec![0.0; m * n];
-    fastest(|| math.multiply(&left, &right, black_box(&mut out), Into::Replace))
+    fastest(|| math.multiply(&left, &right, black_box(&mut out), OutputMode::Replace))
 }
 
 /// Prints a line for each shape and one for the step.

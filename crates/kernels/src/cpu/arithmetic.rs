@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::matmul::pack::{Matrix, Packed};
 use super::matmul::split::{Split, is_exact};
-use super::matmul::{Into, multiply, outputs, product_once};
+use super::matmul::{OutputMode, multiply, outputs, product_once};
 use isa::{Isa, Level};
 
 /// How products of matrices are computed: a number format on an instruction set.
@@ -27,7 +27,13 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
     fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32>;
 
     /// `out [M, N] = a b`, or `+=`.
-    fn multiply(self, a: &Self::Operand<'_>, b: &Self::Operand<'_>, out: &mut [f32], into: Into);
+    fn multiply(
+        self,
+        a: &Self::Operand<'_>,
+        b: &Self::Operand<'_>,
+        out: &mut [f32],
+        into: OutputMode,
+    );
 }
 
 /// Operands in bf16, sums in f32: what mixed-precision training computes.
@@ -53,7 +59,7 @@ impl Arithmetic for Bf16 {
         product_once(self.0, &self.left(a), b).0
     }
 
-    fn multiply(self, a: &Packed<1>, b: &Packed<1>, out: &mut [f32], into: Into) {
+    fn multiply(self, a: &Packed<1>, b: &Packed<1>, out: &mut [f32], into: OutputMode) {
         multiply(self.0, a, b, out, into);
     }
 }
@@ -103,7 +109,7 @@ impl Arithmetic for F32 {
         gemm_product(&a, &b)
     }
 
-    fn multiply(self, a: &F32Operand<'_>, b: &F32Operand<'_>, out: &mut [f32], into: Into) {
+    fn multiply(self, a: &F32Operand<'_>, b: &F32Operand<'_>, out: &mut [f32], into: OutputMode) {
         if let (Some(a), Some(b)) = (&a.parts, &b.parts) {
             return multiply(self.0, a, b, out, into);
         }
@@ -153,7 +159,7 @@ fn gemm_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
     unsafe {
-        gemm_raw(a, b, out.as_mut_ptr(), Into::Replace);
+        gemm_raw(a, b, out.as_mut_ptr(), OutputMode::Replace);
         out.set_len(len);
     }
     out
@@ -161,7 +167,7 @@ fn gemm_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
 
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
-unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: Into) {
+unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: OutputMode) {
     let (m, k, n) = (a.rows(), a.columns(), b.columns());
     assert_eq!(k, b.rows(), "the operands' inner lengths");
     let (a_row, a_column) = a.strides();
@@ -181,7 +187,7 @@ unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: Into) {
             out,
             1,
             n as isize,
-            into == Into::Add,
+            into == OutputMode::Add,
             a.data().as_ptr(),
             a_column as isize,
             a_row as isize,

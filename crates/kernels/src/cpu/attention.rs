@@ -24,7 +24,7 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
-use super::matmul::Into;
+use super::matmul::OutputMode;
 use super::matmul::pack::Matrix;
 use super::simd::{dot, exp, max, sum};
 use crate::random::derive;
@@ -226,7 +226,7 @@ impl Head {
     ) -> Vec<f32> {
         let (rows, keys) = (self.shape.rows(i), self.shape.rows(j));
         let mut scores = vec![0.0; rows * keys];
-        math.multiply(q, k, &mut scores, Into::Replace);
+        math.multiply(q, k, &mut scores, OutputMode::Replace);
         let scale = 1.0 / (self.shape.width as f32).sqrt();
         multiply_all(math.isa(), &mut scores, scale);
         let (first_query, first_key) = (i * BLOCK, j * BLOCK);
@@ -270,7 +270,7 @@ impl Head {
             for (j, p) in (first..).zip(&mut squares) {
                 self.drop(math.isa(), p, i, j);
                 let p = math.left(Matrix::new(p, self.shape.rows(i), self.shape.rows(j)));
-                let into = if j == first { Into::Replace } else { Into::Add };
+                let into = if j == first { OutputMode::Replace } else { OutputMode::Add };
                 math.multiply(&p, &values[j], y, into);
             }
         }
@@ -310,19 +310,19 @@ impl Head {
                 let mut p = self.scores(math, &queries[i], &k_transposed, i, j);
                 probabilities(math.isa(), &mut p, logs);
                 let mut dp = vec![0.0; rows * keys];
-                math.multiply(&dys[i], &v_transposed, &mut dp, Into::Replace);
+                math.multiply(&dys[i], &v_transposed, &mut dp, OutputMode::Replace);
                 self.drop(math.isa(), &mut dp, i, j);
                 let scale = 1.0 / (width as f32).sqrt();
                 let mut ds = dp;
                 score_gradients(math.isa(), &mut ds, &p, delta, scale);
                 self.drop(math.isa(), &mut p, i, j);
-                let first = if i == j { Into::Replace } else { Into::Add };
+                let first = if i == j { OutputMode::Replace } else { OutputMode::Add };
                 let p = Matrix::new(&p, rows, keys);
                 math.multiply(&math.left(p.transpose()), &dys_right[i], dv, first);
                 let ds = Matrix::new(&ds, rows, keys);
                 math.multiply(&math.left(ds.transpose()), &queries_right[i], dk, first);
                 let dq = &mut dq[i * BLOCK * width..][..rows * width];
-                math.multiply(&math.left(ds), &k, dq, Into::Add);
+                math.multiply(&math.left(ds), &k, dq, OutputMode::Add);
             }
         }
         gradients

@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::arithmetic::Arithmetic;
-use super::matmul::Into;
+use super::matmul::OutputMode;
 use super::matmul::pack::Matrix;
 use super::simd::{exp, max};
 use isa::{Isa, vectorised};
@@ -116,7 +116,7 @@ pub(super) fn add_weight_gradient<A: Arithmetic>(
     };
     match dw {
         None => *dw = Some(math.product_once(left, right)),
-        Some(dw) => math.multiply(&math.left(left), &math.right(right), dw, Into::Add),
+        Some(dw) => math.multiply(&math.left(left), &math.right(right), dw, OutputMode::Add),
     }
 }
 

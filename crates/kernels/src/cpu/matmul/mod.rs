@@ -62,7 +62,7 @@ fn pairs_of_parts<const P: usize>() -> impl Iterator<Item = (usize, usize)> {
 
 /// Whether a product replaces what is in the output, or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
+pub enum OutputMode {
     /// `C = A B`
     Replace,
     /// `C = C + A B`
@@ -78,7 +78,7 @@ pub fn product_once<const P: usize>(isa: Isa, a: &Packed<P>, b: Matrix<'_>) -> (
     let mut out = Vec::with_capacity(len);
     // SAFETY: the capacity is [M, N], and every number is written, none read.
     let largest = unsafe {
-        let largest = multiply_raw(isa, a, Right::Matrix(b), out.as_mut_ptr(), Into::Replace);
+        let largest = multiply_raw(isa, a, Right::Matrix(b), out.as_mut_ptr(), OutputMode::Replace);
         out.set_len(len);
         largest
     };
@@ -91,7 +91,7 @@ pub fn multiply<const P: usize>(
     a: &Packed<P>,
     b: &Packed<P>,
     out: &mut [f32],
-    into: Into,
+    into: OutputMode,
 ) {
     assert_eq!(out.len(), outputs(a.width, b.width), "an output of [{}, {}]", a.width, b.width);
     // SAFETY: the slice is [M, N].
@@ -115,7 +115,7 @@ unsafe fn multiply_raw<const P: usize>(
     a: &Packed<P>,
     b: Right<'_, P>,
     out: *mut f32,
-    into: Into,
+    into: OutputMode,
 ) -> f32 {
     let (m, (depth, n)) = (a.width, b.shape());
     assert_eq!(a.depth, depth, "the operands' inner lengths");
@@ -174,14 +174,14 @@ impl Output {
         b: Right<'_, P>,
         rows: Range<usize>,
         columns: Range<usize>,
-        into: Into,
+        into: OutputMode,
     ) -> f32 {
         let (deep, depth_block) = (a.tiles_deep(), depth_block::<P>());
         let mut largest = 0.0;
         with_state(isa, || {
             for k in (0..deep).step_by(depth_block) {
                 let depth = k..deep.min(k + depth_block);
-                let add = k > 0 || into == Into::Add;
+                let add = k > 0 || into == OutputMode::Add;
                 for first in columns.clone().step_by(PANEL) {
                     let squares = first..columns.end.min(first + PANEL);
                     let panel = b.panel(isa, depth.clone(), squares.clone());
@@ -338,11 +338,11 @@ mod tests {
                     let what = format!("{isa:?} [{m}, {k}, {n}]");
                     let (a, b) = (Packed::<1>::left(isa, left), Packed::<1>::right(isa, right));
                     let mut out = vec![f32::NAN; m * n];
-                    multiply(isa, &a, &b, &mut out, Into::Replace);
+                    multiply(isa, &a, &b, &mut out, OutputMode::Replace);
                     assert_product(&out, &exact, 1.0, k, &what);
                     let (once, _) = product_once(isa, &a, right);
                     assert_eq!(once, out, "{what}, packed block by block");
-                    multiply(isa, &a, &b, &mut out, Into::Add);
+                    multiply(isa, &a, &b, &mut out, OutputMode::Add);
                     assert_product(&out, &exact, 2.0, k, &what);
                 }
             }

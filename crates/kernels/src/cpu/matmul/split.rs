@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::cpu::arithmetic::{Arithmetic, F32};
     use crate::cpu::matmul::pack::Matrix;
-    use crate::cpu::matmul::{Into, multiply};
+    use crate::cpu::matmul::{OutputMode, multiply};
     use crate::cpu::testing::noise;
     use isa::{Isa, Level};
 
@@ -110,7 +110,7 @@ mod tests {
                     let parts = (Split::left(isa, left), Split::right(isa, right));
                     assert!(is_exact(parts.0.largest) && is_exact(parts.1.largest));
                     let mut ours = vec![f32::NAN; WIDTH * WIDTH];
-                    multiply(isa, &parts.0, &parts.1, &mut ours, Into::Replace);
+                    multiply(isa, &parts.0, &parts.1, &mut ours, OutputMode::Replace);
                     let ours = error(&a, &b, &ours);
                     assert!(
                         ours <= 2.0 * by_gemm,
@@ -143,7 +143,7 @@ mod tests {
                 let math = F32(isa);
                 let (a, b) = (Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 2));
                 let mut ready = vec![f32::NAN; 4];
-                math.multiply(&math.left(a), &math.right(b), &mut ready, Into::Replace);
+                math.multiply(&math.left(a), &math.right(b), &mut ready, OutputMode::Replace);
                 for c in [ready, math.product_once(a, b), math.product_once(b, a)] {
                     assert_eq!((c[0], c[3]), (expected, 1.0));
                 }
