@@ -15,7 +15,7 @@ use common::{Fixture, config, stderr, stdout};
 use config::{Architecture, ModelConfig};
 use eval::SweepReport;
 use eval::metrics::{Agreement, Divergence};
-use eval::sweep::{Role, Row, SweepEngine, SweepJob};
+use eval::sweep::{FileRole, Row, SweepEngine, SweepJob};
 use gguf::{TensorSource, TensorType, Value};
 use llama_cpp::{Arithmetic, Cache, CacheType, Llama, Settings};
 
@@ -155,15 +155,15 @@ fn a_gpt2_is_measured_as_without_a_stored_base() {
     let report = sweep.report(900, &[&"--no-speed", &q8, &q4, &"--peer", &twin]);
     assert_eq!((report.format.as_str(), report.version), ("pocketgpt.sweep", 1));
     assert_eq!((report.text.windows, report.text.context, report.text.scored), (28, 32, 28 * 15));
-    let labels: Vec<(&str, Role)> =
+    let labels: Vec<(&str, FileRole)> =
         report.rows.iter().map(|row| (row.label.as_str(), row.role)).collect();
     assert_eq!(
         labels,
         [
-            ("F32", Role::Base),
-            ("Q8_0", Role::Variant),
-            ("ours-Q4_0", Role::Variant),
-            ("theirs-Q4_0", Role::Peer)
+            ("F32", FileRole::Base),
+            ("Q8_0", FileRole::Variant),
+            ("ours-Q4_0", FileRole::Variant),
+            ("theirs-Q4_0", FileRole::Peer)
         ]
     );
 

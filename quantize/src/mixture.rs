@@ -2,22 +2,22 @@
 //!
 //! Source: `llama_tensor_get_type_impl` in llama.cpp's
 //! [`llama-quant.cpp`](https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp).
-//! The rules look at a tensor's [`Role`], at its place among the tensors of that role, at a few
+//! The rules look at a tensor's [`TensorRole`], at its place among the tensors of that role, at a few
 //! facts about the model, and at whether there is importance data.
 
 use gguf::TensorType;
 
 use crate::Recipe;
-use crate::role::{Model, Role};
+use crate::role::{Model, TensorRole};
 
 /// A tensor as the rules see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seat {
     /// What the tensor does.
-    pub role: Role,
+    pub role: TensorRole,
     /// How many of the role came before it. In a model with experts, the layer it is in.
     pub place: usize,
-    /// For [`Role::AttentionValue`], how many there are; otherwise the layers of the model.
+    /// For [`TensorRole::AttentionValue`], how many there are; otherwise the layers of the model.
     pub of: usize,
     /// Weights in one row.
     pub row_len: u64,
@@ -26,11 +26,11 @@ pub(crate) struct Seat {
 /// The type that the recipe wants for the tensor, whether or not its rows fit in its blocks.
 pub(crate) fn wanted(recipe: Recipe, seat: Seat, model: &Model, importance: bool) -> TensorType {
     match seat.role {
-        Role::Output => output(recipe, seat, model),
-        Role::AttentionValue => value(recipe, seat, model),
-        Role::AttentionKey if model.experts == 8 => TensorType::Q8_0,
-        Role::AttentionOutput => attention_output(recipe, model),
-        Role::FeedForwardDown => down(recipe, seat, model, importance),
+        TensorRole::Output => output(recipe, seat, model),
+        TensorRole::AttentionValue => value(recipe, seat, model),
+        TensorRole::AttentionKey if model.experts == 8 => TensorType::Q8_0,
+        TensorRole::AttentionOutput => attention_output(recipe, model),
+        TensorRole::FeedForwardDown => down(recipe, seat, model, importance),
         _ => recipe.base_type(),
     }
 }
@@ -155,11 +155,11 @@ mod tests {
     const PLAIN: Model =
         Model { is_falcon: false, is_70b: false, sharing: 1, experts: 0, layers: 12 };
 
-    fn at(role: Role, place: usize) -> Seat {
+    fn at(role: TensorRole, place: usize) -> Seat {
         Seat { role, place, of: 12, row_len: 768 }
     }
 
-    fn chosen(recipe: Recipe, role: Role) -> [&'static str; 4] {
+    fn chosen(recipe: Recipe, role: TensorRole) -> [&'static str; 4] {
         [0, 1, 2, 3].map(|place| wanted(recipe, at(role, place), &PLAIN, false).name())
     }
 
@@ -173,24 +173,30 @@ mod tests {
 
     #[test]
     fn mixtures_give_more_bits_where_it_hurts_most() {
-        for role in [Role::AttentionValue, Role::FeedForwardDown] {
+        for role in [TensorRole::AttentionValue, TensorRole::FeedForwardDown] {
             assert_eq!(chosen(Recipe::Q4_K_M, role), ["Q6_K", "Q4_K", "Q4_K", "Q6_K"]);
             assert_eq!(chosen(Recipe::Q2_K, role), ["Q3_K"; 4]);
         }
-        assert_eq!(chosen(Recipe::Q3_K_M, Role::AttentionValue), ["Q5_K", "Q5_K", "Q4_K", "Q4_K"]);
-        assert_eq!(chosen(Recipe::Q4_K_S, Role::AttentionValue), ["Q5_K"; 4]);
-        assert_eq!(chosen(Recipe::Q4_K_S, Role::FeedForwardDown), ["Q5_K", "Q4_K", "Q4_K", "Q4_K"]);
         assert_eq!(
-            chosen(Recipe::IQ4_XS, Role::FeedForwardDown),
+            chosen(Recipe::Q3_K_M, TensorRole::AttentionValue),
+            ["Q5_K", "Q5_K", "Q4_K", "Q4_K"]
+        );
+        assert_eq!(chosen(Recipe::Q4_K_S, TensorRole::AttentionValue), ["Q5_K"; 4]);
+        assert_eq!(
+            chosen(Recipe::Q4_K_S, TensorRole::FeedForwardDown),
+            ["Q5_K", "Q4_K", "Q4_K", "Q4_K"]
+        );
+        assert_eq!(
+            chosen(Recipe::IQ4_XS, TensorRole::FeedForwardDown),
             ["Q5_K", "IQ4_XS", "IQ4_XS", "IQ4_XS"]
         );
-        assert_eq!(chosen(Recipe::Q3_K_L, Role::AttentionOutput), ["Q5_K"; 4]);
+        assert_eq!(chosen(Recipe::Q3_K_L, TensorRole::AttentionOutput), ["Q5_K"; 4]);
     }
 
     #[test]
     fn everything_else_gets_the_base_type() {
         for recipe in Recipe::ALL {
-            for role in [Role::Other, Role::TokenEmbedding, Role::AttentionKey] {
+            for role in [TensorRole::Other, TensorRole::TokenEmbedding, TensorRole::AttentionKey] {
                 assert_eq!(chosen(recipe, role), [recipe.base_type().name(); 4], "{recipe}");
             }
         }
@@ -200,10 +206,10 @@ mod tests {
     fn the_output_keeps_more_bits_than_the_rest() {
         for recipe in Recipe::ALL {
             let expected = if recipe == Recipe::Q8_0 { "Q8_0" } else { "Q6_K" };
-            assert_eq!(chosen(recipe, Role::Output), [expected; 4], "{recipe}");
+            assert_eq!(chosen(recipe, TensorRole::Output), [expected; 4], "{recipe}");
         }
         // 32 divides the row and 256 does not: Q6_K is wanted and falls back.
-        let narrow = Seat { row_len: 96, ..at(Role::Output, 0) };
+        let narrow = Seat { row_len: 96, ..at(TensorRole::Output, 0) };
         assert_eq!(wanted(Recipe::Q4_0, narrow, &PLAIN, false), TensorType::Q6_K);
         // Q4_K_M does not even ask for Q6_K there.
         assert_eq!(wanted(Recipe::Q4_K_M, narrow, &PLAIN, false), TensorType::Q8_0);
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn importance_data_makes_other_mixtures() {
-        let first = at(Role::FeedForwardDown, 0);
+        let first = at(TensorRole::FeedForwardDown, 0);
         for (recipe, without, with) in [
             (Recipe::IQ4_XS, "Q5_K", "IQ4_XS"),
             (Recipe::Q4_0, "Q4_0", "Q4_1"),

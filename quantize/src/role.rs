@@ -6,7 +6,7 @@ use gguf::{Array, Metadata, TensorInfo, Value};
 
 /// What matters about a tensor for the choice of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Role {
+pub(crate) enum TensorRole {
     /// Vectors, norms, positions: as they are.
     Kept,
     /// Turns tokens into vectors, and nothing else.
@@ -128,23 +128,23 @@ fn first_number(metadata: &Metadata, key: &str) -> Option<u64> {
 }
 
 /// The role of a tensor in a model whose head is tied or not.
-pub(crate) fn role(tensor: &TensorInfo, tied: bool) -> Role {
+pub(crate) fn role(tensor: &TensorInfo, tied: bool) -> TensorRole {
     let name = tensor.name.as_str();
     let has = |part: &str| name.contains(part);
     if !is_matrix(&tensor.shape) || !name.ends_with("weight") || KEPT.iter().any(|part| has(part)) {
-        return Role::Kept;
+        return TensorRole::Kept;
     }
     match name {
-        "output.weight" => Role::Output,
-        "token_embd.weight" | "per_layer_token_embd.weight" if tied => Role::Output,
-        "token_embd.weight" | "per_layer_token_embd.weight" => Role::TokenEmbedding,
-        _ if is_value(name) => Role::AttentionValue,
-        _ if has("attn_k.weight") => Role::AttentionKey,
-        _ if has("attn_q.weight") => Role::Other,
-        _ if has("attn_output.weight") => Role::AttentionOutput,
-        _ if has("ffn_up") || has("ffn_gate") => Role::Other,
-        _ if has("ffn_down") => Role::FeedForwardDown,
-        _ => Role::Other,
+        "output.weight" => TensorRole::Output,
+        "token_embd.weight" | "per_layer_token_embd.weight" if tied => TensorRole::Output,
+        "token_embd.weight" | "per_layer_token_embd.weight" => TensorRole::TokenEmbedding,
+        _ if is_value(name) => TensorRole::AttentionValue,
+        _ if has("attn_k.weight") => TensorRole::AttentionKey,
+        _ if has("attn_q.weight") => TensorRole::Other,
+        _ if has("attn_output.weight") => TensorRole::AttentionOutput,
+        _ if has("ffn_up") || has("ffn_gate") => TensorRole::Other,
+        _ if has("ffn_down") => TensorRole::FeedForwardDown,
+        _ => TensorRole::Other,
     }
 }
 
@@ -208,16 +208,16 @@ mod tests {
             ("blk.0.ffn_up.weight", &[768, 1, 1]),
             ("blk.0.ffn_up.bias", &[768, 2]),
         ] {
-            assert_eq!(role(&tensor(name, shape), true), Role::Kept, "{name}");
+            assert_eq!(role(&tensor(name, shape), true), TensorRole::Kept, "{name}");
         }
-        assert_eq!(role(&tensor("blk.0.ffn_up.weight", &[768, 2]), true), Role::Other);
+        assert_eq!(role(&tensor("blk.0.ffn_up.weight", &[768, 2]), true), TensorRole::Other);
     }
 
     #[test]
     fn a_tied_embedding_is_the_output() {
         let embedding = tensor("token_embd.weight", &[768, 50]);
-        assert_eq!(role(&embedding, true), Role::Output);
-        assert_eq!(role(&embedding, false), Role::TokenEmbedding);
+        assert_eq!(role(&embedding, true), TensorRole::Output);
+        assert_eq!(role(&embedding, false), TensorRole::TokenEmbedding);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use gguf::{Metadata, TensorInfo, TensorType};
 use regex::Regex;
 
 use crate::mixture::{Seat, fits, fitting, wanted};
-use crate::role::{Model, Role, is_value, layer, role};
+use crate::role::{Model, TensorRole, is_value, layer, role};
 use crate::{PlanFile, Recipe};
 
 /// Which tensor gets which type.
@@ -87,11 +87,11 @@ impl Rules {
         order.sort_by(|&a, &b| by_layer(&tensors[a], &tensors[b]));
 
         let mut choices: Vec<Choice> = tensors.iter().map(Choice::as_stored).collect();
-        let mut before: HashMap<Role, usize> = HashMap::new();
+        let mut before: HashMap<TensorRole, usize> = HashMap::new();
         for i in order {
             let tensor = &tensors[i];
             let role = role(tensor, tied);
-            if role == Role::Kept {
+            if role == TensorRole::Kept {
                 continue;
             }
             let tensor_type = match self.by_hand(&tensor.name, role) {
@@ -101,7 +101,7 @@ impl Rules {
                     let count = before.entry(role).or_insert(0);
                     let place = place(tensor, role, *count, &model)?;
                     *count += 1;
-                    let of = if role == Role::AttentionValue { values } else { model.layers };
+                    let of = if role == TensorRole::AttentionValue { values } else { model.layers };
                     let seat = Seat { role, place, of, row_len: tensor.row_len() as u64 };
                     wanted(self.recipe, seat, &model, weighed)
                 }
@@ -112,8 +112,8 @@ impl Rules {
     }
 
     /// The type that the user named for a tensor.
-    fn by_hand(&self, name: &str, role: Role) -> Option<TensorType> {
-        if role == Role::Output && self.output.is_some() {
+    fn by_hand(&self, name: &str, role: TensorRole) -> Option<TensorType> {
+        if role == TensorRole::Output && self.output.is_some() {
             return self.output;
         }
         let rule = self.overrides.iter().find(|rule| rule.pattern.is_match(name));
@@ -141,8 +141,13 @@ fn by_layer(a: &TensorInfo, b: &TensorInfo) -> Ordering {
 
 /// How many of the role came before a tensor. Experts are many to a layer, so there it is the
 /// layer's number.
-fn place(tensor: &TensorInfo, role: Role, before: usize, model: &Model) -> anyhow::Result<usize> {
-    if role != Role::FeedForwardDown || model.experts <= 1 {
+fn place(
+    tensor: &TensorInfo,
+    role: TensorRole,
+    before: usize,
+    model: &Model,
+) -> anyhow::Result<usize> {
+    if role != TensorRole::FeedForwardDown || model.experts <= 1 {
         return Ok(before);
     }
     let name = &tensor.name;

@@ -8,7 +8,7 @@ use llama_cpp::Cache;
 use super::SweepJob;
 use super::base::{Base, BaseWriter, Identity, decode, part_of};
 use super::reader::{Loaded, Reader};
-use super::variant::{Described, Role};
+use super::variant::{Described, FileRole};
 use super::windows::Windows;
 use crate::metrics::Divergence;
 
@@ -161,7 +161,7 @@ fn judge_piece(
         entry.cache_bytes = loaded.cache_bytes(windows.context(), entry.cache);
         let identity = base.identity();
         // The base with its own cache is what was stored.
-        let mut reader = match entry.file.role == Role::Base && job.is_own_cache(entry.cache) {
+        let mut reader = match entry.file.role == FileRole::Base && job.is_own_cache(entry.cache) {
             true => None,
             false => Some(loaded.reader(windows.context(), entry.cache, job.threads)?),
         };

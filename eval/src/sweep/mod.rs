@@ -31,7 +31,7 @@ use llama_cpp::Cache;
 pub use command::{EXAMPLES, SweepArgs, run};
 pub use probe::{ProbeArgs, ProbeCommand, Speed, probe};
 pub use report::{FORMAT, KlRatio, Row, SweepReport, SweepText, VERSION};
-pub use variant::{NamedFile, Role};
+pub use variant::{FileRole, NamedFile};
 
 use crate::metrics::paired_ratio;
 use crate::report::Engine;
@@ -205,14 +205,14 @@ fn row(job: &SweepJob, entry: &Judged<'_>, sha256: String) -> Row {
 
 /// Holds files of one recipe and cache against the peer among them, or else the last of them.
 fn add_ratios(rows: &mut [Row], judged: &[Judged<'_>]) {
-    let judged_rows = |row: &Row| row.role != Role::Base && row.quality.is_some();
+    let judged_rows = |row: &Row| row.role != FileRole::Base && row.quality.is_some();
     for index in (0..rows.len()).filter(|&index| judged_rows(&rows[index])).collect::<Vec<_>>() {
         let alike = |other: &Row| {
             let same = other.recipe == rows[index].recipe && other.cache == rows[index].cache;
             same && judged_rows(other)
         };
         let group: Vec<usize> = (0..rows.len()).filter(|&other| alike(&rows[other])).collect();
-        let peer = group.iter().rfind(|&&other| rows[other].role == Role::Peer);
+        let peer = group.iter().rfind(|&&other| rows[other].role == FileRole::Peer);
         let Some(&peer) = peer.or(group.last()).filter(|&&peer| peer != index) else { continue };
         let kl = |index: usize| judged[index].divergence.kl();
         rows[index].kl_ratio = paired_ratio(&kl(index), &kl(peer)).map(|ratio| KlRatio {

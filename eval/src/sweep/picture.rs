@@ -4,7 +4,7 @@ use anyhow::Result;
 use plot::{BarChart, BarSeries, Figure, Scale, ScatterChart, ScatterPoint, ScatterSeries};
 
 use super::report::{Row, SweepReport};
-use super::variant::Role;
+use super::variant::FileRole;
 use crate::metrics::KlDivergence;
 
 impl SweepReport {
@@ -29,7 +29,8 @@ impl SweepReport {
     /// Rows of the first cache: another one changes no file's size.
     fn judged(&self) -> impl Iterator<Item = &Row> {
         let cache = self.rows.first().map(|row| row.cache.as_str());
-        let judged = move |row: &&Row| row.role != Role::Base && Some(row.cache.as_str()) == cache;
+        let judged =
+            move |row: &&Row| row.role != FileRole::Base && Some(row.cache.as_str()) == cache;
         self.rows.iter().filter(judged)
     }
 
@@ -38,11 +39,12 @@ impl SweepReport {
             let y = of(&row.quality.as_ref()?.kl)?;
             Some(ScatterPoint { x: row.file_bytes as f64 / 1e6, y, name: row.label.clone() })
         };
-        let series = |name: &str, role: Role| ScatterSeries {
+        let series = |name: &str, role: FileRole| ScatterSeries {
             name: name.to_owned(),
             points: self.judged().filter(|row| row.role == role).filter_map(point).collect(),
         };
-        let mut series = vec![series("variants", Role::Variant), series("peers", Role::Peer)];
+        let mut series =
+            vec![series("variants", FileRole::Variant), series("peers", FileRole::Peer)];
         series.retain(|series| !series.points.is_empty());
         let front = self.judged().filter(|row| row.pareto).filter_map(point);
         let mut line: Vec<(f64, f64)> = front.map(|point| (point.x, point.y)).collect();

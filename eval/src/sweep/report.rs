@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::probe::Speed;
-use super::variant::Role;
+use super::variant::FileRole;
 use crate::metrics::Agreement;
 use crate::report::Engine;
 
@@ -58,7 +58,7 @@ pub struct Row {
     /// SHA-256 of the file, of a model in several that of the first.
     pub sha256: String,
     /// Whose file it is.
-    pub role: Role,
+    pub role: FileRole,
     /// What keys and values were kept in, as llama.cpp spells it.
     pub cache: String,
     /// Bytes of the file.
@@ -105,7 +105,7 @@ pub struct KlRatio {
 impl SweepReport {
     /// The row of the base that all others are held against.
     pub fn base(&self) -> Option<&Row> {
-        self.rows.iter().find(|row| row.role == Role::Base)
+        self.rows.iter().find(|row| row.role == FileRole::Base)
     }
 
     /// Logits that are not finite as an error that ends a command with exit code 1.
@@ -127,7 +127,7 @@ impl SweepReport {
 pub fn mark_front(rows: &mut [Row]) {
     let Some(cache) = rows.first().map(|row| row.cache.clone()) else { return };
     let point = |row: &Row| {
-        let judged = row.role != Role::Base && row.cache == cache;
+        let judged = row.role != FileRole::Base && row.cache == cache;
         let quality = row.quality.as_ref().filter(|_| judged)?;
         Some((row.file_bytes, quality.kl.mean))
     };

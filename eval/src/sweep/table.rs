@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::probe::Speed;
 use super::report::{KlRatio, Row, SweepReport};
-use super::variant::Role;
+use super::variant::FileRole;
 use crate::metrics::Agreement;
 
 /// Cells in rows; the first column is left-aligned, all others are numbers.
@@ -170,7 +170,7 @@ fn nothing() -> String {
 
 fn name(row: &Row) -> String {
     let front = if row.pareto { " *" } else { "" };
-    let peer = if row.role == Role::Peer { " (peer)" } else { "" };
+    let peer = if row.role == FileRole::Peer { " (peer)" } else { "" };
     format!("{}{peer}{front}", row.label)
 }
 

@@ -41,7 +41,7 @@ impl FromStr for NamedFile {
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum FileRole {
     /// The unquantized one that all are judged by.
     Base,
     /// One that is judged.
@@ -56,7 +56,7 @@ pub struct Described {
     /// Unique in the table.
     pub label: String,
     /// Whose it is.
-    pub role: Role,
+    pub role: FileRole,
     /// Where it lies.
     pub path: PathBuf,
     /// The same, or all files that the model is cut into.
@@ -83,9 +83,9 @@ pub fn describe(
     peers: &[NamedFile],
 ) -> Result<Vec<Described>> {
     let base = NamedFile::at(base);
-    let named: Vec<(Role, &NamedFile)> = std::iter::once((Role::Base, &base))
-        .chain(variants.iter().map(|file| (Role::Variant, file)))
-        .chain(peers.iter().map(|file| (Role::Peer, file)))
+    let named: Vec<(FileRole, &NamedFile)> = std::iter::once((FileRole::Base, &base))
+        .chain(variants.iter().map(|file| (FileRole::Variant, file)))
+        .chain(peers.iter().map(|file| (FileRole::Peer, file)))
         .collect();
     let mut files =
         named.iter().map(|(role, file)| look_at(file, *role)).collect::<Result<Vec<_>>>()?;
@@ -93,7 +93,7 @@ pub fn describe(
     let recipes: Vec<String> = files.iter().map(|file| file.recipe.clone()).collect();
     for ((_, name), file) in named.iter().zip(&mut files) {
         let shared = recipes.iter().filter(|recipe| **recipe == file.recipe).count() > 1;
-        if name.label.is_none() && shared && file.role != Role::Base {
+        if name.label.is_none() && shared && file.role != FileRole::Base {
             file.label = stem(&file.path);
         }
     }
@@ -110,7 +110,7 @@ pub fn describe(
     Ok(files)
 }
 
-fn look_at(file: &NamedFile, role: Role) -> Result<Described> {
+fn look_at(file: &NamedFile, role: FileRole) -> Result<Described> {
     let path = &file.path;
     ensure!(path.is_file(), "{}: no such file (a sweep reads GGUF files)", path.display());
     let model = RawModel::open(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
-use checkpoint::names::Role;
+use checkpoint::names::TensorUse;
 use checkpoint::{Checkpoint, CheckpointContents, GgufView, Golden, NamedTensor, TrainerState};
 use config::{Architecture, ModelConfig};
 use gguf::{GgufFile, TensorSource, TensorType, Writer};
@@ -149,7 +149,7 @@ fn save(folder: &Path, config: &ModelConfig, golden: Option<&Golden>) {
         .into_iter()
         .filter(|tensor| tensor.in_model())
         .map(|tensor| {
-            let norm = tensor.role == Role::Vector && tensor.hugging_face.ends_with("weight");
+            let norm = tensor.role == TensorUse::Vector && tensor.hugging_face.ends_with("weight");
             let (center, spread) = if norm { (1.0, 0.2) } else { (0.0, 0.15) };
             let elements = tensor.shape.iter().product();
             let data = (0..elements).map(|_| center + spread * random.next()).collect();

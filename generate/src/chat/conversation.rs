@@ -15,7 +15,7 @@ const LARGEST: u64 = 64 << 20;
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum Speaker {
     /// Says how the model should behave.
     System,
     /// The person.
@@ -29,7 +29,7 @@ pub enum Role {
 #[serde(deny_unknown_fields)]
 pub struct Message {
     /// Who speaks.
-    pub role: Role,
+    pub role: Speaker,
     /// What is said.
     pub content: String,
 }
@@ -37,17 +37,17 @@ pub struct Message {
 impl Message {
     /// How the model should behave.
     pub fn system(content: impl Into<String>) -> Self {
-        Message { role: Role::System, content: content.into() }
+        Message { role: Speaker::System, content: content.into() }
     }
 
     /// What the person says.
     pub fn user(content: impl Into<String>) -> Self {
-        Message { role: Role::User, content: content.into() }
+        Message { role: Speaker::User, content: content.into() }
     }
 
     /// What the model says.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Message { role: Role::Assistant, content: content.into() }
+        Message { role: Speaker::Assistant, content: content.into() }
     }
 }
 
@@ -116,7 +116,7 @@ impl Conversation {
 
     /// How the model should behave, where that was said.
     pub fn system_prompt(&self) -> Option<&str> {
-        let first = self.messages.first().filter(|message| message.role == Role::System);
+        let first = self.messages.first().filter(|message| message.role == Speaker::System);
         first.map(|message| message.content.as_str())
     }
 
@@ -132,7 +132,7 @@ impl Conversation {
     fn check_order(&self) -> Result<()> {
         let said = &self.messages[usize::from(self.system_prompt().is_some())..];
         for (place, message) in said.iter().enumerate() {
-            let expected = if place % 2 == 0 { Role::User } else { Role::Assistant };
+            let expected = if place % 2 == 0 { Speaker::User } else { Speaker::Assistant };
             ensure!(
                 message.role == expected,
                 "turn {}: the role is {:?}, expected {expected:?}",

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use checkpoint::atomic::same_place;
 use serde::Serialize;
 
-pub use conversation::{Conversation, Message, Role};
+pub use conversation::{Conversation, Message, Speaker};
 pub use template::{ChatTemplate, TemplateInput};
 pub use typed::encode_conversation;
 
@@ -213,7 +213,7 @@ fn fit(
     let turns = (conversation.messages.len() - system) / 2;
     for dropped in 0..=turns {
         let messages = conversation.without_oldest(dropped);
-        if messages.last().is_none_or(|last| last.role != Role::User) {
+        if messages.last().is_none_or(|last| last.role != Speaker::User) {
             break;
         }
         let tokenizer = &answerer.ready().tokenizer;

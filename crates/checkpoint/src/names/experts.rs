@@ -8,7 +8,7 @@
 
 use config::{Architecture, ModelConfig};
 
-use super::{Expert, Orientation, Role, RowOrder, Stem, TensorName};
+use super::{Expert, Orientation, RowOrder, Stem, TensorName, TensorUse};
 
 /// One of the three matrices of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) fn rows(config: &ModelConfig, i: usize, experts: usize) -> Vec<Tensor
         format!("blk.{i}.ffn_gate_inp"),
     );
     let router = matrix(&stem, [experts, config.n_embd]);
-    let mut rows = vec![TensorName { role: Role::Router, ..router }];
+    let mut rows = vec![TensorName { role: TensorUse::Router, ..router }];
     for part in Part::ALL {
         rows.extend((0..experts).map(|index| {
             let stem = Stem::new(

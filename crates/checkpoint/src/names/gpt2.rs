@@ -5,14 +5,14 @@
 
 use config::ModelConfig;
 
-use super::{Orientation, Role, RowOrder, Stem, TensorName};
+use super::{Orientation, RowOrder, Stem, TensorName, TensorUse};
 
 pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     let (c, v, t) = (config.n_embd, config.vocab_size, config.context_length);
     let stem = |name: &str, gguf: &str| Stem::new(format!("transformer.{name}"), name, gguf);
     let mut table = vec![
-        stem("wte", "token_embd").embedding([v, c], Role::Matrix),
-        stem("wpe", "position_embd").embedding([t, c], Role::Position),
+        stem("wte", "token_embd").embedding([v, c], TensorUse::Matrix),
+        stem("wpe", "position_embd").embedding([t, c], TensorUse::Position),
     ];
     for i in 0..config.n_layer {
         table.extend(block(config, i));

@@ -5,13 +5,14 @@
 
 use config::ModelConfig;
 
-use super::{Orientation, Role, RowOrder, Source, Stem, TensorName};
+use super::{Orientation, RowOrder, Source, Stem, TensorName, TensorUse};
 
 const EMBEDDING: &str = "gpt_neox.embed_in";
 
 pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     let (c, v) = (config.n_embd, config.vocab_size);
-    let mut table = vec![Stem::new(EMBEDDING, "wte", "token_embd").embedding([v, c], Role::Matrix)];
+    let mut table =
+        vec![Stem::new(EMBEDDING, "wte", "token_embd").embedding([v, c], TensorUse::Matrix)];
     for i in 0..config.n_layer {
         table.extend(block(config, i));
     }

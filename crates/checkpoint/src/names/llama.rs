@@ -5,7 +5,7 @@
 
 use config::{Architecture, BlockDesign, ModelConfig, Positions, Projections, QkNorm, RopePairs};
 
-use super::{Orientation, Role, RowOrder, Source, Stem, TensorName};
+use super::{Orientation, RowOrder, Source, Stem, TensorName, TensorUse};
 
 const EMBEDDING: &str = "model.embed_tokens";
 
@@ -13,7 +13,7 @@ pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     let (c, v) = (config.n_embd, config.vocab_size);
     let embedding = Stem::new(EMBEDDING, "wte", "token_embd");
     let mut table = rope_factors(config);
-    table.push(embedding.embedding([v, c], Role::Matrix));
+    table.push(embedding.embedding([v, c], TensorUse::Matrix));
     for i in 0..config.n_layer {
         block(config, i, &mut table);
     }
@@ -32,8 +32,12 @@ pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
 /// The factors of a rotation that is slowed down, which only a GGUF has as tensors.
 fn rope_factors(config: &ModelConfig) -> Vec<TensorName> {
     let row = |(name, factors): (&str, Vec<f32>)| {
-        let row =
-            Stem::new(name, name, name).row("weight", "weight", &[factors.len()], Role::Vector);
+        let row = Stem::new(name, name, name).row(
+            "weight",
+            "weight",
+            &[factors.len()],
+            TensorUse::Vector,
+        );
         TensorName { source: Source::Settings(factors), ..row }
     };
     config.rope_tensors().into_iter().map(row).collect()

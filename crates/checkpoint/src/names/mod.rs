@@ -31,7 +31,7 @@ pub enum Orientation {
 
 /// What a tensor is for, which decides how exactly it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum TensorUse {
     /// A matrix of a product, or the token embedding: any tensor type.
     Matrix,
     /// Position embedding: F32 in every GGUF.
@@ -42,12 +42,12 @@ pub enum Role {
     Router,
 }
 
-impl Role {
+impl TensorUse {
     /// The type of a tensor in a GGUF whose matrices are of type `matrices`.
     fn stored_type(self, matrices: TensorType) -> TensorType {
         match self {
-            Role::Matrix => matrices,
-            Role::Position | Role::Vector | Role::Router => TensorType::F32,
+            TensorUse::Matrix => matrices,
+            TensorUse::Position | TensorUse::Vector | TensorUse::Router => TensorType::F32,
         }
     }
 }
@@ -94,7 +94,7 @@ pub struct TensorName {
     /// Which expert's matrix this is: one of several rows of the table with one tensor in a GGUF.
     pub expert: Option<Expert>,
     /// What it is for.
-    pub role: Role,
+    pub role: TensorUse,
     /// Where its values come from.
     pub source: Source,
     /// What is added to Hugging Face's and Burn's values to get those of a GGUF: 1 where a norm's
@@ -248,7 +248,7 @@ impl Stem {
     }
 
     /// A parameter that lies the same in all forms; `kind` is what Hugging Face and GGUF call it.
-    fn row(&self, kind: &str, burn_kind: &str, shape: &[usize], role: Role) -> TensorName {
+    fn row(&self, kind: &str, burn_kind: &str, shape: &[usize], role: TensorUse) -> TensorName {
         TensorName {
             hugging_face: format!("{}.{kind}", self.hugging_face),
             burn: format!("{}.{burn_kind}", self.burn),
@@ -263,13 +263,13 @@ impl Stem {
         }
     }
 
-    fn embedding(&self, shape: [usize; 2], role: Role) -> TensorName {
+    fn embedding(&self, shape: [usize; 2], role: TensorUse) -> TensorName {
         self.row("weight", "weight", &shape, role)
     }
 
     /// The matrix of a product; `shape` is Hugging Face's.
     fn matrix(&self, shape: [usize; 2], orientation: Orientation, rows: RowOrder) -> TensorName {
-        let row = self.row("weight", "weight", &shape, Role::Matrix);
+        let row = self.row("weight", "weight", &shape, TensorUse::Matrix);
         TensorName { orientation, rows, ..row }
     }
 
@@ -280,16 +280,16 @@ impl Stem {
 
     fn bias(&self, width: usize, rows: RowOrder, in_model: bool) -> TensorName {
         let source = if in_model { Source::Model } else { Source::Zeros };
-        TensorName { rows, source, ..self.row("bias", "bias", &[width], Role::Vector) }
+        TensorName { rows, source, ..self.row("bias", "bias", &[width], TensorUse::Vector) }
     }
 
     /// Burn calls the parameters of a normalisation `gamma` and `beta`.
     fn rms_norm(&self, width: usize) -> TensorName {
-        self.row("weight", "gamma", &[width], Role::Vector)
+        self.row("weight", "gamma", &[width], TensorUse::Vector)
     }
 
     fn layer_norm(&self, width: usize) -> [TensorName; 2] {
-        [self.rms_norm(width), self.row("bias", "beta", &[width], Role::Vector)]
+        [self.rms_norm(width), self.row("bias", "beta", &[width], TensorUse::Vector)]
     }
 }
 
