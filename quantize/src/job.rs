@@ -14,7 +14,7 @@ use crate::budget::{self, Target};
 use crate::encode::Rounding;
 use crate::experts;
 use crate::input::Input;
-use crate::plan::{ColumnWeights, Plan};
+use crate::plan::{ColumnWeights, FilePlan};
 use crate::report::{ImportanceReport, PlanReport, SearchReport};
 use crate::search::{Overlay, SearchJob, Verdict, search_model};
 use crate::{Calibration, Importance, Recipe, Report, Rules, output};
@@ -129,7 +129,7 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
         None if job.search => ColumnWeights::Measured,
         None => ColumnWeights::Equal,
     };
-    let mut plan = Plan::new(source, &rules, weights, job.requantize)
+    let mut plan = FilePlan::new(source, &rules, weights, job.requantize)
         .with_context(|| format!("cannot quantize {}", job.input.display()))?;
     if let Some(NewPlan { most_bytes, .. }) = new_plan {
         let bytes = plan.bytes_after();
@@ -271,7 +271,7 @@ fn plan_path(output: &Path) -> PathBuf {
 /// Fills one overlay with what the search finds, and the other with rounded weights.
 fn search<'a>(
     job: &QuantizeJob,
-    plan: &Plan<'_>,
+    plan: &FilePlan<'_>,
     calibration: &Calibration,
     overlay: &mut Overlay<'a>,
     rounded: &mut Overlay<'a>,

@@ -21,7 +21,7 @@ use gguf::{TensorInfo, TensorType, Writer, blocks};
 
 use crate::encode::{Encode, Slab};
 use crate::job::QuantizeJob;
-use crate::plan::Plan;
+use crate::plan::FilePlan;
 use crate::report::TensorReport;
 
 /// Weights that are converted at a time: enough for many cores, and 8 MiB of floats.
@@ -46,7 +46,7 @@ struct Part<'a> {
 /// When a tensor cannot be read or converted (with its name), or the file cannot be written;
 /// [`cli::Interrupted`] when it was asked to stop.
 pub(crate) fn write(
-    plan: &Plan<'_>,
+    plan: &FilePlan<'_>,
     encoder: &dyn Encode,
     output: &Path,
     job: &QuantizeJob,
@@ -93,7 +93,7 @@ fn write_parts(
 
 /// The side that converts.
 struct Making<'a> {
-    plan: &'a Plan<'a>,
+    plan: &'a FilePlan<'a>,
     encoder: &'a dyn Encode,
     errors: bool,
     interrupt: &'a Interrupt,

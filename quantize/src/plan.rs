@@ -31,7 +31,7 @@ impl<'a> ColumnWeights<'a> {
 }
 
 /// The file that will be.
-pub(crate) struct Plan<'a> {
+pub(crate) struct FilePlan<'a> {
     source: &'a dyn TensorSource,
     metadata: Metadata,
     choices: Vec<Choice>,
@@ -39,7 +39,7 @@ pub(crate) struct Plan<'a> {
     layout_after: Layout,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> FilePlan<'a> {
     /// # Errors
     /// When the rules do not know the model, a tensor is quantized already and `requantize` is
     /// false, or a tensor lacks importance data that the recipe cannot do without.
@@ -64,7 +64,7 @@ impl<'a> Plan<'a> {
         }
         let stored: Vec<_> = source.tensors().iter().map(|t| t.tensor_type).collect();
         let chosen: Vec<_> = choices.iter().map(|choice| choice.tensor_type).collect();
-        let plan = Plan {
+        let plan = FilePlan {
             layout_before: Layout::plan(source.metadata(), &described(source, &stored))?,
             layout_after: Layout::plan(&metadata, &described(source, &chosen))?,
             source,
@@ -93,7 +93,7 @@ impl<'a> Plan<'a> {
     pub fn reading(self, source: &'a dyn TensorSource) -> anyhow::Result<Self> {
         let chosen: Vec<_> = self.choices.iter().map(|choice| choice.tensor_type).collect();
         let layout_after = Layout::plan(&self.metadata, &described(source, &chosen))?;
-        Ok(Plan { source, layout_after, ..self })
+        Ok(FilePlan { source, layout_after, ..self })
     }
 
     /// Where the weights come from.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use gguf::{TensorInfo, TensorType};
 use serde::Serialize;
 
-use crate::plan::Plan;
+use crate::plan::FilePlan;
 use crate::search::Verdict;
 use crate::{Calibration, Importance, Recipe};
 
@@ -164,7 +164,7 @@ pub struct ImportanceReport {
 }
 
 impl ImportanceReport {
-    pub(crate) fn new(data: &Importance, plan: &Plan<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn new(data: &Importance, plan: &FilePlan<'_>) -> anyhow::Result<Self> {
         Ok(ImportanceReport {
             path: data.path.clone(),
             entries: data.len(),

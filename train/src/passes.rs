@@ -16,7 +16,7 @@ use model::Model;
 use model::parameters::ParameterGradients;
 
 use crate::corpus::{Corpus, Split};
-use crate::plan::Plan;
+use crate::plan::StepPlan;
 
 /// What the passes of a step have in common.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct Passes<'a> {
     /// Where the windows come from.
     pub corpus: &'a Corpus,
     /// How many passes, of which windows.
-    pub plan: &'a Plan,
+    pub plan: &'a StepPlan,
     /// Number format of matrix products.
     pub precision: Precision,
     /// Steps before this one.

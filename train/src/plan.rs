@@ -7,7 +7,7 @@ use config::RunFile;
 
 /// How steps, epochs and batches hang together.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Plan {
+pub struct StepPlan {
     /// Windows in one forward pass.
     pub batch_size: usize,
     /// Forward passes in one step.
@@ -18,7 +18,7 @@ pub struct Plan {
     pub total_steps: u64,
 }
 
-impl Plan {
+impl StepPlan {
     /// The plan for a training split of so many windows.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Plan {
         }
         let all = steps_per_epoch.saturating_mul(run_file.train.epochs as u64);
         let total_steps = run_file.train.max_steps.map_or(all, |most| all.min(most as u64));
-        Ok(Plan { batch_size, accumulation, steps_per_epoch, total_steps })
+        Ok(StepPlan { batch_size, accumulation, steps_per_epoch, total_steps })
     }
 
     /// The windows of one forward pass of one step, as places in the epoch's order.
@@ -54,12 +54,12 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn plan(batch: usize, accumulation: usize, windows: usize) -> anyhow::Result<Plan> {
+    fn plan(batch: usize, accumulation: usize, windows: usize) -> anyhow::Result<StepPlan> {
         let mut run_file = RunFile::default();
         run_file.train.batch_size = batch;
         run_file.train.gradient_accumulation = accumulation;
         run_file.train.epochs = 3;
-        Plan::new(&run_file, windows)
+        StepPlan::new(&run_file, windows)
     }
 
     #[test]

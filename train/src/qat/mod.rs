@@ -40,7 +40,7 @@ use self::rounding::{Lie, Rounding, Scratch};
 pub struct Qat {
     recipe: Recipe,
     start: u64,
-    plan: Plan,
+    plan: RoundingPlan,
     scratch: Scratch,
     /// `None` before the start.
     rounded: Option<Model>,
@@ -75,7 +75,7 @@ impl Qat {
         );
         let exported: TensorType =
             run_file.export.tensor_type.parse().context("export.tensor_type")?;
-        let plan = Plan::new(config, exported, recipe)?;
+        let plan = RoundingPlan::new(config, exported, recipe)?;
         Ok(Some(Qat { recipe, start, plan, scratch: Scratch::default(), rounded: None }))
     }
 
@@ -148,7 +148,7 @@ fn blank(config: &ModelConfig, device: &Device) -> Model {
 }
 
 /// How the rounded model is made.
-struct Plan {
+struct RoundingPlan {
     /// Its shape: that of the trained model, with a head of its own where the file has one.
     config: ModelConfig,
     /// By path in the rounded model.
@@ -164,12 +164,12 @@ struct Rule {
     rounding: Rounding,
 }
 
-impl Plan {
+impl RoundingPlan {
     fn new(config: &ModelConfig, exported: TensorType, recipe: Recipe) -> anyhow::Result<Self> {
         let tensors = quantize::planned(config, exported, recipe)?;
         let by_name: HashMap<&str, &TensorName> =
             tensors.iter().map(|t| (t.name.hugging_face.as_str(), &t.name)).collect();
-        let mut plan = Plan { config: config.clone(), rules: BTreeMap::new() };
+        let mut plan = RoundingPlan { config: config.clone(), rules: BTreeMap::new() };
         for tensor in &tensors {
             let name = &tensor.name;
             let source = match &name.source {

@@ -23,7 +23,7 @@ use crate::metrics::{Metrics, MetricsLog};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::origin::{self, Origin};
 use crate::passes::{Passes, StepGradients};
-use crate::plan::Plan;
+use crate::plan::StepPlan;
 use crate::qat::{Qat, Teacher};
 use crate::report::{Losses, Report};
 use crate::schedule::LearningRate;
@@ -62,7 +62,7 @@ struct Session<'a> {
     interrupt: Interrupt,
     folder: RunFolder,
     corpus: Corpus,
-    plan: Plan,
+    plan: StepPlan,
     schedule: LearningRate,
     device: Selected,
     precision: Precision,
@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
             None => run_file.model.config(tokenizer.vocab_size()),
         };
         let mut corpus = Corpus::prepare(&run_file.data, tokenizer, config.vocab_size, &folder)?;
-        let plan = Plan::new(run_file, corpus.windows(Split::Train))?;
+        let plan = StepPlan::new(run_file, corpus.windows(Split::Train))?;
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
             Start::Fresh => {
