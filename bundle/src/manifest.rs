@@ -216,7 +216,7 @@ impl FileEntry {
 
 /// Format and version alone: read first, so that a newer bundle is called newer and not broken.
 #[derive(Deserialize)]
-struct Head {
+struct FormatVersion {
     format: String,
     version: u32,
 }
@@ -237,12 +237,12 @@ impl BundleManifest {
     /// # Errors
     /// The first rule that it breaks.
     pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
-        let head: Head = serde_json::from_slice(text).context("not a bundle.json")?;
-        ensure!(head.format == FORMAT, "format is {:?}: expected {FORMAT:?}", head.format);
+        let found: FormatVersion = serde_json::from_slice(text).context("not a bundle.json")?;
+        ensure!(found.format == FORMAT, "format is {:?}: expected {FORMAT:?}", found.format);
         ensure!(
-            head.version == VERSION,
+            found.version == VERSION,
             "bundle version {}: this program reads version {VERSION}; take a newer one",
-            head.version
+            found.version
         );
         let manifest: BundleManifest = serde_json::from_slice(text).context("not a bundle.json")?;
         manifest.check()?;

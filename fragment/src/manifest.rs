@@ -142,7 +142,7 @@ pub struct Shard {
 
 /// Format and version alone: read first, so that a newer manifest is called newer and not broken.
 #[derive(Deserialize)]
-struct Head {
+struct FormatVersion {
     format: String,
     version: u32,
 }
@@ -156,12 +156,12 @@ impl Manifest {
         if text.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge { limit: MAX_MANIFEST_BYTES });
         }
-        let head: Head = serde_json::from_slice(text)?;
-        if head.format != FORMAT {
-            return Err(ManifestError::WrongFormat { found: head.format });
+        let found: FormatVersion = serde_json::from_slice(text)?;
+        if found.format != FORMAT {
+            return Err(ManifestError::WrongFormat { found: found.format });
         }
-        if head.version != VERSION {
-            return Err(ManifestError::WrongVersion { found: head.version });
+        if found.version != VERSION {
+            return Err(ManifestError::WrongVersion { found: found.version });
         }
         let manifest: Manifest = serde_json::from_slice(text)?;
         manifest.check()?;

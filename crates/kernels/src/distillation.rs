@@ -11,7 +11,7 @@ use crate::pass::Precision;
 
 /// A head: its input, its weight and how that lies.
 #[derive(Debug, Clone)]
-pub struct Head {
+pub struct OutputHead {
     /// The residual stream after the last normalisation, `[N, C]`.
     pub x: Tensor<2>,
     /// `[C, V]`, or `[V, C]` where it is the tied embedding.
@@ -20,7 +20,7 @@ pub struct Head {
     pub tied: bool,
 }
 
-impl Head {
+impl OutputHead {
     /// `[N, V]`
     fn logits(self, precision: Precision) -> Tensor<2> {
         let weight = if self.tied { self.weight.transpose() } else { self.weight };
@@ -46,8 +46,8 @@ pub struct DistilledLoss {
 /// `student` and `teacher` may differ in `C`, not in `N` and `V`; `targets [N]`. The teacher is in
 /// no graph.
 pub fn distilled_head_loss(
-    student: Head,
-    teacher: Head,
+    student: OutputHead,
+    teacher: OutputHead,
     targets: Tensor<1, Int>,
     share: f32,
     precision: Precision,
@@ -65,8 +65,8 @@ pub fn distilled_head_loss(
 }
 
 fn with_tensors(
-    student: Head,
-    teacher: Head,
+    student: OutputHead,
+    teacher: OutputHead,
     targets: Tensor<1, Int>,
     share: f32,
     precision: Precision,
@@ -98,8 +98,11 @@ mod tests {
         };
         let (n, c, d, v) = (19, 5, 3, 33);
         let targets: Tensor<1, Int> = Tensor::arange(0..n as i64, &Device::flex());
-        let teacher =
-            Head { x: draw("y", [n, d]).inner(), weight: draw("u", [d, v]).inner(), tied: false };
+        let teacher = OutputHead {
+            x: draw("y", [n, d]).inner(),
+            weight: draw("u", [d, v]).inner(),
+            tied: false,
+        };
         for tied in [false, true] {
             let x = draw("x", [n, c]).require_grad();
             let weight = draw("w", if tied { [v, c] } else { [c, v] }).require_grad();
@@ -108,7 +111,7 @@ mod tests {
                 let gradients = [&x, &weight].map(|t| t.grad(&grads).unwrap().into_data());
                 (loss.inner().into_data(), gradients)
             };
-            let student = || Head { x: x.clone(), weight: weight.clone(), tied };
+            let student = || OutputHead { x: x.clone(), weight: weight.clone(), tied };
             for share in [0.0, 0.25, 1.0] {
                 let q = activation::log_softmax(student().logits(Precision::F32), 1);
                 let p = activation::log_softmax(teacher.clone().logits(Precision::F32), 1);

@@ -65,7 +65,7 @@ pub use attention::{
 };
 pub use checkpointing::checkpointed;
 pub use dispatch::with_plain_operations;
-pub use distillation::{DistilledLoss, Head, distilled_head_loss};
+pub use distillation::{DistilledLoss, OutputHead, distilled_head_loss};
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
-use crate::distillation::Head;
+use crate::distillation::OutputHead;
 use crate::gpu::{self, Gpu};
 use crate::layers::linear;
 use crate::pass::Precision;
@@ -26,7 +26,7 @@ pub fn head_loss(
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
             cpu_autodiff::head_loss(x, weight, tied, &targets, precision)
         }
-        Dispatch::Gpu => gpu::head_loss::<Gpu>(Head { x, weight, tied }, targets, precision),
+        Dispatch::Gpu => gpu::head_loss::<Gpu>(OutputHead { x, weight, tied }, targets, precision),
         Dispatch::Plain => {
             let weight = if tied { weight.transpose() } else { weight };
             cross_entropy(linear(x, weight, None, precision), targets)

@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{Initialization, ModelConfig};
-use kernels::{DistilledLoss, Head, Pass, Precision, distilled_head_loss};
+use kernels::{DistilledLoss, OutputHead, Pass, Precision, distilled_head_loss};
 
 use crate::family::Family;
 use crate::gpt2::Gpt2;
@@ -115,7 +115,7 @@ impl Model {
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`.
     pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, pass: Pass) -> Tensor<1> {
-        let Head { x, weight, tied } = self.before_head(tokens, pass);
+        let OutputHead { x, weight, tied } = self.before_head(tokens, pass);
         kernels::head_loss(x, weight, tied, targets.flatten(0, 1), pass.precision)
     }
 
@@ -140,13 +140,13 @@ impl Model {
     }
 
     /// The head and what goes into it, for `tokens [B, T]`.
-    fn before_head(&self, tokens: Tensor<2, Int>, pass: Pass) -> Head {
+    fn before_head(&self, tokens: Tensor<2, Int>, pass: Pass) -> OutputHead {
         let x = self.hidden(tokens, pass);
         let (weight, tied) = match self.family().lm_head() {
             Some(head) => (head.weight.val(), false),
             None => (self.family().wte().weight.val(), true),
         };
-        Head { x, weight, tied }
+        OutputHead { x, weight, tied }
     }
 
     /// Every intermediate result of a forward pass without dropout, by name.

@@ -24,7 +24,7 @@ use gguf::{TensorInfo, TensorSource, blocks};
 
 use crate::attention::Sizes;
 use crate::cache::LayerCache;
-use crate::layers::{Head, LayerNorm, Linear, RmsNorm, TOKENS, head_tensor};
+use crate::layers::{LayerNorm, Linear, OutputHead, RmsNorm, TOKENS, head_tensor};
 use crate::model::{check_config, check_tokens};
 use crate::rope::Rope;
 use crate::trace::{MatrixInput, Trace};
@@ -125,7 +125,7 @@ impl<'a> Blockwise<'a> {
     /// # Errors
     /// When the source cannot be read.
     pub fn head(&self) -> Result<LoadedHead, ReferenceError> {
-        Ok(LoadedHead(Head::load(self.source, &self.config)?))
+        Ok(LoadedHead(OutputHead::load(self.source, &self.config)?))
     }
 }
 
@@ -287,7 +287,7 @@ impl LoadedNorm {
 }
 
 /// The head, loaded.
-pub struct LoadedHead(Head);
+pub struct LoadedHead(OutputHead);
 
 impl LoadedHead {
     /// The logits, `[T, C] -> [T, V]`.

@@ -178,7 +178,7 @@ pub(crate) struct Embedding {
     /// `[V, C]`
     tokens: Vec<f32>,
     /// None where the head shares the token embedding.
-    head: Option<Head>,
+    head: Option<OutputHead>,
     width: usize,
 }
 
@@ -188,7 +188,7 @@ impl Embedding {
         let tied = config.tie_embeddings;
         Ok(Embedding {
             tokens: read(source, TOKENS)?,
-            head: (!tied).then(|| Head::load(source, config)).transpose()?,
+            head: (!tied).then(|| OutputHead::load(source, config)).transpose()?,
             width: config.n_embd,
         })
     }
@@ -213,16 +213,16 @@ impl Embedding {
 }
 
 /// Vectors to logits, alone.
-pub(crate) struct Head {
+pub(crate) struct OutputHead {
     /// `[V, C]`
     weight: Vec<f32>,
     width: usize,
 }
 
-impl Head {
+impl OutputHead {
     /// The tensor that [`head_tensor`] names.
     pub fn load(source: &dyn TensorSource, config: &ModelConfig) -> Result<Self, ReferenceError> {
-        Ok(Head { weight: read(source, head_tensor(config))?, width: config.n_embd })
+        Ok(OutputHead { weight: read(source, head_tensor(config))?, width: config.n_embd })
     }
 
     /// `[V, C]`
@@ -230,7 +230,7 @@ impl Head {
         &self.weight
     }
 
-    /// As [`Head::weight`], to be changed.
+    /// As [`OutputHead::weight`], to be changed.
     pub fn weight_mut(&mut self) -> &mut [f32] {
         &mut self.weight
     }

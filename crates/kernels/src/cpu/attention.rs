@@ -137,7 +137,7 @@ impl<'a> Inputs<'a> {
 
 /// One head of queries of one sequence.
 #[derive(Clone, Copy)]
-struct Head {
+struct QueryHead {
     shape: Attention,
     batch: usize,
     head: usize,
@@ -157,9 +157,9 @@ impl Attention {
         self.heads_of(part) * self.width
     }
 
-    fn heads(&self) -> impl IndexedParallelIterator<Item = Head> {
+    fn heads(&self) -> impl IndexedParallelIterator<Item = QueryHead> {
         let shape = *self;
-        (0..self.batch * self.heads).into_par_iter().map(move |i| Head {
+        (0..self.batch * self.heads).into_par_iter().map(move |i| QueryHead {
             shape,
             batch: i / shape.heads,
             head: i % shape.heads,
@@ -191,7 +191,7 @@ impl Attention {
     }
 }
 
-impl Head {
+impl QueryHead {
     /// A block of rows: `[rows, D]`.
     fn part<'a>(self, inputs: &Inputs<'a>, part: Part, block: usize) -> Matrix<'a> {
         let Columns { data, stride, first } = inputs.0[part as usize];
@@ -410,7 +410,7 @@ pub fn score_factors(
     let mut factors = vec![1.0; batch * heads * time * time];
     factors.par_chunks_mut(time).enumerate().for_each(|(row, factors)| {
         let (head, query) = (row / time, row % time);
-        let head = Head { shape, batch: head / heads, head: head % heads };
+        let head = QueryHead { shape, batch: head / heads, head: head % heads };
         drop_scores(isa, head.row_dropout(query), factors, 0);
     });
     factors

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use super::{Operand, Raw};
 use crate::cpu::distillation::{Distilled, Teacher, distill};
 use crate::cpu::head::{self, HeadWeight};
-use crate::distillation::{DistilledLoss, Head};
+use crate::distillation::{DistilledLoss, OutputHead};
 use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
@@ -73,8 +73,8 @@ pub(crate) fn head_loss(
 
 /// Shapes as in [`crate::distilled_head_loss`].
 pub(crate) fn distilled_head_loss(
-    student: Head,
-    teacher: Head,
+    student: OutputHead,
+    teacher: OutputHead,
     targets: &[u32],
     share: f32,
     precision: Precision,

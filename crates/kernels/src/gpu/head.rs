@@ -11,7 +11,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::product::{product, product_of_transposed};
 use super::{LANES, contiguous, piece, raw, rounded, same, sum};
-use crate::distillation::{DistilledLoss, Head};
+use crate::distillation::{DistilledLoss, OutputHead};
 use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
 
@@ -20,7 +20,7 @@ const ABSENT: f32 = -1e9;
 
 /// Shapes as in [`crate::head_loss`].
 pub(crate) fn head_loss<B: KernelBackend>(
-    head: Head,
+    head: OutputHead,
     targets: Tensor<1, Int>,
     precision: Precision,
 ) -> Tensor<1> {
@@ -30,8 +30,8 @@ pub(crate) fn head_loss<B: KernelBackend>(
 
 /// As [`crate::distilled_head_loss`].
 pub(crate) fn distilled_head_loss<B: KernelBackend>(
-    student: Head,
-    teacher: Head,
+    student: OutputHead,
+    teacher: OutputHead,
     targets: Tensor<1, Int>,
     share: f32,
     precision: Precision,
@@ -45,7 +45,7 @@ pub(crate) fn distilled_head_loss<B: KernelBackend>(
 }
 
 /// Rows whose logits exist at once.
-fn rows(head: &Head) -> usize {
+fn rows(head: &OutputHead) -> usize {
     let [[n, c], weight] = [head.x.dims(), head.weight.dims()];
     let vocabulary = weight[0] * weight[1] / c;
     piece(n, vocabulary.next_multiple_of(LANES))
@@ -54,8 +54,8 @@ fn rows(head: &Head) -> usize {
 /// The loss in the graph of the student, its entropy and its divergence from a teacher, which counts
 /// with a share.
 pub(super) fn in_pieces<B: KernelBackend>(
-    student: Head,
-    teacher: Option<(Head, f32)>,
+    student: OutputHead,
+    teacher: Option<(OutputHead, f32)>,
     targets: Tensor<1, Int>,
     precision: Precision,
     rows: usize,

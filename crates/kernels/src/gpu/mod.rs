@@ -249,7 +249,7 @@ mod tests {
                     let head = |name: &str| {
                         let [c, x] = [5, 1].map(|width| width + name.len());
                         let w = draw(name, if tied { [v, c] } else { [c, v] });
-                        crate::Head { x: draw(&format!("x{x}"), [7, c]), weight: w, tied }
+                        crate::OutputHead { x: draw(&format!("x{x}"), [7, c]), weight: w, tied }
                     };
                     let (student, teacher) = (head("w"), head("teacher"));
                     let inputs = || [student.x.clone(), student.weight.clone()];

@@ -8,7 +8,7 @@ const NONE: ScoreDropout = ScoreDropout { probability: 0.0, key: 0 };
 
 /// The factors that dropout multiplies the probabilities of one head with: `[T, T]`.
 fn mask(shape: Attention, batch: usize, head: usize) -> Vec<f64> {
-    let at = Head { shape, batch, head };
+    let at = QueryHead { shape, batch, head };
     let mut mask = vec![1.0; shape.time * shape.time];
     for (t, row) in mask.chunks_exact_mut(shape.time).enumerate() {
         drop_scores(Isa::best(), at.row_dropout(t), row, 0);
@@ -142,7 +142,7 @@ fn neighbouring_rows_and_heads_drop_independently() {
     let shape = Attention { dropout, ..shape(2, 512, 2, 1) };
     let mask = |batch, head, query| {
         let mut row = vec![1.0_f32; 512];
-        drop_scores(Isa::best(), Head { shape, batch, head }.row_dropout(query), &mut row, 0);
+        drop_scores(Isa::best(), QueryHead { shape, batch, head }.row_dropout(query), &mut row, 0);
         row
     };
     let agreement =
