@@ -33,7 +33,7 @@ fn run_folder(run: &Path, gates_met: bool) {
         config: &config,
         weights: &weights,
         tokenizer_json: &tokenizer.tokenizer_json().unwrap(),
-        origin: None,
+        tokenizer_folder: None,
         optimizer: None,
         trainer: &trainer,
         golden: None,

@@ -222,7 +222,7 @@ impl Model {
             config: self.config(),
             weights,
             tokenizer_json: tokenizer_json.as_deref(),
-            origin: self.folder().map(Checkpoint::dir),
+            tokenizer_folder: self.folder().map(Checkpoint::dir),
         };
         Ok(checkpoint::save_hugging_face(output, overwrite, files)?)
     }

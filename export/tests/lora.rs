@@ -49,7 +49,7 @@ fn write(dir: &Path) {
         config: &config(),
         weights: base.weights(),
         tokenizer_json: common::TOKENIZER,
-        origin: None,
+        tokenizer_folder: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden: None,

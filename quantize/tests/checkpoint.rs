@@ -73,7 +73,7 @@ fn a_checkpoint_and_its_gguf_give_the_same_file() {
         config: &CONFIG,
         weights: &Made,
         tokenizer_json: TOKENIZER,
-        origin: None,
+        tokenizer_folder: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden: None,

@@ -71,7 +71,8 @@ fn write_folder(folder: &Path) {
         experts: Some(Experts { count: EXPERTS, used: 2 }),
     };
     let (weights, tokenizer_json) = (&Made(&config), Some(TOKENIZER));
-    let files = HuggingFaceFiles { config: &config, weights, tokenizer_json, origin: None };
+    let files =
+        HuggingFaceFiles { config: &config, weights, tokenizer_json, tokenizer_folder: None };
     checkpoint::save_hugging_face(folder, false, files).unwrap();
 }
 

@@ -16,8 +16,8 @@ use model::{Model, lora};
 
 use crate::Prospect;
 use crate::folder::{RunFolder, write_text};
+use crate::init_from::InitialModel;
 use crate::optimizer::Optimizer;
-use crate::origin::Origin;
 use crate::tensors::{self, Reader, View};
 
 /// What a checkpoint is made from.
@@ -35,7 +35,7 @@ pub struct Snapshot<'a> {
     /// Settings of the adapters and the model that they adapt; rank 0 where there are none.
     pub lora: &'a Lora,
     /// A folder with what stands beside the tokenizer, where the tokenizer came from one.
-    pub origin: Option<&'a Path>,
+    pub tokenizer_folder: Option<&'a Path>,
     /// What `train.init_from` names.
     pub init_from: Option<&'a Path>,
 }
@@ -61,7 +61,7 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
             config,
             weights: &View::weights(snapshot.model),
             tokenizer_json: snapshot.tokenizer_json,
-            origin: snapshot.origin,
+            tokenizer_folder: snapshot.tokenizer_folder,
             optimizer: Some(&View::moments(&trained, snapshot.optimizer)),
             trainer: snapshot.trainer,
             golden: snapshot.golden,
@@ -83,7 +83,7 @@ pub fn rehearse(folder: &RunFolder, model: &Model, prospect: &Prospect<'_>) -> a
         config: prospect.config,
         weights: &View::weights(model),
         tokenizer_json: Some(prospect.tokenizer_json),
-        origin: prospect.tokenizer_folder,
+        tokenizer_folder: prospect.tokenizer_folder,
     };
     checkpoint::rehearse_save(folder.root(), files).with_context(|| {
         format!("a checkpoint of this run cannot be saved in {}", folder.root().display())
@@ -186,14 +186,14 @@ pub struct Restored {
 pub fn begin(
     run_file: &RunFile,
     config: &ModelConfig,
-    origin: Option<&Origin>,
+    initial: Option<&InitialModel>,
     device: &Device,
 ) -> anyhow::Result<Model> {
     let seed = |what: &str| random::derive_named(run_file.run.seed, what);
-    let Some(origin) = origin else {
+    let Some(initial) = initial else {
         return Ok(Model::init(config, run_file.train.initialization, seed("weights"), device));
     };
-    let model = load(config, origin.checkpoint(), device)?;
+    let model = load(config, initial.checkpoint(), device)?;
     adapted(model, &run_file.lora, |path, shape| {
         Ok(lora::initial_values(seed("adapters"), path, shape))
     })
@@ -207,7 +207,7 @@ pub fn restore(
     dir: &Path,
     run_file: &RunFile,
     config: &ModelConfig,
-    origin: Option<&Origin>,
+    initial: Option<&InitialModel>,
     tokens_hash: &str,
     device: &Device,
 ) -> anyhow::Result<Restored> {
@@ -231,10 +231,10 @@ pub fn restore(
         );
     }
     let trained = tensors::trained(config, &run_file.lora);
-    let model = match (checkpoint.adapter()?, origin) {
-        (Some(adapter), Some(origin)) => {
+    let model = match (checkpoint.adapter()?, initial) {
+        (Some(adapter), Some(initial)) => {
             let reader = Reader::new(trained.clone(), adapter.weights());
-            let base = load(config, origin.checkpoint(), device)?;
+            let base = load(config, initial.checkpoint(), device)?;
             adapted(base, &run_file.lora, |path, _| Ok(reader.weight(path)?))?
         }
         _ => load(config, &checkpoint, device)?,

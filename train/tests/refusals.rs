@@ -325,7 +325,7 @@ fn a_model_with_experts_is_refused_with_what_can_be_done() {
     };
     let weights: Vec<NamedTensor> = names::tensors(&config).into_iter().map(zeros).collect();
     let (weights, config) = (&weights, &config);
-    let files = HuggingFaceFiles { config, weights, tokenizer_json: None, origin: None };
+    let files = HuggingFaceFiles { config, weights, tokenizer_json: None, tokenizer_folder: None };
     checkpoint::save_hugging_face(&folder, false, files).unwrap();
     let tokenizer = std::mem::take(&mut fixture.run_file.data.tokenizer);
     fixture.run_file.train.init_from = Some(folder);

@@ -65,7 +65,7 @@ pub struct HuggingFaceFiles<'a> {
     pub tokenizer_json: Option<&'a str>,
     /// The Hugging Face folder that the tokenizer came from, if any: what stands beside it there
     /// (chat template, special tokens, generation defaults) goes along.
-    pub origin: Option<&'a Path>,
+    pub tokenizer_folder: Option<&'a Path>,
 }
 
 /// Everything that a checkpoint of ours holds.
@@ -79,7 +79,7 @@ pub struct CheckpointContents<'a> {
     /// The text of `tokenizer.json`.
     pub tokenizer_json: &'a str,
     /// As in [`HuggingFaceFiles`].
-    pub origin: Option<&'a Path>,
+    pub tokenizer_folder: Option<&'a Path>,
     /// Moments, by any unique names.
     pub optimizer: Option<&'a dyn Tensors>,
     /// Where training stands.
@@ -115,9 +115,21 @@ pub fn save_adapted(
     contents: CheckpointContents,
     adapter: Option<AdapterContents>,
 ) -> Result<(), CheckpointError> {
-    let CheckpointContents { config, weights, tokenizer_json, origin, optimizer, trainer, golden } =
-        contents;
-    let files = HuggingFaceFiles { config, weights, tokenizer_json: Some(tokenizer_json), origin };
+    let CheckpointContents {
+        config,
+        weights,
+        tokenizer_json,
+        tokenizer_folder,
+        optimizer,
+        trainer,
+        golden,
+    } = contents;
+    let files = HuggingFaceFiles {
+        config,
+        weights,
+        tokenizer_json: Some(tokenizer_json),
+        tokenizer_folder,
+    };
     check(dir, files)?;
     replaceable(dir, &FILES)?;
     write_dir(dir, true, |folder| {
@@ -216,13 +228,13 @@ fn write_small_files(
     files: HuggingFaceFiles,
     dtype: Dtype,
 ) -> Result<(), CheckpointError> {
-    let HuggingFaceFiles { config, tokenizer_json, origin, .. } = files;
-    let vocabulary = tokenizer_json.map(|text| match origin {
-        Some(origin) => Vocabulary::of_folder(origin, text),
+    let HuggingFaceFiles { config, tokenizer_json, tokenizer_folder, .. } = files;
+    let vocabulary = tokenizer_json.map(|text| match tokenizer_folder {
+        Some(tokenizer_folder) => Vocabulary::of_folder(tokenizer_folder, text),
         None => Vocabulary::parse(text),
     });
     let vocabulary = vocabulary.transpose()?;
-    let ids = token_ids(vocabulary.as_ref(), origin)?;
+    let ids = token_ids(vocabulary.as_ref(), tokenizer_folder)?;
     write_text(&folder.join(CONFIG_FILE), &hf_config::to_json(config, &ids, dtype))?;
     write_text(&folder.join(GENERATION_FILE), &format!("{ids:#}\n"))?;
     if let (Some(text), Some(vocabulary)) = (tokenizer_json, vocabulary) {
@@ -230,16 +242,16 @@ fn write_small_files(
         let text = tokenizer_config(&vocabulary, config.context_length);
         write_text(&folder.join(TOKENIZER_CONFIG_FILE), &text)?;
     }
-    origin.map_or(Ok(()), |origin| copy_companions(origin, folder))
+    tokenizer_folder.map_or(Ok(()), |tokenizer_folder| copy_companions(tokenizer_folder, folder))
 }
 
 /// The keys of `config.json` for the tokens that begin and end a text: the tokenizer's, without one
 /// those of the folder that the model came from.
 fn token_ids(
     vocabulary: Option<&Vocabulary>,
-    origin: Option<&Path>,
+    tokenizer_folder: Option<&Path>,
 ) -> Result<Value, CheckpointError> {
-    let [bos, eos] = match (vocabulary, origin.map(|dir| dir.join(CONFIG_FILE))) {
+    let [bos, eos] = match (vocabulary, tokenizer_folder.map(|dir| dir.join(CONFIG_FILE))) {
         (Some(vocabulary), _) => {
             let special = &vocabulary.special;
             let more = &special.more_eos;

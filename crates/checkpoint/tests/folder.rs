@@ -29,7 +29,7 @@ fn saving(change: impl FnOnce(&mut Vec<NamedTensor>)) -> String {
         config: &config(),
         weights: &weights,
         tokenizer_json: None,
-        origin: None,
+        tokenizer_folder: None,
     };
     let error = save_hugging_face(&folder.path().join("out"), false, files).unwrap_err();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
@@ -60,7 +60,7 @@ fn everything_that_is_saved_opens_as_the_same() {
         config: &config(),
         weights: &weights,
         tokenizer_json: TOKENIZER,
-        origin: None,
+        tokenizer_folder: None,
         optimizer: Some(&optimizer),
         trainer: &trainer,
         golden: Some(&golden),
@@ -180,7 +180,7 @@ fn mask_buffers_of_old_files_are_passed_over() {
         config: &config(),
         weights: &tensors,
         tokenizer_json: None,
-        origin: None,
+        tokenizer_folder: None,
     };
     let out = folder.path().join("out");
     save_hugging_face(&out, false, files).unwrap();
@@ -196,7 +196,7 @@ fn a_folder_of_something_else_is_not_replaced() {
         config: &config(),
         weights: &weights,
         tokenizer_json: None,
-        origin: None,
+        tokenizer_folder: None,
     };
     let error = save_hugging_face(folder.path(), true, files).unwrap_err().to_string();
     assert!(error.contains("holds other files"), "{error}");
@@ -350,7 +350,7 @@ fn the_state_of_training_is_not_replaced_by_a_model_without() {
         config: &config(),
         weights: &weights,
         tokenizer_json: None,
-        origin: None,
+        tokenizer_folder: None,
     };
     let error = save_hugging_face(&dir, true, files).unwrap_err().to_string();
     assert!(error.contains("trainer.json"), "{error}");

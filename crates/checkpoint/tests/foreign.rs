@@ -323,7 +323,7 @@ fn narrow_weights_keep_their_format_from_folder_to_folder() {
             config: opened.config(),
             weights: opened.weights(),
             tokenizer_json: None,
-            origin: None,
+            tokenizer_folder: None,
         };
         checkpoint::save_hugging_face(&out, false, files).unwrap();
         let again = Checkpoint::open(&out).unwrap();
@@ -440,7 +440,7 @@ fn what_stands_beside_a_tokenizer_goes_along() {
         config: &family(Architecture::Llama),
         weights: &tensors,
         tokenizer_json: Some(TOKENIZER),
-        origin: Some(&dir),
+        tokenizer_folder: Some(&dir),
     };
     checkpoint::save_hugging_face(&out, false, files).unwrap();
     // Once more over itself: none of these files is a stranger's.
@@ -463,7 +463,7 @@ fn config_json_names_every_token_that_ends_an_answer() {
         config: &family(Architecture::Llama),
         weights: &tensors,
         tokenizer_json: Some(TOKENIZER),
-        origin: Some(&dir),
+        tokenizer_folder: Some(&dir),
     };
     checkpoint::save_hugging_face(&out, false, files).unwrap();
     let config: Value =
@@ -484,7 +484,7 @@ fn without_a_tokenizer_the_special_tokens_are_those_of_the_origin() {
         config: opened.config(),
         weights: opened.weights(),
         tokenizer_json: None,
-        origin: Some(opened.dir()),
+        tokenizer_folder: Some(opened.dir()),
     };
     checkpoint::save_hugging_face(&out, false, files).unwrap();
     let config: Value =

@@ -100,7 +100,7 @@ fn weights_that_no_file_should_hold_are_refused() {
             config: &config(),
             weights: &weights,
             tokenizer_json: Some(common::TOKENIZER),
-            origin: None,
+            tokenizer_folder: None,
         };
         checkpoint::save_hugging_face(folder.path(), false, files).unwrap();
         let view = view(folder.path(), tensor_type);

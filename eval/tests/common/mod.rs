@@ -160,7 +160,7 @@ fn save(folder: &Path, config: &ModelConfig, golden: Option<&Golden>) {
         config,
         weights: &weights,
         tokenizer_json: &tokenizer_json(),
-        origin: None,
+        tokenizer_folder: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden,

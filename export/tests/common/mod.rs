@@ -56,7 +56,7 @@ pub fn write_checkpoint(dir: &Path, config: &ModelConfig) {
         config,
         weights: &Made(config),
         tokenizer_json: TOKENIZER,
-        origin: None,
+        tokenizer_folder: None,
         optimizer: Some(&Made(config)),
         trainer: &TrainerState::default(),
         golden: None,

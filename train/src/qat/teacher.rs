@@ -6,7 +6,7 @@ use checkpoint::{Checkpoint, TrainerState, Vocabulary};
 use config::{ModelConfig, RunFile};
 use model::Model;
 
-use crate::origin::digest;
+use crate::init_from::digest;
 use crate::state;
 
 /// A teacher, whose weights are read once they are needed.

@@ -79,7 +79,7 @@ fn quantized(folder: &Path, model: &Model, recipe: Recipe, exported: TensorType)
         config: model.config(),
         weights: &View::weights(model),
         tokenizer_json: &data::Tokenizer::simple(TEXT).tokenizer_json().unwrap(),
-        origin: None,
+        tokenizer_folder: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden: None,

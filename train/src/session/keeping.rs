@@ -102,7 +102,10 @@ impl Session<'_> {
             golden,
             lora: &self.run_file.lora,
             // The checkpoint that the run went on from may be gone by now.
-            origin: self.origin.as_ref().map(|origin| self.checkpoint.as_deref().unwrap_or(origin)),
+            tokenizer_folder: self
+                .tokenizer_folder
+                .as_ref()
+                .map(|folder| self.checkpoint.as_deref().unwrap_or(folder)),
             init_from: self.run_file.train.init_from.as_deref(),
         };
         let keep = self.run_file.train.keep_checkpoints;

@@ -18,10 +18,10 @@ use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
 use crate::evaluate::Reading;
 use crate::folder::{RunFolder, Start};
+use crate::init_from::{self, InitialModel};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog};
 use crate::optimizer::{Optimizer, global_norm};
-use crate::origin::{self, Origin};
 use crate::passes::{Passes, StepGradients};
 use crate::plan::StepPlan;
 use crate::qat::{Qat, Teacher};
@@ -77,7 +77,7 @@ struct Session<'a> {
     progress: Progress,
     tokenizer_json: String,
     /// The folder that the tokenizer came from.
-    origin: Option<PathBuf>,
+    tokenizer_folder: Option<PathBuf>,
     resumed_from: Option<u64>,
     checkpoint: Option<PathBuf>,
     before: Losses,
@@ -98,10 +98,10 @@ impl<'a> Session<'a> {
     /// Everything that can speak against the run is found before anything of an older one goes.
     fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
         let Parts { folder, start, device, precision } = parts;
-        let origin = Origin::open(run_file, &start)?;
-        let tokenizer = origin::tokenizer(run_file, origin.as_ref(), &start)?;
-        let config = match &origin {
-            Some(origin) => origin.config().clone(),
+        let initial = InitialModel::open(run_file, &start)?;
+        let tokenizer = init_from::tokenizer(run_file, initial.as_ref(), &start)?;
+        let config = match &initial {
+            Some(initial) => initial.config().clone(),
             None => run_file.model.config(tokenizer.vocab_size()),
         };
         let mut corpus = Corpus::prepare(&run_file.data, tokenizer, config.vocab_size, &folder)?;
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
             Start::Fresh => {
-                let model = state::begin(run_file, &config, origin.as_ref(), device.first())?;
+                let model = state::begin(run_file, &config, initial.as_ref(), device.first())?;
                 let optimizer = Optimizer::new(run_file.optimizer.clone(), &model);
                 (model, optimizer, fresh_state(run_file, tokens_hash), None)
             }
@@ -118,7 +118,7 @@ impl<'a> Session<'a> {
                     &checkpoint,
                     run_file,
                     &config,
-                    origin.as_ref(),
+                    initial.as_ref(),
                     &tokens_hash,
                     device.first(),
                 )?;
@@ -126,8 +126,8 @@ impl<'a> Session<'a> {
             }
         };
         let resumed_from = checkpoint.is_some().then_some(state.step);
-        if let (Some(origin), true) = (&origin, run_file.lora.rank > 0) {
-            state.lora_base = origin.same_as_before(&state.lora_base)?;
+        if let (Some(initial), true) = (&initial, run_file.lora.rank > 0) {
+            state.lora_base = initial.same_as_before(&state.lora_base)?;
         }
         let qat = Qat::new(run_file, &config, plan.total_steps, &state)?;
         let tokenizer_json = corpus.tokenizer().tokenizer_json()?;
@@ -135,14 +135,14 @@ impl<'a> Session<'a> {
         state.qat_start = qat.as_ref().map(Qat::start);
         state.qat_teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
         folder.require_steps_left(state.step, plan.total_steps)?;
-        let companions = origin::companions(run_file, origin.as_ref());
+        let tokenizer_folder = init_from::tokenizer_folder(run_file, initial.as_ref());
         if state.step < plan.total_steps {
             let prospect = Prospect {
                 run_file,
                 config: &config,
                 tokenizer: corpus.tokenizer(),
                 tokenizer_json: &tokenizer_json,
-                tokenizer_folder: companions.as_deref(),
+                tokenizer_folder: tokenizer_folder.as_deref(),
             };
             require_savable(&prospect, &model, &folder, options)?;
         }
@@ -160,7 +160,7 @@ impl<'a> Session<'a> {
         Ok(Session {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json,
-            origin: companions,
+            tokenizer_folder,
             elapsed_before_s: state.elapsed_s,
             model: Some(model),
             qat,

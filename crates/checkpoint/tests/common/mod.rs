@@ -81,7 +81,7 @@ pub fn write_weights(dir: &std::path::Path, config: &ModelConfig, weights: &Vec<
         config,
         weights,
         tokenizer_json: TOKENIZER,
-        origin: None,
+        tokenizer_folder: None,
         optimizer: None,
         trainer: &TrainerState::default(),
         golden: None,

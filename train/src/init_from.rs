@@ -10,12 +10,12 @@ use data::Tokenizer;
 use crate::folder::Start;
 
 /// A checkpoint or Hugging Face folder whose shape, tokenizer and weights a run takes over.
-pub struct Origin {
+pub struct InitialModel {
     checkpoint: Checkpoint,
     config: ModelConfig,
 }
 
-impl Origin {
+impl InitialModel {
     /// The folder that the run file names, if it names one. A run that goes on has all that it
     /// needs in its own checkpoint, unless that was trained with LoRA: then the weights that it
     /// adapts are still those of the folder.
@@ -40,7 +40,7 @@ impl Origin {
             "data.context = {context}: expected at most {most}, the context length of {}",
             dir.display()
         );
-        Ok(Some(Origin { checkpoint, config }))
+        Ok(Some(InitialModel { checkpoint, config }))
     }
 
     /// The shape of the folder's model, with the run file's dropout.
@@ -77,8 +77,7 @@ impl Origin {
 /// A key of `[model]` that was set must say what the folder says. One that was left out has its
 /// default, and the folder wins.
 fn require_agreement(model: &Model, folder: &ModelConfig, dir: &Path) -> anyhow::Result<()> {
-    let keys = keys(model).into_iter().zip(keys(&Model::default())).zip(found(folder));
-    for (((key, asked), (_, default)), found) in keys {
+    for ShapeKey { key, asked, default, found } in shape_keys(model, &Model::default(), folder) {
         ensure!(
             asked == default || asked.as_ref() == Some(&found),
             "model.{key} = {}, but it is {found} in {}, which train.init_from names: leave it out, \
@@ -90,41 +89,45 @@ fn require_agreement(model: &Model, folder: &ModelConfig, dir: &Path) -> anyhow:
     Ok(())
 }
 
-/// What `[model]` says of a shape, by key; nothing where it leaves that to other keys.
-fn keys(model: &Model) -> [(&'static str, Option<String>); 12] {
-    let number = |n: usize| Some(n.to_string());
-    [
-        ("architecture", Some(model.architecture.name().to_owned())),
-        ("context_length", number(model.context_length)),
-        ("n_layer", number(model.n_layer)),
-        ("n_head", number(model.n_head)),
-        ("n_kv_head", model.n_kv_head.and_then(number)),
-        ("n_embd", number(model.n_embd)),
-        ("n_inner", model.n_inner.and_then(number)),
-        ("norm_epsilon", Some(model.norm_epsilon.to_string())),
-        ("rope_base", Some(model.rope_base.to_string())),
-        ("qkv_bias", model.qkv_bias.map(|bias| bias.to_string())),
-        ("tie_embeddings", Some(model.tie_embeddings.to_string())),
-        ("attention", Some(format!("{:?}", model.attention))),
-    ]
+/// One key of `[model]`, as text.
+struct ShapeKey {
+    key: &'static str,
+    /// What the run file says; nothing where it leaves that to other keys.
+    asked: Option<String>,
+    /// What it says where the key is left out.
+    default: Option<String>,
+    /// What the folder says.
+    found: String,
 }
 
-/// What a folder says, in the order of [`keys`].
-fn found(config: &ModelConfig) -> [String; 12] {
-    [
-        config.architecture.name().to_owned(),
-        config.context_length.to_string(),
-        config.n_layer.to_string(),
-        config.n_head.to_string(),
-        config.n_kv_head.to_string(),
-        config.n_embd.to_string(),
-        config.n_inner.to_string(),
-        config.norm_epsilon.to_string(),
-        config.rope_base.to_string(),
-        config.qkv_bias.to_string(),
-        config.tie_embeddings.to_string(),
-        format!("{:?}", config.attention),
-    ]
+fn shape_keys(model: &Model, default: &Model, folder: &ModelConfig) -> Vec<ShapeKey> {
+    /// How the value of a key is read from the run file, and from a model's shape.
+    type Row = (&'static str, fn(&Model) -> Option<String>, fn(&ModelConfig) -> String);
+    let rows: [Row; 12] = [
+        ("architecture", |m| text(m.architecture.name()), |c| c.architecture.name().to_owned()),
+        ("context_length", |m| text(m.context_length), |c| c.context_length.to_string()),
+        ("n_layer", |m| text(m.n_layer), |c| c.n_layer.to_string()),
+        ("n_head", |m| text(m.n_head), |c| c.n_head.to_string()),
+        ("n_kv_head", |m| m.n_kv_head.and_then(text), |c| c.n_kv_head.to_string()),
+        ("n_embd", |m| text(m.n_embd), |c| c.n_embd.to_string()),
+        ("n_inner", |m| m.n_inner.and_then(text), |c| c.n_inner.to_string()),
+        ("norm_epsilon", |m| text(m.norm_epsilon), |c| c.norm_epsilon.to_string()),
+        ("rope_base", |m| text(m.rope_base), |c| c.rope_base.to_string()),
+        ("qkv_bias", |m| m.qkv_bias.and_then(text), |c| c.qkv_bias.to_string()),
+        ("tie_embeddings", |m| text(m.tie_embeddings), |c| c.tie_embeddings.to_string()),
+        ("attention", |m| Some(format!("{:?}", m.attention)), |c| format!("{:?}", c.attention)),
+    ];
+    let keys = rows.into_iter().map(|(key, asked, found)| ShapeKey {
+        key,
+        asked: asked(model),
+        default: asked(default),
+        found: found(folder),
+    });
+    keys.collect()
+}
+
+fn text(value: impl ToString) -> Option<String> {
+    Some(value.to_string())
 }
 
 /// BLAKE3 of a checkpoint's weights.
@@ -141,11 +144,11 @@ pub fn digest(checkpoint: &Checkpoint) -> anyhow::Result<String> {
 }
 
 /// The folder whose files beside `tokenizer.json` go along with it, where it came from a folder.
-pub fn companions(run_file: &RunFile, origin: Option<&Origin>) -> Option<PathBuf> {
+pub fn tokenizer_folder(run_file: &RunFile, initial: Option<&InitialModel>) -> Option<PathBuf> {
     let folder = || run_file.data.tokenizer_path.clone().filter(|path| path.is_dir());
     let is_foreign = run_file.data.tokenizer == TokenizerKind::HuggingFace;
-    origin
-        .map(|origin| origin.checkpoint.dir().to_owned())
+    initial
+        .map(|initial| initial.checkpoint.dir().to_owned())
         .or_else(|| is_foreign.then(folder).flatten())
 }
 
@@ -156,11 +159,11 @@ pub fn companions(run_file: &RunFile, origin: Option<&Origin>) -> Option<PathBuf
 /// When it cannot be read, or be trained on the corpus.
 pub fn tokenizer(
     run_file: &RunFile,
-    origin: Option<&Origin>,
+    initial: Option<&InitialModel>,
     start: &Start,
 ) -> anyhow::Result<Tokenizer> {
-    if let Some(origin) = origin {
-        return origin.tokenizer();
+    if let Some(initial) = initial {
+        return initial.tokenizer();
     }
     let settings = &run_file.data;
     match (settings.tokenizer, start) {
