@@ -55,7 +55,7 @@ check grep -q '^%PDF' alone/loss.pdf
 "$bin/quantize" --input "$ckpt" --target-bits 9 --output tiny-planned.gguf >planned.txt
 check grep -q '^search   on' planned.txt
 check grep -q 'token_embd.weight' tiny-planned.recipe.toml
-"$bin/quantize" --input tiny-F32.gguf --recipe tiny-planned.recipe.toml --output tiny-again.gguf
+"$bin/quantize" --input tiny-F32.gguf --plan tiny-planned.recipe.toml --output tiny-again.gguf
 fails_with 2 'give --calibration FILE' "$bin/quantize" --input tiny-F32.gguf --type Q4_0 --search --output no.gguf
 "$bin/fragment" split --input tiny-Q8_0.gguf --output pieces --max-bytes 1048576
 "$bin/fragment" verify --input pieces

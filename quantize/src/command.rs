@@ -88,7 +88,8 @@ pub struct Args {
 
     /// Types from a file that --target-size or --target-bits saved [default: none]
     #[arg(
-        long = "recipe",
+        long,
+        alias = "recipe",
         value_name = "FILE",
         conflicts_with_all = [
             "bits", "recipe", "pure", "overrides", "keep_output", "target_size", "target_bits"
@@ -274,7 +275,7 @@ fn rules(args: &Args, target: Option<Target>) -> anyhow::Result<Rules> {
         (Some(recipe), _) => recipe,
         (None, Some(bits)) => Recipe::from_bits(bits)?,
         (None, None) if target.is_some() => Recipe::Q8_0,
-        (None, None) => anyhow::bail!("name --bits, --type, --target-size or --recipe"),
+        (None, None) => anyhow::bail!("name --bits, --type, --target-size or --plan"),
     };
     Ok(Rules {
         recipe,

@@ -52,7 +52,7 @@ pub struct Report {
 /// A plan made for a target size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
-    /// The recipe file, for `--recipe`.
+    /// The file of the plan, for `--plan`.
     pub path: PathBuf,
     /// KL divergence that its types are expected to cost without a search, in nats.
     pub divergence: f64,

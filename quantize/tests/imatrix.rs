@@ -245,6 +245,10 @@ fn usage_errors_say_what_is_expected() {
         (&["--input", "model.gguf", "--bits", "4", "--type", "Q8_0"], "cannot be used with"),
         (&["--input", "model.gguf", "--bits", "4", "--override", "attn"], "PATTERN=TYPE"),
         (&["--input", "model.gguf", "--bits", "4", "--keep-output", "F8"], "unknown tensor type"),
+        (&["--input", "model.gguf", "--bits", "4", "--plan", "a.toml"], "cannot be used with"),
+        (&["--input", "model.gguf", "--plan", "none.toml"], "none.toml"),
+        // The older name of the flag.
+        (&["--input", "model.gguf", "--recipe", "none.toml"], "none.toml"),
         (&["imatrix", "--input", "model.gguf"], "--text <FILE>"),
         (
             &["--input", "model.gguf", "--type", "Q8_0", "--calibration", "text.txt"],

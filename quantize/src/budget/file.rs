@@ -1,4 +1,4 @@
-//! A plan on disk: which tensor gets which type, for `--recipe FILE`.
+//! A plan on disk: which tensor gets which type, for `--plan FILE`.
 //!
 //! ```toml
 //! # KL divergence expected: 0.0123 nats

@@ -1,7 +1,7 @@
 //! Types chosen tensor by tensor, for a file of a given size.
 //!
 //! `sensitivity` measures what each tensor costs in each type, `choose` spends the bytes, and a
-//! [`PlanFile`] keeps the choice, so that `--recipe FILE` repeats it without measuring.
+//! [`PlanFile`] keeps the choice, so that `--plan FILE` repeats it without measuring.
 
 mod choose;
 mod file;
