@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The self-test runs the model that was packed, from the fragments that were packed, through
-//! `reference`: that is why this room uses it, and `data` for the prompt's tokens, which are those
+//! `reference`: that is why this crate uses it, and `data` for the prompt's tokens, which are those
 //! that the GGUF's own keys give, as on the device.
 
 mod app;
@@ -68,7 +68,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The commands of this room.
+/// The commands of this crate.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
     /// Put a measured model together for the device

@@ -1,6 +1,6 @@
 //! What of `report.json` a bundle needs: whether the gates were met, and the figures by recipe.
 //!
-//! `eval` writes the file. Only the fields below are read, so that this room need not link
+//! `eval` writes the file. Only the fields below are read, so that this crate need not link
 //! llama.cpp, which `eval` does. The tests of both read `eval/tests/golden/report.json`, so a field
 //! that is renamed there is missed here.
 

@@ -1,4 +1,4 @@
-//! The command line of this room.
+//! The command line of this crate.
 
 use std::fmt;
 use std::path::PathBuf;

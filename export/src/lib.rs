@@ -1,7 +1,7 @@
 //! From a checkpoint to what other programs run: a GGUF with the tokenizer inside, or a folder
 //! that `transformers` loads; and a look into any GGUF.
 //!
-//! The checkpoint crate knows how a checkpoint looks as a GGUF; this room copies that view into
+//! The checkpoint crate knows how a checkpoint looks as a GGUF; this crate copies that view into
 //! a file, one tensor at a time, so that the memory it takes does not grow with the model.
 
 mod command;

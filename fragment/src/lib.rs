@@ -48,7 +48,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The commands of this room.
+/// The commands of this crate.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
     /// Cut a GGUF into pieces with a manifest

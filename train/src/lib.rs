@@ -1,4 +1,4 @@
-//! The training room: a run file and a text in, a run folder with checkpoints out.
+//! Training: a run file and a text in, a run folder with checkpoints out.
 //!
 //! ```text
 //! corpus ------> batches --\
