@@ -16,8 +16,8 @@
 //!                ends             2C, and the gradient of the head's input, C
 //! ```
 //!
-//! Counted after the states that `crates/kernels` keeps (`cpu_autodiff/*.rs`). What a product packs for
-//! its own use, the buffers of one backward step and the program come on top.
+//! Counted after the states that `crates/kernels` keeps (`cpu_autodiff/*.rs`). What a product packs
+//! for its own use, the buffers of one backward step and the program come on top.
 
 use std::fmt;
 

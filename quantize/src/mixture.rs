@@ -2,8 +2,8 @@
 //!
 //! Source: `llama_tensor_get_type_impl` in llama.cpp's
 //! [`llama-quant.cpp`](https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp).
-//! The rules look at a tensor's [`TensorRole`], at its place among the tensors of that role, at a few
-//! facts about the model, and at whether there is importance data.
+//! The rules look at a tensor's [`TensorRole`], at its place among the tensors of that role, at a
+//! few facts about the model, and at whether there is importance data.
 
 use gguf::TensorType;
 

@@ -109,7 +109,8 @@ macro_rules! vectorised {
             }
 
             match isa.level() {
-                // SAFETY: an `Isa` is made of what was detected, so the processor has these features.
+                // SAFETY: an `Isa` is made of what was detected, so the processor has these
+                // features.
                 #[cfg(target_arch = "x86_64")]
                 level if level >= $crate::Level::Avx512 => unsafe {
                     avx512($($argument),+)

@@ -151,8 +151,8 @@ fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropou
     y.swap_dims(1, 2).reshape([n, c])
 }
 
-/// Dropout on the probabilities `p [B, H, T, T]`, drawn as the attention of the CPU draws it: a run on another
-/// device, or by plain operations, drops the same.
+/// Dropout on the probabilities `p [B, H, T, T]`, drawn as the attention of the CPU draws it: a run
+/// on another device, or by plain operations, drops the same.
 fn drop_probabilities(p: Tensor<4>, drop: Option<Dropout>) -> Tensor<4> {
     let Some(drop) = drop else { return p };
     let shape = p.dims();

@@ -1,11 +1,11 @@
 //! Every operation that a model here is made of, one function each.
 //!
 //! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
-//! CPU most have an implementation of their own ([`cpu`], put into Burn's graph by `cpu_autodiff`): one pass over
-//! memory, all threads, a gradient written by hand. On graphics processors they are Burn's
-//! operations with gradients written by hand (`gpu`). On every other device, and everywhere inside
-//! [`with_plain_operations`], they are plain Burn operations in Burn's graph, and those are what the
-//! tests hold the others against.
+//! CPU most have an implementation of their own ([`cpu`], put into Burn's graph by `cpu_autodiff`):
+//! one pass over memory, all threads, a gradient written by hand. On graphics processors they are
+//! Burn's operations with gradients written by hand (`gpu`). On every other device, and everywhere
+//! inside [`with_plain_operations`], they are plain Burn operations in Burn's graph, and those are
+//! what the tests hold the others against.
 //!
 //! | function | formula |
 //! |---|---|
@@ -26,8 +26,8 @@
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
 //! Two functions change what a backward pass holds: [`checkpointed`] keeps only a block's input, and
-//! [`accumulate_gradient`] adds to the gradients of a pass before it. [`rewrite()`] lets code that knows
-//! slices only make one tensor's numbers from another's.
+//! [`accumulate_gradient`] adds to the gradients of a pass before it. [`rewrite()`] lets code that
+//! knows slices only make one tensor's numbers from another's.
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of
 //! keys and values, `D = C / H`,

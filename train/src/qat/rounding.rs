@@ -1,8 +1,8 @@
 //! A matrix as the quantized file will hold it: the numbers that its blocks stand for.
 //!
 //! A file stores rows `[out, in]` and cuts each row into blocks, while Burn's linear layers are
-//! `[in, out]`. So a matrix is transposed strip by strip, rounded as rows, and transposed back; a strip and
-//! its blocks are all that exists twice.
+//! `[in, out]`. So a matrix is transposed strip by strip, rounded as rows, and transposed back; a
+//! strip and its blocks are all that exists twice.
 
 use std::ops::Range;
 

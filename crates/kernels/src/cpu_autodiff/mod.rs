@@ -1,8 +1,8 @@
 //! The operations of [`crate::cpu`] as nodes of Burn's graph, for tensors on Flex.
 //!
 //! Each function here takes and gives Burn tensors, runs the slices' operation, and where a
-//! gradient is wanted leaves behind a node that knows its backward pass. [`crate::dispatch`] decides
-//! whether they run.
+//! gradient is wanted leaves behind a node that knows its backward pass. [`crate::dispatch`]
+//! decides whether they run.
 
 /// Evaluates an expression with the arithmetic of a [`Precision`](crate::Precision) on the best
 /// instruction set.

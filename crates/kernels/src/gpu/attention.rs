@@ -220,8 +220,8 @@ impl Attention {
 
     /// The gradients of unscaled `q`, `k` and `v` from `dy [B * H, T, D]`.
     ///
-    /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all transposed, they are
-    /// `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
+    /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all transposed,
+    /// they are `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
     fn backward<B: KernelBackend>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
         let [heads, t, d] = dy.dims();
         // [B * H, 1, T]

@@ -60,7 +60,8 @@ fn logical_shift(z: Tensor<1, Int>, bits: u32) -> Tensor<1, Int> {
 }
 
 /// The factors of attention's probabilities for queries `rows` over keys `keys`,
-/// `[B * H, rows, keys]`, or `[B * H, keys, rows]` if `transposed`, as `drop_scores` of the CPU's attention draws them.
+/// `[B * H, rows, keys]`, or `[B * H, keys, rows]` if `transposed`, as `drop_scores` of the CPU's
+/// attention draws them.
 pub(super) fn score_factors(
     heads: usize,
     rows: std::ops::Range<usize>,

@@ -163,8 +163,8 @@ where
 
 /// Puts `y`, computed outside of any graph, into the graph of the operands it was computed from.
 ///
-/// `backward` gives the operands' gradients from that of `y`; it is told which are wanted, and what it
-/// gives beyond that is dropped.
+/// `backward` gives the operands' gradients from that of `y`; it is told which are wanted, and what
+/// it gives beyond that is dropped.
 pub(crate) fn join<B, F, const N: usize, const RANK: usize>(
     operands: [&Operand<B>; N],
     y: Tensor<RANK>,
