@@ -33,6 +33,10 @@ mod report;
 mod role;
 mod rules;
 mod search;
+#[cfg(test)]
+#[allow(dead_code, reason = "the integration tests need the rest")]
+#[path = "../tests/quantize/models.rs"]
+mod test_models;
 
 pub use budget::{PlanFile, Target};
 pub use calibration::Calibration;

@@ -286,15 +286,11 @@ impl fmt::Display for ImatrixReport {
 }
 
 #[cfg(test)]
-#[path = "../../tests/quantize/models.rs"]
-mod models;
-
-#[cfg(test)]
 mod tests {
     use tempfile::TempDir;
 
-    use super::models::{GPT2, Model};
     use super::*;
+    use crate::test_models::{GPT2, Model};
 
     const SMALL: Model = Model { layers: 1, width: 64, inner: 96, ..GPT2 };
 

@@ -6,13 +6,8 @@ use config::Architecture;
 use gguf::{GgufFile, TensorInfo, TensorSource};
 use tempfile::TempDir;
 
-#[allow(dead_code, reason = "other tests need the rest")]
-#[path = "../../../tests/quantize/models.rs"]
-mod models;
-
-use models::{GPT2, LLAMA, Model};
-
 use super::{divergence, encode, numbers, search_for};
+use crate::test_models::{GPT2, LLAMA, Model};
 use crate::{
     Calibration, CalibrationText, ImatrixJob, QuantizeJob, Recipe, Report, collect, quantize_file,
 };
