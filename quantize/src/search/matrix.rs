@@ -7,6 +7,7 @@
 //! so tiles of rows run in parallel and the result does not depend on the number of threads.
 
 use gguf::grid::{Grid, MAX_BLOCK, Parts, ScaleGrid};
+use isa::{Isa, vectorised};
 use rayon::prelude::*;
 use reference::matmul::{Rows, product};
 
@@ -38,18 +39,29 @@ pub(super) fn encode_matrix<const L: usize>(
     let row_bytes = n / grid.block_len() * grid.tensor_type.block_bytes();
     let mut bytes = vec![0; weights.len() / n * row_bytes];
     let mut errors = vec![0.0; weights.len()];
+    let isa = Isa::vectors();
     weights
         .par_chunks(TILE * n)
         .zip(errors.par_chunks_mut(TILE * n))
         .zip(bytes.par_chunks_mut(TILE * row_bytes))
         .for_each(|((weights, errors), bytes)| {
             let mut tile = Tile::new(grid, factors, weights, errors);
-            tile.search();
+            search(isa, &mut tile);
             tile.pack(bytes);
         });
     let mut stored = errors;
     stored.iter_mut().zip(weights).for_each(|(error, w)| *error += w);
     Encoded { bytes, stored }
+}
+
+vectorised! {
+    /// All passes over some rows.
+    fn search<const L: usize>(tile: &mut Tile<'_, L>) {
+        tile.first_pass();
+        for _ in 0..PASSES {
+            tile.improve();
+        }
+    }
 }
 
 /// Some rows of the matrix.
@@ -75,43 +87,6 @@ impl<'a, const L: usize> Tile<'a, L> {
         let rows = weights.len() / factors.width;
         let parts = vec![Parts::default(); weights.len() / grid.block_len()];
         Tile { grid, factors, rows, weights, errors, parts }
-    }
-
-    /// All passes, with the widest vectors that this processor has.
-    fn search(&mut self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-                // SAFETY: the processor has the features that the function was compiled for.
-                return unsafe { self.search_avx512() };
-            }
-            if has!("avx2") {
-                // SAFETY: as above.
-                return unsafe { self.search_avx2() };
-            }
-        }
-        self.search_plain();
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn search_avx512(&mut self) {
-        self.search_plain();
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn search_avx2(&mut self) {
-        self.search_plain();
-    }
-
-    #[inline(always)]
-    fn search_plain(&mut self) {
-        self.first_pass();
-        for _ in 0..PASSES {
-            self.improve();
-        }
     }
 
     /// LDLQ, block after block.
