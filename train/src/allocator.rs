@@ -1,28 +1,28 @@
-//! Memory for tensors: large buffers are whole pages that are kept from step to step.
+//! Memory for tensors: large buffers are whole pages, which are kept from step to step.
 //!
-//! A training step makes and drops the same large buffers as the step before it. An allocator that
-//! gives them back to the system has fresh pages zeroed and mapped each time (for the 124M model a
-//! tenth of the processor's time, for a small one with the same vocabulary almost half); one that
-//! keeps them in a heap ends with holes that the next buffer does not fit in (there, half a
-//! gigabyte above what is alive). So buffers from [`LARGE`] bytes on come from [`Pages`]: freed
-//! ranges of pages are kept, joined with their neighbours and cut to size for the next buffer, and
-//! what would exceed the most that was ever alive at once goes back to the system. Everything
-//! smaller is the system allocator's business.
+//! Every training step allocates and frees the same large buffers. An allocator that returns them
+//! to the system gets zeroed and newly mapped pages each time (this takes a tenth of the CPU time
+//! for the 124M model, and almost half for a small model with the same vocabulary). An allocator
+//! that keeps them in a heap ends with holes that are too small for the next buffer (for the small
+//! model, half a gigabyte more than the live memory). Buffers of [`LARGE`] bytes or more therefore
+//! come from [`Pages`]: freed ranges of pages are kept, merged with their neighbours and split for
+//! the next buffer. Memory above the highest amount that was live at once is returned to the
+//! system. Smaller buffers are left to the system allocator.
 //!
-//! This is the allocator of every process that links training. Outside of training it keeps
-//! [`SPARE`] bytes at most.
+//! Every process that links training uses this allocator. Outside of training it keeps at most
+//! [`SPARE`] bytes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes from which a buffer gets pages of its own: from here on glibc would map it too.
+/// Buffers of this many bytes or more get their own pages; glibc would map them as well.
 const LARGE: usize = 128 << 10;
 /// Buffers begin and end at multiples of this: a multiple of every page size in use.
 const GRANULE: usize = 64 << 10;
-/// Alignment that any mapping has.
+/// Alignment that every mapping has.
 const PAGE: usize = 4 << 10;
-/// Free bytes that are kept beyond the most that was alive at once.
+/// Free bytes that are kept above the most that was live at once.
 const SPARE: usize = 32 << 20;
 /// Most free ranges that are kept: a fixed table, because an allocator cannot allocate.
 const RANGES: usize = 1024;
@@ -30,12 +30,12 @@ const RANGES: usize = 1024;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator { pages: Mutex::new(Pages::new()) };
 
-/// While this lives, as much memory as was in use at any time stays with the process; afterwards
-/// it goes back.
+/// While this value exists, the process keeps as much memory as it used at any time. When it is
+/// dropped, free memory is returned to the system.
 pub struct KeepFreedMemory(());
 
 impl KeepFreedMemory {
-    /// From now on, for the whole process.
+    /// Starts keeping freed memory, for the whole process.
     pub fn until_dropped() -> Self {
         ALLOCATOR.pages().keep(true);
         KeepFreedMemory(())
@@ -58,33 +58,33 @@ impl Allocator {
     }
 }
 
-/// The bytes of pages that a buffer gets, where it is one for [`Pages`].
+/// The bytes of pages for a buffer, if [`Pages`] serves it.
 fn pages_of(layout: Layout) -> Option<usize> {
     let large = cfg!(unix) && layout.size() >= LARGE && layout.align() <= PAGE;
     // A layout is at most isize::MAX, so rounding up does not overflow.
     large.then(|| layout.size().next_multiple_of(GRANULE))
 }
 
-// SAFETY: a layout decides alone which of two allocators serves it, and `pages_of` of an allocated
-// layout is the same at its end. `Pages` hands out disjoint ranges of mapped memory, aligned to
-// pages; `System` is an allocator.
+// SAFETY: the layout alone decides which of the two allocators serves it, and `pages_of` returns
+// the same for a layout when it is freed. `Pages` returns disjoint ranges of mapped memory, aligned
+// to pages; `System` is an allocator.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match pages_of(layout) {
             Some(len) => self.pages().take(len).map_or(ptr::null_mut(), |taken| taken.start()),
-            // SAFETY: the caller's promise: a layout that is not empty.
+            // SAFETY: the caller guarantees a layout that is not empty.
             None => unsafe { System.alloc(layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(len) = pages_of(layout) else {
-            // SAFETY: the caller's promise: a layout that is not empty.
+            // SAFETY: the caller guarantees a layout that is not empty.
             return unsafe { System.alloc_zeroed(layout) };
         };
         let taken = self.pages().take(len);
         if let Some(Taken::Used(start)) = taken {
-            // SAFETY: the range is at least this long and belongs to nobody else.
+            // SAFETY: the range is at least this long and is not used by anything else.
             unsafe { start.write_bytes(0, layout.size()) };
         }
         taken.map_or(ptr::null_mut(), |taken| taken.start())
@@ -93,20 +93,20 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
         match pages_of(layout) {
             Some(len) => self.pages().give(start as usize, len),
-            // SAFETY: the caller's promise: `System` gave this for this layout.
+            // SAFETY: the caller guarantees that `System` allocated this with this layout.
             None => unsafe { System.dealloc(start, layout) },
         }
     }
 
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise: `size` is one that a layout may have.
+        // SAFETY: the caller guarantees that `size` is valid for a layout.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match (pages_of(layout), pages_of(wanted)) {
-            // SAFETY: the caller's promise: `System` gave this for this layout.
+            // SAFETY: the caller guarantees that `System` allocated this with this layout.
             (None, None) => unsafe { System.realloc(start, layout, size) },
             (Some(before), Some(after)) if before == after => start,
             _ => {
-                // SAFETY: the caller's promises; two buffers do not overlap.
+                // SAFETY: as the caller guarantees; the two buffers do not overlap.
                 unsafe {
                     let moved = self.alloc(wanted);
                     if !moved.is_null() {
@@ -121,12 +121,12 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// What [`Pages::take`] gives.
+/// The result of [`Pages::take`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Taken {
     /// Pages that the system has just zeroed.
     Fresh(*mut u8),
-    /// Pages with what their last owner left.
+    /// Pages that still hold the data of an earlier buffer.
     Used(*mut u8),
 }
 
@@ -145,14 +145,14 @@ struct Range {
     len: usize,
 }
 
-/// Ranges of pages that no buffer uses, and how much is in use.
+/// The free ranges of pages, and how much is in use.
 struct Pages {
-    /// The first `count` are in the order of their addresses and do not touch.
+    /// The first `count` entries are sorted by address and do not touch each other.
     free: [Range; RANGES],
     count: usize,
     free_bytes: usize,
     live_bytes: usize,
-    /// Most bytes alive at once since [`Pages::keep`]; 0 where nothing is kept.
+    /// Most bytes live at once since [`Pages::keep`]; 0 if freed memory is not kept.
     most_live_bytes: usize,
     keeping: bool,
 }
@@ -169,7 +169,7 @@ impl Pages {
         }
     }
 
-    /// Whether freed memory is kept up to the most that was alive, or given back.
+    /// Whether to keep freed memory up to the most that was live, or to return it.
     fn keep(&mut self, keeping: bool) {
         self.keeping = keeping;
         self.most_live_bytes = if keeping { self.live_bytes } else { 0 };
@@ -185,7 +185,7 @@ impl Pages {
         if let Some(start) = self.take_free(len) {
             return Some(Taken::Used(start as *mut u8));
         }
-        self.release_excess(); // before mapping, so that the two are never there together
+        self.release_excess(); // before mapping, so that both never exist at once
         match system::map(len) {
             Some(start) => Some(Taken::Fresh(start.as_ptr())),
             None => {
@@ -195,7 +195,8 @@ impl Pages {
         }
     }
 
-    /// The start of the smallest free range that is long enough, whose rest stays free.
+    /// Takes the smallest free range that is long enough and returns its start; the rest stays
+    /// free.
     fn take_free(&mut self, len: usize) -> Option<usize> {
         let fits = |&i: &usize| self.free[i].len >= len;
         let best = (0..self.count).filter(fits).min_by_key(|&i| self.free[i].len)?;
@@ -209,7 +210,7 @@ impl Pages {
         Some(start)
     }
 
-    /// Takes back a range that [`Pages::take`] gave.
+    /// Takes back a range that [`Pages::take`] returned.
     fn give(&mut self, start: usize, len: usize) {
         self.live_bytes -= len;
         let at = self.free[..self.count].partition_point(|range| range.start < start);
@@ -238,8 +239,8 @@ impl Pages {
         self.count -= 1;
     }
 
-    /// Gives free ranges back to the system, the smallest first, since they fit the fewest
-    /// buffers, until no more is held than was alive at once.
+    /// Returns free ranges to the system until no more is held than was live at once. The smallest
+    /// go first, since they fit the fewest buffers.
     fn release_excess(&mut self) {
         let allowed = self.most_live_bytes.max(self.live_bytes) + SPARE;
         while self.live_bytes + self.free_bytes > allowed && self.count > 0 {
@@ -261,7 +262,7 @@ impl Pages {
 mod system {
     use std::ptr::{self, NonNull};
 
-    /// Zeroed pages.
+    /// Maps zeroed pages.
     pub fn map(len: usize) -> Option<NonNull<u8>> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -271,17 +272,17 @@ mod system {
             return None;
         }
         #[cfg(target_os = "linux")]
-        // A fifth of a training step is spent on small pages otherwise (632 against 531 tokens/s).
-        // SAFETY: advice about the mapping just made; where the system declines, nothing changes.
+        // With small pages a training step takes a fifth longer (531 against 632 tokens/s).
+        // SAFETY: advice on the mapping just made; if the system declines it, nothing changes.
         unsafe {
             libc::madvise(start, len, libc::MADV_HUGEPAGE);
         }
         NonNull::new(start.cast())
     }
 
-    /// Gives pages back, whole ones of one or of several mappings.
+    /// Returns whole pages of one or several mappings to the system.
     pub fn unmap(start: usize, len: usize) {
-        // SAFETY: the range consists of pages that `map` gave and that no buffer uses.
+        // SAFETY: the range consists of pages that `map` returned and that no buffer uses.
         unsafe { libc::munmap(start as *mut libc::c_void, len) };
     }
 }
@@ -290,7 +291,7 @@ mod system {
 mod system {
     use std::ptr::NonNull;
 
-    /// Never called: [`super::pages_of`] leaves all to the system's allocator.
+    /// Never called: [`super::pages_of`] leaves everything to the system allocator.
     pub fn map(_len: usize) -> Option<NonNull<u8>> {
         None
     }
@@ -309,8 +310,8 @@ mod tests {
         taken.unwrap().start() as usize
     }
 
-    /// What is held never exceeds what was alive at once, and whatever is given out is nobody
-    /// else's: every buffer is filled with a number of its own and read back.
+    /// The memory held never exceeds what was live at once, and buffers do not overlap: each is
+    /// filled with its own number and read back.
     #[test]
     fn buffers_do_not_overlap_and_little_more_is_held_than_was_alive() {
         let mut pages = Box::new(Pages::new());
@@ -322,14 +323,14 @@ mod tests {
             let draw = (random >> 33) as usize;
             if buffers.len() > 30 || (draw.is_multiple_of(3) && !buffers.is_empty()) {
                 let (start, len, mark) = buffers.swap_remove(draw % buffers.len());
-                // SAFETY: the buffer is mapped, and filled since it was taken.
+                // SAFETY: the buffer is mapped, and was filled when it was taken.
                 let bytes = unsafe { std::slice::from_raw_parts(start as *const u8, len) };
                 assert!(bytes.iter().step_by(G / 2).all(|&byte| byte == mark));
                 pages.give(start, len);
             } else {
                 let (len, mark) = ((1 + draw % 20) * G, turn as u8);
                 let start = start(pages.take(len));
-                // SAFETY: the buffer is mapped and this test's own.
+                // SAFETY: the buffer is mapped and only this test uses it.
                 unsafe { (start as *mut u8).write_bytes(mark, len) };
                 buffers.push((start, len, mark));
             }
@@ -366,7 +367,7 @@ mod tests {
         pages.keep(true);
         let lens = [8 * G, G, 3 * G, G, 5 * G, G];
         let whole = start(pages.take(19 * G));
-        pages.give(whole, 19 * G); // so that the buffers lie in this order
+        pages.give(whole, 19 * G); // so that the buffers are in this order
         let starts = lens.map(|len| start(pages.take(len)));
         for i in [0, 2, 4] {
             pages.give(starts[i], lens[i]);

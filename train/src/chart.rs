@@ -1,4 +1,4 @@
-//! `loss.pdf`: training and validation loss over tokens seen, once linear and once logarithmic.
+//! `loss.pdf`: training and validation loss over tokens seen, on a linear and a logarithmic axis.
 
 use std::io::Write;
 use std::path::Path;

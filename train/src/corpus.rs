@@ -11,7 +11,7 @@ use crate::folder::RunFolder;
 /// One of the two parts of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// The front, which trains.
+    /// The first part of the text, for training.
     Train,
     /// The rest.
     Validation,
@@ -28,7 +28,7 @@ pub struct Corpus {
 }
 
 impl Drop for Corpus {
-    /// A run that was refused leaves no tokens behind.
+    /// A run that was refused does not leave tokens behind.
     fn drop(&mut self) {
         if !self.is_kept {
             std::fs::remove_file(self.tokens.path()).ok();
@@ -37,15 +37,15 @@ impl Drop for Corpus {
 }
 
 impl Corpus {
-    /// Encodes the text of a run file into the run folder, beside the tokens of a run that is
-    /// there already; [`Corpus::keep`] puts them in their place.
+    /// Encodes the text of a run file into the run folder, next to the tokens of an earlier run;
+    /// [`Corpus::keep`] moves them to their final place.
     ///
-    /// It is encoded each time, also when a run goes on: 65 MB take a second, and a text that has
-    /// changed meanwhile is noticed by the hash of its tokens. For a moment both files are there.
+    /// The text is encoded each time, also when a run is resumed: 65 MB take a second, and the hash
+    /// of the tokens shows whether the text has changed. For a moment both files exist.
     ///
     /// # Errors
-    /// When the text is missing, not UTF-8 or nothing that the vocabulary covers, has a token beyond
-    /// the `rows` of the embedding, or the tokens cannot be written.
+    /// When the text is missing, is not UTF-8 or holds no token of the vocabulary, has a token
+    /// beyond the `rows` of the embedding, or the tokens cannot be written.
     pub fn prepare(
         settings: &config::Data,
         tokenizer: Tokenizer,
@@ -64,7 +64,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A tokenizer may have more tokens than the model has rows, as long as no text needs them.
+    /// A tokenizer may have more tokens than the model has rows if the text does not use them.
     fn check_rows(&self, rows: usize) -> anyhow::Result<()> {
         const CHUNK: usize = 1 << 20;
         for start in (0..self.tokens.len()).step_by(CHUNK) {
@@ -74,7 +74,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// Puts the tokens where the run folder has them.
+    /// Moves the tokens to their place in the run folder.
     ///
     /// # Errors
     /// When they cannot be moved.
@@ -87,7 +87,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// How text becomes token ids.
+    /// The tokenizer that encoded the text.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -102,18 +102,18 @@ impl Corpus {
         self.context
     }
 
-    /// Windows in a split; 0 where it is shorter than one.
+    /// Windows in a split; 0 if it is shorter than one window.
     pub fn windows(&self, split: Split) -> usize {
         self.cut(split).map_or(0, |windows| windows.len())
     }
 
-    /// The windows at some places of an epoch's random order.
+    /// The windows at the positions `places` of the random order of an epoch.
     pub fn shuffled(&self, seed: u64, epoch: u64, places: Range<usize>) -> Vec<usize> {
         let shuffle = Shuffle::new(seed, epoch, self.windows(Split::Train));
         places.map(|place| shuffle.window_at(place)).collect()
     }
 
-    /// Some windows of a split, side by side.
+    /// Several windows of a split as one batch.
     ///
     /// # Errors
     /// When the split has no windows.
@@ -138,7 +138,7 @@ impl Corpus {
     }
 }
 
-/// Some windows, side by side.
+/// A batch of windows.
 pub struct Batch {
     /// `[B, T]`, row-major.
     pub inputs: Vec<u32>,

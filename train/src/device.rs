@@ -1,4 +1,4 @@
-//! From the name of a device in a run file to a device of Burn's.
+//! Translates the name of a device in a run file into a Burn device.
 
 use anyhow::bail;
 use burn::tensor::Device;
@@ -8,34 +8,34 @@ use kernels::Precision;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::tensor::DeviceType;
 
-/// Where a run computes, and the name that is shown for it.
+/// The devices of a run, and the name that is shown for them.
 pub struct Selected {
-    /// At least one, all of one kind, with autodiff, so that models made on them can be trained. The
-    /// first holds the weights; forward and backward passes are shared out among all.
+    /// At least one, all of the same kind, with autodiff, so that models created on them can be
+    /// trained. The first holds the weights; forward and backward passes are distributed over all.
     pub devices: Vec<Device>,
     /// As the run file spells it.
     pub name: &'static str,
 }
 
 impl Selected {
-    /// The one that holds the weights.
+    /// The device that holds the weights.
     pub fn first(&self) -> &Device {
         &self.devices[0]
     }
 }
 
-/// `count` devices of a choice, at least one; `auto` takes the fastest kind that was compiled in and
+/// `count` devices of a kind, at least one; `auto` takes the fastest kind that was compiled in and
 /// is present.
 ///
 /// # Errors
-/// When the kind was not compiled in, or the machine has fewer of it.
+/// When the kind was not compiled in, or the machine has fewer of them.
 pub fn select(choice: Choice, count: usize) -> anyhow::Result<Selected> {
     let (first, name) = default_of(choice)?;
     let devices = if count > 1 { several(name, first, count)? } else { vec![first] };
     Ok(Selected { devices: devices.into_iter().map(Device::autodiff).collect(), name })
 }
 
-/// The device that a kind begins with.
+/// The first device of a kind.
 fn default_of(choice: Choice) -> anyhow::Result<(Device, &'static str)> {
     Ok(match choice {
         #[cfg(feature = "wgpu")]
@@ -67,8 +67,8 @@ fn default_of(choice: Choice) -> anyhow::Result<(Device, &'static str)> {
     })
 }
 
-/// The first `count` devices of a kind. The processor, with all its cores, is one device: there they
-/// all are the same one, which gains nothing but shows that a run file works.
+/// The first `count` devices of a kind. The CPU with all its cores is a single device: all `count`
+/// are the same one, which is not faster, but tests that a run file works.
 fn several(name: &str, first: Device, count: usize) -> anyhow::Result<Vec<Device>> {
     let mut devices = match name {
         #[cfg(feature = "wgpu")]
@@ -90,7 +90,7 @@ fn several(name: &str, first: Device, count: usize) -> anyhow::Result<Vec<Device
 /// Whether training can run on a device.
 ///
 /// # Errors
-/// What it would take.
+/// When it cannot; the error says what is missing.
 pub fn check(choice: Choice) -> anyhow::Result<()> {
     select(choice, 1).map(drop)
 }
@@ -98,7 +98,7 @@ pub fn check(choice: Choice) -> anyhow::Result<()> {
 /// The number format of matrix products that `[train]` asks for, on a device.
 ///
 /// # Errors
-/// When what computes there computes in f32 only.
+/// When that device computes in f32 only.
 pub fn precision(settings: &config::Train, device: &Selected) -> anyhow::Result<Precision> {
     let fused = settings.kernels == config::Kernels::Fused;
     let has_bf16 = fused && kernels::multiplies_bf16(device.first());
@@ -106,7 +106,7 @@ pub fn precision(settings: &config::Train, device: &Selected) -> anyhow::Result<
         config::Precision::F32 => Ok(Precision::F32),
         config::Precision::Auto if has_bf16 => Ok(Precision::Bf16),
         config::Precision::Auto => Ok(Precision::F32),
-        // The processor always can, if slowly.
+        // The CPU always can, but slowly.
         config::Precision::Bf16 if has_bf16 || fused && device.name == "flex" => {
             Ok(Precision::Bf16)
         }
@@ -120,7 +120,7 @@ pub fn precision(settings: &config::Train, device: &Selected) -> anyhow::Result<
     }
 }
 
-/// What a run file calls a number format.
+/// The name of a number format in a run file.
 pub fn precision_name(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "f32",
@@ -128,8 +128,8 @@ pub fn precision_name(precision: Precision) -> &'static str {
     }
 }
 
-/// What to say where a run goes on in another number format than `recorded`: the bits of the
-/// weights will not be those of a run that never stopped.
+/// The message for a run that is resumed in another number format than `recorded`: the bits of its
+/// weights will differ from those of an uninterrupted run.
 pub fn precision_changed(recorded: &str, precision: Precision) -> Option<String> {
     let now = precision_name(precision);
     (!recorded.is_empty() && recorded != now).then(|| {
@@ -150,14 +150,14 @@ fn cuda() -> Device {
     Device::cuda(burn::tensor::DeviceIndex::Default)
 }
 
-/// Whether there is a device of this kind: opening one that is not there panics, listing what is
-/// there does not.
+/// Whether there is a device of this kind. Opening a missing device panics; listing the devices
+/// does not.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn is_present(kind: DeviceType) -> bool {
     Device::enumerate(kind).into_iter().next().is_some()
 }
 
-/// The graphics adapters that are not drivers computing on the processor: those are there to test and
+/// The graphics adapters without the drivers that compute on the CPU: those exist for tests and
 /// take minutes where Flex takes seconds.
 #[cfg(feature = "wgpu")]
 fn adapters() -> Vec<Device> {

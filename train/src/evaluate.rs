@@ -10,20 +10,20 @@ use model::Model;
 
 use crate::corpus::{Corpus, Split};
 
-/// How an evaluation goes through a split.
+/// Settings of an evaluation.
 pub struct Reading<'a> {
-    /// The first so many windows; all of them if not given.
+    /// Read only the first `limit` windows; all if `None`.
     pub limit: Option<usize>,
     /// Windows in one forward pass.
     pub batch_size: usize,
     /// Number format of matrix products.
     pub precision: Precision,
-    /// Asked before each pass: a long text takes hours.
+    /// Checked before each pass, since a long text takes hours.
     pub interrupt: &'a Interrupt,
 }
 
-/// The mean loss over a split, each window weighing the same. `None` where the split is shorter than
-/// one window.
+/// The mean loss over a split, with the same weight for each window. `None` if the split is shorter
+/// than one window.
 ///
 /// # Errors
 /// [`Interrupted`], or when the tokens cannot be read.
@@ -55,8 +55,8 @@ pub fn mean_loss(
     Ok(Some(sum / windows as f64))
 }
 
-/// Where `wanted` golden windows come from, and how many there are: the validation split if it
-/// has as many, otherwise the training split.
+/// The split that golden windows are taken from, and their number: the validation split if it has
+/// `wanted` windows, otherwise the training split.
 pub fn golden_windows(corpus: &Corpus, wanted: usize) -> (Split, usize) {
     let split = match corpus.windows(Split::Validation) >= wanted {
         true => Split::Validation,
@@ -65,8 +65,8 @@ pub fn golden_windows(corpus: &Corpus, wanted: usize) -> (Split, usize) {
     (split, wanted.min(corpus.windows(split)))
 }
 
-/// The logits of the first windows of a split, in f32 on the processor: graphics cards multiply f32
-/// numbers with fewer bits than the reference is held against.
+/// The logits of the first windows of a split, in f32 on the CPU: graphics cards multiply f32
+/// numbers with less precision than the comparison with the reference requires.
 ///
 /// # Errors
 /// When the tokens cannot be read.

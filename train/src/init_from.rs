@@ -1,4 +1,4 @@
-//! What a run starts from besides its run file: the folder of `train.init_from`, and the tokenizer.
+//! The inputs of a run besides its run file: the folder of `train.init_from`, and the tokenizer.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use data::Tokenizer;
 
 use crate::folder::Start;
 
-/// A checkpoint or Hugging Face folder whose shape, tokenizer and weights a run takes over.
+/// A checkpoint or Hugging Face folder that a run takes shape, tokenizer and weights from.
 pub struct InitialModel {
     checkpoint: Checkpoint,
     config: ModelConfig,
 }
 
 impl InitialModel {
-    /// The folder that the run file names, if it names one. A run that goes on has all that it
-    /// needs in its own checkpoint, unless that was trained with LoRA: then the weights that it
-    /// adapts are still those of the folder.
+    /// Opens the folder that the run file names, if any. A resumed run has everything it needs in
+    /// its own checkpoint, unless it trains with LoRA: then the base weights are still read from
+    /// the folder.
     ///
     /// # Errors
-    /// When there is no model in the folder, or `[model]` asks for another one.
+    /// When the folder does not hold a model, or `[model]` asks for another one.
     pub fn open(run_file: &RunFile, start: &Start) -> anyhow::Result<Option<Self>> {
         let Some(init_from) = &run_file.train.init_from else { return Ok(None) };
         let dir = match start {
@@ -53,11 +53,11 @@ impl InitialModel {
         &self.checkpoint
     }
 
-    /// What tells the folder's weights from others, which must be what it was `before`, if it was
-    /// anything: adapters are of use with the weights that they were trained for.
+    /// The digest of the folder's weights, which must equal `before` if that is set: adapters are
+    /// only valid for the weights that they were trained with.
     ///
     /// # Errors
-    /// When the weights cannot be read, or are others.
+    /// When the weights cannot be read, or have another digest.
     pub fn same_as_before(&self, before: &str) -> anyhow::Result<String> {
         let digest = digest(&self.checkpoint)?;
         ensure!(
@@ -74,8 +74,8 @@ impl InitialModel {
     }
 }
 
-/// A key of `[model]` that was set must say what the folder says. One that was left out has its
-/// default, and the folder wins.
+/// A key of `[model]` that is set must agree with the folder. A key that is left out has its
+/// default value, and the folder's value is used.
 fn require_agreement(model: &Model, folder: &ModelConfig, dir: &Path) -> anyhow::Result<()> {
     for ShapeKey { key, asked, default, found } in shape_keys(model, &Model::default(), folder) {
         ensure!(
@@ -92,16 +92,16 @@ fn require_agreement(model: &Model, folder: &ModelConfig, dir: &Path) -> anyhow:
 /// One key of `[model]`, as text.
 struct ShapeKey {
     key: &'static str,
-    /// What the run file says; nothing where it leaves that to other keys.
+    /// The value in the run file; `None` if it follows from other keys.
     asked: Option<String>,
-    /// What it says where the key is left out.
+    /// The value if the key is left out.
     default: Option<String>,
-    /// What the folder says.
+    /// The value of the folder's model.
     found: String,
 }
 
 fn shape_keys(model: &Model, default: &Model, folder: &ModelConfig) -> Vec<ShapeKey> {
-    /// How the value of a key is read from the run file, and from a model's shape.
+    /// A key, and how to read its value from the run file and from a model's shape.
     type Row = (&'static str, fn(&Model) -> Option<String>, fn(&ModelConfig) -> String);
     let rows: [Row; 12] = [
         ("architecture", |m| text(m.architecture.name()), |c| c.architecture.name().to_owned()),
@@ -143,7 +143,8 @@ pub fn digest(checkpoint: &Checkpoint) -> anyhow::Result<String> {
     Ok(digests.join(" "))
 }
 
-/// The folder whose files beside `tokenizer.json` go along with it, where it came from a folder.
+/// The folder of a tokenizer whose other files are copied with `tokenizer.json`, if it came from a
+/// folder.
 pub fn tokenizer_folder(run_file: &RunFile, initial: Option<&InitialModel>) -> Option<PathBuf> {
     let folder = || run_file.data.tokenizer_path.clone().filter(|path| path.is_dir());
     let is_foreign = run_file.data.tokenizer == TokenizerKind::HuggingFace;
@@ -152,11 +153,11 @@ pub fn tokenizer_folder(run_file: &RunFile, initial: Option<&InitialModel>) -> O
         .or_else(|| is_foreign.then(folder).flatten())
 }
 
-/// The tokenizer of a run. One that is trained on the corpus is trained once: a run that goes on
+/// The tokenizer of a run. A tokenizer that is trained on the corpus is trained once: a resumed run
 /// reads it back.
 ///
 /// # Errors
-/// When it cannot be read, or be trained on the corpus.
+/// When it cannot be read, or cannot be trained on the corpus.
 pub fn tokenizer(
     run_file: &RunFile,
     initial: Option<&InitialModel>,

@@ -1,4 +1,4 @@
-//! A text file that grows by whole entries, and outlives a disk that is full for a while.
+//! A text file that is written in whole entries and tolerates a disk that is full for a while.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
@@ -8,19 +8,19 @@ use anyhow::Context;
 
 use crate::folder::write_text;
 
-/// The file, and what is not in it yet.
+/// The file, and the entries that are not in it yet.
 ///
-/// An entry that cannot be written waits in memory and is tried again with the next one, so a
-/// failure costs nothing but a file that is behind for a while.
+/// An entry that cannot be written stays in memory and is tried again with the next one, so after a
+/// failure the file is only out of date for a while.
 pub struct Journal {
     path: PathBuf,
-    /// Bytes of whole entries in the file; what lies behind them is half an entry.
+    /// Bytes of whole entries in the file; anything after them is an incomplete entry.
     length: u64,
     waiting: String,
 }
 
 impl Journal {
-    /// Starts the file anew with `text`.
+    /// Starts a new file with `text`.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -32,8 +32,7 @@ impl Journal {
     /// Appends an entry.
     ///
     /// # Errors
-    /// When it cannot be written; the first of several failures in a row says so, and the later
-    /// ones keep silent.
+    /// When it cannot be written. Of several failures in a row, only the first is returned.
     pub fn append(&mut self, entry: &str) -> anyhow::Result<()> {
         let is_behind = !self.waiting.is_empty();
         self.waiting.push_str(entry);
@@ -43,7 +42,7 @@ impl Journal {
         }
     }
 
-    /// Writes what is waiting.
+    /// Writes the entries that are still in memory.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -60,7 +59,7 @@ impl Journal {
     fn write(&mut self) -> std::io::Result<()> {
         let mut file =
             OpenOptions::new().create(true).write(true).truncate(false).open(&self.path)?;
-        // A file that somebody shortened stays as it is; half an entry goes.
+        // A file that somebody shortened is not extended; an incomplete entry is removed.
         self.length = self.length.min(file.metadata()?.len());
         file.set_len(self.length)?;
         file.seek(SeekFrom::Start(self.length))?;
@@ -81,7 +80,7 @@ mod tests {
         let mut journal = Journal::start(&path, "one\n").unwrap();
         journal.append("two\n").unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        // A folder in the way refuses to be written, as a full disk does.
+        // A folder in the place of the file makes writing fail, as a full disk does.
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         let error = journal.append("three\n").unwrap_err().to_string();

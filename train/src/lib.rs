@@ -1,4 +1,4 @@
-//! Training: a run file and a text in, a run folder with checkpoints out.
+//! Training: reads a run file and a text, writes a run folder with checkpoints.
 //!
 //! ```text
 //! corpus ------> batches --\
@@ -6,9 +6,10 @@
 //! schedule -> learning rate/   \--> metrics.jsonl --> loss.pdf, samples.txt
 //! ```
 //!
-//! [`train`] is the whole stage. A run is a function of its run file and its text: everything
-//! random follows from the seed and the step ([`kernels::random`]), so a run that was stopped and
-//! resumed ends with the same bits as one that was not, on the same kind of device and processor.
+//! [`train`] is the whole stage. A run depends only on its run file and its text: all random
+//! numbers follow from the seed and the step ([`kernels::random`]). A run that was stopped and
+//! resumed therefore ends with the same bits as one that was not, on the same kind of device and
+//! CPU.
 
 mod allocator;
 mod chart;
@@ -65,22 +66,22 @@ pub struct Args {
     pub json: bool,
 }
 
-/// What the caller decides besides the run file.
+/// Settings of the caller that are not in the run file.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Go on from the last checkpoint even if the settings have changed.
     pub resume: bool,
     /// Delete what an earlier run left in the run folder.
     pub overwrite: bool,
-    /// Asked after every step; once requested, a checkpoint is written and training ends.
+    /// Checked after every step; once requested, a checkpoint is written and training ends.
     pub interrupt: Interrupt,
-    /// The run folder, where the caller has taken it already ([`claim`]).
+    /// The run folder's lock, if the caller holds it already ([`claim`]).
     pub lock: Option<RunLock>,
-    /// What else must hold of the model before its first step: what later stages need of it.
+    /// A further check of the model before its first step, for what later stages need.
     pub requirement: Option<Requirement>,
 }
 
-/// Refuses a model that is of no use to the caller, before it is trained.
+/// Refuses a model that the caller cannot use, before it is trained.
 pub type Requirement = fn(&Prospect<'_>) -> anyhow::Result<()>;
 
 /// What is known of a model before its first step.
@@ -90,11 +91,11 @@ pub struct Prospect<'a> {
     pub run_file: &'a RunFile,
     /// The model's shape.
     pub config: &'a ModelConfig,
-    /// How text becomes token ids.
+    /// The tokenizer of the run.
     pub tokenizer: &'a Tokenizer,
     /// The text of the `tokenizer.json` that its checkpoints will have.
     pub tokenizer_json: &'a str,
-    /// The folder whose files beside `tokenizer.json` go along with it.
+    /// The folder whose other files are copied with `tokenizer.json`.
     pub tokenizer_folder: Option<&'a Path>,
 }
 

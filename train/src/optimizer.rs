@@ -1,4 +1,4 @@
-//! AdamW over a whole model: which parameters decay, clipping over all of them, and the moments.
+//! AdamW for a whole model: which parameters decay, clipping by the global norm, and the moments.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kernels::{AdamWStep, Moments, adamw, squared_norms};
 use model::Model;
 use model::parameters::ParameterGradients;
 
-/// The optimizer and its state. One moment pair for each parameter that is trained, by path.
+/// The optimizer and its state: one pair of moments for each trained parameter, by path.
 #[derive(Debug)]
 pub struct Optimizer {
     settings: Settings,
@@ -22,7 +22,7 @@ pub fn decays(shape: &[usize]) -> bool {
     shape.len() >= 2
 }
 
-/// The factor that brings gradients of L2 norm `norm` down to `limit`; 0 is no limit.
+/// The factor that scales gradients of L2 norm `norm` down to `limit`; with 0 there is no limit.
 pub fn clip_scale(norm: f64, limit: f32) -> f32 {
     let limit = f64::from(limit);
     if limit > 0.0 && norm > limit { (limit / norm) as f32 } else { 1.0 }
@@ -72,7 +72,7 @@ impl Optimizer {
         &self.moments
     }
 
-    /// One step with gradients of L2 norm `norm`, which are clipped if that is too much.
+    /// One step with gradients of L2 norm `norm`, which are clipped if the norm is above the limit.
     pub fn step(
         &mut self,
         model: Model,
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(clip_scale(1e30, 0.0), 1.0, "0 clips nothing");
     }
 
-    /// With no gradient at all, only decay moves a weight.
+    /// Without gradients, only decay changes a weight.
     #[test]
     fn only_matrices_and_embeddings_decay() {
         let config = ModelConfig {

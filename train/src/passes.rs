@@ -1,9 +1,10 @@
-//! The forward and backward passes of one step: one after the other, or shared out among devices.
+//! The forward and backward passes of one step, run in sequence or distributed over devices.
 //!
-//! Of `D` devices each computes every `D`-th pass on a copy of the weights that is made anew in each
-//! step, and the gradients are summed on the first device: data-parallel training, as nanoGPT does it
-//! by dividing its accumulation among processes. Every pass draws its dropout by its own number, so
-//! a step learns the same on any number of devices, up to the order of the sums.
+//! With `D` devices, each computes every `D`-th pass on a copy of the weights that is made anew in
+//! each step, and the gradients are summed on the first device. This is data-parallel training;
+//! nanoGPT also divides its accumulation among processes. The dropout of each pass follows from the
+//! number of the pass, so a step learns the same on any number of devices, up to the order of the
+//! sums.
 
 use std::thread;
 
@@ -18,14 +19,14 @@ use model::parameters::ParameterGradients;
 use crate::corpus::{Corpus, Split};
 use crate::plan::StepPlan;
 
-/// What the passes of a step have in common.
+/// The common inputs of the passes of a step.
 #[derive(Clone, Copy)]
 pub struct Passes<'a> {
     /// Seed, dropout and checkpointing.
     pub run_file: &'a RunFile,
     /// Where the windows come from.
     pub corpus: &'a Corpus,
-    /// How many passes, of which windows.
+    /// The number of passes, and their windows.
     pub plan: &'a StepPlan,
     /// Number format of matrix products.
     pub precision: Precision,
@@ -33,21 +34,21 @@ pub struct Passes<'a> {
     pub step: u64,
 }
 
-/// What the passes of one step give.
+/// The result of the passes of one step.
 pub struct StepGradients {
     /// Cross-entropy of the text, in nats.
     pub loss: f64,
-    /// Divergence from the teacher's predictions, in nats.
+    /// KL divergence from the teacher's predictions, in nats.
     pub teacher_divergence: Option<f64>,
-    /// Of the mean over all passes.
+    /// Gradients of the mean over all passes.
     pub gradients: ParameterGradients,
 }
 
-/// A model whose predictions are learned, and how much they count.
+/// The model whose predictions are learned, and the weight of its loss.
 type Teacher<'a> = (&'a Model, f32);
 
 impl Passes<'_> {
-    /// All passes, on all `devices`; `model` and `teacher` are on the first, and so are the gradients.
+    /// Runs all passes on `devices`; `model`, `teacher` and the gradients are on the first.
     ///
     /// # Errors
     /// When the tokens cannot be read.
@@ -63,7 +64,7 @@ impl Passes<'_> {
         }
     }
 
-    /// Every device at work at once, on copies.
+    /// Runs the passes on all devices at once, on copies of the weights.
     fn pull_from_all(
         self,
         model: &Model,
@@ -85,7 +86,8 @@ impl Passes<'_> {
                     })
                 })
                 .collect();
-            // All are joined, also after one has failed: a scope panics with a worker left in it.
+            // All threads are joined, even if one has failed: a scope panics if a thread is not
+            // joined.
             let joined: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
             joined
         });
@@ -98,7 +100,7 @@ impl Passes<'_> {
             .context("a step without passes")
     }
 
-    /// [`Passes::share`] on a thread that has not been told yet what computes.
+    /// [`Passes::share`] on a new thread, whose compute settings have not been set yet.
     fn share_on_this_thread(
         self,
         model: &Model,
@@ -113,8 +115,8 @@ impl Passes<'_> {
         }
     }
 
-    /// Every `count`-th pass, from pass `first` on, on one device; losses and gradients are divided by
-    /// the number of all passes.
+    /// Runs every `count`-th pass on one device, starting with pass `first`; losses and gradients
+    /// are divided by the number of all passes.
     fn share(
         self,
         model: &Model,
@@ -142,7 +144,7 @@ impl Passes<'_> {
             let loss = model.accumulate(loss * all, gradients);
             gradients = model.take_gradients(loss.backward());
             if teacher.is_none() {
-                // Reading waits for the device, which has the backward pass to do by now.
+                // Reading waits for the device, which already has the backward pass queued.
                 sum += f64::from(value.try_into_scalar::<f32>().context("the device failed")?);
             }
         }
@@ -156,7 +158,7 @@ impl Passes<'_> {
         self.corpus.shuffled(self.run_file.run.seed, epoch, places)
     }
 
-    /// How a pass computes.
+    /// The settings of a pass.
     fn pass(&self, number: usize) -> Pass {
         let key = random::derive_named(self.run_file.run.seed, "dropout");
         let key = random::derive(random::derive(key, self.step), number as u64);
@@ -169,7 +171,7 @@ impl Passes<'_> {
 }
 
 impl StepGradients {
-    /// Both together, on `device`.
+    /// The sum of both, on `device`.
     fn plus(mut self, other: StepGradients, device: &Device) -> Self {
         self.loss += other.loss;
         if let Some(apart) = other.teacher_divergence {
@@ -187,7 +189,7 @@ impl StepGradients {
     }
 }
 
-/// A panic of a worker, as an error of the step.
+/// Converts a panic of a worker thread into an error of the step.
 fn panicked(payload: Box<dyn std::any::Any + Send>) -> anyhow::Error {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());

@@ -1,25 +1,25 @@
-//! How a run is laid out: from the windows of a text to its steps and epochs.
+//! The layout of a run: its steps and epochs, from the number of windows of a text.
 
 use std::ops::Range;
 
 use anyhow::bail;
 use config::RunFile;
 
-/// How steps, epochs and batches hang together.
+/// The relation of steps, epochs and batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepPlan {
     /// Windows in one forward pass.
     pub batch_size: usize,
     /// Forward passes in one step.
     pub accumulation: usize,
-    /// Steps in one epoch; windows that do not fill a step are left out of it.
+    /// Steps in one epoch; windows that do not fill a step are not used.
     pub steps_per_epoch: u64,
     /// Steps of the whole run.
     pub total_steps: u64,
 }
 
 impl StepPlan {
-    /// The plan for a training split of so many windows.
+    /// The plan for a training split of `windows` windows.
     ///
     /// # Errors
     /// When they do not fill one step.
@@ -42,7 +42,7 @@ impl StepPlan {
         Ok(StepPlan { batch_size, accumulation, steps_per_epoch, total_steps })
     }
 
-    /// The windows of one forward pass of one step, as places in the epoch's order.
+    /// The windows of one forward pass of one step, as positions in the epoch's order.
     pub fn places(&self, step: u64, micro: usize) -> Range<usize> {
         let step_in_epoch = (step % self.steps_per_epoch) as usize;
         let first = (step_in_epoch * self.accumulation + micro) * self.batch_size;

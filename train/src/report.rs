@@ -1,4 +1,4 @@
-//! What training tells its caller.
+//! The report of a training run.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub struct Losses {
     /// Mean over the windows of the training split.
     pub train: Option<f64>,
-    /// Mean over the windows of the validation split; none where it is shorter than a window.
+    /// Mean over the windows of the validation split; none if it is shorter than a window.
     pub validation: Option<f64>,
 }
 
@@ -21,7 +21,7 @@ pub struct Report {
     pub run_dir: PathBuf,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// Where it was computed: `flex`, `ndarray`, `wgpu` or `cuda`.
+    /// The kind of device: `flex`, `ndarray`, `wgpu` or `cuda`.
     pub device: String,
     /// Trainable parameters.
     pub parameters: usize,
@@ -29,19 +29,20 @@ pub struct Report {
     pub steps: u64,
     /// Tokens trained on, over all sessions.
     pub tokens: u64,
-    /// The step this process went on from.
+    /// The step that this process resumed from.
     pub resumed_from: Option<u64>,
     /// Losses before the first step.
     pub before: Losses,
     /// Losses after the last step.
     pub after: Losses,
-    /// Seconds of this process, with evaluation, samples and checkpoints.
+    /// Seconds of this process, including evaluation, samples and checkpoints.
     pub wall_s: f64,
     /// Seconds of all sessions.
     pub elapsed_s: f64,
-    /// Tokens of a step over the median of this process's step times, the first two left out.
+    /// Tokens of a step divided by the median step time of this process, without the first two
+    /// steps.
     pub tokens_per_s: Option<f64>,
-    /// Most memory held, where the system says so.
+    /// Peak memory of the process, if the system reports it.
     pub peak_rss_bytes: Option<u64>,
 }
 
@@ -71,7 +72,7 @@ fn change(before: Option<f64>, after: Option<f64>) -> String {
     format!("{} -> {}", show(before), show(after))
 }
 
-/// The median of step times, the first two left out: they fill caches and memory pools.
+/// The median step time without the first two steps, which fill caches and memory pools.
 pub fn median_after_warm_up(seconds: &[f64]) -> Option<f64> {
     let mut kept = seconds.get(2..).filter(|kept| !kept.is_empty())?.to_vec();
     kept.sort_by(f64::total_cmp);

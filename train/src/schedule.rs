@@ -24,8 +24,8 @@ impl LearningRate {
         }
     }
 
-    /// The rate of one step, the first being 0. The warm-up rises in equal parts and reaches the
-    /// peak with the first step after it; the cosine reaches its floor with the last step.
+    /// The learning rate of one step, counted from 0. The warm-up rises linearly and reaches the
+    /// peak with the first step after it; the cosine reaches its minimum with the last step.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * (step + 1) as f64 / (self.warmup + 1) as f64;

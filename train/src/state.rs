@@ -1,4 +1,4 @@
-//! Checkpoints of a run: writing one, naming it the latest, removing old ones, reading one back.
+//! Checkpoints of a run: writes, marks as latest, removes and reads them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,30 +20,30 @@ use crate::init_from::InitialModel;
 use crate::optimizer::Optimizer;
 use crate::tensors::{self, Reader, View};
 
-/// What a checkpoint is made from.
+/// The contents of a checkpoint.
 pub struct Snapshot<'a> {
     /// The weights.
     pub model: &'a Model,
     /// The moments.
     pub optimizer: &'a Optimizer,
-    /// Where training stands.
+    /// The position in the training.
     pub trainer: &'a TrainerState,
     /// The text of `tokenizer.json`.
     pub tokenizer_json: &'a str,
     /// Logits to compare with, in the last checkpoint.
     pub golden: Option<&'a Golden>,
-    /// Settings of the adapters and the model that they adapt; rank 0 where there are none.
+    /// Settings of the adapters and of the model that they adapt; rank 0 if there are none.
     pub lora: &'a Lora,
-    /// A folder with what stands beside the tokenizer, where the tokenizer came from one.
+    /// The folder that the tokenizer came from, whose other files are copied.
     pub tokenizer_folder: Option<&'a Path>,
-    /// What `train.init_from` names.
+    /// The folder of `train.init_from`.
     pub init_from: Option<&'a Path>,
 }
 
 /// Writes `checkpoints/step-N`, points `latest` at it, then removes all but the newest `keep`.
 ///
 /// # Errors
-/// When the checkpoint cannot be written; the ones before it are still there then.
+/// When the checkpoint cannot be written; the earlier ones still exist then.
 pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow::Result<PathBuf> {
     let name = format!("step-{:06}", snapshot.trainer.step);
     let dir = folder.checkpoints().join(&name);
@@ -74,10 +74,10 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
     Ok(dir)
 }
 
-/// Tries to save a run before its first step, as far as that needs no room on the disk.
+/// Tries to save a run before its first step, without writing to the disk.
 ///
 /// # Errors
-/// When its checkpoints could not be written, whatever the reason.
+/// When its checkpoints could not be written, for whatever reason.
 pub fn rehearse(folder: &RunFolder, model: &Model, prospect: &Prospect<'_>) -> anyhow::Result<()> {
     let files = HuggingFaceFiles {
         config: prospect.config,
@@ -90,17 +90,17 @@ pub fn rehearse(folder: &RunFolder, model: &Model, prospect: &Prospect<'_>) -> a
     })
 }
 
-/// Refuses a run whose checkpoints the disk has no room for.
+/// Refuses a run whose checkpoints do not fit on the disk.
 ///
 /// # Errors
-/// With both sizes.
+/// When there is not enough space; the error gives both sizes.
 pub fn require_room(
     folder: &RunFolder,
     prospect: &Prospect<'_>,
     overwrite: bool,
 ) -> anyhow::Result<()> {
     let Some(free) = atomic::available_space(folder.root()) else { return Ok(()) };
-    // What is there goes first, then.
+    // The existing checkpoints are removed first in this case.
     let freed = if overwrite { size_of(&folder.checkpoints()) } else { 0 };
     let config = prospect.config;
     let elements =
@@ -131,9 +131,10 @@ fn size_of(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-/// Removes all but the newest `keep` checkpoints up to the one of step `latest`, and what killed
-/// processes left. Those of later steps stay: a run that went back to an earlier one gets there again.
-/// One that cannot be removed is no reason to stop training: the next save tries again.
+/// Removes all but the newest `keep` checkpoints up to the step `latest`, and the leftovers of
+/// killed processes. Checkpoints of later steps stay: a run that was set back to an earlier step
+/// reaches them again. If a checkpoint cannot be removed, training goes on and the next save tries
+/// again.
 fn prune(checkpoints: &Path, latest: u64, keep: usize) {
     atomic::remove_leftovers(checkpoints);
     for name in names_in(checkpoints).filter(|name| name.starts_with(REMOVED)) {
@@ -143,7 +144,7 @@ fn prune(checkpoints: &Path, latest: u64, keep: usize) {
     steps.retain(|(step, _)| *step <= latest);
     let surplus = steps.len().saturating_sub(keep);
     for (_, name) in &steps[..surplus] {
-        // Out of sight first, so that a reader never finds half a checkpoint.
+        // Renamed first, so that a reader never finds a partial checkpoint.
         let removed = checkpoints.join(format!("{REMOVED}{name}"));
         if fs::rename(checkpoints.join(name), &removed).is_ok() {
             fs::remove_dir_all(&removed).ok();
@@ -151,7 +152,7 @@ fn prune(checkpoints: &Path, latest: u64, keep: usize) {
     }
 }
 
-/// The checkpoints in a folder by step, oldest first; none where it cannot be read.
+/// The checkpoints in a folder by step, oldest first; empty if it cannot be read.
 pub fn steps(checkpoints: &Path) -> Vec<(u64, String)> {
     let number = |name: &str| name.strip_prefix("step-")?.parse().ok();
     let mut steps: Vec<(u64, String)> =
@@ -165,21 +166,21 @@ fn names_in(folder: &Path) -> impl Iterator<Item = String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
-/// Begins the name of a checkpoint that is being removed.
+/// Prefix of the name of a checkpoint that is being removed.
 const REMOVED: &str = ".removed-";
 
-/// What a checkpoint gives back.
+/// The contents of a restored checkpoint.
 pub struct Restored {
     /// The weights.
     pub model: Model,
     /// The moments.
     pub optimizer: Optimizer,
-    /// Where training stood.
+    /// The position in the training.
     pub trainer: TrainerState,
 }
 
-/// The model before its first step: fresh, or what `train.init_from` names, with fresh adapters if
-/// the run file asks for any.
+/// The model before its first step: newly initialized, or that of `train.init_from`, with new
+/// adapters if the run file asks for them.
 ///
 /// # Errors
 /// When the folder's weights cannot be read.
@@ -202,7 +203,7 @@ pub fn begin(
 /// Reads the checkpoint `dir` of a run of `config` on tokens with the hash `tokens_hash`.
 ///
 /// # Errors
-/// When it cannot be read, holds no state of training, or belongs to another model or text.
+/// When it cannot be read, does not hold a training state, or belongs to another model or text.
 pub fn restore(
     dir: &Path,
     run_file: &RunFile,
@@ -268,7 +269,7 @@ fn adapted(
     if lora.rank == 0 { Ok(model) } else { model.with_adapters(lora, read) }
 }
 
-/// The configuration without what the weights do not depend on.
+/// The configuration without the settings that do not affect the weights.
 fn parameters(config: &ModelConfig) -> ModelConfig {
     ModelConfig { dropout: 0.0, ..config.clone() }
 }
@@ -290,7 +291,7 @@ mod tests {
             left.sort();
             left
         };
-        // A run that went back to step 9 keeps what it has just written.
+        // A run that was set back to step 9 keeps what it has just written.
         prune(folder.path(), 10, 1);
         assert_eq!(left(), ["notes", "step-000010", "step-1000000"]);
         prune(folder.path(), 1_000_000, 2);

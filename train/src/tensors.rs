@@ -1,4 +1,4 @@
-//! The model and the optimizer as a checkpoint wants to see them: Hugging Face's names and
+//! The tensors of the model and the optimizer for a checkpoint: with Hugging Face's names and
 //! orientation, one tensor in memory at a time.
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use crate::optimizer::Optimizer;
 /// First and second moment, as PyTorch calls them.
 const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 
-/// What training changes, as rows of the table of names: every tensor of the model, or the factors
+/// The trained parameters as rows of the table of names: every tensor of the model, or the factors
 /// of its adapters.
 pub fn trained(config: &ModelConfig, lora: &Lora) -> Vec<TensorName> {
     let table = names::tensors(config);
@@ -32,7 +32,7 @@ pub fn trained(config: &ModelConfig, lora: &Lora) -> Vec<TensorName> {
         .collect()
 }
 
-/// A set of tensors by the names they have in a file.
+/// A set of tensors, by their names in a file.
 pub struct View {
     entries: Vec<(String, Entry)>,
     index: HashMap<String, usize>,
@@ -44,7 +44,7 @@ struct Entry {
 }
 
 impl View {
-    /// The weights of a model, adapters merged: `transformer.wte.weight` and so on.
+    /// The weights of a model, with adapters merged: `transformer.wte.weight` and so on.
     pub fn weights(model: &Model) -> Self {
         Self::parameters(names::tensors(model.config()), model.merged().parameters())
     }
@@ -63,7 +63,7 @@ impl View {
         }))
     }
 
-    /// The moments of what is trained: `transformer.wte.weight.exp_avg` and so on.
+    /// The moments of the trained parameters: `transformer.wte.weight.exp_avg` and so on.
     pub fn moments(trained: &[TensorName], optimizer: &Optimizer) -> Self {
         Self::new(trained.iter().flat_map(|row| {
             let moments = optimizer.moments().get(&row.burn);
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     /// The weight at a Burn path, row-major in Burn's orientation.
     ///
     /// # Errors
-    /// When the file has no such tensor or it cannot be read.
+    /// When the file does not have the tensor or it cannot be read.
     pub fn weight(&self, path: &str) -> Result<Vec<f32>, CheckpointError> {
         self.read(path, "")
     }

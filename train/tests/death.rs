@@ -1,4 +1,4 @@
-//! The real command, stopped at any moment: what it leaves can be gone on from.
+//! The real command, stopped at any moment, can be resumed.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 #![cfg(unix)]
@@ -54,7 +54,8 @@ fn survives_kills(fixture: Fixture) {
     train(&whole);
     let killed = fixture.other("killed");
     let (mut kills, mut checkpoints) = (0, 0);
-    // Spread over start, steps and saves by an odd stride, the same in every run of the test.
+    // An odd stride spreads the kills over start, steps and saves, the same way in every run of the
+    // test.
     for round in 0..40_u64 {
         let mut child = spawn(&fixture, &killed);
         std::thread::sleep(Duration::from_millis(20 + round * 37 % 150));
@@ -115,19 +116,19 @@ fn ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on() {
     assert_same_end(&stopped, &whole);
 }
 
-/// A terminal that closes hangs up twice; a supervisor terminates what was just interrupted.
+/// A terminal that closes sends SIGHUP twice; a supervisor terminates a process just interrupted.
 #[test]
 fn signals_that_come_together_stop_a_run_once_with_a_checkpoint() {
     let fixture = long_run();
     for signals in [["-HUP", "-HUP"], ["-INT", "-TERM"], ["-INT", "-INT"]] {
         let mut stopped = fixture.other(&signals.concat());
         stopped.train.checkpoint_interval = 1000;
-        // Longer than the signals take to come, on any machine.
+        // Longer than the signals take to arrive, on any machine.
         stopped.train.epochs = 5000;
         stopped.train.max_steps = Some(30_000);
         let mut child = spawn(&fixture, &stopped);
         wait_for_steps(&mut child, &stopped);
-        // By one shell, so that a busy machine does not come between them.
+        // Both from one shell, so that a busy machine does not delay the second.
         let (id, [first, second]) = (child.id(), signals);
         let both = format!("kill {first} {id}; kill {second} {id}");
         Command::new("sh").args(["-c", &both]).status().unwrap();

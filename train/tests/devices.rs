@@ -1,8 +1,8 @@
-//! Other devices learn what the CPU learns: the same losses and gradient norms, step by step.
+//! Other devices learn the same as the CPU: equal losses and gradient norms, step by step.
 //!
-//! Other operations run there than on the CPU, so this is also a test of both, dropout included: a
-//! draw is the same everywhere. A device that was not compiled in, or is not present, is skipped by
-//! name.
+//! Other devices use other operations than the CPU, so this tests both, including dropout: the
+//! random numbers are the same everywhere. A device that was not compiled in, or is not present, is
+//! skipped by name.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -11,8 +11,9 @@ mod common;
 use common::{Fixture, metrics, train};
 use config::{Architecture, Device, Precision};
 
-/// How far a figure may be off. The order of sums differs between devices, in bf16 also what is
-/// rounded, and on NVIDIA's cards Burn multiplies f32 numbers as TF32, with 10 bits of fraction.
+/// The allowed relative difference. Devices sum in different orders, in bf16 they also round
+/// differently, and on NVIDIA's cards Burn multiplies f32 numbers as TF32, with 10 bits of
+/// fraction.
 fn tolerances(device: Device) -> &'static [(Precision, f64)] {
     match device {
         Device::Cuda => &[(Precision::F32, 2e-3), (Precision::Bf16, 4e-2)],
@@ -46,8 +47,8 @@ fn compare(test: &str, device: Device) {
             let settings = &mut fixture.run_file;
             settings.model.architecture = architecture;
             settings.model.dropout = 0.1;
-            // All that the operations tell apart: shared heads of keys, a tied head, gradients that
-            // add up, blocks that are computed again.
+            // Everything that the operations distinguish: shared key heads, a tied head,
+            // accumulated gradients, recomputed blocks.
             settings.model.n_kv_head = architecture.is_gated().then_some(1);
             settings.model.tie_embeddings = architecture == Architecture::Gpt2;
             settings.train.gradient_accumulation = 2;

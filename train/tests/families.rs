@@ -1,4 +1,4 @@
-//! Every family trains, stops and goes on; models of others are gone on from, whole or by LoRA.
+//! Every family trains, stops and resumes; models of other tools are fine-tuned, fully or by LoRA.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -12,7 +12,7 @@ use checkpoint::{Checkpoint, Tensors, names};
 use common::{Fixture, assert_same_end, failure, metrics, resume, train};
 use config::{Architecture, LoraTarget, Model, Projections, RunFile, TokenizerKind, Window};
 
-/// A fixture of a family; LLaMA's share keys and values between two heads.
+/// A fixture of a family; in LLaMA two heads share keys and values.
 fn fixture(architecture: Architecture) -> Fixture {
     let mut fixture = Fixture::new();
     let model = &mut fixture.run_file.model;
@@ -29,7 +29,7 @@ fn fixture(architecture: Architecture) -> Fixture {
     fixture
 }
 
-/// Stops a run half way and goes on; both ways must end with the same bits.
+/// Stops a run half way and resumes it; both ways must end with the same bits.
 fn assert_resumes(fixture: &Fixture, run_file: &RunFile, name: &str) {
     let in_folder = |suffix: &str| {
         let mut run_file = run_file.clone();
@@ -78,7 +78,7 @@ fn a_tokenizer_is_trained_on_the_text_and_kept() {
     assert_eq!(tokenizer.vocab_size(), checkpoint.config().vocab_size);
     assert_resumes(&fixture, &fixture.run_file, "trained");
 
-    // The same file read as somebody else's tokenizer makes the same run.
+    // The same file, read as a foreign tokenizer, makes the same run.
     let trained = open_latest(&fixture.run_file);
     let mut foreign = fixture.other("foreign");
     foreign.data.tokenizer = TokenizerKind::HuggingFace;
@@ -89,7 +89,7 @@ fn a_tokenizer_is_trained_on_the_text_and_kept() {
     assert!(ours == theirs);
 }
 
-/// A trained base and a run file that goes on from it with nothing in `[model]` but dropout.
+/// A trained base and a run file that continues from it and sets only dropout in `[model]`.
 fn base(fixture: &Fixture, architecture: Architecture) -> (PathBuf, RunFile) {
     train(&fixture.run_file);
     let folder = open_latest(&fixture.run_file).dir().to_owned();
@@ -188,8 +188,8 @@ fn lora_trains_adapters_only_and_leaves_a_merged_model_and_a_peft_folder() {
     }
 }
 
-/// Nothing before the first adapter wants a gradient, which a block that is computed again must not
-/// take for nobody wanting one.
+/// Nothing before the first adapter needs a gradient. A recomputed block must not conclude that no
+/// parameter needs one.
 #[test]
 fn lora_learns_the_same_with_activation_checkpointing() {
     for architecture in Architecture::trained() {

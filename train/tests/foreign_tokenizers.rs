@@ -11,8 +11,8 @@ use common::{Fixture, resume, train};
 use config::TokenizerKind;
 use serde_json::{Value, json};
 
-/// Each with a name for messages. All know the letters of the text and stand for the rest by one
-/// token.
+/// Each with a name for messages. All know the letters of the text and encode every other character
+/// as one token.
 fn tokenizers() -> Vec<(&'static str, Value)> {
     let letters: Vec<String> = ('a'..='z').chain(['.']).map(String::from).collect();
     let ids = |from: usize| -> Value {
@@ -110,7 +110,7 @@ fn a_training_is_saved_whatever_its_tokenizer_is() {
     }
 }
 
-/// The folder of a tokenizer says which token ends a text, and what stands beside it goes along.
+/// The folder of a tokenizer defines which token ends a text, and its other files are copied.
 #[test]
 fn what_a_folder_says_beside_such_a_tokenizer_is_kept() {
     let mut fixture = Fixture::new();

@@ -1,7 +1,7 @@
 //! A disk that is full while a checkpoint is written: the old one stays, and training goes on.
 //!
-//! A limit on the size of a file stands for the disk: a write beyond it fails as one to a full
-//! disk does, in the middle of the file.
+//! A limit on the size of a file simulates the disk: a write beyond it fails in the middle of the
+//! file, as on a full disk.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 #![cfg(target_os = "linux")]
@@ -16,7 +16,7 @@ use checkpoint::Checkpoint;
 use common::{Fixture, assert_same_end, metrics, resume, train};
 use config::RunFile;
 
-/// A model whose weights take more than the limit, and everything else far less.
+/// A model whose weights exceed the limit, while everything else is far below it.
 fn fixture() -> Fixture {
     let mut fixture = Fixture::new();
     fixture.run_file.model.n_embd = 64;
@@ -24,7 +24,7 @@ fn fixture() -> Fixture {
     fixture
 }
 
-/// The real command where no file may become larger than 200 blocks (of 512 or 1024 bytes).
+/// The real command with a limit of 200 blocks (of 512 or 1024 bytes) for each file.
 fn limited(fixture: &Fixture, run_file: &RunFile) -> Child {
     let script = r#"trap '' XFSZ; ulimit -S -f 200; exec "$0" --resume --config "$1""#;
     Command::new("sh")
@@ -58,7 +58,7 @@ fn make_room(child: &Child) {
     assert!(room.success());
 }
 
-/// Whether the program that lifts the limit is there; says so if it is not.
+/// Whether the program that lifts the limit is installed; prints a message if it is not.
 fn can_make_room(test: &str) -> bool {
     let found = Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
@@ -123,7 +123,7 @@ fn a_checkpoint_that_failed_is_written_at_the_next_interval() {
     assert!(last.ends_with("step-000150"), "{}", last.display());
 }
 
-/// A run never ends with what it learned in memory only: it waits for room, also when it was asked to
+/// A run never ends with its weights in memory only: it waits for space, also when it was asked to
 /// stop.
 #[test]
 fn the_last_checkpoint_is_tried_until_there_is_room() {

@@ -1,4 +1,4 @@
-//! What a run learns, and that stopping and accumulating do not change it.
+//! The results of a run, which do not depend on stopping or accumulation.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -54,13 +54,13 @@ fn in_each_precision() -> [Fixture; 2] {
 }
 
 /// The fused operations against plain Burn ones on the same backend, through whole runs of every
-/// family: values, gradients and what the optimizer makes of them.
+/// family: values, gradients and optimizer steps.
 #[test]
 fn plain_operations_learn_the_same() {
     for architecture in Architecture::trained() {
         let mut fixture = Fixture::new();
         fixture.run_file.model.architecture = architecture;
-        fixture.run_file.model.dropout = 0.0; // the implementations draw differently
+        fixture.run_file.model.dropout = 0.0; // the implementations use different random numbers
         fixture.run_file.train.precision = Precision::F32;
         let (fused, mut plain) = (fixture.other("fused"), fixture.other("plain"));
         plain.train.kernels = Kernels::Plain;
@@ -124,13 +124,14 @@ fn same_bits_after_a_stop(fixture: &Fixture) {
         train(&first);
         let report = resume(&parts);
         assert_eq!((report.resumed_from, report.steps), (Some(stop as u64), 8));
-        // A step that was the last one had its validation loss measured; nothing else differs.
+        // The validation loss was measured after a step that was the last one; nothing else
+        // differs.
         let [mut ours, theirs] = [metrics(&parts), metrics(&whole)];
         if theirs[stop].get("val_loss").is_none() {
             ours[stop].as_object_mut().unwrap().remove("val_loss");
         }
         assert_eq!(ours, theirs);
-        // The step that was the last one has written a sample too.
+        // A sample was also written after the step that was the last one.
         let samples = |run: &RunFile| -> Vec<String> {
             let text = fs::read_to_string(run.run.dir.join("samples.txt")).unwrap();
             let extra = format!("step {stop}\n");

@@ -1,4 +1,4 @@
-//! Two trainings in one folder: the second is refused, until the first is gone.
+//! Two trainings in one folder: the second is refused until the first has ended.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 #![cfg(unix)]
@@ -47,7 +47,7 @@ fn the_second_training_is_told_who_has_the_folder_and_may_go_on_when_it_is_kille
 
     first.kill().unwrap();
     first.wait().unwrap();
-    // The file stays and says who was there last; that is not who is there.
+    // The file stays and names its last holder, not a current one.
     assert!(fs::read_to_string(dir.join(".lock")).unwrap().contains(&holder));
     let options = train::Options { overwrite: true, ..train::Options::default() };
     fixture.run_file.train.max_steps = Some(8);

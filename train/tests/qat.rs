@@ -1,4 +1,4 @@
-//! Quantization-aware training: a run that ends with weights for a quantized file.
+//! Quantization-aware training: a run whose final weights are meant for a quantized file.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -20,12 +20,12 @@ fn qat(format: &str) -> Qat {
     Qat { format, start: Some(QatStart::Step(START)), teacher: None, teacher_weight: 1.0 }
 }
 
-/// Eight steps, of which the last four see weights in Q4_0.
+/// Eight steps, of which the last four use weights in Q4_0.
 fn fixture() -> Fixture {
     let mut fixture = Fixture::new();
-    // Rows of whole blocks, or all would become F16.
+    // Rows of whole blocks; otherwise all tensors would become F16.
     fixture.run_file.model.n_embd = 32;
-    // Large enough for rounding to be seen in a loss.
+    // Large enough that rounding changes a loss.
     fixture.run_file.train.initialization = Initialization::Pytorch;
     fixture.run_file.train.qat = Some(qat("Q4_0"));
     fixture
@@ -35,7 +35,7 @@ fn latest(run_file: &RunFile) -> Checkpoint {
     Checkpoint::open(&checkpoint::latest(&run_file.run.dir).unwrap()).unwrap()
 }
 
-/// A trained model that can teach the others of the fixture.
+/// A trained model that can be the teacher of the other runs of the fixture.
 fn with_teacher(fixture: &Fixture) -> RunFile {
     let mut base = fixture.other("teacher");
     base.train.qat = None;
@@ -68,7 +68,7 @@ fn reference_loss(run_file: &RunFile, model: &reference::Model) -> f64 {
     sum / (windows.len() * context) as f64
 }
 
-/// Validation loss and golden logits say what they are of: the quantized file, and the exported one.
+/// Validation loss and golden logits belong to the quantized file and the exported one.
 #[test]
 fn the_loss_is_that_of_the_file_and_golden_logits_are_those_of_the_weights() {
     for architecture in Architecture::trained() {
@@ -157,7 +157,8 @@ fn stopped_anywhere_a_run_ends_with_the_same_bits() {
             for stop in [1, START, START + 1, 7] {
                 let mut parts = run_file.clone();
                 parts.run.dir = fixture.path().join(format!("{name}-stopped-at-{stop}"));
-                // With another length, a share would start elsewhere; a step does not move.
+                // With another run length, a start given as a share would move; one given as a step
+                // does not.
                 let mut first = parts.clone();
                 first.train.max_steps = Some(stop as usize);
                 if stop <= START {

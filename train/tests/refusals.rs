@@ -1,4 +1,4 @@
-//! Bad input and bad luck: one clear line, nothing lost.
+//! Invalid input and failures: one clear line, no data lost.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -18,7 +18,7 @@ fn a_text_shorter_than_one_step_is_refused_with_the_numbers() {
     let error = failure(&fixture.run_file);
     assert!(error.contains("too short") && error.contains("16 tokens"), "{error}");
     assert_eq!(visible(&fixture.run_file.run.dir), [""; 0]);
-    // The next attempt, with a setting changed as advised, is no other run that is in the way.
+    // The next attempt, with a setting changed as advised, does not conflict with an earlier run.
     fixture.run_file.train.batch_size = 1;
     assert_eq!(train(&fixture.run_file).resumed_from, None);
 }
@@ -65,8 +65,8 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_last_checkpoint() {
     assert!(checkpoint::latest(&fixture.run_file.run.dir).unwrap().ends_with("step-000008"));
 }
 
-/// Weights are ruined by a step whose own loss was fine: what is saved after it can be read, and a
-/// run never ends well with them.
+/// A step whose own loss was finite can ruin the weights: the checkpoint after it can be read, and
+/// a run never succeeds with them.
 #[test]
 fn weights_that_are_no_numbers_end_a_run_wherever_they_are_seen() {
     for (interval, steps, saves) in [(1, 20, false), (1000, 1, false), (1000, 20, true)] {
@@ -188,7 +188,7 @@ fn a_resumed_run_may_go_on_longer_but_not_be_another() {
     let error = train::train(&other, &options).unwrap_err().to_string();
     assert!(error.contains("model.n_embd is 16 there and 32 now"), "{error}");
     assert!(error.contains("--force") && !error.contains("--resume"), "{error}");
-    // Without --resume the same is said: it would not help.
+    // Without --resume the message is the same: --resume would not help.
     let plain = train::train(&other, &Options::default()).unwrap_err().to_string();
     assert_eq!(plain, error);
 
@@ -200,7 +200,7 @@ fn a_resumed_run_may_go_on_longer_but_not_be_another() {
     assert_eq!(steps, (0..=10).collect::<Vec<_>>());
 }
 
-/// Its run file would speak of another training than the one that was.
+/// Its run file would describe another training than the one that took place.
 #[test]
 fn a_finished_run_does_not_take_over_settings_that_it_has_no_steps_for() {
     let fixture = Fixture::new();
@@ -213,7 +213,7 @@ fn a_finished_run_does_not_take_over_settings_that_it_has_no_steps_for() {
     assert!(error.contains("optimizer.learning_rate is 0.01 there and 0.02 now"), "{error}");
     let saved = fs::read_to_string(fixture.run_file.run.dir.join("config.toml")).unwrap();
     assert_eq!(saved, fixture.run_file.to_toml().unwrap());
-    // Other golden windows need no step.
+    // Other golden windows do not need a step.
     other = fixture.run_file.clone();
     other.eval.golden_windows = 1;
     assert_eq!(train(&other).resumed_from, Some(8));
@@ -236,7 +236,7 @@ fn a_run_that_rounds_cannot_change_what_it_rounds_from() {
         let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();
         assert!(error.contains("export.tensor_type is \"F32\" there and \"F16\" now"), "{error}");
     }
-    // Without rounding, export is none of training's business.
+    // Without rounding, training does not depend on export.
     let mut plain = fixture.other("plain");
     plain.train.qat = None;
     train(&plain);
@@ -255,7 +255,7 @@ fn a_text_that_changed_is_noticed() {
     assert!(error.contains("data.path") && error.contains("has changed since"), "{error}");
 }
 
-/// Whatever keeps a checkpoint from being written, what is in memory is not given up.
+/// Whatever prevents a checkpoint from being written, the state in memory is kept.
 #[test]
 fn a_checkpoint_that_cannot_be_written_is_tried_again_later() {
     let fixture = Fixture::new();
@@ -289,7 +289,7 @@ fn a_run_that_could_not_be_saved_does_not_begin() {
     let fixture = Fixture::new();
     let dir = &fixture.run_file.run.dir;
     fs::create_dir_all(dir).unwrap();
-    // Nobody's rights keep the superuser out.
+    // File permissions do not restrict the superuser.
     let folder = fixture.path().join("locked");
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();

@@ -1,7 +1,7 @@
-//! A step learns the same from any number of devices that share its passes.
+//! A step learns the same on any number of devices that share its passes.
 //!
-//! The CPU is one device; a run on several of it takes the same way as one on several cards: copies
-//! of the weights, passes side by side, gradients summed on the first.
+//! The CPU is one device. A run on several of it takes the same code path as a run on several
+//! cards: copies of the weights, parallel passes, gradients summed on the first.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -30,7 +30,7 @@ fn two_and_four_devices_learn_what_one_does() {
             fixture.run_file.model.architecture = architecture;
             let runs = pair(&fixture, devices);
             runs.iter().for_each(|run_file| drop(train(run_file)));
-            assert_same_figures(&runs[0], &runs[1], 1e-4); // sums in another order
+            assert_same_figures(&runs[0], &runs[1], 1e-4); // another order of sums
         }
     }
 }
@@ -43,7 +43,7 @@ fn plain_operations_are_plain_on_every_device() {
         run_file.train.kernels = Kernels::Plain;
         train(run_file);
     }
-    assert_same_figures(&runs[0], &runs[1], 1e-4); // sums in another order
+    assert_same_figures(&runs[0], &runs[1], 1e-4); // another order of sums
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_teacher_is_heard_on_every_device() {
         });
         train(run_file);
     }
-    // A weight in the middle between two codes goes either way.
+    // A weight in the middle between two codes may be rounded either way.
     assert_same_figures(&runs[0], &runs[1], 1e-2);
 }
 

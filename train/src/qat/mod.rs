@@ -1,20 +1,19 @@
-//! Quantization-aware training: from a step on, forward passes go through the weights that the
-//! quantized file will hold, and the optimizer changes the unrounded ones.
+//! Quantization-aware training: from a given step on, forward passes use the weights that the
+//! quantized file will hold, and the optimizer updates the unrounded ones.
 //!
 //! ```text
 //! weights w --round--> w' --forward, backward--> dL/dw' --AdamW--> w
 //! ```
 //!
 //! Rounding has no useful derivative, so the gradient of `w` is taken to be that of `w'`: the
-//! straight-through estimator of Bengio, Léonard and Courville ("Estimating or propagating gradients
-//! through stochastic neurons", 2013), used for whole networks by Jacob et al. ("Quantization and
-//! training of neural networks for efficient integer-arithmetic-only inference", 2018). It is cut
-//! off nowhere, since a block's scale follows its weights: none is further out of its range than one
-//! step.
+//! straight-through estimator of Bengio, Léonard and Courville ("Estimating or propagating
+//! gradients through stochastic neurons", 2013), used for whole networks by Jacob et al.
+//! ("Quantization and training of neural networks for efficient integer-arithmetic-only inference",
+//! 2018). The gradient is never cut off: the scale of a block follows its weights, so no weight is
+//! outside of its range by more than one step.
 //!
-//! `w'` is a second model, rounded anew once after each step of the optimizer. Whatever a forward
-//! pass does, accumulation or recomputation, finds the rounded weights in place of the others and
-//! knows nothing of it.
+//! `w'` is a second model, rounded again after each step of the optimizer. Forward passes, also
+//! with accumulation or recomputation, use this model without further changes.
 
 mod rounding;
 mod teacher;
@@ -36,22 +35,22 @@ pub use self::teacher::Teacher;
 
 use self::rounding::{Lie, Rounding, Scratch};
 
-/// What is rounded, from when on, and the rounded weights.
+/// The settings of the rounding, and the rounded weights.
 pub struct Qat {
     recipe: Recipe,
     start: u64,
     plan: RoundingPlan,
     scratch: Scratch,
-    /// `None` before the start.
+    /// `None` before rounding begins.
     rounded: Option<Model>,
 }
 
 impl Qat {
-    /// What `[train.qat]` asks for, if it does, in a run of `total_steps` of a model of `config`.
-    /// Once rounding has begun, `state` has the step where it did.
+    /// Reads `[train.qat]`, if it is set, for a run of `total_steps` steps of a model of `config`.
+    /// Once rounding has begun, `state` holds the step where it did.
     ///
     /// # Errors
-    /// For a recipe that does not exist, and a start that the run does not reach.
+    /// For a recipe that does not exist, and for a start after the end of the run.
     pub fn new(
         run_file: &RunFile,
         config: &ModelConfig,
@@ -79,7 +78,7 @@ impl Qat {
         Ok(Some(Qat { recipe, start, plan, scratch: Scratch::default(), rounded: None }))
     }
 
-    /// The recipe whose file is trained for.
+    /// The recipe of the file that the run trains for.
     pub fn recipe(&self) -> Recipe {
         self.recipe
     }
@@ -89,15 +88,15 @@ impl Qat {
         self.start
     }
 
-    /// The rounded model, once there is one.
+    /// The rounded model, once it exists.
     pub fn model(&self) -> Option<&Model> {
         self.rounded.as_ref()
     }
 
-    /// Rounds the weights of `model` once more.
+    /// Rounds the weights of `model` again.
     ///
     /// # Errors
-    /// For a weight that its type cannot hold, with the name of the tensor.
+    /// For a weight that its type cannot hold; the error names the tensor.
     pub fn refresh(&mut self, model: &Model, device: &Device) -> anyhow::Result<()> {
         let weights: HashMap<String, Tensor<1>> =
             model.parameters().into_iter().map(|p| (p.path, p.values)).collect();
@@ -122,8 +121,8 @@ impl Qat {
         })
     }
 
-    /// The gradients of the unrounded weights from those of the rounded ones: the same, but where
-    /// two tensors of the file are one of the model, their sum.
+    /// The gradients of the unrounded weights from those of the rounded ones. They are equal; if
+    /// two tensors of the file are one tensor of the model, their sum is taken.
     pub fn straight_through(&self, mut gradients: ParameterGradients) -> ParameterGradients {
         for (path, rule) in self.plan.rules.iter().filter(|(path, rule)| **path != rule.source) {
             let Some(extra) = gradients.remove(path) else { continue };
@@ -149,13 +148,13 @@ fn blank(config: &ModelConfig, device: &Device) -> Model {
 
 /// How the rounded model is made.
 struct RoundingPlan {
-    /// Its shape: that of the trained model, with a head of its own where the file has one.
+    /// Its shape: that of the trained model, with a separate head if the file has one.
     config: ModelConfig,
-    /// By path in the rounded model.
+    /// The rules by path in the rounded model.
     rules: BTreeMap<String, Rule>,
 }
 
-/// Where a parameter of the rounded model comes from.
+/// The source of a parameter of the rounded model.
 struct Rule {
     /// Path in the trained model.
     source: String,
@@ -192,13 +191,13 @@ impl RoundingPlan {
 }
 
 impl Rule {
-    /// Values that lie as the rounded parameter does, as they lie in the trained one.
+    /// Converts values from the memory order of the rounded parameter to that of the trained one.
     fn turned_to_source(&self, values: Tensor<1>) -> Tensor<1> {
         transposed(values, self.rounding.row_len, self.rounding.to, self.rounding.from)
     }
 }
 
-/// Rows of `row_len` that lie in one way, in the other.
+/// Rows of `row_len` values, converted from one memory order to another.
 fn transposed(values: Tensor<1>, row_len: usize, from: Lie, to: Lie) -> Tensor<1> {
     let [len] = values.dims();
     let rows = len / row_len;

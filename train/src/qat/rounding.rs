@@ -1,43 +1,44 @@
-//! A matrix as the quantized file will hold it: the numbers that its blocks stand for.
+//! Rounds a matrix to the values that the quantized file will hold.
 //!
-//! A file stores rows `[out, in]` and cuts each row into blocks, while Burn's linear layers are
-//! `[in, out]`. So a matrix is transposed strip by strip, rounded as rows, and transposed back; a
-//! strip and its blocks are all that exists twice.
+//! A file stores rows `[out, in]` and divides each row into blocks, while Burn's linear layers are
+//! `[in, out]`. A matrix is therefore transposed strip by strip, rounded in rows, and transposed
+//! back. Only one strip and its blocks need additional memory.
 
 use std::ops::Range;
 
 use gguf::{GgufError, TensorType, blocks};
 use rayon::prelude::*;
 
-/// Weights that are transposed and rounded at a time: 4 MiB of floats.
+/// Number of weights that are transposed and rounded at a time: 4 MiB of floats.
 const STRIP: usize = 1 << 20;
 
-/// Side of the squares that are transposed: a line of a cache is 16 floats.
+/// Side of the squares that are transposed: a cache line holds 16 floats.
 const TILE: usize = 16;
 
-/// How the rows of a file lie in Burn's memory.
+/// The memory order of a file's rows in Burn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// One after the other, as in an embedding `[rows, row]`.
+    /// One row after the other, as in an embedding `[rows, row]`.
     Rows,
     /// As the columns of a linear layer `[in, out]`, each `in` long.
     Columns,
 }
 
-/// What becomes of one tensor.
+/// How one tensor is rounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rounding {
-    /// The types that it goes through on its way into the file, in order; none for F32.
+    /// The types that its values are converted to, in order, on the way into the file; empty for
+    /// F32.
     pub types: Vec<TensorType>,
     /// Weights in one row of the file.
     pub row_len: usize,
-    /// How the file's rows lie in what is rounded.
+    /// Memory order of the rows in the input.
     pub from: Lie,
-    /// How they lie in the result.
+    /// Memory order of the rows in the result.
     pub to: Lie,
 }
 
-/// Memory that one rounding leaves to the next.
+/// Buffers that are reused by the next rounding.
 #[derive(Debug, Default)]
 pub struct Scratch {
     strip: Vec<f32>,
@@ -45,13 +46,13 @@ pub struct Scratch {
 }
 
 impl Rounding {
-    /// Writes `weights` to `out` as they will be read from the file.
+    /// Writes `weights` to `out` with the values that a reader of the file will get.
     ///
     /// # Errors
-    /// For a weight that is no finite number, or too large for its type.
+    /// For a weight that is not a finite number, or is too large for its type.
     ///
     /// # Panics
-    /// If the two slices have different lengths or hold no whole rows.
+    /// If the two slices have different lengths or do not hold whole rows.
     pub fn round(
         &self,
         weights: &[f32],
@@ -78,7 +79,7 @@ impl Rounding {
         Ok(())
     }
 
-    /// Whole rows of the file, `range` of its weights, as they will be read from it.
+    /// Rounds whole rows of the file, the weights `range`.
     fn round_strip(
         &self,
         weights: &[f32],
@@ -96,7 +97,7 @@ impl Rounding {
         self.through_blocks(strip, bytes)
     }
 
-    /// Replaces whole rows by what their blocks stand for.
+    /// Replaces whole rows by the values that their blocks represent.
     fn through_blocks(&self, rows: &mut [f32], bytes: &mut Vec<u8>) -> Result<(), GgufError> {
         for &tensor_type in &self.types {
             bytes.resize(rows.len() / tensor_type.block_len() * tensor_type.block_bytes(), 0);
@@ -108,7 +109,7 @@ impl Rounding {
     }
 }
 
-/// Columns `first..` of `matrix [_, columns]`, each as a row of `rows [_, row_len]`.
+/// Copies the columns from `first` of `matrix [_, columns]` into the rows of `rows [_, row_len]`.
 fn gather_columns(matrix: &[f32], columns: usize, first: usize, rows: &mut [f32], row_len: usize) {
     rows.par_chunks_mut(TILE * row_len).enumerate().for_each(|(tile, rows)| {
         let (first, count) = (first + tile * TILE, rows.len() / row_len);
@@ -144,7 +145,7 @@ mod tests {
         random::normal(random::derive_named(5, "w"), len, 0.02)
     }
 
-    /// The whole matrix in one go.
+    /// The whole matrix in one pass.
     fn by_definition(types: &[TensorType], mut rows: Vec<f32>, row_len: usize) -> Vec<f32> {
         for &tensor_type in types {
             let size = rows.len() / tensor_type.block_len() * tensor_type.block_bytes();
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn rows_and_columns_become_what_the_file_holds() {
         let mut scratch = Scratch::default();
-        // More than a strip; columns that fill no tile; one row.
+        // More than a strip; columns that do not fill a tile; one row.
         for [rows, row_len] in [[4099_usize, 512], [33, 256], [1, 768], [70, 32]] {
             for last in TensorType::ALL {
                 if !row_len.is_multiple_of(last.block_len()) {

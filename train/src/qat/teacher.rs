@@ -9,7 +9,7 @@ use model::Model;
 use crate::init_from::digest;
 use crate::state;
 
-/// A teacher, whose weights are read once they are needed.
+/// A teacher, whose weights are read when they are first needed.
 pub struct Teacher {
     checkpoint: Checkpoint,
     digest: String,
@@ -18,12 +18,12 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// What `train.qat.teacher` names, if it names something; for a student of `config` with the
-    /// tokenizer `tokenizer_json`. A run that goes on has the digest of its teacher in `state`.
+    /// Opens the model that `train.qat.teacher` names, if any, for a student of `config` with the
+    /// tokenizer `tokenizer_json`. A resumed run has the digest of its teacher in `state`.
     ///
     /// # Errors
-    /// When there is no model in the folder, it has another vocabulary or sees fewer tokens than a
-    /// window has, or is not the teacher that the run began with.
+    /// When the folder does not hold a model, or the model has another vocabulary, has a context
+    /// shorter than a window, or is not the teacher that the run began with.
     pub fn open(
         run_file: &RunFile,
         config: &ModelConfig,
@@ -57,12 +57,12 @@ impl Teacher {
         Ok(Some(Teacher { checkpoint, digest, share: qat.teacher_weight, model: None }))
     }
 
-    /// What tells it from others.
+    /// The digest of its weights.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// How much it counts beside the text, from 0 to 1.
+    /// The weight of its loss next to that of the text, from 0 to 1.
     pub fn share(&self) -> f32 {
         self.share
     }
@@ -83,7 +83,7 @@ impl Teacher {
         Ok(())
     }
 
-    /// The model, once it is awake.
+    /// The model, once its weights have been read.
     pub fn model(&self) -> Option<&Model> {
         self.model.as_ref()
     }

@@ -1,4 +1,4 @@
-//! The rounded model against the file that `quantize` writes, and its gradients against
+//! Compares the rounded model with the file that `quantize` writes, and its gradients with finite
 //! differences.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use quantize::{QuantizeJob, quantize_file};
 use super::*;
 use crate::tensors::View;
 
-/// Every family with a head of its own and without, over words of a text.
+/// Every family with and without a separate head, with a vocabulary of words.
 fn models() -> Vec<(String, ModelConfig)> {
     let tokenizer = data::Tokenizer::simple(TEXT);
     let config = |architecture: Architecture, tie_embeddings| ModelConfig {
@@ -72,7 +72,7 @@ fn rounded(config: &ModelConfig, model: &Model, format: &str, exported: &str) ->
     qat
 }
 
-/// What `export` and `quantize` make of a model.
+/// The file that `export` and `quantize` write for a model.
 fn quantized(folder: &Path, model: &Model, recipe: Recipe, exported: TensorType) -> PathBuf {
     let checkpoint = folder.join("step-000001");
     let contents = CheckpointContents {
@@ -97,8 +97,8 @@ fn quantized(folder: &Path, model: &Model, recipe: Recipe, exported: TensorType)
     quantize_file(&QuantizeJob::new(plain, recipe)).unwrap().output
 }
 
-/// Every weight of the file has the bits that the forward pass sees, and the reference's logits on
-/// the file are those of the forward pass.
+/// Every weight of the file has the bits that the forward pass uses, and the reference's logits for
+/// the file equal those of the forward pass.
 #[test]
 fn a_forward_pass_sees_the_weights_of_the_file() {
     for (name, config) in models() {
@@ -119,7 +119,7 @@ fn a_forward_pass_sees_the_weights_of_the_file() {
                     assert!(stored.iter().all(|&w| w == 0.0), "{name}, {recipe}: {}", row.gguf);
                     continue;
                 };
-                // A GGUF holds the factor of a norm, Burn what Hugging Face stores.
+                // A GGUF holds the factor of a norm, Burn the value that Hugging Face stores.
                 let found: Vec<f32> =
                     found.values.to_data().iter::<f32>().map(|w| w + row.offset).collect();
                 let found = match (lie(&row), row.burn_shape().as_slice()) {
@@ -147,7 +147,7 @@ fn a_forward_pass_sees_the_weights_of_the_file() {
     }
 }
 
-/// The gradient that reaches a weight is the derivative of the loss by its rounded value.
+/// The gradient of a weight is the derivative of the loss by its rounded value.
 #[test]
 fn gradients_go_straight_through() {
     for (name, config) in models() {
@@ -166,7 +166,7 @@ fn gradients_go_straight_through() {
         assert_eq!(gradients.len(), paths.len(), "{name}");
         for path in paths {
             let gradient: Vec<f32> = gradients[&path].to_data().iter::<f32>().collect();
-            // The largest, which stands out of the rounding of f32 most.
+            // The largest, which exceeds the rounding error of f32 the most.
             let largest = |&a: &usize, &b: &usize| gradient[a].abs().total_cmp(&gradient[b].abs());
             let at = (0..gradient.len()).max_by(largest).unwrap();
             let shifted = |by: f32| -> f64 {

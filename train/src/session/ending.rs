@@ -1,4 +1,4 @@
-//! How a run ends: stopped by the user, or with its last checkpoint and a report.
+//! The end of a run: stopped by the user, or with its last checkpoint and a report.
 
 use anyhow::Context;
 use checkpoint::Checkpoint;
@@ -21,14 +21,14 @@ impl Session<'_> {
         Err(Interrupted.into())
     }
 
-    /// Lines of the logs that a full disk has kept back.
+    /// Writes the log lines that could not be written while the disk was full.
     pub(super) fn catch_up(&mut self) {
         for written in [self.log.catch_up(), self.samples.catch_up()] {
             self.note_failure(written);
         }
     }
 
-    /// The last checkpoint, then the last evaluation, which may take long, and the report.
+    /// Writes the last checkpoint, then evaluates, which may take long, and returns the report.
     pub(super) fn finish(mut self) -> anyhow::Result<Report> {
         self.save_with_golden()?;
         self.catch_up();
@@ -57,7 +57,7 @@ impl Session<'_> {
         })
     }
 
-    /// The last checkpoint, unless it is there with as many golden windows as are asked for.
+    /// Writes the last checkpoint, unless it exists with as many golden windows as are asked for.
     fn save_with_golden(&mut self) -> anyhow::Result<()> {
         let windows = evaluate::golden_windows(&self.corpus, self.run_file.eval.golden_windows);
         if let (true, Some(checkpoint)) = (self.step_seconds.is_empty(), &self.checkpoint) {

@@ -1,4 +1,4 @@
-//! What a run writes while it goes on: checkpoints, samples and the chart.
+//! The files that a run writes during training: checkpoints, samples and the chart.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use super::Session;
 use crate::state::{self, Snapshot};
 use crate::{chart, sample};
 
-/// Between two attempts to write the last checkpoint.
+/// Pause before the second attempt to write the last checkpoint.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Session<'_> {
-    /// A full disk is no reason to stop: what could not be written is in memory.
+    /// A full disk does not stop training: what could not be written is still in memory.
     pub(super) fn note_failure(&self, written: anyhow::Result<()>) {
         if let Err(error) = written {
             self.progress.note(&format!(
@@ -40,11 +40,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A checkpoint in the middle of a run: a full disk is no reason to lose what is in memory.
+    /// Writes a checkpoint in the middle of a run. Training goes on if the disk is full, since the
+    /// state is still in memory.
     ///
     /// # Errors
-    /// For what no later attempt can mend either: the run ends here and not at its end, with the
-    /// checkpoints before this one.
+    /// For a failure that a later attempt cannot repair: the run ends now, not at its last step,
+    /// and keeps the earlier checkpoints.
     pub(super) fn checkpoint_or_note(&mut self) -> anyhow::Result<()> {
         match self.save(None) {
             Err(error) if is_disk_trouble(&error) => self.progress.note(&format!(
@@ -57,16 +58,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The checkpoint that a run ends with. While the disk refuses it, what was trained is in memory
-    /// only: it is tried again until it is written or the user gives up.
+    /// Writes the last checkpoint of a run. While the disk refuses it, the trained weights exist in
+    /// memory only, so the write is repeated until it succeeds or the user gives up.
     ///
     /// # Errors
-    /// For what no later attempt can mend; and the disk's, once the user has given up.
+    /// For a failure that a later attempt cannot repair, and for a disk error once the user has
+    /// given up.
     pub(super) fn save_at_last(
         &mut self,
         golden: Option<&checkpoint::Golden>,
     ) -> anyhow::Result<()> {
-        // Whoever has asked to stop asks a second time to give up, which ends the process at once.
+        // A user who has asked to stop gives up by asking again, which ends the process at once.
         let may_give_up = !self.interrupt.requested();
         let again = if may_give_up { "" } else { " again" };
         let mut pause = FIRST_PAUSE;
@@ -101,7 +103,7 @@ impl Session<'_> {
             tokenizer_json: &self.tokenizer_json,
             golden,
             lora: &self.run_file.lora,
-            // The checkpoint that the run went on from may be gone by now.
+            // The checkpoint that the run resumed from may have been removed by now.
             tokenizer_folder: self
                 .tokenizer_folder
                 .as_ref()
@@ -110,14 +112,14 @@ impl Session<'_> {
         };
         let keep = self.run_file.train.keep_checkpoints;
         self.checkpoint = Some(state::save(&self.folder, &snapshot, keep)?);
-        // A picture that a viewer holds open, or a disk without room for it, has cost no weight.
+        // If the chart cannot be written (open in a viewer, disk full), no weights are lost.
         self.note_failure(chart::write(&self.folder.chart(), self.log.lines()));
         Ok(())
     }
 }
 
-/// Whether a checkpoint was refused by the disk, or by something in its place there: both may be
-/// mended while training goes on.
+/// Whether the disk, or something in the place of the checkpoint, made writing fail: the user may
+/// repair both during training.
 fn is_disk_trouble(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let refusal = cause.downcast_ref::<CheckpointError>();

@@ -33,9 +33,9 @@ use crate::{Options, Prospect, allocator, evaluate, sample};
 /// Trains the model of a run file.
 ///
 /// # Errors
-/// [`cli::Interrupted`] once the user asked to stop and a checkpoint is written. Otherwise bad input:
-/// a text too short for one step, a device that was not compiled in, a run folder that holds
-/// another run or cannot be written, a loss that is no number, a last checkpoint that cannot be
+/// [`cli::Interrupted`] once the user asked to stop and a checkpoint is written. Otherwise bad
+/// input: a text too short for one step, a device that was not compiled in, a run folder that holds
+/// another run or cannot be written, a loss that is not a number, a last checkpoint that cannot be
 /// written.
 pub fn train(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     run_file.validate()?;
@@ -56,7 +56,7 @@ fn train_here(run_file: &RunFile, options: &Options) -> anyhow::Result<Report> {
     session.finish()
 }
 
-/// A run at work.
+/// The state of a running training.
 struct Session<'a> {
     run_file: &'a RunFile,
     interrupt: Interrupt,
@@ -66,7 +66,7 @@ struct Session<'a> {
     schedule: LearningRate,
     device: Selected,
     precision: Precision,
-    /// `None` only while a step replaces it.
+    /// `None` only while the optimizer step replaces it.
     model: Option<Model>,
     qat: Option<Qat>,
     teacher: Option<Teacher>,
@@ -86,7 +86,7 @@ struct Session<'a> {
     step_seconds: Vec<f64>,
 }
 
-/// What is known of a run before its text is read.
+/// The parts of a run that are known before its text is read.
 struct Parts {
     folder: RunFolder,
     start: Start,
@@ -95,7 +95,7 @@ struct Parts {
 }
 
 impl<'a> Session<'a> {
-    /// Everything that can speak against the run is found before anything of an older one goes.
+    /// Runs all checks that can refuse the run before it deletes any file of an older run.
     fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
         let Parts { folder, start, device, precision } = parts;
         let initial = InitialModel::open(run_file, &start)?;
@@ -185,7 +185,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// All steps that are left.
+    /// Runs all remaining steps.
     fn run(&mut self) -> anyhow::Result<()> {
         self.announce()?;
         if let Some(last) = self.state.step.checked_sub(1) {
@@ -202,7 +202,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// What the user sees before the first step.
+    /// Prints the facts of the run before the first step.
     fn announce(&self) -> anyhow::Result<()> {
         let model = self.model()?;
         if self.state.step >= self.plan.total_steps {
@@ -239,14 +239,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The losses before the first step: measured, or read back from the log.
+    /// The losses before the first step: measured, or read from the log.
     fn evaluate_first(&mut self) -> anyhow::Result<()> {
         if let Some(first) = self.log.lines().first().filter(|first| first.step == 0) {
             self.before = Losses { train: first.train_loss, validation: first.val_loss };
             return Ok(());
         }
         if self.resumed_from.is_some() {
-            return Ok(()); // the log was removed; the losses are lost
+            return Ok(()); // without the log, the losses are lost
         }
         let (train, validation) = (self.loss(Split::Train)?, self.loss(Split::Validation)?);
         self.before = Losses { train, validation };
@@ -262,7 +262,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// One optimizer step and whatever is due after it.
+    /// Runs one optimizer step and everything that is due after it.
     fn one_step(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let step = self.state.step;
@@ -301,7 +301,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Rounds the weights anew, if the step at hand is one that sees them rounded.
+    /// Rounds the weights again, if the current step uses rounded weights.
     fn round_weights(&mut self, step: u64) -> anyhow::Result<()> {
         match (&mut self.qat, &self.model) {
             (Some(qat), Some(model)) if qat.start() <= step => {
@@ -333,8 +333,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Stops a run that has nothing to go on with. The loss of a step is that of the weights before
-    /// it, so the last checkpoint may hold weights that are ruined already.
+    /// Stops a run whose loss or gradients are not finite. The loss of a step belongs to the
+    /// weights before it, so the last checkpoint may already hold weights that are not finite.
     fn require_finite(&self, what: &str, value: f64, step: u64) -> anyhow::Result<()> {
         if value.is_finite() {
             return Ok(());
@@ -355,12 +355,12 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Evaluation, log, sample and checkpoint, each when it is due.
+    /// Runs evaluation, log, sample and checkpoint if they are due.
     fn after_step(&mut self, mut metrics: Metrics) -> anyhow::Result<()> {
         let (step, settings) = (self.state.step, &self.run_file.train);
-        let is_last = step == self.plan.total_steps; // `finish` does the rest then
+        let is_last = step == self.plan.total_steps; // then `finish` does the rest
         if is_last || step.is_multiple_of(settings.eval_interval as u64) {
-            // To its end: the step's line in the log, and what a resumed run goes on with, have it.
+            // Not interruptible: the log line of the step and a resumed run need the result.
             metrics.val_loss = self.loss_unless(Split::Validation, &Interrupt::default())?;
             if let Some(loss) = metrics.val_loss {
                 self.require_finite("validation loss", loss, step)?;
@@ -402,7 +402,7 @@ impl<'a> Session<'a> {
         self.note_failure(written);
     }
 
-    /// An evaluation that ends early if the user asks to stop.
+    /// Evaluates a split; ends early if the user asks to stop.
     fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
         self.loss_unless(split, &self.interrupt)
     }
@@ -433,7 +433,7 @@ impl<'a> Session<'a> {
         self.model.as_ref().context("the model is gone: a step before this one failed")
     }
 
-    /// The model that forward passes go through: the rounded one, once there is one.
+    /// The model for forward passes: the rounded one, once it exists.
     fn forward(&self) -> anyhow::Result<&Model> {
         match self.qat.as_ref().and_then(Qat::model) {
             Some(rounded) => Ok(rounded),
@@ -451,7 +451,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What would keep the run from being saved or used is found before its first step.
+/// Checks before the first step that the run can be saved and its model used.
 fn require_savable(
     prospect: &Prospect<'_>,
     model: &Model,

@@ -1,4 +1,4 @@
-//! A model small enough to train in a moment, and what tests ask of its run folder.
+//! A model small enough to train in a moment, and helpers that read its run folder.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
@@ -10,7 +10,7 @@ use checkpoint::Checkpoint;
 use config::{RunFile, TokenizerKind};
 use train::{Options, Report};
 
-/// A run of a two-layer model on a text of its own, in a folder of its own.
+/// A run of a two-layer model with its own text and folder.
 pub struct Fixture {
     folder: tempfile::TempDir,
     /// Settings that a test may change before training.
@@ -60,7 +60,7 @@ impl Fixture {
         run_file
     }
 
-    /// The run file on disk, for the real command.
+    /// Writes the run file to disk, for the real command.
     pub fn config_file(&self, run_file: &RunFile) -> PathBuf {
         let path = run_file.run.dir.with_extension("toml");
         fs::write(&path, run_file.to_toml().unwrap()).unwrap();
@@ -68,7 +68,7 @@ impl Fixture {
     }
 }
 
-/// Text with a grammar simple enough to be learned: `sentences` lines.
+/// `sentences` lines of text with a grammar simple enough to be learned.
 pub fn text_of(sentences: usize) -> String {
     let nouns = ["sea", "keeper", "lamp", "boat"];
     let verbs = ["waits", "burns", "sleeps"];
@@ -80,7 +80,7 @@ pub fn train(run_file: &RunFile) -> Report {
     train::train(run_file, &Options::default()).unwrap()
 }
 
-/// Goes on from the last checkpoint.
+/// Resumes from the last checkpoint.
 pub fn resume(run_file: &RunFile) -> Report {
     train::train(run_file, &Options { resume: true, ..Options::default() }).unwrap()
 }
@@ -91,7 +91,7 @@ pub fn failure(run_file: &RunFile) -> String {
     cli::one_line(&error)
 }
 
-/// Every value that is known of a step, without what depends on the clock.
+/// All logged values of each step, without those that depend on the clock.
 pub fn metrics(run_file: &RunFile) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(run_file.run.dir.join("metrics.jsonl")).unwrap();
     text.lines()
@@ -105,8 +105,8 @@ pub fn metrics(run_file: &RunFile) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Asserts that two runs logged the same figures for the same steps, each within `tolerance` of the
-/// other relative to its size.
+/// Asserts that two runs logged the same figures for the same steps, with a relative difference of
+/// at most `tolerance`.
 pub fn assert_same_figures(a: &RunFile, b: &RunFile, tolerance: f64) {
     let [a, b] = [a, b].map(metrics);
     assert_eq!(a.len(), b.len());
