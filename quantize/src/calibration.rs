@@ -1,4 +1,4 @@
-//! The text that a model reads while its matrices are watched.
+//! The calibration text: the model reads it while the inputs of its matrices are measured.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use gguf::Metadata;
 /// Largest text that is read, in bytes.
 const TEXT_LIMIT: u64 = 1 << 30;
 
-/// A text as windows of tokens, in the way of `llama-imatrix`: cut one after the other, each with
-/// the token that begins a text in place of its first one where the model has such a token, and
-/// without the rest that fills no window.
+/// A text as windows of tokens, as `llama-imatrix` divides it: consecutive windows, without the
+/// rest that does not fill one. If the model has a token that begins a text, it replaces the first
+/// token of each window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calibration {
     /// `[windows][context]`
@@ -24,11 +24,12 @@ pub struct Calibration {
 impl Calibration {
     /// Reads `text` with the tokenizer in `metadata` or, for a checkpoint, in its folder.
     ///
-    /// `context` tokens make a window, or as many as the model can read where that is fewer; at
-    /// most `tokens` are taken.
+    /// A window has `context` tokens, or as many as the model can read if that is fewer; at most
+    /// `tokens` are used.
     ///
     /// # Errors
-    /// When the text cannot be read or fills no window, or the model has no tokenizer.
+    /// When the text cannot be read or does not fill a window, or the model does not have a
+    /// tokenizer.
     pub fn read(
         text: &Path,
         metadata: &Metadata,
@@ -63,7 +64,8 @@ impl Calibration {
     /// The tokens that a run trained on, in windows spread evenly over them: at most `tokens`.
     ///
     /// # Errors
-    /// When the run folder has no token file or no settings, or trained on less than a window.
+    /// When the run folder has no token file or no settings, or the run trained on less than a
+    /// window.
     pub fn of_run(run: &Path, context: usize, tokens: usize) -> anyhow::Result<Self> {
         let settings = RunFile::load(&run.join("config.toml"), &[])?;
         let file = TokenFile::open(&run.join("tokens.bin"))?;
@@ -83,7 +85,7 @@ impl Calibration {
         Ok(Calibration { windows: places.map(window).collect(), context })
     }
 
-    /// Leaves windows spread evenly over the text, at most `tokens` of text in all.
+    /// Keeps windows spread evenly over the text, with at most `tokens` tokens in total.
     pub fn thinned(self, tokens: usize) -> Self {
         let places = spread(self.windows.len(), tokens / self.context);
         Calibration { windows: places.map(|i| self.windows[i].clone()).collect(), ..self }
@@ -95,7 +97,7 @@ impl Calibration {
     }
 }
 
-/// At most `count` of the numbers below `of` (but one, if there is any), evenly spread.
+/// At most `count` of the numbers below `of` (but at least one, if `of` is not 0), spread evenly.
 fn spread(of: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.max(1).min(of);
     (0..count).map(move |i| i * of / count)

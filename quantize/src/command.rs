@@ -23,12 +23,12 @@ use crate::{
                   quantize --input model-F32.gguf --target-size 80MB --calibration text.txt"
 )]
 pub struct Args {
-    /// Something else than a smaller file.
+    /// A command that does not write a smaller file.
     #[command(subcommand)]
     pub verb: Option<Verb>,
 
-    /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder for its
-    /// newest checkpoint
+    /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder, of which
+    /// the newest checkpoint is read
     #[arg(long, value_name = "PATH", required = true)]
     pub input: Option<PathBuf>,
 
@@ -48,27 +48,28 @@ pub struct Args {
 
     /// llama-quantize's name of a mixture of types: Q8_0, Q6_K, Q5_1, Q5_K_M, Q5_K_S, Q5_0, Q4_1,
     /// Q4_K_M, Q4_K_S, Q4_0, IQ4_NL, IQ4_XS, Q3_K_L, Q3_K_M, Q3_K_S, Q2_K or Q2_K_S; as there,
-    /// Q5_K, Q4_K and Q3_K stand for the mixtures with _M [no default]
+    /// Q5_K, Q4_K and Q3_K mean the mixtures with _M [no default]
     #[arg(long = "type", value_name = "RECIPE")]
     pub recipe: Option<Recipe>,
 
-    /// Give every matrix the same type: that of the recipe's name [default: the recipe's mixture]
+    /// Give every matrix the same type, the one in the recipe's name [default: the recipe's
+    /// mixture]
     #[arg(long)]
     pub pure: bool,
 
-    /// A type for all tensors whose name has a match of a regular expression, for example
+    /// Set the type of all tensors whose name matches a regular expression, for example
     /// "blk\.0\.=Q8_0"; may be repeated, the first match wins [default: the recipe decides]
     #[arg(long = "override", value_name = "PATTERN=TYPE")]
     pub overrides: Vec<Override>,
 
-    /// The type of the tensor that makes the logits, output.weight or, where the head is tied,
-    /// token_embd.weight, for example F16 [default: the recipe decides]
+    /// Set the type of the tensor that computes the logits (output.weight or, if the head is tied,
+    /// token_embd.weight), for example F16 [default: the recipe decides]
     #[arg(long, value_name = "TYPE")]
     pub keep_output: Option<TensorType>,
 
-    /// Most bytes of the whole file, for example 80MB or 76MiB: each tensor's type follows from
-    /// how much the model's predictions depend on it, measured on the calibration text; the choice
-    /// is saved as OUTPUT.recipe.toml [default: the recipe decides]
+    /// Limit the size of the whole file, for example to 80MB or 76MiB: each tensor's type follows
+    /// from how much the model's predictions depend on it, measured on the calibration text; the
+    /// choice is saved as OUTPUT.recipe.toml [default: the recipe decides]
     #[arg(
         long,
         value_name = "SIZE",
@@ -76,7 +77,7 @@ pub struct Args {
     )]
     pub target_size: Option<Target>,
 
-    /// The same in bits per weight of the whole file, for example 4.25 [default: no target]
+    /// Limit the bits per weight of the whole file, for example to 4.25 [default: no target]
     #[arg(
         long,
         value_name = "BITS",
@@ -86,7 +87,7 @@ pub struct Args {
     )]
     pub target_bits: Option<Target>,
 
-    /// Types from a file that --target-size or --target-bits saved [default: none]
+    /// Read the types from a file that --target-size or --target-bits saved [default: none]
     #[arg(
         long,
         alias = "recipe",
@@ -97,11 +98,12 @@ pub struct Args {
     )]
     pub plan: Option<PathBuf>,
 
-    /// Search for codes that make up for each other's errors on the calibration text: a file of
-    /// the same format and size that is nearer to the original, for minutes of time. An eighth of the
-    /// text is held back, and what is no better on it than rounding with importance data is rounded;
-    /// where that holds for the whole file, it is written rounded, and the exit code is 1
-    /// [default: with --bits, --target-size and --target-bits, where there is a calibration text]
+    /// Search for codes whose errors compensate each other on the calibration text: the file has
+    /// the same format and size and is nearer to the original, but takes minutes. An eighth of the
+    /// text is held back; tensors for which the search is not better on it than rounding with
+    /// importance data are rounded. If that holds for the whole file, it is written rounded, and
+    /// the exit code is 1 [default: with --bits, --target-size and --target-bits, if there is a
+    /// calibration text]
     #[arg(long, conflicts_with_all = ["imatrix", "errors"])]
     pub search: bool,
 
@@ -109,8 +111,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "search")]
     pub no_search: bool,
 
-    /// Calibration text, UTF-8: of the kind that the model will read, but none that it is judged
-    /// on [default: for a checkpoint in a run folder what it trained on, otherwise none]
+    /// Calibration text, UTF-8: of the kind that the model will read, but not the text that it is
+    /// evaluated on [default: for a checkpoint in a run folder its training text, otherwise none]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
 
@@ -118,16 +120,16 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = QuantizeJob::CALIBRATION_TOKENS)]
     pub calibration_tokens: usize,
 
-    /// Importance data of `quantize imatrix` or llama-imatrix, to weigh the errors of each column
-    /// with [default: none]
+    /// Importance data of `quantize imatrix` or llama-imatrix, used to weight the errors of each
+    /// column [default: none]
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
 
-    /// Quantize what is quantized already, though both errors add up [default: refuse]
+    /// Quantize tensors that are quantized already, although both errors add up [default: refuse]
     #[arg(long)]
     pub requantize: bool,
 
-    /// Also measure each tensor's relative RMS error, at the price of time [default: do not]
+    /// Also measure each tensor's relative RMS error, which takes longer [default: do not]
     #[arg(long)]
     pub errors: bool,
 
@@ -140,10 +142,10 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The verbs besides writing a smaller file.
+/// The commands besides writing a smaller file.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Verb {
-    /// Measure on a text how strongly each column of each matrix is used: importance data
+    /// Measure on a text how strongly each column of each matrix is used (importance data)
     #[command(after_help = "Example:\n  quantize imatrix --input model-F32.gguf \
                             --text calibration.txt --output imatrix.gguf")]
     Imatrix(ImatrixArgs),
@@ -152,17 +154,17 @@ pub enum Verb {
 /// Arguments of `quantize imatrix`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ImatrixArgs {
-    /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder for its
-    /// newest checkpoint
+    /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder, of which
+    /// the newest checkpoint is read
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
 
-    /// The calibration text, UTF-8: of the kind that the model will read, but none that it is
-    /// judged on
+    /// The calibration text, UTF-8: of the kind that the model will read, but not the text that it
+    /// is evaluated on
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
 
-    /// File to write, llama.cpp's GGUF of importance data
+    /// File to write, in llama.cpp's GGUF format of importance data
     #[arg(long, value_name = "FILE", default_value = "imatrix.gguf")]
     pub output: PathBuf,
 
@@ -174,12 +176,12 @@ pub struct ImatrixArgs {
     #[arg(long, value_name = "N")]
     pub tokens: Option<usize>,
 
-    /// Also measure the tensor that makes the logits [default: do not, as llama-imatrix]
+    /// Also measure the tensor that computes the logits [default: do not, as llama-imatrix]
     #[arg(long)]
     pub process_output: bool,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
@@ -199,7 +201,7 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// The verdict on a search.
+    /// Whether a search failed.
     ///
     /// # Errors
     /// As [`Report::check`].
@@ -214,7 +216,7 @@ impl Outcome {
 /// Runs `quantize` as the command line asks.
 ///
 /// # Errors
-/// Those of [`quantize_file`] and [`collect`], and for a number of bits that stands for no recipe.
+/// Those of [`quantize_file`] and [`collect`], and for a number of bits without a recipe.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(Verb::Imatrix(imatrix)) = args.verb {
         let report = collect(&ImatrixJob {
@@ -232,7 +234,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Quantized(Box::new(quantize_file(&job(args)?)?)))
 }
 
-/// The job that the flags stand for.
+/// The job that the flags describe.
 fn job(args: Args) -> anyhow::Result<QuantizeJob> {
     let input = args.input.clone().ok_or_else(|| anyhow::anyhow!("name --input"))?;
     let target = args.target_size.or(args.target_bits);
@@ -266,7 +268,7 @@ fn job(args: Args) -> anyhow::Result<QuantizeJob> {
     })
 }
 
-/// Which tensor gets which type; a target makes its own rules later.
+/// The rules that give each tensor its type; a target replaces them later.
 fn rules(args: &Args, target: Option<Target>) -> anyhow::Result<Rules> {
     if let Some(plan) = &args.plan {
         return Ok(Rules::of_plan(PlanFile::read(plan)?));
@@ -286,7 +288,7 @@ fn rules(args: &Args, target: Option<Target>) -> anyhow::Result<Rules> {
     })
 }
 
-/// The run that a checkpoint is of, if it kept what it trained on.
+/// The run of a checkpoint, if it kept its training tokens.
 fn run_of(input: &Path) -> Option<PathBuf> {
     let folder = checkpoint::locate(input).ok()?;
     let run = checkpoint::run_dir(&folder)?;

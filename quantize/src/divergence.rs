@@ -1,15 +1,15 @@
-//! How far predictions are from those of the model as it was.
+//! KL divergence of predictions from those of the original model.
 //!
-//! `eval` has the same quantity (`eval/src/metrics/agreement.rs`) beside perplexity and top-1
-//! agreement, in f64 from the logits of both models. Here the original's log-probabilities are kept
-//! in f32, since a search compares with them again and again.
+//! `eval` computes the same quantity (`eval/src/metrics/agreement.rs`) together with perplexity and
+//! top-1 agreement, in f64 from the logits of both models. Here the original's log-probabilities
+//! are stored in f32, since a search compares with them many times.
 
 use anyhow::Result;
 use rayon::prelude::*;
 use reference::Blockwise;
 
-/// Log-probabilities of the next token at every `stride`-th position of each residual stream
-/// `[T, C]` behind the last block, `[T / stride, V]`.
+/// Log-probabilities of the next token at every `stride`-th position of each residual stream `[T,
+/// C]` after the last block, `[T / stride, V]`.
 ///
 /// # Errors
 /// When the model's head cannot be read.
@@ -58,8 +58,8 @@ pub(crate) fn mean_divergence(expected: &[Vec<f32>], found: &[Vec<f32>], vocab_s
 mod tests {
     use super::*;
 
-    /// The case of `eval/src/metrics/agreement.rs`: (1/2, 1/2) twice, against (3/4, 1/4) and the
-    /// same once more.
+    /// The case of `eval/src/metrics/agreement.rs`: (1/2, 1/2) twice, against (3/4, 1/4) and (1/2,
+    /// 1/2).
     #[test]
     fn two_positions_by_hand() {
         let rows = |logits: [f32; 4]| {

@@ -1,25 +1,25 @@
-//! Where the rows of a tensor become bytes.
+//! Encodes the rows of a tensor as bytes.
 
 use gguf::blocks::{self, BlockError};
 use gguf::{GgufError, TensorInfo, TensorType};
 
 use crate::Importance;
 
-/// Some rows of a tensor, and the type that they are to have.
+/// Some rows of a tensor, and the type to encode them in.
 pub(crate) struct Slab<'a> {
     /// The tensor as it is stored now.
     pub tensor: &'a TensorInfo,
     /// The type in the output.
     pub to: TensorType,
-    /// The place of the first of these rows in the tensor.
+    /// The index of the first of these rows in the tensor.
     pub first_row: usize,
     /// Whole rows.
     pub rows: &'a [f32],
 }
 
-/// Turns rows into bytes.
+/// Encodes rows as bytes.
 pub(crate) trait Encode: Sync {
-    /// Fills `out`, which has the size that the rows take.
+    /// Fills `out`, which has the size of the encoded rows.
     ///
     /// # Errors
     /// When a weight is not finite or too large for the type.
@@ -28,7 +28,7 @@ pub(crate) trait Encode: Sync {
 
 /// ggml's own rounding, block by block.
 pub(crate) struct Rounding<'a> {
-    /// How much the errors of each column count.
+    /// The weight of the errors of each column.
     pub importance: Option<&'a Importance>,
 }
 
@@ -40,7 +40,7 @@ impl Encode for Rounding<'_> {
         else {
             return round(to, rows, row_len, first_row, None, out);
         };
-        // Experts follow each other, and each has columns of its own.
+        // Experts are stored one after the other, and each has its own columns.
         let rows_of_expert = tensor.shape.get(1).map_or(1, |&n| n as usize);
         let row_bytes = row_len / to.block_len() * to.block_bytes();
         let (mut row, mut rows, mut out) = (first_row, rows, out);
@@ -74,7 +74,7 @@ fn round(
         .map_err(|error| in_tensor(error, first_row, row_len).into())
 }
 
-/// Counts from the start of the tensor what an error counts from that of the rows at hand.
+/// Converts the indices of an error from these rows to the whole tensor.
 fn in_tensor(error: GgufError, first_row: usize, row_len: usize) -> GgufError {
     let before = first_row * row_len;
     let GgufError::Blocks(error) = error else { return error };

@@ -1,15 +1,15 @@
-//! What is not done for models with experts.
+//! Refuses what is not supported for models with experts.
 
 use anyhow::bail;
 use gguf::TensorSource;
 
 use crate::QuantizeJob;
 
-/// Refuses a search and a target size for a model with experts: both measure what a matrix does with
-/// the inputs that every token gives it, and hold all its weights.
+/// Refuses a search and a target size for a model with experts: both measure a matrix with the
+/// inputs of every token, and hold all its weights in memory.
 ///
 /// # Errors
-/// With the first tensor of experts, and what can be done instead.
+/// Names the first tensor of experts, and what can be done instead.
 pub(crate) fn refuse(job: &QuantizeJob, source: &dyn TensorSource) -> anyhow::Result<()> {
     let what = match (job.search, job.target) {
         (_, Some(_)) => "types for a target size are not chosen",

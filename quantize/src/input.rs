@@ -1,4 +1,4 @@
-//! What is quantized: a GGUF in one file or several, or a checkpoint seen as one.
+//! The input of a quantization: a GGUF in one file or several, or a checkpoint read as a GGUF.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,16 @@ use anyhow::{Context, bail};
 use checkpoint::{Checkpoint, GgufView, atomic};
 use gguf::{GgufFile, GgufParts, TensorSource, TensorType};
 
-/// What was opened: the file's place decides where the output goes.
+/// The opened input, with its path, which determines the default output.
 pub(crate) enum Input {
     /// A GGUF in one file or several.
     File(GgufParts),
-    /// A checkpoint, seen as an F32 GGUF.
+    /// A checkpoint, read as an F32 GGUF.
     Checkpoint(Box<GgufView>),
 }
 
 impl Input {
-    /// Opens a GGUF file (with it the other parts of its model), a checkpoint folder, or the newest
+    /// Opens a GGUF file (and the other parts of its model), a checkpoint folder, or the newest
     /// checkpoint of a run folder.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
@@ -58,7 +58,7 @@ impl Input {
     }
 
     /// `NAME-SUFFIX.gguf`: beside a GGUF, with the type in its name replaced; in the `gguf` folder
-    /// of a checkpoint's run; beside a checkpoint that is in no run.
+    /// of a checkpoint's run; beside a checkpoint that does not belong to a run.
     pub fn default_output(&self, suffix: &str) -> PathBuf {
         match self {
             Input::File(parts) => {
@@ -78,7 +78,7 @@ impl Input {
     }
 }
 
-/// A file's name without the number of its part and without its type.
+/// A file's name without its part number and its type.
 fn model_name(stem: &str) -> &str {
     let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     let part = stem.rsplit_once("-of-").filter(|(_, count)| is_number(count));
@@ -90,7 +90,7 @@ fn model_name(stem: &str) -> &str {
     plain.iter().find_map(|suffix| whole.strip_suffix(suffix)).unwrap_or(whole)
 }
 
-/// Refuses GGUFs that hold something else than a model.
+/// Refuses GGUFs that do not hold a model.
 fn refuse_what_is_no_model(source: &dyn TensorSource) -> anyhow::Result<()> {
     let metadata = source.metadata();
     match metadata.string("general.type") {

@@ -1,4 +1,4 @@
-//! From one file to the smaller one.
+//! The whole job: reads one file and writes the smaller one.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use crate::report::{ImportanceReport, PlanReport, SearchReport};
 use crate::search::{Overlay, SearchJob, Verdict, search_model};
 use crate::{Calibration, Importance, Recipe, Report, Rules, output};
 
-/// Tokens of a calibration window: as many as `quantize imatrix` reads together.
+/// Tokens of a calibration window, the same number as in `quantize imatrix`.
 const WINDOW: usize = 512;
 
-/// Tokens on which each tensor's sensitivity is measured. The divergence is that of a pass with
-/// everything else as it was, so few are enough to rank tensors.
+/// Tokens on which each tensor's sensitivity is measured. Everything else in the pass is the
+/// original, so few tokens are enough to rank the tensors.
 const PROBE_TOKENS: usize = 1024;
 
-/// What [`quantize_file`] is to do.
+/// The settings of [`quantize_file`].
 #[derive(Debug, Clone)]
 pub struct QuantizeJob {
     /// A GGUF (of one part or several), a checkpoint folder, or a run folder.
@@ -36,15 +36,15 @@ pub struct QuantizeJob {
     pub output: Option<PathBuf>,
     /// Which tensor gets which type.
     pub rules: Rules,
-    /// A file of importance data, to weigh errors with.
+    /// A file of importance data, to weight errors with.
     pub importance: Option<PathBuf>,
     /// Whether tensors that are quantized already may be quantized again.
     pub requantize: bool,
-    /// Whether to search for codes that make up for each other's errors.
+    /// Whether to search for codes whose errors compensate each other.
     pub search: bool,
-    /// Types chosen for a file of this size, instead of the rules' own.
+    /// A file size that types are chosen for, instead of the types of the rules.
     pub target: Option<Target>,
-    /// What a search and a target read.
+    /// The calibration text of a search and a target.
     pub calibration: Option<CalibrationText>,
     /// Most tokens of it that a search reads.
     pub calibration_tokens: usize,
@@ -52,7 +52,7 @@ pub struct QuantizeJob {
     pub errors: bool,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// Asked before each tensor, and more often during a search.
+    /// Checked before each tensor, and more often during a search.
     pub interrupt: Interrupt,
 }
 
@@ -61,12 +61,13 @@ pub struct QuantizeJob {
 pub enum CalibrationText {
     /// A text file, UTF-8.
     File(PathBuf),
-    /// What the run in this folder trained on.
+    /// The training tokens of the run in this folder.
     Run(PathBuf),
 }
 
 impl QuantizeJob {
-    /// The file that `recipe` makes of `input`, in its usual place, if there is none yet.
+    /// The job that quantizes `input` by `recipe` to its default output, if that does not exist
+    /// yet.
     pub fn new(input: impl Into<PathBuf>, recipe: Recipe) -> Self {
         QuantizeJob {
             input: input.into(),
@@ -84,7 +85,7 @@ impl QuantizeJob {
         }
     }
 
-    /// Tokens that a search reads if nobody says otherwise. With 2,560 of them, SmolLM2-135M took two
+    /// The default number of tokens that a search reads. With 2,560 of them, SmolLM2-135M took two
     /// minutes on two cores (BENCHMARKS.md).
     pub const CALIBRATION_TOKENS: usize = 4_096;
 }
@@ -92,11 +93,11 @@ impl QuantizeJob {
 /// Writes `job.input` as a smaller GGUF.
 ///
 /// # Errors
-/// When the input is no GGUF or checkpoint, is quantized already, is a model that the rules do not
-/// cover, or has a weight that is not finite or too large for its new type (with the name of the
-/// tensor); when the importance data cannot be read or is another model's; when a search or a target
-/// lacks a calibration text, or the model is none that the reference pass knows; when the output
-/// exists and may not be replaced, is the input, or cannot be written.
+/// When the input is not a GGUF or checkpoint, is quantized already, is a model that the rules do
+/// not cover, or has a weight that is not finite or too large for its new type (with the name of
+/// the tensor); when the importance data cannot be read or belongs to another model; when a search
+/// or a target has no calibration text, or the reference pass does not know the model; when the
+/// output exists and may not be replaced, is the input, or cannot be written.
 pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let (start, peak) = (Instant::now(), AnonymousPeak::default());
     let input = Input::open(&job.input)?;
@@ -179,7 +180,7 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
 }
 
 impl QuantizeJob {
-    /// What the output's name ends with.
+    /// The suffix of the output's name.
     fn file_suffix(&self) -> String {
         match (&self.target, &self.rules.plan) {
             (None, None) => self.rules.recipe.name().to_owned(),
@@ -208,7 +209,7 @@ impl QuantizeJob {
         Ok(Some(calibration))
     }
 
-    /// The rules, or those of a new plan where a target asks for one.
+    /// The rules, or those of a new plan if there is a target.
     fn rules(
         &self,
         source: &dyn TensorSource,
@@ -242,12 +243,12 @@ impl QuantizeJob {
 struct NewPlan {
     text: String,
     divergence: f64,
-    /// What the file may have.
+    /// The largest size of the file, in bytes.
     most_bytes: u64,
 }
 
 impl NewPlan {
-    /// Keeps the choice beside the file that was made by it.
+    /// Saves the choice beside the file that was made with it.
     fn write(self, path: PathBuf, overwrite: bool) -> anyhow::Result<PlanReport> {
         atomic::write_file(&path, overwrite, |out| {
             std::io::Write::write_all(out, self.text.as_bytes()).map_err(anyhow::Error::from)
@@ -268,7 +269,7 @@ fn plan_path(output: &Path) -> PathBuf {
     name.into()
 }
 
-/// Fills one overlay with what the search finds, and the other with rounded weights.
+/// Fills one overlay with the result of the search, and the other with rounded weights.
 fn search<'a>(
     job: &QuantizeJob,
     plan: &FilePlan<'_>,
@@ -277,7 +278,7 @@ fn search<'a>(
     rounded: &mut Overlay<'a>,
     peak: &AnonymousPeak,
 ) -> anyhow::Result<Verdict> {
-    // What is quantized as it is wanted stays: searched anew, both errors would add up.
+    // Tensors that have the wanted type already stay: after a new search both errors would add up.
     let stays = |tensor: &TensorInfo, to: TensorType| to.is_quantized() && tensor.tensor_type == to;
     let changing = plan.tensors().filter(|(tensor, to)| !stays(tensor, *to));
     let wanted: HashMap<&str, TensorType> =

@@ -1,10 +1,10 @@
-//! A model in fewer bits: reads a GGUF (or a checkpoint, seen as one) and writes a smaller GGUF.
+//! Quantization: reads a GGUF (or a checkpoint, read as one) and writes a smaller GGUF.
 //!
-//! [`Rules`] say which tensor gets which type: a [`Recipe`] by llama-quantize's name, and what the
-//! user wants otherwise. `gguf::blocks` turns rows into bytes, with [`Importance`] as the weight of
-//! each column's errors where there is any, and [`quantize_file`] streams one tensor after another
-//! through both. Without a search the result equals, tensor by tensor and byte by byte, what
-//! `llama-quantize` makes of the same file.
+//! [`Rules`] give each tensor its type: a [`Recipe`] by llama-quantize's name, and the user's
+//! changes to it. `gguf::blocks` encodes rows as bytes, with [`Importance`] as the weight of each
+//! column's errors if it is given, and [`quantize_file`] streams one tensor after another through
+//! both. Without a search the result equals the file that `llama-quantize` makes of the same input,
+//! tensor by tensor and byte by byte.
 //!
 //! | module | what |
 //! |---|---|

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-/// Makes a model smaller: a GGUF or checkpoint into a GGUF with fewer bits per weight
+/// Quantizes a model: converts a GGUF or checkpoint into a GGUF with fewer bits per weight
 #[derive(Parser)]
 #[command(name = "quantize", version)]
 struct Command {

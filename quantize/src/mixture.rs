@@ -1,29 +1,30 @@
-//! What each recipe chooses for which tensor: `llama-quantize`'s rules.
+//! The types that each recipe chooses for each tensor: `llama-quantize`'s rules.
 //!
 //! Source: `llama_tensor_get_type_impl` in llama.cpp's
 //! [`llama-quant.cpp`](https://github.com/ggml-org/llama.cpp/blob/master/src/llama-quant.cpp).
-//! The rules look at a tensor's [`TensorRole`], at its place among the tensors of that role, at a
-//! few facts about the model, and at whether there is importance data.
+//! The rules depend on a tensor's [`TensorRole`], on its index among the tensors of that role, on a
+//! few facts about the model, and on whether there is importance data.
 
 use gguf::TensorType;
 
 use crate::Recipe;
 use crate::role::{Model, TensorRole};
 
-/// A tensor as the rules see it.
+/// The properties of a tensor that the rules use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seat {
-    /// What the tensor does.
+    /// The function of the tensor in the model.
     pub role: TensorRole,
-    /// How many of the role came before it. In a model with experts, the layer it is in.
+    /// How many tensors of the role come before it. In a model with experts, the layer it is in.
     pub place: usize,
-    /// For [`TensorRole::AttentionValue`], how many there are; otherwise the layers of the model.
+    /// For [`TensorRole::AttentionValue`] their number; otherwise the number of layers of the
+    /// model.
     pub of: usize,
     /// Weights in one row.
     pub row_len: u64,
 }
 
-/// The type that the recipe wants for the tensor, whether or not its rows fit in its blocks.
+/// The type that the recipe chooses for the tensor, whether or not its rows fit in its blocks.
 pub(crate) fn wanted(recipe: Recipe, seat: Seat, model: &Model, importance: bool) -> TensorType {
     match seat.role {
         TensorRole::Output => output(recipe, seat, model),
@@ -35,7 +36,7 @@ pub(crate) fn wanted(recipe: Recipe, seat: Seat, model: &Model, importance: bool
     }
 }
 
-/// The head, where every error meets every logit: Q6_K or better.
+/// The head, where an error affects every logit: Q6_K or better.
 fn output(recipe: Recipe, seat: Seat, model: &Model) -> TensorType {
     let base = recipe.base_type();
     if model.is_falcon || !fits(base, seat.row_len) || base == TensorType::Q8_0 {
@@ -45,8 +46,8 @@ fn output(recipe: Recipe, seat: Seat, model: &Model) -> TensorType {
     }
 }
 
-/// Values of the attention, also joined with queries and keys: few weights that weigh much, fewer
-/// still where heads share them.
+/// Attention values, also joined with queries and keys: few weights with a large effect, and even
+/// fewer if heads share them.
 fn value(recipe: Recipe, seat: Seat, model: &Model) -> TensorType {
     let shared = model.sharing >= 4;
     let chosen = match recipe {
@@ -68,7 +69,7 @@ fn value(recipe: Recipe, seat: Seat, model: &Model) -> TensorType {
     }
 }
 
-/// What the heads say, put together.
+/// The output projection of the attention.
 fn attention_output(recipe: Recipe, model: &Model) -> TensorType {
     match recipe {
         Recipe::Q3_K_L if model.is_falcon => TensorType::Q4_K,
@@ -111,7 +112,7 @@ fn down(recipe: Recipe, seat: Seat, model: &Model, importance: bool) -> TensorTy
         Recipe::IQ4_NL | Recipe::IQ4_XS if first_eighth && !importance => TensorType::Q5_K,
         Recipe::Q5_K_M if more_bits(layer, layers) => TensorType::Q6_K,
         Recipe::Q4_K_S if !falcon && first_eighth => TensorType::Q5_K,
-        // Without importance data, the types with a minimum do badly here.
+        // Without importance data, the types with a minimum have large errors here.
         Recipe::Q4_0 if first_eighth && importance => TensorType::Q4_1,
         Recipe::Q5_0 if first_eighth && importance => TensorType::Q5_1,
         _ => recipe.base_type(),
@@ -129,8 +130,8 @@ pub(crate) fn fits(tensor_type: TensorType, row_len: u64) -> bool {
     row_len.is_multiple_of(tensor_type.block_len() as u64)
 }
 
-/// `wanted`, or what replaces it for rows that are no whole number of its blocks: a type with
-/// blocks of 32 and a bit more precision, and F16 if not even 32 divides the row.
+/// `wanted`, or its replacement if rows are not a whole number of its blocks: a type with blocks of
+/// 32 and slightly more precision, or F16 if 32 does not divide the row either.
 ///
 /// After `tensor_type_fallback` of llama.cpp.
 pub(crate) fn fitting(wanted: TensorType, row_len: u64) -> TensorType {
@@ -167,7 +168,7 @@ mod tests {
     fn six_of_twelve_layers_get_more_bits() {
         let more: Vec<usize> = (0..12).filter(|&layer| more_bits(layer, 12)).collect();
         assert_eq!(more, [0, 3, 6, 9, 10, 11]);
-        // Fewer than eight layers have no first eighth.
+        // With fewer than eight layers there is no first eighth.
         assert!(!more_bits(0, 3) && more_bits(2, 3));
     }
 
@@ -208,10 +209,10 @@ mod tests {
             let expected = if recipe == Recipe::Q8_0 { "Q8_0" } else { "Q6_K" };
             assert_eq!(chosen(recipe, TensorRole::Output), [expected; 4], "{recipe}");
         }
-        // 32 divides the row and 256 does not: Q6_K is wanted and falls back.
+        // 32 divides the row and 256 does not: Q6_K is wanted and replaced.
         let narrow = Seat { row_len: 96, ..at(TensorRole::Output, 0) };
         assert_eq!(wanted(Recipe::Q4_0, narrow, &PLAIN, false), TensorType::Q6_K);
-        // Q4_K_M does not even ask for Q6_K there.
+        // Q4_K_M does not choose Q6_K there.
         assert_eq!(wanted(Recipe::Q4_K_M, narrow, &PLAIN, false), TensorType::Q8_0);
     }
 

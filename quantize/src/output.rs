@@ -1,11 +1,10 @@
-//! The way of the weights: read, converted and written at the same time, a slab of rows each.
-//!
+//! Writes the output: weights are read, converted and written at the same time, in slabs of rows.
 //! ```text
 //! source --rows--> [all cores: encode] --buffers, at most QUEUE--> [one thread: write, sync]
 //! ```
 //!
-//! Buffers go round, so their memory is taken once; the disk gets to work before the last tensor
-//! is done.
+//! Buffers are reused, so their memory is allocated once; the disk starts writing before the last
+//! tensor is done.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -24,23 +23,23 @@ use crate::job::QuantizeJob;
 use crate::plan::FilePlan;
 use crate::report::TensorReport;
 
-/// Weights that are converted at a time: enough for many cores, and 8 MiB of floats.
+/// Number of weights that are converted at a time: enough for many cores, and 8 MiB of floats.
 const SLAB: usize = 1 << 21;
 
 /// Buffers that may wait to be written.
 const QUEUE: usize = 4;
 
-/// Bytes after which what was written is sent to the disk, so that little is left to wait for in
+/// Bytes after which the written data is synced to the disk, so that little remains to be synced at
 /// the end.
 const SYNC_BYTES: usize = 32 << 20;
 
-/// Some bytes of a tensor on their way to the file.
+/// Some bytes of a tensor, queued for writing.
 struct Part<'a> {
     tensor: &'a TensorInfo,
     bytes: Vec<u8>,
 }
 
-/// Writes the planned file to `output`. With `errors`, also measures what each tensor lost.
+/// Writes the planned file to `output`. With `errors`, also measures the error of each tensor.
 ///
 /// # Errors
 /// When a tensor cannot be read or converted (with its name), or the file cannot be written;
@@ -61,13 +60,13 @@ pub(crate) fn write(
             let writing = scope.spawn(move || write_parts(writer, &to_write, &written));
             let made = Making { plan, encoder, errors, interrupt, peak, parts, free }.run();
             let written = writing.join().map_err(|_| anyhow!("the writing thread panicked"))?;
-            // Where writing failed, making only found nobody to take its parts.
+            // If writing failed, the converting side only saw its channel closed.
             written.and(made)
         })
     })
 }
 
-/// The thread at the file.
+/// The thread that writes the file.
 fn write_parts(
     mut writer: Writer<&mut BufWriter<File>>,
     parts: &Receiver<Part<'_>>,
@@ -77,21 +76,21 @@ fn write_parts(
     for Part { tensor, bytes } in parts {
         writer.write_part(&tensor.name, &bytes)?;
         not_synced += bytes.len();
-        // Nobody may be left to use the buffer again.
+        // The other side may have ended and no longer need the buffer.
         let _ = written.send(bytes);
         if not_synced >= SYNC_BYTES {
             writer.get_ref().get_ref().sync_data()?;
             not_synced = 0;
         }
     }
-    // What is missing after an error of the other side is that error's to report.
+    // If parts are missing, the other side has failed and reports its own error.
     match writer.is_complete() {
         true => writer.finish().map(drop).map_err(Into::into),
         false => Ok(()),
     }
 }
 
-/// The side that converts.
+/// The converting side.
 struct Making<'a> {
     plan: &'a FilePlan<'a>,
     encoder: &'a dyn Encode,
@@ -128,11 +127,11 @@ impl<'a> Making<'a> {
         Ok(reports)
     }
 
-    /// Sends the tensor in its new type to be written; gives its relative RMS error if that is
+    /// Converts the tensor and queues it for writing; returns its relative RMS error if that is
     /// asked for.
     fn convert(&self, tensor: &'a TensorInfo, to: TensorType) -> anyhow::Result<Option<f64>> {
         let mut lost = Lost::default();
-        // Experts one by one: together they may be more than memory holds.
+        // One expert at a time: all together may not fit in memory.
         for index in 0..tensor.matrices() {
             let bytes = self.plan.source().read_matrix(tensor, index)?;
             match tensor.tensor_type == to {
@@ -153,7 +152,7 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Encodes and sends the `bytes` of matrix `index` of a tensor.
+    /// Encodes and queues the `bytes` of matrix `index` of a tensor.
     fn encode(
         &self,
         tensor: &'a TensorInfo,
@@ -181,7 +180,7 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// A buffer that was written, or else a new one.
+    /// A buffer that has been written, or else a new one.
     fn buffer(&self, size: usize) -> Vec<u8> {
         let mut buffer = self.free.try_recv().unwrap_or_default();
         buffer.resize(size, 0);
@@ -194,7 +193,7 @@ impl<'a> Making<'a> {
     }
 }
 
-/// Stored weights as floats: borrowed if they are that already, otherwise in `floats`.
+/// Stored weights as floats: borrowed if they are stored as floats, otherwise in `floats`.
 fn weights<'a>(
     from: TensorType,
     bytes: &'a [u8],
@@ -211,7 +210,7 @@ fn weights<'a>(
     Ok(floats)
 }
 
-/// What a tensor lost on the way.
+/// The error of a tensor.
 #[derive(Default)]
 struct Lost {
     /// Σ (w' - w)²

@@ -1,4 +1,4 @@
-//! What becomes of every tensor, decided before any weight is read.
+//! The plan of the output: how every tensor is converted, decided before any weight is read.
 
 use anyhow::bail;
 use gguf::{Layout, Metadata, TensorInfo, TensorSource, TensorType, Value};
@@ -9,19 +9,19 @@ use crate::{Calibration, Choice, Importance, Recipe, Rules};
 /// The layout of the blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// How much the errors of a matrix's columns count.
+/// The weights of the errors of a matrix's columns.
 #[derive(Clone, Copy)]
 pub(crate) enum ColumnWeights<'a> {
-    /// All the same.
+    /// The same weight for all columns.
     Equal,
-    /// As a file of importance data says.
+    /// From a file of importance data.
     Imported(&'a Importance),
-    /// As a search measures on its calibration text.
+    /// Measured by a search on its calibration text.
     Measured,
 }
 
 impl<'a> ColumnWeights<'a> {
-    /// The importance data, where it comes from a file.
+    /// The importance data, if it comes from a file.
     pub fn imported(self) -> Option<&'a Importance> {
         match self {
             ColumnWeights::Imported(importance) => Some(importance),
@@ -30,7 +30,7 @@ impl<'a> ColumnWeights<'a> {
     }
 }
 
-/// The file that will be.
+/// The plan of the output file.
 pub(crate) struct FilePlan<'a> {
     source: &'a dyn TensorSource,
     metadata: Metadata,
@@ -42,7 +42,7 @@ pub(crate) struct FilePlan<'a> {
 impl<'a> FilePlan<'a> {
     /// # Errors
     /// When the rules do not know the model, a tensor is quantized already and `requantize` is
-    /// false, or a tensor lacks importance data that the recipe cannot do without.
+    /// false, or a tensor has no importance data although the recipe requires it.
     pub fn new(
         source: &'a dyn TensorSource,
         rules: &Rules,
@@ -52,7 +52,8 @@ impl<'a> FilePlan<'a> {
         let weighed = !matches!(weights, ColumnWeights::Equal);
         let choices = rules.choose(source.metadata(), source.tensors(), weighed)?;
         let mut metadata = source.metadata().without("split.");
-        // It ends every prompt before it is answered, and llama.cpp's own programs abort on it.
+        // This key ends every prompt before it is answered, and llama.cpp's own programs abort on
+        // it.
         const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
         if metadata.get(ADD_EOS) == Some(&Value::Bool(true)) {
             metadata.set(ADD_EOS, Value::Bool(false));
@@ -80,13 +81,13 @@ impl<'a> FilePlan<'a> {
         Ok(plan)
     }
 
-    /// Says in the file how its codes were found.
+    /// Records in the file how its codes were found.
     pub fn describe_search(&mut self, calibration: &Calibration) {
         let tokens = u32::try_from(calibration.tokens()).unwrap_or(u32::MAX);
         self.metadata.set("quantize.search.calibration_tokens", Value::U32(tokens));
     }
 
-    /// The same file, with weights from another source of the same tensors.
+    /// The same plan, with weights from another source of the same tensors.
     ///
     /// # Errors
     /// When the metadata does not fit into a GGUF.
@@ -96,7 +97,7 @@ impl<'a> FilePlan<'a> {
         Ok(FilePlan { source, layout_after, ..self })
     }
 
-    /// Where the weights come from.
+    /// The source of the weights.
     pub fn source(&self) -> &'a dyn TensorSource {
         self.source
     }
@@ -128,7 +129,7 @@ impl<'a> FilePlan<'a> {
         self.layout_after.file_size
     }
 
-    /// Tensors that could not get the type that the rules wanted.
+    /// Tensors that could not get the type that the rules chose.
     pub fn fallbacks(&self) -> Vec<Fallback> {
         let tensors = self.source.tensors().iter().zip(&self.choices);
         tensors
@@ -145,7 +146,8 @@ impl<'a> FilePlan<'a> {
             .collect()
     }
 
-    /// Tensors that are rounded without regard to their columns though there is importance data.
+    /// Tensors that are rounded without weights for their columns although there is importance
+    /// data.
     pub fn without_importance(&self, importance: &Importance) -> anyhow::Result<Vec<String>> {
         let mut names = Vec::new();
         for (tensor, to) in self.tensors() {
@@ -177,7 +179,8 @@ fn refuse_second_time(tensor: &TensorInfo, to: TensorType) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Two bits without importance data are no model any more, unless larger types are mixed in.
+/// With two bits and without importance data a model is not usable, unless larger types are mixed
+/// in.
 fn refuse_without_importance(
     tensor: &TensorInfo,
     to: TensorType,

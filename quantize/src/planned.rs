@@ -1,4 +1,4 @@
-//! What a recipe will make of a model that is no file yet.
+//! The types that a recipe will give a model that is not a file yet.
 
 use checkpoint::names::{self, TensorName};
 use config::ModelConfig;
@@ -9,11 +9,11 @@ use crate::{Recipe, Rules};
 /// A tensor of a model on its way through export and quantization.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedTensor {
-    /// What it is called, and how it lies.
+    /// Its name, shape and layout.
     pub name: TensorName,
     /// Its type in the file that `export` writes.
     pub exported: TensorType,
-    /// Its type in the file that `quantize` makes of that one.
+    /// Its type in the file that `quantize` makes from that one.
     pub quantized: TensorType,
 }
 

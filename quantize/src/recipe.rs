@@ -1,8 +1,8 @@
-//! The mixtures of types by name.
+//! The recipes: mixtures of types by name.
 //!
-//! They are those of `llama-quantize` that need no grid of the IQ1 to IQ3 formats, so that a file
-//! made here has the quality (and the bytes) that people know by the recipe's name. What each
-//! chooses for which tensor is in [`mixture`](crate::mixture).
+//! They are those of `llama-quantize` that do not need a grid of the IQ1 to IQ3 formats, so that a
+//! file made here has the quality (and the bytes) that users expect from the recipe's name. The
+//! types that each recipe chooses for each tensor are in [`mixture`](crate::mixture).
 
 use std::fmt;
 use std::str::FromStr;
@@ -120,17 +120,17 @@ impl Recipe {
         self.row().0.name()
     }
 
-    /// What `general.file_type` says of the result.
+    /// The value of `general.file_type` in the result.
     pub fn file_type(self) -> FileType {
         self.row().0
     }
 
-    /// Whether the result is no model any more without importance data.
+    /// Whether the result is unusable without importance data.
     pub fn needs_importance(self) -> bool {
         self == Recipe::Q2_K_S
     }
 
-    /// The type of every tensor that no rule singles out.
+    /// The type of every tensor that is not covered by a special rule.
     pub fn base_type(self) -> TensorType {
         self.row().2
     }
@@ -145,7 +145,7 @@ impl fmt::Display for Recipe {
 impl FromStr for Recipe {
     type Err = anyhow::Error;
 
-    /// Takes the names in either case, and llama-quantize's other names: `q4_k_m`, `Q4_K_M`, and
+    /// Accepts the names in either case, and llama-quantize's other names: `q4_k_m`, `Q4_K_M`, and
     /// `Q4_K` for `Q4_K_M`.
     fn from_str(name: &str) -> anyhow::Result<Self> {
         let is_called = |recipe: &Recipe| {

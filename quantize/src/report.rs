@@ -1,4 +1,4 @@
-//! What a quantization did.
+//! The report of a quantization.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::{Calibration, Importance, Recipe};
 /// Sizes, types and times of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// What was read.
+    /// The input.
     pub input: PathBuf,
     /// The file written.
     pub output: PathBuf,
-    /// The recipe followed.
+    /// The recipe that was used.
     pub recipe: Recipe,
     /// The plan that was made for a target.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,21 +31,21 @@ pub struct Report {
     pub bytes_after: u64,
     /// Number of weights.
     pub weights: u64,
-    /// How many tensors of each type the output has, largest share first.
+    /// The number of tensors of each type in the output, largest share first.
     pub types: Vec<TypeReport>,
-    /// Tensors that got another type than the recipe wanted.
+    /// Tensors whose type differs from the one that the recipe chose.
     pub fallbacks: Vec<Fallback>,
-    /// The importance data that errors were weighed with.
+    /// The importance data that errors were weighted with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub importance: Option<ImportanceReport>,
     /// Every tensor, in file order.
     pub tensors: Vec<TensorReport>,
     /// Wall time.
     pub seconds: f64,
-    /// Most memory that the process held resident, mapped pages of the input included, where the
-    /// system tells.
+    /// Peak resident memory of the process, including mapped pages of the input, if the system
+    /// reports it.
     pub peak_resident_bytes: Option<u64>,
-    /// Most memory besides mapped files, sampled once for each tensor.
+    /// Peak memory without mapped files, sampled once for each tensor.
     pub peak_anonymous_bytes: Option<u64>,
 }
 
@@ -54,26 +54,26 @@ pub struct Report {
 pub struct PlanReport {
     /// The file of the plan, for `--plan`.
     pub path: PathBuf,
-    /// KL divergence that its types are expected to cost without a search, in nats.
+    /// KL divergence that its types are expected to add without a search, in nats.
     pub divergence: f64,
 }
 
-/// A search for codes that make up for each other's errors.
+/// A search for codes whose errors compensate each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SearchReport {
     /// Windows of calibration text.
     pub windows: usize,
     /// Tokens in each.
     pub context: usize,
-    /// Tokens of them that nothing was fitted to, and that the search was judged on.
+    /// Tokens of them that were not used to fit, and on which the search was evaluated.
     pub held_tokens: usize,
-    /// Mean KL divergence on these from the model as it was, in nats, with the search.
+    /// Mean KL divergence on these from the original model, in nats, with the search.
     pub divergence: f64,
-    /// The same with every tensor rounded, errors weighed with importance data of the same text.
+    /// The same with every tensor rounded, errors weighted with importance data of the same text.
     pub rounded_divergence: f64,
-    /// Whether the file holds what was searched for: not if rounded weights predict better.
+    /// Whether the file holds the result of the search; false if rounded weights predict better.
     pub used: bool,
-    /// Tensors that are rounded in it all the same, since the search was no better for them.
+    /// Tensors of it that are rounded nevertheless, since the search was not better for them.
     pub rounded: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ impl SearchReport {
         }
     }
 
-    /// An error where the search made the model worse.
+    /// Fails if the search made the model worse.
     fn check(&self) -> Result<(), cli::GateFailed> {
         let SearchReport { used, divergence, rounded_divergence, held_tokens, .. } = self;
         if *used {
@@ -129,24 +129,24 @@ pub struct TypeReport {
     /// ggml's name of the type.
     #[serde(rename = "type")]
     pub tensor_type: &'static str,
-    /// How many tensors.
+    /// The number of tensors.
     pub tensors: usize,
     /// Bytes of their data.
     pub bytes: u64,
 }
 
-/// A tensor whose rows are no whole number of blocks of the type that the recipe wanted.
+/// A tensor whose rows are not a whole number of blocks of the type that the recipe chose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fallback {
     /// Its name.
     pub tensor: String,
-    /// The type that the recipe wanted.
+    /// The type that the recipe chose.
     pub wanted: &'static str,
     /// The type that it got.
     pub got: &'static str,
     /// Weights in one of its rows.
     pub row_len: usize,
-    /// Weights in a block of the type wanted.
+    /// Weights in a block of the chosen type.
     pub block_len: usize,
 }
 
@@ -155,11 +155,11 @@ pub struct Fallback {
 pub struct ImportanceReport {
     /// The file.
     pub path: PathBuf,
-    /// Tensors that it has data for.
+    /// Tensors with data in it.
     pub entries: usize,
-    /// Chunks of text that it was made with; 0 if it does not say.
+    /// Chunks of text that it was made with; 0 if the file does not say.
     pub chunks: u64,
-    /// Quantized tensors that it has no data for: each column of theirs counts the same.
+    /// Quantized tensors without data in it: all their columns have the same weight.
     pub without: Vec<String>,
 }
 
@@ -174,7 +174,7 @@ impl ImportanceReport {
     }
 }
 
-/// What became of one tensor.
+/// The result for one tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorReport {
     /// Its name.
@@ -203,15 +203,15 @@ impl TensorReport {
 }
 
 impl Report {
-    /// Bits per weight over the whole file, header included.
+    /// Bits per weight of the whole file, including the header.
     pub fn bits_per_weight(&self) -> f64 {
         self.bytes_after as f64 * 8.0 / self.weights as f64
     }
 
-    /// The verdict on the search.
+    /// Whether the search failed.
     ///
     /// # Errors
-    /// Where the search made the model worse, so that the file holds rounded weights.
+    /// If the search made the model worse, so that the file holds rounded weights.
     pub fn check(&self) -> Result<(), cli::GateFailed> {
         self.search.as_ref().map_or(Ok(()), SearchReport::check)
     }

@@ -1,23 +1,24 @@
-//! What a tensor does in its model, by llama.cpp's tensor names, and what the rules ask about the
-//! model.
+//! The role of a tensor in its model, by llama.cpp's tensor names, and the facts about the model
+//! that the rules use.
 
 use anyhow::{bail, ensure};
 use gguf::{Array, Metadata, TensorInfo, Value};
 
-/// What matters about a tensor for the choice of its type.
+/// The role of a tensor, as far as the choice of its type depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TensorRole {
-    /// Vectors, norms, positions: as they are.
+    /// Vectors, norms, positions: they are not quantized.
     Kept,
-    /// Turns tokens into vectors, and nothing else.
+    /// Converts tokens into vectors, and is not used for anything else.
     TokenEmbedding,
-    /// Turns vectors into logits; the token embedding does, where the model has no other.
+    /// Converts vectors into logits; if the model has no separate head, this is the token
+    /// embedding.
     Output,
     /// Values of the attention, also joined with queries and keys.
     AttentionValue,
     /// Keys of the attention.
     AttentionKey,
-    /// What the heads of the attention say, put together.
+    /// The output projection of the attention.
     AttentionOutput,
     /// The second matrix of a feed-forward layer.
     FeedForwardDown,
@@ -25,16 +26,16 @@ pub(crate) enum TensorRole {
     Other,
 }
 
-/// What the rules ask about a model.
+/// The facts about a model that the rules use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Model {
-    /// Falcon has rules of its own.
+    /// Falcon has its own rules.
     pub is_falcon: bool,
-    /// LLaMA 2 70B and its like, whose values are few enough to be kept well.
+    /// LLaMA 2 70B and similar models, whose values are few enough to be stored with more bits.
     pub is_70b: bool,
-    /// Heads of queries for each head of values, in the first layer; 0 if that is not known.
+    /// Query heads for each value head, in the first layer; 0 if that is not known.
     pub sharing: u64,
-    /// Experts in a feed-forward layer; 0 where there are none.
+    /// Experts in a feed-forward layer; 0 if there are none.
     pub experts: u64,
     /// Layers; 0 if that is not known.
     pub layers: usize,
@@ -42,8 +43,8 @@ pub(crate) struct Model {
 
 /// Names, or parts of them, of matrices that are small and sensitive.
 ///
-/// Those of architectures that this project does not know are here too: a file of theirs is
-/// quantized by its names alone.
+/// The list includes architectures that this project does not know: their files are quantized by
+/// the tensor names alone.
 const KEPT: [&str; 36] = [
     "_norm.weight",
     "position_embd",
@@ -83,15 +84,14 @@ const KEPT: [&str; 36] = [
     "mm.a.code_embd",
 ];
 
-/// Most layers that are believed: the limit on every model that is read.
+/// Most layers that are accepted: the limit for every model that is read.
 const LAYERS: u64 = 1 << 12;
 
 impl Model {
-    /// What metadata and tensors say about a model.
+    /// Reads the facts about a model from its metadata and tensors.
     ///
-    /// # Errors
-    /// When `block_count` is beyond any model, or fewer than the layers that the tensors belong to;
-    /// for an architecture whose rules are not built in.
+    /// When `block_count` exceeds the limit, or is smaller than the number of layers that the
+    /// tensors belong to; for an architecture whose rules are not built in.
     pub fn new(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Self> {
         let architecture = metadata.string("general.architecture").unwrap_or_default();
         if architecture == "glm5-next" {
@@ -148,17 +148,18 @@ pub(crate) fn role(tensor: &TensorInfo, tied: bool) -> TensorRole {
     }
 }
 
-/// Whether a name is one of attention's values, joined ones included.
+/// Whether a name belongs to attention values, joined ones included.
 pub(crate) fn is_value(name: &str) -> bool {
     ["attn_qkv.weight", "attn_kv_b.weight", "attn_v.weight"].iter().any(|part| name.contains(part))
 }
 
-/// Dimensions of length 1 at the end do not count.
+/// Trailing dimensions of length 1 are not counted.
 fn is_matrix(shape: &[u64]) -> bool {
     shape.iter().skip(1).any(|&length| length > 1)
 }
 
-/// The number in `blk.7.attn_v.weight`; `None`, which sorts first, outside the layers.
+/// The number in `blk.7.attn_v.weight`; `None`, which sorts first, for tensors outside of the
+/// layers.
 pub(crate) fn layer(name: &str) -> Option<u32> {
     name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! From a recipe and the user's wishes to a type for every tensor.
+//! Gives every tensor its type, from a recipe and the user's settings.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -18,18 +18,18 @@ use crate::{PlanFile, Recipe};
 pub struct Rules {
     /// The mixture.
     pub recipe: Recipe,
-    /// Whether the mixture is set aside, and every matrix gets the recipe's base type.
+    /// Whether the mixture is ignored, and every matrix gets the recipe's base type.
     pub pure: bool,
-    /// Types for tensors by name, over the mixture's choice; the first that matches wins.
+    /// Types for tensors by name, which override the mixture; the first that matches wins.
     pub overrides: Vec<Override>,
-    /// The type of the tensor that makes the logits, over everything else: `output.weight`, or
-    /// `token_embd.weight` where the head is tied.
+    /// The type of the tensor that computes the logits, which overrides everything else:
+    /// `output.weight`, or `token_embd.weight` if the head is tied.
     pub output: Option<TensorType>,
     /// A type for each tensor by name, instead of all of the above.
     pub plan: Option<PlanFile>,
 }
 
-/// A type for every tensor whose name has a match of a regular expression.
+/// A type for every tensor whose name matches a regular expression.
 #[derive(Debug, Clone)]
 pub struct Override {
     pattern: Regex,
@@ -41,31 +41,31 @@ pub struct Override {
 pub struct Choice {
     /// The type to store the tensor in.
     pub tensor_type: TensorType,
-    /// What was wanted, where the tensor's rows are no whole number of its blocks.
+    /// The type that was wanted, if the tensor's rows are not a whole number of its blocks.
     pub instead_of: Option<TensorType>,
 }
 
 impl Rules {
-    /// The recipe as it is.
+    /// The recipe without changes.
     pub fn of(recipe: Recipe) -> Self {
         Rules { recipe, pure: false, overrides: Vec::new(), output: None, plan: None }
     }
 
-    /// The types of a plan. Its recipe, which gives `general.file_type`, is the
-    /// first whose base type is the plan's most frequent one.
+    /// The types of a plan. Its recipe, which gives `general.file_type`, is the first whose base
+    /// type is the plan's most frequent one.
     pub fn of_plan(plan: PlanFile) -> Self {
         let most = plan.most_frequent();
         let recipe = Recipe::ALL.into_iter().find(|recipe| Some(recipe.base_type()) == most);
         Rules { plan: Some(plan), ..Rules::of(recipe.unwrap_or(Recipe::Q8_0)) }
     }
 
-    /// A type for every tensor, in the order of `tensors`: its own, where it is not to be
-    /// quantized. Where errors are `weighed` by how much each column counts, some recipes choose
-    /// otherwise than where they are not.
+    /// A type for every tensor, in the order of `tensors`; a tensor that is not quantized keeps its
+    /// type. Some recipes choose other types if errors are `weighed`, which means weighted by
+    /// column.
     ///
     /// # Errors
-    /// When `block_count` is beyond any model, or fewer than the layers that the tensors belong to;
-    /// for an architecture whose rules are not built in.
+    /// When `block_count` exceeds the limit, or is smaller than the number of layers that the
+    /// tensors belong to; for an architecture whose rules are not built in.
     pub fn choose(
         &self,
         metadata: &Metadata,
@@ -111,7 +111,7 @@ impl Rules {
         Ok(choices)
     }
 
-    /// The type that the user named for a tensor.
+    /// The type that the user set for a tensor.
     fn by_hand(&self, name: &str, role: TensorRole) -> Option<TensorType> {
         if role == TensorRole::Output && self.output.is_some() {
             return self.output;
@@ -133,14 +133,14 @@ impl Choice {
     }
 }
 
-/// llama.cpp walks the layers by number, and the tensors of a layer by name; what is in no layer
-/// comes first.
+/// The order of llama.cpp: layers by number, and the tensors of a layer by name; tensors outside of
+/// the layers come first.
 fn by_layer(a: &TensorInfo, b: &TensorInfo) -> Ordering {
     (layer(&a.name), &a.name).cmp(&(layer(&b.name), &b.name))
 }
 
-/// How many of the role came before a tensor. Experts are many to a layer, so there it is the
-/// layer's number.
+/// How many tensors of the role come before a tensor. A layer has many experts, so for them it is
+/// the layer's number.
 fn place(
     tensor: &TensorInfo,
     role: TensorRole,
@@ -161,10 +161,10 @@ fn place(
 }
 
 impl Override {
-    /// A rule for every tensor whose name has a match of `pattern`.
+    /// A rule for every tensor whose name matches `pattern`.
     ///
     /// # Errors
-    /// When `pattern` is no regular expression.
+    /// When `pattern` is not a regular expression.
     pub fn new(pattern: &str, tensor_type: TensorType) -> anyhow::Result<Self> {
         let pattern = Regex::new(pattern)
             .with_context(|| format!("{pattern} is no regular expression for tensor names"))?;
@@ -237,7 +237,7 @@ mod tests {
         choices.iter().map(|choice| choice.tensor_type.name()).collect()
     }
 
-    /// Twelve layers, of which the mixture gives 0, 3, 6, 9, 10 and 11 more bits.
+    /// Twelve layers, of which the mixture gives more bits to 0, 3, 6, 9, 10 and 11.
     fn values() -> (Metadata, Vec<TensorInfo>) {
         let tensors = (0..12).map(|i| tensor(&format!("blk.{i}.attn_v.weight"), 256)).collect();
         (metadata("llama", &[("block_count", 12)]), tensors)
@@ -264,7 +264,7 @@ mod tests {
             ],
             ..Rules::of(Recipe::Q4_K_M)
         };
-        // What is third to the mixture is in the fifth layer now.
+        // The third tensor for the mixture is now in the fifth layer.
         assert_eq!(
             types(&rules, &metadata, &tensors)[..7],
             ["F16", "Q8_0", "Q6_K", "Q4_K", "Q4_K", "Q6_K", "Q4_K"]

@@ -1,4 +1,4 @@
-//! A checkpoint folder gives the file that its F32 GGUF gives.
+//! A checkpoint folder and its F32 GGUF give the same file.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -37,7 +37,7 @@ const CONFIG: ModelConfig = ModelConfig {
     experts: None,
 };
 
-/// Weights that no two rows share.
+/// Weights that differ in all rows.
 struct Made;
 
 impl Tensors for Made {

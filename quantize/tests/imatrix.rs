@@ -127,7 +127,7 @@ fn the_sums_are_those_of_the_inputs() {
     }
 }
 
-/// What `llama-imatrix` and `llama-quantize` look for in the file.
+/// The keys and tensors that `llama-imatrix` and `llama-quantize` look for in the file.
 #[test]
 fn the_file_has_llama_cpps_keys_and_tensors() {
     let fixture = Fixture::new(SMALL);
@@ -153,7 +153,7 @@ fn windows_are_cut_as_llama_imatrix_cuts_them() {
     let begun = Fixture::new(Model { begins: true, ..SMALL });
     let all = plain.windows(8, None).concat();
     let with_begin = begun.windows(8, None);
-    // The token that begins a text moves everything by one, and stands over each window.
+    // The token that begins a text shifts all others by one, and is the first of each window.
     assert_eq!(with_begin[0][1..], all[..7]);
     assert_eq!(with_begin[1][1..], all[8..15]);
     assert!(with_begin.iter().all(|window| window[0] == 0));
@@ -197,7 +197,7 @@ fn only_the_beginning_of_the_same_job_is_gone_on_from() {
     let path = |name: &str| fixture.path(name);
     collect(&fixture.job("whole.gguf")).unwrap();
     let whole = std::fs::read(path("whole.gguf")).unwrap();
-    // A file of another kind under the name is not taken for a beginning, and stays.
+    // A file of another kind with this name is not taken for a partial result, and stays.
     std::fs::copy(path("whole.gguf"), path("b.gguf.partial")).unwrap();
     assert_eq!(collect(&fixture.job("b.gguf")).unwrap().resumed, 0);
     assert!(std::fs::read(path("b.gguf")).unwrap() == whole);
@@ -280,8 +280,8 @@ fn what_is_read_is_never_written_over() {
     }
 }
 
-/// Whatever is chosen, the file has at most the size that was asked for, also where the data of a
-/// tensor is padded to more than usual; the choice is kept once the file is there.
+/// For every choice, the file has at most the size that was asked for, also if the data of a tensor
+/// is padded more than usual; the choice is saved once the file exists.
 #[test]
 fn a_target_size_is_kept() {
     let fixture = Fixture::new(Model { layers: 2, ..GPT2 });
@@ -373,9 +373,9 @@ fn options_reach_the_file() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Letters that are sure of what follows, and, as the last ones of the windows that are held back,
-/// some that are not: the search has seen nothing like these, so it moves its errors to where they
-/// are. A matrix and a block are judged by all tokens, and there the many others outweigh them.
+/// Letters with certain next letters. The last ones of the windows that are held back are followed
+/// by uncertain ones: the search has not read any like these, so it moves its errors to them. A
+/// matrix and a block are evaluated on all tokens, and there the many others outweigh these.
 fn unsure_where_it_is_judged(name: &str, weights: &mut [f32]) {
     let width = SURE.width as usize;
     let rows = weights.chunks_mut(width).enumerate();
@@ -384,7 +384,7 @@ fn unsure_where_it_is_judged(name: &str, weights: &mut [f32]) {
             row.iter_mut().for_each(|w| *w *= 16.0);
             row[0] = if RARE.contains(&letter_of(token)) { -2.0 } else { 2.0 };
         }),
-        // The first channel decides on the first token.
+        // The first channel determines the first token.
         "output.weight" => rows.for_each(|(token, row)| {
             row.iter_mut().for_each(|w| *w *= if token == 0 { 0.0 } else { 4.0 });
             row[0] = if token == 0 { 20.0 } else { 0.0 };
@@ -397,10 +397,10 @@ fn unsure_where_it_is_judged(name: &str, weights: &mut [f32]) {
 
 const SURE: Model = Model { layers: 1, width: 64, inner: 128, ..LLAMA };
 
-/// The letters that only windows have that are held back.
+/// The letters that occur only in windows that are held back.
 const RARE: [char; 4] = ['w', 'x', 'y', 'z'];
 
-/// Of a token that stands for a printable ASCII letter, in [`models`].
+/// The token of a printable ASCII letter, in [`models`].
 fn letter_of(token: usize) -> char {
     char::from_u32(token as u32 + u32::from('!')).unwrap_or_default()
 }
@@ -436,7 +436,7 @@ fn a_search_that_is_worse_as_a_whole_leaves_what_importance_data_gives() {
     assert_eq!(search["used"], false, "{search}");
     let number = |key: &str| search[key].as_f64().unwrap();
     assert!(number("divergence") > number("rounded_divergence"), "{search}");
-    // It is the file that was rejected, not its matrices one by one.
+    // The file was rejected as a whole, not its matrices one by one.
     assert_eq!(search["rounded"], serde_json::json!([]));
 
     collect(&fixture.job("imatrix.gguf")).unwrap();

@@ -1,4 +1,5 @@
-//! Importance data against llama.cpp: the sums of its own pass, and the files of its own tool.
+//! Importance data compared with llama.cpp: the sums of its own pass, and the files of its own
+//! tool.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -16,10 +17,10 @@ use llama_cpp_sys_2 as ffi;
 use models::{GPT2, LLAMA, Model};
 use quantize::{Calibration, ImatrixFile, ImatrixJob, Importance, collect};
 
-/// Σ x² of what every matrix was multiplied with, and how often each expert was.
+/// Σ x² of the inputs of every matrix, and how often each expert was used.
 #[derive(Default)]
 struct Observed {
-    /// One row after another where there are experts.
+    /// One row after another if there are experts.
     squares: Vec<f64>,
     counts: Vec<f32>,
 }
@@ -39,8 +40,8 @@ impl Observed {
 
 /// As `IMatrixCollector::collect_imatrix`: sums the squares of the right side of every product.
 unsafe extern "C" fn watch(node: *mut ffi::ggml_tensor, ask: bool, sums: *mut c_void) -> bool {
-    // SAFETY: llama.cpp hands over a node of the graph that it has just computed, in host memory,
-    // and `sums` is the map of `pass`, which nobody else holds meanwhile.
+    // SAFETY: llama.cpp passes a node of the graph that it has just computed, in host memory, and
+    // `sums` is the map of `pass`, which nothing else accesses meanwhile.
     unsafe {
         let node = &*node;
         let by_expert = node.op == ffi::GGML_OP_MUL_MAT_ID;
@@ -63,7 +64,7 @@ unsafe extern "C" fn watch(node: *mut ffi::ggml_tensor, ask: bool, sums: *mut c_
             slice::from_raw_parts(input.data.byte_add(at).cast::<f32>(), width)
         };
         if by_expert {
-            // `[used, tokens]`: which expert each input of a token is for.
+            // `[used, tokens]`: the expert of each input of a token.
             let chosen = &*node.src[2];
             for (token, k) in
                 (0..tokens).flat_map(|t| (0..chosen.ne[0] as usize).map(move |k| (t, k)))
@@ -86,8 +87,8 @@ fn pass(model: &Path, windows: &[Vec<u32>]) -> Sums {
     let path = CString::new(model.to_str().unwrap()).unwrap();
     let mut sums = Sums::new();
     // SAFETY: the path is NUL-terminated, parameters are llama.cpp's own defaults with plain fields
-    // changed, a batch is filled within the room that it was made with, everything is freed once
-    // and after its last use, and `sums` outlives the context that points to it.
+    // changed, a batch is filled within its capacity, everything is freed once and after its last
+    // use, and `sums` outlives the context that points to it.
     unsafe {
         ffi::llama_log_set(Some(silent), ptr::null_mut());
         let mut params = ffi::llama_model_default_params();
@@ -112,7 +113,7 @@ fn pass(model: &Path, windows: &[Vec<u32>]) -> Sums {
                 *batch.pos.add(i) = i as ffi::llama_pos;
                 *batch.n_seq_id.add(i) = 1;
                 **batch.seq_id.add(i) = 0;
-                // Without an output, the last layer would leave out what nobody sees.
+                // Without an output, the last layer would skip the tokens that are not needed.
                 *batch.logits.add(i) = 1;
             }
             assert_eq!(ffi::llama_decode(llama, batch), 0);

@@ -1,4 +1,4 @@
-//! The real binary, killed at random moments: the output is the old file or the new one.
+//! The real binary, killed at random moments: the output is either the old file or the new one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -57,7 +57,7 @@ fn a_killed_run_leaves_the_old_file_or_the_new_one() {
         fs::write(&output, &old).unwrap();
     }
     assert!(killed > 0, "none of {survived} runs was killed in time");
-    // What the killed runs left is gone after one that finishes.
+    // The files of the killed runs are removed by a run that finishes.
     finished("Q4_K_M");
     let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();

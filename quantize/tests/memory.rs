@@ -1,5 +1,5 @@
-//! Quantizing, importance data and the pass behind it hold one expert of a layer, however many it
-//! has: measured with an allocator that counts.
+//! Quantizing, collecting importance data and the reference pass hold one expert of a layer in
+//! memory, for any number of experts: measured with a counting allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -28,7 +28,8 @@ const ONE: usize = 4 * WIDTH * INNER;
 /// The same of all experts of a layer.
 const ALL: usize = EXPERTS * ONE;
 
-/// An expert, the slabs of rows that are converted and written at a time, and what else a run holds.
+/// An expert, the slabs of rows that are converted and written at a time, and the other memory of a
+/// run.
 const LIMIT: usize = ONE + 38 * 1024 * 1024;
 
 const TOKENIZER: &str = r#"{
@@ -37,7 +38,7 @@ const TOKENIZER: &str = r#"{
     "model": {"type": "BPE", "merges": ["a b"],
         "vocab": {"a": 0, "b": 1, "ab": 2, "<|endoftext|>": 3}}}"#;
 
-/// Weights that are made when they are asked for.
+/// Weights that are generated on request.
 struct Made<'a>(&'a ModelConfig);
 
 impl Tensors for Made<'_> {

@@ -1,9 +1,9 @@
-//! The best types for a number of bytes.
+//! Chooses the best type for each tensor within a number of bytes.
 //!
-//! Every tensor has a few types, each with a size and a damage. What to pay for is a knapsack, and on
-//! the lower hull of a tensor's (size, damage) points its answer is greedy: take again and again
-//! the step that saves the most damage per byte. Steps that no longer fit are passed over for smaller
-//! ones, so little of the budget stays unused.
+//! Every tensor has several candidate types, each with a size and a damage. Choosing among them is
+//! a knapsack problem. On the lower hull of a tensor's (size, damage) points it is solved greedily:
+//! repeat the step that saves the most damage per byte. Steps that no longer fit are skipped in
+//! favour of smaller ones, so little of the budget stays unused.
 
 use anyhow::{Result, ensure};
 use gguf::TensorType;
@@ -19,11 +19,11 @@ pub(super) struct Candidate {
     pub damage: f64,
 }
 
-/// One candidate of each tensor, in the order of `tensors`: those with the least damage whose bytes
-/// add up to at most `budget`.
+/// Chooses one candidate for each tensor, in the order of `tensors`, so that the damage is small
+/// and the bytes add up to at most `budget`.
 ///
 /// # Errors
-/// When even the smallest candidates take more.
+/// When even the smallest candidates exceed the budget.
 pub(super) fn choose(tensors: &[Vec<Candidate>], budget: u64) -> Result<Vec<Candidate>> {
     let hulls: Vec<Vec<Candidate>> = tensors.iter().map(|all| lower_hull(all)).collect();
     let mut at = vec![0; hulls.len()];
@@ -50,7 +50,7 @@ fn best_step(hulls: &[Vec<Candidate>], at: &[usize], room: u64) -> Option<usize>
     steps.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(tensor, _)| tensor)
 }
 
-/// The candidates that some price of a byte makes the best, smallest first.
+/// The candidates on the lower hull: each is the best for some price of a byte. Smallest first.
 fn lower_hull(candidates: &[Candidate]) -> Vec<Candidate> {
     let mut sorted = candidates.to_vec();
     sorted.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.damage.total_cmp(&b.damage)));
@@ -69,7 +69,7 @@ fn lower_hull(candidates: &[Candidate]) -> Vec<Candidate> {
     hull
 }
 
-/// Damage per byte from one candidate to a larger one: negative, and rising along a hull.
+/// Damage per byte from one candidate to a larger one: negative, and increasing along a hull.
 fn slope(from: &Candidate, to: &Candidate) -> f64 {
     (to.damage - from.damage) / (to.bytes - from.bytes) as f64
 }
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(choose(&tensors, 44).unwrap()[0].tensor_type, TensorType::Q3_K);
     }
 
-    /// The least damage, by trying everything.
+    /// The least damage, by exhaustive search.
     fn exhaustive(tensors: &[Vec<Candidate>], budget: u64) -> f64 {
         let Some((first, rest)) = tensors.split_first() else { return 0.0 };
         let fitting = first.iter().filter(|c| c.bytes <= budget);
@@ -127,7 +127,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// Never over budget, and no farther from the best than one step of one tensor.
+        /// Never over the budget, and at most one step of one tensor worse than the best.
         #[test]
         fn the_choice_is_within_one_step_of_the_best(
             damages in proptest::collection::vec((0.1..9.0_f64, 0.05..1.0_f64, 0.0..0.05_f64), 1..5),

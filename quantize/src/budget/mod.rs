@@ -1,7 +1,7 @@
-//! Types chosen tensor by tensor, for a file of a given size.
+//! Chooses types tensor by tensor, for a file of a given size.
 //!
-//! `sensitivity` measures what each tensor costs in each type, `choose` spends the bytes, and a
-//! [`PlanFile`] keeps the choice, so that `--plan FILE` repeats it without measuring.
+//! `sensitivity` measures the cost of each tensor in each type, `choose` distributes the bytes, and
+//! a [`PlanFile`] stores the choice, so that `--plan FILE` repeats it without measuring.
 
 mod choose;
 mod file;
@@ -20,7 +20,7 @@ use crate::{Recipe, Rules};
 use choose::{Candidate, choose};
 use sensitivity::Sensitivity;
 
-/// A plan, and the KL divergence that it is expected to cost, in nats.
+/// A plan, and the KL divergence that it is expected to add, in nats.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Planned {
     pub plan: PlanFile,
@@ -33,8 +33,8 @@ pub(crate) struct Planned {
 /// the target's size.
 ///
 /// # Errors
-/// When the model is none that the reference pass knows, no types make it that small, or `done` says
-/// so.
+/// When the reference pass does not know the model, when no types make the file small enough, or
+/// when `done` returns an error.
 pub(crate) fn plan(
     source: &dyn TensorSource,
     target: Target,
@@ -42,7 +42,7 @@ pub(crate) fn plan(
     scratch: &Path,
     done: &dyn Fn(&str) -> Result<()>,
 ) -> Result<Planned> {
-    // What any mixture would quantize is what there is to choose for.
+    // The choice is among the matrices that any mixture would quantize.
     let matrices = Rules::of(Recipe::Q4_K_M).choose(source.metadata(), source.tensors(), false)?;
     let matrices = source.tensors().iter().zip(matrices);
     let names: Vec<String> = matrices
@@ -81,7 +81,7 @@ fn candidates(
     candidates.collect()
 }
 
-/// Bytes of the file besides the matrices that are chosen for.
+/// Bytes of the file without the matrices that types are chosen for.
 fn bytes_without(source: &dyn TensorSource, candidates: &[Vec<Candidate>]) -> Result<u64> {
     let mut left = candidates.iter();
     let mut chosen_bytes = 0;
@@ -100,7 +100,7 @@ fn bytes_without(source: &dyn TensorSource, candidates: &[Vec<Candidate>]) -> Re
             (tensor.name.clone(), tensor.shape.clone(), tensor_type)
         })
         .collect();
-    // Room for the keys that say how the file was made.
+    // Space for the keys that record how the file was made.
     const KEYS: u64 = 1024;
     Ok(Layout::plan(source.metadata(), &described)?.file_size + KEYS - chosen_bytes)
 }

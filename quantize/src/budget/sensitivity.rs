@@ -1,10 +1,11 @@
-//! How much each tensor matters: the KL divergence of the next token when only it is quantized.
+//! Measures how sensitive the model is to each tensor: the KL divergence of the next token when
+//! only this tensor is quantized.
 //!
-//! The model reads some windows once, and the residual stream before every block is kept. For each
-//! tensor the pass is repeated from its block on with that tensor rounded to one type, the probe;
-//! for small errors the divergence grows with the square of the output's error, so other types are
-//! scaled by their weighted squared error. To save time in the vocabulary head, the divergence is
-//! taken at every fourth position.
+//! The model reads some windows once, and the residual stream before every block is stored. For
+//! each tensor the pass is repeated from its block on, with that tensor rounded to one type, the
+//! probe. For small errors the divergence is proportional to the square of the output's error, so
+//! the values for other types are scaled by their weighted squared error. To save time in the
+//! vocabulary head, the divergence is computed at every fourth position.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,7 +18,7 @@ use reference::Blockwise;
 use crate::divergence::{log_probabilities, mean_divergence};
 use crate::search::Overlay;
 
-/// Every how many positions the divergence is taken.
+/// The divergence is computed at every `STRIDE`-th position.
 const STRIDE: usize = 4;
 
 /// Types that a row of whole 256-blocks can get, smallest first.
@@ -36,7 +37,7 @@ const LARGE_BLOCKS: [TensorType; 8] = [
 const SMALL_BLOCKS: [TensorType; 5] =
     [TensorType::IQ4_NL, TensorType::Q5_0, TensorType::Q5_1, TensorType::Q8_0, TensorType::F16];
 
-/// What a tensor costs in each type it could get.
+/// The cost of a tensor in each type that it could get.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sensitivity {
     /// The tensor.
@@ -56,11 +57,11 @@ fn candidates(row_len: usize) -> &'static [TensorType] {
     }
 }
 
-/// Measures every tensor of `names`; `done` is told after each one.
+/// Measures every tensor of `names`; `done` is called after each one.
 ///
 /// # Errors
-/// A model that the reference pass does not know, windows too short to measure with, a weight that is
-/// not finite, and what `done` returns.
+/// For a model that the reference pass does not know, windows too short to measure with, a weight
+/// that is not finite, and any error of `done`.
 pub(super) fn measure(
     source: &dyn TensorSource,
     names: &[String],
@@ -85,11 +86,11 @@ pub(super) fn measure(
         .collect()
 }
 
-/// The model as it is, on the windows.
+/// The original model on the windows.
 struct Base<'a> {
     source: &'a dyn TensorSource,
     windows: &'a [Vec<u32>],
-    /// Before each block and behind the last: `[L + 1][W]` of `[T, C]`.
+    /// Before each block and after the last: `[L + 1][W]` of `[T, C]`.
     streams: Vec<Vec<Vec<f32>>>,
     /// Log-probabilities at every fourth position, `[W]` of `[T / 4, V]`.
     expected: Vec<Vec<f32>>,
@@ -137,7 +138,8 @@ impl<'a> Base<'a> {
             .iter()
             .map(|&to| Ok((to, weighted_error(to, &weights, importance)?.1)))
             .collect::<Result<_>>()?;
-        // Three bits (or the fewest there are): errors that stand out of the arithmetic's own.
+        // Three bits (or the fewest available): its errors are well above the rounding errors of
+        // the pass.
         let probe = types[1.min(types.len() - 1)];
         let (bytes, probe_error) = weighted_error(probe, &weights, importance)?;
         let divergence = match probe_error > 0.0 {

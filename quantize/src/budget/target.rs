@@ -1,4 +1,4 @@
-//! How large a file may be.
+//! The target size of a file.
 
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The most bytes that a file of so many weights may have.
+    /// The largest size in bytes of a file with this number of weights.
     pub fn bytes(self, weights: u64) -> u64 {
         match self {
             Target::Bytes(bytes) => bytes,
@@ -25,7 +25,7 @@ impl Target {
     /// A number of bits per weight, for example `4.25`.
     ///
     /// # Errors
-    /// For anything but a number above 0 and at most 32.
+    /// For anything except a number above 0 and at most 32.
     pub fn from_bits(text: &str) -> anyhow::Result<Self> {
         let bits: f64 = text.parse().with_context(|| format!("{text}: expected a number"))?;
         ensure!(

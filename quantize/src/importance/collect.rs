@@ -18,17 +18,17 @@ use crate::calibration::Calibration;
 use crate::input::Input;
 
 /// Windows that go through the blocks together, so that each block is dequantized once for all of
-/// them; and the bytes of their residual streams, which bound them where windows are large.
+/// them; and the bytes of their residual streams, which limit the number if windows are large.
 const WINDOWS: usize = 16;
 const STREAM_BYTES: usize = 64 << 20;
 
-/// Bytes at the start of each tensor that tell one model from another.
+/// Bytes at the start of each tensor that identify the model.
 const SAMPLE_BYTES: usize = 4096;
 
-/// The key that says what an unfinished file is the beginning of.
+/// The key that identifies the job of an unfinished file.
 const RESUME_KEY: &str = "pocketgpt.imatrix.of";
 
-/// What [`collect`] is to do.
+/// The settings of [`collect`].
 #[derive(Debug, Clone)]
 pub struct ImatrixJob {
     /// A GGUF (of one part or several), a checkpoint folder, or a run folder.
@@ -41,15 +41,15 @@ pub struct ImatrixJob {
     pub context: usize,
     /// Most tokens to read.
     pub tokens: Option<usize>,
-    /// Whether the head's input is summed, too.
+    /// Whether the head's input is also summed.
     pub process_output: bool,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// Asks to stop, after keeping what was done.
+    /// Asks to stop; the sums so far are saved first.
     pub interrupt: Interrupt,
 }
 
-/// What was summed.
+/// The result of [`collect`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImatrixReport {
     /// What was read.
@@ -68,26 +68,26 @@ pub struct ImatrixReport {
     pub resumed: usize,
     /// Wall time.
     pub seconds: f64,
-    /// Most memory that the process held resident, mapped pages included.
+    /// Peak resident memory of the process, including mapped pages.
     pub peak_resident_bytes: Option<u64>,
-    /// Most memory besides mapped files.
+    /// Peak memory without mapped files.
     pub peak_anonymous_bytes: Option<u64>,
 }
 
 /// Reads the text with the reference forward pass, one block of the model in memory at a time, and
-/// writes the sums as llama.cpp's own file.
+/// writes the sums in llama.cpp's file format.
 ///
-/// A run that is stopped leaves `OUTPUT.partial`, from which the same job goes on, to the same
+/// A run that is stopped leaves `OUTPUT.partial`. The same job resumes from it and writes the same
 /// bytes as without the stop.
 ///
 /// # Errors
-/// When the model or the text cannot be read, the model is none that the reference knows, or the
-/// output exists and may not be replaced; [`Interrupted`] when it was asked to stop.
+/// When the model or the text cannot be read, the reference does not know the model, or the output
+/// exists and may not be replaced; [`Interrupted`] when it was asked to stop.
 pub fn collect(job: &ImatrixJob) -> anyhow::Result<ImatrixReport> {
     collect_unless(job, &|_| job.interrupt.requested())
 }
 
-/// Collects until `stop` holds for the windows that were read so far.
+/// Collects until `stop` returns true for the number of windows read so far.
 fn collect_unless(job: &ImatrixJob, stop: &dyn Fn(usize) -> bool) -> anyhow::Result<ImatrixReport> {
     let start = Instant::now();
     if job.output.symlink_metadata().is_ok() && !job.overwrite {
@@ -153,8 +153,8 @@ type Entries = BTreeMap<String, Sums>;
 
 /// Adds some windows to the sums, block after block; `None` if the user asked to stop meanwhile.
 ///
-/// Each window is added by itself, in the order of the text: the bits are those of the search, and
-/// do not depend on how many windows are read together.
+/// Each window is added separately, in the order of the text: the bits equal those of the search,
+/// and do not depend on how many windows are read together.
 fn observe(
     model: &Blockwise<'_>,
     windows: &[Vec<u32>],
@@ -207,7 +207,7 @@ pub(crate) fn squares(x: &[f32], width: usize) -> Vec<f64> {
     sums
 }
 
-/// What a stopped run leaves: the sums so far, and what they are the beginning of.
+/// The file of a stopped run: the sums so far, and the job that they belong to.
 struct Partial {
     path: PathBuf,
     of: String,
@@ -242,7 +242,7 @@ impl Partial {
         Ok(Partial { path: Path::new(&name).to_owned(), of })
     }
 
-    /// What an earlier run of the same job left.
+    /// Reads the file of an earlier run of the same job.
     fn open(&self) -> Option<ImatrixFile> {
         let header = gguf::GgufFile::open(&self.path).ok()?;
         let of = header.metadata().string(RESUME_KEY).ok()?;
@@ -259,7 +259,7 @@ impl Partial {
     }
 
     fn remove(&self) {
-        // Only what a run like this one left; anything else of this name stays.
+        // Removed only if it was written by a run like this one; any other file of this name stays.
         if self.open().is_some() {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -324,7 +324,7 @@ mod tests {
             assert!(!stopped.output.exists());
             assert_eq!(path("stopped.gguf.partial").exists(), kept > 0);
         }
-        // Another job begins at the start.
+        // Another job starts from the beginning.
         let other = ImatrixJob { tokens: Some(200), ..stopped.clone() };
         assert_eq!(collect(&other).unwrap().resumed, 0);
         std::fs::remove_file(&stopped.output).unwrap();

@@ -26,7 +26,7 @@ const CHUNK_SIZE: &str = "imatrix.chunk_size";
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
 
-/// What a file of importance data holds.
+/// The contents of a file of importance data.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ImatrixFile {
     /// The texts, by their paths.
@@ -39,28 +39,28 @@ pub struct ImatrixFile {
     pub entries: BTreeMap<String, Sums>,
 }
 
-/// The squares of a matrix's inputs, summed.
+/// The summed squares of a matrix's inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sums {
-    /// Σ x² for each column; one row after another where there are experts.
+    /// Σ x² for each column; one row after another if there are experts.
     pub squares: Vec<f32>,
     /// Inputs that were summed, for each expert.
     pub counts: Vec<f32>,
 }
 
 impl Sums {
-    /// No inputs yet, for `matrices` matrices of `width` columns.
+    /// Empty sums for `matrices` matrices of `width` columns.
     pub(crate) fn new(matrices: usize, width: usize) -> Self {
         Sums { squares: vec![0.0; matrices * width], counts: vec![0.0; matrices] }
     }
 
-    /// Takes in the sums of one window of `tokens` inputs, for a matrix without experts.
+    /// Adds the sums of one window of `tokens` inputs, for a matrix without experts.
     pub(crate) fn add(&mut self, squares: &[f64], tokens: usize) {
         self.add_to(0, squares, tokens);
     }
 
-    /// Takes in what the matrix `index` has as inputs in one window: the sums of their squares by
-    /// column, and their number.
+    /// Adds the inputs of matrix `index` in one window: the sums of their squares by column, and
+    /// their number.
     pub(crate) fn add_to(&mut self, index: usize, squares: &[f64], inputs: usize) {
         self.counts[index] += inputs as f32;
         let sums = &mut self.squares[index * squares.len()..][..squares.len()];
@@ -74,7 +74,7 @@ impl ImatrixFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it is no GGUF of importance data, or sums and counts do not belong together.
+    /// When it is not a GGUF of importance data, or sums and counts do not match.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = GgufFile::open(path)?;
         let metadata = file.metadata();
@@ -104,7 +104,7 @@ impl ImatrixFile {
         Ok(found)
     }
 
-    /// `E[x²]` for each column, by tensor; 1 for an expert that no token was sent to.
+    /// `E[x²]` for each column, by tensor; 1 for an expert that did not receive a token.
     pub fn means(&self) -> BTreeMap<String, Vec<f32>> {
         let means = |sums: &Sums| {
             let width = sums.squares.len() / sums.counts.len();
@@ -118,8 +118,8 @@ impl ImatrixFile {
         self.entries.iter().map(|(name, sums)| (name.clone(), means(sums))).collect()
     }
 
-    /// Writes a file that `llama-imatrix` and `llama-quantize` read; `more` are keys besides
-    /// theirs.
+    /// Writes a file that `llama-imatrix` and `llama-quantize` read, with the additional keys
+    /// `more`.
     ///
     /// # Errors
     /// When the file exists and may not be replaced, or cannot be written.

@@ -1,11 +1,11 @@
 //! Importance data: how strongly each column of a matrix is used.
 //!
-//! A column of `W` is multiplied with one channel `x_j` of the input, so an error in it weighs as
-//! much as `E[x_j²]`. `llama-imatrix` sums `x_j²` over a calibration text for every matrix; the
-//! quantizers of ggml take the means as weights of their squared errors.
+//! A column of `W` is multiplied with one channel `x_j` of the input, so an error in it has the
+//! weight `E[x_j²]`. `llama-imatrix` sums `x_j²` over a calibration text for every matrix; the
+//! quantizers of ggml use the means as weights of their squared errors.
 //!
-//! [`mod@file`] reads and writes llama.cpp's GGUF, [`legacy`] reads the binary format before it, and
-//! [`collect()`] makes such data with the reference forward pass.
+//! [`mod@file`] reads and writes llama.cpp's GGUF, [`legacy`] reads the older binary format, and
+//! [`collect()`] collects such data with the reference forward pass.
 
 mod collect;
 mod file;
@@ -21,19 +21,19 @@ pub(crate) use collect::squares;
 pub use collect::{ImatrixJob, ImatrixReport, collect};
 pub use file::{ImatrixFile, Sums};
 
-/// The longest text that llama.cpp writes under a key of its own.
+/// The longest text that llama.cpp writes as the value of a key.
 const LONGEST_TEXT: usize = 127;
 
-/// Importance data of a model, ready to weigh errors with.
+/// Importance data of a model, ready to weight errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Importance {
-    /// The file it came from, as it was named.
+    /// The file it came from, as the user wrote it.
     pub path: PathBuf,
     /// The texts that it was made with.
     pub datasets: Vec<String>,
     /// Chunks of text read; 0 if the file does not say.
     pub chunks: u64,
-    /// `E[x²]` for each column, by tensor; one row after another where a tensor has experts.
+    /// `E[x²]` for each column, by tensor; one row after another if a tensor has experts.
     means: BTreeMap<String, Vec<f32>>,
 }
 
@@ -81,27 +81,27 @@ impl Importance {
         }
     }
 
-    /// The number of tensors that there is data for.
+    /// The number of tensors with data.
     pub fn len(&self) -> usize {
         self.means.len()
     }
 
-    /// Whether there is no data.
+    /// Whether the data is empty.
     pub fn is_empty(&self) -> bool {
         self.means.is_empty()
     }
 
     /// The weights of the columns of `tensor`: [`TensorInfo::row_len`] of them, or as many for each
-    /// of its experts, one after the other. `None` if there is no data for it.
+    /// of its experts, one after the other. `None` if the tensor has no data.
     ///
     /// # Errors
-    /// When the data is of a tensor of another width.
+    /// When the data belongs to a tensor of another width.
     pub fn of(&self, tensor: &TensorInfo) -> anyhow::Result<Option<&[f32]>> {
         let Some(means) = self.means.get(&tensor.name) else { return Ok(None) };
         let experts = tensor.shape.get(2..).unwrap_or_default().iter().product::<u64>() as usize;
         let expected = tensor.row_len().saturating_mul(experts);
         if means.len() != expected && is_embedding(&tensor.name) {
-            // An embedding may have been seen as a head of another shape.
+            // An embedding may have been measured as a head of another shape.
             return Ok(None);
         }
         ensure!(
@@ -114,7 +114,8 @@ impl Importance {
         Ok(Some(means))
     }
 
-    /// Says in the keys of a quantized file what it was made with, as `llama-quantize` does.
+    /// Records in the keys of a quantized file which data it was made with, as `llama-quantize`
+    /// does.
     pub(crate) fn describe(&self, metadata: &mut Metadata) {
         let text = |text: &str| Value::String(shortened(text).to_owned());
         let number = |n: u64| Value::U32(u32::try_from(n).unwrap_or(u32::MAX));

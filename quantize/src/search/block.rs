@@ -1,11 +1,12 @@
-//! Scales, offsets and codes of one block: which pairs are tried, in which order.
+//! Scales, offsets and codes of one block: the pairs that are tried, and their order.
 //!
-//! A group's pair is looked for in two rounds of 16: first shrunken copies of the pair that spans
-//! all weights, since clipping a few of them lets the others be finer; then pairs around the one
-//! that the normal equations give for the codes found. Formats whose groups share a 16-bit float
-//! then need integers: the shared float follows from the largest scale, a few smaller and larger
-//! ones are tried, and for each of them every group looks at the integers around its own pair,
-//! one group after another, each knowing the errors of those before it.
+//! The pair of a group is searched in two rounds of 16. The first tries shrunken copies of the pair
+//! that spans all weights, since clipping a few of them makes the steps of the others finer. The
+//! second tries pairs around the solution of the normal equations for the codes found. Formats
+//! whose groups share a 16-bit float then need integers: the shared float follows from the largest
+//! scale, and a few smaller and larger ones are tried. For each of them every group tries the
+//! integers around its own pair, one group after another, and takes the errors of the groups before
+//! it into account.
 
 #![allow(clippy::needless_range_loop, reason = "indices are those of the formulas")]
 
@@ -23,7 +24,7 @@ const SHARED_FACTORS: [f32; 3] = [1.0, 0.94, 1.06];
 /// Scale and offset of a group.
 type Pair = (f32, f32);
 
-/// One block of a row, as the rounding of earlier blocks leaves it.
+/// One block of a row, given the rounding of the earlier blocks.
 pub(super) struct BlockTarget<'a> {
     /// `w`, one block.
     pub weights: &'a [f32],
@@ -31,7 +32,7 @@ pub(super) struct BlockTarget<'a> {
     pub feedback: &'a [f32],
 }
 
-/// How errors within a block count.
+/// The weights of the errors within a block.
 pub(super) struct BlockMetric<'a, const L: usize> {
     /// One for each group.
     pub groups: &'a [Metric<L>],
@@ -44,7 +45,7 @@ pub(super) struct BlockMetric<'a, const L: usize> {
     pub first: usize,
 }
 
-/// A block as it would be stored.
+/// An encoded block.
 #[derive(Clone)]
 pub(super) struct BlockResult {
     /// Scales and codes.
@@ -61,7 +62,7 @@ pub(super) fn to_half(x: f32) -> f32 {
     f16::from_f32(x).to_f32()
 }
 
-/// A block whose scales and codes make `J` small, given what came before.
+/// Finds scales and codes of a block that make `J` small, given the errors of earlier blocks.
 #[inline(always)]
 pub(super) fn encode<const L: usize>(
     grid: &Grid,
@@ -74,7 +75,7 @@ pub(super) fn encode<const L: usize>(
     }
 }
 
-/// A block that is one group with a 16-bit scale of its own.
+/// A block that is one group with its own 16-bit scale.
 #[inline(always)]
 fn encode_free<const L: usize>(
     grid: &Grid,
@@ -153,7 +154,7 @@ fn steps_for<const L: usize>(
         let rounded = best_steps(grid, group_metric, &group, &mut result.parts, g);
         result.cost += rounded.cost;
         put_group(&mut result, start, &rounded);
-        // What this group's errors ask of the groups behind it.
+        // Adds the effect of this group's errors to the feedback of the later groups.
         for j in start + L..target.weights.len() {
             let row =
                 &metric.across[(metric.first + j) * metric.stride..][metric.first + start..][..L];
@@ -167,7 +168,7 @@ fn steps_for<const L: usize>(
     result
 }
 
-/// Moves a group's integers to the best of the 16 pairs around them, and rounds.
+/// Replaces a group's integers by the best of the 16 pairs around them, and rounds.
 #[inline(always)]
 pub(super) fn best_steps<const L: usize>(
     grid: &Grid,
@@ -207,8 +208,8 @@ pub(super) fn best_free<const L: usize>(
     (pair, rounded)
 }
 
-/// The pair for a group whose scale and offset may be any numbers (16-bit ones where they are
-/// stored as such), and its `J` before polishing.
+/// The pair for a group whose scale and offset may be any numbers (16-bit ones if they are stored
+/// as such), and its `J` before polishing.
 #[inline(always)]
 fn fit_group<const L: usize>(grid: &Grid, metric: &Metric<L>, target: &Target<L>) -> (Pair, f32) {
     let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
@@ -239,7 +240,7 @@ fn shrunken_pairs<const L: usize>(grid: &Grid, target: &Target<L>, a: &mut Lanes
     let (lowest, highest) = grid.codebook.ends();
     let codes = grid.codebook.len() as f32;
     if grid.offset == OffsetGrid::None {
-        // Either sign: the longer side of the codes may take the weights of either side.
+        // Both signs: the longer side of the codes may cover the positive or the negative weights.
         let reach = (low.abs().max(high.abs())) / lowest.abs();
         let shortest = (1.0 - 3.6 / codes).max(0.45);
         for lane in 0..LANES {
@@ -265,7 +266,7 @@ fn shrunken_pairs<const L: usize>(grid: &Grid, target: &Target<L>, a: &mut Lanes
     }
 }
 
-/// The best of 16 pairs around `center`; `reach` is how far scales go, relative to their own.
+/// The best of 16 pairs around `center`; `reach` is the range of the scales, relative to their own.
 #[inline(always)]
 fn best_around<const L: usize>(
     grid: &Grid,
@@ -277,7 +278,7 @@ fn best_around<const L: usize>(
     let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
     for lane in 0..LANES {
         if grid.offset == OffsetGrid::None {
-            // Lane 8 is the center itself.
+            // Lane 8 is the center.
             let factor = 1.0 + reach * (lane as f32 - 8.0) / 8.0;
             a[lane] = storable(grid, center.0 * factor);
             continue;
@@ -294,14 +295,14 @@ fn best_around<const L: usize>(
     ((a[lane], b[lane]), all[lane])
 }
 
-/// A scale or offset as it will be read back, where it is stored by itself.
+/// A scale or offset with the value that is read back, if it is stored separately.
 #[inline(always)]
 fn storable(grid: &Grid, x: f32) -> f32 {
     if grid.scale == ScaleGrid::Free { to_half(x) } else { x }
 }
 
-/// The shared floats that the groups' pairs ask for: the outermost scale becomes the outermost
-/// integer, and likewise for offsets.
+/// The shared floats for the groups' pairs: the scale with the largest magnitude gets the integer
+/// with the largest magnitude, and likewise for offsets.
 #[inline(always)]
 fn shared_floats(grid: &Grid, fitted: &[Pair]) -> Pair {
     let ScaleGrid::Steps { lowest, highest } = grid.scale else { return (0.0, 0.0) };
@@ -311,7 +312,7 @@ fn shared_floats(grid: &Grid, fitted: &[Pair]) -> Pair {
         outermost = if a.abs() > outermost.abs() { a } else { outermost };
         deepest = deepest.max(-b);
     }
-    // Signed integers reach one step farther below zero.
+    // Signed integers reach one step further below zero.
     let most = if lowest < 0 { lowest } else { highest };
     let min = match grid.offset {
         OffsetGrid::Steps { highest } => deepest / highest as f32,
@@ -327,7 +328,7 @@ fn nearest_steps(grid: &Grid, (a, b): Pair, scale: f32, min: f32) -> (i16, i16) 
     within(grid, ratio(a, scale) as i32, ratio(-b, min) as i32)
 }
 
-/// The pair of integers, moved into the format's range.
+/// The pair of integers, clamped to the format's range.
 #[inline(always)]
 fn within(grid: &Grid, s: i32, m: i32) -> (i16, i16) {
     let s = match grid.scale {
@@ -341,8 +342,8 @@ fn within(grid: &Grid, s: i32, m: i32) -> (i16, i16) {
     (s as i16, m as i16)
 }
 
-/// Steps from a pair of integers to the 16 around it, itself among them. More scale wants a lower
-/// offset, so the far corners are those where both grow.
+/// Steps from a pair of integers to the 16 pairs around it, including itself. A larger scale needs
+/// a lower offset, so the far corners are those where both increase.
 const AROUND: [(i32, i32); LANES] = [
     (0, 0),
     (1, 0),
@@ -376,7 +377,7 @@ fn neighbours(grid: &Grid, parts: &Parts, group: usize) -> [(i16, i16); LANES] {
     out
 }
 
-/// The lane with the least cost, the first of equals; a cost that is no number loses.
+/// The lane with the least cost, the first of equals; a NaN never wins.
 #[inline(always)]
 fn least(costs: &Lanes) -> usize {
     let (mut best, mut lowest) = (0, f32::INFINITY);

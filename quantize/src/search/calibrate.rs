@@ -1,12 +1,13 @@
-//! The model read once over the calibration text, block after block, each quantized on the way.
+//! Reads the calibration text once with the model, block after block, and quantizes each block on
+//! the way.
 //!
-//! A block sees the inputs that the quantized blocks before it will give it, beside those it had in
-//! the model as it was, so it is fitted to what it will meet. Of a matrix's inputs only moments are
-//! kept; memory holds one block's weights and its intermediate results for all tokens.
+//! A block is fitted to the inputs that the quantized blocks before it will give it, and those of
+//! the original model are known as well. Only the moments of a matrix's inputs are stored; memory
+//! holds one block's weights and its intermediate results for all tokens.
 //!
-//! Some windows take no part in the fit. On them what was found is compared with plain rounding,
-//! matrix by matrix, block by block and at the end (see `guard`), and what is not nearer to the
-//! model as it was is rounded instead.
+//! Some windows are not used to fit. On them the result is compared with plain rounding, matrix by
+//! matrix, block by block and at the end (see `guard`). A result that is not nearer to the original
+//! model is replaced by rounding.
 
 use anyhow::{Context, Result, bail};
 use gguf::grid::Grid;
@@ -24,38 +25,39 @@ use super::target::{corrected_bias, target};
 use crate::Importance;
 use crate::encode::{Encode, Rounding, Slab};
 
-/// The tensor that turns tokens into vectors.
+/// The token embedding.
 const EMBEDDING: &str = "token_embd.weight";
 
-/// Windows that a tied embedding is fitted to: their inputs of the head take a pass of their own.
+/// Windows that a tied embedding is fitted to: the inputs of the head need a separate pass.
 const HEAD_WINDOWS: usize = 4;
 
-/// More codes than this to a weight, and a tied embedding is rounded: for SmolLM2-135M the search was
-/// no better than that in Q8_0.
+/// If its type has more codes than this, a tied embedding is rounded: for SmolLM2-135M in Q8_0 the
+/// search was not better than rounding.
 const FINE: usize = 32;
 
-/// What the matrices of a model are to become.
+/// The settings of a search over a model.
 pub(crate) struct SearchJob<'a> {
     /// The type that a tensor is to get.
     pub wanted: &'a dyn Fn(&str) -> Option<TensorType>,
     /// The calibration text, `[W][T]`.
     pub windows: &'a [Vec<u32>],
-    /// Told the name of each tensor that is done.
+    /// Called with the name of each finished tensor.
     pub done: &'a dyn Fn(&str),
-    /// Asked before each block.
+    /// Checked before each block.
     pub interrupt: &'a cli::Interrupt,
 }
 
-/// From weights `[R, N]` and the moments of their inputs to codes; the last argument says whether a
-/// bias takes up the mean of the errors.
+/// Finds codes from weights `[R, N]` and the moments of their inputs; the last argument says
+/// whether a bias compensates the mean of the errors.
 pub(super) type EncodeMatrix = dyn Fn(&Grid, &[f32], &Moments, bool) -> Result<Encoded>;
 
-/// Replaces every matrix that is to get a quantized type: in `searched` with codes found for the
-/// windows, or rounded where these were no better, and in `plain` rounded with the importance of its
-/// columns on the same windows.
+/// Replaces every matrix that is to get a quantized type. `searched` gets codes found for the
+/// windows, or rounded weights if the codes were not better; `plain` gets weights rounded with the
+/// importance of their columns on the same windows.
 ///
 /// # Errors
-/// A model that the reference pass does not know, a weight that is not finite, a full disk, Ctrl-C.
+/// For a model that the reference pass does not know, a weight that is not finite, a full disk, and
+/// Ctrl-C.
 pub(crate) fn search_model<'a>(
     searched: &mut Overlay<'a>,
     plain: &mut Overlay<'a>,
@@ -64,7 +66,7 @@ pub(crate) fn search_model<'a>(
     search_with(searched, plain, job, &encode)
 }
 
-/// [`search_model`] with another way from the moments to codes.
+/// [`search_model`] with another function from the moments to codes.
 pub(super) fn search_with<'a>(
     searched: &mut Overlay<'a>,
     plain: &mut Overlay<'a>,
@@ -97,23 +99,23 @@ struct Search<'a, 'b> {
     searched: &'a mut Overlay<'b>,
     plain: &'a mut Overlay<'b>,
     job: &'a SearchJob<'a>,
-    /// How the codes of one matrix are found.
+    /// The function that finds the codes of one matrix.
     encode: &'a EncodeMatrix,
     windows: &'a [Vec<u32>],
-    /// Tensors that are rounded in `searched`, too.
+    /// Tensors that are rounded in `searched` as well.
     rounded: Vec<String>,
 }
 
 impl Search<'_, '_> {
-    /// The grid of a tensor that is to be searched for.
+    /// The grid of a tensor that is to be searched.
     fn grid(&self, name: &str) -> Option<Grid> {
         (self.job.wanted)(name).and_then(Grid::of)
     }
 
-    /// The token embedding, before anything that is computed with it. One that is also the head is
-    /// fitted to what reaches the head of the model as it was, which takes a pass, unless its type is
-    /// so fine that rounding is as good; one that is not is looked up row by row, where every column
-    /// counts the same.
+    /// Quantizes the token embedding, before anything that is computed with it. If it is also the
+    /// head, it is fitted to the head's inputs in the original model, which needs a pass, unless
+    /// its type is so fine that rounding is as good. If it is not the head, it is looked up row by
+    /// row, and every column has the same weight.
     fn embedding(&mut self) -> Result<()> {
         let Some(grid) = self.grid(EMBEDDING) else { return Ok(()) };
         let model = Blockwise::new(self.searched)?;
@@ -135,7 +137,7 @@ impl Search<'_, '_> {
                 let x = norm.forward(x);
                 inputs.add_drifted(&x, &x, *held);
             }
-            // llama-imatrix does not watch the head.
+            // llama-imatrix does not measure the head.
             inputs.squares.counts[0] = 0.0;
         }
         self.matrix(EMBEDDING, &inputs)?;
@@ -154,7 +156,7 @@ impl Search<'_, '_> {
         Ok(inputs)
     }
 
-    /// Quantizes a block, and moves the streams past it.
+    /// Quantizes a block, and computes the streams after it.
     fn block(&mut self, layer: usize, streams: &mut Streams) -> Result<()> {
         let source = self.searched.source();
         let model = Blockwise::new(source)?;
@@ -192,8 +194,8 @@ impl Search<'_, '_> {
         streams.advance_plain(layer, self.plain)
     }
 
-    /// Encodes one matrix both ways, and takes the codes that were searched for where they are
-    /// better on the windows that were held back.
+    /// Encodes one matrix both ways, and keeps the codes of the search if they are better on the
+    /// windows that were held back.
     fn matrix(&mut self, name: &str, inputs: &MatrixInputs) -> Result<Option<Stored>> {
         let Some(grid) = self.grid(name) else { return Ok(None) };
         let tensor = self.searched.tensor(name)?.clone();
@@ -235,7 +237,7 @@ impl Search<'_, '_> {
         Ok(Some(stored))
     }
 
-    /// Rounds a matrix in both models, whose columns nothing is known about.
+    /// Rounds a matrix without column weights in both models.
     fn round(&mut self, name: &str, grid: &Grid) -> Result<()> {
         let tensor = self.searched.tensor(name)?.clone();
         let weights = read_f32(self.searched, &tensor)?;
@@ -257,7 +259,7 @@ impl Search<'_, '_> {
         Ok(Some((name, bias)))
     }
 
-    /// Takes back what was found for a matrix and its bias.
+    /// Discards the result of the search for a matrix and its bias.
     fn round_instead(&mut self, name: &str) -> Result<()> {
         if let Some((bias, _)) = self.bias(name)? {
             self.searched.restore(&bias);
@@ -269,7 +271,7 @@ impl Search<'_, '_> {
         Ok(())
     }
 
-    /// One weight that is no number makes every input behind it none, so it is looked for first.
+    /// One NaN weight makes every later input NaN, so weights are checked first.
     fn refuse_what_is_not_finite(&self) -> Result<()> {
         let source = self.searched.source();
         for tensor in source.tensors().iter().filter(|tensor| self.grid(&tensor.name).is_some()) {
@@ -286,7 +288,7 @@ impl Search<'_, '_> {
     }
 }
 
-/// The bytes that `quantize --imatrix` makes of a tensor with importance data of the same text.
+/// The bytes that `quantize --imatrix` writes for a tensor with importance data of the same text.
 fn rounded(
     grid: &Grid,
     tensor: &TensorInfo,
@@ -302,11 +304,11 @@ fn rounded(
     Ok(bytes)
 }
 
-/// A matrix `[R, N]` as it will be read back, and its bias `[R]` if it has one.
+/// A matrix `[R, N]` with the values that are read back, and its bias `[R]` if it has one.
 pub(super) struct Stored {
     pub weights: Vec<f32>,
     pub bias: Option<Vec<f32>>,
-    /// What the bias was before, less what it is.
+    /// The original bias minus the new one.
     pub lost_bias: Option<Vec<f32>>,
 }
 

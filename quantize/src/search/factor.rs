@@ -1,8 +1,9 @@
-//! The second moments of a matrix's inputs, factored into what rounding column by column needs.
+//! Factors the second moments of a matrix's inputs into the form that rounding column by column
+//! needs.
 //!
-//! `H = M Mᵀ` with `M` upper triangular, kept as `U_ij = M_ij / M_jj` and `D_j = M_jj²` (see
-//! `group.rs`): once for the whole matrix, so that columns know all errors before them, and once
-//! for each group alone, for improving a group while everything else is fixed.
+//! `H = M Mᵀ` with `M` upper triangular, stored as `U_ij = M_ij / M_jj` and `D_j = M_jj²` (see
+//! `group.rs`). It is factored once for the whole matrix, so that columns take all errors before
+//! them into account, and once for each group, to improve a group while everything else is fixed.
 
 use anyhow::{Result, anyhow};
 use faer::{Mat, MatRef, Side};
@@ -10,9 +11,10 @@ use rayon::prelude::*;
 
 use super::group::Metric;
 
-/// Added to the diagonal of `H`, as a share of each of its elements: directions that calibration
-/// hardly saw must not look free. GPTQ takes a share of the diagonal's mean, which in a trained
-/// model a few columns own: then nothing is left of how much the others count.
+/// Added to the diagonal of `H`, as a share of each of its elements: an error in a direction that
+/// hardly occurred in calibration must still have a cost. GPTQ adds a share of the diagonal's mean.
+/// In a trained model a few columns dominate this mean, and the differences among the others are
+/// lost.
 const DAMPING: f64 = 0.1;
 
 /// `H` and its factors, for groups of `L` columns.
@@ -38,7 +40,7 @@ impl<const L: usize> Factors<L> {
         let n = h.nrows();
         damp(&mut h, DAMPING);
 
-        // Cholesky goes from the first column on; turned around, it gives the upper factor.
+        // Cholesky starts at the first column; on the reversed matrix it gives the upper factor.
         let turned = h.as_ref().reverse_rows_and_cols();
         let lower = turned
             .llt(Side::Lower)
@@ -65,9 +67,9 @@ impl<const L: usize> Factors<L> {
     }
 }
 
-/// Adds to the diagonal of `H` a share of each of its own elements, and a little of its mean where
-/// a column's inputs were all zero. Inputs that are all zero say nothing: then every weight counts
-/// the same.
+/// Adds to the diagonal of `H` a share of each of its own elements, and a small share of its mean
+/// where a column's inputs were all zero. If all inputs are zero, every weight has the same weight
+/// in the error.
 pub(super) fn damp(h: &mut Mat<f64>, share: f64) {
     let n = h.nrows();
     let mean = (0..n).map(|i| h[(i, i)]).sum::<f64>() / n as f64;
@@ -85,7 +87,7 @@ fn alone<const L: usize>(h: MatRef<'_, f64>, start: usize) -> Metric<L> {
         for i in (0..=j).rev() {
             let later: f64 = (j + 1..L).map(|k| m[i][k] * m[j][k]).sum();
             let rest = h[(start + i, start + j)] - later;
-            // The damped diagonal keeps what is under the root positive but for rounding.
+            // Thanks to the damped diagonal this is positive, except for rounding errors.
             m[i][j] = if i == j { rest.max(f64::MIN_POSITIVE).sqrt() } else { rest / m[j][j] };
         }
     }
@@ -96,7 +98,7 @@ fn alone<const L: usize>(h: MatRef<'_, f64>, start: usize) -> Metric<L> {
 mod tests {
     use super::*;
 
-    /// Second moments of 40 inputs of width 32 that look random.
+    /// Second moments of 40 pseudo-random inputs of width 32.
     fn moments() -> Mat<f64> {
         let x =
             Mat::from_fn(40, 32, |i, j| ((i * 37 + j * 101 + i * j * 7) % 61) as f64 / 30.0 - 1.0);

@@ -1,19 +1,19 @@
-//! The smallest problem of the search: one group of 16 or 32 weights, everything else fixed.
+//! The smallest problem of the search: one group of 16 or 32 weights, with everything else fixed.
 //!
-//! With `w` the weights, `w'` what is stored and `e = w' - w`, a matrix changes its outputs by
-//! `e X`, so the error to make small is `e H eᵀ` with `H = X Xᵀ`. Seen from one group, the rest of
-//! the row adds a linear term, and with the group's own `H = M Mᵀ`, `M` upper triangular, the error
-//! becomes a sum over columns, each of which knows the errors before it:
+//! With the weights `w`, the stored values `w'` and `e = w' - w`, the outputs of a matrix change by
+//! `e X`, so the error to minimise is `e H eᵀ` with `H = X Xᵀ`. For one group, the rest of the row
+//! adds a linear term. With the group's own `H = M Mᵀ`, `M` upper triangular, the error becomes a
+//! sum over columns, in which each column depends on the errors before it:
 //!
 //! ```text
 //! J = Σ_j D_j (e_j + f_j)²     f_j = ζ_j + Σ_{i<j} e_i U_ij     U_ij = M_ij / M_jj,  D_j = M_jj²
 //! ```
 //!
-//! `ζ` is what the rest of the row asks for. Rounding column after column, each to the code nearest
-//! to `w_j - f_j`, is the LDLQ of Chee et al., "QuIP" (2023), which they show to be the update of
-//! Frantar et al., "GPTQ" (2022). Here it is done for 16 pairs of scale and offset at once, one in
-//! each lane of a vector, and `J` says which pair is best: scales are chosen for the error of the
-//! rounding that follows them, not for that of a rounding to nearest.
+//! `ζ` is the linear term from the rest of the row. Rounding column after column, each to the code
+//! nearest to `w_j - f_j`, is the LDLQ of Chee et al., "QuIP" (2023), which they show to be the
+//! update of Frantar et al., "GPTQ" (2022). Here it is done for 16 pairs of scale and offset at
+//! once, one in each lane of a vector, and `J` selects the best pair. Scales are thus chosen for
+//! the error of the rounding that follows them, not for that of a rounding to nearest.
 
 #![allow(clippy::needless_range_loop, reason = "indices are those of the formulas")]
 
@@ -25,10 +25,10 @@ pub(super) const LANES: usize = 16;
 /// One number for each pair.
 pub(super) type Lanes = [f32; LANES];
 
-/// How errors of a group count: `H = M Mᵀ` in the form that rounding needs.
+/// The weights of a group's errors: `H = M Mᵀ` in the form that rounding needs.
 #[derive(Debug, Clone)]
 pub(super) struct Metric<const L: usize> {
-    /// `U`, unit upper triangular; what is not above the diagonal is 0.
+    /// `U`, unit upper triangular; elements that are not above the diagonal are 0.
     pub unit: [[f32; L]; L],
     /// `D`, positive.
     pub weight: [f32; L],
@@ -38,7 +38,7 @@ pub(super) struct Metric<const L: usize> {
     pub h: [[f32; L]; L],
 }
 
-/// What one group of one row is to become.
+/// The target of one group of one row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target<const L: usize> {
     /// `w`
@@ -47,7 +47,7 @@ pub(super) struct Target<const L: usize> {
     pub feedback: [f32; L],
 }
 
-/// A group as it would be stored.
+/// An encoded group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rounded<const L: usize> {
     /// The code of each weight.
@@ -77,8 +77,8 @@ impl<const L: usize> Metric<L> {
         metric
     }
 
-    /// `ζ` for a group whose errors `e` cost `e H eᵀ + 2 e·h`: the solution of `ζ D Uᵀ = h`, from
-    /// the last column back.
+    /// `ζ` for a group whose errors `e` cost `e H eᵀ + 2 e·h`: the solution of `ζ D Uᵀ = h`,
+    /// computed from the last column back.
     #[inline(always)]
     pub fn feedback(&self, h: &[f32; L]) -> [f32; L] {
         let (mut rest, mut out) = (*h, [0.0; L]);
@@ -91,7 +91,7 @@ impl<const L: usize> Metric<L> {
         out
     }
 
-    /// Half of what `J` changes by for each error: `g = e H + ζ D Uᵀ`.
+    /// Half of the derivative of `J` by each error: `g = e H + ζ D Uᵀ`.
     #[inline(always)]
     fn slopes(&self, target: &Target<L>, errors: &[f32; L]) -> [f32; L] {
         let mut g = [0.0; L];
@@ -125,7 +125,7 @@ impl<const L: usize> Metric<L> {
 fn nearest_value(codebook: &Codebook, x: f32) -> f32 {
     match codebook {
         Codebook::Integers { lowest, highest } => {
-            // Adding 1.5 * 2^23 leaves no room for a fraction; codes are far below 2^22.
+            // Adding 1.5 * 2^23 rounds the fraction away; codes are far below 2^22.
             const ROUND: f32 = 12_582_912.0;
             let clamped = x.max(*lowest as f32).min(*highest as f32);
             (clamped + ROUND) - ROUND
@@ -141,7 +141,7 @@ fn nearest_value(codebook: &Codebook, x: f32) -> f32 {
     }
 }
 
-/// The code of a value that is one of the codebook's.
+/// The code of a value of the codebook.
 #[inline(always)]
 fn code_of(codebook: &Codebook, value: f32) -> u8 {
     match codebook {
@@ -150,7 +150,7 @@ fn code_of(codebook: &Codebook, value: f32) -> u8 {
     }
 }
 
-/// `J` of the rounding that each pair `w' = a v(q) + b` leads to.
+/// `J` of the rounding with each pair, `w' = a v(q) + b`.
 #[inline(always)]
 pub(super) fn costs<const L: usize>(
     codebook: &Codebook,
@@ -187,7 +187,7 @@ pub(super) fn costs<const L: usize>(
     cost
 }
 
-/// The rounding of one pair, column after column.
+/// The rounding with one pair, column after column.
 #[inline(always)]
 pub(super) fn round<const L: usize>(
     codebook: &Codebook,
@@ -213,8 +213,8 @@ pub(super) fn round<const L: usize>(
     rounded
 }
 
-/// The `a` and `b` with the least `J` for given values `v` of the codes, by the normal equations
-/// of `Σ_j D_j (a p_j + b o_j - t_j)²`, where
+/// The `a` and `b` with the least `J` for given values `v` of the codes, by the normal equations of
+/// `Σ_j D_j (a p_j + b o_j - t_j)²`, where
 ///
 /// ```text
 /// p = v U    o = 1 U    t = w U - ζ        (U with its unit diagonal)
@@ -250,14 +250,14 @@ pub(super) fn fit<const L: usize>(
         return (pp > 0.0).then(|| (pt / pp, 0.0));
     }
     let determinant = pp * oo - po * po;
-    // Codes that are all the same leave scale and offset undetermined.
+    // If all codes are equal, scale and offset are undetermined.
     (determinant > 1e-6 * pp * oo)
         .then(|| ((pt * oo - ot * po) / determinant, (ot * pp - pt * po) / determinant))
 }
 
-/// Changes single codes as long as that makes `J` smaller, at most `sweeps` times over the group:
-/// the coordinate descent of Behdin et al., "QuantEase" (2023). Rounding in one direction cannot
-/// take back what it did to the first columns; this can.
+/// Changes single codes while that makes `J` smaller, at most `sweeps` times over the group: the
+/// coordinate descent of Behdin et al., "QuantEase" (2023). Rounding in one direction cannot
+/// correct the first columns afterwards; this can.
 #[inline(always)]
 pub(super) fn polish<const L: usize>(
     codebook: &Codebook,
@@ -307,7 +307,7 @@ mod tests {
 
     const CODES: Codebook = Codebook::Integers { lowest: -8, highest: 7 };
 
-    /// A metric and a target that look random; `seed` decides.
+    /// A pseudo-random metric and target, from `seed`.
     fn problem(seed: u64) -> (Metric<16>, Target<16>) {
         let mut state = seed.wrapping_mul(2).wrapping_add(1);
         let mut next = || {
@@ -357,8 +357,8 @@ mod tests {
             }
         }
 
-        /// `J` is the quadratic form plus the linear term that `feedback` was made of, up to what
-        /// does not depend on the errors.
+        /// `J` is the quadratic form plus the linear term that `feedback` was computed from, up to
+        /// a constant that does not depend on the errors.
         #[test]
         fn the_cost_is_the_quadratic_form(seed in any::<u64>()) {
             let (metric, mut target) = problem(seed);

@@ -1,10 +1,9 @@
-//! Whether what was found is nearer to the model as it was than plain rounding, on windows of the
-//! calibration text that nothing was fitted to.
+//! Checks on held-out windows of the calibration text whether the result of the search is nearer to
+//! the original model than plain rounding.
 //!
-//! It is asked three times, so that a fit which went wrong is noticed where it happens: for the
-//! outputs of a matrix, for the residual stream behind a block, and for the predictions of the whole
-//! model. Plain rounding is what `quantize --imatrix` would write with importance data of the same
-//! windows.
+//! It checks three times, so that a bad fit is found where it occurs: the outputs of a matrix, the
+//! residual stream after a block, and the predictions of the whole model. Plain rounding is the
+//! result of `quantize --imatrix` with importance data of the same windows.
 
 use std::borrow::Cow;
 
@@ -17,7 +16,7 @@ use super::moments::Drift;
 use super::overlay::Overlay;
 use crate::divergence::{log_probabilities, mean_divergence};
 
-/// One window of so many is held back.
+/// One window of this many is held back.
 const HELD_SHARE: usize = 8;
 
 /// Most windows that are held back.
@@ -26,10 +25,10 @@ const MOST_HELD: usize = 4;
 /// Most positions at which the predictions of the whole model are compared.
 const POSITIONS: usize = 1024;
 
-/// The windows, or the halves of the only one: one part to fit to, another to judge with.
+/// The windows, or the halves of a single one: some to fit to, the others to evaluate on.
 ///
 /// # Errors
-/// When there are less than two tokens.
+/// When there are fewer than two tokens.
 pub(super) fn at_least_two(windows: &[Vec<u32>]) -> Result<Cow<'_, [Vec<u32>]>> {
     match windows {
         [] => anyhow::bail!("there is no text to calibrate with"),
@@ -51,7 +50,7 @@ fn held_back(count: usize) -> Vec<bool> {
 }
 
 /// At most `count` of the windows to fit to, spread over the text, and one that is held back, each
-/// with whether it is.
+/// with a flag that is true for the latter.
 pub(super) fn some_of_both(windows: &[Vec<u32>], count: usize) -> Vec<(&Vec<u32>, bool)> {
     let held = held_back(windows.len());
     let all = || windows.iter().zip(held.iter().copied());
@@ -63,12 +62,12 @@ pub(super) fn some_of_both(windows: &[Vec<u32>], count: usize) -> Vec<(&Vec<u32>
 /// Inputs of a matrix in the windows that are held back.
 #[derive(Debug)]
 pub(super) struct HeldInputs {
-    /// In the model as it is now, `[T, N]`.
+    /// In the current model, `[T, N]`.
     x: Vec<f32>,
-    /// What they lack, or what the outputs lack, `[T, M]`.
+    /// The difference that the inputs, or the outputs, are missing, `[T, M]`.
     drift: Vec<f32>,
     drift_of: Drift,
-    /// How much each token counts, `[T]`.
+    /// The weight of each token, `[T]`.
     weights: Vec<f32>,
 }
 
@@ -76,20 +75,20 @@ pub(super) struct HeldInputs {
 type MatrixAndBias<'a> = (&'a [f32], Option<&'a [f32]>);
 
 impl HeldInputs {
-    /// No tokens yet.
+    /// Empty inputs, without tokens.
     pub fn new(drift_of: Drift) -> Self {
         HeldInputs { x: Vec::new(), drift: Vec::new(), drift_of, weights: Vec::new() }
     }
 
-    /// Takes in more tokens.
+    /// Adds more tokens.
     pub fn add(&mut self, drift: &[f32], x: &[f32], weights: &[f32]) {
         self.x.extend_from_slice(x);
         self.drift.extend_from_slice(drift);
         self.weights.extend_from_slice(weights);
     }
 
-    /// `Σ p |W' x - W x - d|²`, or `Σ p |W' x - W (x + d)|²`: how far the outputs of a stored matrix
-    /// are from those that are wanted. Without inputs, how far the weights are.
+    /// `Σ p |W' x - W x - d|²`, or `Σ p |W' x - W (x + d)|²`: the difference of the outputs of a
+    /// stored matrix from the wanted ones. Without inputs, the difference of the weights.
     pub fn error(&self, matrix: MatrixAndBias<'_>, stored: MatrixAndBias<'_>) -> f64 {
         let square = |a: &f32, b: &f32| f64::from(a - b).powi(2);
         if self.weights.is_empty() {
@@ -114,7 +113,7 @@ impl HeldInputs {
     }
 }
 
-/// One error of the weights that were searched for and of rounded ones in their place.
+/// The same error measured for the searched weights and for rounded ones in their place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Compared {
     pub searched: f64,
@@ -122,7 +121,7 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    /// Whether the search was worth it. What is no number is not.
+    /// Whether the search was better; a NaN is not.
     pub fn is_nearer(&self) -> bool {
         self.searched < self.rounded
     }
@@ -130,16 +129,16 @@ impl Compared {
 
 /// The residual stream of one window, `[T, C]` each.
 pub(super) struct Window {
-    /// In the model as it was.
+    /// In the original model.
     pub original: Vec<f32>,
-    /// In the model with what is quantized so far.
+    /// In the model with the tensors quantized so far.
     pub now: Vec<f32>,
-    /// In the model that is rounded throughout; only where the window is held back.
+    /// In the model that is rounded throughout; only if the window is held back.
     plain: Option<Vec<f32>>,
 }
 
 impl Window {
-    /// Whether nothing is fitted to it.
+    /// Whether the window is held back from the fit.
     pub fn held(&self) -> bool {
         self.plain.is_some()
     }
@@ -153,7 +152,7 @@ struct Mean {
 }
 
 impl Mean {
-    /// `|h - h₀|² / |h₀|²` for each token: they count the same, however large they are.
+    /// `|h - h₀|² / |h₀|²` for each token: all tokens have the same weight, whatever their size.
     fn add_errors(&mut self, original: &[f32], found: &[f32], width: usize) {
         let square = |x: f32| f64::from(x).powi(2);
         for (was, is) in original.chunks_exact(width).zip(found.chunks_exact(width)) {
@@ -177,10 +176,10 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Before the first block.
+    /// The streams before the first block.
     ///
     /// # Errors
-    /// When a source cannot be read, or a token is beyond the vocabulary.
+    /// When a source cannot be read, or a token is not in the vocabulary.
     pub fn embed(
         searched: &Overlay<'_>,
         plain: &Overlay<'_>,
@@ -210,9 +209,9 @@ impl Streams {
         held.map(|window| window.now.len() / self.width).sum()
     }
 
-    /// How far the stream behind a block is from that of the model as it was, with what was searched
-    /// for and with a rounded block in its place; `before` are the streams in front of the block.
-    /// The others are past it already.
+    /// The distance of the stream after a block from that of the original model, with the searched
+    /// weights and with a rounded block in their place; `before` are the streams before the block.
+    /// The other streams are already after it.
     ///
     /// # Errors
     /// When a source cannot be read.
@@ -234,7 +233,8 @@ impl Streams {
         Ok(Compared { searched: searched.value(), rounded: rounded.value() })
     }
 
-    /// Takes a block back: the streams `before` it go through the rounded one.
+    /// Discards the search for a block: the streams `before` it are computed through the rounded
+    /// block.
     ///
     /// # Errors
     /// When a source cannot be read.
@@ -253,7 +253,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Moves the streams of the model that is rounded throughout past a block.
+    /// Computes the streams of the rounded model after a block.
     ///
     /// # Errors
     /// When a source cannot be read.
@@ -265,7 +265,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The mean KL divergence of the next token from the model as it was, behind the last block.
+    /// The mean KL divergence of the next token from the original model, after the last block.
     ///
     /// # Errors
     /// When a source cannot be read.
@@ -291,10 +291,10 @@ impl Streams {
     }
 }
 
-/// What the comparisons came to.
+/// The results of the comparisons.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Verdict {
-    /// Tensors that are rounded, since the search was no better for them.
+    /// Tensors that are rounded, since the search was not better for them.
     pub rounded: Vec<String>,
     /// Tokens of the calibration text that were held back.
     pub held_tokens: usize,
@@ -310,8 +310,8 @@ impl Verdict {
         Verdict { rounded, held_tokens, divergence: searched, rounded_divergence: without }
     }
 
-    /// Whether the file is to have the weights that were searched for: not if rounded ones predict
-    /// better. What is no number is not better.
+    /// Whether to write the searched weights: not if rounded ones predict better, or if the result
+    /// is NaN.
     pub fn holds(&self) -> bool {
         self.divergence <= self.rounded_divergence
     }

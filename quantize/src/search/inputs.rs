@@ -1,4 +1,4 @@
-//! What reaches a matrix, and what its outputs are to be.
+//! The inputs of a matrix, and the outputs that it should have.
 
 use gguf::TensorSource;
 use reference::matmul::{Rows, linear};
@@ -9,18 +9,18 @@ use super::guard::{HeldInputs, Streams, Window};
 use super::moments::{Drift, Moments, token_weights};
 use crate::importance::{Sums, squares};
 
-/// What reaches some matrices that are multiplied with the same input.
+/// The inputs of some matrices that are multiplied with the same input.
 pub(super) struct MatrixInputs {
-    /// Of the windows to fit to.
+    /// Moments of the windows to fit to.
     pub moments: Moments,
-    /// `Σ x²` by column, in the model as it was, of all windows.
+    /// `Σ x²` by column, in the original model, of all windows.
     pub squares: Sums,
-    /// Of the other windows.
+    /// Inputs of the windows that are held back.
     pub held: HeldInputs,
 }
 
 impl MatrixInputs {
-    /// No tokens yet; inputs are `width` wide.
+    /// Empty, without tokens; inputs are `width` wide.
     pub fn new(width: usize, drift_of: Drift) -> Self {
         MatrixInputs {
             moments: Moments::new(width, drift_of),
@@ -29,14 +29,14 @@ impl MatrixInputs {
         }
     }
 
-    /// Takes in one window, in which what is wanted are the outputs for the original inputs.
+    /// Adds one window, for which the outputs for the original inputs are wanted.
     pub fn add_drifted(&mut self, original: &[f32], x: &[f32], held: bool) {
         let weights = &token_weights(original, self.squares.squares.len());
         let drift = &difference(original, x);
         self.add(&WindowInputs { original, x, drift, weights, held });
     }
 
-    /// Takes in one window.
+    /// Adds one window.
     pub fn add(&mut self, window: &WindowInputs<'_>) {
         let WindowInputs { original, x, drift, weights, held } = window;
         let width = self.squares.squares.len();
@@ -52,15 +52,15 @@ impl MatrixInputs {
 
 /// The inputs of a matrix in one window.
 pub(super) struct WindowInputs<'a> {
-    /// In the model as it was, `[T, N]`.
+    /// In the original model, `[T, N]`.
     pub original: &'a [f32],
-    /// In the model as it is now.
+    /// In the current model.
     pub x: &'a [f32],
-    /// What they lack, or what the outputs lack, `[T, M]`.
+    /// The difference that the inputs, or the outputs, are missing, `[T, M]`.
     pub drift: &'a [f32],
-    /// How much each token counts.
+    /// The weight of each token.
     pub weights: &'a [f32],
-    /// Whether nothing is fitted to this window.
+    /// Whether the window is held back from the fit.
     pub held: bool,
 }
 
@@ -69,23 +69,23 @@ pub(super) fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// One block on its way to being quantized: what its matrices had as inputs in the model as it was,
-/// and what the residual streams lack by now.
+/// One block during its quantization: the inputs of its matrices in the original model, and the
+/// difference that the residual streams are missing so far.
 pub(super) struct BlockFit {
     /// For each input of a matrix in the order of the pass, in each window, `[T, N]`.
     originals: std::vec::IntoIter<Vec<Vec<f32>>>,
     /// `h₀ - h` in each window, `[T, C]`.
     drift: Vec<Vec<f32>>,
-    /// How much each token counts, by the stream before the block, in each window.
+    /// The weight of each token, by the stream before the block, in each window.
     weights_before: Vec<Vec<f32>>,
-    /// The same by the stream behind the block.
+    /// The same by the stream after the block.
     weights_behind: Vec<Vec<f32>>,
     /// Whether each window is held back.
     held: Vec<bool>,
 }
 
 impl BlockFit {
-    /// Moves the original streams past the block; `c` is their width.
+    /// Computes the original streams after the block; `c` is their width.
     ///
     /// # Errors
     /// When the block cannot be computed.
@@ -121,8 +121,8 @@ impl BlockFit {
         })
     }
 
-    /// The next inputs of the pass, in every window. A matrix that adds to the stream is to bring it
-    /// back to what it was; every other one is to have the outputs that it had.
+    /// The next inputs of the pass, in every window. A matrix that adds to the stream should
+    /// restore the original stream; every other one should have its original outputs.
     pub fn take_in(
         &mut self,
         block: &LoadedBlock<'_>,
@@ -153,7 +153,7 @@ impl BlockFit {
         all
     }
 
-    /// Counts in what a matrix that adds to the stream adds otherwise than before.
+    /// Accounts for the difference in what a matrix adds to the stream.
     pub fn lose(
         &mut self,
         block: &LoadedBlock<'_>,
@@ -181,7 +181,7 @@ fn add(a: &mut [f32], b: &[f32]) {
 pub(super) enum Place {
     /// The attention's.
     First,
-    /// The feed-forward layer's: nothing is added behind it.
+    /// The feed-forward layer's; nothing is added after it.
     Last,
 }
 
@@ -192,7 +192,8 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    /// A norm behind a matrix changes what it adds, so there it only has outputs to keep.
+    /// A norm after a matrix changes what it adds, so there the matrix only has to keep its
+    /// outputs.
     pub fn of(source: &dyn TensorSource, layer: usize) -> Self {
         let part = |part: &str| format!("blk.{layer}.{part}.weight");
         let unless =
@@ -203,7 +204,7 @@ impl Writers {
         }
     }
 
-    /// Where the matrix that these tensors are adds to the stream, if it does.
+    /// Where the matrix of these tensors adds to the stream, if it does.
     pub fn place(&self, names: &[String]) -> Option<Place> {
         let [name] = names else { return None };
         if self.attention.as_ref() == Some(name) {

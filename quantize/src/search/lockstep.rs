@@ -1,9 +1,9 @@
-//! Many windows through one block, all at the same matrix at the same time.
+//! Computes one block for many windows, all at the same matrix at the same time.
 //!
-//! A matrix is fitted to its inputs in all windows, and these depend on the matrices before it as
-//! they are quantized. So each window's pass has a thread, which stops where it comes to a matrix
-//! and goes on when that matrix has been replaced. The block is computed once, and the memory is that
-//! of all windows' intermediate results.
+//! A matrix is fitted to its inputs in all windows, and these depend on the quantized matrices
+//! before it. Each window's pass therefore has a thread, which waits at each matrix until that
+//! matrix has been replaced. The block is computed once, and memory holds the intermediate results
+//! of all windows.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, ScopedJoinHandle};
@@ -11,7 +11,7 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Result, bail};
 use reference::{LoadedBlock, ReferenceError};
 
-/// A pass that has come to some matrices.
+/// A pass that is waiting at some matrices.
 struct Stop {
     /// The tensors that are to be multiplied with the input.
     names: Vec<String>,
@@ -19,21 +19,23 @@ struct Stop {
     input: Vec<f32>,
 }
 
-/// The other end of a window's pass.
+/// The controlling end of a window's pass.
 struct Pass<'scope> {
     stops: Receiver<Stop>,
     go_on: Sender<()>,
     thread: ScopedJoinHandle<'scope, Result<(), ReferenceError>>,
 }
 
-/// Takes the tensors that are multiplied with an input, and that input in every window, `[T, N]`.
+/// Receives the tensors that are multiplied with an input, and that input in every window, `[T,
+/// N]`.
 type AtMatrices<'a> = dyn FnMut(&[String], &[Vec<f32>]) -> Result<()> + 'a;
 
 /// Computes the block for windows `[T, C]` in place. At each of its inputs `at_matrices` is called
-/// with the tensors that are multiplied with it and the input in every window, and may replace them.
+/// with the tensors that are multiplied with it and the input in every window, and may replace
+/// them.
 ///
 /// # Errors
-/// What `at_matrices` returns, or the block cannot be computed; then the windows hold what is of no use.
+/// Any error of `at_matrices`, or when the block cannot be computed; the windows are invalid then.
 pub(super) fn forward(
     block: &LoadedBlock<'_>,
     windows: Vec<&mut [f32]>,
@@ -60,7 +62,7 @@ pub(super) fn forward(
             let inputs: Vec<Vec<f32>> = stops.into_iter().map(|stop| stop.input).collect();
             at_matrices(&names, &inputs)?;
             drop(inputs);
-            // A pass that has ended in a panic is not there; the scope hands the panic on.
+            // A pass that panicked is not waiting; the scope passes the panic on.
             for pass in &passes {
                 let _ = pass.go_on.send(());
             }
@@ -69,7 +71,7 @@ pub(super) fn forward(
 }
 
 impl Pass<'_> {
-    /// How the pass ended; its panic is handed on.
+    /// The result of the pass; a panic in it is passed on.
     fn join(self) -> Result<()> {
         match self.thread.join() {
             Ok(done) => Ok(done?),
@@ -78,7 +80,7 @@ impl Pass<'_> {
     }
 }
 
-/// One window's pass. Where nobody listens any more, it goes on to its end.
+/// One window's pass. If the other side has ended, it runs to its end.
 fn run(
     block: &LoadedBlock<'_>,
     window: &mut [f32],
@@ -88,7 +90,7 @@ fn run(
     block.observe(window, &mut |names, input| {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         if stopped.send(Stop { names, input: input.to_vec() }).is_ok() {
-            // An error says that the other side has given up.
+            // An error means that the other side has stopped.
             let _ = go_on.recv();
         }
     })

@@ -1,10 +1,10 @@
-//! Error-compensated rounding: codes that make up for each other's errors.
+//! Error-compensated rounding: searches for codes whose errors compensate each other.
 //!
-//! llama-quantize rounds each block by itself. What counts, though, is not the error of a weight
-//! but that of the outputs, `e X`, and errors of weights whose inputs go together can cancel. The
-//! search minimises `Σ e H eᵀ`, `H` the second moments of a matrix's inputs on a calibration text,
-//! over everything that the format can store: the shared 16-bit floats of a block, the integers of
-//! its groups, and the codes. The bytes are the format's own, and every llama.cpp reads them.
+//! llama-quantize rounds each block separately. However, the error that matters is that of the
+//! outputs, `e X`, not that of a weight, and errors of weights with correlated inputs can cancel.
+//! The search minimises `Σ e H eᵀ`, `H` the second moments of a matrix's inputs on a calibration
+//! text, over everything that the format can store: the shared 16-bit floats of a block, the
+//! integers of its groups, and the codes. The format does not change, and every llama.cpp reads it.
 //!
 //! | module | does |
 //! |---|---|
@@ -20,11 +20,11 @@
 //! | `guard` | compares with plain rounding, on text that nothing was fitted to |
 //! | `overlay` | the model with the tensors that are done |
 //!
-//! Followed: Frantar et al., "GPTQ" (2022); Chee et al., "QuIP" (2023), for LDLQ; Behdin et al.,
-//! "QuantEase" (2023), for coordinate descent; Li et al., "GPTAQ" (2025), for the target. What is
-//! not in them: scales are searched for with the rounding inside, matrices that add to the residual
-//! stream make up for all that it has lost, tokens count by the size of their stream, and biases take
-//! up the shift of the outputs' mean.
+//! Sources: Frantar et al., "GPTQ" (2022); Chee et al., "QuIP" (2023), for LDLQ; Behdin et al.,
+//! "QuantEase" (2023), for coordinate descent; Li et al., "GPTAQ" (2025), for the target. Not in
+//! these papers: scales are searched for with the rounding inside, matrices that add to the
+//! residual stream compensate everything that it has lost, tokens are weighted by the size of their
+//! stream, and biases compensate the shift of the outputs' mean.
 
 mod block;
 mod calibrate;

@@ -1,44 +1,45 @@
-//! What calibration leaves of a matrix's inputs: second moments, means, and what its outputs lack.
+//! The statistics of a matrix's inputs from calibration: second moments, means, and the missing
+//! part of its outputs.
 //!
-//! Tokens do not count alike. In a trained model the first token of a window has inputs and a
-//! residual stream up to a hundred times as large as all others (Sun et al., "Massive Activations in
-//! Large Language Models", 2024), and a plain sum would be about that one token. What is behind a
-//! block norms the stream, so a token's error counts relative to its size ([`token_weights`]).
+//! Tokens have different weights. In a trained model the first token of a window has inputs and a
+//! residual stream up to a hundred times as large as all others (Sun et al., "Massive Activations
+//! in Large Language Models", 2024), and would dominate a plain sum. The layer after a block
+//! normalises the stream, so a token's error is weighted relative to its size ([`token_weights`]).
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-/// What is known to be missing, `d`, `[M]` for each token.
+/// The known missing difference, `d`, `[M]` for each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drift {
-    /// `x₀ - x`, `x₀` the input in the model before anything was quantized: `M = N`.
+    /// `x₀ - x`, `x₀` the input in the original model: `M = N`.
     OfInputs,
-    /// What the matrix would have to add to its outputs `W x`: `M = R`.
+    /// The difference that the matrix would have to add to its outputs `W x`: `M = R`.
     OfOutputs,
 }
 
-/// Weighted sums over all calibration tokens, `x` an input `[N]` of one matrix in the model as it is
-/// so far.
+/// Weighted sums over all calibration tokens, `x` an input `[N]` of one matrix in the current
+/// model.
 #[derive(Debug, Clone)]
 pub(super) struct Moments {
     width: usize,
-    /// What `d` is.
+    /// The meaning of `d`.
     drift_of: Drift,
     /// `Σ p`, `p` the weight of a token.
     total: f64,
-    /// `Σ p x xᵀ`, `[N, N]`, row-major; only what is on or below the diagonal is kept up.
+    /// `Σ p x xᵀ`, `[N, N]`, row-major; only elements on or below the diagonal are maintained.
     squares: Vec<f32>,
     /// `Σ p x`
     sum: Vec<f64>,
-    /// `Σ p d xᵀ`, `[M, N]`; empty as long as nothing has drifted.
+    /// `Σ p d xᵀ`, `[M, N]`; empty while there is no drift.
     drift: Vec<f32>,
     /// `Σ p d`
     drift_sum: Vec<f64>,
 }
 
 impl Moments {
-    /// No tokens yet; inputs are `width` wide.
+    /// Empty sums, without tokens; inputs are `width` wide.
     pub fn new(width: usize, drift_of: Drift) -> Self {
         Moments {
             width,
@@ -51,12 +52,12 @@ impl Moments {
         }
     }
 
-    /// Takes in the inputs `x`, `[T, N]`, with a weight for each token, on all threads.
+    /// Adds the inputs `x`, `[T, N]`, with a weight for each token, on all threads.
     pub fn add(&mut self, x: &[f32], weights: &[f32]) {
         let (n, t) = (self.width, weights.len());
         let scaled = scaled(x, weights);
         let scaled = MatRef::from_row_major_slice(&scaled, t, n);
-        // Half of a symmetric product is all that has to be computed.
+        // The product is symmetric, so only half of it is computed.
         triangular::matmul(
             MatMut::from_row_major_slice_mut(&mut self.squares, n, n),
             BlockStructure::TriangularLower,
@@ -72,7 +73,8 @@ impl Moments {
         self.total += weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
     }
 
-    /// Takes in what the inputs `x`, `[T, N]`, lack: `[T, M]`, for each input or for each output.
+    /// Adds the difference that the inputs `x`, `[T, N]`, are missing: `[T, M]`, by input or by
+    /// output.
     pub fn add_drift(&mut self, drift: &[f32], x: &[f32], weights: &[f32]) {
         let (n, t) = (self.width, weights.len());
         let m = drift.len() / t;
@@ -90,22 +92,22 @@ impl Moments {
         add_rows(&mut self.drift_sum, drift, weights);
     }
 
-    /// `μ`, the mean of `x`; zeros where nothing was taken in.
+    /// `μ`, the mean of `x`; zeros without tokens.
     pub fn mean(&self) -> Vec<f64> {
         self.over_tokens(&self.sum)
     }
 
-    /// What `d` is.
+    /// The meaning of `d`.
     pub fn drift_of(&self) -> Drift {
         self.drift_of
     }
 
-    /// `δ`, the mean of `d`; empty as long as nothing has drifted.
+    /// `δ`, the mean of `d`; empty while there is no drift.
     pub fn mean_drift(&self) -> Vec<f64> {
         self.over_tokens(&self.drift_sum)
     }
 
-    /// `H`, `[N, N]`: the mean of `x xᵀ`, or of `(x - μ)(x - μ)ᵀ` where a bias takes up the mean.
+    /// `H`, `[N, N]`: the mean of `x xᵀ`, or of `(x - μ)(x - μ)ᵀ` if a bias compensates the mean.
     pub fn matrix(&self, centered: bool) -> Mat<f64> {
         let n = self.width;
         let (count, mean) = (self.count(), self.about(centered));
@@ -115,7 +117,7 @@ impl Moments {
         })
     }
 
-    /// `A`, `[M, N]`: the mean of `d xᵀ`, or of `(d - δ)(x - μ)ᵀ`; none where nothing has drifted.
+    /// `A`, `[M, N]`: the mean of `d xᵀ`, or of `(d - δ)(x - μ)ᵀ`; none without drift.
     pub fn drift(&self, centered: bool) -> Option<Mat<f64>> {
         let n = self.width;
         let (count, mean, drift) = (self.count(), self.about(centered), self.mean_drift());
@@ -139,10 +141,10 @@ impl Moments {
     }
 }
 
-/// How much each of some tokens counts, by the vectors `[T, N]` that its error is relative to.
+/// The weight of each of some tokens, from the vectors `[T, N]` that its error is relative to.
 pub(super) fn token_weights(x: &[f32], width: usize) -> Vec<f32> {
     let squares = x.chunks_exact(width).map(|row| row.iter().map(|x| x * x).sum::<f32>());
-    // A vector of zeros has no size that an error could be relative to.
+    // A relative error is not defined for a vector of zeros.
     squares.map(|square| if square > 0.0 { width as f32 / square } else { 0.0 }).collect()
 }
 

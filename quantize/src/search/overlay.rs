@@ -1,8 +1,8 @@
 //! A model whose tensors are replaced one after the other.
 //!
-//! What has been searched for has to be kept until the file is written, in the file's order, and
-//! the blocks behind it are calibrated with it. It lies in a scratch file without a name, which
-//! goes away with the process, so memory holds one tensor whatever the model's size.
+//! The result of the search is stored until the file is written, in the file's order, and later
+//! blocks are calibrated with it. It is stored in a scratch file without a name, which is removed
+//! when the process ends, so memory holds one tensor for any size of the model.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,23 +14,23 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType};
 
-/// A source with some of its tensors in other types, or of other weights.
+/// A source with some of its tensors replaced by other types or weights.
 pub(crate) struct Overlay<'a> {
     source: &'a dyn TensorSource,
     tensors: Vec<TensorInfo>,
-    /// Place of each tensor in `tensors`.
+    /// Index of each tensor in `tensors`.
     places: HashMap<String, usize>,
-    /// Where the bytes of replaced tensors start.
+    /// Offsets of the bytes of replaced tensors.
     replaced: HashMap<String, u64>,
     scratch: Mutex<File>,
     end: u64,
 }
 
 impl<'a> Overlay<'a> {
-    /// Nothing replaced yet; replacements go to a file without a name in `folder`.
+    /// An overlay without replacements; these will go to a file without a name in `folder`.
     ///
     /// # Errors
-    /// When no file can be made there.
+    /// When the file cannot be created there.
     pub fn new(source: &'a dyn TensorSource, folder: &Path) -> Result<Self> {
         let scratch = tempfile::tempfile_in(folder)
             .with_context(|| format!("cannot make a scratch file in {}", folder.display()))?;
@@ -46,10 +46,10 @@ impl<'a> Overlay<'a> {
         })
     }
 
-    /// Puts `bytes` in the place of a tensor's own.
+    /// Replaces the bytes of a tensor by `bytes`.
     ///
     /// # Errors
-    /// When there is no tensor of that name, or no room for its bytes.
+    /// When there is no tensor of that name, or not enough space for its bytes.
     pub fn replace(&mut self, name: &str, tensor_type: TensorType, bytes: &[u8]) -> Result<()> {
         let place = *self
             .places
@@ -67,7 +67,7 @@ impl<'a> Overlay<'a> {
         Ok(())
     }
 
-    /// Puts a tensor's own bytes back, if they were replaced.
+    /// Restores the original bytes of a tensor, if they were replaced.
     pub fn restore(&mut self, name: &str) {
         if self.replaced.remove(name).is_some()
             && let Ok(own) = self.source.tensor(name)
@@ -76,7 +76,7 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// What nothing is replaced in.
+    /// The source without replacements.
     pub fn source(&self) -> &'a dyn TensorSource {
         self.source
     }

@@ -1,22 +1,22 @@
-//! What a matrix and its bias are to become, so that outputs stay those of the model as it was.
+//! The target of a matrix and its bias, so that the outputs stay those of the original model.
 //!
-//! The blocks before a matrix are quantized already, and its inputs `x` are not what they were. Of
-//! all matrices, the one whose outputs for `x` are nearest to `W x + d` is
+//! The blocks before a matrix are quantized already, and its inputs `x` differ from the original
+//! ones. Of all matrices, the one whose outputs for `x` are nearest to `W x + d` is
 //!
 //! ```text
 //! W* = W + A H⁻¹       A = mean d xᵀ,  H = mean x xᵀ
 //! ```
 //!
-//! and that is what is rounded. For a matrix within a block, `d = W (x₀ - x)`, `x₀` the input in the
-//! model as it was: Li et al., "GPTAQ" (2025). A matrix that adds to the residual stream `h` can do
-//! more: with `d = h₀ - h`, the stream that it leaves behind is brought back to what it was, whatever
-//! drove it off.
+//! and that is the matrix to round. For a matrix within a block, `d = W (x₀ - x)`, `x₀` the input
+//! in the original model: Li et al., "GPTAQ" (2025). A matrix that adds to the residual stream `h`
+//! can do more: with `d = h₀ - h`, the stream after it is restored to the original, whatever the
+//! cause of the difference.
 //!
-//! `H` and `A` are of a few thousand tokens, and a regression to as many as there are columns fits
-//! their noise: with little damping `W*` was twice as far off as `W` on other text, block after
-//! block. As much damping as each column has inputs ([`RIDGE`]) was best on held-out text.
+//! `H` and `A` are estimated from a few thousand tokens, and a regression with as many unknowns as
+//! columns fits their noise: with little damping `W*` was twice as far off as `W` on other text, in
+//! every block. A damping as large as each column's inputs ([`RIDGE`]) was best on held-out text.
 //!
-//! A bias keeps the mean of the outputs, and then moments are about the means:
+//! A bias keeps the mean of the outputs. Moments are then about the means:
 //!
 //! ```text
 //! b' = b + W μ + δ - W' μ      μ = mean x,  δ = mean d,  W': what is stored
@@ -33,10 +33,10 @@ use super::moments::{Drift, Moments};
 /// Added to the diagonal of `H`, as a share of each of its elements.
 const RIDGE: f64 = 1.0;
 
-/// `W*`, `[R, N]`; `W` itself where nothing has drifted.
+/// `W*`, `[R, N]`; `W` itself without drift.
 ///
 /// # Errors
-/// When the moments are no finite numbers.
+/// When the moments are not finite numbers.
 pub(super) fn target(weights: &[f32], moments: &Moments, centered: bool) -> Result<Vec<f32>> {
     let mut target = weights.to_vec();
     let Some(drift) = moments.drift(centered) else { return Ok(target) };
@@ -114,8 +114,8 @@ mod tests {
         a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
     }
 
-    /// Inputs that have lost a fixed share in some directions: the target makes up for it, by as
-    /// much as the ridge lets it.
+    /// Inputs that have lost a fixed share in some directions: the target compensates it as far as
+    /// the ridge allows.
     #[test]
     fn the_target_undoes_a_drift_that_a_matrix_can_undo() {
         let (n, t) = (8, 400);

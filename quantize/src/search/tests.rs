@@ -104,7 +104,7 @@ fn q4_0(source: &dyn TensorSource) -> impl Fn(&str) -> Option<TensorType> {
     move |name| matrices.iter().any(|m| m == name).then_some(TensorType::Q4_0)
 }
 
-/// What a search ends with.
+/// The result of a search.
 struct Found<'a> {
     searched: Overlay<'a>,
     rounded: Overlay<'a>,
@@ -134,7 +134,7 @@ fn searched(source: &MemorySource) -> Found<'_> {
     found_by(source, &encode)
 }
 
-/// Windows that no search has seen.
+/// Windows that were not used in the search.
 fn unseen() -> Vec<Vec<u32>> {
     windows(16, 9000)
 }
@@ -173,7 +173,7 @@ fn predictions_stay_nearer_to_the_original_than_with_rounding() {
 #[test]
 fn what_the_search_spoils_is_rounded_instead() {
     let source = model(false);
-    // Twice the weights, for whatever is wider than the model.
+    // Twice the weights, for tensors that are wider than the model.
     let spoiled = found_by(&source, &|grid, weights, moments, has_bias| {
         let factor = if moments.mean().len() > WIDTH { 2.0 } else { 1.0 };
         let weights: Vec<f32> = weights.iter().map(|w| factor * w).collect();

@@ -34,7 +34,7 @@ fn made(model: &Path, wanted: impl Fn(&str) -> bool) -> Vec<(String, Vec<f32>)> 
         .collect()
 }
 
-/// The same data as a file; every sum is of one token.
+/// The same data as a file; every sum is over one token.
 fn write(path: &Path, data: &[(String, Vec<f32>)], experts: usize) {
     let sums = |(name, means): &(String, Vec<f32>)| {
         let parts = if name.contains("_exps") { experts } else { 1 };
@@ -70,7 +70,7 @@ fn assert_same_as_llama(model: Model, recipes: &[Recipe], wanted: impl Fn(&str) 
     }
 }
 
-/// As llama-imatrix leaves it: no data for the ends of the model.
+/// As llama-imatrix writes it: without data for the first and last tensors of the model.
 fn in_blocks(name: &str) -> bool {
     name.starts_with("blk.")
 }
@@ -174,7 +174,8 @@ fn data_of_another_model_is_refused_by_tensor() {
     assert!(message.contains("Q2_K_S needs importance data for it, which"), "{message}");
 }
 
-/// An embedding that was seen as the head of another model says nothing, as in llama-quantize.
+/// The data of an embedding that was measured as the head of another model is ignored, as in
+/// llama-quantize.
 #[test]
 fn data_of_another_embedding_is_ignored() {
     let dir = TempDir::new().unwrap();
@@ -209,7 +210,7 @@ fn experts_without_tokens_count_evenly() {
     assert_eq!(Importance::open(&path).unwrap().len(), 1);
 }
 
-/// What is no importance data is refused with the file's name.
+/// A file that is not importance data is refused with the file's name.
 #[test]
 fn other_files_are_refused() {
     let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Whole files against llama.cpp's own quantizer, and what is refused.
+//! Whole files compared with llama.cpp's own quantizer, and refused input.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -28,8 +28,8 @@ fn plain_recipes() -> Vec<Recipe> {
     Recipe::ALL.into_iter().filter(|recipe| !recipe.needs_importance()).collect()
 }
 
-/// Same tensors with the same types and bytes, same keys with the same values, but for those that
-/// say where importance data came from.
+/// Same tensors with the same types and bytes, same keys with the same values, except the keys that
+/// name the source of importance data.
 fn assert_same_model(what: &str, ours: &Path, theirs: &Path) {
     let (ours, theirs) = (GgufFile::open(ours).unwrap(), GgufFile::open(theirs).unwrap());
     assert!(ours.is_canonical(), "{what}");

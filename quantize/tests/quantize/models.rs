@@ -16,7 +16,7 @@ pub struct Model {
     pub width: u64,
     /// Width of the feed-forward layers, `F`.
     pub inner: u64,
-    /// Whether the token embedding is the output too.
+    /// Whether the token embedding is also the output.
     pub tied: bool,
     /// The family: joined or split q, k, v; biases; gate; positions.
     pub architecture: Architecture,
@@ -28,11 +28,11 @@ pub struct Model {
     pub matrices: TensorType,
     /// Experts of each feed-forward layer; 0 for a plain one.
     pub experts: u64,
-    /// Rows of every matrix, where only the types matter; `None` for as many as the shape says.
+    /// Rows of every matrix, if only the types matter; `None` for the number in the shape.
     pub rows: Option<u64>,
     /// Whether a text begins with the token 0.
     pub begins: bool,
-    /// Whether each pair of channels turns slower by a factor of its own, as in Llama 3.1.
+    /// Whether each pair of channels has its own factor that slows its rotation, as in Llama 3.1.
     pub rope_factors: bool,
     /// An architecture that this project does not know, with the keys of `architecture`.
     pub foreign: Option<&'static str>,
@@ -40,7 +40,7 @@ pub struct Model {
 
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// Two layers more than eight, so that there is a first and a last eighth.
+/// Ten layers, so that there is a first and a last eighth.
 pub const GPT2: Model = Model {
     layers: 9,
     width: 256,
@@ -57,7 +57,7 @@ pub const GPT2: Model = Model {
     foreign: None,
 };
 
-/// As many layers as make thirds and eighths differ, with two heads of queries for each of keys.
+/// Enough layers that thirds and eighths differ, with two heads of queries for each of keys.
 #[allow(dead_code, reason = "not every test needs both")]
 pub const LLAMA: Model =
     Model { layers: 12, architecture: Architecture::Llama, kv_heads: 2, tied: false, ..GPT2 };

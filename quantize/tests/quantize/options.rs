@@ -1,4 +1,4 @@
-//! What the user wants otherwise than the recipe.
+//! The user's changes to a recipe.
 
 use gguf::{GgufFile, TensorSource, TensorType};
 use quantize::{Override, QuantizeJob, Recipe, Rules, quantize_file};
@@ -70,7 +70,7 @@ fn the_output_s_type_equals_llama_quantize() {
     }
 }
 
-/// llama-quantize forgets a tied head where the file is pure; here it is kept.
+/// llama-quantize ignores a tied head if the file is pure; here it is respected.
 #[test]
 fn the_output_is_kept_in_pure_files_too() {
     let dir = TempDir::new().unwrap();

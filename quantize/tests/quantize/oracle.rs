@@ -1,4 +1,4 @@
-//! `llama_model_quantize`, in process.
+//! `llama_model_quantize`, in the same process.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -8,7 +8,7 @@ use gguf::TensorType;
 use llama_cpp_sys_2 as ffi;
 use quantize::Recipe;
 
-/// What `llama-quantize` can be asked for.
+/// The options of `llama-quantize`.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
     /// `--pure`
@@ -23,7 +23,7 @@ pub struct Wishes {
     pub requantize: bool,
 }
 
-/// What `llama-quantize` writes for `input`; `false` where it refuses.
+/// Writes the file of `llama-quantize` for `input`; `false` if it refuses.
 pub fn llama_quantize(input: &Path, output: &Path, recipe: Recipe) -> bool {
     llama_quantize_with(input, output, recipe, &Wishes::default())
 }
@@ -63,7 +63,7 @@ pub fn llama_quantize_with(input: &Path, output: &Path, recipe: Recipe, wishes: 
     });
     // SAFETY: paths, names and patterns are NUL-terminated, both lists end as llama.cpp expects and
     // outlive the call, the other parameters are its own defaults with plain fields changed, and
-    // the log callback takes whatever it is given.
+    // the log callback accepts any input.
     unsafe {
         ffi::llama_log_set(Some(silent), ptr::null_mut());
         let mut params = ffi::llama_model_quantize_default_params();

@@ -53,7 +53,7 @@ fn every_family_equals_llama_quantize() {
     }
 }
 
-/// Which layers get more bits follows from their number, and from nothing else.
+/// The layers that get more bits follow from their number alone.
 #[test]
 fn any_number_of_layers_equals_llama_quantize() {
     for layers in [1, 2, 7, 8, 16, 22, 33] {
@@ -64,7 +64,7 @@ fn any_number_of_layers_equals_llama_quantize() {
     }
 }
 
-/// llama.cpp knows models of 80 layers by that number.
+/// llama.cpp recognises models of 80 layers by that number.
 #[test]
 fn models_of_seventy_billion_equal_llama_quantize() {
     for (architecture, kv_heads) in
@@ -85,7 +85,7 @@ fn models_with_experts_equal_llama_quantize() {
     }
 }
 
-/// What this project cannot run, it can quantize: the rules go by names.
+/// Models that this project cannot run can be quantized: the rules use names.
 #[test]
 fn other_architectures_equal_llama_quantize() {
     for (foreign, model) in [
@@ -130,7 +130,7 @@ fn rows_that_256_does_not_divide_fall_back_as_in_llama_quantize() {
         // 256 divides the rows of ffn_down only.
         let model = Model { width: 160, inner: 512, tied, layers: 3, ..GPT2 };
         assert_same_as_llama(model, &plain_recipes());
-        // Not even 32 divides the rows.
+        // 32 does not divide the rows either.
         let odd = Model { width: 72, inner: 200, layers: 2, tied, ..GPT2 };
         let reports = assert_same_as_llama(odd, &plain_recipes());
         assert!(reports.iter().all(|report| report.fallbacks.iter().all(|f| f.got == "F16")));
@@ -146,7 +146,7 @@ fn half_precision_sources_equal_llama_quantize() {
     }
 }
 
-/// More rows than are converted at a time, and more bytes than wait to be written.
+/// More rows than are converted at a time, and more bytes than the queue holds.
 #[test]
 fn tensors_of_several_slabs_equal_llama_quantize() {
     let model = Model { layers: 1, width: 256, inner: 9984, ..GPT2 };

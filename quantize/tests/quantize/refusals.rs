@@ -1,4 +1,4 @@
-//! What is refused, and by which name.
+//! Refused input, and the name in the message.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ fn bad_weights_are_refused_by_name() {
     }
 }
 
-/// A tensor is converted in slabs, and an error counts from its start.
+/// A tensor is converted in slabs; the index in an error is counted from the tensor's start.
 #[test]
 fn bad_weights_are_counted_from_the_start_of_the_tensor() {
     let dir = TempDir::new().unwrap();

@@ -11,7 +11,7 @@ use crate::models::{GPT2, Model};
 use crate::oracle::llama_quantize;
 use crate::{assert_same_model, job, refusal};
 
-/// Cuts a file as `gguf-split` does: all keys in the first part, the tensors in a row.
+/// Splits a file as `gguf-split` does: all keys in the first part, the tensors in sequence.
 fn split(file: &Path, parts: usize) -> Vec<PathBuf> {
     let whole = GgufFile::open(file).unwrap();
     let stem = file.file_stem().unwrap().to_str().unwrap();
@@ -49,7 +49,7 @@ fn a_model_in_parts_gives_the_file_of_the_whole() {
     assert_same_model("three parts", &report.output, &path("theirs.gguf"));
 
     quantize_file(&job(&path("tiny-F32.gguf"), &path("whole.gguf"), Recipe::Q4_K_M)).unwrap();
-    // Any part stands for all of them.
+    // Any part identifies all of them.
     quantize_file(&job(&parts[2], &path("last.gguf"), Recipe::Q4_K_M)).unwrap();
     let read = |path: &Path| std::fs::read(path).unwrap();
     let whole = read(&path("whole.gguf"));
@@ -70,7 +70,7 @@ fn parts_that_make_no_whole_are_refused_by_name() {
     let (second, third) = (std::fs::read(&parts[1]).unwrap(), std::fs::read(&parts[2]).unwrap());
     std::fs::remove_file(&parts[1]).unwrap();
     assert!(refused().contains("tiny-00002-of-00003.gguf is missing"), "{}", refused());
-    // Another part under its name.
+    // Another part with its name.
     std::fs::write(&parts[1], &third).unwrap();
     assert!(refused().contains("tiny-000"), "{}", refused());
     std::fs::write(&parts[2], &second).unwrap();

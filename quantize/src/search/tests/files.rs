@@ -1,4 +1,4 @@
-//! Searches from a file and a text, over small models of many families.
+//! Searches on a file and a text, with small models of many families.
 
 use std::path::PathBuf;
 
@@ -74,13 +74,13 @@ impl Fixture {
     }
 }
 
-/// Weights so large that every part of the model counts.
+/// Weights so large that every part of the model has an effect.
 fn lively(name: &str, weights: &mut [f32]) {
     let mean = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
     weights.iter_mut().for_each(|w| *w = mean + 4.0 * *w);
 }
 
-/// Printable ASCII, all of it as frequent.
+/// Printable ASCII, all with the same frequency.
 fn text(seed: u64) -> String {
     let letter = |x: f32| char::from(b' ' + (x.to_bits() % 95) as u8);
     numbers(2048, seed).into_iter().map(letter).collect()
@@ -90,7 +90,7 @@ fn quantized(file: &GgufFile) -> impl Iterator<Item = &TensorInfo> {
     file.tensors().iter().filter(|tensor| tensor.tensor_type.is_quantized())
 }
 
-/// What the search is judged by is no straw man.
+/// The baseline of the comparison is a fair one.
 #[test]
 fn plain_rounding_is_what_importance_data_of_the_same_text_gives() {
     let gpt2 = Model { layers: 2, ..GPT2 };

@@ -43,16 +43,18 @@ fn massive_activations_do_not_own_the_search() {
     assert!(ours < 0.8 * alone, "{ours} against {alone}");
 }
 
-/// The last matrix that adds to the residual stream: it makes up for all that the stream has lost.
+/// The last matrix that adds to the residual stream; it compensates everything that the stream has
+/// lost.
 const LAST: &str = "blk.1.ffn_down.weight";
 
 /// One window at [`LAST`], in a model that is rounded everywhere before it.
 struct Seen {
     /// The inputs, `[T, F]`.
     x: Vec<f32>,
-    /// What the stream behind the block lacks as long as the matrix itself is as it was, `[T, C]`.
+    /// The difference that the stream after the block is missing with the original matrix, `[T,
+    /// C]`.
     lost: Vec<f32>,
-    /// That stream in the model as it was, `[T, C]`.
+    /// That stream in the original model, `[T, C]`.
     stream: Vec<f32>,
 }
 
@@ -94,7 +96,7 @@ fn moments(windows: &[Seen], weights: impl Fn(&Seen) -> Vec<f32>) -> Moments {
     moments
 }
 
-/// `W*` as GPTQ and GPTAQ damp it: by a hundredth of the mean of `H`'s diagonal.
+/// `W*` with the damping of GPTQ and GPTAQ: a hundredth of the mean of `H`'s diagonal.
 fn target_with_little_damping(weights: &[f32], moments: &Moments) -> Vec<f32> {
     let mut h = moments.matrix(false);
     let n = h.nrows();
@@ -106,12 +108,12 @@ fn target_with_little_damping(weights: &[f32], moments: &Moments) -> Vec<f32> {
     weights.iter().enumerate().map(corrected).collect()
 }
 
-/// Whether a token of this weight is one that is far larger than others.
+/// Whether a token with this weight is far larger than the others.
 fn is_massive(weight: f32) -> bool {
     weight < 1e-3
 }
 
-/// How far the stream is off behind all other tokens, relative to its size.
+/// The error of the stream after all other tokens, relative to its size.
 fn error_of_others(windows: &[Seen], weights: &[f32], target: &[f32]) -> f64 {
     let mut inputs = HeldInputs::new(Drift::OfOutputs);
     for window in windows {
@@ -122,8 +124,9 @@ fn error_of_others(windows: &[Seen], weights: &[f32], target: &[f32]) -> f64 {
     inputs.error((weights, None), (target, None))
 }
 
-/// The first token lacks so much that it owns a correction which counts all tokens alike; and one that
-/// is hardly damped fits the noise of a text of three tokens to a column.
+/// The first token's difference is so large that it dominates a correction with equal weights for
+/// all tokens; a correction with little damping fits the noise of a text of three tokens to a
+/// column.
 #[test]
 fn tokens_that_count_alike_and_little_damping_would_spoil_the_others() {
     let source = with_massive_activations();
