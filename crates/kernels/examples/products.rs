@@ -1,11 +1,13 @@
-//! Measures the limit that matrix products set to training: how fast this machine multiplies the
-//! shapes of a GPT, and how many tokens per second that would allow if nothing else took time.
+//! Measures the upper limit of the training speed that matrix products allow: how fast this machine
+//! multiplies matrices of a GPT's shapes, and how many tokens per second that is if nothing else
+//! takes time.
 //!
 //!     cargo run --release --workspace --example products -- [CHANNELS LAYERS VOCABULARY TOKENS]
 //!
 //! Without arguments: 768 12 50257 512, GPT-2's smallest model on two windows of 256 tokens. Prints
-//! one line for each number format, number of threads and shape `M x K x N` of operands that are
-//! ready, and one with the limit. The products inside attention are left out.
+//! one line for each number format, number of threads and shape `M x K x N`, and one line with the
+//! limit. The operands are packed before the measurement. The products inside attention are left
+//! out.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use kernels::cpu::arithmetic::{Arithmetic, Bf16, F32};
 use kernels::cpu::matmul::OutputMode;
 use kernels::cpu::matmul::pack::Matrix;
 
-/// The least time for which one product is repeated.
+/// Each product is repeated for at least this time.
 const TIME: Duration = Duration::from_millis(300);
 
 /// `[M, K] [K, N]`, and how many times a training step computes it.
@@ -43,7 +45,7 @@ fn products_of_a_step([channels, layers, vocabulary, tokens]: [usize; 4]) -> Vec
     .concat()
 }
 
-/// Seconds of the fastest of some runs.
+/// Seconds that the fastest of several runs takes.
 fn fastest(mut run: impl FnMut()) -> f64 {
     run();
     let (began, mut best) = (Instant::now(), f64::INFINITY);
@@ -55,7 +57,7 @@ fn fastest(mut run: impl FnMut()) -> f64 {
     best
 }
 
-/// Seconds of one product of operands that are ready.
+/// Seconds that one product of packed operands takes.
 fn measure<A: Arithmetic>(math: A, Product { m, k, n, .. }: Product) -> f64 {
     let numbers = |len| (0..len).map(|i| (i * 7919 % 1000) as f32 * 1e-3 - 0.5).collect::<Vec<_>>();
     let (a, b) = (numbers(m * k), numbers(k * n));

@@ -1,4 +1,4 @@
-//! Gradients that add up over several backward passes without a second set of them.
+//! Accumulates gradients over several backward passes without a second set of gradients.
 
 use burn::backend::Flex;
 use burn::tensor::Tensor;
@@ -7,13 +7,13 @@ use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::Gpu;
 use crate::graph;
 
-/// The loss unchanged, whose backward pass adds to `gradient` what it finds for `parameter`.
+/// Returns the loss unchanged; its backward pass adds the gradient of `parameter` to `gradient`.
 ///
-/// Burn makes a new set of gradients in each backward pass. A set that is handed over this way is
-/// there before the pass begins, so that at any time only one parameter has two.
+/// Burn makes a new set of gradients in each backward pass. A gradient that is passed here exists
+/// before the pass begins, so that at any time only one parameter has two gradients.
 ///
 /// # Shapes
-/// `loss [1]`; `gradient`, in no graph, has the shape of `parameter`.
+/// `loss [1]`; `gradient` has the shape of `parameter` and is outside of any graph.
 pub fn accumulate_gradient<const RANK: usize>(
     loss: Tensor<1>,
     parameter: Tensor<RANK>,
@@ -23,7 +23,7 @@ pub fn accumulate_gradient<const RANK: usize>(
         Dispatch::Cpu => graph::accumulate_gradient::<Flex, RANK>(loss, parameter, gradient),
         Dispatch::Gpu => graph::accumulate_gradient::<Gpu, RANK>(loss, parameter, gradient),
         Dispatch::Plain => {
-            // Zero, with this gradient.
+            // Its value is zero, and its gradient with respect to the parameter is `gradient`.
             let nothing = (parameter.clone() - parameter.detach()) * gradient.autodiff();
             loss + nothing.sum()
         }

@@ -12,16 +12,16 @@ use crate::gpu::{self, Gpu};
 use crate::pass::Pass;
 use isa::Isa;
 
-/// Added to the scores of positions in the future: large enough that `exp` gives exactly 0,
-/// finite so that no backend meets an infinity in its exponential.
+/// Added to the scores of masked positions: so low that `exp` gives exactly 0, and finite so that
+/// no backend has to compute the exponential of an infinity.
 const MASKED: f32 = -1e9;
 
-/// What keeps a position from looking ahead, and from looking further back than a window; built
-/// once for all layers of a forward pass, and only where an operation reads it.
+/// Hides from each position the later positions, and those before its window. Built once for all
+/// layers of a forward pass, and only if an operation reads it.
 #[derive(Debug, Clone)]
 pub struct CausalMask {
     time: usize,
-    /// Positions that are seen, the own one among them.
+    /// Positions that each position sees, up to and including itself.
     window: usize,
     device: Device,
     /// Shared with clones.
@@ -34,7 +34,7 @@ impl CausalMask {
         Self::with_window(time, time, device)
     }
 
-    /// The mask for `time` positions that see the last `window` of those up to themselves.
+    /// The mask for `time` positions; each sees `window` positions, up to and including itself.
     pub fn with_window(time: usize, window: usize, device: &Device) -> Self {
         CausalMask { time, window, device: device.clone(), scores: Arc::default() }
     }
@@ -44,7 +44,7 @@ impl CausalMask {
         self.time
     }
 
-    /// Positions that each one sees, itself the last of them.
+    /// Positions that each position sees, up to and including itself.
     pub(crate) fn window(&self) -> usize {
         self.window
     }
@@ -75,8 +75,8 @@ impl ScoreDropout {
 /// the probabilities as in nanoGPT.
 ///
 /// # Shapes
-/// `qkv [B * T, 3 C]`, all of `q`, then `k`, then `v`, each head after head, and the mask of `T`
-/// positions -> `[B * T, C]`.
+/// `qkv [B * T, 3 C]` and the mask of `T` positions -> `[B * T, C]`. A row of `qkv` holds all heads
+/// of `q`, then all of `k`, then all of `v`.
 pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: Pass) -> Tensor<2> {
     let [n, columns] = qkv.dims();
     let (time, channels) = (mask.time, columns / 3);
@@ -96,7 +96,7 @@ pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: P
 /// queries (Ainslie et al., 2023).
 ///
 /// # Shapes
-/// `q [B * T, H D]`, `k` and `v [B * T, K D]`, each head after head -> `[B * T, H D]`.
+/// `q [B * T, H D]`, `k` and `v [B * T, K D]`, heads side by side -> `[B * T, H D]`.
 pub fn grouped_attention(
     q: Tensor<2>,
     k: Tensor<2>,
@@ -151,8 +151,8 @@ fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropou
     y.swap_dims(1, 2).reshape([n, c])
 }
 
-/// Dropout on the probabilities `p [B, H, T, T]`, drawn as the attention of the CPU draws it: a run
-/// on another device, or by plain operations, drops the same.
+/// Dropout on the probabilities `p [B, H, T, T]`, with the same random numbers as the attention of
+/// the CPU, so that a run on another device or with plain operations drops the same elements.
 fn drop_probabilities(p: Tensor<4>, drop: Option<Dropout>) -> Tensor<4> {
     let Some(drop) = drop else { return p };
     let shape = p.dims();
@@ -170,7 +170,7 @@ pub fn split_heads(qkv: Tensor<2>, [b, t, h, d]: [usize; 4]) -> [Tensor<4>; 3] {
     })
 }
 
-/// `softmax(q k^T / sqrt(D) + mask)`: how much each position (row) takes from each (column).
+/// `softmax(q k^T / sqrt(D) + mask)`: the weight of each key (column) for each query (row).
 ///
 /// # Shapes
 /// `q`, `k [B, H, T, D]` -> `[B, H, T, T]`.
@@ -195,8 +195,8 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
     }
 
-    /// The kernel follows its definition and its gradient by tests of its own; here it is held
-    /// against Burn's operations.
+    /// The kernel's own tests compare it with its definition and its gradient; here it is compared
+    /// with Burn's operations.
     #[test]
     fn both_bodies_give_the_same_values_and_gradients() {
         let shapes = [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 140, 1, 4]];
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// Each position of a window sees what it would see of a text that begins there.
+    /// A position with a window gives the same result as in a text that begins at its window.
     #[test]
     fn what_is_before_the_window_changes_nothing() {
         let (t, window, d) = (9, 4, 3);

@@ -8,10 +8,10 @@ use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::Gpu;
 use crate::graph;
 
-/// `forward(block, x)`, of which only `x` is kept: the backward pass computes the block again.
+/// `forward(block, x)` that keeps only `x`: the backward pass computes the block again.
 ///
-/// `forward` must give the same each time; randomness from [`crate::random`] does. With plain
-/// operations, which decide themselves what they keep, this is `forward`.
+/// `forward` must give the same result each time; random numbers from [`crate::random`] do. Plain
+/// operations decide themselves what they keep, so with them this is just `forward`.
 ///
 /// # Shapes
 /// `x [N, In]` -> `[N, Out]`.
@@ -54,8 +54,8 @@ mod tests {
         x + dropout(down, Dropout::new(0.3, 5))
     }
 
-    /// Two blocks, one behind the other, of which one's weights may want no gradient, and neither may
-    /// what goes in: an adapter trains in blocks of a frozen model.
+    /// Two blocks in sequence. The weights of one of them may be frozen, and the input may have no
+    /// gradient, as where adapters are trained in the blocks of a frozen model.
     #[test]
     fn values_and_gradients_are_the_same_to_the_bit() {
         let device = Device::flex().autodiff();

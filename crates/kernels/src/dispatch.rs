@@ -1,22 +1,24 @@
-//! Which implementation of an operation runs: the one for the CPU, the one for graphics processors,
-//! or plain Burn operations, which run everywhere.
+//! Chooses the implementation of an operation: the one for the CPU, the one for graphics
+//! processors, or plain Burn operations, which run everywhere.
 //!
-//! The plain ones are what the others are held against, operation by operation in tests, and as a
-//! whole by training the same model twice (`train.kernels`).
+//! The others are compared with the plain operations: each operation in tests, and all together by
+//! training the same model twice (`train.kernels`).
 
 use std::cell::Cell;
 
 use burn::tensor::Device;
 
 thread_local! {
-    /// Of this thread only, so that runs side by side in one process do not decide for each other.
+    /// For this thread only, so that parallel runs in one process do not change each other's
+    /// choice.
     static PLAIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` with plain Burn operations on any device: what it calls on this thread takes no
-/// implementation of our own. A graph that is made inside must be walked back inside.
+/// Runs `work` with plain Burn operations on any device: none of the operations that it calls on
+/// this thread uses our own implementation. The backward pass of a graph that is built inside
+/// `work` must run inside `work` too.
 pub fn with_plain_operations<R>(work: impl FnOnce() -> R) -> R {
-    /// Puts back what was set before, also when `work` panics.
+    /// Restores the previous setting, also when `work` panics.
     struct Before(bool);
     impl Drop for Before {
         fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! The loss of a model that learns from another one.
+//! The loss of a model that is trained on the predictions of another one.
 
 use burn::tensor::{Int, Tensor, activation};
 
@@ -9,12 +9,12 @@ use crate::layers::linear;
 use crate::loss::cross_entropy;
 use crate::pass::Precision;
 
-/// A head: its input, its weight and how that lies.
+/// A head: its input, its weight and the layout of the weight.
 #[derive(Debug, Clone)]
 pub struct OutputHead {
     /// The residual stream after the last normalisation, `[N, C]`.
     pub x: Tensor<2>,
-    /// `[C, V]`, or `[V, C]` where it is the tied embedding.
+    /// `[C, V]`, or `[V, C]` if it is the tied embedding.
     pub weight: Tensor<2>,
     /// Whether it is the tied embedding.
     pub tied: bool,
@@ -28,7 +28,7 @@ impl OutputHead {
     }
 }
 
-/// What [`distilled_head_loss`] found.
+/// The result of [`distilled_head_loss`].
 #[derive(Debug, Clone)]
 pub struct DistilledLoss {
     /// `s divergence + (1 - s) entropy`, `[1]`, in the graph of the student.
@@ -39,12 +39,12 @@ pub struct DistilledLoss {
     pub entropy: f64,
 }
 
-/// The output head with a loss that is the divergence from a teacher's predictions by the share
-/// `s` and the cross-entropy of the targets for the rest, both averaged over all rows.
+/// The output head with the loss `s divergence + (1 - s) entropy`: the divergence from a teacher's
+/// predictions and the cross-entropy of the targets, both averaged over all rows.
 ///
 /// # Shapes
-/// `student` and `teacher` may differ in `C`, not in `N` and `V`; `targets [N]`. The teacher is in
-/// no graph.
+/// `student` and `teacher` may differ in `C`, but not in `N` and `V`; `targets [N]`. The teacher is
+/// outside of any graph.
 pub fn distilled_head_loss(
     student: OutputHead,
     teacher: OutputHead,

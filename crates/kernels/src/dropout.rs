@@ -1,4 +1,4 @@
-//! Dropout whose mask follows from a key, not from a generator's state.
+//! Dropout whose mask is computed from a key, not from a generator's state.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -6,7 +6,7 @@ use crate::dispatch::{Dispatch, dispatch};
 use crate::gpu::{self, Gpu};
 use crate::{cpu_autodiff, random};
 
-/// How much is dropped, and the key that the masks of one forward pass follow from.
+/// How much is dropped, and the key from which the masks of one forward pass are computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     probability: f32,
@@ -14,7 +14,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Dropout for one forward pass; `None` where nothing would be dropped.
+    /// Dropout for one forward pass; `None` if nothing would be dropped.
     pub fn new(probability: f32, key: u64) -> Option<Self> {
         (probability > 0.0).then_some(Dropout { probability, key })
     }
@@ -24,7 +24,7 @@ impl Dropout {
         (self.probability, self.key)
     }
 
-    /// The same probability with the key of one site: a layer, or a place in a layer.
+    /// The same probability with the key of one site, that is, of a layer or a place in a layer.
     #[must_use]
     pub fn at(self, site: u64) -> Self {
         Dropout { key: random::derive(self.key, site), ..self }
@@ -32,7 +32,8 @@ impl Dropout {
 }
 
 /// Zeroes each element with the probability of `dropout` and scales the rest so that the
-/// expectation stays (Srivastava et al., 2014). `None` changes nothing: evaluation.
+/// expectation does not change (Srivastava et al., 2014). `None`, as in evaluation, changes
+/// nothing.
 ///
 /// # Shapes
 /// `x` and the result: any.

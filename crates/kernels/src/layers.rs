@@ -12,8 +12,8 @@ use crate::swiglu::swiglu;
 /// Rows of a table by number.
 ///
 /// # Shapes
-/// `weight [V, C]`, `ids [N]` -> `[N, C]`. The gradient adds up where an id repeats, on graphics
-/// processors in a product of this precision.
+/// `weight [V, C]`, `ids [N]` -> `[N, C]`. Gradients of repeated ids are summed, on graphics
+/// processors with a product of this precision.
 pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>, precision: Precision) -> Tensor<2> {
     match dispatch(&weight.device()) {
         Dispatch::Cpu => cpu_autodiff::embedding(weight, ids.into_data().iter::<u32>().collect()),
@@ -24,8 +24,8 @@ pub fn embedding(weight: Tensor<2>, ids: Tensor<1, Int>, precision: Precision) -
 
 /// `x W + b`.
 ///
-/// `x` has two dimensions on purpose: given `[B, T, C]`, Burn computes one weight gradient per
-/// batch row and adds them up, which takes `B` times the memory of the weight.
+/// `x` has two dimensions on purpose: for `[B, T, C]`, Burn computes one weight gradient per batch
+/// row and then sums them, which takes `B` times the memory of the weight.
 ///
 /// # Shapes
 /// `x [N, In]`, `weight [In, Out]`, `bias [Out]` -> `[N, Out]`.
@@ -42,7 +42,7 @@ pub fn linear(
     }
 }
 
-/// `gelu(x) W + b`: [`gelu()`] and [`linear`], of which only `x` is kept for the gradient.
+/// `gelu(x) W + b`: [`gelu()`] and [`linear`], but only `x` is kept for the gradient.
 ///
 /// # Shapes
 /// As [`linear`].
@@ -59,8 +59,8 @@ pub fn gelu_linear(
     }
 }
 
-/// `(silu(gate) * up) W + b`: [`swiglu()`] and [`linear`], of which only `gate` and `up` are
-/// kept for the gradient.
+/// `(silu(gate) * up) W + b`: [`swiglu()`] and [`linear`], but only `gate` and `up` are kept for
+/// the gradient.
 ///
 /// # Shapes
 /// `gate`, `up [N, In]`; otherwise as [`linear`].
@@ -154,7 +154,7 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
     }
 
-    /// Values and gradients of both implementations of an operation, at odd shapes.
+    /// Compares values and gradients of both implementations of an operation, at odd shapes.
     #[test]
     fn both_bodies_of_a_linear_layer_agree() {
         for [n, input, output] in [[1, 1, 1], [3, 17, 33], [33, 5, 70]] {
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// A tied head has left its gradient where the embedding's goes.
+    /// With a tied head the gradient of the head is added to the same tensor first.
     #[test]
     fn an_embedding_adds_to_the_gradient_that_is_there() {
         let w = draw("w", [5, 3]);
@@ -233,7 +233,7 @@ mod tests {
         ours.assert_approx_eq::<f32>(&run(w.clone().select(0, ids)), Tolerance::relative(1e-5));
     }
 
-    /// The same numbers go the same way, whether they are kept or computed again.
+    /// The result does not depend on whether the activation is kept or computed again.
     #[test]
     fn an_activation_and_a_linear_layer_in_one_are_the_two() {
         let [n, f, c] = [7, 33, 5];

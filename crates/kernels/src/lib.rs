@@ -1,11 +1,11 @@
-//! Every operation that a model here is made of, one function each.
+//! The operations that the models consist of, one function each.
 //!
-//! Models compute with these functions, and with Burn's own only to cut and turn tensors. On the
-//! CPU most have an implementation of their own ([`cpu`], put into Burn's graph by `cpu_autodiff`):
-//! one pass over memory, all threads, a gradient written by hand. On graphics processors they are
-//! Burn's operations with gradients written by hand (`gpu`). On every other device, and everywhere
-//! inside [`with_plain_operations`], they are plain Burn operations in Burn's graph, and those are
-//! what the tests hold the others against.
+//! Models compute with these functions, and use Burn's own only to slice and permute tensors. On
+//! the CPU most have their own implementation ([`cpu`], put into Burn's graph by `cpu_autodiff`):
+//! one pass over memory on all threads, and a gradient written by hand. On graphics processors they
+//! are Burn's operations with gradients written by hand (`gpu`). On every other device, and
+//! everywhere inside [`with_plain_operations`], they are plain Burn operations in Burn's graph; the
+//! tests compare the other implementations with these.
 //!
 //! | function | formula |
 //! |---|---|
@@ -25,16 +25,16 @@
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
 //!
-//! Two functions change what a backward pass holds: [`checkpointed`] keeps only a block's input, and
-//! [`accumulate_gradient`] adds to the gradients of a pass before it. [`rewrite()`] lets code that
-//! knows slices only make one tensor's numbers from another's.
+//! Two functions change what a backward pass stores: [`checkpointed`] keeps only a block's input,
+//! and [`accumulate_gradient`] adds to the gradients of an earlier pass. [`rewrite()`] computes one
+//! tensor's numbers from another's with code that works on slices.
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of
 //! keys and values, `D = C / H`,
 //! `V` vocabulary, `F` feed-forward.
 //!
-//! Randomness comes from [`random`], which has no state: a draw is a function of a key and a
-//! position. So a resumed run draws what the uninterrupted one would have drawn, on any device
+//! Random numbers come from [`random`], which has no state: each is a function of a key and a
+//! position. So a resumed run gets the same random numbers as an uninterrupted run, on any device
 //! and with any number of threads.
 
 mod accumulation;
@@ -76,8 +76,8 @@ pub use rewrite::rewrite;
 pub use rope::{Rope, rope, rope_first};
 pub use swiglu::swiglu;
 
-/// Whether a device computes products of bf16 numbers; without them, [`Precision::Bf16`] gives the
-/// same results slowly on the CPU, and none elsewhere.
+/// Whether a device computes products of bf16 numbers. If not, [`Precision::Bf16`] gives the same
+/// results slowly on the CPU, and is not possible elsewhere.
 pub fn multiplies_bf16(device: &Device) -> bool {
     match dispatch::dispatch(device) {
         dispatch::Dispatch::Cpu => isa::Isa::best().has_bf16(),

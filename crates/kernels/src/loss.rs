@@ -9,11 +9,11 @@ use crate::gpu::{self, Gpu};
 use crate::layers::linear;
 use crate::pass::Precision;
 
-/// The output head with its loss: [`cross_entropy`] of the head's logits, of which only
-/// some rows exist at once.
+/// The output head with its loss: [`cross_entropy`] of the head's logits, of which only some rows
+/// exist at a time.
 ///
 /// # Shapes
-/// `x [N, C]`, `weight [C, V]`, or `[V, C]` where it is the tied embedding, `targets [N]` -> `[1]`.
+/// `x [N, C]`, `weight [C, V]`, or `[V, C]` if it is the tied embedding, `targets [N]` -> `[1]`.
 pub fn head_loss(
     x: Tensor<2>,
     weight: Tensor<2>,
@@ -36,8 +36,8 @@ pub fn head_loss(
 
 /// Mean negative log-likelihood of the targets, in nats.
 ///
-/// As log-sum-exp minus the target's logit, shifted by the row's maximum so that nothing
-/// overflows. The probabilities themselves are never stored.
+/// Computed as log-sum-exp minus the target's logit, after the row's maximum is subtracted so that
+/// nothing overflows. The probabilities themselves are never stored.
 ///
 /// # Shapes
 /// `logits [N, V]`, `targets [N]` -> `[1]`.
@@ -104,7 +104,7 @@ mod tests {
             let x = draw("x", [n, c]);
             let weight = draw("w", if tied { [v, c] } else { [c, v] });
             let run = |loss: Tensor<1>| {
-                // Twice the loss: the gradient must follow what comes after it.
+                // Twice the loss: the gradient must include the factor of the operation after it.
                 let grads = (loss.clone() * 2.0).backward();
                 let gradients = [&x, &weight].map(|t| t.grad(&grads).unwrap().into_data());
                 (loss.inner().into_data(), gradients)

@@ -1,8 +1,8 @@
-//! AdamW, and the norm that clipping needs.
+//! AdamW, and the gradient norm for clipping.
 //!
-//! On Flex both are one parallel pass over the tensors' own memory: a tensor that nobody else
-//! holds gives its buffer up without a copy, so weight and moments are updated in place. On
-//! other devices they are plain Burn operations.
+//! On Flex both are one parallel pass over the tensors' own memory: the buffer of a tensor without
+//! other owners is taken without a copy, so weight and moments are updated in place. On other
+//! devices they are plain Burn operations.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
@@ -44,13 +44,13 @@ pub struct AdamWStep {
     pub beta2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// Decay of the weight per step, times the learning rate.
+    /// Weight decay; each step multiplies it by the learning rate.
     pub weight_decay: f32,
-    /// Factor on the gradient: what clipping asks for, 1 otherwise.
+    /// Factor on the gradient: less than 1 if the gradient is clipped, otherwise 1.
     pub gradient_scale: f32,
 }
 
-/// What all values of a step share, computed once.
+/// Numbers that are the same for all values of a step, computed once.
 #[derive(Debug, Clone, Copy)]
 struct StepFactors {
     step_size: f32,
@@ -88,13 +88,13 @@ fn bias_correction(beta: f32, step: u64) -> f64 {
 }
 
 /// One step of AdamW (Loshchilov and Hutter, 2019; the order of operations is that of PyTorch's
-/// `torch.optim.AdamW`): gives the weight after it.
+/// `torch.optim.AdamW`). Returns the new weight.
 ///
 /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
 /// `w = (1 - lr d) w - lr / (1 - b1^t) * m / (sqrt(v / (1 - b2^t)) + eps)`.
 ///
 /// # Shapes
-/// `weight`, `gradient` and the moments: `[n]`, none of them in a graph.
+/// `weight`, `gradient` and the moments: `[n]`, all outside of any graph.
 pub fn adamw(
     weight: Tensor<1>,
     gradient: Tensor<1>,
@@ -125,7 +125,7 @@ pub fn adamw(
     }
 }
 
-/// Leaves an empty tensor behind, so that the one taken has no other owner.
+/// Takes a tensor and replaces it by an empty one, so that the taken tensor has no other owner.
 fn take(tensor: &mut Tensor<1>) -> Tensor<1> {
     let empty = Tensor::empty([0], &tensor.device());
     std::mem::replace(tensor, empty)
@@ -194,12 +194,12 @@ fn adamw_with_tensors(
     weight
 }
 
-/// The sum of all tensors' squares, added up in f64 on Flex; the tensors come back unchanged.
+/// The sum of the squares of all tensors, summed in f64 on Flex; returns the tensors unchanged.
 ///
 /// The order of additions is fixed, so the sum does not depend on the number of threads.
 ///
 /// # Shapes
-/// Each `[n]`, in no graph, all on one device.
+/// Each `[n]`, outside of any graph, all on one device.
 pub fn squared_norms(tensors: Vec<Tensor<1>>) -> (Vec<Tensor<1>>, f64) {
     match tensors.first() {
         None => (tensors, 0.0),
@@ -208,7 +208,7 @@ pub fn squared_norms(tensors: Vec<Tensor<1>>) -> (Vec<Tensor<1>>, f64) {
             (tensors, sums.iter().sum())
         }
         Some(_) => {
-            // Read once: each reading waits for all that was computed before.
+            // One read for all sums: each read waits for everything that was computed before.
             let sums = tensors.iter().map(|tensor| gpu::sum(tensor.clone().square())).collect();
             let sums = Tensor::cat(sums, 0).into_data();
             let sum = sums.iter::<f64>().sum();
@@ -225,7 +225,7 @@ fn squared_norm(tensor: Tensor<1>) -> (Tensor<1>, f64) {
         let chunks = values.par_chunks(CHUNK).map(|part| sum_of_squares(Isa::best(), part));
         chunks.collect::<Vec<f64>>().iter().sum()
     });
-    // Only a float tensor of another width has no f32 slice, and our models have none.
+    // Fails only for float tensors of another width, which our models do not have.
     (Tensor::from_data(data, &device), sum.unwrap_or(f64::NAN))
 }
 
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    /// Three steps in f64 beside the kernel's, whose bits are the same on all instruction sets.
+    /// Compares three steps with f64; the kernel gives the same bits on all instruction sets.
     #[test]
     fn every_instruction_set_takes_the_same_steps() {
         for n in [1, 3, 17, 33] {

@@ -1,14 +1,14 @@
-//! Random numbers without a state: a draw is a function of a key and a position.
+//! Random numbers without a state: each is a function of a key and a position.
 //!
-//! A draw is a number of [`splitmix`]'s sequence. A key is derived from the run's seed and from what
-//! is drawn, so no two sites share a sequence.
+//! Each number is one of [`splitmix`]'s sequence. A key is derived from the run's seed and from
+//! what the numbers are for, so no two sites share a sequence.
 
 use rayon::prelude::*;
 use splitmix::{GOLDEN_GAMMA, mix};
 
 use isa::{Isa, vectorised};
 
-/// Values that one task fills: large enough to hide the cost of handing it out.
+/// Values that one task fills: enough to make the cost of starting a task negligible.
 const CHUNK: usize = 1 << 14;
 
 /// A new key from a key and a number: `derive(derive(seed, step), layer)`.
@@ -17,9 +17,9 @@ pub fn derive(key: u64, number: u64) -> u64 {
     mix(key.wrapping_add(GOLDEN_GAMMA) ^ mix(number.wrapping_add(1).wrapping_mul(GOLDEN_GAMMA)))
 }
 
-/// A new key from a key and a name, for sites that are known by a path.
+/// A new key from a key and a name, for sites that are identified by a path.
 pub fn derive_named(key: u64, name: &str) -> u64 {
-    // FNV-1a folds the name to 64 bits; `derive` does the mixing.
+    // FNV-1a hashes the name to 64 bits; `derive` mixes the bits.
     let folded = name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
     });
@@ -86,7 +86,7 @@ pub fn keep_factors(key: u64, len: usize, probability: f32) -> Vec<f32> {
     values
 }
 
-/// Multiplies `values` by the factors that [`keep_factors`] gives, without storing them.
+/// Multiplies `values` by the factors that [`keep_factors`] returns, without storing them.
 pub fn apply_keep_factors(isa: Isa, key: u64, probability: f32, values: &mut [f32]) {
     let threshold = (f64::from(probability) * 2_f64.powi(32)) as u32;
     let kept = 1.0 / (1.0 - probability);

@@ -1,18 +1,18 @@
-//! A tensor made from another one's numbers by code that knows slices only.
+//! Makes a tensor from another one's numbers, with code that works on slices.
 
 use burn::tensor::{Tensor, TensorData};
 
 use crate::cpu_autodiff;
 use crate::dispatch::runs_on_cpu;
 
-/// `target`, filled by `work` from the numbers of `source`. On the CPU `source` is not copied,
-/// and neither is `target`, whose memory is used again where nobody else holds it.
+/// `target`, filled by `work` from the numbers of `source`. On the CPU `source` is not copied, and
+/// the memory of `target` is reused if it has no other owner.
 ///
 /// # Shapes
-/// `source [m]` and `target [n]`, in no graph -> `[n]`.
+/// `source [m]` and `target [n]`, outside of any graph -> `[n]`.
 ///
 /// # Errors
-/// That of `work`.
+/// The error of `work`.
 pub fn rewrite<E>(
     source: &Tensor<1>,
     target: Tensor<1>,

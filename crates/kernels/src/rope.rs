@@ -1,4 +1,4 @@
-//! Positions as rotations.
+//! Rotary position embedding.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::cpu::rope::Angles;
 use crate::cpu_autodiff;
 use crate::dispatch::runs_on_cpu;
 
-/// The angles of all positions of a window; made once for all layers of a forward pass.
+/// The angles of all positions of a window; computed once for all layers of a forward pass.
 #[derive(Debug, Clone)]
 pub struct Rope {
     angles: Arc<Angles>,
@@ -33,16 +33,16 @@ impl Rope {
     }
 }
 
-/// Turns each pair of channels of each head by the angle of its position (Su et al., 2021).
+/// Rotates each pair of channels of each head by the angle of its position (Su et al., 2021).
 ///
 /// # Shapes
-/// `x [B * T, heads D]`, each head after head -> the same.
+/// `x [B * T, heads D]`, heads side by side -> the same.
 pub fn rope(x: Tensor<2>, rope: &Rope) -> Tensor<2> {
     let [_, columns] = x.dims();
     rope_first(x, columns, rope)
 }
 
-/// [`rope()`] of the heads in the first `rotated` columns; the others stay as they are.
+/// [`rope()`] of the heads in the first `rotated` columns; the other columns do not change.
 ///
 /// # Shapes
 /// `x [B * T, columns]` -> the same.

@@ -1,4 +1,4 @@
-//! The two number formats of matrix products, behind one trait, so that each operation is written
+//! One trait for the two number formats of matrix products, so that each operation is written only
 //! once.
 
 use gemm::Parallelism;
@@ -11,7 +11,7 @@ use isa::{Isa, Level};
 
 /// How products of matrices are computed: a number format on an instruction set.
 pub trait Arithmetic: Copy + Send + Sync + 'static {
-    /// An operand, ready to be multiplied any number of times.
+    /// A prepared operand, which can be multiplied any number of times.
     type Operand<'a>: Sync;
 
     /// The instruction set of the products, and of everything around them.
@@ -23,7 +23,7 @@ pub trait Arithmetic: Copy + Send + Sync + 'static {
     /// Prepares the right operand `[K, N]`.
     fn right(self, b: Matrix<'_>) -> Self::Operand<'_>;
 
-    /// `a b`, `[M, N]`, of operands that are used only here: cheaper than to prepare them.
+    /// `a b`, `[M, N]`, for operands that are used only once: cheaper than preparing them.
     fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32>;
 
     /// `out [M, N] = a b`, or `+=`.
@@ -64,12 +64,12 @@ impl Arithmetic for Bf16 {
     }
 }
 
-/// All in f32: on tile registers in parts ([`split`](super::matmul::split)), elsewhere by the
-/// `gemm` crate, which detects its instructions itself.
+/// Operands and sums in f32: in bf16 parts on tile registers ([`split`](super::matmul::split)),
+/// elsewhere with the `gemm` crate, which detects the instructions itself.
 #[derive(Debug, Clone, Copy)]
 pub struct F32(pub Isa);
 
-/// An operand in f32 where it lies, and in parts where those are as exact.
+/// A borrowed f32 operand, and its bf16 parts where products of these are as exact.
 #[derive(Debug, Clone)]
 pub struct F32Operand<'a> {
     matrix: Matrix<'a>,
@@ -101,7 +101,7 @@ impl Arithmetic for F32 {
     fn product_once(self, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
         if let Some(parts) = self.left(a).parts {
             let (out, largest) = product_once(self.0, &parts, b);
-            // Only now is it known whether the parts of B were exact; they nearly always are.
+            // Whether the parts of B were exact is known only now; they nearly always are.
             if is_exact(largest) {
                 return out;
             }
@@ -123,16 +123,18 @@ impl Arithmetic for F32 {
 /// Multiplications below which one thread is faster than several.
 const WORTH_SHARING: usize = 1 << 20;
 
-/// Lines that begin a multiple of this many numbers apart lie in few sets of a first-level cache.
+/// Lines whose starts are a multiple of this many numbers apart share few sets of the first-level
+/// cache.
 const ROUND_DISTANCE: usize = 256;
-/// Numbers by which such lines are moved apart: a line of the cache.
+/// Numbers that are inserted between such lines: one cache line.
 const SPREAD: usize = 16;
-/// Numbers of the largest matrix that is copied for it: 16 MiB.
+/// Size of the largest matrix that is copied for this, in numbers: 16 MiB.
 const MOST_SPREAD: usize = 1 << 22;
 
-/// The columns of B, each with its depths in a row, copied further apart where they begin at a round
-/// distance: `gemm` packs across them, and would lose each from the cache before it has read a line of
-/// it (512 x 3072 x 768 on two cores of a Zen 4: 138 GFLOP/s, with the copy 193).
+/// A copy of B with larger gaps between its contiguous columns, where their distance is a multiple
+/// of `ROUND_DISTANCE`. `gemm` packs across the columns, and without the copy each would leave the
+/// cache before one line of it is read (512 x 3072 x 768 on two cores of a Zen 4: 138 GFLOP/s, with
+/// the copy 193).
 fn spread(b: &Matrix<'_>) -> Option<Vec<f32>> {
     let (along, distance) = b.strides();
     let (depth, columns) = (b.rows(), b.columns());
@@ -157,7 +159,7 @@ fn gemm_product(a: &Matrix<'_>, b: &Matrix<'_>) -> Vec<f32> {
     let b = far.as_ref().unwrap_or(b);
     let len = outputs(a.rows(), b.columns());
     let mut out = Vec::with_capacity(len);
-    // SAFETY: the capacity is [M, N], and every number is written, none read.
+    // SAFETY: the capacity is [M, N], and every number is written and not read.
     unsafe {
         gemm_raw(a, b, out.as_mut_ptr(), OutputMode::Replace);
         out.set_len(len);
@@ -209,7 +211,7 @@ mod tests {
     use super::super::testing::{assert_close, noise};
     use super::*;
 
-    /// Columns at a round distance are copied, others are not, and the product is the same.
+    /// Only columns at a multiple of `ROUND_DISTANCE` are copied, and the product is the same.
     #[test]
     fn columns_at_a_round_distance_give_the_product() {
         for (m, k, n, distance) in [(3, 256, 17, 256), (33, 250, 40, 512), (17, 300, 33, 300)] {

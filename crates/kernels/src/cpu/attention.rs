@@ -1,4 +1,4 @@
-//! Causal attention with dropout, forward and backward, without the whole matrix of scores.
+//! Causal attention with dropout, forward and backward, that never stores the whole score matrix.
 //!
 //! For one head, with `q, k, v [T, D]` and a mask `M` of zeros and `1 / (1 - p)`:
 //!
@@ -13,13 +13,13 @@
 //! dq = dS k                  dk = dS^T q
 //! ```
 //!
-//! With fewer heads of keys and values than of queries (Ainslie et al., 2023), each serves a row of
-//! neighbouring queries' heads: it is read where it lies, and its gradient is their sum.
+//! With fewer heads of keys and values than of queries (Ainslie et al., 2023), neighbouring heads
+//! of queries share one: it is not copied, and its gradient is the sum over these heads.
 //!
-//! Scores are computed in squares of `BLOCK`, those above the diagonal and those before all windows
-//! never, and again in the backward pass from `L` alone (Dao, "FlashAttention-2", 2023). A row's
-//! squares are all at hand before its softmax, so no rescaling is needed: `T` numbers a row fit in
-//! the cache.
+//! Scores are computed in squares of `BLOCK`; squares above the diagonal and squares before all
+//! windows are skipped. The backward pass computes the scores again and needs only `L` for it (Dao,
+//! "FlashAttention-2", 2023). All squares of a row are computed before its softmax, so no rescaling
+//! is needed: the `T` numbers of a row fit in the cache.
 
 use rayon::prelude::*;
 
@@ -46,15 +46,15 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Width of a head `D`.
     pub width: usize,
-    /// Positions that a query sees, its own the last of them (Beltagy et al., "Longformer", 2020);
-    /// `time` where it sees all before it.
+    /// Positions that a query sees, up to and including its own (Beltagy et al., "Longformer",
+    /// 2020); `time` if it sees all positions before it.
     pub window: usize,
     /// Which scores are dropped.
     pub dropout: ScoreDropout,
 }
 
 /// Which scores are dropped: a function of a key and the score's position, so that the backward
-/// pass and a resumed run draw the same.
+/// pass and a resumed run drop the same scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoreDropout {
     /// Probability of a zero.
@@ -64,10 +64,11 @@ pub struct ScoreDropout {
 }
 
 vectorised! {
-    /// Multiplies each number by 0 or `1 / (1 - p)`; `position` is the first one's in its row.
+    /// Multiplies each number by 0 or `1 / (1 - p)`; `position` is the position of the first number
+    /// in its row.
     fn drop_scores(dropout: ScoreDropout, row: &mut [f32], position: u32) {
         let keep = 1.0 / (1.0 - dropout.probability);
-        // A draw is kept when its 32 bits reach the threshold.
+        // A score is kept if its 32 random bits are at least the threshold.
         let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
         let (low, high) = (dropout.key as u32, (dropout.key >> 32) as u32);
         for (i, x) in row.iter_mut().enumerate() {
@@ -111,7 +112,7 @@ pub struct Columns<'a> {
     pub first: usize,
 }
 
-/// Where queries `[B * T, H D]`, keys and values `[B * T, K D]` lie, each head after head.
+/// Where queries `[B * T, H D]`, keys and values `[B * T, K D]` are stored, heads side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a>([Columns<'a>; 3]);
 
@@ -124,7 +125,7 @@ impl<'a> Inputs<'a> {
         Inputs([0, q, q + kv].map(|first| Columns { data: qkv, stride, first }))
     }
 
-    /// Each in a matrix of its own.
+    /// Each in a separate matrix.
     pub fn separate(shape: &Attention, q: &'a [f32], k: &'a [f32], v: &'a [f32]) -> Self {
         let rows = shape.batch * shape.time;
         Inputs([(Part::Q, q), (Part::K, k), (Part::V, v)].map(|(part, data)| {
@@ -208,7 +209,7 @@ impl QueryHead {
         Matrix::strided(&y[start..], self.shape.rows(block), width, channels)
     }
 
-    /// What drops scores of one query: each row of each head draws with a key of its own.
+    /// The dropout of one query's scores: each row of each head has its own key.
     fn row_dropout(self, query: usize) -> ScoreDropout {
         let ScoreDropout { probability, key } = self.shape.dropout;
         let head = (self.batch * self.shape.heads + self.head) as u64;
@@ -350,7 +351,7 @@ vectorised! {
         dot(x, y)
     }
 
-    /// Softmax of each row, which runs through all squares; gives the rows' `L`.
+    /// Softmax of each row, across all squares; returns `L` of the rows.
     fn softmax(squares: &mut [Vec<f32>], logs: &mut [f32]) {
         let rows = logs.len();
         for (row, log) in logs.iter_mut().enumerate() {
@@ -399,8 +400,8 @@ vectorised! {
     }
 }
 
-/// The factors that dropout multiplies probabilities with, of `[B, H, T, T]`: for attention that has
-/// them all at once.
+/// The factors that dropout multiplies the probabilities with, `[B, H, T, T]`: for implementations
+/// of attention that store all probabilities.
 pub fn score_factors(
     isa: Isa,
     [batch, heads, time, _]: [usize; 4],
@@ -431,7 +432,7 @@ pub fn attention<A: Arithmetic>(math: A, shape: Attention, inputs: Inputs<'_>) -
     (y, logs)
 }
 
-/// The gradients of all inputs, each head of queries by itself.
+/// The gradients of all inputs, separately for each head of queries.
 #[derive(Debug, Clone)]
 pub struct HeadGradients {
     shape: Attention,
@@ -455,7 +456,7 @@ pub fn attention_backward<A: Arithmetic>(
 }
 
 impl HeadGradients {
-    /// The gradient of a matrix that holds these parts side by side: `[B * T, columns]`.
+    /// The gradient of a matrix that contains these parts side by side: `[B * T, columns]`.
     pub fn side_by_side(&self, parts: &[Part]) -> Vec<f32> {
         let shape = &self.shape;
         let columns: usize = parts.iter().map(|&part| shape.columns(part)).sum();

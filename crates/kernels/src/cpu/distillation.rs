@@ -1,5 +1,5 @@
-//! The output head that learns what another model predicts (Hinton, Vinyals and Dean, "Distilling
-//! the knowledge in a neural network", 2015, at temperature 1), beside the text or in its place.
+//! The output head with a distillation loss (Hinton, Vinyals and Dean, "Distilling the knowledge in
+//! a neural network", 2015, at temperature 1), in addition to the text's loss or instead of it.
 //!
 //! ```text
 //! z [N, V] = x W      u [N, V] = y U, the teacher's      q = softmax(z)      p = softmax(u)
@@ -8,7 +8,7 @@
 //! loss = s divergence + (1 - s) entropy      dz = (q - s p - (1 - s) onehot(target)) / N
 //! ```
 //!
-//! As in [`head`](super::head), logits exist for some rows at a time only.
+//! As in [`head`](super::head), only the logits of some rows exist at a time.
 
 use rayon::prelude::*;
 
@@ -25,11 +25,11 @@ pub struct Teacher<'a> {
     pub y: &'a [f32],
     /// Its head.
     pub weight: HeadWeight<'a>,
-    /// How much it counts beside the text: `s`, from 0 to 1.
+    /// The share of the divergence in the loss: `s`, from 0 to 1.
     pub share: f32,
 }
 
-/// What a pass found.
+/// The result of a pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Distilled {
     /// Mean over all rows of the teacher's divergence, in nats.
@@ -38,7 +38,7 @@ pub struct Distilled {
     pub entropy: f32,
     /// `[N, C]`
     pub dx: Vec<f32>,
-    /// Laid out as the weight is.
+    /// In the layout of the weight.
     pub dw: Vec<f32>,
 }
 
@@ -83,12 +83,12 @@ pub fn distill<A: Arithmetic>(
 }
 
 vectorised! {
-    /// Divergence and cross-entropy of one row; the logits `z` become their gradients times `scale`,
-    /// and the teacher's `u` are used up.
+    /// Divergence and cross-entropy of one row. The logits `z` are replaced by their gradients
+    /// times `scale`; the teacher's `u` are overwritten.
     fn row_losses(z: &mut [f32], u: &mut [f32], target: usize, share: f32, scale: f32) -> [f64; 2] {
         let (most_z, most_u) = (max(z), max(u));
         let at_target = z[target];
-        // sum_j e^(u - max u) (u - z), while both turn into their exponentials.
+        // sum_j e^(u - max u) (u - z), while both are replaced by their exponentials.
         let mut weighted = [0.0_f32; 16];
         let (z_blocks, z_rest) = z.as_chunks_mut::<16>();
         let (u_blocks, u_rest) = u.as_chunks_mut::<16>();
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use isa::Isa;
 
-    /// `[N, C]` times the head, which lies as `[V, C]` where it is tied.
+    /// `[N, C]` times the head, which is stored as `[V, C]` if it is tied.
     fn logits(x: &[f64], w: &[f64], channels: usize, tied: bool) -> Vec<Vec<f64>> {
         let vocabulary = w.len() / channels;
         let at =

@@ -12,7 +12,7 @@ const CHUNK: usize = 1 << 14;
 const SCALE: f32 = 0.797_884_6;
 /// The cubic term of the approximation (Hendrycks and Gimpel, 2016).
 const CUBIC: f32 = 0.044_715;
-/// From here on the logistic function is 1, and below the negative of it less than 10^-37.
+/// Above this value the logistic function is 1; below its negative it is less than 10^-37.
 const FLAT: f32 = 10.0;
 
 /// `x s(2 u)` with the logistic function `s` and `u = sqrt(2 / pi) (x + 0.044715 x^3)`: the tanh
@@ -42,7 +42,7 @@ vectorised! {
     fn gelu_backward_chunk(x: &[f32], dy: &mut [f32]) {
         for (dy, &x) in dy.iter_mut().zip(x) {
             let s = logistic_of_2u(x);
-            // Past the flat ends `s (1 - s)` is 0, and x^2 must not become infinite.
+            // Beyond these limits `s (1 - s)` is 0, and x^2 must not become infinite.
             let x = x.clamp(-FLAT, FLAT);
             let slope = 2.0 * SCALE * (1.0 + 3.0 * CUBIC * x * x);
             *dy *= s + x * s * (1.0 - s) * slope;
@@ -81,7 +81,7 @@ pub fn add_bias(isa: Isa, y: &mut [f32], bias: &[f32]) {
 
 /// The sum over the rows of `x [N, C]`: the gradient of a bias.
 pub fn sum_of_rows(isa: Isa, x: &[f32], columns: usize) -> Vec<f32> {
-    /// Columns that one task adds up: their sums stay in registers and cache.
+    /// Columns that one task sums: the sums stay in registers and cache.
     const STRIP: usize = 256;
     let mut out = vec![0.0; columns];
     out.par_chunks_mut(STRIP).enumerate().for_each(|(strip, sums)| {

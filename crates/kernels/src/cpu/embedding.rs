@@ -1,4 +1,4 @@
-//! Rows of a table by number, and the gradient that goes back into those rows.
+//! Looks up rows of a table by number, and adds gradients to those rows.
 
 use rayon::prelude::*;
 

@@ -6,8 +6,9 @@
 //! dz = (softmax(z) - onehot(target)) / N      dx = dz W^T      dW = x^T dz
 //! ```
 //!
-//! The logits are the largest thing in a training step (a vocabulary for each token), so they
-//! exist for some rows at a time only, and turn into their own gradient in place.
+//! The logits are the largest tensor of a training step (one number for each token and each entry
+//! of the vocabulary), so only those of some rows exist at a time, and their gradient replaces them
+//! in place.
 
 use rayon::prelude::*;
 
@@ -20,10 +21,10 @@ use isa::{Isa, vectorised};
 /// Rows whose logits exist at once.
 pub(super) const ROWS: usize = 512;
 
-/// The head's weight and how it lies in memory.
+/// The head's weight and its layout in memory.
 #[derive(Debug, Clone, Copy)]
 pub enum HeadWeight<'a> {
-    /// `[C, V]`: a linear layer of its own.
+    /// `[C, V]`: a separate linear layer.
     Untied(&'a [f32]),
     /// `[V, C]`: the token embedding's table.
     Tied(&'a [f32]),
@@ -53,7 +54,7 @@ pub struct HeadLoss {
     pub loss: f32,
     /// `[N, C]`
     pub dx: Vec<f32>,
-    /// Laid out as the weight is.
+    /// In the layout of the weight.
     pub dw: Vec<f32>,
 }
 
@@ -88,8 +89,8 @@ pub fn loss_and_gradients<A: Arithmetic>(
     let scale = 1.0 / targets.len() as f32;
     let (mut dx, mut dw) = (Vec::with_capacity(x.len()), None);
     let mut total = 0.0;
-    // `product_once`, though the weight is used for every part: a second copy of it, ready, would
-    // be the peak of a step.
+    // `product_once`, although the weight is used for every part: a packed copy of it would be the
+    // memory peak of a training step.
     for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
         let x = Matrix::new(x, targets.len(), channels);
         let mut z = math.product_once(x, weight.matrix(channels));
@@ -102,7 +103,7 @@ pub fn loss_and_gradients<A: Arithmetic>(
     HeadLoss { loss: (total / targets.len() as f64) as f32, dx, dw }
 }
 
-/// `dW = x^T dz`, or its transpose where the weight lies transposed; added to what is there.
+/// Adds `dW = x^T dz` to the gradient; its transpose if the weight is stored transposed.
 pub(super) fn add_weight_gradient<A: Arithmetic>(
     math: A,
     weight: HeadWeight<'_>,
@@ -120,7 +121,7 @@ pub(super) fn add_weight_gradient<A: Arithmetic>(
     }
 }
 
-/// The sum of the rows' losses. With a scale, the logits become their gradients times it.
+/// The sum of the rows' losses. With a scale, the logits are replaced by their gradients times it.
 fn losses(isa: Isa, logits: &mut [f32], targets: &[u32], gradient_scale: Option<f32>) -> f64 {
     let vocabulary = logits.len() / targets.len();
     let each: Vec<f64> = logits

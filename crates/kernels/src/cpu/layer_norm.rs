@@ -22,7 +22,7 @@ pub struct RowStatistics {
     inverse_deviation: f32,
 }
 
-/// Normalises `x [N, C]` into `y [N, C]`; gives each row's statistics.
+/// Normalises `x [N, C]` into `y [N, C]`; returns the statistics of each row.
 pub fn layer_norm(
     isa: Isa,
     x: &[f32],
@@ -70,7 +70,7 @@ vectorised! {
 fn row_statistics(x: &[f32], epsilon: f32) -> RowStatistics {
     let n = x.len() as f32;
     let mean = sum(x) / n;
-    // Around the mean, not as a difference of squares: that one cancels.
+    // Computed from differences to the mean: `mean(x^2) - mean(x)^2` loses digits by cancellation.
     let mut squares = [0.0_f32; 16];
     let (blocks, rest) = x.as_chunks::<16>();
     for block in blocks {
@@ -94,7 +94,8 @@ pub fn layer_norm_backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let columns = gamma.len();
     let mut dx = vec![0.0; x.len()];
-    // A fixed cut into parts keeps the order of additions, whatever the number of threads.
+    // Parts of a fixed size, so that the order of additions does not depend on the number of
+    // threads.
     let partial: Vec<(Vec<f32>, Vec<f32>)> = dx
         .par_chunks_mut(ROWS * columns)
         .zip(x.par_chunks(ROWS * columns))
@@ -111,7 +112,7 @@ pub fn layer_norm_backward(
 }
 
 vectorised! {
-    /// Gives the rows' parts of `dgamma` and `dbeta`.
+    /// Returns the contributions of these rows to `dgamma` and `dbeta`.
     fn backward_rows(
         x: &[f32],
         gamma: &[f32],

@@ -1,4 +1,4 @@
-//! `y = x W + b` with its gradients, in either math.
+//! `y = x W + b` with its gradients, in either number format.
 //!
 //! ```text
 //! y [N, Out] = x [N, In] W [In, Out] + b

@@ -1,9 +1,9 @@
-//! The operations themselves, each in one pass over memory: slices in, slices out, no tensor library.
+//! The operations on the CPU, each in one pass over memory, on slices and without a tensor library.
 //!
-//! Each file holds one operation with its gradient, headed by the mathematics it does. Products
-//! of matrices are vectorised by hand ([`matmul`]); everything else is written so that the
-//! compiler vectorises it, once for each instruction set (`isa::vectorised`). Every function takes
-//! the instruction set, or an [`arithmetic::Arithmetic`] that has one.
+//! Each file contains one operation with its gradient, and begins with the formulas. Products of
+//! matrices are vectorised by hand ([`matmul`]); everything else is written so that the compiler
+//! vectorises it, once for each instruction set (`isa::vectorised`). Every function takes the
+//! instruction set, or an [`arithmetic::Arithmetic`] that contains one.
 
 pub mod arithmetic;
 pub mod attention;

@@ -15,7 +15,7 @@ use isa::{Isa, vectorised};
 /// Rows that one task normalises.
 const ROWS: usize = 16;
 
-/// Normalises `x [N, C]` into `y [N, C]`; gives `r` of each row.
+/// Normalises `x [N, C]` into `y [N, C]`; returns `r` of each row.
 pub fn rms_norm(isa: Isa, x: &[f32], gamma: &[f32], epsilon: f32, y: &mut [f32]) -> Vec<f32> {
     let columns = gamma.len();
     assert_eq!(x.len(), y.len(), "x and y of [N, C]");
@@ -53,7 +53,8 @@ pub fn rms_norm_backward(
 ) -> (Vec<f32>, Vec<f32>) {
     let columns = gamma.len();
     let mut dx = vec![0.0; x.len()];
-    // A fixed cut into parts keeps the order of additions, whatever the number of threads.
+    // Parts of a fixed size, so that the order of additions does not depend on the number of
+    // threads.
     let partial: Vec<Vec<f32>> = dx
         .par_chunks_mut(ROWS * columns)
         .zip(x.par_chunks(ROWS * columns))
@@ -69,7 +70,7 @@ pub fn rms_norm_backward(
 }
 
 vectorised! {
-    /// Gives the rows' part of `dgamma`.
+    /// Returns the contribution of these rows to `dgamma`.
     fn backward_rows(
         x: &[f32],
         gamma: &[f32],

@@ -1,5 +1,5 @@
-//! Rotary position embedding (Su et al., 2021): each pair of a head's channels rotated by an angle
-//! that grows with the position.
+//! Rotary position embedding (Su et al., 2021): each pair of a head's channels is rotated by an
+//! angle proportional to the position.
 //!
 //! ```text
 //! angle(t, i) = t base^(-2 i / R) / factor[i]        t: position in the window
@@ -7,19 +7,19 @@
 //! y0 = x0 cos - x1 sin        y1 = x1 cos + x0 sin
 //! ```
 //!
-//! `R` is the part of a head that is rotated, its first channels: the whole of it in most models.
-//! Cosines and sines may be multiplied by a number besides (LongRoPE). A rotation's gradient is the
-//! rotation back, by the same cosines and sines.
+//! The first `R` channels of a head are rotated; in most models these are all channels. Cosines and
+//! sines may also be multiplied by a factor (LongRoPE). The gradient of a rotation is the inverse
+//! rotation, with the same cosines and sines.
 
 use config::{RopePairs, RopeShape};
 use rayon::prelude::*;
 
 use isa::{Isa, vectorised};
 
-/// Rows that one task turns.
+/// Rows that one task rotates.
 const ROWS: usize = 8;
 
-/// Which way to turn.
+/// The direction of the rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// The forward pass.
@@ -90,7 +90,7 @@ impl Angles {
     }
 }
 
-/// Turns the heads in the first `rotated` columns of `x [B * T, columns]`, in place.
+/// Rotates the heads in the first `rotated` columns of `x [B * T, columns]`, in place.
 pub fn turn(isa: Isa, angles: &Angles, x: &mut [f32], columns: usize, rotated: usize, way: Turn) {
     let (head, half, time) = (angles.head_width, angles.width / 2, angles.time());
     assert!(
@@ -139,7 +139,7 @@ mod tests {
     use super::super::testing::{assert_close, gradient, noise};
     use super::*;
 
-    /// Multiplication of complex numbers, pair by pair.
+    /// Multiplication of complex numbers, one for each pair.
     fn by_definition(angles: &Angles, x: &[f64], columns: usize, rotated: usize) -> Vec<f64> {
         let (width, half) = (angles.width, angles.width / 2);
         let factor = |i: usize| if i == 0 { 3.0 } else { 1.0 };

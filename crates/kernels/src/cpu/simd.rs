@@ -1,10 +1,10 @@
-//! Functions that `libm` has only one number at a time, and sums, written so that the compiler
+//! Sums, and functions that `libm` only has for single numbers, written so that the compiler
 //! vectorises them in functions that `isa::vectorised` defines.
 
 /// `e^x` within 2 units in the last place; 0 below -87.3, clamped at 88.7.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, a polynomial for `e^r` (Cephes, `expf`), and the
-/// exponent set by its bits. No branch, so that loops over it vectorise.
+/// exponent set by its bits. Without branches, so that loops over it are vectorised.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const LOWEST: f32 = -87.336_54;
@@ -19,8 +19,8 @@ pub fn exp(x: f32) -> f32 {
         p = p * r + c;
     }
     let e_r = p * r * r + r + 1.0;
-    // The low bits of `shifted` hold n in two's complement; they become the exponent. 2^128 does
-    // not exist, so the power is applied in two halves.
+    // The low bits of `shifted` hold n in two's complement; they become the exponent. 2^128 is too
+    // large for f32, so the power is applied in two halves.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
@@ -56,7 +56,7 @@ pub fn sum(x: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
-/// The largest of `x`, `-inf` of nothing.
+/// The largest of `x`; `-inf` if it is empty.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; 16];

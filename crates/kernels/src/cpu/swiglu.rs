@@ -1,4 +1,4 @@
-//! SwiGLU (Shazeer, 2020): a projection that another one, through SiLU, lets pass or holds back.
+//! SwiGLU (Shazeer, 2020): a projection multiplied by the SiLU of another one.
 //!
 //! ```text
 //! y = g s(g) u        s(g) = 1 / (1 + e^-g)
@@ -28,7 +28,7 @@ pub fn swiglu(isa: Isa, gate: &[f32], up: &[f32], y: &mut [f32]) {
     );
 }
 
-/// The gradients of `gate` and `up`; that of `up` takes the place of `dy`.
+/// The gradients of `gate` and `up`; that of `up` replaces `dy`.
 pub fn swiglu_backward(isa: Isa, gate: &[f32], up: &[f32], dy: &mut [f32]) -> Vec<f32> {
     assert!(gate.len() == up.len() && gate.len() == dy.len(), "gate, up and dy of [N, F]");
     let mut dgate = vec![0.0; gate.len()];

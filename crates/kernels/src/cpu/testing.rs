@@ -1,8 +1,8 @@
-//! What the kernels' tests share: numbers without a pattern, and gradients by finite differences.
+//! Helpers of the kernels' tests: pseudo-random numbers, and gradients by finite differences.
 //!
 //! Each kernel runs on every instruction set of the machine (`Isa::available`), at shapes of 1, 3,
-//! 17, 33, and is compared with its definition in f64 and with finite differences of that. Errors
-//! allowed, relative to the largest number of the tensor:
+//! 17, 33, and is compared with its definition in f64 and with finite differences of that. Allowed
+//! errors, relative to the largest number of the tensor:
 //!
 //! | kernel | values, f32 | gradients, f32 | values and gradients, bf16 |
 //! |---|---|---|---|
@@ -19,7 +19,7 @@
 //! | sum of rows, dropout | exact | exact | |
 //! | AdamW | 1e-5 after three steps, the same bits everywhere | | |
 //!
-//! The public functions are compared with plain Burn operations besides, beside each function.
+//! In addition, tests next to each public function compare it with plain Burn operations.
 
 /// Numbers between -1 and 1 (Knuth's multiplicative hash).
 pub fn noise(len: usize, seed: u32) -> Vec<f32> {

@@ -43,7 +43,7 @@ fn inputs_of<'a, const N: usize>(shape: &Attention, inputs: [&'a [f32]; N]) -> I
     }
 }
 
-/// Which parts each of the inputs holds.
+/// Which parts each of the inputs contains.
 fn parts_of<const N: usize>(input: usize) -> &'static [Part] {
     const ALL: [Part; 3] = [Part::Q, Part::K, Part::V];
     if N == 1 { &ALL } else { &ALL[input..=input] }

@@ -23,7 +23,7 @@ struct State {
 #[derive(Debug)]
 struct EmbeddingBackward;
 
-/// The gradient is added to what is already there, in place: where the head is tied, the head's.
+/// The gradient is added in place to the existing one: that of the head, if the head is tied.
 impl Backward<Flex, 1> for EmbeddingBackward {
     type State = State;
 

@@ -13,8 +13,8 @@ use crate::distillation::{DistilledLoss, OutputHead};
 use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
-/// The gradients of `x` and the weight for a loss whose own gradient is 1: they exist since the
-/// forward pass.
+/// The gradients of `x` and the weight for a loss whose own gradient is 1; the forward pass has
+/// already computed them.
 #[derive(Debug, Clone)]
 struct State {
     gradients: [Raw; 2],

@@ -1,7 +1,7 @@
-//! [`crate::cpu::linear`] in the graph, alone or behind the activation that it follows.
+//! [`crate::cpu::linear`] in the graph, alone or together with the activation before it.
 //!
 //! The output of an activation is as large as its input, and a linear layer would keep it for its
-//! own gradient. Here it is computed again from what the activation keeps anyway.
+//! own gradient. Here it is computed again from the inputs that the activation keeps anyway.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 use isa::Isa;
 
-/// What a linear layer reads.
+/// The input of a linear layer.
 #[derive(Debug, Clone)]
 enum Input<T> {
     /// `x`
@@ -38,7 +38,7 @@ impl<T> Input<T> {
         }
     }
 
-    /// How many tensors that is.
+    /// Number of tensors that this input consists of.
     fn count(&self) -> usize {
         if let Input::Swiglu(..) = self { 2 } else { 1 }
     }
@@ -65,7 +65,7 @@ impl Input<Raw> {
         }
     }
 
-    /// From the gradient of those rows to those of the tensors that they come from.
+    /// Computes the gradients of the input tensors from the gradient of those rows.
     fn gradients(&self, mut dy: Vec<f32>) -> Vec<Vec<f32>> {
         match self {
             Input::Plain(_) => vec![dy],
@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-/// The parents are the inputs, the weight, and the bias where there is one.
+/// The parents are the inputs, the weight, and the bias if there is one.
 impl<const N: usize> Backward<Flex, N> for LinearBackward {
     type State = State;
 

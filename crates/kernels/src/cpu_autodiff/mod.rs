@@ -1,8 +1,8 @@
 //! The operations of [`crate::cpu`] as nodes of Burn's graph, for tensors on Flex.
 //!
-//! Each function here takes and gives Burn tensors, runs the slices' operation, and where a
-//! gradient is wanted leaves behind a node that knows its backward pass. [`crate::dispatch`]
-//! decides whether they run.
+//! Each function takes and returns Burn tensors and runs the operation on their slices. If a
+//! gradient is needed, it adds a node with the backward pass to the graph. [`crate::dispatch`]
+//! decides whether these functions are used.
 
 /// Evaluates an expression with the arithmetic of a [`Precision`](crate::Precision) on the best
 /// instruction set.
@@ -44,9 +44,9 @@ pub(crate) use rope::rope;
 
 use crate::graph;
 
-/// A tensor on Flex, taken apart.
+/// The parts of a tensor on Flex.
 type Operand = graph::Operand<Flex>;
 /// Flex's own tensor.
 type Raw = graph::Raw<Flex>;
-/// Flex's tensor in a graph.
+/// Flex's tensor in an autodiff graph.
 type Tracked = graph::Tracked<Flex>;

@@ -72,7 +72,7 @@ pub(crate) fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     })
 }
 
-/// What draws the mask again.
+/// The parameters from which the mask is drawn again.
 #[derive(Debug, Clone)]
 struct Mask {
     key: u64,

@@ -1,4 +1,4 @@
-//! Slices in, a tensor out.
+//! Makes a tensor from slices.
 
 use burn::backend::Flex;
 use burn::tensor::Tensor;

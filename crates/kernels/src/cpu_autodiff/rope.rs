@@ -42,7 +42,7 @@ impl Backward<Flex, 1> for RopeBackward {
     }
 }
 
-/// Turns the first `rotated` columns; shapes as in [`crate::rope()`].
+/// Rotates the first `rotated` columns; shapes as in [`crate::rope()`].
 pub(crate) fn rope(x: Tensor<2>, rotated: usize, angles: &Arc<Angles>) -> Tensor<2> {
     let state = State { angles: angles.clone(), shape: x.dims(), rotated };
     let x = Operand::new(x);

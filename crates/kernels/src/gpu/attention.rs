@@ -1,12 +1,13 @@
-//! Causal attention by blocks of queries: what lies wholly in the future, or before all windows, is
-//! not computed, and no probabilities are kept.
+//! Causal attention by blocks of queries: keys after all queries of a block, or before all their
+//! windows, are skipped, and probabilities are not kept.
 //!
-//! Dao, "FlashAttention-2" (2023), whose formulas these are, keeps a block's scores on the chip; here
-//! they go through memory, for one block at a time.
+//! The formulas are those of Dao, "FlashAttention-2" (2023). FlashAttention-2 keeps the scores of a
+//! block on the chip; here they are written to memory, for one block at a time.
 //!
-//! Products are given both operands row by row (see [`super::product`]). So what is small, queries,
-//! keys and values, is kept both ways, and the backward pass computes a block's scores transposed,
-//! `[keys, queries]`, where the forward pass has `[queries, keys]`: no square is ever transposed.
+//! Products need both operands contiguous, row by row (see [`super::product`]). So queries, keys
+//! and values, which are small, are kept both plain and transposed. The backward pass computes the
+//! scores of a block transposed, `[keys, queries]`, and the forward pass as `[queries, keys]`, so
+//! that no square has to be transposed.
 
 use burn::tensor::Tensor;
 
@@ -18,8 +19,8 @@ use crate::cpu::attention::ScoreDropout;
 use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::{Pass, Precision};
 
-/// Queries of a block. At 1,024 positions two blocks compute 75 % of the whole square;
-/// four would compute 62 % in twice as many kernels, which take longer to start than to run.
+/// Queries of a block. At 1,024 positions two blocks compute 75 % of the whole square; four would
+/// compute 62 % with twice as many kernels, whose launch takes longer than their run.
 const QUERIES: usize = 512;
 
 /// Shapes as in [`crate::causal_attention`].
@@ -59,7 +60,7 @@ pub(crate) fn grouped_attention<B: KernelBackend>(
     let [n, columns] = q.dims();
     let (time, d) = (mask.time(), columns / h);
     let b = n / time;
-    // Every head of queries gets keys and values of its own.
+    // Keys and values are repeated for every head of queries.
     let spread = |x: Tensor<2>| {
         let x = split(x, [b, time, kv, d]).reshape([b * kv, 1, time * d]).repeat_dim(1, h / kv);
         x.reshape([b * h, time, d])
@@ -78,7 +79,7 @@ pub(crate) fn grouped_attention<B: KernelBackend>(
     })
 }
 
-/// `[B * T, H D]` -> `[B * H, T, D]`, the matrix of each head in one piece.
+/// `[B * T, H D]` -> `[B * H, T, D]`, the matrix of each head contiguous.
 fn split(x: Tensor<2>, [b, t, h, d]: [usize; 4]) -> Tensor<3> {
     x.reshape([b, t, h, d]).swap_dims(1, 2).reshape([b * h, t, d])
 }
@@ -89,13 +90,13 @@ fn rows(x: Tensor<3>, b: usize) -> Tensor<2> {
     x.reshape([b, heads / b, t, d]).swap_dims(1, 2).reshape([b * t, heads / b * d])
 }
 
-/// Every matrix transposed and laid out row by row: `[B * H, T, D]` -> `[B * H, D, T]`.
+/// Every matrix transposed and contiguous: `[B * H, T, D]` -> `[B * H, D, T]`.
 fn transposed(x: Tensor<3>) -> Tensor<3> {
     let [heads, t, d] = x.dims();
     x.swap_dims(1, 2).reshape([heads * d * t]).reshape([heads, d, t])
 }
 
-/// A matrix for each head, as it is and transposed, both as products read them.
+/// A matrix for each head, plain and transposed, both contiguous as products need them.
 #[derive(Clone)]
 struct BothWays {
     /// `[B * H, T, D]`
@@ -110,12 +111,12 @@ impl BothWays {
         BothWays { columns: transposed(rows.clone()), rows }
     }
 
-    /// Positions `start` to `end`, one a row: `[B * H, end - start, D]`.
+    /// Positions `start` to `end`, one in each row: `[B * H, end - start, D]`.
     fn rows(&self, range: [usize; 2]) -> Tensor<3> {
         part(&self.rows, 1, range)
     }
 
-    /// The same, one a column: `[B * H, D, end - start]`.
+    /// The same, one in each column: `[B * H, D, end - start]`.
     fn columns(&self, range: [usize; 2]) -> Tensor<3> {
         part(&self.columns, 2, range)
     }
@@ -130,7 +131,7 @@ fn part(x: &Tensor<3>, dim: usize, [start, end]: [usize; 2]) -> Tensor<3> {
     }
 }
 
-/// `[B * H, keys, D]` behind as many rows of zeros: `[B * H, zeros + keys, D]`.
+/// `[B * H, keys, D]` after `zeros` rows of zeros: `[B * H, zeros + keys, D]`.
 fn after_zeros(x: Tensor<3>, zeros: usize) -> Tensor<3> {
     let [heads, _, d] = x.dims();
     match zeros {
@@ -139,16 +140,16 @@ fn after_zeros(x: Tensor<3>, zeros: usize) -> Tensor<3> {
     }
 }
 
-/// What one layer attends with.
+/// The inputs of one layer's attention.
 #[derive(Clone)]
 struct Attention {
-    /// Times `scale`.
+    /// Multiplied by `scale`.
     q: BothWays,
     k: BothWays,
     v: BothWays,
-    /// What is added to scores, `[1, T, T]`.
+    /// Added to the scores, `[1, T, T]`.
     mask: Tensor<3>,
-    /// Positions that a query sees, its own the last of them.
+    /// Positions that a query sees, up to and including its own.
     window: usize,
     /// `1 / sqrt(D)`
     scale: f64,
@@ -177,7 +178,7 @@ impl Attention {
         Attention { q, k, v, mask, window, scale, dropout, precision: pass.precision }
     }
 
-    /// The blocks of queries: the first of each, and the one after its last.
+    /// The blocks of queries: the first query of each, and the one after its last.
     fn blocks(&self) -> Vec<[usize; 2]> {
         let [_, t, _] = self.mask.dims();
         (0..t).step_by(QUERIES).map(|start| [start, (start + QUERIES).min(t)]).collect()
@@ -220,8 +221,8 @@ impl Attention {
 
     /// The gradients of unscaled `q`, `k` and `v` from `dy [B * H, T, D]`.
     ///
-    /// With `dp = v dy^T` times what dropout took and `ds = p (dp - sum(dy y))`, all transposed,
-    /// they are `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
+    /// With `dp = v dy^T` times the factors of dropout and `ds = p (dp - sum(dy y))`, all
+    /// transposed, they are `dq^T = k^T ds`, `dk = ds q` and `dv = p dy`.
     fn backward<B: KernelBackend>(self, y: Output, dy: Tensor<3>) -> [Tensor<3>; 3] {
         let [heads, t, d] = dy.dims();
         // [B * H, 1, T]
@@ -229,7 +230,7 @@ impl Attention {
         let dy = BothWays::new(dy, self.precision);
         let mut dq = Vec::new();
         let mut sums: Option<[Tensor<3>; 2]> = None;
-        // From the last block, which reaches the last key, to the first.
+        // From the last block, which sees the last key, to the first.
         for (block, log_sum) in self.blocks().into_iter().zip(y.log_sums).rev() {
             let [start, end] = block;
             let keys = self.keys(block);
@@ -261,7 +262,7 @@ impl Attention {
     }
 }
 
-/// Times `factors`, where there are any.
+/// Multiplies by `factors`, if there are any.
 fn dropped(p: Tensor<3>, factors: Option<&Tensor<3>>) -> Tensor<3> {
     match factors {
         Some(factors) => p * factors.clone(),

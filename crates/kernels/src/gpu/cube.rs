@@ -1,6 +1,7 @@
 //! The product of [`super::product`] as an operation of Burn's backend for graphics processors.
 //!
-//! Burn's fusion puts it among other operations as it is: it neither looks into it nor waits for it.
+//! Burn's fusion queues it among other operations unchanged: it does not fuse it with others, and
+//! does not wait for it.
 
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
@@ -29,8 +30,8 @@ fn product_shape(a: &Shape, b: &Shape) -> Shape {
     shape
 }
 
-/// The smallest side of matrices that the copy engine of a Hopper card is asked for. With narrow
-/// ones it has been seen to be given tiles that it refuses.
+/// The smallest side of the matrices for which the kernel with the copy engine (TMA) of Hopper GPUs
+/// is used. For narrow matrices that kernel was seen to choose tiles that the copy engine refuses.
 const COPIED: usize = 512;
 
 impl Products for CubeBackend {

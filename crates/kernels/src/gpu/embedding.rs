@@ -1,4 +1,4 @@
-//! Rows of a table, and the gradient that adds up where a row was taken more than once.
+//! Rows of a table, and their gradient, which is summed for a row that was taken more than once.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -9,8 +9,8 @@ use crate::pass::Precision;
 
 /// Shapes as in [`crate::embedding`].
 ///
-/// The gradient is a product with the matrix that has a one where row `v` was taken: Burn's own
-/// scatters one row after the other, and one that scatters all at once would have to add in an
+/// The gradient is a product with a matrix that has a 1 where row `v` was taken. Burn's own
+/// gradient scatters one row after the other, and scattering all rows at once would add them in an
 /// order that changes from run to run.
 pub(crate) fn embedding<B: KernelBackend>(
     weight: Tensor<2>,

@@ -1,11 +1,11 @@
 //! The output head and its loss, some rows at a time.
 //!
-//! Both gradients are computed in the forward pass, while the logits are there. With `q` the model's
-//! predictions, `p` a teacher's and `s` its share (0 without one):
+//! Both gradients are computed in the forward pass, while the logits exist. With `q` the model's
+//! predictions, `p` a teacher's and `s` its share (0 without a teacher):
 //! `dlogits = (q - s p - (1 - s) onehot(target)) / N`.
 //!
-//! The vocabulary is filled up to whole rows of [`LANES`], which nanoGPT does to 50,304 for the same
-//! reason: GPT-2's 50,257 has no even factor, and kernels move numbers by fours and more.
+//! The vocabulary is padded to whole rows of [`LANES`]; nanoGPT pads it to 50,304 for the same
+//! reason: GPT-2's 50,257 is odd, and kernels load and store four or more numbers at once.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -15,7 +15,7 @@ use crate::distillation::{DistilledLoss, OutputHead};
 use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
 
-/// What the logit of a token that does not exist becomes: its probability is 0.
+/// The logit of a padding token, so that its probability is 0.
 const ABSENT: f32 = -1e9;
 
 /// Shapes as in [`crate::head_loss`].
@@ -51,8 +51,8 @@ fn rows(head: &OutputHead) -> usize {
     piece(n, vocabulary.next_multiple_of(LANES))
 }
 
-/// The loss in the graph of the student, its entropy and its divergence from a teacher, which counts
-/// with a share.
+/// The loss in the graph of the student, its cross-entropy, and its divergence from a teacher,
+/// which is weighted by a share.
 pub(super) fn in_pieces<B: KernelBackend>(
     student: OutputHead,
     teacher: Option<(OutputHead, f32)>,
@@ -125,26 +125,26 @@ pub(super) fn in_pieces<B: KernelBackend>(
     (loss, [entropy, divergence])
 }
 
-/// A head as products read it, filled up with tokens that do not exist, and what goes in.
+/// A head in the layout that products read, padded with tokens that do not exist, and its input.
 struct Output {
     /// `[N, C]`
     x: Tensor<2>,
-    /// Tokens that exist.
+    /// Tokens without the padding.
     vocabulary: usize,
-    /// Rows of [`LANES`] that all tokens make.
+    /// Number of rows of [`LANES`] that hold all tokens.
     lanes: usize,
     /// `[C, columns]`
     weight: Tensor<2>,
-    /// The same transposed, `[columns, C]`: the way back.
+    /// The same transposed, `[columns, C]`, for the backward pass.
     back: Tensor<2>,
-    /// What is added to each row of logits, `[1, lanes, LANES]`.
+    /// Added to each row of logits, `[1, lanes, LANES]`.
     absent: Tensor<3>,
     /// The number of each token, `[1, lanes, LANES]`.
     numbers: Tensor<3>,
 }
 
 impl Output {
-    /// `weight [C, V]`, or `[V, C]` where it is the tied embedding.
+    /// `weight [C, V]`, or `[V, C]` if it is the tied embedding.
     fn new(x: Tensor<2>, weight: Tensor<2>, tied: bool, precision: Precision) -> Self {
         let [x, weight] = [x, weight].map(|matrix| rounded(matrix, precision));
         let by_token = if tied { weight } else { contiguous(weight.transpose()) }; // [V, C]
@@ -168,7 +168,7 @@ impl Output {
         self.lanes * LANES
     }
 
-    /// Rows `start` to `end` of what goes in.
+    /// Rows `start` to `end` of the input.
     fn rows(&self, [start, end]: [usize; 2]) -> Tensor<2> {
         self.x.clone().narrow(0, start, end - start)
     }

@@ -1,4 +1,4 @@
-//! `x W + b`, of `x` itself and of what an activation makes of it.
+//! `x W + b`, of `x` itself and of the output of an activation.
 
 use burn::tensor::{Tensor, activation};
 
@@ -84,7 +84,7 @@ pub(crate) fn swiglu_linear<H: KernelBackend>(
     plus::<H>(y, bias)
 }
 
-/// A product with one weight, and its way back.
+/// A product with one weight, and its backward pass.
 #[derive(Clone)]
 struct Product {
     /// As the product reads it: `[In, Out]`.

@@ -1,12 +1,12 @@
-//! Operations on a graphics processor: Burn's tensor operations, which its fusion turns into few
+//! Operations on a graphics processor: Burn's tensor operations, which its fusion compiles into few
 //! kernels, with gradients written by hand.
 //!
 //! A chain of operations in Burn's graph keeps what each of them needs for its gradient, and reads
-//! it all again; what is here keeps an operation's inputs and computes the rest a second time, in
-//! kernels that run anyway. With [`Precision::Bf16`] matrix products read bf16 and give f32, what an
-//! activation reads is kept in bf16 too, and everything else is f32.
+//! all of it again in the backward pass. The operations here keep only their inputs and compute the
+//! rest a second time, in kernels that run anyway. With [`Precision::Bf16`] matrix products read
+//! bf16 and return f32, the inputs of activations are kept in bf16 too, and everything else is f32.
 //!
-//! The functions take any backend, so that the tests can hold them on the CPU against plain
+//! The functions take any backend, so that the tests can compare them on the CPU with plain
 //! operations in Burn's own graph.
 
 mod attention;
@@ -36,11 +36,11 @@ pub(crate) use rng::dropout;
 /// The backend of all graphics processors.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) type Gpu = burn::backend::Cube;
-/// Nobody asks for operations on a graphics processor in a build without one.
+/// A placeholder: a build without graphics processors does not run these operations.
 #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
 pub(crate) type Gpu = burn::backend::Flex;
 
-/// As an operand of a matrix product.
+/// Converts to the format of the operands of matrix products.
 fn rounded<const RANK: usize>(x: Tensor<RANK>, precision: Precision) -> Tensor<RANK> {
     match precision {
         Precision::F32 => x,
@@ -48,27 +48,28 @@ fn rounded<const RANK: usize>(x: Tensor<RANK>, precision: Precision) -> Tensor<R
     }
 }
 
-/// As everything else.
+/// Converts to f32, the format of everything else.
 fn upcast<const RANK: usize>(x: Tensor<RANK>) -> Tensor<RANK> {
     x.cast(FloatDType::F32)
 }
 
-/// The same matrix, row by row.
+/// The same matrix, contiguous row by row.
 fn contiguous(x: Tensor<2>) -> Tensor<2> {
     let shape = x.dims();
     x.reshape([shape[0] * shape[1]]).reshape(shape)
 }
 
-/// 1 where two whole numbers are the same and 0 elsewhere, by operations that fuse with others:
-/// comparisons do not. f32 counts exactly up to the largest vocabulary (`config::limits`).
+/// 1 where two integers are equal and 0 elsewhere, computed by operations that Burn fuses with
+/// others; comparisons are not fused. f32 represents all integers up to the largest vocabulary
+/// exactly (`config::limits`).
 fn same<const RANK: usize>(a: Tensor<RANK>, b: Tensor<RANK>) -> Tensor<RANK> {
     -(a - b).abs().clamp_max(1.0) + 1.0
 }
 
 /// The sum of all numbers, `[1]`.
 ///
-/// Burn gives each sum to one group of threads and has the longest wait for it, or adds in an order
-/// that changes; here rows are summed first, side by side.
+/// Burn computes each sum in one group of threads, which is slow for a long sum, or adds in an
+/// order that changes from run to run. Here the sums of rows are computed first, in parallel.
 pub(crate) fn sum(x: Tensor<1>) -> Tensor<1> {
     let [n] = x.dims();
     let width = (1..=LANES.min(n)).rev().find(|width| n % width == 0).unwrap_or(1);
@@ -87,13 +88,14 @@ fn column_sum(x: Tensor<2>) -> Tensor<1> {
     parts.sum_dim(0).reshape([c])
 }
 
-/// Numbers of a row that are summed or compared by one group of threads.
+/// Numbers in a row that one group of threads sums or compares.
 const LANES: usize = 1024;
 
-/// Numbers of a matrix with a column for each token that exist at once: a gigabyte of f32.
+/// How many numbers of a matrix with a column for each token exist at once: a gigabyte of f32.
 const PIECE: usize = 1 << 28;
 
-/// Rows of such a matrix of `n` that exist at once, as even as a power of two parts them.
+/// How many of the `n` rows of such a matrix exist at once: `n` halved, rounded up, as often as
+/// needed.
 fn piece(n: usize, columns: usize) -> usize {
     let mut rows = n;
     while rows * columns > PIECE && rows > 1 {
@@ -102,12 +104,12 @@ fn piece(n: usize, columns: usize) -> usize {
     rows
 }
 
-/// A gradient, as the graph takes it.
+/// A gradient in the form that the graph takes.
 fn raw<B: KernelBackend, const RANK: usize>(gradient: Tensor<RANK>) -> Raw<B> {
     Operand::<B>::new(gradient).raw
 }
 
-/// `[N]` as a row that is added to each row of a matrix.
+/// `[N]` as one row, `[1, N]`, that can be added to each row of a matrix.
 fn row(x: Tensor<1>) -> Tensor<2> {
     x.unsqueeze::<2>() // [1, N]
 }
@@ -130,7 +132,7 @@ mod tests {
         Tensor::from_ints(values, &Device::flex())
     }
 
-    /// Output and gradients of both, for an output gradient that differs everywhere.
+    /// Compares output and gradients of both, for an output gradient whose elements all differ.
     fn assert_alike<const N: usize, const RANK: usize>(
         name: &str,
         inputs: [Tensor<2>; N],
@@ -215,7 +217,7 @@ mod tests {
     fn attention_has_the_gradients_of_plain_attention() {
         for (precision, tolerance) in TOLERANCES {
             for [b, t, h, d] in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 600, 1, 4]] {
-                // A window of several positions, and none.
+                // Without a window, and with one of several positions.
                 for (drop, window) in
                     [(None, t), (Dropout::new(0.2, 5), t), (Dropout::new(0.2, 5), 7)]
                 {
@@ -239,7 +241,8 @@ mod tests {
         }
     }
 
-    /// Vocabularies around a whole row of lanes; all rows at once and in pieces of three.
+    /// Vocabularies slightly below and above a whole row of lanes; all rows at once, and three rows
+    /// at a time.
     #[test]
     fn heads_have_the_gradients_of_plain_ones() {
         let targets = [3, 0, 3, 8, 2, 2, 1];

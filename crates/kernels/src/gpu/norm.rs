@@ -1,4 +1,4 @@
-//! Normalisations that keep their input and two numbers a row.
+//! Normalisations that keep only their input and two numbers per row.
 
 use burn::tensor::Tensor;
 

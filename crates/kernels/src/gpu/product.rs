@@ -1,10 +1,11 @@
 //! Matrix products whose operands are in bf16 and whose sums are in f32.
 //!
-//! Burn's own product gives bf16 back, and picks a kernel in one of two ways: by trying all it has for
-//! each new shape, which takes minutes for a model and on NVIDIA's newest cards ends in one that does
-//! not run, or the one that runs everywhere, at a third of the speed. Here the kernel is named. It is
-//! given operands that lie row by row: so it was measured, and what is permuted further, as heads
-//! are in `[B, T, H, D]`, no kernel took.
+//! Burn's own product returns bf16 and chooses a kernel in one of two ways. It tries all kernels
+//! for each new shape, which takes minutes for a model, and on NVIDIA's newest GPUs selects one
+//! that does not run; or it takes the kernel that runs everywhere, at a third of the speed. Here
+//! the kernel is chosen in the code. Its operands are contiguous, row by row, as they were in the
+//! measurements; no kernel accepted operands that are permuted further, as heads are in
+//! `[B, T, H, D]`.
 
 use burn::tensor::Tensor;
 

@@ -1,5 +1,5 @@
-//! What dropout drops, drawn on the device: the same draws as [`crate::random`] and the attention of
-//! the CPU make, so that a run drops the same wherever it computes.
+//! The random numbers of dropout, computed on the device. They are those of [`crate::random`] and
+//! of the CPU's attention, so that a run drops the same elements on every device.
 
 use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
 
@@ -22,7 +22,8 @@ pub(crate) fn dropout<B: KernelBackend, const RANK: usize>(
     join([&x], y, move |dy, _| [Some(raw::<B, RANK>(dy * factors()))])
 }
 
-/// [`random::keep_factors`] on a device that has integers of 64 bits; elsewhere they are sent there.
+/// [`random::keep_factors`], computed on a device with 64-bit integers; for other devices the
+/// factors are computed on the CPU and copied.
 fn keep_factors<const RANK: usize>(
     key: u64,
     shape: [usize; RANK],
@@ -35,7 +36,7 @@ fn keep_factors<const RANK: usize>(
         return Tensor::from_data(TensorData::new(factors, shape), device);
     }
     let positions = Tensor::<1, Int>::arange(0..len as i64, device).cast(IntDType::I64);
-    // One draw of 64 bits decides two factors, the lower half the first.
+    // One draw of 64 bits decides two factors; the lower half decides the first one.
     let draws = mix(positions.clone().bitwise_right_shift_scalar(1).add_scalar(1)
         * splitmix::GOLDEN_GAMMA as i64
         + key as i64);
@@ -54,7 +55,7 @@ fn mix(z: Tensor<1, Int>) -> Tensor<1, Int> {
     z.clone().bitwise_xor(logical_shift(z, 31))
 }
 
-/// A shift that fills with zeros: the one for signed numbers fills with the sign.
+/// A right shift that fills with zeros; the shift of signed numbers fills with the sign bit.
 fn logical_shift(z: Tensor<1, Int>, bits: u32) -> Tensor<1, Int> {
     z.bitwise_right_shift_scalar(i64::from(bits)).bitwise_and_scalar((1_i64 << (64 - bits)) - 1)
 }
@@ -89,14 +90,14 @@ pub(super) fn score_factors(
     let positions =
         Tensor::<1, Int>::arange(keys.start as i64..keys.end as i64, device).cast(IntDType::I32);
     let drawn = hash(lay(positions.unsqueeze::<3>()).bitwise_xor(low)) + high;
-    // Comparing unsigned numbers: with the sign flipped, signed ones compare alike.
+    // Compares unsigned numbers: with the sign bit flipped, signed numbers have the same order.
     let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
     let signed = hash(drawn).bitwise_xor_scalar(i32::MIN);
     let kept = signed.greater_equal_elem((threshold ^ (1 << 31)) as i32);
     kept.float() / (1.0 - dropout.probability)
 }
 
-/// `hash` of the CPU's attention.
+/// The same function as `hash` of the CPU's attention.
 fn hash(x: Tensor<3, Int>) -> Tensor<3, Int> {
     let shift = |x: Tensor<3, Int>, bits: i32| {
         x.bitwise_right_shift_scalar(bits).bitwise_and_scalar(((1_u32 << (32 - bits)) - 1) as i32)

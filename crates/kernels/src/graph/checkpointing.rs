@@ -1,9 +1,9 @@
 //! A block whose forward pass is run again in the backward pass.
 //!
-//! Burn's own checkpointing strategies recompute single operations that declare themselves
-//! memory-bound, not blocks, and custom operations have no part in them. Here the block runs
-//! outside of any graph first, and in the backward pass in a graph of its own, on parameters that
-//! are leaves of that graph; their gradients are handed to the parameters outside.
+//! Burn's own checkpointing strategies recompute single operations that are declared memory-bound,
+//! not whole blocks, and do not support custom operations. Here the block first runs outside of any
+//! graph. The backward pass runs it again in a separate graph, whose leaves are the parameters;
+//! their gradients are then passed to the parameters of the outer graph.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Takes the gradient of each parameter, in the order of a visit.
+/// Takes the gradient of each parameter, in the order in which the module visits them.
 struct Taker<B: KernelBackend> {
     found: burn::tensor::Gradients,
     gradients: Vec<Option<Raw<B>>>,
@@ -75,7 +75,7 @@ impl<B: KernelBackend> ModuleVisitor for Taker<B> {
     }
 }
 
-/// Registers these gradients for the parameters of another visit in the same order.
+/// Registers these gradients for the parameters of another module, visited in the same order.
 struct Giver<'a, B: KernelBackend> {
     gradients: std::vec::IntoIter<Option<Raw<B>>>,
     grads: &'a mut Gradients,
@@ -98,7 +98,8 @@ where
     F: Fn(&M, Tensor<2>) -> Tensor<2> + Clone + Send + 'static,
 {
     let mut x = Operand::<B>::new(x);
-    // The node hangs on `x`, also where all that made it is frozen, as under adapters.
+    // `x` must be tracked to be the node's parent, even if everything before it is frozen, as with
+    // adapters.
     x.tracked = x.tracked.map(|x| if x.is_tracked() { x } else { x.require_grad() });
     apply(CheckpointedBackward(PhantomData), [&x], |wants_state| {
         let y = Operand::<B>::new(forward(&block.valid(), x.tensor())).raw;

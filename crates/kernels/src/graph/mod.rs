@@ -1,5 +1,5 @@
-//! Between Burn's tensors and operations of our own: taking tensors apart, and putting results into
-//! the graph.
+//! Connects our own operations to Burn's tensors: takes the backend's tensors out of Burn's, and
+//! puts results into the graph.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,9 +25,9 @@ pub(crate) type Raw<B> = FloatTensor<B>;
 /// The same in a graph.
 pub(crate) type Tracked<B> = FloatTensor<Autodiff<B>>;
 
-/// A backend whose tensors can be taken out of Burn's and put back.
+/// A backend whose tensors can be taken out of Burn's tensors and put back.
 pub(crate) trait KernelBackend: Backend {
-    /// The numbers of a tensor that is here and, where it is in a graph, its node.
+    /// The backend's tensor and, if it is in a graph, its node.
     fn take<const RANK: usize>(tensor: Tensor<RANK>) -> (Raw<Self>, Option<Tracked<Self>>);
 
     /// A tensor outside of any graph.
@@ -36,11 +36,11 @@ pub(crate) trait KernelBackend: Backend {
     /// A tensor in a graph.
     fn tracked<const RANK: usize>(tracked: Tracked<Self>) -> Tensor<RANK>;
 
-    /// A product of matrices, or of many side by side, summed and given in f32.
+    /// A product of matrices, or of batches of them, with sums and result in f32.
     fn product(a: Raw<Self>, b: Raw<Self>) -> Raw<Self>;
 }
 
-/// Burn converts between its tensors and those of one backend at a time, not of any.
+/// Implemented for each backend, because Burn has no conversion that is generic over backends.
 macro_rules! kernel_backend {
     ($backend:ty, $product:expr) => {
         impl KernelBackend for $backend {
@@ -76,12 +76,12 @@ kernel_backend!(Flex, |a, b| {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 kernel_backend!(burn::backend::Cube, <burn::backend::Cube as crate::gpu::Products>::product);
 
-/// A tensor taken apart.
+/// The parts of a tensor.
 #[derive(Debug, Clone)]
 pub(crate) struct Operand<B: KernelBackend> {
     /// The numbers.
     pub raw: Raw<B>,
-    /// Its node, where it is in a graph.
+    /// Its node, if it is in a graph.
     pub tracked: Option<Tracked<B>>,
 }
 
@@ -92,7 +92,7 @@ impl<B: KernelBackend> Operand<B> {
         Operand { raw, tracked }
     }
 
-    /// Whether the backward pass has a use for its gradient.
+    /// Whether the backward pass needs its gradient.
     pub fn wants_gradient(&self) -> bool {
         self.tracked.as_ref().is_some_and(|tracked| tracked.is_tracked())
     }
@@ -104,13 +104,13 @@ impl<B: KernelBackend> Operand<B> {
 }
 
 impl Operand<Flex> {
-    /// The numbers row by row, copied only where they lie otherwise.
+    /// The numbers, contiguous row by row; copied only if they are not.
     pub fn numbers(&self) -> Cow<'_, [f32]> {
         numbers(&self.raw)
     }
 }
 
-/// The numbers of a tensor row by row, copied only where they lie otherwise.
+/// The numbers of a tensor, contiguous row by row; copied only if they are not.
 pub(crate) fn numbers(raw: &Raw<Flex>) -> Cow<'_, [f32]> {
     match raw.as_slice::<f32>() {
         Some(slice) => Cow::Borrowed(slice),
@@ -118,7 +118,7 @@ pub(crate) fn numbers(raw: &Raw<Flex>) -> Cow<'_, [f32]> {
     }
 }
 
-/// The numbers of a tensor row by row; where nobody else holds them, they are not copied.
+/// The numbers of a tensor, row by row; not copied if the tensor is their only owner.
 pub(crate) fn into_numbers(raw: Raw<Flex>) -> Vec<f32> {
     match raw.into_data().try_into_vec::<f32>() {
         Ok(numbers) => numbers,
@@ -133,8 +133,8 @@ pub(crate) fn raw(numbers: Vec<f32>, shape: impl Into<Vec<usize>>) -> Raw<Flex> 
 
 /// Puts an operation into the graph of its operands.
 ///
-/// `run` computes the output and what the backward pass needs; it is told whether there will be
-/// one. Where no operand is in a graph, neither is the output.
+/// `run` computes the output and what the backward pass needs; its argument says whether there will
+/// be a backward pass. If no operand is in a graph, the output is not in one either.
 pub(crate) fn apply<B, Op, const N: usize, const RANK: usize>(
     op: Op,
     operands: [&Operand<B>; N],
@@ -163,8 +163,8 @@ where
 
 /// Puts `y`, computed outside of any graph, into the graph of the operands it was computed from.
 ///
-/// `backward` gives the operands' gradients from that of `y`; it is told which are wanted, and what
-/// it gives beyond that is dropped.
+/// `backward` computes the operands' gradients from that of `y`; its argument says which of them
+/// are needed, and others are dropped.
 pub(crate) fn join<B, F, const N: usize, const RANK: usize>(
     operands: [&Operand<B>; N],
     y: Tensor<RANK>,
@@ -180,7 +180,7 @@ where
     })
 }
 
-/// A backward pass as a function, with all it holds.
+/// A backward pass as a closure, with everything that it needs.
 #[derive(Clone)]
 struct BackwardFn<F>(F);
 

@@ -1,4 +1,4 @@
-//! Attention against its definition, in f64 and one score after the other.
+//! Compares attention with its definition, computed in f64 one score after the other.
 
 use super::super::arithmetic::{Bf16, F32};
 use super::super::testing::{assert_close, gradient, noise};
@@ -87,8 +87,8 @@ fn several_heads_of_queries_share_keys_and_values() {
     check(F32(Isa::best()), Attention { kv_heads: 1, ..shape(1, 131, 2, 2) }, 1e-4);
 }
 
-/// Windows of one position, within a block, of a block and around it, and longer than the text;
-/// `T` over three blocks, so that some squares lie wholly before a window.
+/// Windows of one position, shorter than a block, about as long as a block, and longer than the
+/// text. `T` is more than three blocks, so that some squares are completely before a window.
 #[test]
 fn windows_end_where_they_should() {
     for window in [1, 2, 5, 40] {
@@ -102,7 +102,7 @@ fn windows_end_where_they_should() {
     }
 }
 
-/// Three matrices or one: the same numbers are read.
+/// Three matrices or one give the same result.
 #[test]
 fn where_the_inputs_lie_changes_nothing() {
     let shape = Attention { kv_heads: 2, ..shape(2, 7, 4, 3) };

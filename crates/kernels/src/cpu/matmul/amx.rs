@@ -9,7 +9,7 @@
 //!  A 5    C 2   C 3
 //! ```
 //!
-//! The intrinsics are not stable in Rust yet, the assembler knows the instructions.
+//! Inline assembly, because the intrinsics are not stable in Rust yet.
 
 use std::arch::asm;
 
@@ -35,7 +35,7 @@ static ALL_FULL: TileConfig = TileConfig {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Runs `work` with eight full tile registers, and gives them back.
+/// Configures eight full tile registers, runs `work` and releases the registers.
 pub(super) fn with_tiles(work: impl FnOnce()) {
     // SAFETY: reads 64 bytes of a static; the tiles were requested when AMX was detected.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &ALL_FULL, options(nostack, readonly)) };
@@ -60,7 +60,7 @@ pub(super) unsafe fn square<const P: usize>(
     let (right, below, diagonal) =
         unsafe { (corner.add(TILE), corner.add(TILE * stride), corner.add(TILE * stride + TILE)) };
     let row_bytes = stride * size_of::<f32>();
-    // SAFETY: reads or clears the tiles that this call owns; memory as promised by the caller.
+    // SAFETY: reads or clears tiles that this call may use; the caller guarantees the memory.
     unsafe {
         if add {
             asm!(
@@ -84,7 +84,7 @@ pub(super) unsafe fn square<const P: usize>(
     let [a0, a1] = operands.a;
     let [b0, b1] = operands.b;
     for (((a0, a1), b0), b1) in a0.iter().zip(a1).zip(b0).zip(b1) {
-        // SAFETY: the tiles are ours, as this call is inside `with_tiles`.
+        // SAFETY: this call is inside `with_tiles`, so the tiles may be used.
         unsafe {
             match P {
                 1 => add_product(&a0[0], &a1[0], &b0[0], &b1[0]),
@@ -92,7 +92,7 @@ pub(super) unsafe fn square<const P: usize>(
             }
         }
     }
-    // SAFETY: the square is writable, as promised by the caller.
+    // SAFETY: the caller guarantees that the square is writable.
     unsafe {
         asm!(
             "tilestored [{c0} + {stride}], tmm0",
@@ -130,8 +130,8 @@ unsafe fn add_product(a0: &Tile, a1: &Tile, b0: &Tile, b1: &Tile) {
 
 /// Adds the six products of the parts of two tiles of A and two of B, of three parts each.
 ///
-/// From one pair of parts to the next only one side is loaded: with `h`igh, `m`iddle and `l`ow the
-/// order is `h l, h m, h h, l h, m h, m m`, 14 loads for 24 products.
+/// From one pair of parts to the next only one of the two operands is loaded: with `h`igh, `m`iddle
+/// and `l`ow parts the order is `h l, h m, h h, l h, m h, m m`, 14 loads for 24 products.
 ///
 /// # Safety
 /// The call must be inside [`with_tiles`], and each operand must have three parts.

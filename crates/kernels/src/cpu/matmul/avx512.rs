@@ -1,10 +1,11 @@
 //! The inner loop on 512-bit registers (AVX-512, `vdpbf16ps`).
 //!
-//! Eight rows by 32 columns of sums live in 16 registers; for each pair of depths two registers of
-//! B meet eight broadcast pairs of A. Four such passes make a square.
+//! The sums of eight rows by 32 columns are in 16 registers; for each pair of depths two registers
+//! of B are multiplied with eight broadcast pairs of A. Four such passes compute a square.
 //!
-//! On one core of a Xeon that starts a `vdpbf16ps` every other cycle (measured: 0.53 ns at 3.9 GHz,
-//! 120 GFLOP/s at most, whatever the number of registers) this reaches 112 to 117 GFLOP/s.
+//! This reaches 112 to 117 GFLOP/s on one core of a Xeon that starts a `vdpbf16ps` every second
+//! cycle (measured: 0.53 ns at 3.9 GHz, 120 GFLOP/s at most, independent of the number of
+//! registers).
 
 use std::arch::x86_64::*;
 

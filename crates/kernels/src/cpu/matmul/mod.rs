@@ -1,13 +1,13 @@
 //! `C[M, N] = A[M, K] B[K, N]` with operands rounded to bf16 and sums in f32; and products in f32
-//! on the same instructions ([`split`]).
+//! with the same instructions ([`split`]).
 //!
-//! What PyTorch's autocast computes: each product of two bf16 numbers is exact in f32, and the
+//! PyTorch's autocast computes the same: each product of two bf16 numbers is exact in f32, and the
 //! sums are f32, so the only loss is the rounding of the operands (relative 2^-9 each).
 //!
-//! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction): what tile
-//! registers hold while they read each operand tile once for two outputs, and four times what vector
-//! registers do. The depth is cut into blocks, so that A's block stays in the second-level cache
-//! while B streams past it.
+//! The output is cut into squares of 32 x 32 ([`pack::TILE`] twice in each direction). The tile
+//! registers hold the sums of one square and use each operand tile that they read for two tiles of
+//! outputs; vector registers hold a quarter of a square. The depth is cut into blocks, so that A's
+//! block stays in the second-level cache while B is read.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
@@ -30,17 +30,17 @@ use right::Right;
 
 /// Side of the square of outputs that one call of an inner loop computes.
 const SQUARE: usize = 2 * TILE;
-/// Tiles along the depth before the sums go back to memory: with 512 rows, A's block takes three
-/// quarters of a second-level cache of 1 MiB (a little more than all of it with three parts,
-/// which are for processors with 2 MiB).
+/// Tiles along the depth before the sums are written back to memory: with 512 rows, A's block takes
+/// three quarters of a second-level cache of 1 MiB. With three parts it takes a little more than
+/// 1 MiB; these are used on processors with 2 MiB.
 const fn depth_block<const P: usize>() -> usize {
     if P == 1 { 24 } else { 12 }
 }
 
-/// Squares side by side whose columns of B are packed at once: 512 bytes of each row.
+/// Neighbouring squares whose columns of B are packed together: 512 bytes of each row.
 const PANEL: usize = 4;
 
-/// Squares times tiles of depth that one thread multiplies faster than it hands them to others.
+/// Squares times tiles of depth up to which one thread is faster than several.
 const WORTH_SHARING: usize = 512;
 
 /// A square of outputs, row by row.
@@ -69,14 +69,14 @@ pub enum OutputMode {
     Add,
 }
 
-/// `A B`, `[M, N]` row by row, on all threads, with a right operand that is used once: each block of
-/// it is packed into the cache of the thread that needs it, and never lies in memory as a whole.
+/// `A B`, `[M, N]` row by row, on all threads, with a right operand that is used once: each thread
+/// packs the block that it needs next, so that the packed operand never exists as a whole.
 ///
-/// Also gives the right operand's `Packed::largest`.
+/// Also returns the right operand's `Packed::largest`.
 pub fn product_once<const P: usize>(isa: Isa, a: &Packed<P>, b: Matrix<'_>) -> (Vec<f32>, f32) {
     let len = outputs(a.width, b.columns());
     let mut out = Vec::with_capacity(len);
-    // SAFETY: the capacity is [M, N], and every number is written, none read.
+    // SAFETY: the capacity is [M, N], and every number is written and not read.
     let largest = unsafe {
         let largest = multiply_raw(isa, a, Right::Matrix(b), out.as_mut_ptr(), OutputMode::Replace);
         out.set_len(len);
@@ -106,7 +106,7 @@ pub(super) fn outputs(m: usize, n: usize) -> usize {
     }
 }
 
-/// Gives the largest absolute value among those of B that it packed itself.
+/// Returns the largest absolute value of those numbers of B that it packed itself.
 ///
 /// # Safety
 /// `out` must be the start of `[M, N]` numbers that may be written, and read too if `into` adds.
@@ -125,10 +125,11 @@ unsafe fn multiply_raw<const P: usize>(
     let output = Output { start: out, rows: m, columns: n };
     let (row_squares, column_squares) = (m.div_ceil(SQUARE), n.div_ceil(SQUARE));
     if row_squares * column_squares * a.tiles_deep() * P * P <= WORTH_SHARING {
-        // SAFETY: the only thread, with all squares.
+        // SAFETY: a single thread computes all squares.
         return unsafe { output.update_all(isa, a, b, 0..row_squares, 0..column_squares, into) };
     }
-    // Columns are shared out: B is read once, by one thread; A by all. With few columns, rows too.
+    // Each thread gets some columns, so that B is read once, and A by all threads. With few
+    // columns, the rows are divided too.
     let parts = 4 * rayon::current_num_threads();
     let column_parts = column_squares.min(parts);
     let row_parts = parts.div_ceil(column_parts).min(row_squares);
@@ -141,7 +142,7 @@ unsafe fn multiply_raw<const P: usize>(
     parts.reduce(|| 0.0, larger)
 }
 
-/// The larger of two absolute values, of which NaN is the largest.
+/// The larger of two absolute values; NaN counts as the largest.
 fn larger(x: f32, y: f32) -> f32 {
     f32::from_bits(x.to_bits().max(y.to_bits()))
 }
@@ -151,19 +152,19 @@ fn share(total: usize, parts: usize, index: usize) -> Range<usize> {
     total * index / parts..total * (index + 1) / parts
 }
 
-/// The output, of which threads write disjoint squares.
+/// The output; threads write disjoint squares of it.
 struct Output {
     start: *mut f32,
     rows: usize,
     columns: usize,
 }
 
-// SAFETY: `multiply_raw` hands every square to exactly one thread and outlives them all.
+// SAFETY: `multiply_raw` gives every square to exactly one thread and waits for all of them.
 unsafe impl Sync for Output {}
 
 impl Output {
-    /// Computes the squares of some rows and columns, block of depths by block of depths; gives the
-    /// largest absolute value of what it packed.
+    /// Computes the squares of some rows and columns, one block of depths after the other; returns
+    /// the largest absolute value of what it packed.
     ///
     /// # Safety
     /// As for [`Output::update`], for all these squares.
@@ -192,7 +193,7 @@ impl Output {
                                 a: [2 * i, 2 * i + 1].map(|s| &a.strip(s)[depth.clone()]),
                                 b: panel.strips(j),
                             };
-                            // SAFETY: the caller's promise.
+                            // SAFETY: guaranteed by the caller.
                             unsafe { self.update(isa, operands, i * SQUARE, j * SQUARE, add) };
                         }
                     }
@@ -228,8 +229,9 @@ impl Output {
         unsafe { square(isa, operands, whole.as_mut_ptr().cast(), SQUARE, false) };
         for (r, line) in whole.iter().enumerate().take(rows) {
             for (c, &sum) in line.iter().enumerate().take(columns) {
-                // SAFETY: rows and columns were clipped to the output's edges; what is added to
-                // was written before, by the caller's promise or by an earlier block of depths.
+                // SAFETY: rows and columns were clipped to the output's edges; a number that is
+                // added to was written before, as the caller guarantees, or by an earlier block of
+                // depths.
                 unsafe {
                     let out = corner.add(r * self.columns + c);
                     out.write(if add { out.read() + sum } else { sum });
@@ -261,7 +263,7 @@ unsafe fn square<const P: usize>(
     add: bool,
 ) {
     match isa.level() {
-        // SAFETY: the caller's promises are those of each function.
+        // SAFETY: the caller guarantees what each function requires.
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         Level::Amx => unsafe { amx::square(operands, corner, stride, add) },
         // SAFETY: as above.
@@ -282,7 +284,7 @@ mod tests {
         f64::from(f32::from_bits(u32::from(round_to_bf16(x)) << 16))
     }
 
-    /// The definition, in f64, on rounded operands.
+    /// The definition, computed in f64 from rounded operands.
     fn expected(a: &[f32], b: &[f32], m: usize, n: usize, k: usize) -> Vec<f64> {
         let mut out = vec![0.0; m * n];
         for i in 0..m {

@@ -1,4 +1,4 @@
-//! Operands of a bf16 product, rounded and laid out the way the instructions read them.
+//! Operands of a bf16 product, rounded and in the layout that the instructions read.
 //!
 //! A product `C[M, N] = A[M, K] B[K, N]` reads its operands many times, so each is rounded to bf16
 //! once and stored as tiles of 1 KiB, 512 numbers that the inner loop reads in a row:
@@ -8,8 +8,9 @@
 //! B: columns/16 x depth/32 tiles of [16 pairs of depths][16 columns][2]
 //! ```
 //!
-//! Both instruction sets want B in pairs of depths: one 32-bit lane holds the two numbers that are
-//! multiplied with the two in A's lane and summed. Edges are filled with zeros, which add nothing.
+//! Both instruction sets need B in pairs of depths: one 32-bit lane holds two numbers, which are
+//! multiplied with the two in A's lane and summed. Edges are filled with zeros, which do not change
+//! the sums.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -24,7 +25,7 @@ pub const TILE: usize = 16;
 pub const TILE_DEPTH: usize = 32;
 /// Numbers in a tile.
 pub const TILE_LEN: usize = TILE * TILE_DEPTH;
-/// Tiles that one thread packs faster than it hands them to others.
+/// Tiles up to which one thread packs faster than several.
 const WORTH_SHARING: usize = 256;
 /// Most strips that are packed side by side.
 const STRIPS: usize = 16;
@@ -34,7 +35,7 @@ const STRIPS: usize = 16;
 #[repr(C, align(64))]
 pub struct Tile(pub [u16; TILE_LEN]);
 
-/// A matrix in f32, as it lies in memory, possibly to be read transposed.
+/// A matrix in f32, as it is stored in memory, possibly read transposed.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
     data: &'a [f32],
@@ -101,7 +102,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// An operand in tiles, each number as the sum of `P` parts: its nearest bf16, the nearest bf16 to
-/// what is left, and so on.
+/// the remainder, and so on.
 #[derive(Debug, Clone)]
 pub struct Packed<const P: usize> {
     tiles: Vec<[Tile; P]>,
@@ -126,8 +127,8 @@ impl<const P: usize> Packed<P> {
         Self::pack(isa, b, b.columns, b.rows, kind)
     }
 
-    /// [`Packed::right`] on this thread alone: a thread that holds tile registers must not be given
-    /// other work, which would hold them too.
+    /// [`Packed::right`] on this thread alone: a thread that uses tile registers must not start
+    /// other work, which would use them too.
     pub(super) fn right_on_this_thread(isa: Isa, b: Matrix<'_>) -> Self {
         let kind = if b.transposed { Kind::RightAlongDepth } else { Kind::RightAcross };
         Self::pack_on(isa, b, b.columns, b.rows, kind, 1)
@@ -168,15 +169,15 @@ impl<const P: usize> Packed<P> {
         self.depth.div_ceil(TILE_DEPTH).max(1)
     }
 
-    /// The tiles of 16 rows (or columns), from depth 0 on.
+    /// The tiles of 16 rows (or columns), starting at depth 0.
     pub fn strip(&self, strip: usize) -> &[[Tile; P]] {
         let deep = self.tiles_deep();
         &self.tiles[strip * deep..(strip + 1) * deep]
     }
 }
 
-/// Which operand is packed, and how it lies in memory: runs along the depth are `[width, depth]`,
-/// runs across it `[depth, width]`.
+/// Which operand is packed, and its layout in memory: lines along the depth are `[width, depth]`,
+/// lines across it `[depth, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     LeftAlongDepth,
@@ -191,7 +192,7 @@ impl Kind {
     }
 }
 
-/// A matrix on its way into tiles.
+/// A matrix that is being packed into tiles.
 #[derive(Clone, Copy)]
 struct Packing<'a> {
     isa: Isa,
@@ -205,10 +206,11 @@ struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    /// Fills the strips from `first` on. Lines in memory are walked along: a tile's lines lie on
-    /// as many pages, which the next tile of the same lines finds in the address cache.
+    /// Fills the strips from `first` on. The tiles are filled in the order of the lines in memory:
+    /// the lines of a tile are on as many pages, whose addresses are still in the TLB for the next
+    /// tile of the same lines.
     ///
-    /// Gives the bits of the largest absolute value, where there is more than one part.
+    /// Returns the bits of the largest absolute value, if there is more than one part.
     fn fill<const P: usize>(
         self,
         tiles: &mut [MaybeUninit<[Tile; P]>],
@@ -283,7 +285,7 @@ impl Packing<'_> {
     }
 }
 
-/// The number that 16 bits stand for.
+/// The number that 16 bits represent.
 #[inline(always)]
 pub fn widen(x: u16) -> f32 {
     f32::from_bits(u32::from(x) << 16)

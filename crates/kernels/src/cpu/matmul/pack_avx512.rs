@@ -1,13 +1,13 @@
-//! Packing of whole tiles on 512-bit registers: rounding is one instruction, turning a square of
-//! 16 x 16 lanes on its side takes 64 shuffles.
+//! Packing of whole tiles on 512-bit registers: rounding takes one instruction, transposing a
+//! square of 16 x 16 lanes takes 64 shuffles.
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::pack::{Kind, TILE, TILE_DEPTH, Tile};
 
-/// Rounds and packs a whole tile whose lines in memory are `stride` numbers apart; gives the bits
-/// of the largest absolute value, where there is more than one part.
+/// Rounds and packs a whole tile whose lines in memory are `stride` numbers apart; returns the bits
+/// of the largest absolute value, if there is more than one part.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn tile<const P: usize>(
     kind: Kind,
@@ -27,12 +27,12 @@ pub(super) fn tile<const P: usize>(
     // SAFETY: the assertion above covers every 16 numbers read at `line * stride + {0, 16}`.
     let load = |line: usize, half: usize| unsafe {
         let from = data.as_ptr().wrapping_add(line * stride + half * TILE);
-        // Lines are too many and too far apart for the processor to see that the next tile follows.
+        // There are too many lines, too far apart, for the processor's own prefetcher.
         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ahead).cast());
         _mm512_loadu_ps(from)
     };
-    // Two registers for each line of the tile. Loops over indices: what `map` and `from_fn` make of
-    // arrays of registers is copied through memory.
+    // Two registers for each line of the tile. Loops over indices, because `map` and `from_fn` copy
+    // arrays of registers through memory.
     let mut rest = [[_mm512_setzero_ps(); 2]; TILE];
     match kind {
         Kind::LeftAlongDepth | Kind::RightAlongDepth => {
@@ -96,7 +96,7 @@ fn round([low, high]: [__m512; 2]) -> __m512i {
     unsafe { std::mem::transmute::<__m512bh, __m512i>(rounded) }
 }
 
-/// What rounding took away from each number: exact, as the difference has fewer digits.
+/// The rounding error of each number: exact, because the difference has fewer digits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn without([low, high]: [__m512; 2], rounded: __m512i) -> [__m512; 2] {
@@ -115,8 +115,8 @@ fn interleave_halves() -> __m512i {
     unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
 }
 
-/// Turns a square of 16 x 16 32-bit lanes on its side: first inside pairs and fours of lanes, then
-/// among the four 128-bit parts.
+/// Transposes a square of 16 x 16 32-bit lanes: first within groups of two and four lanes, then
+/// between the four 128-bit parts.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn turn(rows: [__m512i; 16]) -> [__m512i; 16] {

@@ -1,4 +1,5 @@
-//! The inner loop in plain Rust: for processors without bf16 products, and to test the others by.
+//! The inner loop in plain Rust: for processors without bf16 products, and to test the other inner
+//! loops.
 
 use super::pack::{TILE, TILE_DEPTH, Tile, widen};
 use super::{Operands, SQUARE, Square, pairs_of_parts};
@@ -19,8 +20,8 @@ pub(super) unsafe fn square<const P: usize>(
     add_square(isa, operands, &mut sums);
     for (row, sums) in sums.iter().enumerate() {
         for (column, &sum) in sums.iter().enumerate() {
-            // SAFETY: the caller promises 32 rows of 32 numbers, `stride` apart, which may be
-            // read where they are added to.
+            // SAFETY: the caller guarantees 32 rows of 32 numbers, `stride` apart, which may be
+            // read if they are added to.
             unsafe {
                 let out = corner.add(row * stride + column);
                 out.write(if add { out.read() + sum } else { sum });

@@ -1,8 +1,9 @@
-//! The right operand of a product: ready in tiles, or packed block by block where it is used.
+//! The right operand of a product: already packed into tiles, or packed block by block during the
+//! product.
 //!
-//! A weight is the right operand of one product and then not needed in tiles again. Packed as a
-//! whole it would be written to memory and read back; packed by the block it stays in the cache of
-//! the thread that multiplies it, and a vocabulary's weight needs no second place in memory.
+//! A weight is the right operand of one product, and its tiles are not needed after that. Packed as
+//! a whole it would be written to memory and read back. Packed block by block it stays in the cache
+//! of the thread that multiplies it, and the weight of the output head is not stored twice.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -27,7 +28,7 @@ impl<'a, const P: usize> Right<'a, P> {
         }
     }
 
-    /// Some tiles of depth of the columns of some squares.
+    /// The tiles of some depths, for the columns of some squares.
     pub fn panel(self, isa: Isa, depth: Range<usize>, squares: Range<usize>) -> Panel<'a, P> {
         match self {
             Right::Packed(b) => Panel { tiles: Cow::Borrowed(b), depth, first_square: 0 },
@@ -56,7 +57,7 @@ impl<const P: usize> Panel<'_, P> {
         [strip, strip + 1].map(|strip| &self.tiles.strip(strip)[self.depth.clone()])
     }
 
-    /// As [`Packed::largest`], of the operand or of what was packed for this panel.
+    /// As [`Packed::largest`], for the whole operand or for what was packed for this panel.
     pub fn largest(&self) -> f32 {
         self.tiles.largest
     }

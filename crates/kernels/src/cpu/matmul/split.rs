@@ -2,21 +2,22 @@
 //! bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019).
 //!
 //! A number of 24 binary digits is the sum of three of 8: its nearest bf16 `h`, the nearest bf16
-//! `m` to what is left, and the rest `l`. So
+//! `m` to the remainder, and the rest `l`. So
 //!
 //! ```text
 //! x y = h h' + (h m' + m h') + (h l' + m m' + l h') + (m l' + l m' + l l')
 //! weight   1         2^-8              2^-16                 2^-24
 //! ```
 //!
-//! Each product of two parts is exact in f32, and the last group is below the rounding of the
-//! result: six products of parts, summed in f32, give what a product in f32 gives. Tile registers
-//! multiply bf16 about fourteen times as fast as vectors multiply f32, so it pays there, and only
-//! there: on one core of a Xeon, 240 to 275 GFLOP/s for the shapes of GPT-2 beside 175 of the `gemm`
-//! crate, whose limit is 246 (`cargo run --release --workspace --example products`).
+//! Each product of two parts is exact in f32, and the last group is below the rounding error of the
+//! result: six products of parts, summed in f32, are as exact as a product in f32. Tile registers
+//! multiply bf16 about fourteen times as fast as vectors multiply f32, so this is faster on tile
+//! registers, and only there: on one core of a Xeon, 240 to 275 GFLOP/s for the shapes of GPT-2;
+//! the `gemm` crate reaches 175, and its limit is 246
+//! (`cargo run --release --workspace --example products`).
 //!
-//! Largest error, relative to `sum |x| |y|`, in units of 2^-24, beside the `gemm` crate's; the test
-//! below fails where ours is more than twice as large:
+//! Largest error, relative to `sum |x| |y|`, in units of 2^-24, and that of the `gemm` crate; the
+//! test below fails if ours is more than twice as large:
 //!
 //! | numbers | K = 64 | K = 768 | K = 3072 |
 //! |---|---|---|---|
@@ -24,10 +25,10 @@
 //! | of sizes 2^-20 to 2^20 | 3.02 (3.90) | 2.61 (2.90) | 2.95 (1.71) |
 //! | that cancel to a millionth | 0.49 (0.98) | 0.20 (0.57) | 0.35 (0.30) |
 //!
-//! **Range.** The instructions take denormal numbers for zero, and a part is 2^-16 of its number:
-//! an operand is taken if its largest number lies in [2^-40, 2^56]. Then no sum overflows, and what
-//! is lost to denormals is below 2^-45 of the largest product. Other operands (infinities, NaN) are
-//! left to f32: [`is_exact`] says which.
+//! **Range.** The instructions treat denormal numbers as zero, and a part can be 2^-16 of its
+//! number. So an operand is accepted if its largest number is in [2^-40, 2^56]. Then no sum
+//! overflows, and the error by denormals is below 2^-45 of the largest product. Other operands
+//! (infinities, NaN) are multiplied in f32; [`is_exact`] decides.
 
 use super::pack::Packed;
 
@@ -74,7 +75,7 @@ mod tests {
         noise(len, seed).iter().zip(sizes).map(|(x, size)| x * (20.0 * size).exp2()).collect()
     }
 
-    /// Rows `[WIDTH, K]` whose second half takes back the first, up to a millionth.
+    /// Rows `[WIDTH, K]` whose second half cancels the first, up to a millionth.
     fn cancelling(len: usize, seed: u32) -> Vec<f32> {
         let depth = len / WIDTH;
         let mut x = noise(len, seed);
@@ -90,7 +91,8 @@ mod tests {
         type Draw = fn(usize, u32) -> Vec<f32>;
         let kinds: [(&str, Draw); 3] =
             [("between -1 and 1", noise), ("wide", wide), ("cancelling", cancelling)];
-        // Vectors round otherwise between the two products of a pair, so parts are used on tiles only.
+        // Vector instructions also round between the two products of a pair, so parts are used on
+        // tiles only.
         let tiles: Vec<Isa> =
             Isa::available().iter().copied().filter(|isa| isa.level() == Level::Amx).collect();
         if tiles.is_empty() {
@@ -136,7 +138,7 @@ mod tests {
         for x in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-38, -1e17] {
             assert!(!exact(x), "{x}");
         }
-        // As a whole, infinities and NaN come out as f32 has them.
+        // The product as a whole handles infinities and NaN as f32 does.
         for &isa in Isa::available() {
             for (x, expected) in [(f32::INFINITY, f32::INFINITY), (f32::MAX, f32::MAX)] {
                 let (a, b) = ([x, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0]);
