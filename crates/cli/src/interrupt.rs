@@ -1,28 +1,29 @@
-//! Ctrl-C as a question that a loop asks, instead of a sudden death.
+//! Ctrl-C as a flag that loops check, so that the process can stop in an orderly way.
 //!
-//! Several signals often come at once: a terminal that closes hangs up on its processes, a supervisor
-//! terminates what somebody has just interrupted. All of them ask to stop, once. Only a Ctrl-C that is
-//! pressed again, after there was time to read the answer to the first, ends the process at once.
+//! Several signals often arrive together: a terminal that is closed sends SIGHUP to its processes,
+//! and a supervisor terminates a process that was just interrupted. All of them together request
+//! one stop. Only a second Ctrl-C ends the process at once, and only after the user had time to
+//! read the message about the first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Exit code of a process that was stopped at once: not all that was worth keeping is written.
+/// Exit code of a process that was stopped at once, before everything worth keeping was written.
 const STOPPED_AT_ONCE: i32 = 131;
-/// Signals that come sooner after the first one were not sent because of its answer.
+/// Signals that arrive within this time after the first one are not a reaction to its message.
 const TOGETHER: Duration = Duration::from_millis(300);
 
-/// Whether the user asked to stop. Clones share the answer.
+/// Whether the user requested a stop. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes over Ctrl-C, termination, and hanging up (unless that is ignored, as under `nohup`): the
-    /// first asks, a second Ctrl-C ends the process at once with exit code 131.
+    /// Handles Ctrl-C, SIGTERM and SIGHUP (unless SIGHUP is ignored, as with `nohup`): the first
+    /// signal requests a stop, a second Ctrl-C ends the process at once with exit code 131.
     ///
     /// # Errors
-    /// When the process has a handler already.
+    /// When the process already has a handler.
     pub fn install() -> anyhow::Result<Self> {
         let interrupt = Interrupt::default();
         let mut requests = Requests { asked: interrupt.clone(), first: None };
@@ -30,18 +31,18 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Asks to stop, as the user can.
+    /// Requests a stop, as a signal does.
     pub fn request(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// True once the user has asked to stop.
+    /// True after a stop was requested.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-/// What was asked so far.
+/// The requests so far.
 struct Requests {
     asked: Interrupt,
     first: Option<Instant>,
@@ -69,7 +70,7 @@ mod signals {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    /// Calls `take` for each signal, on a thread of its own, with whether it was Ctrl-C.
+    /// Calls `take` for each signal, on a separate thread; the argument says whether it was Ctrl-C.
     pub fn watch(mut take: impl FnMut(bool) + Send + 'static) -> anyhow::Result<()> {
         let mut wanted = vec![SIGINT, SIGTERM];
         if !is_ignored(SIGHUP) {
@@ -84,10 +85,10 @@ mod signals {
         Ok(())
     }
 
-    /// Whether whoever started this process has told it to ignore a signal.
+    /// Whether the parent process has set this signal to be ignored.
     fn is_ignored(signal: i32) -> bool {
-        // SAFETY: a `sigaction` of zeros is a valid one, and the call only writes the one that it is
-        // given: without a new action, nothing is changed.
+        // SAFETY: a `sigaction` of zeros is valid, and the call only writes to the one that is
+        // passed: without a new action it changes nothing else.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
@@ -98,7 +99,7 @@ mod signals {
 
 #[cfg(not(unix))]
 mod signals {
-    /// Calls `take` for each Ctrl-C, on a thread of its own.
+    /// Calls `take` for each Ctrl-C, on a separate thread.
     pub fn watch(mut take: impl FnMut(bool) + Send + 'static) -> anyhow::Result<()> {
         Ok(ctrlc::set_handler(move || take(true))?)
     }

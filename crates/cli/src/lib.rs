@@ -1,4 +1,4 @@
-//! What all commands share: exit codes, errors on one line, Ctrl-C, progress, memory and the log.
+//! Shared by all commands: exit codes, one-line errors, Ctrl-C, progress, memory and the log.
 //!
 //! Data goes to stdout; everything else goes to stderr, so that every command can be piped.
 //!
@@ -24,7 +24,7 @@ pub use interrupt::Interrupt;
 pub use progress::{Meter, Progress, note};
 pub use units::{bytes, count, seconds};
 
-/// A measured value beyond its limit. Ends the process with exit code 1.
+/// A measured value is beyond its limit. Ends the process with exit code 1.
 #[derive(Debug)]
 pub struct GateFailed {
     /// One line for each gate, with the value, the limit and by how much it was missed.
@@ -39,7 +39,7 @@ impl std::fmt::Display for GateFailed {
 
 impl std::error::Error for GateFailed {}
 
-/// The user stopped the process and what was done so far is safe. Exit code 130.
+/// The user stopped the process, and the work so far is saved. Exit code 130.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -76,7 +76,7 @@ pub fn main(run: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// The exit code that an error stands for.
+/// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<GateFailed>().is_some() {
         ExitCode::from(1)
@@ -87,8 +87,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// The chain of causes, outermost first; a cause that its parent already spelled out is left out.
-/// Control characters, which a damaged file may have brought in, become spaces.
+/// The chain of causes, outermost first; a cause that its parent's text already contains is left
+/// out. Control characters, which can come from a damaged file, are replaced by spaces.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -102,7 +102,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// `pocketgpt ... | head` closes our stdout; that is no error of ours.
+/// `pocketgpt ... | head` closes our stdout; this is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -130,10 +130,10 @@ where
     Ok(())
 }
 
-/// Prints a report, and gives the verdict on it: a reader that has gone away does not change that.
+/// Prints a report and returns the verdict on it, also if the reader of stdout has closed it.
 ///
 /// # Errors
-/// The verdict's, or else as [`print_report`].
+/// The error of the verdict, otherwise as [`print_report`].
 pub fn print_judged<R>(report: &R, json: bool, verdict: anyhow::Result<()>) -> anyhow::Result<()>
 where
     R: serde::Serialize + std::fmt::Display,

@@ -1,29 +1,29 @@
-//! How much memory this process takes, where the system tells (Linux).
+//! How much memory this process uses, if the system reports it (Linux).
 //!
-//! A mapped file counts as resident while its pages are in, though the system takes them back
-//! whenever it likes. What a limit on memory means is the rest: anonymous memory.
+//! The pages of a mapped file count as resident while they are in memory, although the system can
+//! drop them at any time. The rest, anonymous memory, is what counts for a memory limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that were resident at most, mapped pages included, as the system counted throughout.
+/// The maximum of resident bytes so far, including mapped pages, as the system counts it.
 pub fn peak_resident() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// The most anonymous memory that was seen, by whichever thread.
+/// The maximum of anonymous memory over all samples, which may come from several threads.
 #[derive(Debug, Default)]
 pub struct AnonymousPeak {
-    /// 0 where the system does not tell.
+    /// 0 if the system does not report it.
     bytes: AtomicU64,
 }
 
 impl AnonymousPeak {
-    /// Looks. Call it while the large buffers are there.
+    /// Takes a sample. Call it while the large buffers are allocated.
     pub fn sample(&self) {
         self.bytes.fetch_max(status("RssAnon:").unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// The most bytes of all samples.
+    /// The maximum of all samples, in bytes.
     pub fn bytes(&self) -> Option<u64> {
         Some(self.bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0)
     }

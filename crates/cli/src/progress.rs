@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar on a terminal, nothing where nobody watches.
+//! Progress on stderr: a bar on a terminal, otherwise nothing.
 
 use std::io::Write;
 
@@ -13,18 +13,18 @@ pub enum Meter {
     Items,
 }
 
-/// Prints a line to stderr. Where it cannot be printed, to a log on a full disk or a terminal that is
-/// gone, the work goes on: it is worth more than the line.
+/// Prints a line to stderr. If that fails (a log on a full disk, a closed terminal), the error is
+/// ignored, because the work is more important than the line.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// A progress bar. `indicatif` hides it by itself when stderr is no terminal.
+/// A progress bar. `indicatif` hides it when stderr is not a terminal.
 #[derive(Debug, Clone)]
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar over `total` units with `title` at its left.
+    /// A bar for `total` units with `title` on its left.
     pub fn new(title: &str, total: u64, meter: Meter) -> Self {
         let template = match meter {
             Meter::Bytes => {
@@ -45,22 +45,22 @@ impl Progress {
         Progress(ProgressBar::hidden())
     }
 
-    /// Moves by `units`.
+    /// Advances by `units`.
     pub fn advance(&self, units: u64) {
         self.0.inc(units);
     }
 
-    /// Moves to `units` from the start, where a resumed run goes on.
+    /// Sets the position to `units` from the start, for a resumed run.
     pub fn set(&self, units: u64) {
         self.0.set_position(units);
     }
 
-    /// Text at the right: loss, speed, the tensor at hand.
+    /// Text on the right: loss, speed, the current tensor.
     pub fn message(&self, text: impl Into<String>) {
         self.0.set_message(text.into());
     }
 
-    /// Prints a line above the bar (or plainly, where there is no bar).
+    /// Prints a line above the bar (or just prints it, if there is no bar).
     pub fn note(&self, line: &str) {
         if self.0.is_hidden() { note(line) } else { self.0.println(line) }
     }

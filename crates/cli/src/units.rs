@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Human-readable numbers.
 
 /// `1.5 MiB`, `312 B`.
 pub fn bytes(n: u64) -> String {
