@@ -1,21 +1,20 @@
-//! Which vector and matrix instructions this processor has.
+//! Detects the vector and matrix instructions of this processor.
 //!
 //! Every kernel takes the instruction set as a value, so that a test can run it on each one that
-//! the machine has. An [`Isa`] exists only for instructions that were detected, which is what makes
-//! running code compiled for them sound. [`vectorised`] defines such functions.
+//! the machine has. An [`Isa`] exists only for instructions that were detected, so it is sound to
+//! run code that was compiled for them. [`vectorised`] defines such functions.
 //!
-//! On other processors (NEON on AArch64 among them) there is only [`Level::Plain`]: the kernels'
-//! loops are written so that the compiler vectorises them for whatever the target's baseline is,
-//! and NEON is in AArch64's.
+//! On processors other than x86-64 there is only [`Level::Plain`]: the compiler vectorises the
+//! kernels' loops for the target's baseline, which contains NEON on AArch64.
 
 use std::sync::LazyLock;
 
 /// A set of instructions, each containing those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every processor of the target has.
+    /// Instructions that every processor of the target has.
     Plain,
-    /// 256-bit vectors: AVX2 and FMA, which every processor with the first has.
+    /// 256-bit vectors: AVX2 and FMA, which every processor with AVX2 has.
     Avx2,
     /// 512-bit vectors: AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -30,8 +29,8 @@ pub enum Level {
 pub struct Isa(Level);
 
 impl Isa {
-    /// All that were detected, slowest first. Linux is asked for the tile registers, where the
-    /// processor has them.
+    /// All that were detected, slowest first. If the processor has tile registers, this requests
+    /// them from Linux.
     pub fn available() -> &'static [Isa] {
         static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
             let mut found = Isa::with_vectors().to_vec();
@@ -48,37 +47,38 @@ impl Isa {
         Self::available().last().copied().unwrap_or(Isa(Level::Plain))
     }
 
-    /// Those of [`Isa::available`] without tile registers, which nobody is asked for here.
+    /// Those of [`Isa::available`] without tile registers, which are not requested here.
     pub fn with_vectors() -> &'static [Isa] {
         static VECTORS: LazyLock<Vec<Isa>> =
             LazyLock::new(|| detect_vectors().into_iter().map(Isa).collect());
         &VECTORS
     }
 
-    /// The widest of [`Isa::with_vectors`], for code that multiplies no matrices.
+    /// The widest of [`Isa::with_vectors`], for code without matrix products.
     pub fn vectors() -> Isa {
         Self::with_vectors().last().copied().unwrap_or(Isa(Level::Plain))
     }
 
-    /// Which one this is.
+    /// The level of this instruction set.
     pub fn level(self) -> Level {
         self.0
     }
 
-    /// Whether products of bf16 numbers have instructions of their own.
+    /// Whether there are instructions for products of bf16 numbers.
     pub fn has_bf16(self) -> bool {
         self.0 >= Level::Avx512Bf16
     }
 }
 
-/// Defines functions that are compiled once for each width of vectors, and that take an [`Isa`]
-/// before their own arguments to choose by.
+/// Defines functions that are compiled once for each vector width. They take an [`Isa`] before
+/// their own arguments and run the version for it.
 ///
 /// A function may have one parameter: `<const N: usize>`, or a type, written `<type T: Bound>`.
 ///
-/// Their loops are vectorised by the compiler. Results do not depend on the choice: no operation is
-/// contracted or reordered. What a body calls must be `#[inline(always)]`: a function of its own,
-/// and a closure that the compiler finds too long to inline is one, is compiled for the baseline.
+/// The compiler vectorises their loops. Results do not depend on the instruction set, because
+/// operations are not contracted or reordered. Functions that a body calls must be
+/// `#[inline(always)]`: a function that is not inlined is compiled for the baseline, and so is a
+/// closure that the compiler considers too long to inline.
 #[macro_export]
 macro_rules! vectorised {
     ($(
@@ -109,8 +109,8 @@ macro_rules! vectorised {
             }
 
             match isa.level() {
-                // SAFETY: an `Isa` is made of what was detected, so the processor has these
-                // features.
+                // SAFETY: an `Isa` exists only for detected instructions, so the processor has
+                // these features.
                 #[cfg(target_arch = "x86_64")]
                 level if level >= $crate::Level::Avx512 => unsafe {
                     avx512($($argument),+)
@@ -153,7 +153,7 @@ fn detect_vectors() -> Vec<Level> {
     found
 }
 
-/// Other systems than Linux give tile registers in other ways; nobody has tried them here.
+/// Other systems than Linux provide tile registers in other ways, which are not supported.
 #[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
 fn has_amx() -> bool {
     false
@@ -181,7 +181,7 @@ fn request_amx() -> bool {
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XFEATURE_XTILEDATA: i64 = 18;
     let status: i64;
-    // SAFETY: the call takes two integers, touches no memory of ours, and answers a number.
+    // SAFETY: the call takes two integers, does not access our memory, and returns a number.
     unsafe {
         std::arch::asm!(
             "syscall",
