@@ -1,13 +1,13 @@
 //! SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014):
-//! random numbers that follow from a seed, the same on every machine and with every version.
+//! pseudo-random numbers from a seed, the same on every machine and with every version.
 //!
-//! The n-th number is [`mix`] of `seed + n · GOLDEN_GAMMA`, so a place in the sequence can be asked
-//! for without those before it; [`SplitMix64`] walks it from the start. It passes BigCrush.
+//! The n-th number is [`mix`] of `seed + n · GOLDEN_GAMMA`, so it can be computed without the
+//! numbers before it; [`SplitMix64`] yields the sequence from the start. It passes BigCrush.
 
 /// The step between two numbers of a sequence: 2^64 divided by the golden ratio, made odd.
 pub const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Scrambles 64 bits; a bijection, so distinct inputs stay distinct.
+/// Mixes 64 bits; a bijection, so distinct inputs give distinct outputs.
 #[inline(always)]
 pub fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
