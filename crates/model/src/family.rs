@@ -1,4 +1,4 @@
-//! What a family of models has to say for itself; [`crate::Model`] does the rest for all of them.
+//! What each family of models implements; [`crate::Model`] does the rest for all of them.
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
@@ -8,15 +8,15 @@ use kernels::{CausalMask, Pass, Rope, checkpointed, rope, rope_first};
 use crate::layers::{Embedding, Linear};
 use crate::trace::Trace;
 
-/// A model up to its head.
+/// A model without its head.
 pub(crate) trait Family {
-    /// What the shapes follow from.
+    /// The settings that determine the shapes.
     fn config(&self) -> &ModelConfig;
 
     /// Token embedding `[V, C]`.
     fn wte(&self) -> &Embedding;
 
-    /// The output head `[C, V]`, without bias; where there is none, `wte` transposed.
+    /// The output head `[C, V]`, without bias; `None` if the head is `wte` transposed.
     fn lm_head(&self) -> Option<&Linear>;
 
     /// The residual stream after the last normalisation, which the head turns into logits.
@@ -26,12 +26,12 @@ pub(crate) trait Family {
     fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2>;
 }
 
-/// A block's forward pass: block, `x [N, C]`, what it knows of the positions, the pass at its site,
-/// its number, the trace.
+/// A block's forward pass. The arguments are the block, `x [N, C]`, its frame, the pass for its
+/// site, its number and the trace.
 type Forward<B> = fn(&B, Tensor<2>, &Frame, Pass, usize, &mut Trace) -> Tensor<2>;
 
-/// `x [N, C]` through all blocks, each with its own of `frames`; they keep for the backward pass
-/// what `pass` asks for.
+/// Runs `x [N, C]` through all blocks, each with its own entry of `frames`; `pass` determines what
+/// they keep for the backward pass.
 pub(crate) fn through<B: Module + 'static>(
     blocks: &[B],
     mut x: Tensor<2>,
@@ -53,8 +53,7 @@ pub(crate) fn through<B: Module + 'static>(
     x
 }
 
-/// What a block knows of the positions: how they see each other and where they are. Blocks that
-/// know the same share it.
+/// The mask and the rotation of a block. Blocks with the same mask or rotation share it.
 #[derive(Clone)]
 pub(crate) struct Frame {
     shape: [usize; 2],
@@ -63,8 +62,8 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// One for each block, for tokens `[B, T]`, on the device of `wte`, without autodiff: nothing
-    /// here wants a gradient.
+    /// One for each block, for tokens `[B, T]`, on the device of `wte`, without autodiff because
+    /// nothing here needs a gradient.
     pub fn of_layers(config: &ModelConfig, shape: [usize; 2], wte: &Embedding) -> Vec<Self> {
         let (device, [_, time]) = (wte.weight.device().inner(), shape);
         let rope = |rotation| config.rope(rotation, time).map(|shape| Rope::new(time, &shape));
@@ -89,12 +88,12 @@ impl Frame {
         self.shape
     }
 
-    /// What keeps a position from looking ahead, and further back than its window.
+    /// The mask that hides later positions, and those before the window.
     pub fn mask(&self) -> &CausalMask {
         &self.mask
     }
 
-    /// Turns each head by the angles of its position; where the layer has no rotation, does nothing.
+    /// Rotates each head by the angles of its position; does nothing if the layer has no rotation.
     ///
     /// # Shapes
     /// `x [N, heads * D]` -> the same.

@@ -1,16 +1,19 @@
-//! GPT-2 (Radford et al., 2019) and GPT-NeoX with sequential residuals, in the order data meets it.
+//! GPT-2 (Radford et al., 2019) and GPT-NeoX with sequential residuals, in the order of
+//! computation.
 //!
 //! ```text
-//! tokens -> wte + wpe -> dropout -> [ x + attn(ln_1(x)), x + mlp(ln_2(x)) ] * n_layer -> ln_f -> head
+//! tokens -> wte + wpe -> dropout -> [ x + attn(ln_1(x)), x + mlp(ln_2(x)) ] * n_layer -> ln_f ->
+//! head
 //! ```
 //!
-//! GPT-NeoX (Black et al., 2022) is a GPT-2 that turns queries and keys by their position (RoPE,
-//! Su et al., 2021) where GPT-2 adds a learned one: there is no `wpe`, and all else is the same.
+//! GPT-NeoX (Black et al., 2022) is a GPT-2 that rotates queries and keys by their position (RoPE,
+//! Su et al., 2021) instead of adding a learned position: it has no `wpe`, and all else is the
+//! same.
 //!
 //! Names are OpenAI's own. The reference is `model.py` of nanoGPT, and `modeling_gpt2.py` of
-//! transformers for what nanoGPT leaves out. Everything between attention's inner products is
-//! kept as `[N, C]` with `N = B * T`, because a product with a third dimension costs Burn one
-//! weight gradient for each batch row.
+//! transformers for what nanoGPT leaves out. Everything outside of attention's inner products is
+//! stored as `[N, C]` with `N = B * T`, because for a product with a third dimension Burn computes
+//! one weight gradient for each batch row.
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
@@ -28,13 +31,13 @@ use crate::trace::Trace;
 pub struct Gpt2 {
     /// Token embedding `[V, C]`.
     pub wte: Embedding,
-    /// Position embedding `[context_length, C]`; none where positions are rotations.
+    /// Position embedding `[context_length, C]`; `None` if positions are rotations.
     pub wpe: Option<Embedding>,
     /// The transformer blocks, first to last.
     pub blocks: Vec<Block>,
     /// The last normalisation.
     pub ln_f: LayerNorm,
-    /// The output head `[C, V]`, without bias; where there is none, `wte` transposed.
+    /// The output head `[C, V]`, without bias; `None` if the head is `wte` transposed.
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
@@ -103,7 +106,7 @@ impl Gpt2 {
     }
 }
 
-/// Attention and feed-forward, each behind a normalisation and beside a residual.
+/// Attention and feed-forward, each after a normalisation and with a residual connection.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Before attention.
@@ -198,7 +201,7 @@ impl Attention {
     }
 }
 
-/// The feed-forward layer: up to `F`, GELU, down again.
+/// The feed-forward layer: a projection up to `F`, GELU, and a projection down to `C`.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[C, F]`

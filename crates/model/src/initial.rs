@@ -1,17 +1,17 @@
-//! A weight before training.
+//! Initial values of weights.
 
 use config::{Initialization, ModelConfig};
 use kernels::random;
 
-/// Deviation of the weights of [`Initialization::Gpt2`].
+/// Standard deviation of the weights with [`Initialization::Gpt2`].
 const DEVIATION: f32 = 0.02;
 
 /// The values of the parameter at a Burn path. Scales start at 1 and shifts at 0; for the rest see
 /// [`Initialization`].
 ///
-/// [`Initialization::Gpt2`]: the projections into the residual stream are narrower by
-/// `sqrt(2 n_layer)`, so that the stream's variance does not grow with the depth; biases are 0
-/// (Radford et al., 2019, 2.3; nanoGPT's `model.py`).
+/// [`Initialization::Gpt2`]: the standard deviation of the projections into the residual stream is
+/// divided by `sqrt(2 n_layer)`, so that the stream's variance does not increase with the depth;
+/// biases are 0 (Radford et al., 2019, 2.3; nanoGPT's `model.py`).
 pub(crate) fn values(
     config: &ModelConfig,
     initialization: Initialization,
@@ -47,7 +47,7 @@ fn ends_in_residual_stream(path: &str) -> bool {
         || (leaves_feed_forward(path) && path.ends_with(".weight"))
 }
 
-/// Whether this is the matrix, or its bias, that goes down from `F` to `C`.
+/// Whether this is the projection from `F` down to `C`, or its bias.
 fn leaves_feed_forward(path: &str) -> bool {
     path.contains("mlp.c_proj.") || path.contains("mlp.down.")
 }

@@ -1,25 +1,25 @@
-//! Parameters with their shapes: the layers that all architectures are put together from.
+//! Parameters with their shapes: the layers that all architectures are built from.
 //!
-//! They only hold weights; what is computed with them is in [`kernels`]. A model is built by
-//! asking a [`Loader`] for one tensor after the other, so starting afresh and continuing from a
-//! checkpoint are the same code with another source of values.
+//! They only store weights; the computations are in [`kernels`]. A model is built by loading one
+//! tensor after the other from a [`Loader`], so a new model and one from a checkpoint are built by
+//! the same code, with different sources of values.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use config::ModelConfig;
 use kernels::Precision;
 
-/// Gives the values of the parameter with a path and a shape, row-major.
+/// Returns the values of the parameter with a path and a shape, row-major.
 pub type Read<'a, E> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E> + 'a;
 
-/// Where a model's values come from while it is built.
+/// The source of a model's values while it is built.
 pub struct Loader<'a, E> {
     device: &'a Device,
     read: &'a mut Read<'a, E>,
 }
 
 impl<'a, E> Loader<'a, E> {
-    /// Puts what `read` gives for a path and a shape on `device`.
+    /// A loader that puts the values which `read` returns for a path and a shape on `device`.
     pub fn new(device: &'a Device, read: &'a mut Read<'a, E>) -> Self {
         Loader { device, read }
     }
@@ -71,7 +71,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `path.weight [In, Out]` and, where there is one, `path.bias [Out]`.
+    /// `path.weight [In, Out]` and, if there is one, `path.bias [Out]`.
     ///
     /// # Errors
     /// When the loader has no such tensor.
@@ -87,7 +87,7 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
-    /// `lm_head.weight [C, V]`, where the model has a head of its own.
+    /// `lm_head.weight [C, V]`, if the head is not tied to the embedding.
     ///
     /// # Errors
     /// When the loader has no such tensor.
@@ -164,8 +164,8 @@ pub struct RmsNorm {
     /// `[C]`
     pub gamma: Param<Tensor<1>>,
     epsilon: f32,
-    /// What the scale has above `gamma`. It is added in each pass, so that training changes the
-    /// number that a checkpoint holds and a resumed run goes on with the same bits.
+    /// The scale is `gamma` plus this. It is added in each pass, so that training changes the same
+    /// number that a checkpoint stores, and a resumed run continues with the same bits.
     offset: f32,
 }
 

@@ -1,10 +1,9 @@
 //! Language models as Burn modules.
 //!
-//! Two files, each reading top to bottom in the order data meets it: [`gpt2`] for GPT-2 and
-//! GPT-NeoX, [`llama`] for LLaMA and all that came of it. [`Model`] is what training works with: it
-//! hides which of them that is. What all share is in [`layers`]
-//! (parameters with their shapes), [`parameters`] (walking them by path), `initial` (their first
-//! values) and [`lora`] (adapters on them).
+//! Two files, each written in the order of computation: [`gpt2`] for GPT-2 and GPT-NeoX, [`llama`]
+//! for LLaMA and the families derived from it. Training uses [`Model`], which is one of the two.
+//! Shared by both are [`layers`] (parameters with their shapes), [`parameters`] (access to them by
+//! path), `initial` (their initial values) and [`lora`] (adapters on them).
 //!
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of keys
 //! and values, `D` head width, `V` vocabulary, `F` feed-forward.
@@ -37,12 +36,12 @@ pub use crate::trace::{Stage, Trace};
 pub enum Model {
     /// GPT-2 and GPT-NeoX.
     Gpt2(Gpt2),
-    /// LLaMA and the families that came of it.
+    /// LLaMA and the families derived from it.
     Llama(Llama),
 }
 
 impl Model {
-    /// A model with fresh weights: the same seed gives the same weights, on every device.
+    /// A model with new weights: the same seed gives the same weights on every device.
     pub fn init(
         config: &ModelConfig,
         initialization: Initialization,
@@ -58,14 +57,14 @@ impl Model {
         }
     }
 
-    /// A model with the weights that `read` gives for each path and shape, row-major and in
-    /// Burn's orientation. Its parameters want gradients where `device` is an autodiff one.
+    /// A model with the weights that `read` returns for each path and shape, row-major and in
+    /// Burn's orientation. Its parameters require gradients if `device` is an autodiff device.
     ///
     /// # Errors
     /// The first error of `read`.
     ///
     /// # Panics
-    /// If `read` gives a wrong number of values.
+    /// If `read` returns a wrong number of values.
     pub fn load<E>(
         config: &ModelConfig,
         device: &Device,
@@ -78,7 +77,7 @@ impl Model {
         }
     }
 
-    /// The model up to its head.
+    /// The model without its head.
     fn family(&self) -> &dyn Family {
         match self {
             Model::Gpt2(model) => model,
@@ -86,7 +85,7 @@ impl Model {
         }
     }
 
-    /// What the shapes follow from.
+    /// The settings that determine the shapes.
     pub fn config(&self) -> &ModelConfig {
         self.family().config()
     }
@@ -99,7 +98,8 @@ impl Model {
         self.head(self.hidden(tokens, pass), pass.precision)
     }
 
-    /// Logits for the one token after each row; the head is spared all other positions.
+    /// Logits for the token after the end of each row; the head is not computed for other
+    /// positions.
     ///
     /// # Shapes
     /// `tokens [B, T]` -> `[B, V]`.
@@ -110,7 +110,7 @@ impl Model {
         self.head(hidden.select(0, last), Precision::F32)
     }
 
-    /// Mean cross-entropy of the targets in nats, without all logits at once.
+    /// Mean cross-entropy of the targets in nats, without storing all logits at once.
     ///
     /// # Shapes
     /// `tokens`, `targets [B, T]` -> `[1]`.
@@ -119,9 +119,9 @@ impl Model {
         kernels::head_loss(x, weight, tied, targets.flatten(0, 1), pass.precision)
     }
 
-    /// A loss that is the divergence from the predictions of `teacher` by the share `share`, and
-    /// [`Model::loss`] for the rest. The teacher is a model in no graph with the same vocabulary,
-    /// and drops nothing.
+    /// `share` times the divergence from the predictions of `teacher`, plus `1 - share` times
+    /// [`Model::loss`]. The teacher is a model outside of any graph with the same vocabulary, and
+    /// is run without dropout.
     ///
     /// # Shapes
     /// `tokens`, `targets [B, T]`; the loss is `[1]`.
@@ -139,7 +139,7 @@ impl Model {
         distilled_head_loss(student, teacher, targets.flatten(0, 1), share, pass.precision)
     }
 
-    /// The head and what goes into it, for `tokens [B, T]`.
+    /// The head and its input, for `tokens [B, T]`.
     fn before_head(&self, tokens: Tensor<2, Int>, pass: Pass) -> OutputHead {
         let x = self.hidden(tokens, pass);
         let (weight, tied) = match self.family().lm_head() {
@@ -186,7 +186,7 @@ impl Model {
         parameters::collect(self)
     }
 
-    /// The parameters that training changes: the adapters where there are some, otherwise all.
+    /// The parameters that training changes: the adapters if there are any, otherwise all.
     pub fn trainable(&self) -> Vec<Parameter> {
         let mut parameters = self.parameters();
         let is_adapter = |parameter: &Parameter| lora::adapted(&parameter.path).is_some();
@@ -201,15 +201,16 @@ impl Model {
         parameters::take_gradients(self, gradients)
     }
 
-    /// `loss`, unchanged, whose backward pass adds to `gradients` in place of starting from nothing.
+    /// Returns `loss` unchanged; its backward pass adds to `gradients` instead of starting from
+    /// zero.
     #[must_use]
     pub fn accumulate(&self, loss: Tensor<1>, gradients: ParameterGradients) -> Tensor<1> {
         parameters::accumulate(self, loss, gradients)
     }
 
-    /// Replaces every parameter by what `update` makes of it: path, shape and flat values
-    /// outside of any graph. Consumes the model, so that values nobody else holds can be changed
-    /// in place.
+    /// Replaces every parameter by the result of `update`, which gets path, shape and flat values
+    /// outside of any graph. Consumes the model, so that values without another owner can be
+    /// changed in place.
     #[must_use]
     pub fn update(self, update: impl FnMut(&str, &[usize], Tensor<1>) -> Tensor<1>) -> Self {
         parameters::update(self, update)

@@ -1,12 +1,13 @@
-//! LLaMA (Touvron et al., 2023) and the families that came of it, in the order data meets it.
+//! LLaMA (Touvron et al., 2023) and the families derived from it, in the order of computation.
 //!
 //! ```text
-//! tokens -> wte -> dropout -> [ x + attn(attn_norm(x)), x + mlp(ffn_norm(x)) ] * n_layer -> norm -> head
+//! tokens -> wte -> dropout -> [ x + attn(attn_norm(x)), x + mlp(ffn_norm(x)) ] * n_layer -> norm
+//! -> head
 //! ```
 //!
-//! What the others have beyond a LLaMA, or in another place, is in [`config::BlockDesign`]. The
-//! reference is `modeling_llama.py` of transformers; dropout is where GPT-2 has it. Names are
-//! llama.cpp's. As in [`crate::gpt2`], everything is kept as `[N, C]`.
+//! The differences between the other families and LLaMA are in [`config::BlockDesign`]. The
+//! reference is `modeling_llama.py` of transformers; dropout is at the same places as in GPT-2.
+//! Names are llama.cpp's. As in [`crate::gpt2`], everything is stored as `[N, C]`.
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
@@ -26,7 +27,7 @@ pub struct Llama {
     pub blocks: Vec<Block>,
     /// The last normalisation.
     pub norm: RmsNorm,
-    /// The output head `[C, V]`, without bias; where there is none, `wte` transposed.
+    /// The output head `[C, V]`, without bias; `None` if the head is `wte` transposed.
     pub lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
@@ -80,7 +81,7 @@ impl Family for Llama {
     }
 }
 
-/// Attention and feed-forward, each between normalisations and beside a residual.
+/// Attention and feed-forward, each between normalisations and with a residual connection.
 #[derive(Module, Debug)]
 pub struct Block {
     /// Before attention.
@@ -135,7 +136,7 @@ impl Block {
     }
 }
 
-/// `x [N, C]` through a normalisation, where there is one.
+/// Normalises `x [N, C]`, if there is a normalisation.
 fn normed(
     norm: &Option<RmsNorm>,
     x: Tensor<2>,
@@ -152,24 +153,24 @@ fn normed(
 /// (Ainslie et al., 2023).
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Queries `[C, H D]`, where the projections are separate.
+    /// Queries `[C, H D]`, if the projections are separate.
     pub q: Option<Linear>,
     /// Keys `[C, K D]`.
     pub k: Option<Linear>,
     /// Values `[C, K D]`.
     pub v: Option<Linear>,
-    /// All three side by side `[C, (H + 2 K) D]`, where they are joined.
+    /// All three side by side `[C, (H + 2 K) D]`, if they are joined.
     pub qkv: Option<Linear>,
-    /// Of queries, before they are rotated.
+    /// Normalises queries before they are rotated.
     pub q_norm: Option<RmsNorm>,
-    /// Of keys, before they are rotated.
+    /// Normalises keys before they are rotated.
     pub k_norm: Option<RmsNorm>,
     /// Back to the residual stream `[H D, C]`.
     pub output: Linear,
     n_head: usize,
     n_kv_head: usize,
     head_width: usize,
-    /// What queries are multiplied by for another scale than `1 / sqrt(D)`.
+    /// Factor on the queries, if the scale is not `1 / sqrt(D)`.
     q_scale: Option<f32>,
 }
 
@@ -246,7 +247,7 @@ impl Attention {
     }
 }
 
-/// Columns of `x [N, columns]`, `widths` of them for each part.
+/// Splits the columns of `x [N, columns]` into parts of the given `widths`.
 fn columns<const PARTS: usize>(x: Tensor<2>, widths: [usize; PARTS]) -> [Tensor<2>; PARTS] {
     let mut start = 0;
     widths.map(|width| {
@@ -255,21 +256,21 @@ fn columns<const PARTS: usize>(x: Tensor<2>, widths: [usize; PARTS]) -> [Tensor<
     })
 }
 
-/// `x [N, heads D]` normalised, each head by itself where that is the width of `norm`.
+/// Normalises `x [N, heads D]`: each head separately if `norm` is as wide as a head.
 fn normed_heads(norm: &Option<RmsNorm>, x: Tensor<2>) -> Tensor<2> {
     let Some(norm) = norm else { return x };
     let ([n, columns], [width]) = (x.dims(), norm.gamma.dims());
     norm.forward(x.reshape([n * columns / width, width])).reshape([n, columns])
 }
 
-/// The feed-forward layer: up to `F`, gated (Shazeer, 2020), down again.
+/// The gated feed-forward layer (Shazeer, 2020): projections up to `F`, and one down to `C`.
 #[derive(Module, Debug)]
 pub struct Mlp {
-    /// `[C, F]`, where gate and up are separate.
+    /// `[C, F]`, if gate and up are separate.
     pub gate: Option<Linear>,
     /// `[C, F]`
     pub up: Option<Linear>,
-    /// Both side by side `[C, 2 F]`, where they are joined.
+    /// Both side by side `[C, 2 F]`, if they are joined.
     pub gate_up: Option<Linear>,
     /// `[F, C]`
     pub down: Linear,

@@ -1,8 +1,8 @@
 //! Low-rank adapters (LoRA, Hu et al., 2021): Burn's own, on the matrices that a run file names.
 //!
-//! An adapted matrix `W [In, Out]` counts as `W + alpha / rank * A B`, with `A [In, rank]` and
-//! `B [rank, Out]`; only these two are trained. `A` starts random and `B` at 0, so that training
-//! starts from the model as it was.
+//! An adapted matrix `W [In, Out]` is used as `W + alpha / rank * A B`, with `A [In, rank]` and
+//! `B [rank, Out]`; only these two are trained. `A` is initially random and `B` is 0, so that
+//! training starts from the unchanged model.
 
 use burn::module::{LoraAdapter, Module, Param, Reparameterizer};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -12,17 +12,17 @@ use kernels::random;
 use crate::Model;
 use crate::layers::Read;
 
-/// What an adapter's two matrices are called behind the path of the matrix that they adapt.
+/// The names of an adapter's two matrices, appended to the path of the adapted matrix.
 const FACTORS: [&str; 2] = ["lora.a", "lora.b"];
 
-/// The path of the matrix that an adapter at `path` sits on.
+/// The path of the matrix that the adapter at `path` adapts.
 pub fn adapted(path: &str) -> Option<&str> {
     FACTORS.iter().find_map(|factor| path.strip_suffix(factor)?.strip_suffix('.'))
 }
 
 /// Whether one of `targets` is the matrix at a Burn path.
 ///
-/// A joined projection is one matrix, and gets one adapter whichever of its parts is named.
+/// A joined projection is one matrix and gets one adapter, whichever of its parts is named.
 pub fn is_target(path: &str, targets: &[LoraTarget]) -> bool {
     use LoraTarget::{Down, Gate, Key, Output, Query, Up, Value};
     let matrices: [(&str, &[LoraTarget]); 13] = [
@@ -45,7 +45,7 @@ pub fn is_target(path: &str, targets: &[LoraTarget]) -> bool {
     found.is_some_and(|(_, names)| names.iter().any(|name| targets.contains(name)))
 }
 
-/// A factor before training: `A` normal with deviation `1 / rank`, `B` zero.
+/// Initial values of a factor: `A` is normal with standard deviation `1 / rank`, `B` is zero.
 pub fn initial_values(seed: u64, path: &str, shape: &[usize]) -> Vec<f32> {
     let len = shape.iter().product();
     match (path.ends_with(FACTORS[0]), shape) {
@@ -57,8 +57,8 @@ pub fn initial_values(seed: u64, path: &str, shape: &[usize]) -> Vec<f32> {
 }
 
 impl Model {
-    /// Freezes every parameter and puts adapters on the targets of `lora`; `read` gives the values
-    /// of a factor by path and shape.
+    /// Freezes every parameter and adds adapters to the targets of `lora`; `read` returns the
+    /// values of a factor by path and shape.
     ///
     /// # Errors
     /// The first error of `read`.
@@ -73,7 +73,7 @@ impl Model {
         failure.map_or(Ok(model), Err)
     }
 
-    /// The same model with what the adapters add in its matrices; itself where it has none.
+    /// The same model with its adapters merged into its matrices; unchanged if it has none.
     #[must_use]
     pub fn merged(&self) -> Self {
         self.clone().materialize()
@@ -121,7 +121,7 @@ impl<E> Reparameterizer for Attach<'_, E> {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<LoraAdapter>) {
-        // Burn's path begins with the family, which is no part of ours.
+        // Burn's path begins with the family, which our paths do not contain.
         let path = path.split_once('.').map_or(path, |(_, path)| path);
         let frozen = param.set_require_grad(false);
         if !is_target(path, &self.lora.targets) || self.failure.is_some() {

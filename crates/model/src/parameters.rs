@@ -1,9 +1,8 @@
-//! A model's parameters by path: listing them, taking their gradients, replacing them.
+//! Lists a model's parameters by path, takes their gradients, and replaces their values.
 //!
-//! A path is what the fields of the modules spell, for example `blocks.0.attn.c_attn.weight`.
-//! Values are handed out flat: optimizer and files treat a matrix and a bias alike, and the shape
-//! beside the values says which it is. The family itself, a variant of [`crate::Model`], is no part
-//! of a path.
+//! A path is made of the names of the modules' fields, for example `blocks.0.attn.c_attn.weight`.
+//! Values are flat, because optimizer and files treat matrices and biases alike; the shape is given
+//! separately. The family, a variant of [`crate::Model`], is not part of a path.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +20,8 @@ pub struct Parameter {
     pub values: Tensor<1>,
 }
 
-/// The gradient of each parameter by path: `[n]`, in no graph. A parameter that the loss does
-/// not depend on has none.
+/// The gradient of each parameter by path: `[n]`, outside of any graph. A parameter that the loss
+/// does not depend on has no gradient.
 pub type ParameterGradients = BTreeMap<String, Tensor<1>>;
 
 pub(crate) fn collect<M: Module>(module: &M) -> Vec<Parameter> {
@@ -45,7 +44,7 @@ where
     module.map(&mut Updater { path: Path::default(), update })
 }
 
-/// `loss`, whose backward pass adds to `gradients`.
+/// Returns `loss` unchanged; its backward pass adds to `gradients`.
 pub(crate) fn accumulate<M: Module>(
     module: &M,
     loss: Tensor<1>,
@@ -83,7 +82,7 @@ impl Path {
     }
 }
 
-/// Burn counts the variant of an enumeration as a module around what it holds.
+/// Burn treats the variant of an enum as a module around its content.
 fn is_family(container: &str) -> bool {
     container == "Enum:Model"
 }

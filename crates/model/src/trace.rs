@@ -1,4 +1,4 @@
-//! Every intermediate result by name, for finding the first one that differs.
+//! Every intermediate result by name, to find the first one that differs.
 
 use burn::tensor::Tensor;
 
@@ -13,22 +13,22 @@ pub struct Stage {
     pub data: Vec<f32>,
 }
 
-/// A list that intermediate results are added to, if anybody asked for them.
+/// A list of intermediate results, which are added only if tracing is on.
 #[derive(Debug, Clone)]
 pub enum Trace {
-    /// Nobody asked: nothing is copied.
+    /// Off: nothing is copied.
     Off,
-    /// Everything so far.
+    /// On: all results so far.
     On(Vec<Stage>),
 }
 
 impl Trace {
-    /// Whether anybody asked.
+    /// Whether tracing is on.
     pub fn is_on(&self) -> bool {
         matches!(self, Trace::On(_))
     }
 
-    /// Adds a copy of `tensor`; `name` is only built if anybody asked.
+    /// Adds a copy of `tensor`; `name` is only built if tracing is on.
     pub fn keep<const RANK: usize>(
         &mut self,
         name: impl FnOnce() -> String,
@@ -41,7 +41,7 @@ impl Trace {
         }
     }
 
-    /// What was kept.
+    /// The results that were kept.
     pub fn into_stages(self) -> Vec<Stage> {
         match self {
             Trace::Off => Vec::new(),

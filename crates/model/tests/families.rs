@@ -1,4 +1,4 @@
-//! Every family against Hugging Face's models, and what must hold for all of them.
+//! Compares every family with Hugging Face's models, and tests properties of all of them.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -25,7 +25,7 @@ fn golden_model(config: &ModelConfig) -> Model {
         let row = table.iter().find(|row| row.burn == path).unwrap();
         let mut values = gguf::read_f32(&source, source.tensor(&row.gguf)?)?;
         values.iter_mut().for_each(|value| *value -= row.offset);
-        // Rows `[out, in]` in a GGUF, `[in, out]` here; tables are the same.
+        // Matrices are `[out, in]` in a GGUF and `[in, out]` here; embeddings are the same.
         Ok::<_, gguf::GgufError>(match (shape, path.starts_with("w")) {
             (&[input, output], false) => checkpoint::transpose(&values, output, input),
             _ => values,
@@ -70,8 +70,9 @@ fn logits_are_those_of_hugging_face() {
     }
 }
 
-/// A LLaMA with all that attention can be told: two of three layers see three positions and have a
-/// rotation of their own, two thirds of a head rotate, slowly, and the scale is another.
+/// A LLaMA with every setting of attention: two of three layers have a window of three positions
+/// and their own rotation, two thirds of a head are rotated, by scaled angles, and the scale is not
+/// `1 / sqrt(D)`.
 fn windowed() -> (&'static str, ModelConfig) {
     let attention = Attention {
         head_width: Some(12),
@@ -132,8 +133,8 @@ fn projections_into_the_residual_stream_start_narrower() {
     }
 }
 
-/// Models as deep as these bend too much for finite differences; Burn's own gradients of its own
-/// operations do not mind.
+/// The loss of models as deep as these is too nonlinear for finite differences, so the gradients
+/// are compared with Burn's own gradients of its own operations.
 #[test]
 fn gradients_are_those_of_plain_operations() {
     let device = Device::flex().autodiff();
@@ -155,13 +156,14 @@ fn gradients_are_those_of_plain_operations() {
     }
 }
 
-/// The slope of the loss along each parameter's own gradient, by differences and by its length.
+/// Compares the slope of the loss along each parameter's gradient, by finite differences, with the
+/// squared length of the gradient.
 #[test]
 fn gradients_follow_finite_differences() {
     let device = Device::flex().autodiff();
     for (name, config) in families().into_iter().filter(|(_, config)| config.n_layer == 2) {
         let model = Model::init(&config, Initialization::Gpt2, 5, &device);
-        // A step into the scales and shifts, so that none of them is special.
+        // Changes all values, so that scales are not exactly 1 and shifts not exactly 0.
         let model = model.update(|_, _, values| values.clone() * 3.0 + 0.01);
         let loss_of = |model: &Model| {
             model.loss(tokens(2, &device), tokens(2, &device).flip([1]), Pass::default())
@@ -172,7 +174,8 @@ fn gradients_follow_finite_differences() {
             let gradient = &gradients[path];
             assert_eq!(gradient.dims(), parameter.values.dims(), "{name} {path}");
             let slope = gradient.clone().square().sum().into_scalar::<f32>();
-            // Next to nothing, as for a bias of the keys, which moves all scores of a row nearly alike.
+            // Too small, as for a bias of the keys, which changes all scores of a row almost
+            // equally.
             if slope < 1e-5 {
                 continue;
             }
@@ -244,7 +247,7 @@ fn adapters_start_as_nothing_and_are_all_that_is_trained() {
             .unwrap();
         logits(&adapted).into_data().assert_eq(&before, true);
 
-        // Every matrix of a block has its two factors, and nothing else has a gradient.
+        // Every matrix of a block has two factors, and only these have gradients.
         let matrices = adapted.parameters().into_iter().filter(|p| {
             p.shape.len() == 2 && p.path.starts_with("blocks.") && p.path.ends_with(".weight")
         });
@@ -275,7 +278,7 @@ fn a_merged_adapter_computes_the_same_and_is_gone() {
     let merged = adapted.merged();
     logits(&merged).assert_eq(&logits(&adapted), true);
     assert!(merged.parameters().iter().all(|p| lora::adapted(&p.path).is_none()));
-    // W + alpha / rank * A B, at one place of one matrix.
+    // W + alpha / rank * A B, for one element of one matrix.
     let find = |model: &Model, path: &str| -> Vec<f32> {
         let found = model.parameters().into_iter().find(|p| p.path == path).unwrap();
         found.values.into_data().iter::<f32>().collect()

@@ -93,7 +93,7 @@ fn every_parameter_has_a_gradient() {
     }
 }
 
-/// The slope of the loss along a direction, by differences and by the gradient.
+/// Compares the slope of the loss along a direction, by finite differences and by the gradient.
 #[test]
 fn gradients_follow_finite_differences() {
     let device = Device::flex().autodiff();
@@ -105,7 +105,7 @@ fn gradients_follow_finite_differences() {
     };
     let gradients = model.take_gradients(loss_of(&model).1.backward());
     for path in ["wte.weight", "wpe.weight", "blocks.1.attn.c_attn.weight", "ln_f.gamma"] {
-        // A step along the gradient itself, so that the slope is its squared length.
+        // Along the gradient itself, so that the slope is its squared length.
         let slope = gradients[path].clone().square().sum().into_scalar::<f32>();
         let h = 2e-2 / slope.sqrt();
         let shifted = |h: f32| {

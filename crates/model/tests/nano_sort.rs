@@ -1,4 +1,4 @@
-//! A trained model of minGPT's, and every activation that PyTorch recorded for one input.
+//! Compares a trained model of minGPT's with every activation that PyTorch recorded for one input.
 //!
 //! Two JSON files: `gpt-nano-sort-model.json` maps Hugging Face's tensor names to
 //! `{shape, dtype, data}` with the values as base64 of little-endian f32 (matrices as rows
@@ -139,8 +139,8 @@ fn every_recorded_activation_is_matched() {
     let probabilities = activation::softmax(logits, 1).into_data();
     assert_close("probs", probabilities.as_slice().unwrap(), &values(&partials["probs"]));
 
-    // `att` is recorded before the softmax, which tells scores apart only up to a constant per
-    // row: its softmax is what `attSm` holds. Every other key has been compared.
+    // `att` is recorded before the softmax, whose result does not change if a constant is added to
+    // a row; its softmax is compared as `attSm`. Every other key has been compared.
     let compared: Vec<&str> = recorded.iter().map(|&(theirs, _)| theirs).collect();
     let rest = partials.as_object().unwrap().keys().filter(|key| !compared.contains(&key.as_str()));
     assert_eq!(rest.collect::<Vec<_>>(), ["att", "config", "idx", "probs"]);

@@ -1,8 +1,8 @@
-//! A trained LLaMA of llama2.c: its 200 likeliest tokens are those that llama2.c writes.
+//! A trained LLaMA of llama2.c: its 200 most likely tokens are those that llama2.c writes.
 //!
 //! Its file is a header of seven 32-bit integers, then all weights in f32, each kind of matrix for
-//! all blocks in a row (`export_legacy` in llama2.c's `export.py`). Rotary positions turn
-//! neighbouring channels, as here.
+//! all blocks one after the other (`export_legacy` in llama2.c's `export.py`). Rotary positions
+//! rotate neighbouring channels, as here.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -13,7 +13,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use config::{Architecture, ModelConfig};
 use model::Model;
 
-/// Begins a text.
+/// The token at the beginning of a text.
 const BEGIN: i32 = 1;
 
 fn read(name: &str) -> Option<Vec<u8>> {
