@@ -1,5 +1,5 @@
-//! The logits of the reference pass and of llama.cpp for some tokens, and the token ids of some
-//! texts, as JSON, for programs that compare them with others.
+//! Prints the logits of the reference pass and of llama.cpp for some tokens, and the token ids of
+//! some texts, as JSON, for programs that compare them with others.
 //!
 //!     echo '{"tokens": [1, 2, 3], "texts": ["Hello"]}' |
 //!         cargo run --release -p eval --example logits -- model.gguf
@@ -13,7 +13,7 @@ use gguf::{GgufFile, TensorSource};
 use llama_cpp::{Arithmetic, Llama, Settings};
 use serde::{Deserialize, Serialize};
 
-/// What is asked, on stdin.
+/// The request, on stdin.
 #[derive(Deserialize)]
 struct Question {
     /// Read in one pass.
@@ -22,12 +22,12 @@ struct Question {
     texts: Vec<String>,
 }
 
-/// What is answered, on stdout.
+/// The answer, on stdout.
 #[derive(Serialize)]
 struct Answer {
     /// `[T, V]`, row-major.
     reference: Vec<f32>,
-    /// The same by llama.cpp, as near to plain f32 as it comes.
+    /// The same by llama.cpp, with settings that are as near to plain f32 as possible.
     llama: Vec<f32>,
     /// By the tokenizer in the GGUF.
     ids: Vec<Vec<u32>>,

@@ -1,4 +1,4 @@
-//! The evaluation itself: one model in memory at a time, one window of logits of each pass.
+//! The evaluation: one model in memory at a time, and one window of logits for each pass.
 
 use std::path::{Path, PathBuf};
 
@@ -13,48 +13,49 @@ use crate::metrics::{Comparison, Side};
 use crate::report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 use crate::tokens::{Base, GoldenFile, TextTokens, tokenizer};
 
-/// A model to judge: where each engine finds it.
+/// A model to evaluate: the path that each engine reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// What the reference reads: a GGUF, a folder of pieces, or a checkpoint.
+    /// The path for the reference: a GGUF, a folder of pieces, or a checkpoint.
     pub source: PathBuf,
-    /// What llama.cpp reads; `None` leaves its pass out.
+    /// The path for llama.cpp; `None` skips its pass.
     pub gguf: Option<PathBuf>,
 }
 
 impl Variant {
-    /// A variant that lies at `path`; llama.cpp reads it too if it is a file.
+    /// A variant at `path`; llama.cpp reads it too if it is a file.
     pub fn at(path: &Path) -> Self {
         Variant { source: path.to_owned(), gguf: path.is_file().then(|| path.to_owned()) }
     }
 }
 
-/// What to compare, and what must hold.
+/// What to compare, and the limits that must hold.
 #[derive(Debug, Clone)]
 pub struct EvalJob {
-    /// The checkpoint whose golden logits the unquantized file is held against.
+    /// The checkpoint whose golden logits the unquantized file is compared with.
     pub checkpoint: Option<PathBuf>,
-    /// The unquantized file: the base that every variant is judged by.
+    /// The unquantized file: the base that every variant is compared with.
     pub base: Variant,
-    /// The smaller files.
+    /// The quantized files.
     pub variants: Vec<Variant>,
     /// Read windows of this text instead of the checkpoint's golden ones.
     pub tokens_from: Option<TextTokens>,
     /// Limits.
     pub gates: Gates,
-    /// Where `report.json` goes.
+    /// The path of `report.json`.
     pub output: Option<PathBuf>,
     /// Whether an existing report may be replaced.
     pub overwrite: bool,
-    /// Asked between windows.
+    /// Checked between windows.
     pub interrupt: cli::Interrupt,
 }
 
-/// Runs every pass, judges, and saves the report. A missed gate is no error here:
-/// [`Report::check`] makes it one.
+/// Runs every pass, checks the gates, and saves the report. A missed gate is not an error here;
+/// [`Report::check`] turns it into one.
 ///
 /// # Errors
-/// When a file cannot be read, two files are not of one model, or there are no tokens to read.
+/// When a file cannot be read, two files do not belong to one model, or there are no tokens to
+/// read.
 pub fn evaluate(job: &EvalJob) -> Result<Report> {
     check_inputs(job)?;
     let mut run = Run::new(job);
@@ -70,7 +71,7 @@ pub fn evaluate(job: &EvalJob) -> Result<Report> {
     Ok(report)
 }
 
-/// What can be refused before minutes of computing are.
+/// Checks that can refuse the job before minutes of computing.
 fn check_inputs(job: &EvalJob) -> Result<()> {
     for variant in std::iter::once(&job.base).chain(&job.variants) {
         for path in std::iter::once(&variant.source).chain(&variant.gguf) {
@@ -92,7 +93,7 @@ fn save(report: &Report, path: &Path, overwrite: bool) -> Result<()> {
     .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The evaluation under way.
+/// The state of a running evaluation.
 struct Run<'a> {
     job: &'a EvalJob,
     base_recipe: String,
@@ -114,8 +115,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The reference's logits on the unquantized file, held against Burn's where training left
-    /// them.
+    /// Runs the reference on the unquantized file, and compares it with Burn's logits if training
+    /// left them.
     fn base_pass(&mut self) -> Result<Base> {
         let path = &self.job.base.source;
         let source = open(path)?;
@@ -151,7 +152,7 @@ impl<'a> Run<'a> {
         Ok(base)
     }
 
-    /// Which tokens to read, and what the report says of them.
+    /// The tokens to read, and their description in the report.
     fn windows(
         &mut self,
         golden: Option<&GoldenFile>,
@@ -181,7 +182,8 @@ impl<'a> Run<'a> {
         Ok(windows)
     }
 
-    /// Reference against Burn over the golden windows; the reference's logits go to `base` too.
+    /// Compares the reference with Burn over the golden windows; the reference's logits are also
+    /// added to `base`.
     fn golden_pass(
         &mut self,
         model: &Model,
@@ -215,7 +217,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Reference and llama.cpp on a smaller file, against the reference on the unquantized one.
+    /// Compares the reference and llama.cpp on a quantized file with the reference on the
+    /// unquantized one.
     fn variant_pass(&mut self, variant: &Variant, base: &mut Base) -> Result<()> {
         let path = &variant.source;
         let recipe = {
@@ -245,7 +248,7 @@ impl<'a> Run<'a> {
             ));
             return Ok(());
         };
-        // Our reader first: it says what is wrong where llama.cpp only refuses.
+        // Our reader first: it names the problem where llama.cpp only refuses.
         open(path)?;
         let llama = Llama::load(&gguf::first_part(path))?;
         self.check_vocabulary(path, llama.vocab_size(), base)?;
@@ -262,7 +265,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A pass over all windows against the stored logits of the base.
+    /// Compares a pass over all windows with the stored logits of the base.
     fn judge_pass(
         &self,
         title: &str,
@@ -293,7 +296,7 @@ impl<'a> Run<'a> {
         self.pairs.push(Pair { base, candidate, metrics, problem });
     }
 
-    /// Notes the file's size and returns its recipe.
+    /// Records the file's size and returns its recipe.
     fn describe(&mut self, path: &Path, source: &dyn TensorSource) -> Result<String> {
         let recipe = gguf::recipe_of(path, source.metadata());
         let tensor_bytes = source.tensors().iter().map(|tensor| tensor.size).sum();
@@ -349,7 +352,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// One pair being measured; stops at the first logit that is not finite.
+/// One pair during its comparison; stops at the first logit that is not finite.
 #[derive(Default)]
 struct Measure {
     comparison: Comparison,
@@ -385,7 +388,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// What tells this file from another of the same size; see [`FileSize::sha256`].
+/// Identifies this file among others of the same size; see [`FileSize::sha256`].
 fn sha256_of(path: &Path) -> Result<Option<String>> {
     if path.is_file() && path.extension().is_none_or(|extension| extension != "json") {
         return Ok(Some(fragment::digests(path)?.sha256));

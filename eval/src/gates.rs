@@ -1,4 +1,4 @@
-//! Limits that a measured value must keep, and what is said when it does not.
+//! Gates: limits for measured values, and the message if a value exceeds its limit.
 
 use std::fmt;
 
@@ -8,25 +8,25 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::Agreement;
 use crate::report::{Engine, Pair, short};
 
-/// One limit and the value held against it.
+/// One limit and the value that is checked against it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateResult {
     /// What was measured, for example `Q8_0 reference : F32 reference, mean KL`.
     pub name: String,
     /// The value; none if it could not be measured because a logit was not finite.
     pub measured: Option<f64>,
-    /// The limit; none if the only demand is that logits are finite.
+    /// The limit; none if the only requirement is that logits are finite.
     pub limit: Option<f64>,
-    /// Which side of the limit is good.
+    /// Which side of the limit passes.
     pub bound: Bound,
     /// Whether the limit holds.
     pub passed: bool,
-    /// What is wrong where it is not a number beyond its limit.
+    /// The problem, if it is not a number beyond its limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Which side of a limit is good.
+/// Which side of a limit passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -73,7 +73,7 @@ impl fmt::Display for GateResult {
     }
 }
 
-/// Holds a pair against the limits of the run file. A pair without one gives a note instead.
+/// Checks a pair against the limits of the run file. A pair without a limit adds a note instead.
 pub fn judge(pair: &Pair, gates: &Gates) -> Result<Vec<GateResult>, String> {
     let name = pair.name();
     let Some(metrics) = &pair.metrics else {
@@ -107,7 +107,7 @@ pub fn judge(pair: &Pair, gates: &Gates) -> Result<Vec<GateResult>, String> {
     }
 }
 
-/// llama.cpp and the reference on one and the same unquantized file.
+/// llama.cpp and the reference on the same unquantized file.
 fn same_file_gates(
     agreement: &Agreement,
     gates: &Gates,
@@ -126,7 +126,7 @@ mod tests {
 
     fn pair(base: (Engine, &str), candidate: (Engine, &str), rms: f64, kl: f64) -> Pair {
         let pass = |(engine, recipe): (Engine, &str)| Pass { engine, recipe: recipe.to_owned() };
-        // As the first program wrote it, without error bars.
+        // As the first version of the program wrote it, without error bars.
         let metrics = serde_json::json!({
             "positions": 10, "relative_rms": rms, "max_difference": 1.0, "correlation": 1.0,
             "kl": {"mean": kl, "median": kl, "p99": kl, "max": kl}, "top1_agreement": 0.9,

@@ -1,7 +1,6 @@
-//! The judge: does the small file still say what the trained model said?
+//! Evaluation: compares a quantized model with the trained model.
 //!
-//! Up to three forward passes read the same tokens, and each is held against one that is trusted
-//! more:
+//! Up to three forward passes read the same tokens, and each is compared with a more trusted one:
 //!
 //! ```text
 //! Burn (golden logits in the checkpoint) <--- reference on the F32 file
@@ -10,12 +9,12 @@
 //!                                                        on every quantized file
 //! ```
 //!
-//! [`metrics`] is the arithmetic and knows nothing else; [`evaluate()`] runs the passes; limits
-//! come from the run file's `[eval.gates]`. A missed gate ends the command with exit code 1, but
-//! the report is printed and saved all the same.
+//! [`metrics`] holds the arithmetic; [`evaluate()`] runs the passes; the limits come from the run
+//! file's `[eval.gates]`. A missed gate ends the command with exit code 1, but the report is still
+//! printed and saved.
 //!
-//! [`sweep`] is the other question: not whether one file is good enough, but how any number of them
-//! compare, in quality, size, speed and memory.
+//! [`sweep`] answers another question: not whether one file is good enough, but how any number of
+//! files compare in quality, size, speed and memory.
 
 mod evaluate;
 mod gates;
@@ -49,21 +48,21 @@ Examples:
 
 Exit code 1 if a gate is missed: the report is printed and saved all the same.";
 
-/// Compares the forms of a model, logit by logit, and fails if one strays too far.
+/// Compares the forms of a model, logit by logit, and fails if one differs too much.
 #[derive(Debug, Clone, clap::Args)]
 #[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// Another question than whether the gates hold.
+    /// A command besides checking the gates.
     #[command(subcommand)]
     pub verb: Option<Verb>,
-    /// Run folder: judges its latest checkpoint, gguf/*.gguf and fragments/* [default: none]
+    /// Run folder: evaluates its latest checkpoint, gguf/*.gguf and fragments/* [default: none]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["checkpoint", "f32", "quantized"])]
     pub run: Option<PathBuf>,
-    /// Checkpoint whose golden logits the F32 file is held against; a run folder means its
-    /// latest [default: none]
+    /// Checkpoint whose golden logits the F32 file is compared with; of a run folder its latest
+    /// checkpoint [default: none]
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
-    /// Unquantized GGUF (or folder of pieces) that everything is judged by
+    /// Unquantized GGUF (or folder of pieces) that everything is compared with
     #[arg(long, value_name = "FILE", required_unless_present = "run")]
     pub f32: Option<PathBuf>,
     /// Quantized GGUF (or folder of pieces); may be repeated [default: none]
@@ -86,7 +85,7 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 4, requires = "tokens_from",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub windows: u32,
-    /// Where the report goes, as JSON; with --run, its report.json [default: not saved]
+    /// File for the report, as JSON; with --run, its report.json [default: not saved]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace an existing report [default: off; a run's own report.json is always replaced]
@@ -97,22 +96,22 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The verbs besides judging one model's forms.
+/// The commands besides evaluating one model's forms.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Verb {
-    /// Put any number of variants into one table: quality, size, speed and memory.
+    /// Compare any number of variants in one table: quality, size, speed and memory.
     #[command(after_help = sweep::EXAMPLES)]
     Sweep(SweepArgs),
-    /// Load one variant and measure it: what `sweep` starts for each.
+    /// Load one variant and measure it; `sweep` starts this for each variant.
     #[command(hide = true)]
     Probe(ProbeArgs),
 }
 
-/// What a command found.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
-    /// Of judging.
+    /// Of an evaluation.
     Report(Report),
     /// Of `sweep`.
     Sweep(SweepReport),
@@ -121,8 +120,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Missed gates, and logits that are not finite, as an error that ends a command with exit
-    /// code 1.
+    /// Returns missed gates, and logits that are not finite, as an error that ends a command with
+    /// exit code 1.
     ///
     /// # Errors
     /// [`cli::GateFailed`].
@@ -145,8 +144,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Evaluates. Whoever prints the outcome then asks [`Outcome::check`], which makes a missed gate
-/// the error that ends the command.
+/// Evaluates. The caller prints the outcome and then calls [`Outcome::check`], which turns a missed
+/// gate into the error that ends the command.
 ///
 /// # Errors
 /// Those of [`evaluate()`] and [`sweep::sweep`].
@@ -161,11 +160,11 @@ pub fn run(args: Args) -> Result<Outcome> {
     }
 }
 
-/// The run folder, where the report goes into it.
+/// The run folder, if the report is written into it.
 fn lock(args: &Args) -> Result<Option<RunLock>> {
     let (Some(run), None) = (&args.run, &args.output) else { return Ok(None) };
     if !run.is_dir() {
-        return Ok(None); // which is refused with more words later
+        return Ok(None); // which is refused later with a longer message
     }
     let lock = RunLock::take(run, "eval");
     lock.map(Some)

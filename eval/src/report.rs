@@ -1,4 +1,4 @@
-//! What evaluation found: `report.json`, and the table for people.
+//! The report of an evaluation: `report.json`, and the printed table.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use crate::metrics::Metrics;
 
 /// Identifies the file among other JSON.
 pub const FORMAT: &str = "pocketgpt.report";
-/// Raised when a reader of the last version would misread the file.
+/// Raised when a reader of the previous version would misread the file.
 pub const VERSION: u32 = 1;
 
-/// Everything that was measured, and whether it is good enough.
+/// All measurements, and whether they pass the gates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`FORMAT`].
@@ -21,7 +21,7 @@ pub struct Report {
     pub version: u32,
     /// Version of the program that measured.
     pub program: String,
-    /// What all passes read.
+    /// The tokens that all passes read.
     pub tokens: Tokens,
     /// The files, the unquantized one first.
     pub files: Vec<FileSize>,
@@ -33,7 +33,7 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// Where the tokens came from.
+/// The source of the tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// A file name.
@@ -44,7 +44,7 @@ pub struct Tokens {
     pub context: usize,
 }
 
-/// How large a variant is.
+/// The size of a variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileSize {
     /// Name of the file, or of the folder of pieces.
@@ -55,26 +55,26 @@ pub struct FileSize {
     pub tensor_bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// Bits of a weight, on average.
+    /// Bits per weight, on average.
     pub bits_per_weight: f64,
-    /// SHA-256 of the whole GGUF, for pieces that of the file they were cut from; none for a
+    /// SHA-256 of the whole GGUF; for pieces, that of the file they were cut from; none for a
     /// checkpoint.
     pub sha256: Option<String>,
 }
 
-/// A forward pass: who computes, on which file.
+/// A forward pass: an engine and a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
-    /// Who computes.
+    /// The engine.
     pub engine: Engine,
     /// `F32`, `Q8_0`, ...
     pub recipe: String,
 }
 
-/// Who computes a forward pass.
+/// The engines that compute forward passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
-    /// The model that trained; its logits are stored in the checkpoint.
+    /// The model of training; its logits are stored in the checkpoint.
     #[serde(rename = "burn")]
     Burn,
     /// The plain Rust pass of this project.
@@ -90,9 +90,9 @@ pub enum Engine {
 pub struct Pair {
     /// The pass that is trusted more.
     pub base: Pass,
-    /// The pass that is judged.
+    /// The pass that is evaluated.
     pub candidate: Pass,
-    /// How far apart they are; none if a logit was not finite.
+    /// The differences; none if a logit was not finite.
     pub metrics: Option<Metrics>,
     /// Which logit was not finite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,7 +115,7 @@ impl Report {
         if missed.is_empty() { Ok(()) } else { Err(cli::GateFailed { missed }) }
     }
 
-    /// What the reference measured on the variant `recipe` against the unquantized file.
+    /// The measures of the reference on the variant `recipe` compared with the unquantized file.
     pub fn quality(&self, recipe: &str) -> Option<&Metrics> {
         let judged = |pair: &&Pair| {
             pair.candidate.engine == Engine::Reference
@@ -236,7 +236,7 @@ fn write_metrics(f: &mut fmt::Formatter<'_>, metrics: &Metrics) -> fmt::Result {
     )
 }
 
-/// Three or four digits, with a power of ten where the number is far from 1.
+/// Three or four digits, with a power of ten if the number is far from 1.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

@@ -1,4 +1,4 @@
-//! Everything of a run that can be judged, found by where `pocketgpt run` puts it.
+//! Finds everything in a run folder that can be evaluated, at the paths that `pocketgpt run` uses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::evaluate::{EvalJob, Variant};
 const UNQUANTIZED: [&str; 3] = ["F32", "BF16", "F16"];
 
 impl EvalJob {
-    /// The latest checkpoint of `dir`, its unquantized GGUF as the base, and every other GGUF
-    /// and folder of pieces. Where there are both of one recipe, the reference reads the pieces,
-    /// which is what a device gets, and llama.cpp the file. Of several unquantized files of one type,
-    /// the base is the one that `pocketgpt run` writes. The report replaces `dir/report.json`.
+    /// The latest checkpoint of `dir`, its unquantized GGUF as the base, and every other GGUF and
+    /// folder of pieces. If a recipe has both, the reference reads the pieces, which devices
+    /// download, and llama.cpp the file. Of several unquantized files of one type, the base is the
+    /// one that `pocketgpt run` writes. The report replaces `dir/report.json`.
     ///
     /// # Errors
-    /// When the folder cannot be read, or holds no unquantized GGUF, or several and none of them is
-    /// called as the run file says.
+    /// When the folder cannot be read, or holds no unquantized GGUF, or several of which none has
+    /// the name that the run file implies.
     pub fn from_run(dir: &Path, gates: Gates) -> Result<Self> {
         ensure!(dir.is_dir(), "{}: no such run folder", dir.display());
         let checkpoint = match checkpoint::latest(dir) {
@@ -85,7 +85,7 @@ fn take_base(dir: &Path, found: &mut Vec<(String, Variant)>) -> Result<Variant> 
     )
 }
 
-/// The file that `pocketgpt run` writes for a type, going by the run's own run file.
+/// The file that `pocketgpt run` writes for a type, according to the run's own run file.
 fn own_file(dir: &Path, kind: &str) -> Option<PathBuf> {
     let run_file = RunFile::load(&dir.join("config.toml"), &[]).ok()?;
     Some(dir.join("gguf").join(run_file.gguf_name(kind)))
@@ -105,8 +105,8 @@ fn several(dir: &Path, kind: &str, places: &[usize], found: &[(String, Variant)]
     )
 }
 
-/// A file that was made before the checkpoint was written is of other weights, unless somebody has
-/// copied things around: worth a word, not a refusal.
+/// A file that is older than the checkpoint holds other weights, unless it was copied. This adds a
+/// note and does not refuse the file.
 fn note_if_older(base: &Variant, checkpoint: &Path) {
     let modified = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
     let weights = checkpoint.join(checkpoint::WEIGHTS_FILE);
@@ -128,7 +128,7 @@ fn recipe(path: &Path) -> Result<String> {
     Ok(gguf::recipe_of(path, source.metadata()))
 }
 
-/// The visible entries of a folder in the order of their names; none if there is no folder.
+/// The visible entries of a folder, sorted by name; empty if the folder does not exist.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());

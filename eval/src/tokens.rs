@@ -1,4 +1,5 @@
-//! The windows of tokens that every pass reads, and the logits of the pass they are judged by.
+//! The windows of tokens that every pass reads, and the logits that the other passes are compared
+//! with.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use checkpoint::{Checkpoint, Weights};
 use gguf::Metadata;
 
-/// Largest text that is read to cut windows from, in bytes.
+/// Largest text that windows are read from, in bytes.
 const TEXT_LIMIT: u64 = 1 << 30;
 
 /// Training's own logits for some windows, read one window at a time: `golden.safetensors` of a
@@ -22,10 +23,10 @@ pub struct GoldenFile {
 }
 
 impl GoldenFile {
-    /// Opens the golden windows of the checkpoint at `dir`; `None` if training left none.
+    /// Opens the golden windows of the checkpoint at `dir`; `None` if training did not write any.
     ///
     /// # Errors
-    /// When `dir` is no checkpoint, or the windows are damaged or of another vocabulary.
+    /// When `dir` is not a checkpoint, or the windows are damaged or have another vocabulary.
     pub fn open(dir: &Path) -> Result<Option<Self>> {
         let checkpoint = Checkpoint::open(dir)?;
         let path = dir.join(checkpoint::GOLDEN_FILE);
@@ -83,14 +84,14 @@ pub struct TextTokens {
     pub path: PathBuf,
     /// Tokens in a window; the model's context, but at most 256, if not given.
     pub context: Option<usize>,
-    /// Windows taken from the front, one after the other.
+    /// Number of windows, taken from the beginning one after the other.
     pub windows: usize,
 }
 
 impl TextTokens {
-    /// Tokenizes the text and cuts it into windows; a text shorter than one is a window of its own.
-    /// Where the model was trained with a token that begins a text, each window has it in front of
-    /// its part of the text, and no token of the text is replaced. (The sweep cuts as
+    /// Tokenizes the text and divides it into windows; a text shorter than a window becomes one
+    /// window. If the model was trained with a token that begins a text, each window has it before
+    /// its part of the text, and no token of the text is replaced. (The sweep divides as
     /// llama-perplexity does, which replaces one: [`data::perplexity_windows`].)
     ///
     /// # Errors
@@ -126,7 +127,7 @@ impl TextTokens {
 /// The tokenizer of the checkpoint, otherwise the one inside the GGUF.
 ///
 /// # Errors
-/// When neither has one that this project knows.
+/// When neither has one that this project supports.
 pub fn tokenizer(checkpoint: Option<&Path>, metadata: &Metadata) -> Result<data::Tokenizer> {
     if let Some(dir) = checkpoint {
         return data::Tokenizer::from_folder(dir);
@@ -135,8 +136,8 @@ pub fn tokenizer(checkpoint: Option<&Path>, metadata: &Metadata) -> Result<data:
         .context("no text can be tokenized for this GGUF: give --checkpoint, which has a tokenizer")
 }
 
-/// The logits of the pass that the others are judged by, kept in an unnamed temporary file: with
-/// them in memory, every window of a 50,257-token vocabulary would cost 51 MB for 256 positions.
+/// The logits that the other passes are compared with, in an unnamed temporary file: in memory,
+/// every window of a 50,257-token vocabulary would take 51 MB for 256 positions.
 pub struct Base {
     file: File,
     windows: Vec<Vec<u32>>,
@@ -145,10 +146,10 @@ pub struct Base {
 }
 
 impl Base {
-    /// Nothing stored yet.
+    /// A store without windows.
     ///
     /// # Errors
-    /// When the system gives no temporary file.
+    /// When the system cannot create a temporary file.
     pub fn new(windows: Vec<Vec<u32>>, vocab_size: usize) -> Result<Self> {
         let file = tempfile::tempfile().context("no temporary file for logits")?;
         Ok(Base { file, windows, vocab_size, stored: 0 })

@@ -1,5 +1,5 @@
-//! The `eval` command on a tiny model with random weights: what holds, what must fail, what is
-//! refused.
+//! The `eval` command on a tiny model with random weights: passing gates, missed gates, and refused
+//! input.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ fn three_passes_agree_on_the_f32_file() {
         (burn.base.engine, burn.candidate.engine, llama.base.engine, llama.candidate.engine),
         (Engine::Burn, Engine::Reference, Engine::Reference, Engine::LlamaCpp)
     );
-    // The golden logits of this fixture are the reference's own.
+    // The golden logits of this fixture were computed by the reference itself.
     assert_eq!(burn.metrics.as_ref().unwrap().max_difference, 0.0);
     let llama = llama.metrics.as_ref().unwrap();
     assert_eq!(llama.agreement.positions, WINDOWS * CONTEXT);
@@ -168,7 +168,7 @@ fn a_weight_that_is_not_finite_fails_by_name() {
     }
 }
 
-/// Our writer's quantizer refuses such weights, so they are put in afterwards.
+/// The quantizer refuses such weights, so they are written into the file afterwards.
 fn write_raw(fixture: &Fixture, path: &std::path::Path, value: f32) {
     use gguf::TensorSource;
     let file = gguf::GgufFile::open(&fixture.f32()).unwrap();

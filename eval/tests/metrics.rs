@@ -1,4 +1,4 @@
-//! The measures against NumPy's (`golden/metrics.py`).
+//! The measures, compared with NumPy's (`golden/metrics.py`).
 
 use eval::metrics::{Comparison, Metrics};
 

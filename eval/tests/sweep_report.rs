@@ -1,4 +1,4 @@
-//! A sweep's report as its formats show it, held against files that were looked at.
+//! A sweep's report in all its formats, compared with files that were reviewed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,7 +1,7 @@
-//! How far two distributions of the next token are apart, at many positions.
+//! Compares two distributions of the next token at many positions.
 //!
-//! With `P = softmax(p)` and `Q = softmax(q)` of one position's logits, and the largest logit
-//! taken off so that nothing overflows,
+//! With `P = softmax(p)` and `Q = softmax(q)` of one position's logits, from which the largest
+//! logit is subtracted so that nothing overflows,
 //!
 //! ```text
 //! KL(P || Q) = sum P (ln P - ln Q) = sum e^p (p - q) / sum e^p  -  ln sum e^p  +  ln sum e^q
@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::statistics::{Mean, quantile};
 use super::{NotFinite, Side, check_finite};
 
-/// How near the candidate's distributions come to the base's. Error bars are standard errors over
-/// positions that count as independent.
+/// How close the candidate's distributions are to the base's. Error bars are standard errors over
+/// positions, which are taken as independent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// Positions compared.
     pub positions: usize,
     /// Divergence of the candidate's next-token distribution from the base's.
     pub kl: KlDivergence,
-    /// Share of positions, from 0 to 1, whose likeliest token is the same.
+    /// Share of positions, from 0 to 1, whose most likely token is the same.
     pub top1_agreement: f64,
     /// Error bar of the share; none in a report of an older program.
     #[serde(default)]
@@ -64,13 +64,13 @@ pub struct KlDivergence {
     pub max: f64,
 }
 
-/// Collects positions and keeps a few numbers of each.
+/// Collects positions and stores a few numbers of each.
 #[derive(Debug, Clone, Default)]
 pub struct Divergence {
     positions: Vec<Position>,
 }
 
-/// What one position contributes.
+/// The values of one position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Position {
     kl: f64,
@@ -80,17 +80,17 @@ pub(super) struct Position {
 }
 
 impl Divergence {
-    /// Nothing compared yet.
+    /// Without any positions yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in positions: the token that came after each, the candidate's logits `[N, V]`, and
-    /// for the base a function that fills in the logits `[V]` of a position.
+    /// Adds positions: the token that followed each, the candidate's logits `[N, V]`, and for the
+    /// base a function that fills in the logits `[V]` of a position.
     ///
     /// # Errors
-    /// [`NotFinite`] for the first of the candidate's logits that is NaN or infinite; nothing was
-    /// taken in then.
+    /// [`NotFinite`] for the first of the candidate's logits that is NaN or infinite; nothing is
+    /// added then.
     ///
     /// # Panics
     /// When `candidate` is not a row of logits for each token.
@@ -181,7 +181,7 @@ fn split(mean: Option<Mean>) -> (Option<f64>, Option<f64>) {
 }
 
 impl Position {
-    /// The logits of one position, `[V]` each, and the token that came next.
+    /// The logits of one position, `[V]` each, and the token that followed.
     pub(super) fn compare(p: &[f32], q: &[f32], next: Option<usize>) -> Self {
         let (p_top, q_top) = (argmax(p), argmax(q));
         let (p_largest, q_largest) = (f64::from(p[p_top]), f64::from(q[q_top]));
@@ -198,7 +198,7 @@ impl Position {
             let (p, q) = (f64::from(*p.get(token)?), f64::from(*q.get(token)?));
             Some((p_norm + p_largest - p, q_norm + q_largest - q))
         });
-        // Rounding can take a divergence of zero slightly below.
+        // Rounding errors can make a divergence of zero slightly negative.
         let kl = (difference / p_sum - p_norm + q_norm).max(0.0);
         Position { kl, same_top: p_top == q_top, surprise }
     }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     /// Two positions over two tokens. Base (1/2, 1/2) at both; candidate (3/4, 1/4) and then the
-    /// same as the base. Token 1 comes after the first, token 0 after the second.
+    /// same as the base. Token 1 follows the first, token 0 the second.
     #[test]
     fn two_positions_by_hand() {
         let three = 3_f32.ln();
@@ -224,7 +224,7 @@ mod tests {
         let kl = 2_f64.ln() - 0.5 * 3_f64.ln();
         assert_eq!(found.positions, 2);
         close(found.kl.mean, kl / 2.0, 1e-7);
-        // Of 0 and x the mean is x / 2, the variance x^2 / 4, and one degree of freedom is left.
+        // Of 0 and x the mean is x / 2, the variance x^2 / 4, and there is one degree of freedom.
         close(found.kl.mean_error.unwrap(), kl / 2.0, 1e-7);
         close(found.kl.median, kl / 2.0, 1e-7);
         close(found.kl.p999.unwrap(), kl * 0.999, 1e-7);

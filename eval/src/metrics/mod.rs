@@ -1,4 +1,4 @@
-//! How far two forward passes are apart: pure arithmetic on logits, in f64 throughout.
+//! Compares two forward passes: arithmetic on logits, in f64 throughout.
 //!
 //! Definitions, for the logits `p` of the base and `q` of the candidate, `[T, V]` each:
 //!
@@ -13,10 +13,10 @@
 //! | RMS change of probability | `sqrt(mean (Q(next token) - P(next token))^2)` over the same positions |
 //! | error bars | the standard error of the mean over positions, through the function that is taken of it |
 //!
-//! The direction of the KL divergence and the meaning of its columns are those of
-//! `llama-perplexity --kl-divergence`, and so are the error bars, which take positions for
-//! independent; quantiles interpolate linearly, as NumPy's do. What needs distributions only is
-//! [`Divergence`]; [`Comparison`] adds what needs the logits themselves.
+//! The direction of the KL divergence and the meaning of its columns are those of `llama-perplexity
+//! --kl-divergence`, and so are the error bars, which take positions as independent. Quantiles
+//! interpolate linearly, as NumPy's do. [`Divergence`] holds the measures of distributions;
+//! [`Comparison`] adds those of the logits themselves.
 
 mod agreement;
 mod statistics;
@@ -30,16 +30,16 @@ use agreement::Position;
 pub use agreement::{Agreement, Divergence, KlDivergence};
 pub use statistics::{Mean, paired_ratio};
 
-/// What was measured between two passes.
+/// The measures of two passes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Root mean square of the differences over the root mean square of the base's logits.
     pub relative_rms: f64,
     /// Largest difference of two logits.
     pub max_difference: f64,
-    /// Pearson's correlation of the logits; none where one side is constant.
+    /// Pearson's correlation of the logits; none if one side is constant.
     pub correlation: Option<f64>,
-    /// What the distributions say.
+    /// The measures of the distributions.
     #[serde(flatten)]
     pub agreement: Agreement,
 }
@@ -47,7 +47,7 @@ pub struct Metrics {
 /// A logit that is NaN or infinite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFinite {
-    /// Whose logit it is.
+    /// The pass that the logit belongs to.
     pub side: Side,
     /// Position in the window.
     pub position: usize,
@@ -62,7 +62,7 @@ pub struct NotFinite {
 pub enum Side {
     /// The pass that is trusted more.
     Base,
-    /// The pass that is judged.
+    /// The pass that is evaluated.
     Candidate,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for NotFinite {
     }
 }
 
-/// Collects windows, one after the other, and keeps only a few numbers for each position.
+/// Collects windows, one after the other, and stores only a few numbers for each position.
 #[derive(Debug, Clone, Default)]
 pub struct Comparison {
     divergence: Divergence,
@@ -83,18 +83,18 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Nothing compared yet.
+    /// Without any windows yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in one window: its tokens `[T]` and the logits `[T, V]` of both passes.
+    /// Adds one window: its tokens `[T]` and the logits `[T, V]` of both passes.
     ///
     /// # Errors
-    /// [`NotFinite`] for the first logit that is NaN or infinite; nothing was taken in then.
+    /// [`NotFinite`] for the first logit that is NaN or infinite; nothing is added then.
     ///
     /// # Panics
-    /// When the two sides differ in length or are not a row for each token.
+    /// When the two sides have different lengths or do not have a row for each token.
     pub fn add(
         &mut self,
         tokens: &[u32],
@@ -123,7 +123,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// One position. Rows are summed in order, so that the result does not depend on threads.
+    /// Adds one position. Rows are summed in order, so that the result does not depend on threads.
     fn take(&mut self, row: &Row) {
         self.divergence.take(row.position);
         self.squared_difference += row.squared_difference;
@@ -143,7 +143,7 @@ impl Comparison {
     }
 }
 
-/// Against a base of zeros, any difference counts as 100 %.
+/// If the base is all zeros, any difference counts as 100 %.
 fn relative(squared_difference: f64, squared_base: f64) -> f64 {
     if squared_base > 0.0 {
         (squared_difference / squared_base).sqrt()
@@ -161,7 +161,7 @@ fn check_finite(side: Side, position: usize, row: &[f32]) -> Result<(), NotFinit
     }
 }
 
-/// Everything that one position contributes.
+/// All values of one position.
 struct Row {
     position: Position,
     squared_difference: f64,
@@ -191,8 +191,8 @@ impl Row {
     }
 }
 
-/// Means and central second moments of pairs, merged without cancellation
-/// (Chan, Golub and LeVeque, 1979).
+/// Means and central second moments of pairs, merged without cancellation (Chan, Golub and LeVeque,
+/// 1979).
 #[derive(Debug, Clone, Copy, Default)]
 struct Moments {
     count: f64,
@@ -266,7 +266,7 @@ mod tests {
         // Position 0 is followed by token 1: probability 1/2 in the base, 1/4 in the candidate.
         close(metrics.agreement.base_perplexity.unwrap(), 2.0, 1e-12);
         close(metrics.agreement.perplexity.unwrap(), 4.0, 1e-6);
-        // Equal logits count as their first, so position 1 disagrees.
+        // Of equal logits the first counts, so position 1 disagrees.
         assert_eq!(metrics.agreement.top1_agreement, 0.5);
         assert_eq!(metrics.correlation, None, "the base is constant");
         assert_eq!(metrics.relative_rms, 1.0);

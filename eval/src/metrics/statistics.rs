@@ -1,24 +1,24 @@
 //! Means with their standard errors, and quantiles.
 
-/// The mean of some numbers and how sure it is.
+/// The mean of some numbers and its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mean {
     /// The mean itself.
     pub value: f64,
-    /// Its standard error, `sqrt(variance / (n - 1))` with the variance about the mean, as
-    /// `llama-perplexity` has it; 0 for a single number. The numbers count as independent.
+    /// Its standard error, `sqrt(variance / (n - 1))` with the variance about the mean, as in
+    /// `llama-perplexity`; 0 for a single number. The numbers are taken as independent.
     pub error: f64,
 }
 
 impl Mean {
-    /// Of no numbers there is none.
+    /// `None` without numbers.
     pub fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
         let count = values.clone().count() as f64;
         if count == 0.0 {
             return None;
         }
         let value = values.clone().sum::<f64>() / count;
-        // In two passes: the variance of numbers that are nearly equal would cancel in one.
+        // In two passes: in a single pass, the variance of nearly equal numbers would cancel.
         let variance = values.map(|x| (x - value).powi(2)).sum::<f64>() / count;
         let error = if count > 1.0 { (variance / (count - 1.0)).sqrt() } else { 0.0 };
         Some(Mean { value, error })
@@ -30,8 +30,8 @@ impl Mean {
     }
 }
 
-/// The mean of `a` over the mean of `b` where both were measured at the same places, so that what
-/// they share cancels (delta method). `None` without places, or if the mean of `b` is 0.
+/// The mean of `a` over the mean of `b` if both were measured at the same positions, so that their
+/// common part cancels (delta method). `None` without positions, or if the mean of `b` is 0.
 pub fn paired_ratio(a: &[f64], b: &[f64]) -> Option<Mean> {
     let (mean_a, mean_b) = (Mean::of(a.iter().copied())?, Mean::of(b.iter().copied())?);
     if a.len() != b.len() || mean_b.value == 0.0 {

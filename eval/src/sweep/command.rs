@@ -19,60 +19,60 @@ Examples:
 Windows, positions and perplexity are those of llama-perplexity. Ctrl-C keeps what there is of
 --base-logits FILE (as FILE.part); the same command goes on from there.";
 
-/// Files against the base they were made from.
+/// Compare files with the base they were made from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SweepArgs {
-    /// Variants to judge, GGUF files; LABEL=FILE names one
+    /// Variants to evaluate, GGUF files; LABEL=FILE sets the name in the table
     #[arg(value_name = "[LABEL=]FILE", required = true)]
     pub variants: Vec<NamedFile>,
-    /// Unquantized GGUF that everything is judged by
+    /// Unquantized GGUF that everything is compared with
     #[arg(long, value_name = "FILE")]
     pub base: PathBuf,
-    /// Files that others of the same recipe are divided by, for example llama-quantize's; without,
-    /// the last file of a recipe is that of the others [default: none]
+    /// Files that others of the same recipe are compared with as a ratio, for example
+    /// llama-quantize's [default: the last file of each recipe]
     #[arg(long, value_name = "[LABEL=]FILE", num_args = 1..)]
     pub peer: Vec<NamedFile>,
     /// UTF-8 text to read
     #[arg(long, value_name = "FILE")]
     pub text: PathBuf,
-    /// Tokens of the text that are read at most, rounded down to whole windows; 0 reads it all
+    /// Most tokens of the text to read, rounded down to whole windows; 0 reads the whole text
     #[arg(long, value_name = "TOKENS", default_value_t = 20_000)]
     pub tokens: usize,
     /// Tokens in a window, of which the second half is scored
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     pub context: usize,
-    /// Where the base's logits are kept for the next sweep: 2 bytes for each token of the
+    /// File that keeps the base's logits for the next sweep: 2 bytes for each token of the
     /// vocabulary at each scored position [default: a temporary file of at most 1 GiB]
     #[arg(long, value_name = "FILE")]
     pub base_logits: Option<PathBuf>,
     /// Types of KV cache to measure each file with: f32, f16, q8_0, q4_0, or KEYS/VALUES
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',', default_value = "f16")]
     pub kv: Vec<Cache>,
-    /// Who computes the logits; speed and memory are always llama.cpp's
+    /// Engine that computes the logits; speed and memory are always measured with llama.cpp
     #[arg(long, value_enum, default_value_t = SweepEngine::Llama)]
     pub engine: SweepEngine,
-    /// Threads that compute; 0 stands for all cores
+    /// Threads that compute; 0 uses all cores
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub threads: usize,
-    /// Leave speed and memory out [default: off]
+    /// Do not measure speed and memory [default: off]
     #[arg(long)]
     pub no_speed: bool,
-    /// Where the report goes, as JSON [default: not saved]
+    /// File for the report, as JSON [default: not saved]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Where the tables go, as Markdown [default: not saved]
+    /// File for the tables, as Markdown [default: not saved]
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Where the pictures go, as PDF [default: not drawn]
+    /// File for the pictures, as PDF [default: not drawn]
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
-    /// Replace existing files, and a base of logits that belongs to something else or is damaged
-    /// [default: off]
+    /// Replace existing files, and a base of logits that belongs to another model or text or is
+    /// damaged [default: off]
     #[arg(long)]
     pub force: bool,
 }
 
-/// Sweeps, and saves what was asked for.
+/// Sweeps, and saves the requested outputs.
 ///
 /// # Errors
 /// Those of [`sweep`], and when an output exists or cannot be written.

@@ -1,4 +1,5 @@
-//! The passes of a sweep: the base's logits onto the disk, and everything else against them.
+//! The passes of a sweep: writes the base's logits to the disk, and compares all other passes with
+//! them.
 
 use std::path::Path;
 
@@ -12,29 +13,29 @@ use super::variant::{Described, FileRole};
 use super::windows::Windows;
 use crate::metrics::Divergence;
 
-/// One file with one cache, and what is known of it so far.
+/// One file with one cache, and its results so far.
 pub struct Judged<'a> {
     /// The file.
     pub file: &'a Described,
-    /// What keys and values are kept in.
+    /// The types of keys and values.
     pub cache: Cache,
     /// Its divergences from the base.
     pub divergence: Divergence,
-    /// Which logit was not finite.
+    /// The logit that was not finite.
     pub problem: Option<String>,
     /// Bytes of keys and values of a window.
     pub cache_bytes: Option<u64>,
 }
 
-/// Judges every file with every cache on all windows.
+/// Evaluates every file with every cache on all windows.
 ///
-/// With `--base-logits`, the base's logits for all windows are kept in that file. Without, windows
-/// are taken in pieces of `job.piece_bytes`, so that a text of any length needs no more of the
-/// disk than that.
+/// With `--base-logits`, the base's logits for all windows are stored in that file. Otherwise,
+/// windows are processed in pieces of `job.piece_bytes`, which limits the disk space for a text of
+/// any length.
 ///
 /// # Errors
-/// When a file cannot be read or is of another model, the base of logits belongs to something
-/// else, or the user stops.
+/// When a file cannot be read or belongs to another model, when the base of logits belongs to
+/// another model or text, or when the user stops.
 pub fn judge_all<'a>(
     job: &SweepJob,
     files: &'a [Described],
@@ -61,7 +62,8 @@ pub fn judge_all<'a>(
             let identity =
                 piece.identity(identity.vocab_size as usize, identity.engine, identity.model)?;
             let base = stored(job, &folder.path().join("base"), &piece, &identity)?;
-            // The mapped file stays readable without its name, and a death from here on leaves nothing.
+            // The mapped file stays readable without its name; if the process is killed from here
+            // on, no file remains.
             #[cfg(unix)]
             drop(folder);
             judge_piece(job, &mut judged, &piece, start, &base)?;
@@ -85,7 +87,7 @@ fn temporary(identity: &Identity, piece: usize) -> String {
     }
 }
 
-/// What is about to be written, and how large it is.
+/// The file to be written, and its size.
 fn announcement(identity: &Identity, place: &str) -> String {
     format!(
         "base logits: {} windows of {} tokens, {} positions x {} tokens in 16 bits: {} {place}",
@@ -97,7 +99,7 @@ fn announcement(identity: &Identity, place: &str) -> String {
     )
 }
 
-/// Opens the base at `path`, or writes what is missing of it.
+/// Opens the base at `path`, or writes the missing windows.
 fn stored(job: &SweepJob, path: &Path, windows: &Windows, identity: &Identity) -> Result<Base> {
     if path.exists() {
         match Base::open(path, identity) {
@@ -187,7 +189,7 @@ fn judge_piece(
 
 type Finite = Result<(), crate::metrics::NotFinite>;
 
-/// The stored base against itself: perplexity is all that there is to find.
+/// Compares the stored base with itself, which gives only its perplexity.
 fn itself<'b>(
     entry: &mut Judged<'_>,
     window: &[u32],
@@ -203,7 +205,7 @@ fn itself<'b>(
     Ok(())
 }
 
-/// A window read by `reader`, against the stored base.
+/// Compares a window read by `reader` with the stored base.
 fn against<'b>(
     entry: &mut Judged<'_>,
     reader: &mut Reader<'_>,

@@ -1,4 +1,4 @@
-//! One table for any set of variants of a model on a text.
+//! One table for any number of variants of a model, on one text.
 //!
 //! ```text
 //! text --tokenizer of the base--> windows --base--> logits on disk (base/)
@@ -7,8 +7,9 @@
 //!                                    +--each variant in a child process --> speed, memory
 //! ```
 //!
-//! The base is read once, whatever is judged by it; a variant is in memory only while it is read.
-//! Windows and positions are those of `llama-perplexity`, so its figures can be put beside these.
+//! The base is read once for any number of variants; a variant is in memory only while it is read.
+//! Windows and positions are those of `llama-perplexity`, so its figures can be compared with
+//! these.
 
 mod base;
 mod command;
@@ -45,55 +46,55 @@ use windows::Windows;
 /// 1 GiB of the temporary folder: 20,000 tokens of text for a vocabulary of 50,257.
 pub const PIECE_BYTES: u64 = 1 << 30;
 
-/// What to sweep.
+/// The settings of a sweep.
 #[derive(Debug, Clone)]
 pub struct SweepJob {
-    /// The unquantized GGUF that everything is judged by.
+    /// The unquantized GGUF that everything is compared with.
     pub base: PathBuf,
-    /// What is judged.
+    /// The files to evaluate.
     pub variants: Vec<NamedFile>,
-    /// What is judged and stands below the line in ratios.
+    /// The files to evaluate that are the denominators of ratios.
     pub peers: Vec<NamedFile>,
     /// The text.
     pub text: PathBuf,
-    /// Tokens that are read at most; 0 stands for all.
+    /// Most tokens to read; 0 reads all.
     pub tokens: usize,
     /// Tokens in a window.
     pub context: usize,
-    /// Where the base's logits are kept. If not given, they are in a temporary file, some windows
-    /// at a time.
+    /// The file that keeps the base's logits. If not given, they are in a temporary file, some
+    /// windows at a time.
     pub base_logits: Option<PathBuf>,
     /// Most bytes of a temporary file of logits, but at least one window; [`PIECE_BYTES`].
     pub piece_bytes: u64,
-    /// Who computes.
+    /// The engine that computes the logits.
     pub engine: SweepEngine,
     /// Caches that each file is read with, the first one for pictures and the Pareto front.
     pub caches: Vec<Cache>,
-    /// Threads that compute; 0 stands for all cores.
+    /// Threads that compute; 0 uses all cores.
     pub threads: usize,
-    /// How to start the child that measures speed and memory; none leaves them out.
+    /// How to start the child process that measures speed and memory; `None` skips this.
     pub probe: Option<ProbeCommand>,
-    /// Whether a base that is of something else, or damaged, may be replaced.
+    /// Whether a base that belongs to another model or text, or is damaged, may be replaced.
     pub overwrite: bool,
-    /// Asked between windows.
+    /// Checked between windows.
     pub interrupt: cli::Interrupt,
 }
 
-/// Who computes the logits of a sweep.
+/// The engine that computes the logits of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum SweepEngine {
-    /// llama.cpp with its defaults: what devices run.
+    /// llama.cpp with its defaults, which devices run.
     Llama,
-    /// The plain Rust pass, on weights as they are stored, everything else in f32.
+    /// The plain Rust pass: weights as they are stored, everything else in f32.
     Reference,
 }
 
 /// Measures every file with every cache.
 ///
 /// # Errors
-/// When a file cannot be read or is of another model, the base of logits belongs to something
-/// else, or the user stops. A variant whose logits are not finite is no error here:
-/// [`SweepReport::check`] makes it one.
+/// When a file cannot be read or belongs to another model, when the base of logits belongs to
+/// another model or text, or when the user stops. A variant whose logits are not finite is not an
+/// error here; [`SweepReport::check`] turns it into one.
 pub fn sweep(job: &SweepJob) -> Result<SweepReport> {
     ensure!(!job.caches.is_empty(), "--kv: expected at least one type of cache");
     let files = describe(&job.base, &job.variants, &job.peers)?;
@@ -166,12 +167,13 @@ fn speed(job: &SweepJob, entry: &Judged<'_>, window: &[u32]) -> Result<Option<Sp
     let Some(probe) = &job.probe else { return Ok(None) };
     check_interrupt(job)?;
     let speed = probe.measure(&entry.file.path, window, entry.cache, threads(job.threads));
-    // A Ctrl-C ends the child, too.
+    // Ctrl-C ends the child, too.
     check_interrupt(job)?;
     speed.map(Some)
 }
 
-/// A file whose speed cannot be measured, for lack of memory for example, costs no other its judgement.
+/// If the speed of a file cannot be measured, for example for lack of memory, all files are still
+/// evaluated.
 fn with_speed(row: Row, speed: Result<Option<Speed>>) -> Result<Row> {
     match speed {
         Ok(speed) => Ok(Row { speed, ..row }),
@@ -203,7 +205,7 @@ fn row(job: &SweepJob, entry: &Judged<'_>, sha256: String) -> Row {
     }
 }
 
-/// Holds files of one recipe and cache against the peer among them, or else the last of them.
+/// Compares files of one recipe and cache with the peer among them, or with the last of them.
 fn add_ratios(rows: &mut [Row], judged: &[Judged<'_>]) {
     let judged_rows = |row: &Row| row.role != FileRole::Base && row.quality.is_some();
     for index in (0..rows.len()).filter(|&index| judged_rows(&rows[index])).collect::<Vec<_>>() {
@@ -223,7 +225,7 @@ fn add_ratios(rows: &mut [Row], judged: &[Judged<'_>]) {
     }
 }
 
-/// The threads that 0 stands for.
+/// The number of threads that 0 means.
 fn threads(asked: usize) -> usize {
     match asked {
         0 => available_parallelism().map_or(1, |n| n.get()),

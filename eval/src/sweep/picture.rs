@@ -1,4 +1,4 @@
-//! A sweep as pictures: divergence over size with the Pareto front, and speed.
+//! Draws a sweep: divergence over size with the Pareto front, and speed.
 
 use anyhow::Result;
 use plot::{BarChart, BarSeries, Figure, Scale, ScatterChart, ScatterPoint, ScatterSeries};
@@ -8,8 +8,8 @@ use super::variant::FileRole;
 use crate::metrics::KlDivergence;
 
 impl SweepReport {
-    /// One page: mean and 99.9th percentile of the divergence over the file's size, and where it
-    /// was measured, tokens a second.
+    /// Draws one page: mean and 99.9th percentile of the divergence over the file's size and, if it
+    /// was measured, tokens per second.
     ///
     /// # Errors
     /// When the page cannot be drawn.
@@ -26,7 +26,7 @@ impl SweepReport {
         figures
     }
 
-    /// Rows of the first cache: another one changes no file's size.
+    /// Rows of the first cache: other caches do not change a file's size.
     fn judged(&self) -> impl Iterator<Item = &Row> {
         let cache = self.rows.first().map(|row| row.cache.as_str());
         let judged =

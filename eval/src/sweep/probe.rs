@@ -1,8 +1,8 @@
-//! What a variant costs on the device: times and memory, measured in a process of its own.
+//! Measures times and memory of a variant on this device, in a separate process.
 //!
 //! The sweep starts this program again for each variant and cache, so that peak memory is that of
-//! one model and nothing else, with weights mapped as on a device. The child loads the file, reads
-//! a prompt, writes greedily, and prints what it took:
+//! one model alone, with weights mapped as on a device. The child loads the file, reads a prompt,
+//! generates greedily, and prints its measurements:
 //!
 //! ```text
 //! load          until the file is mapped and ready
@@ -24,44 +24,44 @@ use llama_cpp::{Arithmetic, Cache, Llama, Session, Settings};
 use reference::ops::argmax;
 use serde::{Deserialize, Serialize};
 
-/// Rounds after the first, whose median counts.
+/// Rounds after the first; the median of these is used.
 const ROUNDS: usize = 3;
 /// Most tokens of a prompt.
 const PROMPT: usize = 512;
-/// Most tokens that are written.
+/// Most tokens to generate.
 const GENERATED: usize = 64;
 
 /// Times and memory of one variant with one cache, in llama.cpp.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
-    /// From the path to a model that is ready, in seconds, with the file in the system's cache.
+    /// From the path to a ready model, in seconds, with the file in the system's cache.
     pub load_seconds: f64,
     /// From the prompt to the first token, the first time, in seconds.
     pub first_token_seconds: f64,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens a second while a prompt is read.
+    /// Tokens per second while a prompt is read.
     pub prompt_tokens_per_s: f64,
-    /// Tokens written after the prompt.
+    /// Tokens generated after the prompt.
     pub generated_tokens: usize,
-    /// Tokens a second while a text is written.
+    /// Tokens per second while a text is generated.
     pub generation_tokens_per_s: f64,
-    /// Most bytes that were resident; none where the system does not tell.
+    /// Most bytes that were resident; none if the system does not report it.
     pub peak_resident_bytes: Option<u64>,
-    /// Bytes that making the context added to anonymous memory.
+    /// Anonymous memory that creating the context added, in bytes.
     pub cache_resident_bytes: Option<u64>,
 }
 
-/// What the child is told.
+/// The arguments of the child.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ProbeArgs {
     /// The GGUF.
     #[arg(long)]
     model: PathBuf,
-    /// Tokens there is room for.
+    /// Capacity of the context, in tokens.
     #[arg(long)]
     context: usize,
-    /// What keys and values are kept in.
+    /// The types of keys and values.
     #[arg(long)]
     cache: Cache,
     /// Threads that compute.
@@ -72,21 +72,21 @@ pub struct ProbeArgs {
     prompt: Vec<u32>,
 }
 
-/// How to start this program as the child.
+/// The command that starts this program as the child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeCommand {
     /// The program.
     pub program: PathBuf,
-    /// What stands before `probe`.
+    /// The arguments before `probe`.
     pub arguments: Vec<OsString>,
 }
 
 impl ProbeCommand {
-    /// This process's own program and the words before `verb`: `pocketgpt eval sweep ...` gives
+    /// This process's own program and the arguments before `verb`: `pocketgpt eval sweep ...` gives
     /// `pocketgpt eval`.
     ///
     /// # Errors
-    /// When the system does not say which program this is.
+    /// When the system does not report the path of this program.
     pub fn of_this_process(verb: &str) -> Result<Self> {
         let program = std::env::current_exe().context("which program is this?")?;
         let words = std::env::args_os().skip(1).take_while(|word| word != verb);
@@ -125,13 +125,13 @@ impl ProbeCommand {
     }
 }
 
-/// Tokens to read and tokens to write in a context.
+/// The numbers of tokens to read and to generate in a context.
 fn lengths(context: usize) -> (usize, usize) {
     let prompt = (context / 2).clamp(1, PROMPT);
     (prompt, context.saturating_sub(prompt).clamp(1, GENERATED))
 }
 
-/// The child's work.
+/// Measures the model; this is the work of the child.
 ///
 /// # Errors
 /// When llama.cpp refuses the file or the prompt.
@@ -180,7 +180,7 @@ struct Round {
     generation_seconds: f64,
 }
 
-/// Reads the prompt from an empty cache, then writes greedily.
+/// Reads the prompt from an empty cache, then generates greedily.
 fn round(session: &mut Session<'_>, prompt: &[u32], generated: usize) -> Result<Round> {
     session.clear();
     let start = Instant::now();

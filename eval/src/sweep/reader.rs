@@ -1,4 +1,4 @@
-//! A model in memory, and how it reads windows and hands over the logits that are scored.
+//! A model in memory that reads windows and returns the scored logits.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use reference::Model;
 
 use super::SweepEngine;
 
-/// Tokens that go through llama.cpp at once, its own default, and most rows of logits in memory.
+/// Tokens that llama.cpp computes at once, its own default, and the most rows of logits in memory.
 const BATCH: usize = 512;
 
 /// A model in memory.
@@ -44,7 +44,7 @@ impl Loaded {
         }
     }
 
-    /// Tokens of context that the model was trained on.
+    /// Context length that the model was trained with.
     pub fn context_length(&self) -> usize {
         match self {
             Loaded::Llama(llama) => llama.context_length(),
@@ -52,7 +52,7 @@ impl Loaded {
         }
     }
 
-    /// Bytes of the keys and values of a window, where llama.cpp keeps them.
+    /// Bytes of the keys and values of a window, if llama.cpp keeps them.
     pub fn cache_bytes(&self, context: usize, cache: Cache) -> Option<u64> {
         match self {
             Loaded::Llama(llama) => Some(llama.cache_bytes(context, cache)),
@@ -63,7 +63,7 @@ impl Loaded {
     /// A pass over windows of `context` tokens.
     ///
     /// # Errors
-    /// When llama.cpp has no memory for it, or the cache does not suit the model.
+    /// When llama.cpp does not get enough memory, or the cache does not suit the model.
     pub fn reader(&self, context: usize, cache: Cache, threads: usize) -> Result<Reader<'_>> {
         match self {
             Loaded::Llama(llama) => {
@@ -85,7 +85,7 @@ pub enum Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads a window and gives the logits of its positions from `first` to the last but one to
+    /// Reads a window and passes the logits of its positions from `first` to the last but one to
     /// `take`, some rows `[N, V]` at a time, in order.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Reader<'_> {
             }
             Reader::Llama(session) => {
                 session.clear();
-                // The last token is read by nobody: nothing that is scored comes after it.
+                // The last token is not computed: no scored token comes after it.
                 for (index, tokens) in window[..scored].chunks(BATCH).enumerate() {
                     let start = index * BATCH;
                     take(&session.logits_from(tokens, first.saturating_sub(start))?)?;

@@ -1,4 +1,4 @@
-//! What a sweep found: one row for each file and cache.
+//! The report of a sweep: one row for each file and cache.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::report::Engine;
 
 /// Identifies the file among other JSON.
 pub const FORMAT: &str = "pocketgpt.sweep";
-/// Raised when a reader of the last version would misread the file.
+/// Raised when a reader of the previous version would misread the file.
 pub const VERSION: u32 = 1;
 
 /// A table of variants.
@@ -21,19 +21,19 @@ pub struct SweepReport {
     pub version: u32,
     /// Version of the program that measured.
     pub program: String,
-    /// What all read.
+    /// The tokens that all passes read.
     pub text: SweepText,
-    /// Who computed.
+    /// The engine that computed.
     pub engine: Engine,
     /// Threads that computed.
     pub threads: usize,
-    /// Bytes of the stored logits that all were judged by.
+    /// Bytes of the stored logits that all passes were compared with.
     pub base_bytes: u64,
     /// The base first, then the files in the order they were given, each with every cache.
     pub rows: Vec<Row>,
 }
 
-/// Where the tokens came from.
+/// The source of the tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepText {
     /// A file name.
@@ -49,17 +49,17 @@ pub struct SweepText {
 /// One file with one cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// What it is called in the table.
+    /// Its name in the table.
     pub label: String,
     /// `F32`, `Q4_K_M`, ...
     pub recipe: String,
     /// Name of the file.
     pub file: String,
-    /// SHA-256 of the file, of a model in several that of the first.
+    /// SHA-256 of the file; of the first file if the model has several.
     pub sha256: String,
-    /// Whose file it is.
+    /// The role of the file.
     pub role: FileRole,
-    /// What keys and values were kept in, as llama.cpp spells it.
+    /// The types of keys and values, as llama.cpp spells them.
     pub cache: String,
     /// Bytes of the file.
     pub file_bytes: u64,
@@ -67,34 +67,34 @@ pub struct Row {
     pub tensor_bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// Bits of a weight, on average.
+    /// Bits per weight, on average.
     pub bits_per_weight: f64,
-    /// How near it comes to the base; none if a logit was not finite.
+    /// The comparison with the base; none if a logit was not finite.
     pub quality: Option<Agreement>,
-    /// Which logit was not finite.
+    /// The logit that was not finite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Its mean divergence over that of a file of the same recipe and cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_ratio: Option<KlRatio>,
-    /// Nothing that was judged is both smaller and nearer to the base.
+    /// Whether no other evaluated file is both smaller and nearer to the base.
     pub pareto: bool,
     /// Times and memory in llama.cpp; none if they were not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed: Option<Speed>,
-    /// Why there are none though they were asked for.
+    /// Why they are missing although they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed_problem: Option<String>,
     /// Bytes of keys and values of a window, computed from the model's shape; none for the
-    /// reference, which has no cache of llama.cpp's.
+    /// reference, which does not use a cache of llama.cpp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_bytes: Option<u64>,
 }
 
-/// A mean divergence over another one, at the same positions.
+/// A mean divergence divided by another one, at the same positions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KlRatio {
-    /// Label of the file below the line.
+    /// Label of the file in the denominator.
     pub peer: String,
     /// The ratio; below 1 is better than the peer.
     pub value: f64,
@@ -103,12 +103,12 @@ pub struct KlRatio {
 }
 
 impl SweepReport {
-    /// The row of the base that all others are held against.
+    /// The row of the base that all others are compared with.
     pub fn base(&self) -> Option<&Row> {
         self.rows.iter().find(|row| row.role == FileRole::Base)
     }
 
-    /// Logits that are not finite as an error that ends a command with exit code 1.
+    /// Returns logits that are not finite as an error that ends a command with exit code 1.
     ///
     /// # Errors
     /// [`cli::GateFailed`] with one line for each such row.
@@ -122,8 +122,8 @@ impl SweepReport {
     }
 }
 
-/// Marks the rows that no other row beats in both size and mean divergence. Only rows of the first
-/// cache count, since a cache changes no file, and not the base.
+/// Marks the rows for which no other row is better in both size and mean divergence. Only rows of
+/// the first cache count, since a cache does not change a file; the base does not count.
 pub fn mark_front(rows: &mut [Row]) {
     let Some(cache) = rows.first().map(|row| row.cache.clone()) else { return };
     let point = |row: &Row| {

@@ -1,4 +1,4 @@
-//! A sweep as text and as Markdown: one table of quality, one of what it costs.
+//! A sweep as text and as Markdown: one table of quality, and one of times and memory.
 
 use std::fmt::{self, Write};
 
@@ -13,7 +13,7 @@ struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// What one column says of a row; `base` is the row that it is held against.
+/// The cell of one column for a row; `base` is the row that it is compared with.
 struct Column<'a> {
     title: String,
     cell: Box<dyn Fn(&Row) -> String + 'a>,
@@ -204,7 +204,7 @@ fn probability_change(quality: &Agreement) -> String {
     }
 }
 
-/// Three significant digits, with a power of ten where the number is far from 1.
+/// Three significant digits, with a power of ten if the number is far from 1.
 fn digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

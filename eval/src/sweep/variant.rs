@@ -1,4 +1,4 @@
-//! The files of a sweep: how they are named on the command line, and what their heads say.
+//! The files of a sweep: their names on the command line, and the data of their headers.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use gguf::{Metadata, RawModel};
 
-/// A file as it was named: `FILE` or `LABEL=FILE`.
+/// A file as given on the command line: `FILE` or `LABEL=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
-    /// What to call it in the table; its recipe if not given.
+    /// Its name in the table; its recipe if not given.
     pub label: Option<String>,
     /// A GGUF, or the first part of one.
     pub path: PathBuf,
@@ -25,7 +25,7 @@ impl NamedFile {
 impl FromStr for NamedFile {
     type Err = std::convert::Infallible;
 
-    /// A name that exists as it is, or has a `/` before its `=`, is a file's.
+    /// An existing file name, or one with a `/` before its `=`, is taken as a whole.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = NamedFile::at(Path::new(text));
         Ok(match text.split_once('=') {
@@ -38,45 +38,45 @@ impl FromStr for NamedFile {
     }
 }
 
-/// Whose file it is.
+/// The role of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileRole {
-    /// The unquantized one that all are judged by.
+    /// The unquantized file that all others are compared with.
     Base,
-    /// One that is judged.
+    /// A file that is evaluated.
     Variant,
-    /// One that is judged, and that others of its recipe are held against.
+    /// A file that is evaluated, and that others of its recipe are compared with.
     Peer,
 }
 
-/// A file, looked at.
+/// A file whose header was read.
 #[derive(Debug, Clone)]
 pub struct Described {
     /// Unique in the table.
     pub label: String,
-    /// Whose it is.
+    /// Its role.
     pub role: FileRole,
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
-    /// The same, or all files that the model is cut into.
+    /// Its path, or those of all files that the model is split into.
     pub parts: Vec<PathBuf>,
     /// `Q4_K_M`, ...
     pub recipe: String,
-    /// Bytes of the file, all its parts together.
+    /// Bytes of the file, or of all its parts together.
     pub file_bytes: u64,
     /// Bytes of the tensors.
     pub tensor_bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// Its keys.
+    /// Its metadata keys.
     pub metadata: Metadata,
 }
 
-/// Looks at the base and everything that is judged by it, and gives each a label of its own.
+/// Reads the headers of the base and all other files, and gives each a unique label.
 ///
 /// # Errors
-/// When a file is none, is no GGUF, is cut short, or shares its label with another.
+/// When a file does not exist, is not a GGUF, is truncated, or has the same label as another.
 pub fn describe(
     base: &Path,
     variants: &[NamedFile],
@@ -89,7 +89,7 @@ pub fn describe(
         .collect();
     let mut files =
         named.iter().map(|(role, file)| look_at(file, *role)).collect::<Result<Vec<_>>>()?;
-    // Two files of one recipe without labels: their own names tell them apart.
+    // Two files of one recipe without labels get their file names as labels.
     let recipes: Vec<String> = files.iter().map(|file| file.recipe.clone()).collect();
     for ((_, name), file) in named.iter().zip(&mut files) {
         let shared = recipes.iter().filter(|recipe| **recipe == file.recipe).count() > 1;

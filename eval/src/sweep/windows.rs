@@ -1,9 +1,9 @@
-//! A text, cut as `llama-perplexity` cuts it.
+//! A text, divided into windows as in `llama-perplexity`.
 //!
-//! The text is tokenized as a whole, with the token that begins one in front where the model was
-//! trained so, and cut into windows of equal length; the rest is left out. In every window the
-//! first token is then replaced by the one that begins a text. The positions from the middle on
-//! are scored, so that each has half a window behind it (`tools/perplexity/perplexity.cpp`).
+//! The text is tokenized as a whole, after the token that begins a text if the model was trained
+//! with one, and divided into windows of equal length; the rest is not used. In every window the
+//! first token is then replaced by the one that begins a text. The positions from the middle on are
+//! scored, so that each has half a window before it (`tools/perplexity/perplexity.cpp`).
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::base::{BaseEngine, Identity};
 
 /// Largest text that is read, in bytes.
 const TEXT_LIMIT: u64 = 1 << 30;
-/// With fewer tokens in a window there is nothing to score.
+/// A window with fewer tokens does not have a scored position.
 const SHORTEST: usize = 4;
 
 /// The windows that every pass reads.
@@ -24,7 +24,7 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Cuts the first `limit` tokens of `text` (all of them if 0) into windows of `context`.
+    /// Divides the first `limit` tokens of `text` (all if 0) into windows of `context` tokens.
     ///
     /// # Errors
     /// When the tokens do not fill a window, or a window is longer than the model's context.
@@ -58,7 +58,7 @@ impl Windows {
     /// [`Windows::cut`] of the file at `path`.
     ///
     /// # Errors
-    /// As there, and when the file cannot be read or is no UTF-8.
+    /// As there, and when the file cannot be read or is not UTF-8.
     pub fn read(
         path: &Path,
         tokenizer: &data::Tokenizer,
@@ -89,15 +89,15 @@ impl Windows {
     /// Some of the windows.
     ///
     /// # Panics
-    /// As a slice does.
+    /// As for a slice.
     pub fn part(&self, range: Range<usize>) -> Self {
         Windows { windows: self.windows[range].to_vec() }
     }
 
-    /// What the base of these windows is, for a model whose file has the hash `model`.
+    /// The identity of the base of these windows, for a model whose file has the hash `model`.
     ///
     /// # Errors
-    /// When a size is beyond what the format can hold.
+    /// When a size exceeds the limits of the format.
     pub fn identity(
         &self,
         vocab_size: usize,

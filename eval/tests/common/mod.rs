@@ -56,7 +56,7 @@ impl Fixture {
         self.path("gguf/tiny-F32.gguf")
     }
 
-    /// A copy of the F32 file in which `change` has seen the weights of every tensor.
+    /// A copy of the F32 file in which `change` was called with the weights of every tensor.
     pub fn changed(&self, name: &str, change: impl Fn(&str, &mut [f32])) -> PathBuf {
         let path = self.path(name);
         write_gguf(&GgufFile::open(&self.f32()).unwrap(), &path, change, |_| TensorType::F32);
@@ -88,7 +88,7 @@ impl Fixture {
     }
 }
 
-/// llama.cpp's threads spin while they wait: two of it on few cores are ten times slower.
+/// llama.cpp's threads spin while they wait: two models at once on few cores are ten times slower.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs the `eval` command.

@@ -1,4 +1,5 @@
-//! The first page of a base: what it was made from, so that it is never taken for another.
+//! The header of a base: it identifies the model and the text, so that a base is never mistaken for
+//! another.
 
 use std::path::Path;
 
@@ -6,11 +7,11 @@ use super::BaseError;
 use super::row::row_bytes;
 
 const MAGIC: &[u8; 8] = b"PGPLOGIT";
-/// What `llama-perplexity --kl-divergence-base` begins its files with.
+/// The first bytes of the files of `llama-perplexity --kl-divergence-base`.
 const LLAMA_MAGIC: &[u8; 8] = b"_logits_";
 const VERSION: u32 = 1;
 
-/// Bytes of the header itself, its hash included.
+/// Bytes of the header itself, including its hash.
 pub const HEADER: usize = 128;
 /// Bytes that the hash of the header covers.
 const HASHED: usize = 96;
@@ -19,7 +20,7 @@ pub const MARK: usize = 32;
 /// Windows begin at a multiple of this.
 const PAGE: u64 = 4096;
 
-/// What decides every byte of a base.
+/// The inputs that determine every byte of a base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `V`
@@ -28,7 +29,7 @@ pub struct Identity {
     pub context: u32,
     /// Windows.
     pub windows: u32,
-    /// Who computed the logits.
+    /// The engine that computed the logits.
     pub engine: BaseEngine,
     /// BLAKE3 of the model's file.
     pub model: [u8; 32],
@@ -36,7 +37,7 @@ pub struct Identity {
     pub tokens: [u8; 32],
 }
 
-/// Who computed a base.
+/// The engine that computed a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseEngine {
     /// llama.cpp with its defaults: keys and values in f16.
@@ -66,13 +67,13 @@ impl BaseEngine {
 }
 
 impl Identity {
-    /// First position whose logits are kept: each of them has half a window behind it.
+    /// First position whose logits are stored: each scored position has half a window before it.
     pub fn first(&self) -> usize {
         self.context as usize / 2
     }
 
-    /// Positions of a window whose logits are kept, as llama-perplexity scores them: the last one
-    /// has no next token.
+    /// Positions of a window whose logits are stored, those that llama-perplexity scores: the last
+    /// one has no next token.
     pub fn scored(&self) -> usize {
         (self.context as usize - 1).saturating_sub(self.first())
     }
@@ -82,7 +83,7 @@ impl Identity {
         self.scored() as u64 * row_bytes(self.vocab_size as usize) as u64
     }
 
-    /// Where the first window begins.
+    /// Offset of the first window.
     pub fn data_start(&self) -> u64 {
         (HEADER as u64 + MARK as u64 * u64::from(self.windows)).next_multiple_of(PAGE)
     }
@@ -92,7 +93,7 @@ impl Identity {
         self.data_start().saturating_add(self.window_bytes().saturating_mul(self.windows.into()))
     }
 
-    /// The header as it lies in the file.
+    /// The header as stored in the file.
     pub fn to_bytes(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let numbers = [VERSION, self.vocab_size, self.context, self.windows, self.engine.code(), 0];
@@ -141,8 +142,8 @@ impl Identity {
         })
     }
 
-    /// Refuses a file at `path` that is `found` where `self` is wanted, with the first reason that
-    /// there is.
+    /// Refuses the file at `path` with the identity `found` if it is not `self`, and names the
+    /// first difference.
     pub fn accept(&self, path: &Path, found: &Identity) -> Result<(), BaseError> {
         let another = |what: String| Err(BaseError::Another { path: path.to_owned(), what });
         if found.model != self.model || found.vocab_size != self.vocab_size {

@@ -1,5 +1,5 @@
-//! The logits that every variant is judged by, on disk: written once, mapped into memory, and
-//! taken up again where a run was stopped.
+//! The logits that every variant is compared with, on disk: written once, memory-mapped, and
+//! completed if a run was stopped.
 //!
 //! ```text
 //! byte  0  magic "PGPLOGIT"                      all numbers little-endian
@@ -21,9 +21,9 @@
 //! V = 50,257 and windows of 512 tokens that is 100.5 kB a position, 50 MB for 1,000 tokens of
 //! text, 14.3 GB for all of WikiText-2's test text.
 //!
-//! While it is written, a base is called `NAME.part` and locked. A window's mark follows its rows,
-//! so a process may die at any moment: what is marked and has its hash is kept, everything else is
-//! computed again.
+//! While it is written, a base is named `NAME.part` and locked. A window's mark is written after
+//! its rows, so the process may be killed at any moment: windows whose mark matches their hash are
+//! kept, all others are computed again.
 
 mod error;
 mod header;
@@ -47,13 +47,13 @@ pub use writer::{BaseWriter, part_of};
 use header::{HEADER, MARK};
 use row::row_bytes;
 
-/// A finished base, mapped.
+/// A finished base, memory-mapped.
 #[derive(Debug)]
 pub struct Base {
     path: PathBuf,
     map: Mmap,
     identity: Identity,
-    /// Windows whose rows were held against their mark.
+    /// Windows whose rows were checked against their mark.
     checked: Vec<AtomicBool>,
 }
 
@@ -61,8 +61,8 @@ impl Base {
     /// Maps the base at `path`, which must be the one that `wanted` describes.
     ///
     /// # Errors
-    /// [`BaseError`]: when the file cannot be read, is no base, is damaged, cut short or not
-    /// finished, or was made from something else.
+    /// [`BaseError`]: when the file cannot be read, is not a base, is damaged, truncated or not
+    /// finished, or was made from another model or text.
     pub fn open(path: &Path, wanted: &Identity) -> Result<Self, BaseError> {
         let io = |source| BaseError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
@@ -84,12 +84,12 @@ impl Base {
         }
     }
 
-    /// What it was made from.
+    /// The inputs that it was made from.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The rows of a window, for [`decode`]. They are held against their mark the first time.
+    /// The rows of a window, for [`decode`]. They are checked against their mark the first time.
     ///
     /// # Errors
     /// [`BaseError::DamagedWindow`].
@@ -113,7 +113,7 @@ impl Base {
     }
 }
 
-/// Bytes of a window in the file. Its size was checked, so they fit into memory's addresses.
+/// Bytes of a window in the file. The file's size was checked, so they fit into `usize`.
 fn place(identity: &Identity, window: usize) -> Range<usize> {
     let start = identity.data_start() + identity.window_bytes() * window as u64;
     start as usize..(start + identity.window_bytes()) as usize

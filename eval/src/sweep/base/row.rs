@@ -1,29 +1,31 @@
-//! The logits of one position in 16 bits each.
+//! The logits of one position, stored with 16 bits each.
 //!
-//! Only differences of logits matter to a distribution, so a row holds how far each lies below the
-//! largest, and the likelier a token is, the finer: with `d` the distance in nats and `R` the
-//! largest distance of the row, at most [`FARTHEST`],
+//! Only differences of logits affect a distribution, so a row stores the distance of each logit
+//! below the largest one, with finer steps for likelier tokens. With `d` the distance in nats and
+//! `R` the largest distance of the row, at most [`FARTHEST`],
 //!
 //! ```text
 //! code = round(65535 sqrt(d / R))        d = R (code / 65535)^2
 //! row  = R as f32, then V codes as u16, little-endian
 //! ```
 //!
-//! so a token comes back within `sqrt(R d) / 65535` nats: 7e-5 for one at an e-th of the likeliest
-//! where `R` is 21. Tokens beyond [`FARTHEST`] are moved up to it, where 10^28 of them would make
-//! one: nothing that is measured sees them.
+//! so a token is restored within `sqrt(R d) / 65535` nats: 7e-5 for a token with 1/e of the largest
+//! probability if `R` is 21. Tokens beyond [`FARTHEST`] are moved to that distance. It would take
+//! 10^28 of them to reach the probability of the likeliest token, so they do not affect any
+//! measure.
 //!
-//! What rounding adds to a divergence is `a = sum P e^2 / 2` with errors `e` that are even over that
-//! width, on average `R E[d] / (6 * 65535^2)`, `E[d]` being the mean distance under `P`: 2e-9 nats
-//! for R = 21 and `E[d]` = 3. Besides, each position's divergence is off by an error of either sign,
-//! at most `2 sqrt(a KL)` (Cauchy and Schwarz): 3 % of 1e-5 nats at one position, 0.03 % of the mean
-//! over 10,000 of them. (16 bits spread evenly over 16 nats, as llama-perplexity stores them, have
-//! a similar `a`, but cut off what lies below, and their sum is not 1.)
+//! Rounding adds `a = sum P e^2 / 2` to a divergence, with errors `e` that are uniform over that
+//! width; on average this is `R E[d] / (6 * 65535^2)`, `E[d]` being the mean distance under `P`:
+//! 2e-9 nats for R = 21 and `E[d]` = 3. In addition, each position's divergence has an error of
+//! either sign, at most `2 sqrt(a KL)` (Cauchy and Schwarz): 3 % of 1e-5 nats at one position, 0.03
+//! % of the mean over 10,000 of them. (16 bits spread evenly over 16 nats, as llama-perplexity
+//! stores them, have a similar `a`, but cut off everything below, and their sum is not 1.)
 
-/// Nats below the likeliest token from which on tokens are not told apart: `e^-64` is 1.6e-28.
+/// Nats below the likeliest token from which tokens are no longer distinguished: `e^-64` is
+/// 1.6e-28.
 pub const FARTHEST: f32 = 64.0;
 
-/// Bytes in front of the codes.
+/// Bytes before the codes.
 const HEAD: usize = 4;
 const LARGEST_CODE: f32 = u16::MAX as f32;
 
@@ -39,7 +41,7 @@ pub fn encode(logits: &[f32], out: &mut [u8]) {
     let range = (largest - smallest).min(FARTHEST);
     let (head, codes) = out.split_at_mut(HEAD);
     head.copy_from_slice(&range.to_le_bytes());
-    // Of a row of equal logits all codes are 0.
+    // In a row of equal logits all codes are 0.
     let scale = if range > 0.0 { LARGEST_CODE / range.sqrt() } else { 0.0 };
     for (code, &logit) in codes.chunks_exact_mut(2).zip(logits) {
         let distance = (largest - logit).min(range);
@@ -48,7 +50,7 @@ pub fn encode(logits: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Brings a row back: logits `[V]`, of which the largest is 0.
+/// Decodes a row: logits `[V]`, of which the largest is 0.
 pub fn decode(row: &[u8], logits: &mut [f32]) {
     let Some((head, codes)) = row.split_first_chunk::<HEAD>() else { return };
     let scale = -f32::from_le_bytes(*head) / (LARGEST_CODE * LARGEST_CODE);
@@ -71,7 +73,7 @@ mod tests {
         back
     }
 
-    /// xorshift64*, and from two of its numbers a normal one (Box and Muller, 1958).
+    /// xorshift64*; two of its numbers give a normally distributed one (Box and Muller, 1958).
     fn normal(count: usize, seed: u64) -> Vec<f64> {
         let mut state = seed | 1;
         let mut uniform = || {
@@ -85,7 +87,7 @@ mod tests {
             .collect()
     }
 
-    /// Logits as a trained model has them: a bulk, and some tokens far above it.
+    /// Logits similar to those of a trained model: most are low, and some are far above them.
     fn logits(vocab_size: usize, spread: f64, seed: u64) -> Vec<f32> {
         let bulk = normal(vocab_size, seed);
         let lift = normal(vocab_size, seed ^ 0xABCD);
@@ -106,7 +108,7 @@ mod tests {
                 let distance = f64::from(largest - exact).min(range);
                 let bound = (range * distance).sqrt() / 65535.0 + range / (4.0 * 65535.0 * 65535.0);
                 let error = (distance + f64::from(back)).abs();
-                // And the rounding of f32.
+                // The rounding of f32 is added.
                 assert!(error <= bound * 1.001 + distance * 2.4e-7, "{distance}: {error:e}");
             }
         }
@@ -126,8 +128,8 @@ mod tests {
         assert!(order.windows(2).all(|pair| back[pair[0]] >= back[pair[1]]));
     }
 
-    /// The figures at the head of this module: the base against its own stored form, and what a
-    /// stored base makes of a divergence.
+    /// The figures in the module's comment: the base against its own stored form, and the effect of
+    /// a stored base on a divergence.
     #[test]
     fn what_rounding_adds_to_a_divergence_is_what_the_head_says() {
         const VOCABULARY: usize = 50257;
@@ -147,7 +149,7 @@ mod tests {
             assert!(added > said / 2.0 && added < said * 2.0, "{spread}: {added:e}, {said:e}");
             assert!(added < 5e-9, "{added:e}");
 
-            // Noise as quantization makes it, for divergences from 1e-7 to 1e-2.
+            // Noise similar to that of quantization, for divergences from 1e-7 to 1e-2.
             for noise in [1e-3, 1e-2, 1e-1] {
                 let candidate = |seed: u64| {
                     let shift = normal(VOCABULARY, 100 + seed);

@@ -1,4 +1,4 @@
-//! A base is written, taken up and read back; everything else is refused for its own reason.
+//! A base is written, resumed and read back; every other file is refused with its own error.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn write(writer: &mut BaseWriter, windows: usize) {
         let window = writer.next().unwrap();
         let mut rows = writer.window(window);
         let logits = logits(window);
-        // In two pieces, as a long window comes.
+        // In two pieces, as a long window is passed.
         rows.rows(&logits[..VOCABULARY]).unwrap();
         rows.rows(&logits[VOCABULARY..]).unwrap();
         rows.finish().unwrap();
@@ -84,7 +84,7 @@ fn a_part_is_taken_up_and_ends_as_the_same_file() {
     for done in 0..=3 {
         let mut writer = BaseWriter::open(&stopped, &identity(), false).unwrap();
         write(&mut writer, done);
-        // Dies within a window: rows without a mark.
+        // Ends within a window: rows without a mark.
         if let Some(window) = writer.next() {
             writer.window(window).rows(&[9.0; VOCABULARY]).unwrap();
         }
@@ -105,7 +105,7 @@ fn a_window_of_a_part_that_lost_its_rows_is_computed_again() {
     let mut writer = BaseWriter::open(&path, &identity(), false).unwrap();
     write(&mut writer, 2);
     drop(writer);
-    // As after a power cut that kept the mark and lost the page.
+    // The state after a power cut that kept the mark and lost the page.
     changed(&part_of(&path), 4096 + 3);
     let writer = BaseWriter::open(&path, &identity(), false).unwrap();
     assert_eq!((writer.done(), writer.next()), (1, Some(0)));
@@ -154,7 +154,7 @@ fn each_difference_has_its_own_reason() {
         let error = refusal(&path, &wanted);
         assert!(error.contains(reason), "{error}");
         assert!(error.contains("replace it with --force"), "{error}");
-        // A part is held to the same.
+        // The same holds for a partial file.
         fs::copy(&path, part_of(&path)).unwrap();
         let error = BaseWriter::open(&path, &wanted, false).err().unwrap().to_string();
         assert!(error.contains(reason), "{error}");
