@@ -19,11 +19,11 @@ use crate::{ExportJob, HuggingFaceJob, Input, Report, export_gguf, export_huggin
     after_help = "Example:\n  export --input runs/quickstart --type F16"
 )]
 pub struct Args {
-    /// Something else than an export.
+    /// A command other than an export.
     #[command(subcommand)]
     pub verb: Option<Verb>,
 
-    /// What to export, where no verb is given.
+    /// What to export, if no command is given.
     #[command(flatten)]
     pub convert: Option<ConvertArgs>,
 
@@ -32,25 +32,25 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The verbs besides exporting.
+/// The commands besides exporting.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Verb {
-    /// Say what is in a GGUF of any program: keys, tensors, sizes by number format
+    /// Show the contents of a GGUF of any program: keys, tensors, sizes by number format
     #[command(after_help = "Example:\n  export inspect model-00001-of-00005.gguf --tensors")]
     Inspect(InspectArgs),
 }
 
-/// What to export, and as what.
+/// The input and the output format of an export.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConvertArgs {
-    /// Checkpoint or Hugging Face folder, or a run folder for its newest checkpoint, or the file
-    /// of a llama2.c model or nanoGPT's ckpt.pt
+    /// Checkpoint or Hugging Face folder, a run folder (its newest checkpoint), or the file of a
+    /// llama2.c model or nanoGPT's ckpt.pt
     #[arg(long, value_name = "PATH")]
     pub input: PathBuf,
 
     /// Tokenizer of a model in one file: llama2.c's own, or the tokenizer.json of a nanoGPT; for a
-    /// folder a tokenizer.json or folder in place of its own, or none [default: GPT-2's for a
-    /// nanoGPT with as many tokens, the folder's own]
+    /// folder, a tokenizer.json or folder that replaces its own, or none [default: GPT-2's for a
+    /// nanoGPT with the same number of tokens, the folder's own]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 
@@ -58,12 +58,12 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "FOLDER")]
     pub merge_lora: Option<PathBuf>,
 
-    /// What to write
+    /// Format to write
     #[arg(long, value_enum, default_value_t = Format::Gguf)]
     pub to: Format,
 
-    /// File (GGUF) or folder (Hugging Face) to write [default for GGUF: RUN/gguf/NAME-TYPE.gguf,
-    /// or beside the input if it is in no run folder]
+    /// File (GGUF) or folder (Hugging Face) to write [default for GGUF: RUN/gguf/NAME-TYPE.gguf, or
+    /// beside the input if it is not in a run folder]
     #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,
 
@@ -80,22 +80,22 @@ pub struct ConvertArgs {
     pub force: bool,
 }
 
-/// What `export` can write.
+/// The formats that `export` can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One file for llama.cpp and everything built on it
+    /// One file for llama.cpp and programs based on it
     Gguf,
-    /// A folder for transformers: settings, weights and tokenizer, no state of training
+    /// A folder for transformers: settings, weights and tokenizer, without training state
     Huggingface,
 }
 
-/// What one of the verbs did or found.
+/// The result of a command.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
     /// An export.
     Export(Report),
-    /// What is in a file.
+    /// The contents of a file.
     Inspection(Box<Inspection>),
 }
 
@@ -111,7 +111,7 @@ impl fmt::Display for Outcome {
 /// Runs `export` as the command line asks.
 ///
 /// # Errors
-/// When the input is no model of a known architecture, or the output cannot be written.
+/// When the input is not a model of a known architecture, or the output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     match (args.verb, args.convert) {
         (Some(Verb::Inspect(args)), _) => Ok(Outcome::Inspection(Box::new(inspect(&args)?))),

@@ -1,7 +1,7 @@
 //! A model as a GGUF file.
 //!
-//! While one tensor is hashed and written, the next one is read and converted, and the ones before
-//! go to the disk.
+//! While one tensor is hashed and written, the next one is read and converted, and earlier ones are
+//! synced to the disk.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -18,20 +18,20 @@ use gguf::{TensorInfo, TensorSource, TensorType, Writer};
 use crate::input::Model;
 use crate::{Input, Report};
 
-/// Bytes that two tensors may take together beyond what the largest one takes alone: as much as
-/// two of most models' matrices, and far below what a second large embedding would add.
+/// Bytes that two tensors together may take in addition to the size of the largest tensor: as much
+/// as two of most models' matrices, and far less than a second large embedding would add.
 const AHEAD: usize = 128 << 20;
 
-/// Bytes that are written before the disk is asked to take them.
+/// Bytes that are written before a sync to the disk is requested.
 const FLUSH: u64 = 64 << 20;
 
-/// What [`export_gguf`] is to do.
+/// The settings of [`export_gguf`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportJob {
     /// The model.
     pub input: Input,
-    /// The file to write; `RUN/gguf/NAME-TYPE.gguf` if not given, or beside the input if it is in
-    /// no run folder.
+    /// The file to write; `RUN/gguf/NAME-TYPE.gguf` if not given, or beside the input if it is not
+    /// in a run folder.
     pub output: Option<PathBuf>,
     /// Type of the matrices: F32, F16 or BF16.
     pub tensor_type: TensorType,
@@ -44,9 +44,9 @@ pub struct ExportJob {
 /// Writes a model as one GGUF file, a tensor at a time.
 ///
 /// # Errors
-/// When the input is no model of a known architecture, its tokenizer does not go with it, a
-/// weight is not finite or too large for the type, or the file cannot be written or is one of the
-/// input's own.
+/// When the input is not a model of a known architecture, its tokenizer does not match it, a weight
+/// is not finite or too large for the type, or the file cannot be written or is one of the input's
+/// own.
 pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
     let start = Instant::now();
     let model = Model::open(&job.input)?;
@@ -76,7 +76,7 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
     })
 }
 
-/// What a reader has to know about the tokenizer inside, if it is not as good as the model's own.
+/// The limitation of the tokenizer in the file, if it is not as complete as the model's own.
 fn tokenizer_note(view: &GgufView) -> Option<String> {
     match view.gguf_form() {
         None => Some("none: runs on token ids only, a text needs --tokenizer FILE".to_owned()),
@@ -85,7 +85,7 @@ fn tokenizer_note(view: &GgufView) -> Option<String> {
     }
 }
 
-/// A name may be anything that a person types; a file name may not.
+/// A name may hold any characters; a file name may not.
 fn file_name(name: &str, tensor_type: TensorType) -> String {
     let safe = name.replace(|c: char| c == '/' || c == '\\' || c.is_control(), "-");
     format!("{safe}-{tensor_type}.gguf")
@@ -124,8 +124,8 @@ fn write(view: &GgufView, output: &Path, overwrite: bool) -> anyhow::Result<Dige
     digests
 }
 
-/// Runs `work`, which writes to `file` and may ask at any time that what it wrote so far goes to
-/// the disk meanwhile; otherwise all of it would have to wait for the disk at the end.
+/// Runs `work`, which writes to `file` and may request at any time that the data so far is synced
+/// to the disk in parallel; otherwise all data would have to be synced at the end.
 fn flush_behind<T>(
     file: &File,
     work: impl FnOnce(&(dyn Fn() + Sync)) -> anyhow::Result<T>,
@@ -134,7 +134,7 @@ fn flush_behind<T>(
         let (sender, requests) = std::sync::mpsc::sync_channel(1);
         let flusher = scope.spawn(move || requests.iter().try_for_each(|()| file.sync_data()));
         let value = work(&|| {
-            // A request while one is waiting already adds nothing.
+            // If a request is waiting already, another one is not needed.
             let _ = sender.try_send(());
         });
         drop(sender);
@@ -145,8 +145,8 @@ fn flush_behind<T>(
     })
 }
 
-/// Hands every tensor of `view` to `write`, in order, the experts of a layer one by one. The next
-/// one is made meanwhile, unless the two together would take too much memory.
+/// Passes every tensor of `view` to `write`, in order, the experts of a layer one by one. The next
+/// one is converted meanwhile, unless both together would take too much memory.
 fn each_matrix(
     view: &GgufView,
     mut write: impl FnMut(&TensorInfo, &[u8]) -> anyhow::Result<()> + Send,
@@ -174,7 +174,7 @@ fn each_matrix(
     Ok(())
 }
 
-/// Passes bytes on and hashes them on the way, so that the file need not be read again.
+/// Forwards bytes and hashes them, so that the file does not have to be read again.
 struct Hashing<W> {
     out: W,
     hasher: Hasher,

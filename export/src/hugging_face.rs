@@ -9,7 +9,7 @@ use checkpoint::{Checkpoint, WEIGHTS_FILE, hash};
 use crate::input::{Model, NO_TOKENIZER};
 use crate::{Input, Report};
 
-/// What [`export_hugging_face`] is to do.
+/// The settings of [`export_hugging_face`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HuggingFaceJob {
     /// The model.
@@ -20,12 +20,12 @@ pub struct HuggingFaceJob {
     pub overwrite: bool,
 }
 
-/// Writes settings, weights and tokenizer of a model as a folder that `transformers` loads.
-/// Weights keep their types, the tokenizer is left out where the input has none.
+/// Writes settings, weights and tokenizer of a model as a folder that `transformers` loads. Weights
+/// keep their types; the tokenizer is omitted if the input has none.
 ///
 /// # Errors
-/// When the input is no model of a known architecture, or the folder cannot be written, is
-/// the input, holds it or lies inside of it.
+/// When the input is not a model of a known architecture, or the folder cannot be written, is the
+/// input, contains it or lies inside of it.
 pub fn export_hugging_face(job: &HuggingFaceJob) -> anyhow::Result<Report> {
     let start = Instant::now();
     let model = Model::open(&job.input)?;

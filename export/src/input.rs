@@ -1,5 +1,5 @@
-//! What is exported: a checkpoint, a checkpoint with an adapter merged in, or a model of llama2.c or
-//! nanoGPT.
+//! The input of an export: a checkpoint, a checkpoint with an adapter merged in, or a model of
+//! llama2.c or nanoGPT.
 
 use std::path::{Path, PathBuf};
 
@@ -19,16 +19,16 @@ use crate::single_file;
 /// Largest `tokenizer.json` that is read; the largest in use have 30 MB.
 const TOKENIZER_BYTES: u64 = 256 << 20;
 
-/// In place of a tokenizer: the export goes without one.
+/// The value that exports without a tokenizer.
 pub const NO_TOKENIZER: &str = "none";
 
-/// What is to be exported, as a user names it.
+/// The input of an export, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Input {
     /// Checkpoint, Hugging Face or run folder, or the file of a llama2.c or nanoGPT model.
     pub path: PathBuf,
-    /// The tokenizer of a model in one file, which the file does not hold; for a folder one in place
-    /// of its own, or [`NO_TOKENIZER`].
+    /// The tokenizer of a model in one file, which does not include it; for a folder a tokenizer
+    /// that replaces its own, or [`NO_TOKENIZER`].
     pub tokenizer: Option<PathBuf>,
     /// Folder of a LoRA adapter to merge in.
     pub adapter: Option<PathBuf>,
@@ -41,7 +41,7 @@ impl From<PathBuf> for Input {
 }
 
 impl Input {
-    /// Whether the model's own tokenizer goes along.
+    /// Whether to export the model's own tokenizer.
     pub(crate) fn has_own_tokenizer(&self) -> bool {
         let named = self.tokenizer.as_deref();
         named.is_none_or(|name| self.path.is_file() && name.as_os_str() != NO_TOKENIZER)
@@ -99,7 +99,7 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    /// Opens what `input` means.
+    /// Opens the model of `input`.
     pub fn open(input: &Input) -> Result<Self> {
         let Input { path, tokenizer, adapter } = input;
         if path.is_file() {
@@ -139,7 +139,7 @@ impl Model {
         })
     }
 
-    /// The folder that the model is in, if it is in one.
+    /// The folder of the model, if it is in one.
     fn folder(&self) -> Option<&Checkpoint> {
         match self {
             Model::Checkpoint(base) | Model::Adapted { base, .. } => Some(base),
@@ -147,7 +147,7 @@ impl Model {
         }
     }
 
-    /// What the model is called where nobody named it.
+    /// The default name of the model.
     pub fn default_name(&self) -> String {
         match self {
             Model::Checkpoint(base) => base.default_name(),
@@ -160,8 +160,8 @@ impl Model {
         }
     }
 
-    /// Where a GGUF goes if nobody says: `RUN/gguf` for a checkpoint of a run, otherwise beside
-    /// the input.
+    /// The default path of a GGUF: in `RUN/gguf` for a checkpoint of a run, otherwise beside the
+    /// input.
     pub fn default_folder(&self) -> PathBuf {
         let beside = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
         match self {
@@ -227,8 +227,8 @@ impl Model {
         Ok(checkpoint::save_hugging_face(output, overwrite, files)?)
     }
 
-    /// The model as a checkpoint, to be exported to `output`. One that is in another form is
-    /// written out first, into a folder that lives as long as the guard beside it.
+    /// The model as a checkpoint, to be exported to `output`. A model in another format is first
+    /// written to a folder that exists as long as the returned guard.
     pub fn into_checkpoint(
         self,
         output: &Path,

@@ -1,8 +1,8 @@
-//! From a checkpoint to what other programs run: a GGUF with the tokenizer inside, or a folder
-//! that `transformers` loads; and a look into any GGUF.
+//! Converts a checkpoint for other programs: into a GGUF with the tokenizer inside, or a folder
+//! that `transformers` loads. Also shows the contents of any GGUF.
 //!
-//! The checkpoint crate knows how a checkpoint looks as a GGUF; this crate copies that view into
-//! a file, one tensor at a time, so that the memory it takes does not grow with the model.
+//! The checkpoint crate provides a view of a checkpoint as a GGUF. This crate copies that view into
+//! a file, one tensor at a time, so that its memory does not depend on the size of the model.
 
 mod command;
 mod gguf_file;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-/// Turns a checkpoint into a GGUF that llama.cpp runs, or into a clean Hugging Face folder
+/// Converts a checkpoint into a GGUF that llama.cpp runs, or into a clean Hugging Face folder
 #[derive(Parser)]
 #[command(name = "export", version)]
 struct Command {

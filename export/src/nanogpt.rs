@@ -1,8 +1,8 @@
-//! A checkpoint of nanoGPT, seen as a GPT-2 in Hugging Face's form.
+//! A checkpoint of nanoGPT, read as a GPT-2 in Hugging Face's format.
 //!
 //! `ckpt.pt` is a dictionary of `torch.save`: `model` holds the weights by the names of Hugging
-//! Face's GPT-2, `model_args` the settings, and the rest belongs to its training. Matrices lie as
-//! `Linear` has them, `[out, in]`, where GPT-2's `Conv1D` has `[in, out]`. Without biases
+//! Face's GPT-2, `model_args` the settings, and the rest is its training state. Matrices have the
+//! orientation of `Linear`, `[out, in]`, while GPT-2's `Conv1D` has `[in, out]`. Without biases
 //! (`bias = False`) the biases of a GPT-2 are zeros.
 //!
 //! nanoGPT's activation is the exact GELU, GPT-2's and llama.cpp's its approximation by tanh: the
@@ -24,8 +24,8 @@ use config::{Architecture, ModelConfig, ROPE_BASE, limits};
 
 use crate::input::{self, NO_TOKENIZER};
 
-/// Rows of the embedding with GPT-2's vocabulary: as many as it has tokens, and nanoGPT's default,
-/// the next multiple of 64.
+/// Rows of the embedding with GPT-2's vocabulary: its number of tokens, and nanoGPT's default, the
+/// next multiple of 64.
 const GPT2_VOCABULARY: [usize; 2] = [50_257, 50_304];
 
 /// `F.layer_norm` of `model.py`.
@@ -35,18 +35,18 @@ const NORM_EPSILON: f32 = 1e-5;
 const EMBEDDING: &str = "transformer.wte.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// A checkpoint of nanoGPT and its tokenizer. Weights are read when they are asked for.
+/// A checkpoint of nanoGPT and its tokenizer. Weights are read on request.
 pub(crate) struct NanoGpt {
     weights: Weights,
     config: ModelConfig,
-    /// By Hugging Face's name.
+    /// The weights by Hugging Face's names.
     table: BTreeMap<String, TensorName>,
     tokenizer_path: Option<PathBuf>,
     tokenizer_json: Option<String>,
 }
 
 impl NanoGpt {
-    /// Reads the settings and the places of the weights. Without a tokenizer it is GPT-2's.
+    /// Reads the settings and the locations of the weights. The default tokenizer is GPT-2's.
     pub fn open(path: &Path, tokenizer_path: Option<&Path>) -> Result<Self> {
         let file = TorchFile::open(path)?;
         let config = {
@@ -75,12 +75,12 @@ impl NanoGpt {
         &self.config
     }
 
-    /// The text of the `tokenizer.json`, unless none was wanted.
+    /// The text of the `tokenizer.json`, unless it was omitted on request.
     pub fn tokenizer_json(&self) -> Option<&str> {
         self.tokenizer_json.as_deref()
     }
 
-    /// The name of the folder that the file lies in: every file of nanoGPT is called the same.
+    /// The name of the file's folder, since all files of nanoGPT have the same name.
     pub fn name(&self) -> String {
         let folder = std::path::absolute(self.path()).ok();
         let folder = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
@@ -93,7 +93,7 @@ impl NanoGpt {
         own.into_iter().flatten().any(|own| atomic::same_place(own, path))
     }
 
-    /// Every tensor of the model in its shape, and no other.
+    /// Checks that the model has every tensor in its shape, and no others.
     fn check(&self) -> Result<(), CheckpointError> {
         let path = || self.path().to_owned();
         for (name, row) in &self.table {
@@ -116,7 +116,7 @@ impl NanoGpt {
         }
     }
 
-    /// A bias that a model without biases has no tensor for.
+    /// A bias that is missing because the model has no biases.
     fn is_zeros(&self, row: &TensorName) -> bool {
         !self.config.qkv_bias && row.hugging_face.ends_with(".bias")
     }
@@ -135,7 +135,7 @@ impl NanoGpt {
     }
 }
 
-/// As `Linear` has it where the model has `Conv1D`.
+/// A matrix in the orientation of `Linear`, where the model has `Conv1D`.
 fn stored_shape(row: &TensorName) -> Vec<usize> {
     match row.orientation {
         Orientation::InputFirst => row.shape.iter().rev().copied().collect(),
@@ -249,8 +249,8 @@ fn shown_keys(pickle: &Pickle, entries: &[(Value, Value)]) -> String {
     keys.collect::<Vec<_>>().join(", ")
 }
 
-/// The text of a `tokenizer.json`: of the file or folder that was named, otherwise GPT-2's, if the
-/// model has as many tokens; nothing if none is wanted.
+/// The text of a `tokenizer.json`: of the given file or folder, otherwise GPT-2's if the model has
+/// the same number of tokens; `None` if it is not wanted.
 fn tokenizer(path: &Path, named: Option<&Path>, vocab_size: usize) -> Result<Option<String>> {
     match named {
         Some(name) if name.as_os_str() == NO_TOKENIZER => Ok(None),

@@ -1,4 +1,4 @@
-//! What an export made.
+//! The report of an export.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub struct Report {
     pub output: PathBuf,
     /// `GGUF F32`, `GGUF F16`, `GGUF BF16` or `Hugging Face`.
     pub format: String,
-    /// What a GGUF says less than the tokenizer, if anything.
+    /// The limitation of the tokenizer in a GGUF, if there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
     /// Tensors in it.
@@ -21,7 +21,7 @@ pub struct Report {
     pub size: u64,
     /// Wall time.
     pub seconds: f64,
-    /// Most memory that the process held resident, where the system tells.
+    /// Peak resident memory of the process, if the system reports it.
     pub peak_rss_bytes: Option<u64>,
     /// SHA-256 of the file, or of the weights in the folder.
     pub sha256: String,

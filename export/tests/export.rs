@@ -163,7 +163,7 @@ fn bad_input_gets_one_line() {
     }
 }
 
-/// A limit on the size of files fails a write halfway, as a full disk does.
+/// A limit on the size of files makes a write fail halfway, as a full disk does.
 #[cfg(unix)]
 #[test]
 fn a_write_that_fails_halfway_leaves_the_old_file() {

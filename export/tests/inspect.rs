@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{export, refusal};
 use serde_json::Value;
 
-/// Files of other programs, with the script that made them.
+/// Files of other programs, with the script that generated them.
 fn raw_files() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/gguf/tests/golden/raw"))
 }

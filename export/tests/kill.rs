@@ -1,4 +1,4 @@
-//! Death at any moment leaves the old file or the new one, never a half.
+//! After a kill at any moment there is either the old file or the new one, never a partial one.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 

@@ -1,4 +1,4 @@
-//! `--merge-lora`: an adapter of rank 1, whose product is known, in the weights that come out.
+//! `--merge-lora`: an adapter of rank 1, whose product is known, is found in the exported weights.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 

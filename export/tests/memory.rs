@@ -1,4 +1,4 @@
-//! Export holds one tensor, whatever the model has: measured with an allocator that counts.
+//! Export holds one tensor in memory for any size of the model: measured with a counting allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -14,7 +14,7 @@ use testing::{CountingAllocator, peak_of};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// One test at a time counts.
+/// Only one test counts at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -35,14 +35,14 @@ fn export_holds_one_expert_of_many() {
     assert_holds_little(&config, 32 * 4 * config.n_embd * config.n_inner);
 }
 
-/// Exports a model to every format. `too_much` bytes are what must not be held together.
+/// Exports a model to every format. `too_much` bytes must never be held together.
 fn assert_holds_little(config: &ModelConfig, too_much: usize) {
     let _alone = ALONE.lock().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("model");
     common::write_checkpoint(&input, config);
     let largest = 4 * config.n_embd * config.n_inner;
-    // Far below the 200 MB that are allowed: the piece that is read at a time, and buffers.
+    // Far below the allowed 200 MB: the piece that is read at a time, and buffers.
     let limit = largest + 40 * 1024 * 1024;
     assert!(limit < too_much, "the test model must be larger than what it tests");
 

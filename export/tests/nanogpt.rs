@@ -28,7 +28,7 @@ fn the_logits_are_those_of_pytorch() {
     let text = fs::read_to_string(golden("logits.json")).unwrap();
     let values: Value = serde_json::from_str(&text).unwrap();
     let tokens: Vec<u32> = serde_json::from_value(values["tokens"].clone()).unwrap();
-    // The first was compiled, and has biases.
+    // The first was saved from a compiled model, and has biases.
     for name in ["bias", "no_bias"] {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
@@ -58,7 +58,7 @@ fn the_logits_are_those_of_pytorch() {
     }
 }
 
-/// A vocabulary of characters, say, that no tokenizer.json says anything about.
+/// For example a vocabulary of characters, for which there is no tokenizer.json.
 #[test]
 fn without_a_tokenizer_the_weights_are_the_same() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What the command says of folders that it cannot export faithfully: exit code 2, and one line
-//! that names what is at fault. Nothing is guessed.
+//! The messages for folders that cannot be exported faithfully: exit code 2, and one line that
+//! names the problem. Nothing is guessed.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -33,7 +33,7 @@ fn write(dir: &Path, architecture: Architecture, changes: &Value) {
     fs::write(&path, settings.to_string()).unwrap();
 }
 
-/// What the command says of the folder `model`, which it must refuse in both directions.
+/// The message for the folder `model`, which must be refused for both output formats.
 fn refusal_of(dir: &Path) -> String {
     let error = refusal(dir, &["--input", "model", "--output", "model.gguf"]);
     assert!(!dir.join("model.gguf").exists());

@@ -1,5 +1,5 @@
-//! A trained model of llama2.c, whose 200 most likely tokens are known: from its own file to a
-//! GGUF and to a Hugging Face folder.
+//! A trained model of llama2.c, whose 200 most likely tokens are known: from its own file to a GGUF
+//! and to a Hugging Face folder.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -16,7 +16,7 @@ use llama_cpp::{Arithmetic, Llama, Settings};
 /// Bytes of the model file.
 const SIZE: usize = 1_056_540;
 
-/// The model, its tokenizer and the text that it writes.
+/// The model, its tokenizer and the text that it generates.
 fn files(test: &str) -> Option<[PathBuf; 3]> {
     let names = ["stories260K.bin", "tok512.bin", "expected-greedy-200.txt"];
     let [model, tokenizer, text] =
@@ -45,7 +45,7 @@ fn greedy_text(metadata: &Metadata, mut logits: impl FnMut(u32) -> Vec<f32>) -> 
             _ => bytes.extend(text.replace('▁', " ").bytes()),
         }
     }
-    // The first word's space is not printed by `run.c`.
+    // `run.c` does not print the space before the first word.
     String::from_utf8(bytes).unwrap().trim_start().to_owned()
 }
 
@@ -97,7 +97,7 @@ fn the_known_text_comes_out_of_a_gguf_and_of_a_hugging_face_folder() {
     }
 }
 
-/// The tokenizer's own scores and the merges made from them lead to the same places.
+/// The tokenizer's own scores and the merges made from them give the same tokens.
 #[test]
 fn the_vocabulary_is_that_of_the_file() {
     let Some([_, tokenizer, _]) = files("vocabulary") else { return };
@@ -148,7 +148,7 @@ fn a_file_of_another_size_than_its_header_says_is_refused() {
         (4, 3, "n_kv_heads = 3, expected a divisor of n_heads = 8"),
         (5, 0, "vocab_size = 0"),
         (5, i32::MIN, "vocab_size = -2147483648"),
-        // A head of its own would be another 131,072 bytes.
+        // A separate head would take another 131,072 bytes.
         (5, -512, "1056540 bytes, expected 1187612"),
         (6, 1 << 27, "expected 4"),
     ] {

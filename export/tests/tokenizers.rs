@@ -1,5 +1,5 @@
-//! Whatever tokenizer a folder has, its weights become a GGUF: what llama.cpp's keys cannot say goes
-//! along as the `tokenizer.json`, and the report says what that means.
+//! With any tokenizer, the weights of a folder become a GGUF: what llama.cpp's keys cannot express
+//! is stored as the `tokenizer.json`, and the report explains the limitation.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -29,7 +29,7 @@ fn a_tokenizer_that_llama_cpp_does_not_have_goes_along_as_its_file() {
         (pre, r#""normalizer": {"type": "Lowercase"},"#, "no_vocab", "it has no pre_tokenizer"),
         (r#""special": true"#, r#""special": true, "rstrip": true"#, "gpt2", "has rstrip"),
         (r#""b": 1"#, r#""b": 1, "c": 4"#, "gpt2", "beyond the 4 rows"),
-        // An id without a token is nothing that needs the file.
+        // An id without a token does not require the file.
         (r#""ab": 2,"#, "", "gpt2", ""),
     ] {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What is in a GGUF, whoever wrote it.
+//! Shows the contents of a GGUF of any program.
 
 mod shown;
 mod table;
@@ -15,19 +15,19 @@ pub use shown::Shown;
 /// Arguments of `export inspect`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
-    /// A GGUF file of any program; of one in several parts, any part
+    /// A GGUF file of any program; for a model in several parts, any part
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// List the tensors in the table, too [default: off; --json always does]
+    /// Also list the tensors in the table [default: off; --json always does]
     #[arg(long)]
     pub tensors: bool,
 }
 
-/// What a GGUF holds. As JSON, texts are whole and arrays shortened to their first elements.
+/// The contents of a GGUF. In JSON, strings are complete and arrays show only their first elements.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// The files, in order: one, or all parts of a split model that are there.
+    /// The files, in order: one, or all existing parts of a split model.
     pub files: Vec<FileSummary>,
     /// Version of the format.
     pub version: u32,
@@ -39,17 +39,17 @@ pub struct Inspection {
     pub metadata: Vec<Key>,
     /// Tensors in file order.
     pub tensors: Vec<Tensor>,
-    /// What the number formats add up to, the largest first.
+    /// The totals of each number format, the largest first.
     pub formats: Vec<FormatSummary>,
     /// Weights in all tensors.
     pub parameters: u64,
-    /// Bytes of all tensors whose format is known, padding not counted.
+    /// Bytes of all tensors whose format is known, without padding.
     pub tensor_bytes: u64,
     /// Bits per weight over all tensors, if every format is known.
     pub bits_per_weight: Option<f64>,
-    /// Why the other commands of this program do not take the file; nothing where they do.
+    /// Why the other commands of this program refuse the file; `None` if they accept it.
     pub refusal: Option<String>,
-    /// What is wrong with the files: parts that are missing, bytes that are cut off.
+    /// Problems of the files: missing parts, missing bytes.
     pub problems: Vec<String>,
     #[serde(skip)]
     list_tensors: bool,
@@ -58,7 +58,7 @@ pub struct Inspection {
 /// One file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileSummary {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Bytes.
     pub size: u64,
@@ -94,7 +94,7 @@ pub struct Tensor {
     pub size: Option<u64>,
     /// Bytes from the start of its file.
     pub at: u64,
-    /// Place of its file among the files, from 0 on.
+    /// Index of its file among the files, counted from 0.
     pub file: usize,
 }
 
@@ -104,7 +104,7 @@ pub struct FormatSummary {
     /// The number format.
     #[serde(serialize_with = "as_text")]
     pub format: StoredFormat,
-    /// Whether this program computes with it.
+    /// Whether this program supports it in computations.
     pub computed: bool,
     /// Tensors of this format.
     pub tensors: usize,
@@ -114,7 +114,7 @@ pub struct FormatSummary {
     pub block_weights: Option<u64>,
     /// Bytes of one block, if the format is known.
     pub block_bytes: Option<u64>,
-    /// Bytes of the tensors, as far as they are known.
+    /// Bytes of the tensors, as far as known.
     pub bytes: u64,
 }
 
@@ -122,10 +122,10 @@ fn as_text<S: Serializer>(format: &StoredFormat, serializer: S) -> Result<S::Ok,
     serializer.collect_str(format)
 }
 
-/// Looks into a GGUF; of the weights nothing is read.
+/// Reads the header of a GGUF, without any weights.
 ///
 /// # Errors
-/// When the file cannot be read or is no GGUF, or its header is damaged.
+/// When the file cannot be read or is not a GGUF, or its header is damaged.
 pub fn inspect(args: &InspectArgs) -> Result<Inspection> {
     let model = RawModel::open(&args.file)?;
     let first = &model.parts.first().context("the model has no part")?.header;
@@ -201,7 +201,7 @@ fn formats(tensors: &[Tensor]) -> Vec<FormatSummary> {
     formats
 }
 
-/// Weights of a tensor; a damaged shape may multiply to more than 64 bits hold.
+/// Weights of a tensor; the product of a damaged shape may exceed 64 bits.
 fn elements(tensor: &Tensor) -> u64 {
     tensor.shape.iter().fold(1, |product, &dim| product.saturating_mul(dim))
 }
@@ -210,7 +210,7 @@ fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.fold(0, u64::saturating_add)
 }
 
-/// What the strict reader, and then the table of architectures, has against the model.
+/// The first objection to the model by the strict reader, then by the table of architectures.
 fn refusal(model: &RawModel) -> Option<String> {
     let [part] = model.parts.as_slice() else {
         return Some("it is in several parts; join them with llama-gguf-split --merge".to_owned());

@@ -1,14 +1,14 @@
-//! The value of a key as JSON has it.
+//! The value of a key in JSON.
 
 use gguf::{Array, Value};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use super::Key;
 
-/// Elements of an array that are shown: a vocabulary has hundreds of thousands.
+/// Elements of an array that are shown; a vocabulary has hundreds of thousands.
 const SHOWN: usize = 8;
 
-/// A value that serializes as what it is; of an array only the first elements.
+/// Serializes a value with its own type; of an array only the first elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown(pub Value);
 

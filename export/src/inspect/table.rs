@@ -1,4 +1,4 @@
-//! An [`Inspection`] as a person reads it.
+//! An [`Inspection`] as a printed table.
 
 use std::fmt;
 
@@ -75,7 +75,7 @@ impl Inspection {
 
     fn write_metadata(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.metadata.iter().map(|key| key.key.chars().count()).max().unwrap_or(0);
-        // No newline behind the last line: whoever prints a report adds it.
+        // Without a newline at the end: the caller that prints a report adds it.
         for key in &self.metadata {
             write!(f, "\n{:<6} {:<width$} {}", key.r#type, key.key, key.value.0)?;
         }

@@ -1,6 +1,7 @@
-//! SentencePiece's pieces and scores as a `tokenizer.json` that splits text in the same way.
+//! Converts SentencePiece's pieces and scores into a `tokenizer.json` that splits text in the same
+//! way.
 //!
-//! The file holds merges in place of scores: every way to make a token of two others, best score
+//! The file holds merges instead of scores: every pair of tokens that forms a token, best score
 //! first. Source: `generate_merges` and `LlamaConverter` in `convert_slow_tokenizer.py` of
 //! transformers.
 
@@ -65,7 +66,7 @@ fn added_tokens(vocabulary: &Vocabulary) -> Value {
     (0..vocabulary.tokens.len()).filter_map(special).collect()
 }
 
-/// Puts the token that begins a text before it.
+/// Adds the token that begins a text before it.
 fn post_processor(vocabulary: &Vocabulary) -> Value {
     let Some(id) = vocabulary.special.bos.filter(|_| vocabulary.special.add_bos) else {
         return Value::Null;
@@ -81,7 +82,7 @@ fn post_processor(vocabulary: &Vocabulary) -> Value {
     })
 }
 
-/// All ways to make a token of two others, those with the best score first.
+/// All pairs of tokens that form a token, those with the best score first.
 fn merges(vocabulary: &Vocabulary, scores: &[f32]) -> Result<Vec<[String; 2]>> {
     let tokens = &vocabulary.tokens;
     let ids: HashMap<&str, usize> = tokens.iter().map(String::as_str).zip(0..).collect();

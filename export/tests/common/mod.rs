@@ -1,4 +1,4 @@
-//! Checkpoints of any size, made without holding their weights.
+//! Checkpoints of any size, generated without holding their weights.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
@@ -36,7 +36,7 @@ pub fn config(n_layer: usize, n_embd: usize, n_inner: usize) -> ModelConfig {
     }
 }
 
-/// Weights that are made when they are asked for.
+/// Weights that are generated on request.
 struct Made<'a>(&'a ModelConfig);
 
 impl Tensors for Made<'_> {
@@ -64,7 +64,7 @@ pub fn write_checkpoint(dir: &Path, config: &ModelConfig) {
     save(dir, contents).unwrap();
 }
 
-/// A file of the shared test data, or `None` after a line that says what is skipped.
+/// A file of the shared test data, or `None` after printing what is skipped.
 pub fn test_data(test: &str, file: &str) -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
     let folder = std::env::var_os("POCKETGPT_TEST_DATA").map_or(default.into(), PathBuf::from);
