@@ -2,8 +2,7 @@
 //! computation.
 //!
 //! ```text
-//! tokens -> wte + wpe -> dropout -> [ x + attn(ln_1(x)), x + mlp(ln_2(x)) ] * n_layer -> ln_f ->
-//! head
+//! tokens -> wte + wpe -> dropout -> [ x + attn(ln_1(x)), x + mlp(ln_2(x)) ] * n_layer -> ln_f -> head
 //! ```
 //!
 //! GPT-NeoX (Black et al., 2022) is a GPT-2 that rotates queries and keys by their position (RoPE,

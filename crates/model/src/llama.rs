@@ -1,8 +1,7 @@
 //! LLaMA (Touvron et al., 2023) and the families derived from it, in the order of computation.
 //!
 //! ```text
-//! tokens -> wte -> dropout -> [ x + attn(attn_norm(x)), x + mlp(ffn_norm(x)) ] * n_layer -> norm
-//! -> head
+//! tokens -> wte -> dropout -> [ x + attn(attn_norm(x)), x + mlp(ffn_norm(x)) ] * n_layer -> norm -> head
 //! ```
 //!
 //! The differences between the other families and LLaMA are in [`config::BlockDesign`]. The
