@@ -1,4 +1,4 @@
-//! How fast a pass over a GPT of 124M parameters is.
+//! Measures the speed of a pass of a GPT with 124M parameters.
 //!
 //! ```text
 //! cargo run --release -p reference --example throughput [TOKENS]
@@ -45,7 +45,7 @@ fn timed<T>(what: &str, run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Small constant weights: what they are changes nothing about the speed.
+/// Small constant weights; their values do not affect the speed.
 fn weights(config: &ModelConfig) -> MemorySource {
     let (c, f) = (config.n_embd, config.n_inner);
     let mut source = MemorySource::default();

@@ -1,4 +1,4 @@
-//! Causal attention of many heads over everything read so far.
+//! Causal attention with several heads over all positions read so far.
 
 use config::{LayerAttention, ModelConfig};
 use rayon::prelude::*;
@@ -8,7 +8,7 @@ use crate::matmul::{self, Rows, product};
 use crate::ops;
 use crate::trace::BlockTrace;
 
-/// Queries that one task answers: enough to use the matrix product, few enough to share out.
+/// Queries per task: enough for an efficient matrix product, and few enough for parallel tasks.
 const TASK_QUERIES: usize = 96;
 
 /// The sizes of one attention.
@@ -24,13 +24,13 @@ pub(crate) struct Sizes {
     pub kv_heads: usize,
     /// `D`.
     pub head_width: usize,
-    /// Positions the cache has room for.
+    /// Positions that the cache can hold.
     pub capacity: usize,
     /// Width of the residual stream, `C`.
     pub embedding: usize,
-    /// Positions that are seen, the query's own among them, where they are not all.
+    /// Positions that a query sees, up to and including its own; `None` if it sees all.
     pub window: Option<usize>,
-    /// What products of queries and keys are multiplied by.
+    /// Factor on the products of queries and keys.
     pub scale: f32,
 }
 
@@ -40,7 +40,7 @@ impl Sizes {
         Sizes { past: cache.len, capacity: cache.capacity, ..Self::alone(config, queries) }
     }
 
-    /// The attention of `queries` positions with nothing before them.
+    /// The attention of `queries` positions without earlier ones.
     pub fn alone(config: &ModelConfig, queries: usize) -> Self {
         Sizes {
             queries,
@@ -55,7 +55,7 @@ impl Sizes {
         }
     }
 
-    /// The same in a layer that sees as far as `attention` says.
+    /// The same with the window of a layer.
     pub fn in_layer(&self, attention: LayerAttention) -> Self {
         Sizes { window: attention.window, ..*self }
     }
@@ -81,17 +81,17 @@ impl Sizes {
         self.window.map_or(0, |window| after.saturating_sub(window))
     }
 
-    /// The head of keys and values that a head of queries looks at: neighbours share one.
+    /// The head of keys and values that a head of queries uses: neighbouring heads share one.
     fn kv_head(&self, head: usize) -> usize {
         head / (self.heads / self.kv_heads)
     }
 }
 
-/// What attention computes; the inner steps only if they were asked for.
+/// The result of attention; `scores` and `weights` are empty unless they were requested.
 struct Attended {
     /// `[T, H * D]`
     y: Vec<f32>,
-    /// `[H, T, S]`: scaled products, `-inf` where a query may not look.
+    /// `[H, T, S]`: scaled products, `-inf` where the position is masked.
     scores: Vec<f32>,
     /// `[H, T, S]`: their softmax.
     weights: Vec<f32>,
@@ -106,8 +106,8 @@ struct Attended {
 /// y[t]          = Σ_s weights[t, s] · v[s]
 /// ```
 ///
-/// `q` holds rows `stride` apart, heads side by side; keys and values of all `S` positions are in
-/// the cache. `scale` is `1 / sqrt(D)` in most models, and the window endless. The result is
+/// `q` has rows `stride` apart, heads side by side; keys and values of all `S` positions are in the
+/// cache. In most models `scale` is `1 / sqrt(D)` and the window is unlimited. The result is
 /// `[T, H * D]`.
 pub(crate) fn attend(
     q: &[f32],
@@ -134,13 +134,13 @@ pub(crate) fn attend(
     y
 }
 
-/// The answer to a run of queries of one head.
+/// The result for consecutive queries of one head.
 struct Part {
     head: usize,
     first: usize,
-    /// The first of the positions that were looked at.
+    /// The first position that was read.
     from: usize,
-    /// How many of them there are, up to the last query's own.
+    /// Number of positions that were read, up to and including the last query's own.
     seen: usize,
     /// `[queries, D]`
     y: Vec<f32>,
@@ -161,7 +161,7 @@ fn attend_part(
 ) -> Part {
     let (d, kv_start) = (sizes.head_width, sizes.kv_head(head) * sizes.head_width);
     let queries = TASK_QUERIES.min(sizes.queries - first);
-    // Whole blocks of sums, so that a sum has the same bits wherever the window of a task begins.
+    // Starts at a whole block of sums, so that a sum has the same bits wherever the window begins.
     let from = sizes.first_seen(first) / matmul::BLOCK * matmul::BLOCK;
     let seen = sizes.position(first + queries) - from;
 
@@ -189,7 +189,8 @@ fn attend_part(
     Part { head, first, from, seen, y, scores, weights }
 }
 
-/// Puts the parts where they belong: heads side by side in `y`, one after the other in the steps.
+/// Copies the parts into the result: heads are side by side in `y`, and one after the other in
+/// `scores` and `weights`.
 fn assemble(parts: Vec<Part>, sizes: &Sizes, keep_steps: bool) -> Attended {
     let (d, total, width) = (sizes.head_width, sizes.past + sizes.queries, sizes.width());
     let steps = if keep_steps { sizes.heads * sizes.queries * total } else { 0 };
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
     use crate::trace::Trace;
 
-    /// Numbers between -1 and 1 that look random.
+    /// Pseudo-random numbers between -1 and 1.
     fn numbers(n: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
@@ -251,8 +252,8 @@ mod tests {
         y
     }
 
-    /// Windows of one position and more, within a task of queries and over several, and so far
-    /// back that whole blocks of sums are left out.
+    /// Windows of one position and more, for one task of queries and for several; some begin so
+    /// late that whole blocks of sums are skipped.
     #[test]
     fn windows_end_where_they_should() {
         for (past, queries, window) in [
@@ -284,7 +285,7 @@ mod tests {
             for (y, expected) in y.iter().zip(by_definition(&q, &k, &v, &sizes)) {
                 assert!((f64::from(*y) - expected).abs() < 1e-5, "{past} {queries} {window:?}");
             }
-            // Query by query, with the bits of all at once.
+            // Each query alone gives the same bits as all at once.
             for (t, row) in y.chunks_exact(sizes.width()).enumerate() {
                 let one = Sizes { queries: 1, past: past + t, ..sizes };
                 let q = &q[t * sizes.width()..];

@@ -1,5 +1,5 @@
-//! The same pass with the weights of one block in memory: for models that do not fit as a whole,
-//! and for whoever changes the weights of one block after the other.
+//! The same forward pass with the weights of only one block in memory: for models that do not fit
+//! in memory, and for code that changes the weights of one block after the other.
 //!
 //! ```no_run
 //! # fn demo(source: &dyn gguf::TensorSource, windows: &[Vec<u32>])
@@ -31,16 +31,17 @@ use crate::trace::{MatrixInput, Trace};
 use crate::weights::{check, read};
 use crate::{ReferenceError, gpt2, llama, ops};
 
-/// A model whose weights stay where they are until a part of it is asked for.
+/// A model whose weights stay in the source until a part of the model is loaded.
 ///
-/// What its parts compute one after the other has the bits of [`Model::logits`](crate::Model::logits).
+/// Its parts, run one after the other, give the same bits as
+/// [`Model::logits`](crate::Model::logits).
 pub struct Blockwise<'a> {
     config: ModelConfig,
     source: &'a dyn TensorSource,
 }
 
 impl<'a> Blockwise<'a> {
-    /// Reads the settings; no weights yet.
+    /// Reads the settings, but not the weights.
     ///
     /// # Errors
     /// An unknown architecture, a missing or unexpected tensor, or a wrong shape.
@@ -49,7 +50,7 @@ impl<'a> Blockwise<'a> {
         Self::from_parts(config, source)
     }
 
-    /// Like [`Blockwise::new`], with settings from elsewhere than the source's metadata.
+    /// Like [`Blockwise::new`], with settings that do not come from the source's metadata.
     ///
     /// # Errors
     /// As [`Blockwise::new`].
@@ -69,12 +70,12 @@ impl<'a> Blockwise<'a> {
         &self.config
     }
 
-    /// The tensor of the head: `output.weight`, or `token_embd.weight` where the head is tied.
+    /// The tensor of the head: `output.weight`, or `token_embd.weight` if the head is tied.
     pub fn head_tensor(&self) -> &'static str {
         head_tensor(&self.config)
     }
 
-    /// What turns tokens into vectors.
+    /// The embedding, which converts tokens to vectors.
     ///
     /// # Errors
     /// When the source cannot be read.
@@ -88,8 +89,8 @@ impl<'a> Blockwise<'a> {
         Ok(LoadedEmbedding { config: &self.config, tensor, bytes, positions })
     }
 
-    /// One block, its weights in f32. Those of experts stay where they are: each pass through the
-    /// block reads them, one at a time.
+    /// One block, with its weights in f32. Weights of experts stay in the source: each pass through
+    /// the block reads them, one expert at a time.
     ///
     /// # Errors
     /// When the source cannot be read, or there is no such block.
@@ -120,7 +121,7 @@ impl<'a> Blockwise<'a> {
         }))
     }
 
-    /// The head, its weights in f32.
+    /// The head, with its weights in f32.
     ///
     /// # Errors
     /// When the source cannot be read.
@@ -129,7 +130,7 @@ impl<'a> Blockwise<'a> {
     }
 }
 
-/// The token embedding as it is stored, and the positions where they are learned.
+/// The token embedding as it is stored, and the position embedding if positions are learned.
 pub struct LoadedEmbedding<'a> {
     config: &'a ModelConfig,
     tensor: &'a TensorInfo,
@@ -181,19 +182,19 @@ impl LoadedBlock<'_> {
     /// When there are experts and they cannot be read.
     ///
     /// # Panics
-    /// When `x` is no whole number of rows.
+    /// When `x` is not a whole number of rows.
     pub fn forward(&self, x: &mut [f32]) -> Result<(), ReferenceError> {
         self.run(x, &mut Trace::Off)
     }
 
-    /// As [`LoadedBlock::forward`], and hands the inputs of the block's matrices to `inputs`, as
+    /// As [`LoadedBlock::forward`], and passes the inputs of the block's matrices to `inputs`, as
     /// [`Model::observe`](crate::Model::observe) does.
     ///
     /// # Errors
     /// As [`LoadedBlock::forward`].
     ///
     /// # Panics
-    /// When `x` is no whole number of rows.
+    /// When `x` is not a whole number of rows.
     pub fn observe(
         &self,
         x: &mut [f32],
@@ -202,14 +203,14 @@ impl LoadedBlock<'_> {
         self.observe_with_experts(x, &mut |input| input.hand_to(inputs))
     }
 
-    /// As [`LoadedBlock::observe`], with the inputs of each expert's matrices: the rows of those
-    /// tokens that use it.
+    /// As [`LoadedBlock::observe`], but also passes the inputs of each expert's matrices: the rows
+    /// of those tokens that use the expert.
     ///
     /// # Errors
     /// As [`LoadedBlock::forward`].
     ///
     /// # Panics
-    /// When `x` is no whole number of rows.
+    /// When `x` is not a whole number of rows.
     pub fn observe_with_experts(
         &self,
         x: &mut [f32],
@@ -238,7 +239,7 @@ impl LoadedBlock<'_> {
         }
     }
 
-    /// The tensors of the block's matrices but those of experts, in the order in which data meets them.
+    /// The tensors of the block's matrices except those of experts, in the order of computation.
     pub fn matrices(&self) -> Vec<&str> {
         self.linears().into_iter().map(Linear::tensor).collect()
     }
@@ -248,10 +249,10 @@ impl LoadedBlock<'_> {
         self.linears().into_iter().find(|linear| linear.tensor() == tensor).map(Linear::weight)
     }
 
-    /// Puts other weights `[out, in]` in the place of one of the block's matrices, and another bias
-    /// in that of its own: what is computed next uses them. In [`LoadedBlock::observe`], `inputs` may
-    /// replace the matrices that it was just handed the input of. [`LoadedBlock::matrix`] still gives
-    /// the weights that were loaded. False if there is no such matrix or it was replaced before.
+    /// Replaces the weights `[out, in]` of one of the block's matrices, and its bias, for all later
+    /// computations. In [`LoadedBlock::observe`], `inputs` may replace the matrices whose input it
+    /// was just given. [`LoadedBlock::matrix`] still returns the weights that were loaded. Returns
+    /// false if there is no such matrix or it was replaced before.
     ///
     /// # Panics
     /// When there are more or fewer weights than the matrix has.
@@ -277,7 +278,7 @@ enum Norm {
 }
 
 impl LoadedNorm {
-    /// The last block's result as the head gets it, `[T, C] -> [T, C]`.
+    /// Normalises the last block's result for the head, `[T, C] -> [T, C]`.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         match &self.0 {
             Norm::Layer(norm) => norm.forward(x),
@@ -293,7 +294,7 @@ impl LoadedHead {
     /// The logits, `[T, C] -> [T, V]`.
     ///
     /// # Panics
-    /// When `x` is no whole number of rows.
+    /// When `x` is not a whole number of rows.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         self.0.forward(x)
     }
@@ -303,8 +304,8 @@ impl LoadedHead {
         self.0.weight()
     }
 
-    /// As [`LoadedHead::matrix`], to be changed: what is computed next uses the new weights. (A
-    /// tied embedding does not change with them.)
+    /// As [`LoadedHead::matrix`], but mutable; later computations use the new weights. A tied
+    /// embedding is not changed.
     pub fn matrix_mut(&mut self) -> &mut [f32] {
         self.0.weight_mut()
     }

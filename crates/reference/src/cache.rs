@@ -4,7 +4,7 @@
 pub(crate) struct LayerCache {
     /// `[capacity, K * D]`: the key of each position, heads side by side.
     pub keys: Vec<f32>,
-    /// `[K * D, capacity]`: values with time along the row, so that the sum over time is a dot
+    /// `[K * D, capacity]`: values, with time along the rows, so that the sum over time is a dot
     /// product of two contiguous rows.
     pub values: Vec<f32>,
 }
@@ -12,20 +12,20 @@ pub(crate) struct LayerCache {
 /// Keys and values of all layers.
 pub(crate) struct Cache {
     pub layers: Vec<LayerCache>,
-    /// Positions there is room for.
+    /// Positions for which memory is allocated.
     pub capacity: usize,
     /// Positions filled.
     pub len: usize,
 }
 
 impl Cache {
-    /// Room for `capacity` positions of `n_layer` layers, each `width` wide.
+    /// A cache for `capacity` positions of `n_layer` layers, each `width` wide.
     pub fn new(n_layer: usize, width: usize, capacity: usize) -> Self {
         let layers = (0..n_layer).map(|_| LayerCache::new(width, capacity)).collect();
         Cache { layers, capacity, len: 0 }
     }
 
-    /// Makes room for `positions` in all, at least twice what there was.
+    /// Ensures a capacity of `positions` in total; if it has to increase, it at least doubles.
     pub fn reserve(&mut self, positions: usize) {
         if positions <= self.capacity {
             return;
@@ -39,7 +39,7 @@ impl Cache {
 }
 
 impl LayerCache {
-    /// Room for `capacity` positions, each `width` wide.
+    /// A cache for `capacity` positions, each `width` wide.
     pub fn new(width: usize, capacity: usize) -> Self {
         let zeros = || vec![0.0; capacity * width];
         LayerCache { keys: zeros(), values: zeros() }
@@ -55,7 +55,7 @@ impl LayerCache {
         self.values = values;
     }
 
-    /// Puts the key and the value of one position, each `[K * D]`, in place.
+    /// Stores the key and the value of one position, each `[K * D]`.
     pub fn put(&mut self, position: usize, capacity: usize, key: &[f32], value: &[f32]) {
         let width = key.len();
         self.keys[position * width..(position + 1) * width].copy_from_slice(key);

@@ -1,15 +1,15 @@
-//! Everything that can be wrong with a model or with what it is asked to read.
+//! Errors of loading a model or running it on tokens.
 
 use checkpoint::CheckpointError;
 use gguf::GgufError;
 
-/// Why a model was refused, or a pass could not be made.
+/// Why a model was refused, or a pass could not be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// A tensor is missing, or its bytes cannot be read.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// The metadata describes no model that this crate can run.
+    /// The metadata does not describe a model that this crate can run.
     #[error(transparent)]
     Metadata(#[from] CheckpointError),
     /// The settings contradict themselves.
@@ -26,12 +26,12 @@ pub enum ReferenceError {
     Shape {
         /// The tensor at fault.
         name: String,
-        /// What the settings ask for, fastest dimension first.
+        /// The shape that the settings require, fastest dimension first.
         expected: Vec<u64>,
-        /// What the file holds, fastest dimension first.
+        /// The shape in the file, fastest dimension first.
         found: Vec<u64>,
     },
-    /// A tensor that this architecture has no use for.
+    /// A tensor that this architecture does not use.
     #[error("tensor {name} has no place in a model of architecture {architecture}")]
     UnexpectedTensor {
         /// The tensor at fault.
@@ -39,7 +39,7 @@ pub enum ReferenceError {
         /// The architecture that the metadata names.
         architecture: &'static str,
     },
-    /// A pass over nothing.
+    /// A pass without tokens.
     #[error("no tokens to read: expected at least one")]
     NoTokens,
     /// More tokens than the model has positions for.
@@ -58,7 +58,7 @@ pub enum ReferenceError {
     TokenOutOfRange {
         /// The id at fault.
         token: u32,
-        /// Where it stands among the tokens passed.
+        /// Its index in the tokens that were passed.
         position: usize,
         /// Rows of the embedding.
         vocab_size: usize,

@@ -1,8 +1,8 @@
-//! A feed-forward layer of which each token uses a few parts: a mixture of experts (Shazeer et al.,
-//! 2017; Fedus et al., 2021), as Mixtral (Jiang et al., 2024) and Qwen3-MoE have it.
+//! A mixture of experts (Shazeer et al., 2017; Fedus et al., 2021): a feed-forward layer of which
+//! each token uses a few parts, as in Mixtral (Jiang et al., 2024) and Qwen3-MoE.
 //!
-//! After `modeling_mixtral.py` and `modeling_qwen3_moe.py` of transformers, and `build_moe_ffn` in
-//! `src/llama-graph.cpp` of llama.cpp, whose tensor names these are.
+//! Follows `modeling_mixtral.py` and `modeling_qwen3_moe.py` of transformers, and `build_moe_ffn`
+//! in `src/llama-graph.cpp` of llama.cpp; the tensor names are llama.cpp's.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::matmul::{self, Rows};
 use crate::ops;
 use crate::trace::{BlockTrace, MatrixInput};
 
-/// The experts of one layer, and the matrix that chooses among them.
+/// The experts of one layer, and the router that chooses among them.
 ///
 /// For each token `x`:
 ///
@@ -24,8 +24,8 @@ use crate::trace::{BlockTrace, MatrixInput};
 /// y    = Σ_{e in S} p_e / (Σ_{s in S} p_s) · D_e (silu(G_e x) · U_e x)
 /// ```
 ///
-/// Mixtral's softmax over the k chosen logits is the same number. The sum runs in the order of the
-/// experts' numbers, so a token's result does not depend on the others.
+/// Mixtral's softmax over the k chosen logits gives the same weights. The sum is computed in the
+/// order of the experts' numbers, so the result of a token does not depend on other tokens.
 pub(crate) struct Experts<'a> {
     /// `R`, `[E, C]`
     router: Linear,
@@ -41,7 +41,7 @@ pub(crate) struct Experts<'a> {
 
 /// One matrix of each expert.
 struct Stack<'a> {
-    /// The tensor that holds them all.
+    /// The tensor that contains all of them.
     tensor: String,
     /// Experts, `E`.
     matrices: usize,
@@ -50,17 +50,17 @@ struct Stack<'a> {
     weights: Weights<'a>,
 }
 
-/// Where the weights of a [`Stack`] are until they are used.
+/// Where the weights of a [`Stack`] are stored.
 enum Weights<'a> {
     /// In memory, in f32.
     Loaded(Vec<Vec<f32>>),
-    /// In the source: each use reads one expert's.
+    /// In the source: each use reads the weights of one expert.
     Stored(&'a dyn TensorSource, TensorInfo),
 }
 
-/// Which experts a token uses, and how much each counts.
+/// Which experts each token uses, and with which weight.
 struct Choice {
-    /// By expert: the tokens that use it, with their weights.
+    /// For each expert: the tokens that use it, with their weights.
     tokens: Vec<Vec<(usize, f32)>>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Experts<'a> {
         })
     }
 
-    /// The matrix that chooses, the only one that every token meets.
+    /// The router, the only matrix that every token is multiplied with.
     pub fn router(&self) -> &Linear {
         &self.router
     }
@@ -148,7 +148,7 @@ impl<'a> Experts<'a> {
         Ok(y)
     }
 
-    /// SwiGLU (Shazeer, 2020) by one expert, `[n, C] -> [n, F] -> [n, C]`.
+    /// SwiGLU (Shazeer, 2020) with one expert, `[n, C] -> [n, F] -> [n, C]`.
     fn expert(
         &self,
         expert: usize,
@@ -164,7 +164,7 @@ impl<'a> Experts<'a> {
     }
 }
 
-/// Shows what the matrices of one expert are about to be multiplied with, `[n, in]`.
+/// Reports the input of the matrices of one expert, `[n, in]`.
 fn show(trace: &mut BlockTrace<'_, '_>, stacks: &[&Stack<'_>], expert: usize, x: &[f32]) {
     let Some(first) = stacks.first() else { return };
     let tensors: Vec<&str> = stacks.iter().map(|stack| stack.tensor.as_str()).collect();
@@ -178,7 +178,7 @@ fn show(trace: &mut BlockTrace<'_, '_>, stacks: &[&Stack<'_>], expert: usize, x:
 }
 
 impl Stack<'_> {
-    /// `[n, in] -> [n, out]` by the matrix of one expert.
+    /// `[n, in] -> [n, out]` with the matrix of one expert.
     fn forward(&self, expert: usize, x: &[f32]) -> Result<Vec<f32>, ReferenceError> {
         let weight = match &self.weights {
             Weights::Loaded(all) => Cow::Borrowed(all[expert].as_slice()),
@@ -193,8 +193,8 @@ impl Stack<'_> {
 }
 
 impl Choice {
-    /// Turns the logits `[T, experts]` into probabilities in place, and takes the `used` largest of
-    /// each token; of equal ones, those with the smaller numbers.
+    /// Converts the logits `[T, experts]` to probabilities in place, and takes the `used` largest
+    /// of each token; of equal ones, those of the experts with the smaller numbers.
     fn new(logits: &mut [f32], experts: usize, used: usize) -> Self {
         let mut tokens = vec![Vec::new(); experts];
         for (token, row) in logits.chunks_exact_mut(experts).enumerate() {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_largest_probabilities_are_shared_out_anew() {
-        // softmax of ln(1, 2, 5): 1/8, 2/8, 5/8; the two largest make 7/8.
+        // softmax of ln(1, 2, 5): 1/8, 2/8, 5/8; the sum of the two largest is 7/8.
         let mut logits =
             [1.0_f32.ln(), 2.0_f32.ln(), 5.0_f32.ln(), 5.0_f32.ln(), 0.0, 2.0_f32.ln()];
         let choice = Choice::new(&mut logits, 3, 2);

@@ -1,8 +1,8 @@
-//! GPT-2 (Radford et al., 2019), top to bottom in the order data meets it; and the GPT-NeoX
-//! (Black et al., 2022) that is a GPT-2 whose positions rotate queries and keys, with attention
-//! and feed-forward one after the other.
+//! GPT-2 (Radford et al., 2019), in the order of computation; and GPT-NeoX (Black et al., 2022) in
+//! the variant that is a GPT-2 with rotary positions, with attention and feed-forward one after the
+//! other.
 //!
-//! After OpenAI's `gpt-2/src/model.py`, Karpathy's nanoGPT, and `src/models/gpt2.cpp` and
+//! Follows OpenAI's `gpt-2/src/model.py`, Karpathy's nanoGPT, and `src/models/gpt2.cpp` and
 //! `src/models/gptneox.cpp` of llama.cpp (`use_parallel_residual = false`); tensor names are
 //! llama.cpp's, stage names minGPT's.
 
@@ -30,7 +30,7 @@ pub(crate) struct Gpt2 {
     output_norm: LayerNorm,
 }
 
-/// How the model knows where a token stands.
+/// How the model encodes the positions of tokens.
 enum Positions {
     /// `wpe`, `[context_length, C]`: added to the tokens.
     Learned(Vec<f32>),
@@ -82,8 +82,8 @@ impl Decoder for Gpt2 {
 }
 
 impl Gpt2 {
-    /// What a token is, `[T] -> [T, C]`, with where it stands added to it; or else the rotation
-    /// that says so later.
+    /// The token embedding, `[T] -> [T, C]`, plus the position embedding if positions are learned;
+    /// otherwise also the rotations of these positions.
     fn embed(
         &self,
         tokens: &[u32],
@@ -211,7 +211,7 @@ impl Block {
         })
     }
 
-    /// Every matrix, in the order in which data meets them.
+    /// Every matrix, in the order of computation.
     pub fn matrices(&self) -> Vec<&Linear> {
         let Block { qkv, attention_output, up, down, .. } = self;
         vec![qkv, attention_output, up, down]

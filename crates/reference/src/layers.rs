@@ -1,4 +1,4 @@
-//! The parts that models of every family are made of, with their weights.
+//! The layers that models of every family consist of, with their weights.
 
 use std::sync::OnceLock;
 
@@ -12,18 +12,18 @@ use crate::weights::read;
 
 /// `y = x Wᵀ + b`, or without `b`.
 pub(crate) struct Linear {
-    /// The tensor that `weight` is, `NAME.weight`.
+    /// The name of the tensor of `weight`, `NAME.weight`.
     tensor: String,
     /// `[out, in]`
     weight: Vec<f32>,
     /// `[out]`
     bias: Option<Vec<f32>>,
     width: usize,
-    /// What is used in their place, if that was set.
+    /// Weights and bias that are used instead, if they were set.
     replaced: OnceLock<Box<Replaced>>,
 }
 
-/// Other weights for a matrix and its bias.
+/// Replacements for the weights of a matrix and its bias.
 struct Replaced {
     /// `[out, in]`
     weight: Vec<f32>,
@@ -60,7 +60,7 @@ impl Linear {
         &self.weight
     }
 
-    /// Uses other weights and another bias from now on; false if that was done before.
+    /// Uses other weights and another bias from now on; returns false if they were replaced before.
     pub fn replace(&self, weight: Vec<f32>, bias: Option<Vec<f32>>) -> bool {
         assert_eq!(weight.len(), self.weight.len(), "weights of another shape");
         self.replaced.set(Box::new(Replaced { weight, bias })).is_ok()
@@ -77,8 +77,8 @@ impl Linear {
     }
 }
 
-/// Matrices that share an input: one for each of `N` results, or one for all, whose rows are those
-/// of each, one after the other.
+/// Matrices that share an input: one for each of `N` results, or one for all, which contains the
+/// rows of each result one after the other.
 pub(crate) struct Projection<const N: usize> {
     linears: Vec<Linear>,
     /// Rows of each result.
@@ -86,7 +86,7 @@ pub(crate) struct Projection<const N: usize> {
 }
 
 impl<const N: usize> Projection<N> {
-    /// From all of `linears`, `N` of them or one; the results are `widths` wide.
+    /// Made of `linears`, which are `N` matrices or one; the results are `widths` wide.
     pub fn new(linears: Vec<Linear>, widths: [usize; N]) -> Self {
         Projection { linears, widths }
     }
@@ -165,10 +165,10 @@ impl RmsNorm {
     }
 }
 
-/// The tensor of the token embedding, which is the head too in a tied model.
+/// The tensor of the token embedding, which is also the head in a tied model.
 pub(crate) const TOKENS: &str = "token_embd.weight";
 
-/// The tensor that turns the result of the last norm into logits.
+/// The tensor that converts the result of the last norm to logits.
 pub(crate) fn head_tensor(config: &ModelConfig) -> &'static str {
     if config.tie_embeddings { TOKENS } else { "output.weight" }
 }
@@ -177,7 +177,7 @@ pub(crate) fn head_tensor(config: &ModelConfig) -> &'static str {
 pub(crate) struct Embedding {
     /// `[V, C]`
     tokens: Vec<f32>,
-    /// None where the head shares the token embedding.
+    /// `None` if the head is the token embedding.
     head: Option<OutputHead>,
     width: usize,
 }
@@ -212,7 +212,7 @@ impl Embedding {
     }
 }
 
-/// Vectors to logits, alone.
+/// Only the head: vectors to logits.
 pub(crate) struct OutputHead {
     /// `[V, C]`
     weight: Vec<f32>,
@@ -230,7 +230,7 @@ impl OutputHead {
         &self.weight
     }
 
-    /// As [`OutputHead::weight`], to be changed.
+    /// As [`OutputHead::weight`], but mutable.
     pub fn weight_mut(&mut self) -> &mut [f32] {
         &mut self.weight
     }

@@ -1,10 +1,10 @@
-//! The forward pass in plain Rust, to check the others by.
+//! A reference implementation of the forward pass in plain Rust.
 //!
-//! Training runs on Burn and devices run llama.cpp; when the two disagree, something has to say
-//! who is right. This crate shares no arithmetic with either: weights are dequantized to f32,
-//! every sum is written out here, and each family ([`gpt2`](self), [`llama`](self)) reads top to
-//! bottom in the order data meets it. It is the slow one only by comparison, because its one hot loop ([`matmul`]) uses the
-//! machine's vector registers.
+//! Training uses Burn, and devices use llama.cpp; this crate decides which is right if their
+//! results differ. It does not share arithmetic with either: weights are dequantized to f32, every
+//! sum is computed here, and each family ([`gpt2`](self), [`llama`](self)) is written in the order
+//! of computation. It is slower than the others, but not slow, because its one hot loop
+//! ([`matmul`]) uses the machine's vector registers.
 //!
 //! Letters used for shapes: `B` batch, `T` time, `C` channels, `H` heads of queries, `K` heads of
 //! keys and values, `D` head width, `V` vocabulary, `F` feed-forward. All arrays are row-major f32.

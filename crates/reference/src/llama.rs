@@ -1,10 +1,9 @@
-//! LLaMA (Touvron et al., 2023) and the families that came of it, top to bottom in the order data
-//! meets it. What the others have beyond a LLaMA, or in another place, is in
-//! [`config::BlockDesign`].
+//! LLaMA (Touvron et al., 2023) and the families derived from it, in the order of computation. The
+//! differences between the other families and LLaMA are in [`config::BlockDesign`].
 //!
-//! After `modeling_llama.py` of transformers and its like, Karpathy's llama2.c, and
-//! `src/models/*.cpp` of llama.cpp, whose tensor names these are. Where a rotation pairs
-//! neighbours, the rows of query and key matrices are in GGUF's order.
+//! Follows `modeling_llama.py` of transformers and the files of the other families, Karpathy's
+//! llama2.c, and `src/models/*.cpp` of llama.cpp; the tensor names are llama.cpp's. If a rotation
+//! pairs neighbouring channels, the rows of query and key matrices are in GGUF's order.
 
 use config::{BlockDesign, EmbeddingScale, FeedForward, ModelConfig, Projections, QkNorm};
 use gguf::TensorSource;
@@ -49,13 +48,13 @@ enum Mlp<'a> {
     Experts(Box<Experts<'a>>),
 }
 
-/// A feed-forward layer that every token uses whole.
+/// A feed-forward layer without experts.
 struct Dense {
     /// Both `[F, C]`.
     gate_up: Projection<2>,
     /// `[C, F]`
     down: Linear,
-    /// How the gate acts.
+    /// The activation of the gate.
     kind: FeedForward,
 }
 
@@ -91,7 +90,7 @@ impl Decoder for Llama {
     }
 }
 
-/// The token embedding as the first block gets it, `[T, C]` in place.
+/// Scales the token embedding as the family requires, `[T, C]` in place.
 pub(crate) fn scale_embedding(config: &ModelConfig, x: &mut [f32]) {
     match config.architecture.block().embedding_scale {
         EmbeddingScale::One => {}
@@ -151,7 +150,7 @@ impl Block<'_> {
         trace.keep("attn.k", &[t, kv], &k);
         trace.keep("attn.v", &[t, kv], &v);
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
-            // Each head by itself, or all of a position, as wide as the weight is.
+            // Each head separately, or all heads of a position together, as wide as the weight is.
             (q, k) = (q_norm.forward(&q), k_norm.forward(&k));
             trace.keep("attn.q_norm", &[t, width], &q);
             trace.keep("attn.k_norm", &[t, kv], &k);
@@ -198,7 +197,7 @@ impl Dense {
     }
 }
 
-/// `x [T, C]` through a norm, or a copy of it where there is none.
+/// Normalises `x [T, C]`, or copies it if there is no norm.
 fn normed(
     norm: &Option<RmsNorm>,
     x: &[f32],
@@ -236,7 +235,7 @@ fn widths(config: &ModelConfig) -> [usize; 2] {
 }
 
 impl<'a> Block<'a> {
-    /// Dequantizes the weights of the block `layer`, all but those of experts.
+    /// Dequantizes the weights of the block `layer`, except those of experts.
     pub fn without_experts(
         config: &ModelConfig,
         source: &'a dyn TensorSource,
@@ -247,8 +246,8 @@ impl<'a> Block<'a> {
         Self::load(config, source, layer, &experts)
     }
 
-    /// Dequantizes the weights of the block `layer`; `experts` gets those of a layer of which each
-    /// token uses so many.
+    /// Dequantizes the weights of the block `layer`; `experts` loads a layer with experts, given
+    /// how many of them each token uses.
     fn load(
         config: &ModelConfig,
         source: &dyn TensorSource,
@@ -292,7 +291,7 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Every matrix but those of experts, in the order in which data meets them.
+    /// Every matrix except those of experts, in the order of computation.
     pub fn matrices(&self) -> Vec<&Linear> {
         let Block { qkv, attention_output, mlp, .. } = self;
         let mut all: Vec<&Linear> = qkv.linears().iter().chain([attention_output]).collect();
@@ -307,7 +306,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The matrices that make query, key and value, and those that make gate and up.
+/// The matrices that compute query, key and value, and those that compute gate and up.
 fn matrices_of_input(projections: Projections) -> [&'static [&'static str]; 2] {
     match projections {
         Projections::Separate => [&["attn_q", "attn_k", "attn_v"], &["ffn_gate", "ffn_up"]],
@@ -378,7 +377,7 @@ pub(crate) fn expected(config: &ModelConfig) -> Vec<Expected> {
     all
 }
 
-/// The matrices with the rows of each; one alone has all rows.
+/// The matrices, each with its number of rows; a single matrix has all rows.
 fn with_rows(matrices: &[&'static str], rows: &[usize]) -> Vec<(&'static str, usize)> {
     match matrices {
         &[joined] => vec![(joined, rows.iter().sum())],

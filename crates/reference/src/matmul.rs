@@ -8,12 +8,12 @@
 //! y[i, j] = Σ_blocks Σ_lanes Σ_steps  x[i, k] · w[j, k],   k = block · 1024 + step · LANES + lane
 //! ```
 //!
-//! and this order depends on nothing but the number of lanes: not on the tile an output falls in,
-//! the number of rows or the number of threads. Summing in lanes and blocks also keeps the rounding
-//! error near that of pairwise summation.
+//! and this order depends only on the number of lanes, not on the tile of an output, the number of
+//! rows or the number of threads. Summing in lanes and blocks also keeps the rounding error close
+//! to that of pairwise summation.
 //!
-//! Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
-//! without packing, since rows of weights are contiguous already.
+//! Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+//! (2008), without packing, since rows of weights are contiguous already.
 
 use isa::Isa;
 use rayon::prelude::*;
@@ -22,17 +22,17 @@ use crate::matmul::lanes::Lanes;
 
 mod lanes;
 
-/// Length of the stretch of a row that is summed before the next one starts: a tile of rows this
-/// long stays in the first-level cache.
+/// Numbers of a row that are summed before the next block starts: a tile of rows of this length
+/// stays in the first-level cache.
 pub const BLOCK: usize = 1024;
 
 /// Rows of `x` that one task multiplies with all of `w`.
 const TASK_ROWS: usize = 96;
 
-/// Rows of `w` that one task multiplies with all of `x`, where `x` is short.
+/// Rows of `w` that one task multiplies with all of `x`, if `x` has few rows.
 const TASK_COLUMNS: usize = 64;
 
-/// A matrix whose rows are contiguous, but need not follow each other directly.
+/// A matrix whose rows are contiguous, possibly with gaps between them.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     data: &'a [f32],
@@ -45,7 +45,7 @@ impl<'a> Rows<'a> {
     /// Rows of `columns` numbers, one directly after the other.
     ///
     /// # Panics
-    /// When `data` is no whole number of rows.
+    /// When `data` is not a whole number of rows.
     pub fn new(data: &'a [f32], columns: usize) -> Self {
         assert!(columns > 0 && data.len().is_multiple_of(columns), "ragged matrix");
         Rows { data, rows: data.len() / columns, columns, stride: columns }
@@ -72,7 +72,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Where products are added: element `(i, j)` lies at `i · down + j · across`.
+/// Where products are added: element `(i, j)` is at `i · down + j · across`.
 struct Sums<'a> {
     data: &'a mut [f32],
     down: usize,
@@ -113,7 +113,7 @@ pub fn linear(x: Rows<'_>, w: Rows<'_>, bias: Option<&[f32]>) -> Vec<f32> {
         });
         y
     } else {
-        // Too few rows to share out: share out the weights, and turn the result at the end.
+        // Too few rows for parallel tasks: divide the weights, and transpose the result at the end.
         let mut transposed = vec![0.0; out * rows];
         transposed.par_chunks_mut(TASK_COLUMNS * rows).enumerate().for_each(|(task, y)| {
             if let Some(bias) = bias {
@@ -138,7 +138,7 @@ pub fn product(x: Rows<'_>, w: Rows<'_>) -> Vec<f32> {
     y
 }
 
-/// Turns rows of `columns` numbers into columns.
+/// Transposes rows of `columns` numbers.
 fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
     let rows = data.len() / columns;
     let mut transposed = Vec::with_capacity(data.len());
@@ -155,8 +155,8 @@ fn add_product(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
 
 fn add_product_with(isa: Isa, x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     match isa.level() {
-        // SAFETY: an `Isa` is made of what was detected, and this level has AVX-512F and VL, the
-        // only things the function asks for.
+        // SAFETY: an `Isa` exists only for detected instructions, and this level has AVX-512F and
+        // VL, which are all that the function requires.
         #[cfg(target_arch = "x86_64")]
         level if level >= isa::Level::Avx512 => unsafe { add_product_avx512(x, w, y) },
         // SAFETY: likewise, with AVX2 and FMA.
@@ -166,8 +166,8 @@ fn add_product_with(isa: Isa, x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     }
 }
 
-/// 24 sums in 32 registers of 16 lanes. The compiler uses the upper 16 registers only where VL is
-/// allowed too, and without them this is half as fast.
+/// 24 sums in 32 registers of 16 lanes. The compiler uses the upper 16 registers only if VL is
+/// enabled too; without them this is half as fast.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl")]
 fn add_product_avx512(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
@@ -181,9 +181,9 @@ fn add_product_avx2(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     add_product_in::<lanes::Avx2, 3, 4>(x, w, y);
 }
 
-/// Adds `x Wᵀ` to `y` in tiles of `M × N`; what is left at the edges goes one row at a time.
+/// Adds `x Wᵀ` to `y` in tiles of `M × N`; the edges are computed one row at a time.
 ///
-/// The processor must have the instructions of `L`; callers see to it.
+/// The processor must have the instructions of `L`; callers check this.
 #[inline(always)]
 fn add_product_in<L: Lanes, const M: usize, const N: usize>(
     x: Rows<'_>,
@@ -223,8 +223,8 @@ fn tile<L: Lanes, const M: usize, const N: usize>(
     // long, so every whole vector read at `k <= len - WIDTH` and the rest read at
     // `k = len - len % WIDTH` lie within them.
     //
-    // Loops, no closures: a closure is not compiled for the instructions of `L`, and a call to one
-    // that sees `sums` keeps all of it in memory.
+    // Loops instead of closures: a closure is not compiled for the instructions of `L`, and a call
+    // to a closure that captures `sums` keeps all of it in memory.
     unsafe {
         let mut sums = [[L::zero(); N]; M];
         let whole = len - len % L::WIDTH;
@@ -264,7 +264,7 @@ fn tile<L: Lanes, const M: usize, const N: usize>(
 mod tests {
     use super::*;
 
-    /// Numbers between -1 and 1 that look random (the generator is Knuth's MMIX).
+    /// Pseudo-random numbers between -1 and 1 (the generator is Knuth's MMIX).
     fn numbers(n: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {
@@ -292,7 +292,7 @@ mod tests {
             let bias = numbers(out, 3);
             let y = linear(Rows::new(&x, columns), Rows::new(&w, columns), Some(&bias));
             for (y, expected) in y.iter().zip(in_f64(&x, &w, columns, &bias)) {
-                // Sums of 1500 in 8 lanes are off by 1e-5 now and then.
+                // Sums of 1500 products in 8 lanes sometimes have an error of 1e-5.
                 assert!((f64::from(*y) - expected).abs() < 3e-5, "{rows} {columns} {out}");
             }
         }
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn zeros_after_the_end_change_nothing() {
-        // What a cached pass relies on: weights of future positions are zero, not absent.
+        // A cached pass relies on this: weights of future positions are zero, not absent.
         let (mut x, w) = (numbers(40, 8), numbers(40, 9));
         x[19..].fill(0.0);
         let short = product(Rows::new(&x[..19], 19), Rows::new(&w[..19], 19));

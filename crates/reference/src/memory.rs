@@ -1,10 +1,10 @@
-//! A model that is nowhere on disk: tests build one, and so can whoever has weights in memory.
+//! A model in memory, for tests and for code that already has the weights in memory.
 
 use std::borrow::Cow;
 
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType};
 
-/// F32 tensors in memory, seen as a GGUF.
+/// F32 tensors in memory, as a `TensorSource`.
 #[derive(Debug, Clone, Default)]
 pub struct MemorySource {
     metadata: Metadata,
@@ -13,7 +13,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// No tensors yet.
+    /// A source with this metadata and without tensors.
     pub fn new(metadata: Metadata) -> Self {
         MemorySource { metadata, ..MemorySource::default() }
     }

@@ -1,4 +1,4 @@
-//! A loaded model, whatever its architecture, and a reading that goes on token by token.
+//! A loaded model of any architecture, and a session that reads tokens step by step.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::layers::head_tensor;
 use crate::llama::Llama;
 use crate::trace::{MatrixInput, Stage, Trace};
 
-/// What an architecture has to do; everything else here is the same for all.
+/// What each architecture implements; everything else here is the same for all.
 pub(crate) trait Decoder: Send + Sync {
-    /// The residual stream after the last block, `[T] -> [T, C]`. Appends to the cache, which has
-    /// room; token ids are in range. Fails where weights are read during the pass and cannot be.
+    /// The residual stream after the last block, `[T] -> [T, C]`. Appends to the cache, whose
+    /// capacity must suffice; token ids must be in range. Fails if weights have to be read during
+    /// the pass and cannot be read.
     fn hidden(
         &self,
         tokens: &[u32],
@@ -48,7 +49,7 @@ impl Model {
         Self::from_parts(config, source)
     }
 
-    /// Like [`Model::load`], with settings from elsewhere than the source's metadata.
+    /// Like [`Model::load`], with settings that do not come from the source's metadata.
     ///
     /// # Errors
     /// As [`Model::load`].
@@ -80,15 +81,14 @@ impl Model {
         Ok(self.decoder.logits(&self.decoder.normed(&hidden, &mut Trace::Off)))
     }
 
-    /// The inputs of all matrices in one causal pass, handed to `inputs` one after the other.
+    /// Passes the inputs of all matrices in one causal pass to `inputs`, one after the other.
     ///
     /// `inputs` gets the names of the tensors that share an input (`blk.3.attn_qkv.weight` alone;
     /// `blk.3.ffn_gate.weight` and `blk.3.ffn_up.weight`) and that input, `[T, in]`, row-major. The
-    /// last one is the head's, under `output.weight` or, where the head is tied,
-    /// `token_embd.weight`. They are the stages `ln_1`, `attn.y`, `ln_2`, `mlp.gelu` and `ln_f` of
-    /// [`Model::stages`], or `attn_norm`, `attn.y`, `ffn_norm`, `mlp.swiglu` and `norm`, but nothing
-    /// is kept, and no logits are computed. Matrices of experts, which only some tokens meet, are
-    /// left out.
+    /// last one is the head's, under `output.weight` or, if the head is tied, `token_embd.weight`.
+    /// They are the stages `ln_1`, `attn.y`, `ln_2`, `mlp.gelu` and `ln_f` of [`Model::stages`], or
+    /// `attn_norm`, `attn.y`, `ffn_norm`, `mlp.swiglu` and `norm`, but nothing is kept, and no
+    /// logits are computed. Matrices of experts, which only some tokens use, are left out.
     ///
     /// # Errors
     /// As [`Model::logits`]; `inputs` was not called then.
@@ -115,13 +115,13 @@ impl Model {
     /// `lm_head` `[T, V]`. For `gptneox` the same with `attn.qkv_rope` `[T, 3C]`, and without
     /// `pos_emb` and `x`.
     ///
-    /// For `llama` and what came of it: `tok_emb`; per block `h.N.` `attn_norm`, `attn.q`
-    /// `[T, H * D]`, `attn.k` and `attn.v` `[T, K * D]`, `attn.q_norm` and `attn.k_norm` where there
-    /// are such, `attn.q_rope`, `attn.k_rope` where the layer rotates, `attn.scores` and
-    /// `attn.weights` `[H, T, T]`, `attn.y` `[T, H * D]`, `attn.output`, `attn_post_norm`,
-    /// `attn_residual`, `ffn_norm`, `mlp.gate`, `mlp.up` and `mlp.swiglu` or `mlp.geglu` `[T, F]`,
-    /// `mlp.down`, or of experts `mlp.router` `[T, E]` and `mlp.down`; `ffn_post_norm`, `output`; `norm`; `lm_head` `[T, V]`. All others are `[T, C]`,
-    /// and norms are there where the family has them.
+    /// For `llama` and the families derived from it: `tok_emb`; per block `h.N.` `attn_norm`,
+    /// `attn.q` `[T, H * D]`, `attn.k` and `attn.v` `[T, K * D]`, `attn.q_norm` and `attn.k_norm`,
+    /// `attn.q_rope` and `attn.k_rope` if the layer rotates, `attn.scores` and `attn.weights`
+    /// `[H, T, T]`, `attn.y` `[T, H * D]`, `attn.output`, `attn_post_norm`, `attn_residual`,
+    /// `ffn_norm`, `mlp.gate`, `mlp.up` and `mlp.swiglu` or `mlp.geglu` `[T, F]`, `mlp.down`, or
+    /// with experts `mlp.router` `[T, E]` and `mlp.down`; `ffn_post_norm`, `output`; `norm`;
+    /// `lm_head` `[T, V]`. All others are `[T, C]`. Only the norms that the family has are present.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -136,8 +136,8 @@ impl Model {
         Ok(trace.into_stages())
     }
 
-    /// A reading from the first position on. Its cache grows with what is read: a file's context
-    /// length alone is no reason to take memory.
+    /// A session that starts at the first position. Its cache is enlarged as tokens are read, so
+    /// that a large context length in a file alone does not take memory.
     pub fn session(&self) -> Session {
         const FIRST: usize = 128;
         Session {
@@ -156,7 +156,7 @@ impl Model {
     }
 }
 
-/// Refuses tokens that cannot be read after `past` others.
+/// Refuses tokens that the model cannot read after `past` others.
 pub(crate) fn check_tokens(
     config: &ModelConfig,
     tokens: &[u32],
@@ -179,18 +179,18 @@ pub(crate) fn check_tokens(
     }
 }
 
-/// A text that is read bit by bit: what was read stays in a cache of keys and values.
+/// Reads a text step by step; keys and values of the tokens read so far are cached.
 pub struct Session {
     model: Model,
     cache: Cache,
-    /// What was read, for models whose rotation depends on how much that is.
+    /// The tokens read so far, for models whose rotation depends on their number.
     tokens: Vec<u32>,
 }
 
 impl Session {
-    /// Reads on and returns the logits `[V]` for the token after the last one. They are the same,
-    /// bit for bit, however the tokens are split over calls: where a longer text is rotated by other
-    /// angles (LongRoPE), the call that makes it so long reads all of it again.
+    /// Reads more tokens and returns the logits `[V]` for the token after the last one. These have
+    /// the same bits however the tokens are split over calls. If a longer text is rotated by other
+    /// angles (LongRoPE), the call that reaches this length reads the whole text again.
     ///
     /// # Errors
     /// As [`Model::logits`]; nothing was read then.
@@ -221,7 +221,7 @@ impl Session {
     }
 }
 
-/// Refuses settings that no pass can be made with.
+/// Refuses settings with which a pass is not possible.
 pub(crate) fn check_config(config: &ModelConfig) -> Result<(), ReferenceError> {
     let sizes = [
         ("vocab_size", config.vocab_size),

@@ -1,7 +1,7 @@
-//! The operations between matrix products, each under its formula.
+//! The operations between matrix products, each with its formula.
 //!
-//! Means and normalizers are summed in f64: that costs nothing measurable beside the matrix
-//! products and keeps rounding out of the comparison.
+//! Means and normalizers are summed in f64: compared with the matrix products the cost is not
+//! measurable, and the rounding errors do not affect comparisons.
 
 use rayon::prelude::*;
 
@@ -103,7 +103,7 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
-/// Index of the largest of `logits`, the first one where several are equal; 0 of none.
+/// Index of the largest of `logits`, the first one if several are equal; 0 if `logits` is empty.
 pub fn argmax(logits: &[f32]) -> usize {
     let mut best = 0;
     for (index, &logit) in logits.iter().enumerate() {

@@ -1,30 +1,31 @@
-//! Rotary positions (Su et al., 2021): the angle between a query and a key says how far apart
-//! they stand.
+//! Rotary positions (Su et al., 2021): queries and keys are rotated so that their products depend
+//! on their distance.
 
 use config::{ModelConfig, RopePairs, RopeShape, Rotation};
 
-/// How fast each pair of channels turns.
+/// The rotation per position of each pair of channels.
 ///
-/// Pair `i` of a head turns by `base^(-2i / R)` radians per position, divided by a factor of its
-/// own in models that stretch their context; `R` is the part of a head that is rotated, all of it
-/// in most models. All angles are computed in f64 and only their cosines and sines are rounded. The peers round on the way, each in its own
-/// manner: llama.cpp multiplies from pair to pair in f32 (`ggml_rope_cache_init`), transformers
-/// rounds the frequencies to f32 before it multiplies by the position. At position 2,047 (base
-/// 10,000, `D` = 64) they are 2.2e-4 and 3.0e-5 radians off and 2.4e-4 from each other, so the
-/// exact angle is nearer to each of them than either is to the other.
+/// Pair `i` of a head rotates by `base^(-2i / R)` radians per position; models with an extended
+/// context divide this by a factor for each pair. `R` is the number of channels of a head that are
+/// rotated, all of them in most models. All angles are computed in f64, and only their cosines and
+/// sines are rounded. The other implementations round earlier: llama.cpp multiplies from pair to
+/// pair in f32 (`ggml_rope_cache_init`), transformers rounds the frequencies to f32 before it
+/// multiplies by the position. At position 2,047 (base 10,000, `D` = 64) their errors are 2.2e-4
+/// and 3.0e-5 radians, and they differ by 2.4e-4 from each other, so the exact angle is nearer to
+/// each of them than either is to the other.
 pub(crate) struct Rope {
     pairs: RopePairs,
     /// Width of a head, `D`.
     head_width: usize,
     /// Radians per position, `[R / 2]`.
     speeds: Vec<f64>,
-    /// What cosines and sines are multiplied by.
+    /// Factor on cosines and sines.
     magnitude: f64,
 }
 
 impl Rope {
-    /// One rotation of a model, for a pass that ends after `positions` positions; none where
-    /// positions are learned, or it has no such layers.
+    /// One rotation of a model, for a pass that ends after `positions` positions; `None` if
+    /// positions are learned, or no layer uses this rotation.
     pub fn new(config: &ModelConfig, rotation: Rotation, positions: usize) -> Option<Self> {
         let shape = config.rope(rotation, positions)?;
         let RopeShape { pairs, head_width, width, base, magnitude, .. } = shape;
@@ -45,14 +46,15 @@ impl Rope {
     }
 }
 
-/// All rotations of a model for a run of positions.
+/// All rotations of a model for consecutive positions.
 pub(crate) struct AllRotations {
     global: Option<Rotations>,
     local: Option<Rotations>,
 }
 
 impl AllRotations {
-    /// Those that `config` asks for, of `count` positions from `first` on, with which a pass ends.
+    /// The rotations of `config` for `count` positions from `first` on, which are the last of a
+    /// pass.
     pub fn new(config: &ModelConfig, first: usize, count: usize) -> Self {
         let at = |rotation| {
             let rope = Rope::new(config, rotation, first + count)?;
@@ -61,7 +63,7 @@ impl AllRotations {
         AllRotations { global: at(Rotation::Global), local: at(Rotation::Local) }
     }
 
-    /// That of a layer, if it rotates at all.
+    /// The rotation of a layer, if it has one.
     pub fn of(&self, rotation: Option<Rotation>) -> Option<&Rotations> {
         match rotation? {
             Rotation::Global => self.global.as_ref(),
@@ -70,7 +72,7 @@ impl AllRotations {
     }
 }
 
-/// Cosines and sines for a run of positions.
+/// Cosines and sines for consecutive positions.
 pub(crate) struct Rotations {
     pairs: RopePairs,
     /// `D`
@@ -82,7 +84,7 @@ pub(crate) struct Rotations {
 }
 
 impl Rotations {
-    /// Turns all heads of the `i`th position of the run, `[heads, D]`, in place:
+    /// Rotates all heads of the `i`th of these positions, `[heads, D]`, in place:
     ///
     /// ```text
     /// (a, b) -> (a cos - b sin, a sin + b cos)
@@ -101,7 +103,7 @@ impl Rotations {
         }
     }
 
-    /// Turns the rows of `x`, `[T, heads * D]`, each by its own position.
+    /// Rotates the rows of `x`, `[T, heads * D]`, each by its own position.
     pub fn turn_rows(&self, x: &mut [f32]) {
         let positions = self.turns.len() / self.half;
         let width = x.len() / positions;
@@ -115,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// A rotation of heads of width 4: pair 0 turns by 1 radian per position, pair 1 by 1/100.
+    /// A rotation of heads of width 4: pair 0 rotates by 1 radian per position, pair 1 by 1/100.
     fn rope(architecture: Architecture) -> Rope {
         let config = ModelConfig {
             architecture,

@@ -1,5 +1,5 @@
-//! What a pass tells besides its logits: every intermediate result by name, for finding the first
-//! one that differs, or the inputs of the matrices, for those who quantize them.
+//! What a pass reports besides its logits: every intermediate result by name, to find the first one
+//! that differs, or the inputs of the matrices, for quantization.
 
 use crate::layers::Linear;
 
@@ -14,12 +14,12 @@ pub struct Stage {
     pub data: Vec<f32>,
 }
 
-/// What some matrices are about to be multiplied with.
+/// The input of one or several matrices.
 #[derive(Debug, Clone, Copy)]
 pub struct MatrixInput<'a> {
     /// The tensors that share the input.
     pub tensors: &'a [&'a str],
-    /// Which of the matrices in these tensors it is for, where they hold one for each expert.
+    /// The number of the expert, if the tensors contain one matrix for each expert.
     pub expert: Option<usize>,
     /// Matrices in each of these tensors.
     pub matrices: usize,
@@ -30,7 +30,7 @@ pub struct MatrixInput<'a> {
 }
 
 impl MatrixInput<'_> {
-    /// Hands on what every token meets; what is for one expert is left out.
+    /// Passes on the inputs of matrices that every token uses; those of experts are left out.
     pub(crate) fn hand_to(self, inputs: &mut dyn FnMut(&[&str], &[f32])) {
         if self.expert.is_none() {
             inputs(self.tensors, self.rows);
@@ -41,9 +41,9 @@ impl MatrixInput<'_> {
 /// Takes the inputs of all matrices, one after the other.
 pub(crate) type Inputs<'o> = dyn FnMut(MatrixInput<'_>) + 'o;
 
-/// Where a pass reports what it comes by, if anybody asked.
+/// What a pass reports, and where to.
 pub(crate) enum Trace<'o> {
-    /// Nobody asked.
+    /// Nothing is reported.
     Off,
     /// Every intermediate result so far.
     Stages(Vec<Stage>),
@@ -57,7 +57,7 @@ impl<'o> Trace<'o> {
         matches!(self, Trace::Stages(_))
     }
 
-    /// Adds a copy of `data`; `name` is only built if anybody asked.
+    /// Adds a copy of `data` if stages are kept; `name` is only built then.
     pub fn keep(&mut self, name: impl FnOnce() -> String, shape: &[usize], data: &[f32]) {
         if let Trace::Stages(stages) = self {
             debug_assert_eq!(shape.iter().product::<usize>(), data.len());
@@ -65,19 +65,19 @@ impl<'o> Trace<'o> {
         }
     }
 
-    /// Shows what the matrix called `tensor` is about to be multiplied with, `[T, in]`.
+    /// Reports the input of the matrix called `tensor`, `[T, in]`.
     pub fn input(&mut self, tensor: &str, width: usize, x: &[f32]) {
         if let Trace::Inputs(take) = self {
             take(MatrixInput { tensors: &[tensor], expert: None, matrices: 1, width, rows: x });
         }
     }
 
-    /// The steps of one block, under the name `h.LAYER.`.
+    /// The trace of one block, whose names begin with `h.LAYER.`.
     pub fn block(&mut self, layer: usize) -> BlockTrace<'_, 'o> {
         BlockTrace { trace: self, layer }
     }
 
-    /// What was kept.
+    /// The stages that were kept.
     pub fn into_stages(self) -> Vec<Stage> {
         match self {
             Trace::Stages(stages) => stages,
@@ -86,7 +86,7 @@ impl<'o> Trace<'o> {
     }
 }
 
-/// The part of a [`Trace`] that one block sees.
+/// The part of a [`Trace`] for one block.
 pub(crate) struct BlockTrace<'a, 'o> {
     trace: &'a mut Trace<'o>,
     layer: usize,
@@ -103,7 +103,7 @@ impl BlockTrace<'_, '_> {
         self.trace.keep(|| format!("h.{}.{step}", self.layer), shape, data);
     }
 
-    /// Shows what these matrices are about to be multiplied with, `[T, in]`.
+    /// Reports the input of these matrices, `[T, in]`.
     pub fn input<'m>(&mut self, matrices: impl IntoIterator<Item = &'m Linear>, x: &[f32]) {
         if let Trace::Inputs(take) = self.trace {
             let mut matrices = matrices.into_iter().peekable();
@@ -113,7 +113,7 @@ impl BlockTrace<'_, '_> {
         }
     }
 
-    /// Shows what the matrices of one expert are about to be multiplied with.
+    /// Reports the input of the matrices of one expert.
     pub fn expert_input(&mut self, input: MatrixInput<'_>) {
         if let Trace::Inputs(take) = self.trace {
             take(input);

@@ -1,4 +1,4 @@
-//! Tensors by name, checked against the settings before the first byte is dequantized.
+//! Loads tensors by name, after all of them were checked against the settings.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ pub(crate) struct Expected {
 /// Refuses a source whose tensors are not exactly the expected ones, by name and shape.
 ///
 /// # Errors
-/// A missing tensor, a wrong shape or a tensor without a place, by name.
+/// A missing tensor, a wrong shape or an unexpected tensor, by name.
 pub(crate) fn check(
     source: &dyn TensorSource,
     expected: &[Expected],

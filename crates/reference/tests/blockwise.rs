@@ -1,4 +1,5 @@
-//! What is observed in a pass, and the pass with one block in memory at a time: the same bits.
+//! Tests what a pass reports, and that a pass with one block in memory at a time gives the same
+//! bits.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;
@@ -42,7 +43,7 @@ fn stage_of(tensor: &str, config: &ModelConfig) -> String {
     let is_before = design.norm_placement.is_before();
     let stage = match (matrix.strip_suffix(".weight").unwrap(), gated) {
         ("attn_qkv", false) => "ln_1",
-        // What the block before gave.
+        // The output of the block before.
         ("attn_q" | "attn_k" | "attn_v", true) if !is_before => {
             return match layer.parse::<usize>().unwrap() {
                 0 => "tok_emb".to_owned(),
@@ -216,7 +217,7 @@ fn weights_that_were_changed_are_used() {
             other.block(1).unwrap().forward(&mut expected).unwrap();
             let block = model.block(1).unwrap();
             block.forward(&mut unchanged).unwrap();
-            // In the middle of a pass, when the input of the matrix is known.
+            // During a pass, as soon as the input of the matrix is known.
             block
                 .observe(&mut found, &mut |names, _| {
                     if names.contains(&matrix.as_str()) {

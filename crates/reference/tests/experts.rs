@@ -1,4 +1,4 @@
-//! Experts in memory and in the source: the same bits, and each sees the tokens that use it.
+//! Experts in memory and in the source give the same bits, and each gets the tokens that use it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;

@@ -1,4 +1,4 @@
-//! The logits of another implementation: Hugging Face's models in float64.
+//! Compares logits with those of another implementation: Hugging Face's models in float64.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;

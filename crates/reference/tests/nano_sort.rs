@@ -1,4 +1,4 @@
-//! A trained model, every stage of it, against what PyTorch recorded.
+//! Compares every stage of a trained model with what PyTorch recorded.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod nano;
@@ -63,7 +63,7 @@ fn every_recorded_stage_agrees() {
     }
 }
 
-/// The queries, keys and values of each head, which minGPT recorded once more on their own.
+/// The queries, keys and values of each head, which minGPT also recorded separately.
 fn check_heads(stages: &[Stage], recorded: &serde_json::Value, b: usize) {
     let qkv = &stage(stages, "h.0.attn.qkv").data; // [T, 3C]
     for (third, name) in ["q", "k", "v"].into_iter().enumerate() {
@@ -111,7 +111,7 @@ fn logits_are_the_last_stage() {
 fn it_sorts() {
     let Some((model, recorded)) = load("it_sorts") else { return };
     for tokens in batch(&recorded) {
-        // Six letters are the question; the answer is generated one by one.
+        // Six letters are the prompt; the answer is generated one by one.
         let mut session = model.session();
         let mut logits = session.push(&tokens[..6]).unwrap();
         let mut answer = Vec::new();

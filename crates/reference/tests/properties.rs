@@ -1,4 +1,4 @@
-//! What must hold for any weights: causality, the cache, threads, and refusals.
+//! Properties that hold for any weights: causality, the cache, threads, and refused inputs.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod random_weights;
@@ -39,8 +39,8 @@ fn a_session_gives_the_bits_of_the_full_pass() {
     }
 }
 
-/// A text is rotated by the length that it has when it is read: each call answers as a full pass over
-/// all that was read so far.
+/// The rotation depends on the length of the text so far: each call gives the same result as a full
+/// pass over everything read so far.
 #[test]
 fn a_session_reads_again_what_becomes_too_long_for_its_rotation() {
     let (model, tokens) = (load(&phi3_longrope()), tokens(40));
@@ -94,8 +94,8 @@ fn an_untied_head_is_used() {
     }
 }
 
-/// What grouped-query attention saves is copies: a model with the shared heads written out for
-/// each of its readers gives the same bits.
+/// Grouped-query attention only avoids copies: a model with a copy of the shared heads for each
+/// head of queries gives the same bits.
 #[test]
 fn shared_keys_are_keys_that_are_equal() {
     for (name, config) in families() {

@@ -1,4 +1,4 @@
-//! stories260K: a trained LLaMA, whose 200 most likely tokens are known.
+//! stories260K: a trained LLaMA whose 200 most likely tokens are known.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod test_data;
@@ -88,7 +88,7 @@ fn pieces(bytes: &[u8], count: usize) -> Vec<Vec<u8>> {
     (0..count).map(piece).collect()
 }
 
-/// What a token adds to a text: `<0x0A>` stands for a byte.
+/// The bytes that a token adds to a text: `<0x0A>` is a single byte.
 fn shown(piece: &[u8]) -> Vec<u8> {
     let byte = std::str::from_utf8(piece)
         .ok()

@@ -1,4 +1,4 @@
-//! A vector register, as far as a dot product needs one.
+//! Vector registers, with the operations of a dot product.
 
 /// `WIDTH` floats that are multiplied and added together.
 ///
@@ -46,7 +46,7 @@ pub(super) trait Lanes: Copy {
     unsafe fn sum(self) -> f32;
 }
 
-/// Eight lanes in whatever registers the compiler finds.
+/// Eight lanes; the compiler chooses the registers.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 8]);
 
@@ -60,8 +60,8 @@ impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn load(at: *const f32) -> Self {
-        // SAFETY: the caller vouches for `WIDTH` floats; an array of floats needs no more
-        // alignment than a float.
+        // SAFETY: the caller guarantees `WIDTH` floats; an array of floats needs only the alignment
+        // of a float.
         Portable(unsafe { *at.cast::<[f32; 8]>() })
     }
 
@@ -100,25 +100,25 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> Self {
-            // SAFETY: the caller vouches for AVX-512F.
+            // SAFETY: the caller guarantees AVX-512F.
             Avx512(unsafe { _mm512_setzero_ps() })
         }
 
         #[inline(always)]
         unsafe fn load(at: *const f32) -> Self {
-            // SAFETY: the caller vouches for AVX-512F and 16 floats.
+            // SAFETY: the caller guarantees AVX-512F and 16 floats.
             Avx512(unsafe { _mm512_loadu_ps(at) })
         }
 
         #[inline(always)]
         unsafe fn multiply_add(a: Self, b: Self, sum: Self) -> Self {
-            // SAFETY: the caller vouches for AVX-512F.
+            // SAFETY: the caller guarantees AVX-512F.
             Avx512(unsafe { _mm512_fmadd_ps(a.0, b.0, sum.0) })
         }
 
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
-            // SAFETY: the caller vouches for AVX-512F.
+            // SAFETY: the caller guarantees AVX-512F.
             unsafe { _mm512_reduce_add_ps(self.0) }
         }
     }
@@ -132,25 +132,25 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn zero() -> Self {
-            // SAFETY: the caller vouches for AVX2.
+            // SAFETY: the caller guarantees AVX2.
             Avx2(unsafe { _mm256_setzero_ps() })
         }
 
         #[inline(always)]
         unsafe fn load(at: *const f32) -> Self {
-            // SAFETY: the caller vouches for AVX2 and 8 floats.
+            // SAFETY: the caller guarantees AVX2 and 8 floats.
             Avx2(unsafe { _mm256_loadu_ps(at) })
         }
 
         #[inline(always)]
         unsafe fn multiply_add(a: Self, b: Self, sum: Self) -> Self {
-            // SAFETY: the caller vouches for FMA.
+            // SAFETY: the caller guarantees FMA.
             Avx2(unsafe { _mm256_fmadd_ps(a.0, b.0, sum.0) })
         }
 
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
-            // SAFETY: the caller vouches for AVX2.
+            // SAFETY: the caller guarantees AVX2.
             unsafe {
                 // a b c d + e f g h, in the order of the portable lanes.
                 let four =

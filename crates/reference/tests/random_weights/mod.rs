@@ -1,4 +1,4 @@
-//! Small models whose weights come from a formula, so that no file has to hold them.
+//! Small models whose weights are computed by a formula, so that no file is needed.
 #![allow(dead_code, reason = "not every test needs every family")]
 
 use config::{
@@ -27,8 +27,8 @@ pub fn config() -> ModelConfig {
     }
 }
 
-/// One model of each kind: every family, tied and untied, keys and values shared by none, some
-/// and all of the heads.
+/// One model of each kind: every family, tied and untied, with keys and values shared by no heads,
+/// some heads and all heads.
 pub fn families() -> Vec<(&'static str, ModelConfig)> {
     let gpt2 = config();
     let gptneox = ModelConfig {
@@ -116,7 +116,7 @@ fn olmo2() -> ModelConfig {
     }
 }
 
-/// Two layers with a window before each one without.
+/// Two layers with a window before each layer without one.
 fn gemma3() -> ModelConfig {
     let attention = Attention {
         head_width: Some(14),
@@ -156,8 +156,8 @@ fn phi3() -> ModelConfig {
     }
 }
 
-/// A Phi-3 whose rotation changes once a text is longer than 12 tokens; not among [`families`],
-/// since what it says of a text depends on how long that is.
+/// A Phi-3 whose rotation changes when a text is longer than 12 tokens; not in [`families`],
+/// because its results for a position depend on the length of the text.
 pub fn phi3_longrope() -> ModelConfig {
     let rope_scaling = RopeScaling::LongRope {
         short: vec![1.0; 5],
@@ -169,7 +169,7 @@ pub fn phi3_longrope() -> ModelConfig {
     ModelConfig { attention, ..phi3() }
 }
 
-/// Those with experts, in numbers that nothing divides.
+/// Models with odd numbers of experts.
 pub fn with_experts() -> Vec<(&'static str, ModelConfig)> {
     let dense = |name: &str| {
         let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
@@ -189,8 +189,8 @@ pub fn with_experts() -> Vec<(&'static str, ModelConfig)> {
     vec![("mixtral", mixtral), ("qwen3moe", qwen3moe)]
 }
 
-/// Weights that look random, the same every time and in `golden/make_golden.py`; `change` may
-/// alter the list of tensors.
+/// Pseudo-random weights, the same every time and in `golden/make_golden.py`; `change` may modify
+/// the list of tensors.
 pub fn source(
     config: &ModelConfig,
     change: impl Fn(&mut Vec<(String, Vec<usize>)>),

@@ -1,4 +1,4 @@
-//! Files that are shared between projects and not part of this one.
+//! Files that several projects share and that are not in this repository.
 
 use std::path::PathBuf;
 
