@@ -12,7 +12,7 @@ pub enum BaseError {
         /// The affected file.
         path: PathBuf,
     },
-    /// A file of llama-perplexity, which stores logits too.
+    /// A file of llama-perplexity, which stores log-probabilities.
     #[error(
         "{path} is llama-perplexity's own file of log-probabilities, whose precision is another: \
          name another file with --base-logits"
