@@ -1,5 +1,5 @@
 //! Renders chat templates for `tests/peers/chat_templates.py`: each line of stdin is a JSON object
-//! with a template and what it is given, each line of stdout one with the text or the error.
+//! with a template and its input, each line of stdout one with the text or the error.
 
 use std::io::Write;
 

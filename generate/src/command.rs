@@ -24,27 +24,27 @@ use crate::text::{GenerateJob, TextReport, generate};
     after_help = "Example:\n  generate --model runs/quickstart --prompt \"The lamp\" --max-tokens 60"
 )]
 pub struct Args {
-    /// Another picture of the same model.
+    /// A command other than generating one text.
     #[command(subcommand)]
     pub verb: Option<Verb>,
 
-    /// The model that writes one text, where no verb is given.
+    /// The model of a single text, if no command is given.
     #[command(flatten)]
     pub model: Option<ModelArgs>,
 
-    /// How it writes.
+    /// How it generates.
     #[command(flatten)]
     pub text: TextArgs,
 
-    /// Print one JSON object to stdout in place of text.
+    /// Print one JSON object to stdout instead of text.
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// The verbs besides writing one text.
+/// The commands besides generating one text.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Write one text with each of several strategies, side by side with figures.
+    /// Generate one text with each of several strategies, side by side with figures.
     #[command(
         after_help = "Example:\n  generate compare --model runs/quickstart --prompt \"The lamp\" \
                             --strategy greedy --strategy temperature=0.8,top-k=40"
@@ -54,7 +54,7 @@ pub enum Verb {
     #[command(after_help = "Example:\n  generate temperature-plot --model runs/quickstart \
                             --prompt \"The lamp\" --output temperature.pdf")]
     TemperaturePlot(TemperatureArgs),
-    /// Talk with a model in its own chat format, turn by turn.
+    /// Chat with a model in its own chat format, turn by turn.
     #[command(after_help = "Example:\n  generate chat --model model.gguf --system \"Be brief.\" \
                             --save chat.json\n  generate chat --model model.gguf \
                             --resume chat.json\n  generate chat --bundle pocket")]
@@ -69,37 +69,37 @@ pub struct ChatArgs {
     #[arg(long, value_name = "PATH", required_unless_present = "bundle")]
     pub model: Option<PathBuf>,
 
-    /// A bundle's folder, in place of --model: llama.cpp runs its model, joined once into the
-    /// user's cache.
+    /// A bundle's folder, instead of --model: llama.cpp runs its model, joined once into the user's
+    /// cache.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "engine"])]
     pub bundle: Option<PathBuf>,
 
-    /// Which variant of the bundle; the largest by default.
+    /// Variant of the bundle; the largest by default.
     #[arg(long, value_name = "RECIPE", requires = "bundle")]
     pub variant: Option<String>,
 
-    /// How the model should behave; none by default.
+    /// System message that tells the model how to behave; none by default.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
 
-    /// Write the conversation to this JSON file after every turn; not kept by default.
+    /// Write the conversation to this JSON file after every turn; not saved by default.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 
-    /// Go on with a saved conversation; it is saved to the same file unless --save names another.
+    /// Continue a saved conversation; it is saved to the same file unless --save names another.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
 
-    /// A Jinja chat template to use in place of the model's own.
+    /// A Jinja chat template to use instead of the model's own.
     #[arg(long, value_name = "FILE", conflicts_with = "plain")]
     pub template: Option<PathBuf>,
 
-    /// Use no template: the model goes on from what is typed, as from any text.
+    /// Use no template: the model continues the typed text, as any other text.
     #[arg(long)]
     pub plain: bool,
 
-    /// Let special tokens that are typed count as such, <|im_end|> for example; by default they
-    /// stay text, and only the template's own count.
+    /// Read special tokens in typed text as such, for example <|im_end|>; by default they stay
+    /// text, and only those of the template count.
     #[arg(long)]
     pub parse_special: bool,
 
@@ -107,25 +107,24 @@ pub struct ChatArgs {
     #[arg(long)]
     pub force: bool,
 
-    /// What computes the logits: `reference` takes everything, `llama` GGUF files.
+    /// Engine that computes the logits: `reference` reads every format, `llama` GGUF files.
     #[arg(long, value_enum, default_value = "reference")]
     pub engine: EngineKind,
 
-    /// Threads of llama.cpp; 0 stands for all cores. For the reference pass set
-    /// RAYON_NUM_THREADS.
+    /// Threads of llama.cpp; 0 uses all cores. For the reference pass set RAYON_NUM_THREADS.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
 
-    /// A tokenizer.json to use in place of the model's own.
+    /// A tokenizer.json to use instead of the model's own.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 
-    /// How it writes; --max-tokens counts for each answer.
+    /// How it generates; --max-tokens counts for each answer.
     #[command(flatten)]
     pub text: TextArgs,
 }
 
-/// The model and what runs it.
+/// The model and its engine.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
     /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
@@ -133,61 +132,60 @@ pub struct ModelArgs {
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
 
-    /// The text to go on from.
+    /// The text to continue.
     #[arg(long, value_name = "TEXT")]
     pub prompt: String,
 
-    /// What computes the logits: `reference` takes everything, `llama` GGUF files.
+    /// Engine that computes the logits: `reference` reads every format, `llama` GGUF files.
     #[arg(long, value_enum, default_value = "reference")]
     pub engine: EngineKind,
 
-    /// Threads of llama.cpp; 0 stands for all cores. For the reference pass set
-    /// RAYON_NUM_THREADS.
+    /// Threads of llama.cpp; 0 uses all cores. For the reference pass set RAYON_NUM_THREADS.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
 
-    /// A tokenizer.json to use in place of the model's own.
+    /// A tokenizer.json to use instead of the model's own.
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 }
 
-/// How one text is written.
+/// How one text is generated.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TextArgs {
     /// Always take the most likely token; the same as --temperature 0.
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     pub greedy: bool,
 
-    /// Divides the logits: below 1 safer, above 1 wilder, 0 greedy.
+    /// Divide the logits: below 1 likely tokens become likelier, above 1 less likely, 0 is greedy.
     #[arg(long, value_name = "T", default_value_t = sampling::TEMPERATURE as f32)]
     pub temperature: f32,
 
-    /// Choose among the K most likely tokens; 0 stands for all.
+    /// Choose among the K most likely tokens; 0 means all.
     #[arg(long, value_name = "K", default_value_t = sampling::TOP_K)]
     pub top_k: usize,
 
-    /// Choose among the smallest set of tokens with probability P; 1 stands for all.
+    /// Choose among the smallest set of tokens with probability P; 1 means all.
     #[arg(long, value_name = "P", default_value_t = sampling::TOP_P as f32)]
     pub top_p: f32,
 
-    /// Weaken tokens that the context holds already; 1 does not.
+    /// Reduce the probability of tokens that the context holds already; 1 does not.
     #[arg(long, value_name = "R", default_value_t = sampling::REPETITION_PENALTY as f32)]
     pub repetition_penalty: f32,
 
-    /// How it ends.
+    /// When it ends.
     #[command(flatten)]
     pub length: LengthArgs,
 }
 
-/// How long a text gets, and where its dice start.
+/// The length of a text, and the seed of its random numbers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LengthArgs {
-    /// Where the dice start: equal seeds give equal texts.
+    /// Seed of the random numbers: equal seeds give equal texts.
     #[arg(long, value_name = "N", default_value_t = 123)]
     pub seed: u64,
 
-    /// Write at most this many tokens; the text ends earlier at the model's end-of-text token or
-    /// where its context is full.
+    /// Generate at most this many tokens; the text ends earlier at the model's end-of-text token or
+    /// when its context is full.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub max_tokens: usize,
 }
@@ -200,11 +198,11 @@ pub struct CompareArgs {
     pub model: ModelArgs,
 
     /// A strategy: greedy, or temperature=T, top-k=K, top-p=P, repetition-penalty=R joined by
-    /// commas. May be given several times [default: six usual ones].
+    /// commas. May be given several times [default: six common ones].
     #[arg(long = "strategy", value_name = "SETTINGS")]
     pub strategies: Vec<Sampling>,
 
-    /// How they end.
+    /// When they end.
     #[command(flatten)]
     pub length: LengthArgs,
 }
@@ -224,7 +222,7 @@ pub struct TemperatureArgs {
     #[arg(long, value_name = "T,T,...", value_delimiter = ',', default_value = "0.5,1,2,5")]
     pub temperatures: Vec<f32>,
 
-    /// How many of the most likely tokens to draw, at most 30.
+    /// Number of the most likely tokens to draw, at most 30.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub tokens: usize,
 
@@ -233,7 +231,7 @@ pub struct TemperatureArgs {
     pub force: bool,
 }
 
-/// What one of the verbs found.
+/// The result of a command.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Report {
@@ -258,11 +256,11 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// Runs the command: text goes to stdout while it is written (unless JSON was asked for), the
-/// figures about speed to stderr.
+/// Runs the command: text is written to stdout while it is generated (unless JSON was asked for),
+/// the speed to stderr.
 ///
 /// # Errors
-/// Bad settings or input; the message names what was expected.
+/// Invalid settings or input; the message names what was expected.
 pub fn run(args: Args) -> Result<Report> {
     match (args.verb, args.model) {
         (Some(Verb::Compare(args)), _) => {
@@ -292,7 +290,7 @@ fn run_text(job: &GenerateJob, json: bool) -> Result<Report> {
     })?;
     report.shown = !json;
     drop(stdout);
-    // On a terminal the text's last line is still open.
+    // On a terminal the last line of the text is not ended yet.
     eprintln!("{}{}", if json { "" } else { "\n" }, report.summary());
     Ok(Report::Text(report))
 }

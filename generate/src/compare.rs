@@ -1,4 +1,4 @@
-//! The same prompt under several strategies, side by side.
+//! Generates texts from the same prompt with several strategies, side by side.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use crate::text::{GenerateJob, TextReport, write_text};
 pub struct CompareJob {
     /// The model and its engine.
     pub model: ModelJob,
-    /// The text to go on from.
+    /// The text to continue.
     pub prompt: String,
-    /// One text is written with each of these.
+    /// The strategies; one text is generated with each.
     pub strategies: Vec<Sampling>,
-    /// Where the dice of each text start.
+    /// Seed of the random numbers of each text.
     pub seed: u64,
     /// At most this many new tokens in each text.
     pub max_tokens: usize,
 }
 
-/// The strategies that are compared unless others are named.
+/// The default strategies of a comparison.
 pub fn usual_strategies() -> Vec<Sampling> {
     let (greedy, plain) = (Sampling::GREEDY, Sampling::PLAIN);
     vec![
@@ -41,7 +41,7 @@ pub fn usual_strategies() -> Vec<Sampling> {
 /// Texts side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct CompareReport {
-    /// The text to go on from.
+    /// The text to continue.
     pub prompt: String,
     /// One for each strategy, in the order given.
     pub texts: Vec<ComparedText>,
@@ -50,19 +50,19 @@ pub struct CompareReport {
 /// One strategy's text with its figures.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComparedText {
-    /// As it is given on the command line.
+    /// The strategy as on the command line.
     pub strategy: String,
     /// The text and its speed.
     #[serde(flatten)]
     pub report: TextReport,
-    /// How much the text repeats itself.
+    /// Measures of repetition in the text.
     #[serde(flatten)]
     pub repetition: Repetition,
 }
 
-/// Writes one text with each strategy.
+/// Generates one text with each strategy.
 ///
-/// # Errors
+/// Invalid settings, an empty or too long prompt, or a model that cannot be loaded.
 /// Bad settings, an empty or too long prompt, or a model that cannot be loaded.
 pub fn compare(job: &CompareJob) -> Result<CompareReport> {
     ensure!(!job.strategies.is_empty(), "no strategy to compare: name at least one");
@@ -126,12 +126,12 @@ impl fmt::Display for CompareReport {
     }
 }
 
-/// Line ends made visible, so that a text stays in its column.
+/// Replaces line ends by visible characters, so that a text stays in its column.
 fn one_line(text: &str) -> String {
     text.replace("\r\n", "\n").replace(['\n', '\r'], "↵").replace('\t', " ")
 }
 
-/// Lines of at most `width` characters, broken at spaces where there are any.
+/// Lines of at most `width` characters, broken at spaces if there are any.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

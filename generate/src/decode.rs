@@ -1,4 +1,4 @@
-//! The loop: read, choose, show, until something says stop.
+//! The decoding loop: read, choose, show, until the text ends.
 
 use std::time::Instant;
 
@@ -12,11 +12,11 @@ use crate::sampling::Sampler;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// The model said so.
+    /// The model generated a token that ends the text.
     EndOfText,
-    /// As many tokens as were asked for.
+    /// The requested number of tokens is reached.
     MaxTokens,
-    /// The model has no more positions.
+    /// The context of the model is full.
     ContextFull,
 }
 
@@ -39,18 +39,18 @@ pub struct Limits<'a> {
     pub end_of_text: &'a [u32],
 }
 
-/// What came out.
+/// The result of decoding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
     /// Ids after the prompt, without the one that ends the text.
     pub tokens: Vec<u32>,
-    /// Why there are no more.
+    /// Why the text ended.
     pub stop: Stop,
     /// Speed.
     pub timing: Timing,
 }
 
-/// Speed, as a reader notices it.
+/// Speed of the two phases.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Timing {
     /// Seconds from the prompt to the first token: reading the prompt.
@@ -59,14 +59,14 @@ pub struct Timing {
     pub tokens_per_s: Option<f64>,
 }
 
-/// Reads the prompt, after the tokens `before` that the engine has read, and goes on from there.
-/// `show` gets each new token's id; an error from it ends the text.
+/// Reads the prompt, after the tokens `before` that the engine has read, and continues it. `show`
+/// gets each new token's id; an error from it ends the text.
 ///
 /// The context does not slide: a model with learned positions would have to read everything again
-/// for each token past the end, so the text stops there, and says so.
+/// for each token past the end, so the text stops there, and the result says why.
 ///
 /// # Errors
-/// When the prompt does not fit in the context, the model's logits are no numbers, or `show` fails.
+/// When the prompt does not fit in the context, the model's logits are NaN, or `show` fails.
 pub fn decode(
     engine: &mut dyn Engine,
     before: &[u32],
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::sampling::Sampling;
 
-    /// Counts upwards: the next token is always the last one plus 1.
+    /// A model that counts: the next token is always the last one plus 1.
     struct Counter {
         position: usize,
     }
@@ -184,7 +184,7 @@ mod tests {
     fn stops_when_the_context_is_full() {
         let limits = Limits { max_tokens: 50, end_of_text: &[] };
         let (decoded, _) = count_from(&[1, 2, 3], limits).unwrap();
-        // Eight positions are read; what the last one predicts is still a token.
+        // Eight positions are read; the last one still predicts a token.
         assert_eq!(decoded.tokens, [4, 5, 6, 7, 8, 9]);
         assert_eq!(decoded.stop, Stop::ContextFull);
     }

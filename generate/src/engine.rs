@@ -1,4 +1,4 @@
-//! What computes the logits: our own reference pass, or llama.cpp.
+//! The engines that compute the logits: our own reference pass, and llama.cpp.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use gguf::TensorSource;
 use llama_cpp::{Arithmetic, Llama, Settings};
 use serde::Serialize;
 
-/// Reads tokens and says what may come next.
+/// Reads tokens and returns the logits of the next token.
 pub trait Engine {
-    /// Reads on and returns the logits `[V]` for the token after the last one.
+    /// Reads more tokens and returns the logits `[V]` for the token after the last one.
     ///
     /// # Errors
-    /// When the tokens do not fit in the context, or an id is beyond the vocabulary.
+    /// When the tokens do not fit in the context, or an id is not in the vocabulary.
     fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
 
     /// Tokens read so far.
@@ -69,7 +69,7 @@ impl std::fmt::Display for EngineKind {
     }
 }
 
-/// A model in memory, ready to start readings.
+/// A model in memory.
 pub enum LoadedModel {
     /// In our own pass.
     Reference(reference::Model),
@@ -78,11 +78,11 @@ pub enum LoadedModel {
 }
 
 impl LoadedModel {
-    /// Loads the model at `path`, of which `source` holds the tensors, into an engine that uses
-    /// `threads` threads (0: all cores).
+    /// Loads the model at `path`, whose tensors are in `source`, into an engine that uses `threads`
+    /// threads (0: all cores).
     ///
     /// # Errors
-    /// When the engine refuses the model; llama.cpp takes GGUF files only.
+    /// When the engine refuses the model; llama.cpp reads GGUF files only.
     pub fn load(
         kind: EngineKind,
         path: &Path,
@@ -101,11 +101,11 @@ impl LoadedModel {
         }
     }
 
-    /// A reading from the first position on, with room for the whole context that the model was
+    /// A reading from the first position on, with capacity for the whole context that the model was
     /// trained on.
     ///
     /// # Errors
-    /// When there is no memory for its keys and values.
+    /// When there is not enough memory for its keys and values.
     pub fn session(&self) -> Result<Box<dyn Engine + '_>> {
         match self {
             LoadedModel::Reference(model) => Ok(Box::new(model.session())),

@@ -1,9 +1,9 @@
-//! Decoding strategies: one text, several side by side, and a picture of temperature.
+//! Decoding strategies: one text, several side by side, and a plot of temperatures.
 //!
-//! A model is read from a checkpoint folder, a GGUF file or its fragments and run by an
-//! [`Engine`]: our own reference pass with its cache, or llama.cpp, which takes GGUF files only.
-//! [`sampling`] turns logits into tokens and is pure; [`decode`](decode::decode) is the loop;
-//! [`stream::Utf8Stream`] makes text of tokens that may end within a character.
+//! A model is read from a checkpoint folder, a GGUF file or its fragments and run by an [`Engine`]:
+//! our own reference pass with its cache, or llama.cpp, which reads GGUF files only. [`sampling`]
+//! turns logits into tokens, as pure functions; [`decode`](decode::decode) is the loop;
+//! [`stream::Utf8Stream`] decodes tokens to text when a token may end within a character.
 
 pub mod chat;
 mod command;

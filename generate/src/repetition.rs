@@ -1,4 +1,4 @@
-//! How much a text repeats itself, in numbers.
+//! Measures of repetition in a text.
 
 use std::collections::HashSet;
 
@@ -7,18 +7,18 @@ use serde::Serialize;
 /// Figures about the tokens of one text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Repetition {
-    /// Different tokens over all tokens.
+    /// Number of different tokens divided by the number of tokens.
     pub distinct_1: f64,
-    /// Different pairs over all pairs.
+    /// Number of different pairs divided by the number of pairs.
     pub distinct_2: f64,
-    /// Different triples over all triples.
+    /// Number of different triples divided by the number of triples.
     pub distinct_3: f64,
-    /// Part of the runs of four tokens that occurred before.
+    /// Share of the sequences of four tokens that occurred before.
     pub repeated_4: f64,
 }
 
 impl Repetition {
-    /// Counts. Texts too short for an n-gram repeat nothing: distinct 1, repeated 0.
+    /// Counts n-grams. Texts too short for an n-gram have no repetition: distinct 1, repeated 0.
     pub fn of(tokens: &[u32]) -> Self {
         Repetition {
             distinct_1: distinct(tokens, 1),
@@ -29,8 +29,8 @@ impl Repetition {
     }
 }
 
-/// distinct-n (Li et al., 2016): different n-grams over all n-grams. `1 - distinct` is seq-rep-n of
-/// Welleck et al. (2020).
+/// distinct-n (Li et al., 2016): different n-grams divided by all n-grams. `1 - distinct` is
+/// seq-rep-n of Welleck et al. (2020).
 fn distinct(tokens: &[u32], n: usize) -> f64 {
     let all = tokens.windows(n).count();
     if all == 0 {

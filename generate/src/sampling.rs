@@ -1,4 +1,4 @@
-//! From logits to the next token: the mathematics of decoding, and nothing else.
+//! Sampling: from logits to the next token.
 //!
 //! The steps and their order are those of Hugging Face's `generate`:
 //!
@@ -9,9 +9,9 @@
 //! | top-k | the `k` largest | 0 | Fan et al., 2018 |
 //! | top-p | the smallest set with probability `p` or more | 1 | Holtzman et al., 2020 |
 //!
-//! llama.cpp's default chain applies the temperature last, so its nucleus is cut from the
-//! unheated distribution; at temperature 1 the two agree. Temperature 0 is greedy decoding: the
-//! most likely token, whatever the other settings.
+//! llama.cpp's default chain applies the temperature last, so its nucleus is taken from the
+//! distribution before the temperature; at temperature 1 the two agree. Temperature 0 is greedy
+//! decoding: the most likely token, whatever the other settings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ pub struct Sampling {
     pub top_k: usize,
     /// Keeps the smallest set of tokens with this probability; 1 keeps all.
     pub top_p: f32,
-    /// Weakens tokens that the context holds already; 1 does not.
+    /// Reduces the logits of tokens that the context holds already; 1 does not.
     pub repetition_penalty: f32,
 }
 
@@ -42,10 +42,10 @@ impl Sampling {
     /// The model's own distribution.
     pub const PLAIN: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
 
-    /// Refuses settings that mean nothing.
+    /// Refuses invalid settings.
     ///
     /// # Errors
-    /// A setting out of its range, by name.
+    /// When a setting is out of its range; the error names it.
     pub fn validate(&self) -> Result<()> {
         let Sampling { temperature, top_p, repetition_penalty, .. } = *self;
         if !(temperature >= 0.0 && temperature.is_finite()) {
@@ -111,7 +111,7 @@ fn number<T: FromStr>(part: &str, value: &str) -> Result<T> {
     value.parse().map_err(|_| anyhow::anyhow!("strategy {part}: expected a number after the ="))
 }
 
-/// A token that may come next.
+/// A candidate for the next token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// Its id.
@@ -120,7 +120,7 @@ pub struct Candidate {
     pub probability: f64,
 }
 
-/// The distribution of the next token after `seen`, most likely first; equals by id.
+/// The distribution of the next token after `seen`, most likely first; equal ones by id.
 ///
 /// `logits` is `[V]` and finite; settings are valid.
 pub fn distribution(logits: &[f32], seen: &[u32], sampling: &Sampling) -> Vec<Candidate> {
@@ -167,7 +167,7 @@ fn softmax(order: &[u32], logits: &[f32], temperature: f32) -> Vec<Candidate> {
     order.iter().map(candidate).collect()
 }
 
-/// Cuts the tail that is not needed to reach `p`, and scales the rest to 1.
+/// Removes the tail that is not needed to reach `p`, and scales the rest to a sum of 1.
 fn keep_nucleus(candidates: &mut Vec<Candidate>, p: f64) {
     if p >= 1.0 {
         return;
@@ -181,7 +181,7 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, p: f64) {
     candidates.iter_mut().for_each(|candidate| candidate.probability /= sum);
 }
 
-/// Draws tokens; equal seeds draw equal texts.
+/// Draws tokens; equal seeds give equal texts.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
@@ -189,7 +189,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler whose dice start at `seed`.
+    /// A sampler whose random numbers have the seed `seed`.
     ///
     /// # Errors
     /// When a setting is out of its range.
@@ -198,10 +198,10 @@ impl Sampler {
         Ok(Sampler { sampling, random: SplitMix64::new(seed) })
     }
 
-    /// The next token after `seen`, from logits `[V]`. Draws once from the dice, unless greedy.
+    /// The next token after `seen`, from logits `[V]`. Draws one random number, unless greedy.
     ///
     /// # Errors
-    /// When a logit is no number, or infinite: the model's weights are damaged.
+    /// When a logit is NaN or infinite: the model's weights are damaged.
     pub fn next(&mut self, logits: &[f32], seen: &[u32]) -> Result<u32> {
         if let Some(token) = logits.iter().position(|x| !x.is_finite()) {
             let logit = logits[token];
@@ -215,14 +215,14 @@ impl Sampler {
     }
 }
 
-/// The candidate under `u`, if they are laid side by side on `[0, 1)`.
+/// The candidate at `u` if their probabilities are laid side by side on `[0, 1)`.
 fn pick(candidates: &[Candidate], u: f64) -> u32 {
     let mut sum = 0.0;
     let under = |candidate: &&Candidate| {
         sum += candidate.probability;
         u < sum
     };
-    // Rounding may leave the sum a little below 1: the last candidate owns the rest.
+    // Rounding may leave the sum slightly below 1: the last candidate gets the rest.
     candidates.iter().find(under).or(candidates.last()).map_or(0, |candidate| candidate.token)
 }
 

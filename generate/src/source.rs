@@ -9,34 +9,34 @@ use gguf::{Metadata, TensorSource};
 
 use crate::engine::{EngineKind, LoadedModel};
 
-/// Which model, and what runs it.
+/// The model and its engine.
 #[derive(Debug, Clone)]
 pub struct ModelJob {
     /// A checkpoint folder, a run folder, a GGUF file or a folder of fragments.
     pub path: PathBuf,
-    /// A `tokenizer.json` to use in place of the model's own.
+    /// A `tokenizer.json` to use instead of the model's own.
     pub tokenizer: Option<PathBuf>,
-    /// What computes the logits.
+    /// The engine that computes the logits.
     pub engine: EngineKind,
-    /// Threads for llama.cpp; 0 stands for all cores. The reference pass always uses rayon's.
+    /// Threads for llama.cpp; 0 uses all cores. The reference pass always uses rayon's.
     pub threads: usize,
 }
 
-/// A model that is ready to read and write text.
+/// A loaded model with its tokenizer.
 pub struct Ready {
     /// Computes the logits.
     pub model: LoadedModel,
-    /// Turns text into tokens and back.
+    /// Converts between text and tokens.
     pub tokenizer: Tokenizer,
     /// The tokens that end a text.
     pub ends: Vec<u32>,
 }
 
 impl Ready {
-    /// Loads model and tokenizer and checks that they belong together.
+    /// Loads model and tokenizer and checks that they match.
     ///
     /// # Errors
-    /// When the path holds no model, or the model no tokenizer.
+    /// When there is no model at the path, or the model has no tokenizer.
     pub fn load(job: &ModelJob) -> Result<Self> {
         let path = checkpoint::locate(&job.path)?;
         ensure!(
@@ -44,7 +44,7 @@ impl Ready {
             "{}: not found; expected a checkpoint folder, a GGUF file or a folder of fragments",
             path.display()
         );
-        // A tokenizer that is given is there because the folder's own is none or a broken one.
+        // The given tokenizer is used even if the folder's own is missing or damaged.
         let (tokenizer, source) = match &job.tokenizer {
             Some(file) => (Tokenizer::open(file)?, fragment::open_weights(&path)?),
             None => {
@@ -63,8 +63,8 @@ impl Ready {
     /// The prompt's tokens: [`Tokenizer::encode_prompt`].
     ///
     /// # Errors
-    /// When there are none, or the vocabulary lacks something of the prompt, or the model a row for
-    /// one of its tokens.
+    /// When there are none, when the vocabulary lacks a part of the prompt, or when the model lacks
+    /// a row for one of its tokens.
     pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
         ensure!(
             !prompt.is_empty(),

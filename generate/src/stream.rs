@@ -1,14 +1,14 @@
-//! Bytes of tokens to text that can be shown at once: a character may be split over tokens.
+//! Decodes bytes of tokens to text as early as possible: a character may be split over tokens.
 
-/// Collects bytes and hands out whole characters.
+/// Collects bytes and returns complete characters.
 #[derive(Debug, Default)]
 pub struct Utf8Stream {
     held: Vec<u8>,
 }
 
 impl Utf8Stream {
-    /// Adds bytes and returns the text that is certain by now. An unfinished character at the end
-    /// is held back; bytes that can never become one turn into U+FFFD.
+    /// Adds bytes and returns the text that is complete. An unfinished character at the end is
+    /// kept; bytes that can never become a character are replaced by U+FFFD.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.held.extend_from_slice(bytes);
         let certain = self.held.len() - unfinished(&self.held);
@@ -17,7 +17,7 @@ impl Utf8Stream {
         text
     }
 
-    /// What is left at the end: U+FFFD for a character that was never finished.
+    /// The rest at the end: U+FFFD for an unfinished character.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.held).into_owned()
     }
@@ -31,7 +31,7 @@ fn unfinished(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether `bytes`, which are no character, become one if the right bytes follow.
+/// Whether `bytes`, which are not a character, can become one if the right bytes follow.
 fn is_beginning(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

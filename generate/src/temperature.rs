@@ -1,4 +1,4 @@
-//! What temperature does: the distribution of one next token, hot and cold, as a picture.
+//! Draws the effect of the temperature: the distribution of one next token at several temperatures.
 
 use std::fmt;
 use std::io::Write;
@@ -20,11 +20,11 @@ const MOST_TOKENS: usize = 30;
 pub struct TemperatureJob {
     /// The model and its engine.
     pub model: ModelJob,
-    /// The text whose next token is asked for.
+    /// The prompt whose next token is drawn.
     pub prompt: String,
-    /// One bar for each of these in each group.
+    /// The temperatures; each group has one bar for each.
     pub temperatures: Vec<f32>,
-    /// How many of the most likely tokens to show.
+    /// Number of the most likely tokens to show.
     pub tokens: usize,
     /// The PDF to write.
     pub output: PathBuf,
@@ -32,18 +32,18 @@ pub struct TemperatureJob {
     pub force: bool,
 }
 
-/// The numbers in the picture.
+/// The numbers in the plot.
 #[derive(Debug, Clone, Serialize)]
 pub struct TemperatureReport {
-    /// The picture.
+    /// The path of the plot.
     pub output: PathBuf,
-    /// The text whose next token was asked for.
+    /// The prompt whose next token was drawn.
     pub prompt: String,
-    /// From left to right.
+    /// The temperatures, from left to right.
     pub temperatures: Vec<f32>,
-    /// Most likely first.
+    /// The tokens, most likely first.
     pub tokens: Vec<TokenAtTemperatures>,
-    /// Seconds it took to read the prompt.
+    /// Seconds for reading the prompt.
     pub first_token_s: f64,
 }
 
@@ -61,7 +61,7 @@ pub struct TokenAtTemperatures {
 /// Reads the prompt once and draws the distribution of the next token.
 ///
 /// # Errors
-/// Bad settings, a model that cannot be loaded, or a file that exists or cannot be written.
+/// Invalid settings, a model that cannot be loaded, or a file that exists or cannot be written.
 pub fn temperature_plot(job: &TemperatureJob) -> Result<TemperatureReport> {
     check(job)?;
     let ready = Ready::load(&job.model)?;
@@ -120,7 +120,8 @@ fn table(
         })
         .collect();
     for &temperature in &job.temperatures {
-        // The order of tokens is the same at every temperature: most likely first, equals by id.
+        // The order of tokens is the same at every temperature: most likely first, equal ones by
+        // id.
         let hot = distribution(logits, &[], &Sampling { temperature, ..Sampling::PLAIN });
         for (token, candidate) in tokens.iter_mut().zip(hot) {
             debug_assert_eq!(token.token, candidate.token);

@@ -1,4 +1,4 @@
-//! One prompt, one text.
+//! Generates one text from one prompt.
 
 use std::fmt;
 
@@ -11,37 +11,37 @@ use crate::sampling::{Sampler, Sampling};
 use crate::source::{ModelJob, Ready};
 use crate::stream::Utf8Stream;
 
-/// What to write.
+/// The settings of a text.
 #[derive(Debug, Clone)]
 pub struct GenerateJob {
     /// The model and its engine.
     pub model: ModelJob,
-    /// The text to go on from.
+    /// The text to continue.
     pub prompt: String,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Where the dice start.
+    /// Seed of the random numbers.
     pub seed: u64,
     /// At most this many new tokens.
     pub max_tokens: usize,
 }
 
-/// A text and how it came about.
+/// A text and the settings it was generated with.
 #[derive(Debug, Clone, Serialize)]
 pub struct TextReport {
     /// The model's path, as given.
     pub model: String,
-    /// What computed the logits.
+    /// The engine that computed the logits.
     pub engine: EngineKind,
     /// How tokens were chosen.
     pub sampling: Sampling,
-    /// Where the dice started.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// The text to go on from.
+    /// The text to continue.
     pub prompt: String,
     /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
-    /// What the model wrote after the prompt.
+    /// The generated text, after the prompt.
     pub text: String,
     /// The ids of that text.
     pub tokens: Vec<u32>,
@@ -50,12 +50,12 @@ pub struct TextReport {
     /// Speed.
     #[serde(flatten)]
     pub timing: Timing,
-    /// Whether prompt and text were shown already, while they were written.
+    /// Whether prompt and text were already shown while they were generated.
     #[serde(skip)]
     pub shown: bool,
 }
 
-/// Prompt and text; nothing, if they were shown already.
+/// Prompt and text; empty if they were already shown.
 impl fmt::Display for TextReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.shown { Ok(()) } else { write!(f, "{}{}", self.prompt, self.text) }
@@ -76,13 +76,14 @@ fn speed(timing: &Timing) -> String {
     format!("{:.3} s{}", timing.first_token_s, then.unwrap_or_default())
 }
 
-/// Loads the model and goes on from the prompt. `show` gets the prompt and then each piece of text
-/// as soon as its characters are whole.
+/// Loads the model and continues the prompt. `show` gets the prompt and then each piece of text as
+/// soon as its characters are complete.
 ///
 /// # Errors
-/// Bad settings, an empty or too long prompt, a model that cannot be loaded, or an error of `show`.
+/// Invalid settings, an empty or too long prompt, a model that cannot be loaded, or an error of
+/// `show`.
 pub fn generate(job: &GenerateJob, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<TextReport> {
-    // Before the model is loaded, which may take a while.
+    // Checked before the model is loaded, which may take a while.
     job.sampling.validate()?;
     ensure!(!job.prompt.is_empty(), "the prompt is empty: give at least one character");
     let ready = Ready::load(&job.model)?;
@@ -102,14 +103,14 @@ pub fn write_text(
     let mut sampler = Sampler::new(job.sampling, job.seed)?;
     let mut session = ready.model.session()?;
     let (read, limit) = (prompt.len(), session.context_length());
-    // Before anything is shown.
+    // Checked before anything is shown.
     ensure!(
         read <= limit,
         "the prompt's {read} tokens do not fit in the model's context of {limit}"
     );
     let limits = Limits { max_tokens: job.max_tokens, end_of_text: &ready.ends };
 
-    // Decoded from the start each time: how a token is spelled may depend on the one before it.
+    // Decoded from the start each time: the spelling of a token may depend on the one before it.
     let mut ids = prompt.clone();
     let mut bytes_shown = ready.tokenizer.decode_bytes(&ids).len();
     let mut stream = Utf8Stream::default();

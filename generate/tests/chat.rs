@@ -20,7 +20,7 @@ fn chat(folder: &Path, args: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A process that refuses its arguments does not read.
+    // A process that refuses its arguments does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -124,7 +124,7 @@ fn a_model_without_a_template_says_so_and_can_go_on_from_text() {
     assert!(text(&output.stderr).contains("not today"), "{}", text(&output.stderr));
 }
 
-/// While no answer is written, Ctrl-C leaves; what was said is saved.
+/// While no answer is being generated, Ctrl-C ends the process; the conversation is saved.
 #[cfg(unix)]
 #[test]
 fn ctrl_c_between_answers_leaves_with_130() {
@@ -139,7 +139,7 @@ fn ctrl_c_between_answers_leaves_with_130() {
         .unwrap();
     let mut input = child.stdin.take().unwrap();
     input.write_all(b"a\nb\n").unwrap();
-    // The line end before the second answer: the first is saved by then.
+    // The line end before the second answer: the first one is saved by then.
     let mut output = child.stdout.take().unwrap();
     let mut byte = [0];
     while byte != *b"\n" {
@@ -150,8 +150,8 @@ fn ctrl_c_between_answers_leaves_with_130() {
     {
         std::thread::yield_now();
     }
-    // The state after the save is set within microseconds; a signal before it only stops the
-    // answer that is over, so one of the two arrives while the program listens.
+    // The state after the save is set within microseconds. A signal before it only stops the answer
+    // that has ended, so one of the two signals arrives while the program waits for input.
     for _ in 0..2 {
         let id = child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! The real binary: what it prints where, and what it refuses.
+//! The real binary: what it prints to stdout and stderr, and what it refuses.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod tiny;

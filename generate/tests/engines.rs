@@ -1,4 +1,4 @@
-//! Two engines, one model: what they compute, and what they refuse.
+//! Two engines with the same model: their results, and what they refuse.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod tiny;
@@ -15,7 +15,7 @@ fn load(kind: EngineKind, config: &ModelConfig) -> (tempfile::TempDir, LoadedMod
     (folder, model)
 }
 
-/// Root of the mean squared difference over that of the numbers.
+/// Root mean square of the differences divided by that of the numbers.
 fn relative_rms(a: &[f32], b: &[f32]) -> f64 {
     let squares = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
     (squares(&mut a.iter().zip(b).map(|(a, b)| a - b)) / squares(&mut b.iter().copied())).sqrt()
@@ -39,8 +39,8 @@ fn llama_computes_what_the_reference_computes() {
     }
 }
 
-/// With keys and values in f32, what is left is the order of additions and the table for GELU,
-/// at every position of the context.
+/// With keys and values in f32, the remaining differences are the order of additions and the table
+/// for GELU, at every position of the context.
 #[test]
 fn exact_llama_is_the_reference_up_to_rounding() {
     for (name, config) in families() {

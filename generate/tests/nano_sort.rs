@@ -31,7 +31,7 @@ fn greedy_decoding_sorts() {
             decode(&mut session, &[], &prompt, &mut sampler, limits, &mut |_| Ok(())).unwrap();
         let mut sorted = prompt.clone();
         sorted.sort_unstable();
-        // Six letters in, six out: that fills the model's eleven positions.
+        // Six letters in, six out: these fill the model's eleven positions.
         assert_eq!(decoded.tokens, sorted);
         assert_eq!(decoded.stop, Stop::ContextFull);
     }

@@ -1,5 +1,5 @@
-//! Chat templates against what transformers' `apply_chat_template` made of the same conversations
-//! (`golden/make_templates.py`).
+//! Chat templates compared with the output of transformers' `apply_chat_template` for the same
+//! conversations (`golden/make_templates.py`).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use generate::chat::{ChatTemplate, Message, TemplateInput};
@@ -50,7 +50,7 @@ fn whether_a_system_prompt_is_taken() {
     }
 }
 
-/// What templates do with values: one conversation with tools, many small templates.
+/// Operations of templates on values: one conversation with tools, many small templates.
 #[derive(Deserialize)]
 struct Expressions {
     input: TemplateInput,
@@ -60,7 +60,7 @@ struct Expressions {
 #[derive(Deserialize)]
 struct Expression {
     template: String,
-    /// `None` where transformers refuses.
+    /// `None` if transformers refuses.
     text: Option<String>,
 }
 

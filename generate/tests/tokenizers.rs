@@ -1,5 +1,5 @@
-//! llama.cpp's own tokenizer on the vocabulary that we write into a GGUF, against ours on the same
-//! inputs: what a device tokenizes is what the model was trained on.
+//! llama.cpp's own tokenizer, with the vocabulary that we write into a GGUF, compared with ours on
+//! the same inputs: devices must tokenize as in training.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "tiny/alphabet.rs"]
@@ -17,7 +17,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
-/// The path of `name` in the shared test data, or `None` with a line that says what is skipped.
+/// The path of `name` in the shared test data, or `None` after printing what is skipped.
 fn shared(test: &str, name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("POCKETGPT_TEST_DATA").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
@@ -31,7 +31,7 @@ fn shared(test: &str, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// A GGUF that has a vocabulary and no tensor.
+/// A GGUF with a vocabulary and without tensors.
 fn write_vocabulary(vocabulary: Vocabulary, rows: usize, path: &Path) {
     let mut metadata = Metadata::new();
     metadata.set("general.architecture", Value::String("llama".into()));
@@ -132,8 +132,9 @@ fn llama_cpp_makes_the_same_tokens() {
     }
 }
 
-/// The files of `data`'s golden pre-tokenizers, and what Hugging Face's package makes of the texts:
-/// where a GGUF says all, llama.cpp makes the same; where it does not, some text shows it.
+/// The files of `data`'s golden pre-tokenizers, and the output of Hugging Face's package for the
+/// texts. If a GGUF can express the tokenizer completely, llama.cpp gives the same output;
+/// otherwise some text shows the difference.
 #[test]
 fn llama_cpp_makes_the_ids_of_hugging_face_where_the_form_says_so() {
     let golden: serde_json::Value =
@@ -156,8 +157,8 @@ fn llama_cpp_makes_the_ids_of_hugging_face_where_the_form_says_so() {
     }
 }
 
-/// llama.cpp loads what it cannot tokenize with: an id without a token, fewer rows than tokens, a
-/// vocabulary of words.
+/// llama.cpp loads vocabularies that it cannot tokenize with: an id without a token, fewer rows
+/// than tokens, a vocabulary of words.
 #[test]
 fn llama_cpp_loads_every_vocabulary() {
     let words =
@@ -179,23 +180,23 @@ fn llama_cpp_loads_every_vocabulary() {
     assert_eq!(loaded.n_vocab() as usize, rows + 3);
     let text = data::BUILTIN_STORY;
     assert_eq!(ours.encode(text).unwrap(), tokenize(&loaded, text));
-    // Tokens without a row are no tokens to it: bytes alone.
+    // Tokens without a row do not exist for it: only bytes are used.
     let loaded = load_rows(vocabulary, 256);
     let letters: Vec<u32> =
         ["T", "h", "e"].iter().flat_map(|letter| ours.encode(letter).unwrap()).collect();
     assert_eq!(tokenize(&loaded, "The"), letters);
 }
 
-/// llama.cpp can be started once in a process.
+/// llama.cpp can be started only once in a process.
 static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
-    // To tracing, where no one listens.
+    // Logs go to tracing, without a subscriber.
     llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
     LlamaBackend::init().unwrap()
 });
 
-/// The vocabulary in llama.cpp, by way of a GGUF with some rows more than tokens.
+/// The vocabulary in llama.cpp, loaded from a GGUF with some more rows than tokens.
 fn load(vocabulary: Vocabulary) -> LlamaModel {
-    let rows = vocabulary.tokens.len() + 3; // as a padded embedding would have
+    let rows = vocabulary.tokens.len() + 3; // as in a padded embedding
     load_rows(vocabulary, rows)
 }
 

@@ -1,4 +1,4 @@
-//! Special tokens that are typed, against transformers with and without `sanitize_control_tokens`
+//! Typed special tokens, compared with transformers with and without `sanitize_control_tokens`
 //! (`golden/make_typed.py`).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

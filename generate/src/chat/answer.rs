@@ -1,5 +1,5 @@
-//! One answer: from the rendered conversation to text, with the keys and values of what was read
-//! before kept from turn to turn.
+//! Generates one answer: from the rendered conversation to text. The keys and values of what was
+//! read before are kept from turn to turn.
 
 use anyhow::{Result, bail};
 use data::Tokenizer;
@@ -11,29 +11,29 @@ use crate::sampling::Sampler;
 use crate::source::Ready;
 use crate::stream::Utf8Stream;
 
-/// Writes answers with one model, one after the other.
+/// Generates answers with one model, one after the other.
 pub struct Answerer<'m> {
     ready: &'m Ready,
     engine: Box<dyn Engine + 'm>,
-    /// What the engine has read.
+    /// The tokens that the engine has read.
     read: Vec<u32>,
     stops: Vec<u32>,
     sampler: Sampler,
 }
 
-/// What came of a turn.
+/// The result of a turn.
 pub struct Answer {
-    /// The text, without what ended it.
+    /// The text, without the token that ended it.
     pub text: String,
-    /// Why it ended; `None` if the person stopped it.
+    /// Why it ended; `None` if the user stopped it.
     pub stop: Option<Stop>,
 }
 
 impl<'m> Answerer<'m> {
     /// # Errors
-    /// When there is no memory for the keys and values.
+    /// When there is not enough memory for the keys and values.
     pub fn new(ready: &'m Ready, sampler: Sampler) -> Result<Self> {
-        // A model that begins another text has ended this one.
+        // If the model begins another text, this one has ended.
         let stops = ready.ends.iter().copied().chain(ready.tokenizer.bos()).collect();
         Ok(Answerer { engine: ready.model.session()?, ready, read: Vec::new(), stops, sampler })
     }
@@ -48,8 +48,8 @@ impl<'m> Answerer<'m> {
         self.ready
     }
 
-    /// Reads `tokens`, of which the engine may know the beginning already, and writes the answer.
-    /// `show` gets each piece of text as soon as its characters are whole.
+    /// Reads `tokens`, of which the engine may have read the beginning already, and generates the
+    /// answer. `show` gets each piece of text as soon as its characters are complete.
     ///
     /// # Errors
     /// When the engine fails, or `show` does.
@@ -60,7 +60,8 @@ impl<'m> Answerer<'m> {
         stopper: &Stopper,
         show: &mut dyn FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {
-        // The last token is read again even if it is known: its logits choose the next one.
+        // The last token is read again even if the engine has read it: its logits choose the next
+        // one.
         let known = self.read.len();
         if known >= tokens.len() || self.read != tokens[..known] {
             self.engine = self.ready.model.session()?;
@@ -81,19 +82,19 @@ impl<'m> Answerer<'m> {
             Err(error) if error.is::<Interrupted>() => None,
             Err(error) => return Err(error),
         };
-        // The last token was chosen and perhaps not read.
+        // The last token was chosen but may not have been read.
         self.read = [tokens, &shown.ids].concat();
         self.read.truncate(self.engine.position());
         Ok(Answer { text: shown.finish(show)?, stop })
     }
 }
 
-/// The person stopped the answer; it ends where it is.
+/// The user stopped the answer; it ends here.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was stopped")]
 struct Interrupted;
 
-/// Tokens as text that grows.
+/// The text of a growing list of tokens.
 struct Shown<'t> {
     tokenizer: &'t Tokenizer,
     ids: Vec<u32>,
@@ -110,7 +111,7 @@ impl<'t> Shown<'t> {
 
     fn push(&mut self, id: u32, show: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
         self.ids.push(id);
-        // Decoded from the start each time: how a token is spelled may depend on those before.
+        // Decoded from the start each time: the spelling of a token may depend on those before.
         let bytes = self.tokenizer.decode_bytes(&self.ids);
         let piece = self.stream.push(bytes.get(self.bytes..).unwrap_or_default());
         self.bytes = bytes.len();

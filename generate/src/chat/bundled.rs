@@ -1,25 +1,27 @@
-//! A bundle's model as one file, which llama.cpp can map.
+//! Joins a bundle's model into one file, which llama.cpp can map.
 //!
-//! A bundle holds its models in fragments. They are joined once, every hash verified, into a file
-//! of the user's cache that is named by its content; the next start finds it there.
+//! A bundle holds its models in fragments. They are joined once, with every hash verified, into a
+//! file in the user's cache that is named by the hash of its content; the next start finds it
+//! there.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use fragment::{JoinJob, WholeFile, read_manifest};
 
-/// What a variant's manifest is called, behind the variant's name.
+/// The file name of a variant's manifest, after the variant's name.
 const MANIFEST_SUFFIX: &str = ".manifest.json";
 
 /// The GGUF of a variant of the bundle in `folder`; of the largest, if none is named. It is joined
-/// into `cache` unless it lies there.
+/// into `cache` unless it exists there.
 ///
-/// # Errors
+/// When the bundle does not have the variant, a fragment is damaged, or the system returns an
+/// error.
 /// When the bundle has no such variant, a fragment is damaged, or the system refuses.
 pub fn gguf_of(folder: &Path, variant: Option<&str>, cache: &Path) -> Result<PathBuf> {
     let (manifest, file) = choose(folder, variant)?;
     let path = cache.join(format!("{}.gguf", file.blake3));
-    // Only whole files get this name, so the size tells whether somebody cut it since.
+    // Only complete files get this name, so the size shows whether the file was truncated later.
     if std::fs::metadata(&path).is_ok_and(|found| found.len() == file.size) {
         return Ok(path);
     }
@@ -28,10 +30,10 @@ pub fn gguf_of(folder: &Path, variant: Option<&str>, cache: &Path) -> Result<Pat
     Ok(path)
 }
 
-/// Where joined models are kept for this user.
+/// The folder of joined models of this user.
 ///
 /// # Errors
-/// When the system names no such folder.
+/// When the system does not name such a folder.
 pub fn cache_folder() -> Result<PathBuf> {
     let caches = dirs::cache_dir().context("this system names no cache folder (HOME is unset)")?;
     Ok(caches.join("pocketgpt"))
@@ -76,7 +78,7 @@ fn variants(folder: &Path) -> Result<Vec<(String, PathBuf, WholeFile)>> {
 mod tests {
     use super::*;
 
-    /// A bundle's folder with the variants `small` and `large`, of `bytes` and twice as many.
+    /// A bundle's folder with the variants `small` and `large`, of `bytes` and twice as many bytes.
     fn bundle(folder: &Path) {
         let model = folder.join("model");
         std::fs::create_dir(&model).unwrap();
@@ -103,7 +105,7 @@ mod tests {
         let cache = folder.path().join("cache");
         let path = gguf_of(folder.path(), None, &cache).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), tiny_gguf(64));
-        // The second time no fragment is needed.
+        // The second time the fragments are not needed.
         for entry in std::fs::read_dir(folder.path().join("model")).unwrap() {
             let piece = entry.unwrap().path();
             if piece.extension().is_some_and(|extension| extension == "dat") {

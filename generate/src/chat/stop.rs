@@ -1,4 +1,4 @@
-//! Ctrl-C while a model speaks: the first stops the answer, the second leaves.
+//! Ctrl-C during a chat: the first one stops the answer, the second one ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -9,16 +9,16 @@ const LISTENING: u8 = 0;
 const ANSWERING: u8 = 1;
 const STOPPING: u8 = 2;
 
-/// What the person wants of the answer. Clones share it.
+/// Whether the user wants the answer to stop. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Stopper(Arc<AtomicU8>);
 
 impl Stopper {
-    /// Takes Ctrl-C over. While no answer is written, it ends the process with 130: what was said
-    /// so far is saved already.
+    /// Installs the handler of Ctrl-C. While no answer is being generated, Ctrl-C ends the process
+    /// with 130: the conversation is saved already.
     ///
     /// # Errors
-    /// When the process has a handler already.
+    /// When the process already has a handler.
     pub fn install() -> Result<Self> {
         let stopper = Stopper::default();
         let state = stopper.0.clone();
@@ -32,17 +32,17 @@ impl Stopper {
         Ok(stopper)
     }
 
-    /// An answer begins.
+    /// Marks the beginning of an answer.
     pub fn begin(&self) {
         self.0.store(ANSWERING, Ordering::SeqCst);
     }
 
-    /// The answer is written and saved.
+    /// Marks that the answer is generated and saved.
     pub fn end(&self) {
         self.0.store(LISTENING, Ordering::SeqCst);
     }
 
-    /// Whether the answer should stop here.
+    /// Whether the answer should stop now.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst) == STOPPING
     }

@@ -1,6 +1,6 @@
-//! What is typed stays text: special tokens that a message spells are marked before a template
-//! writes the conversation, so that they are told from those that the template writes itself.
-//!
+//! Keeps typed special tokens as text: special tokens that are spelled in a message are marked
+//! before a template renders the conversation, which distinguishes them from those that the
+//! template writes itself.
 //! This is what transformers does under `sanitize_control_tokens`. A template may take a marked
 //! text apart; marks that lost what they stood around are dropped.
 
@@ -9,15 +9,15 @@ use data::{Part, Tokenizer};
 
 use super::conversation::Message;
 
-/// Stand around a special token in a message: characters that Unicode keeps free for programs.
+/// They enclose a special token in a message: noncharacters, which Unicode reserves for programs.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
 
 /// The tokens of a conversation that `render` writes. Special tokens in the messages stay text,
-/// unless `parse_special` is set. The token that begins a text goes before it where the model
-/// expects one and the template did not write it.
+/// unless `parse_special` is set. The token that begins a text is added if the model expects it and
+/// the template did not write it.
 ///
 /// # Errors
-/// Those of `render`; when the vocabulary lacks something of the text.
+/// Those of `render`, and when the vocabulary lacks a part of the text.
 pub fn encode_conversation(
     tokenizer: &Tokenizer,
     messages: &[Message],
@@ -91,7 +91,7 @@ fn parts<'t>(rendered: &'t str, specials: &[&str]) -> Vec<Part<'t>> {
     parts
 }
 
-/// The special token that `text` begins with.
+/// The special token at the beginning of `text`.
 fn special_at<'s>(text: &str, specials: &[&'s str]) -> Option<&'s str> {
     specials.iter().copied().find(|special| text.starts_with(special))
 }

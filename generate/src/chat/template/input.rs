@@ -1,10 +1,10 @@
-//! What a template is given, made ready as transformers does before it renders.
+//! The input of a template, prepared as transformers does before it renders.
 
 use anyhow::{Result, ensure};
 use minijinja::value::{Value, ValueKind};
 use serde::Deserialize;
 
-/// What `apply_chat_template` takes: a conversation whose messages may have any fields.
+/// The input of `apply_chat_template`: a conversation whose messages may have any fields.
 #[derive(Debug, Clone, Deserialize)]
 pub struct TemplateInput {
     /// A list of messages.
@@ -12,19 +12,19 @@ pub struct TemplateInput {
     /// A list of JSON schemas, or nothing.
     #[serde(default = "nothing")]
     pub tools: Value,
-    /// Whether the text goes up to where an answer begins.
+    /// Whether the text ends with the beginning of an answer.
     #[serde(default)]
     pub add_generation_prompt: bool,
 }
 
-/// Names that the text of a model's thoughts goes by.
+/// Names that templates use for the reasoning text of a model.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 impl TemplateInput {
-    /// The names that templates know, with their values.
+    /// The variables of a template, with their values.
     ///
     /// # Errors
-    /// When there is no message, or one is not an object.
+    /// When there are no messages, or one is not an object.
     pub(super) fn variables(&self) -> Result<Vec<(&'static str, Value)>> {
         let is_list = self.messages.kind() == ValueKind::Seq;
         ensure!(is_list, "messages: expected a list, found {}", self.messages.kind());
@@ -40,8 +40,8 @@ impl TemplateInput {
     }
 }
 
-/// A message without the fields that are none, and with its thoughts under each name that
-/// templates use (`_normalize_chat_messages` and `_alias_reasoning_fields` in transformers).
+/// A message without its null fields, and with its reasoning text under each name that templates
+/// use (`_normalize_chat_messages` and `_alias_reasoning_fields` in transformers).
 fn plain(message: &Value) -> Result<Value> {
     let is_object = message.kind() == ValueKind::Map;
     ensure!(is_object, "a message is {}; expected an object", message.kind());

@@ -1,5 +1,5 @@
-//! Where Jinja on Python differs from the template engine: tests, filters and methods that
-//! templates use.
+//! The tests, filters and methods of Jinja on Python that the template engine lacks or does
+//! differently.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use minijinja::value::{Kwargs, Rest, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 
-/// Makes `environment` do as Jinja does on Python.
+/// Makes `environment` behave like Jinja on Python.
 pub(super) fn set_up(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.add_test("sequence", is_sequence);
@@ -19,18 +19,18 @@ pub(super) fn set_up(environment: &mut Environment<'_>) {
     environment.add_filter("tojson", to_json);
 }
 
-/// What has a length and an index: Jinja's `test_sequence`.
+/// Values with a length and an index: Jinja's `test_sequence`.
 fn is_sequence(value: &Value) -> bool {
     let kinds = [ValueKind::Undefined, ValueKind::String, ValueKind::Seq, ValueKind::Map];
     kinds.contains(&value.kind())
 }
 
-/// Python's `iter` accepts it.
+/// Values that Python's `iter` accepts.
 fn is_iterable(value: &Value) -> bool {
     !value.is_none() && value.try_iter().is_ok()
 }
 
-/// Python's `len`, where what is not defined is empty.
+/// Python's `len`, where an undefined value is empty.
 fn length(value: &Value) -> Result<usize, Error> {
     match value.len() {
         Some(length) => Ok(length),
@@ -42,7 +42,7 @@ fn length(value: &Value) -> Result<usize, Error> {
     }
 }
 
-/// A text that is no number is 0, unless another default is given.
+/// Text that is not a number gives 0, unless another default is given.
 fn int(
     state: &State<'_, '_>,
     value: &Value,
@@ -54,7 +54,7 @@ fn int(
     filters::int(state, value, default, base, options)
 }
 
-/// A text that is no number is 0.0, unless another default is given.
+/// Text that is not a number gives 0.0, unless another default is given.
 fn float(
     state: &State<'_, '_>,
     value: &Value,
@@ -93,7 +93,7 @@ fn method(
         }
         ("rsplit", Some(separator), 1 | 2) if !separator.is_empty() => {
             let most = args.get(1).map(|most| i64::try_from(most.clone())).transpose()?;
-            // A negative number of splits stands for all.
+            // A negative number of splits means no limit.
             let parts = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
             let parts = text.rsplitn(parts.saturating_add(1), separator);
             Ok(parts.collect::<Vec<_>>().into_iter().rev().map(Value::from).collect())
@@ -106,7 +106,7 @@ fn triple(parts: [&str; 3]) -> Value {
     Value::from(Tuple::from(parts.map(Value::from)))
 }
 
-/// Python's `json.dumps`, with transformers' default of writing text as it is.
+/// Python's `json.dumps`, with transformers' default of writing text without escapes.
 fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<String, Error> {
     if !positional.is_empty() {
         let reason = "tojson: expected its options by name";
@@ -142,12 +142,12 @@ fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<St
     Ok(json.out)
 }
 
-/// Widest indentation that a template gets.
+/// Largest indentation that a template may use.
 const MAX_INDENT: usize = 64;
-/// Deepest value that is written: Python's own limit of recursion is of this size.
+/// Deepest nesting of a value that is written, about the same as Python's own recursion limit.
 const MAX_DEPTH: usize = 500;
 
-/// A value on its way to text, and how `json.dumps` was asked to write it.
+/// A value that is written as JSON, with the arguments of `json.dumps`.
 struct Json {
     out: String,
     ascii: bool,
@@ -195,7 +195,7 @@ impl Json {
         Ok(())
     }
 
-    /// Items between brackets, on lines of their own where an indentation was asked for.
+    /// Writes items between brackets, on separate lines if an indentation was asked for.
     fn list(
         &mut self,
         [open, close]: [char; 2],
@@ -238,7 +238,7 @@ impl Json {
                 '\u{c}' => self.out.push_str("\\f"),
                 _ if letter < ' ' || self.ascii && !letter.is_ascii() => {
                     for unit in letter.encode_utf16(&mut [0; 2]) {
-                        // Writing to a string does not fail.
+                        // Writing to a string cannot fail.
                         let _ = write!(self.out, "\\u{unit:04x}");
                     }
                 }
@@ -249,7 +249,7 @@ impl Json {
     }
 }
 
-/// A number as Python's `repr` writes it.
+/// A number in the format of Python's `repr`.
 fn number(value: &Value) -> Result<String, Error> {
     if value.is_integer() {
         return Ok(value.to_string());
