@@ -1,6 +1,6 @@
-//! The token ids of some texts, as JSON, for programs that compare them with others: a text as a JSON
-//! string on each line of stdin, and for each `{"ids": [...]}` or `{"error": "..."}` on stdout.
-//! Special tokens that a text spells are found, and none goes around it.
+//! Prints the token ids of some texts as JSON, for programs that compare them with others: a text
+//! as a JSON string on each line of stdin, and for each `{"ids": [...]}` or `{"error": "..."}` on
+//! stdout. Special tokens that are spelled in a text are recognised, and none is added around it.
 //!
 //!     echo '"Hello"' | cargo run --release -p data --example ids -- MODEL.gguf|FOLDER|tokenizer.json
 

@@ -1,12 +1,12 @@
-//! How fast a tokenizer encodes, to be held against `tokenizer_speed.py` beside it.
+//! Measures how fast a tokenizer encodes, to be compared with `tokenizer_speed.py` beside it.
 //!
 //! ```text
 //! cargo run --release -p data --example tokenizer_speed -- TEXT [--tokenizer tokenizer.json] \
 //!     [--threads N] [--runs 9]
 //! ```
 //!
-//! Prints one JSON object: the median over the runs in millions of bytes a second, text to ids
-//! in memory, and for comparison the same on one thread with Hugging Face's crate and, for
+//! Prints one JSON object: the median over the runs in millions of bytes per second, from text to
+//! ids in memory, and for comparison the same on one thread with Hugging Face's crate and, for
 //! `gpt2`, with tiktoken-rs.
 
 use std::time::Instant;
@@ -28,7 +28,7 @@ struct Args {
     /// Number of runs whose median is printed.
     #[arg(long, default_value_t = 9)]
     runs: usize,
-    /// Times that the text is repeated in one run.
+    /// Number of repetitions of the text in one run.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
 }

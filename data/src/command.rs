@@ -1,4 +1,4 @@
-//! The `data` command: what its verbs take, and how that becomes calls of the library.
+//! The `data` command: the arguments of its subcommands, and the calls of the library for them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,17 +35,17 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Turn a text into a token file.
+    /// Encode a text as a token file.
     #[command(after_help = "Example: data encode builtin --output tokens.bin")]
     Encode(Encode),
-    /// Show what a token file or a text consists of.
+    /// Show the contents of a token file or a text.
     #[command(after_help = "Example: data inspect tokens.bin --show 20")]
     Inspect(Inspect),
-    /// Download a known text and verify it; an interrupted download goes on where it stopped.
+    /// Download a known text and verify it; an interrupted download is resumed.
     #[command(after_help = "Example: data fetch the-verdict\n\
                             Without a network: data fetch the-verdict --from the-verdict.txt")]
     Fetch(Fetch),
-    /// Learn a vocabulary (byte-level BPE, GPT-2's kind) from a text.
+    /// Train a vocabulary (byte-level BPE, GPT-2's kind) on a text.
     #[command(after_help = "Example: data train-tokenizer --input corpus.txt --vocab-size 8192 \
                             --output tokenizer.json")]
     TrainTokenizer(TrainTokenizer),
@@ -56,7 +56,7 @@ struct TrainTokenizer {
     /// A UTF-8 text file, the name of a fetched corpus, or `builtin` for the story compiled in.
     #[arg(long, value_name = "TEXT")]
     input: PathBuf,
-    /// Number of tokens, 257 to 1,048,576; fewer come out of a text too short for so many.
+    /// Number of tokens, 257 to 1,048,576; a text that is too short gives fewer.
     #[arg(long, value_name = "N", default_value_t = 8192)]
     vocab_size: usize,
     /// The tokenizer.json to write.
@@ -74,8 +74,8 @@ struct Encode {
     /// The token file to write.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// `gpt2`, `simple` (words of this text), or the path of a tokenizer.json of any kind or of
-    /// the folder that holds it.
+    /// `gpt2`, `simple` (words of this text), or the path of a tokenizer.json of any kind or of its
+    /// folder.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
     /// Also write the tokenizer as a Hugging Face tokenizer.json; not written by default.
@@ -93,8 +93,8 @@ struct Encode {
 struct Inspect {
     /// A token file, a UTF-8 text file, the name of a fetched corpus, or `builtin`.
     input: PathBuf,
-    /// `gpt2`, `simple` (words of the text), or the path of a tokenizer.json of any kind or of
-    /// the folder that holds it.
+    /// `gpt2`, `simple` (words of the text), or the path of a tokenizer.json of any kind or of its
+    /// folder.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
     /// Number of first tokens and of most frequent tokens to show.
@@ -107,18 +107,18 @@ struct Fetch {
     /// Name of the corpus.
     #[arg(value_parser = PossibleValuesParser::new(KNOWN_CORPORA.map(|corpus| corpus.name)))]
     name: String,
-    /// Folder that gets the text; a run file finds it by name in the default [default: corpora].
+    /// Folder for the text; a run file finds it by name in the default folder [default: corpora].
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Take the text from this file instead of the network; it is verified all the same.
+    /// Read the text from this file instead of the network; it is verified as well.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Replace a file that has the corpus's name and is something else; off by default.
+    /// Replace a file with the corpus's name and other content; off by default.
     #[arg(long)]
     force: bool,
 }
 
-/// What a verb reports.
+/// The report of a command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Report {
@@ -132,16 +132,16 @@ pub enum Report {
     Trained(TrainedReport),
 }
 
-/// What `train-tokenizer` did.
+/// The result of `train-tokenizer`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainedReport {
-    /// The text, as it was named.
+    /// The text, as the user named it.
     pub input: PathBuf,
     /// The tokenizer.json.
     pub output: PathBuf,
-    /// Size of the vocabulary that was asked for.
+    /// The requested size of the vocabulary.
     pub asked: usize,
-    /// Size of the vocabulary that came out; less where the text has no more pairs that repeat.
+    /// The actual size of the vocabulary; smaller if the text has no more pairs that repeat.
     pub vocab_size: usize,
     /// Wall time in seconds.
     pub seconds: f64,
@@ -171,10 +171,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs one verb.
+/// Runs one command.
 ///
 /// # Errors
-/// Bad input or I/O, with the file and the way out.
+/// Invalid input or I/O, with the file and a remedy.
 pub fn run(args: Args) -> Result<Report> {
     match args.verb {
         Verb::Encode(encode) => run_encode(&encode).map(Report::Encode),
@@ -216,7 +216,7 @@ fn run_encode(encode: &Encode) -> Result<EncodeReport> {
         }
         let tokenizer = open_tokenizer(&encode.tokenizer, &encode.text)?;
         let report = encode_file(&encode.text, &tokenizer, &encode.output, encode.force)?;
-        // Last: a tokenizer whose tokens never came to be would only mislead.
+        // Written last: a tokenizer without its tokens would be misleading.
         if let Some(path) = &encode.save_tokenizer {
             write_tokenizer(&tokenizer, path, encode.force)?;
         }
@@ -224,8 +224,8 @@ fn run_encode(encode: &Encode) -> Result<EncodeReport> {
     })
 }
 
-/// What can be refused before the text is read: the tokenizer goes over neither of the two other
-/// files, nor over one that may not be replaced.
+/// Checks before the text is read: the tokenizer must not overwrite one of the two other files, nor
+/// a file that may not be replaced.
 fn check_tokenizer_output(path: &Path, encode: &Encode) -> Result<()> {
     let name = path.display();
     let corpus = resolve_corpus(&encode.text)?;
@@ -243,8 +243,8 @@ fn check_tokenizer_output(path: &Path, encode: &Encode) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in `text`), or the path of
-/// a `tokenizer.json` or of the folder that holds it.
+/// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in `text`), or the path of a
+/// `tokenizer.json` or of its folder.
 ///
 /// # Errors
 /// When the file is missing or cannot be loaded.

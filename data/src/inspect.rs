@@ -1,4 +1,4 @@
-//! `data inspect`: what is in a token file or a text.
+//! `data inspect`: shows the contents of a token file or a text.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::{TokenFile, Tokenizer, resolve_corpus};
 /// Tokens read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// What [`inspect`] found.
+/// The result of [`inspect`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InspectReport {
-    /// The file, as it was named.
+    /// The file, as the user named it.
     pub input: String,
     /// `token file` or `text`.
     pub kind: &'static str,
@@ -27,7 +27,7 @@ pub struct InspectReport {
     pub vocab_size: usize,
     /// Number of tokens.
     pub tokens: u64,
-    /// Tokens of the vocabulary that occur.
+    /// Number of tokens of the vocabulary that occur.
     pub distinct_tokens: usize,
     /// Bytes of text.
     pub text_bytes: u64,
@@ -46,7 +46,7 @@ pub struct InspectReport {
 pub struct TokenShown {
     /// The token.
     pub id: u32,
-    /// What it stands for; bytes that are no UTF-8 by themselves are shown as U+FFFD.
+    /// Its text; bytes that are not UTF-8 by themselves are shown as U+FFFD.
     pub text: String,
 }
 
@@ -56,7 +56,7 @@ pub struct TokenCount {
     /// The token and its text.
     #[serde(flatten)]
     pub token: TokenShown,
-    /// Number of times.
+    /// Number of occurrences.
     pub count: u64,
     /// Share of all tokens.
     pub share: f64,
@@ -94,7 +94,7 @@ impl fmt::Display for InspectReport {
     }
 }
 
-/// Counts the tokens of a token file (verified on the way) or of a text, and shows `show` of the
+/// Counts the tokens of a token file (and verifies it) or of a text, and returns `show` of the
 /// first and of the most frequent ones.
 ///
 /// # Errors
@@ -135,7 +135,7 @@ pub fn inspect(path: &Path, tokenizer: &Tokenizer, show: usize) -> Result<Inspec
     })
 }
 
-/// Refuses a token file whose ids mean something else to `tokenizer`.
+/// Refuses a token file whose ids have another meaning in `tokenizer`.
 ///
 /// # Errors
 /// When the file was made with another tokenizer.

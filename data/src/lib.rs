@@ -1,11 +1,11 @@
-//! From text to what training reads: tokenizers, token files, windows, splits, shuffled order.
+//! Prepares text for training: tokenizers, token files, windows, splits, shuffled order.
 //!
 //! ```text
 //! builtin | corpora/NAME | file  --Tokenizer-->  tokens.bin  --Split, Windows, Shuffle-->  batches
 //! ```
 //!
-//! A token file is a plain array of ids behind a small header. It is memory-mapped, so a corpus
-//! larger than memory trains like a small one, and its header says which tokenizer made it, so
+//! A token file is a plain array of ids after a small header. It is memory-mapped, so a corpus
+//! larger than memory trains like a small one. Its header identifies the tokenizer that made it, so
 //! that ids are never read with the wrong vocabulary.
 //!
 //! ```

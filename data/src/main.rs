@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-/// Texts and tokens: encode a text, look into one, fetch a known one.
+/// Texts and tokens: encode a text, inspect one, fetch a known one.
 #[derive(Parser)]
 #[command(name = "data", version, after_help = data::EXAMPLES)]
 struct Command {

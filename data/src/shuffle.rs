@@ -1,13 +1,13 @@
 //! A new random order of the windows for each epoch.
 //!
-//! The order is not a list that is shuffled but a function from place to window: a Feistel
-//! network over the next power of four, walked along its cycle until it lands inside (Black
-//! and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). So a text of any size takes no
-//! memory, any place can be asked for at once, and a run goes on from any step without a state of
-//! its own: the step says which epoch and place come next.
+//! The order is not a shuffled list but a function from place to window: a Feistel network over the
+//! next power of four, applied repeatedly until the result is in range (cycle walking; Black and
+//! Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). The order therefore takes no memory for
+//! any size of text, any place can be computed directly, and a run resumes from any step without
+//! additional state: the step determines the next epoch and place.
 
-/// Four are enough for a pseudorandom permutation (Luby and Rackoff, 1988); small domains, where
-/// the halves have few bits, mix better with more.
+/// Four are enough for a pseudorandom permutation (Luby and Rackoff, 1988); small domains, whose
+/// halves have few bits, are mixed better with more.
 const ROUNDS: u64 = 8;
 
 /// The order of the windows in one epoch.
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(order(123, 4), order(123, 4));
     }
 
-    /// Checkpoints of older programs go on in the same order.
+    /// Checkpoints of older programs resume in the same order.
     #[test]
     fn orders_are_the_same_in_every_version() {
         let shuffle = Shuffle::new(123, 4, 50);

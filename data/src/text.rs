@@ -1,4 +1,4 @@
-//! A text of any size, read in parts of bounded size that encode as the whole would.
+//! Reads a text of any size in parts of bounded size that encode like the whole text.
 
 use std::io::Read;
 
@@ -6,16 +6,16 @@ use anyhow::{Context, Result, bail};
 
 /// Bytes read at a time: enough for every core to have several segments.
 const BATCH: usize = 4 << 20;
-/// Longest stretch without a place to cut it, in bytes; past this, the file is no natural text,
-/// and to go on would take memory without bound.
+/// Longest stretch without a safe place to split, in bytes. A longer one is not natural text, and
+/// would need memory without a limit.
 const LONGEST_RUN: usize = 64 << 20;
 
-/// Calls `visit` with the parts of a UTF-8 text in order, each ended where `last_cut` finds the
-/// last safe place in it. Returns the size of the text in bytes.
+/// Calls `visit` with the parts of a UTF-8 text in order, each ending at the last safe place that
+/// `last_cut` finds in it. Returns the size of the text in bytes.
 ///
 /// # Errors
-/// Invalid UTF-8, with its position in the text; a stretch of 64 MiB without a safe place; what
-/// `reader` or `visit` return.
+/// Invalid UTF-8, with its position in the text; a stretch of 64 MiB without a safe place; any
+/// error of `reader` or `visit`.
 pub(crate) fn for_each_part(
     reader: impl Read,
     last_cut: impl Fn(&str) -> Option<usize>,
@@ -63,7 +63,7 @@ fn parts(
     }
 }
 
-/// The text in `bytes`, without a last character that goes on in bytes not yet read.
+/// The text in `bytes`, without a last character whose remaining bytes have not been read yet.
 fn valid_prefix(bytes: &[u8], offset: u64, at_end: bool) -> Result<&str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text),

@@ -1,5 +1,5 @@
-//! Sliding windows over a token file, the split into training and validation, and the windows that
-//! a text is judged by.
+//! Sliding windows over a token file, the split into training and validation, and the windows for
+//! evaluating on a text.
 
 use std::ops::Range;
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{TokenFile, Tokenizer};
 
-/// Which tokens train and which validate: two ranges of positions, one behind the other.
+/// The tokens for training and for validation: two consecutive ranges of positions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
-    /// Positions that train.
+    /// Positions for training.
     pub train: Range<usize>,
-    /// Positions that validate.
+    /// Positions for validation.
     pub validation: Range<usize>,
 }
 
@@ -25,10 +25,10 @@ impl Split {
     }
 }
 
-/// Windows of `context` tokens, each `stride` tokens behind the one before, and their targets.
+/// Windows of `context` tokens, each `stride` tokens after the one before, and their targets.
 ///
 /// A window needs one token more than it has inputs, because the target of each position is the
-/// token that follows. What does not fill a window at the end is left out (Raschka, 2024,
+/// token that follows. Tokens at the end that do not fill a window are not used (Raschka, 2024,
 /// `GPTDatasetV1`): there are `ceil((n - context) / stride)` windows in `n` tokens.
 #[derive(Debug, Clone)]
 pub struct Windows<'a> {
@@ -42,7 +42,7 @@ impl<'a> Windows<'a> {
     /// The windows of the tokens in `range`.
     ///
     /// # Errors
-    /// When `range` does not lie in the file, or is shorter than one window; with the numbers.
+    /// When `range` is not in the file, or is shorter than one window; with the numbers.
     pub fn new(
         tokens: &'a TokenFile,
         range: Range<usize>,
@@ -74,7 +74,7 @@ impl<'a> Windows<'a> {
         (self.range.len() - self.context).div_ceil(self.stride)
     }
 
-    /// Never: there is at least one window.
+    /// Always false: there is at least one window.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -92,7 +92,7 @@ impl<'a> Windows<'a> {
     /// Inputs `[T]` of window `index` and targets `[T]`: the same tokens one position later.
     ///
     /// # Panics
-    /// As a slice does, when `index` is not below [`Windows::len`].
+    /// As for a slice, when `index` is not below [`Windows::len`].
     pub fn get(&self, index: usize) -> (Vec<u32>, Vec<u32>) {
         assert!(index < self.len(), "window {index} of {}", self.len());
         let start = self.range.start + index * self.stride;
@@ -104,8 +104,8 @@ impl<'a> Windows<'a> {
     }
 }
 
-/// The tokens of a text as `llama-perplexity` and `llama-imatrix` take them: the token that begins
-/// a text is in front, where the model was trained so.
+/// The tokens of a text as in `llama-perplexity` and `llama-imatrix`: with the token that begins a
+/// text first, if the model was trained with it.
 ///
 /// # Errors
 /// When the tokenizer has no token for a part of the text.
@@ -115,9 +115,9 @@ pub fn perplexity_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> 
     Ok(tokens)
 }
 
-/// Cuts `tokens` into windows of `context`, as `llama-perplexity` and `llama-imatrix` do
-/// (`tools/perplexity/perplexity.cpp`): one behind the other, the rest is left out, and the first
-/// token of each is replaced by `begin`, the one that begins a text, where there is one.
+/// Divides `tokens` into windows of `context`, as `llama-perplexity` and `llama-imatrix` do
+/// (`tools/perplexity/perplexity.cpp`): consecutive windows without the rest. The first token of
+/// each is replaced by `begin`, the one that begins a text, if there is one.
 ///
 /// # Panics
 /// When `context` is 0.

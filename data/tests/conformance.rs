@@ -1,5 +1,6 @@
-//! Every kind of `tokenizer.json` against Hugging Face's crate on random text: read from the file
-//! and from the GGUF that it becomes, our ids are theirs. What they drop without a word, ours names.
+//! Every kind of `tokenizer.json` compared with Hugging Face's crate on random text: read from the
+//! file and from the GGUF made of it, the ids are equal. Text that the crate silently drops is
+//! reported by ours.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -10,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-/// Words, rare scripts, spaces in all places, and what the special tokens of [`kinds`] are made of.
+/// Words, rare scripts, spaces in all positions, and parts of the special tokens of [`kinds`].
 fn text() -> impl Strategy<Value = String> {
     let atoms = prop::sample::select(vec![
         "Once upon a time",
@@ -95,7 +96,7 @@ fn added(id: u32, content: &str, special: bool, flags: &[&str]) -> Value {
     token
 }
 
-/// Without the tokens that `lacks` picks and what was merged from them.
+/// Without the tokens for which `lacks` is true and those merged from them.
 fn without(mut file: Value, lacks: impl Fn(&str) -> bool) -> Value {
     let vocab = file["model"]["vocab"].as_object().unwrap();
     let mut kept: Vec<(u64, String)> = vocab
@@ -133,7 +134,7 @@ fn split(pattern: &str) -> Value {
         "add_prefix_space": false, "trim_offsets": true, "use_regex": false }] })
 }
 
-/// A name, a file, and what a GGUF makes of it.
+/// A name, a file, and what a GGUF can hold of it.
 fn kinds() -> Vec<(&'static str, Value, char)> {
     let nfc = ("/normalizer", json!({ "type": "NFC" }));
     let special = |tokens: Vec<Value>| {
@@ -270,7 +271,7 @@ fn without_byte_tokens(mut file: Value) -> Value {
     file
 }
 
-/// Models that llama.cpp does not have, with and without a token for what they do not know.
+/// Models that llama.cpp does not have, with and without an unknown token.
 fn other_models() -> Vec<(&'static str, Value, char)> {
     let words = BUILTIN_STORY.split_whitespace().take(200).chain(["hello", "[UNK]", "a", "b"]);
     let mut vocab = serde_json::Map::new();
@@ -314,7 +315,7 @@ fn other_models() -> Vec<(&'static str, Value, char)> {
     ]
 }
 
-/// What the crate gives without the truncation that a file may ask for, as transformers uses it.
+/// The output of the crate without the truncation that a file may ask for, as transformers uses it.
 fn peer(json: &str, takes_specials_for_text: bool) -> tokenizers::Tokenizer {
     let mut peer: tokenizers::Tokenizer = json.parse().unwrap();
     peer.with_truncation(None).unwrap();
@@ -345,7 +346,7 @@ fn every_kind_makes_the_ids_of_hugging_face() {
         for (text, id) in specials.get_vocab(true) {
             assert_eq!(names[id as usize], text, "{name}");
         }
-        // A failing case is printed, and kept by nobody.
+        // A failing case is printed, and not saved to a file.
         let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
         let mut runner = TestRunner::new(config);
         let checked = runner.run(&text(), |text| {
@@ -371,7 +372,7 @@ fn check(
         (Ok(_), Err(error)) => prop_assert!(false, "they refuse it: {}", error),
         (Err(_), Err(_)) => {}
         (Err(missing), Ok(_)) => {
-            // They left it out; ours says what, and where it is.
+            // The crate dropped it; ours reports the text and its position.
             let place = missing.offset as usize;
             prop_assert!(text.is_char_boundary(place), "{}", missing);
             let letter = text[place..].chars().next();
@@ -385,7 +386,7 @@ fn check(
     Ok(())
 }
 
-/// `golden/make_pre_tokenizers.py` wrote the ids, by Hugging Face's Python package.
+/// The ids were written by `golden/make_pre_tokenizers.py`, with Hugging Face's Python package.
 #[test]
 fn pre_tokenizers_cut_as_theirs_do() {
     let golden: Value = serde_json::from_str(include_str!("golden/pre_tokenizers.json")).unwrap();

@@ -1,4 +1,4 @@
-//! `data fetch` against a small server of this test's own.
+//! `data fetch` against a small server in this test.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -13,26 +13,26 @@ use data::{FetchJob, FetchReport, KnownCorpus, fetch};
 
 const TEXT: &str = "So it is, said Mrs. Pell, and she walked on with the bread.\n";
 
-/// What the server does with one request. The server lives as long as its list of these.
+/// The response of the server to one request. The server runs until its list of these is used up.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// All of the text, or the range that was asked for.
+    /// All of the text, or the requested range.
     Whole,
-    /// As `Whole`, but the connection ends after so many bytes of it.
+    /// As `Whole`, but the connection ends after this many bytes of it.
     Cut(usize),
-    /// All of the text, whatever was asked for.
+    /// All of the text, whatever range was requested.
     NoRanges,
-    /// Something else of the same length.
+    /// Other data of the same length.
     Wrong,
     /// More than the text.
     TooLong,
-    /// A range that nobody asked for.
+    /// A range that was not requested.
     OtherRange,
     /// `404`
     Missing,
 }
 
-/// Starts a server that gives these answers, one for each connection, and is then gone.
+/// Starts a server that gives these responses, one for each connection, and then ends.
 fn serve(answers: Vec<Answer>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}/text", listener.local_addr().unwrap());
@@ -80,7 +80,7 @@ fn respond(mut stream: TcpStream, answer: Answer) {
     };
     let len = body.len();
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n");
-    // The client may have hung up on an answer that it refuses.
+    // The client may have closed the connection because it refuses the response.
     let _ = stream.write_all(head.as_bytes());
     let _ = stream.write_all(&body.as_bytes()[..sent]);
 }
@@ -119,7 +119,7 @@ fn a_download_arrives_and_is_not_repeated() {
     let report = get(&address, folder.path()).unwrap();
     assert_eq!(std::fs::read_to_string(&report.path).unwrap(), TEXT);
     assert_eq!((report.resumed_from, report.source), (0, address.clone()));
-    // The server is gone by now.
+    // The server has ended by now.
     assert_eq!(get(&address, folder.path()).unwrap().source, "already there");
     assert_eq!(files(folder.path()), ["bread.txt"]);
 }

@@ -1,5 +1,5 @@
-//! Kinds of tokenizer beside GPT-2's own: learnt from a text, SentencePiece's, and those that
-//! run through Hugging Face's crate, which is also the judge of the first two.
+//! Kinds of tokenizer besides GPT-2's own: trained on a text, SentencePiece's, and those that run
+//! in Hugging Face's crate, with which the first two are compared.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 static TRAINED: LazyLock<Tokenizer> =
     LazyLock::new(|| train_tokenizer("builtin".as_ref(), 700).unwrap());
 
-/// What Hugging Face's crate makes of our file.
+/// The output of Hugging Face's crate for our file.
 fn hugging_face(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
     tokenizer.tokenizer_json().unwrap().parse().unwrap()
 }
@@ -34,7 +34,7 @@ fn gguf_keys(json: &str) -> Metadata {
     metadata
 }
 
-/// The tokenizer of a trained 260K model, where the shared data is present.
+/// The tokenizer of a trained 260K model, if the shared data is present.
 fn stories(test: &str) -> Option<Tokenizer> {
     let path = shared(test, "stories260K/tok512.bin")?;
     Some(Tokenizer::from_vocabulary(&Vocabulary::from_llama2c(&path, 512).unwrap()).unwrap())
@@ -72,7 +72,7 @@ fn a_trained_tokenizer_is_gpt2s_with_other_merges() {
     assert_eq!(TRAINED.kind(), "byte-level BPE");
     assert_eq!(TRAINED.encode_with_specials("a<|endoftext|>").unwrap()[1..], [699]);
     let gpt2 = Tokenizer::gpt2().unwrap();
-    // The bytes have GPT-2's ids, so that only what was learnt differs.
+    // The bytes have GPT-2's ids, so that only the trained tokens differ.
     for id in 0..256 {
         assert_eq!(TRAINED.token_bytes(id), gpt2.token_bytes(id));
     }
@@ -132,7 +132,7 @@ fn sentencepiece_from_scores_from_merges_and_by_hugging_face() {
             prop_assert_eq!(&from_merges.encode(&text).unwrap(), &expected);
             prop_assert_eq!(&from_gguf.encode(&text).unwrap(), &expected);
             prop_assert_eq!(&ids(&peer, &text), &expected);
-            // What was a mark in the text comes back as the space that it stands for.
+            // A mark in the text is decoded as the space that it represents.
             prop_assert_eq!(ours.decode(&expected), text.replace('\u{2581}', " "));
             Ok(())
         })
@@ -151,7 +151,7 @@ fn sentencepiece_in_parts_is_the_whole() {
     assert_eq!(ours.encode("Once upon a time").unwrap(), [403, 407, 261, 378]);
 }
 
-/// Small files of the kinds that only the crate knows.
+/// Small files of the kinds that only the crate supports.
 fn other_kinds() -> [(&'static str, String); 3] {
     let unigram = r#"{"version": "1.0", "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
@@ -198,7 +198,7 @@ fn an_id_beyond_every_vocabulary_is_refused_before_there_is_a_table_for_it() {
     }
 }
 
-/// GPT-2's merges behind the pre-tokenizers of other models, which only the crate has.
+/// GPT-2's merges after the pre-tokenizers of other models, which only the crate has.
 #[test]
 fn byte_level_bpe_of_other_models_is_the_same_from_json_and_from_gguf() {
     let base: serde_json::Value = serde_json::from_str(&TRAINED.tokenizer_json().unwrap()).unwrap();
@@ -211,7 +211,7 @@ fn byte_level_bpe_of_other_models_is_the_same_from_json_and_from_gguf() {
         let json = from_gguf.tokenizer_json().unwrap();
         let file: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(file["model"]["ignore_merges"], ignore_merges, "{name}");
-        // And back: what the file defines is what the GGUF named.
+        // And back: the file defines what the GGUF named.
         assert_eq!(gguf_keys(&json).string("tokenizer.ggml.pre").unwrap(), name);
         let from_json = Tokenizer::from_tokenizer_json(&json).unwrap();
         let text = BUILTIN_STORY.repeat(8) + " 1234 don't\n\n \u{4E2D}\u{6587}<|endoftext|>";

@@ -1,4 +1,4 @@
-//! How much memory a text takes that is one line, or one word, from the first byte to the last.
+//! Measures the memory for a text that is a single line, or a single word.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -9,13 +9,13 @@ use std::sync::Mutex;
 use data::{Tokenizer, encode_file};
 use testing::{CountingAllocator, peak_of};
 
-/// One test at a time counts.
+/// Only one test counts at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Letters that repeat nothing, with a space after every `word` of them.
+/// Letters without repetitions, with a space after every `word` of them.
 fn letters(count: usize, word: usize) -> String {
     let mut state = 1_u32;
     let letter = |at: usize| {
@@ -25,7 +25,7 @@ fn letters(count: usize, word: usize) -> String {
     (0..count).map(letter).collect()
 }
 
-/// Bytes that were allocated at most while `text` was encoded into a file, and its tokens.
+/// Most bytes that were allocated while `text` was encoded into a file, and its tokens.
 fn peak(tokenizer: &Tokenizer, text: &str) -> (usize, u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");
@@ -42,7 +42,7 @@ fn a_text_of_one_word_takes_a_few_bytes_for_each_of_its_own() {
     let size = 24 << 20;
     let (bytes, tokens) = peak(&tokenizer, &letters(size, usize::MAX - 1));
     println!("one word of {} MiB: peak {} MiB, {tokens} tokens", size >> 20, bytes >> 20);
-    // The text, the tokens, and each of them twice while its vector grows.
+    // The text, the tokens, and each of them twice while its vector is enlarged.
     assert!(bytes < 9 * size, "{bytes}");
 }
 
@@ -56,7 +56,7 @@ fn a_text_of_one_line_takes_no_more_than_one_of_many() {
     assert!(bytes < 48 << 20, "{bytes}");
 }
 
-/// The windows of a long piece against Hugging Face's own crate, which merges it at once.
+/// The windows of a long piece, compared with Hugging Face's own crate, which merges it at once.
 #[test]
 fn long_words_become_the_tokens_that_hugging_face_gives() {
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -1,5 +1,5 @@
-//! Folders without a `tokenizer.json`: what transformers makes of them, by
-//! `golden/make_older_files.py`, is what is made of them here.
+//! Folders without a `tokenizer.json`: the result must equal that of transformers, written by
+//! `golden/make_older_files.py`.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -25,7 +25,7 @@ fn older_files_make_the_ids_of_transformers() {
         let from_folder = Tokenizer::from_folder(folder.path()).unwrap();
         let before: Vec<u32> = serde_json::from_value(case["before"].clone()).unwrap();
         assert_eq!(from_folder.begin_of_text().as_slice(), before, "{name}");
-        // And through a GGUF, which has room for less.
+        // The same through a GGUF, which can hold less.
         let json = checkpoint::tokenizer_json(folder.path()).unwrap().unwrap();
         let vocabulary = Vocabulary::of_folder(folder.path(), &json).unwrap();
         let rows = vocabulary.tokens.len();

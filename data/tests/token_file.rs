@@ -1,4 +1,4 @@
-//! Token files: round trip, what is refused, windows, splits, and encoding files of any size.
+//! Token files: round trip, refused files, windows, splits, and encoding files of any size.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -97,7 +97,7 @@ fn damage_is_found() {
     assert!(error.contains("damaged"), "{error}");
     assert!(inspect(&path, &tokenizer, 3).is_err());
 
-    // A token outside of the vocabulary under a hash that fits.
+    // A token outside of the vocabulary, with a matching hash.
     bytes[200..202].copy_from_slice(&[0xFF, 0xFF]);
     let hash = *blake3::hash(&bytes[128..]).as_bytes();
     bytes[72..104].copy_from_slice(&hash);

@@ -1,4 +1,4 @@
-//! The tokenizers against what others made: OpenAI's files, llama.cpp's test cases, tiktoken-rs.
+//! The tokenizers compared with others: OpenAI's files, llama.cpp's test cases, tiktoken-rs.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -22,7 +22,7 @@ fn json(tokenizer: &Tokenizer) -> serde_json::Value {
     serde_json::from_str(&tokenizer.tokenizer_json().unwrap()).unwrap()
 }
 
-/// Words, rare scripts, runs of one character and all that the pattern treats specially.
+/// Words, rare scripts, runs of one character and everything that the pattern treats specially.
 fn text() -> impl Strategy<Value = String> {
     let atoms = prop::sample::select(vec![
         "the",
@@ -214,7 +214,7 @@ fn broken_vocabularies_are_refused_by_name() {
             vocabulary.tokens = tokens.to_vec();
             vocabulary.types = vec![TokenType::Normal; tokens.len()];
         });
-        // As in the files of other programs: ours hold no such merges.
+        // As in the files of other programs; ours do not hold such merges.
         let lines = lines.iter().map(|&line| line.to_owned()).collect();
         metadata.set("tokenizer.ggml.merges", Value::Array(Array::String(lines)));
         let metadata = metadata.without(checkpoint::TOKENIZER_JSON_KEY);

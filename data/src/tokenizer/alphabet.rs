@@ -1,7 +1,7 @@
-//! GPT-2's way of writing bytes as printable characters, which every vocabulary file uses.
+//! GPT-2's encoding of bytes as printable characters, which every vocabulary file uses.
 //!
-//! Printable Latin-1 stands for itself; the other 68 bytes are numbered from U+0100 on in order
-//! (`bytes_to_unicode` in OpenAI's `encoder.py`), so that a space is `Ġ` and a newline `Ċ`.
+//! Printable Latin-1 characters represent themselves; the other 68 bytes are numbered in order from
+//! U+0100 (`bytes_to_unicode` in OpenAI's `encoder.py`), so that a space is `Ġ` and a newline `Ċ`.
 
 use std::collections::HashMap;
 
@@ -30,13 +30,13 @@ impl Alphabet {
         Alphabet { to_char, to_byte }
     }
 
-    /// Bytes as a vocabulary file writes them.
+    /// Bytes in the spelling of a vocabulary file.
     pub fn write(&self, bytes: &[u8]) -> String {
         bytes.iter().map(|&byte| self.to_char[usize::from(byte)]).collect()
     }
 
-    /// The bytes that `text` stands for. A token with a character outside the alphabet (an
-    /// added token, written plainly) stands for its own UTF-8.
+    /// The bytes that `text` represents. A token with a character outside the alphabet (an added
+    /// token, written plainly) represents its own UTF-8.
     pub fn read(&self, text: &str) -> Vec<u8> {
         text.chars()
             .map(|c| self.to_byte.get(&c).copied())

@@ -1,4 +1,4 @@
-//! Byte-level byte-pair encoding: GPT-2's own vocabulary and any other of its kind.
+//! Byte-level byte-pair encoding: GPT-2's own vocabulary and others of the same kind.
 //!
 //! ```text
 //! text --scanner--> pieces --bytes + merges--> token ids
@@ -13,13 +13,13 @@ use super::classes::Classes;
 use super::encoder::Pieces;
 use super::merge::{Merge, MergeTable, Scratch};
 
-/// The one special token that GPT-2 has.
+/// The only special token of GPT-2.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Most tokens that a vocabulary may hold, so that a wrong file cannot ask for all memory.
+/// Most tokens of a vocabulary, so that an invalid file cannot use up all memory.
 pub(super) const MAX_TOKENS: usize = 1 << 24;
 
-/// A vocabulary, its merges and the scanner that cuts text into pieces.
+/// A vocabulary, its merges and the scanner that splits text into pieces.
 #[derive(Debug)]
 pub(crate) struct Bpe {
     classes: Classes,
@@ -44,9 +44,9 @@ impl Bpe {
         Self::from_ranks(tokens, ORDINARY)
     }
 
-    /// A vocabulary whose ids are its ranks: any two neighbours may merge if what they spell
-    /// together is a token, lower ids first. This is tiktoken's rule. The merges as other programs
-    /// list them follow from it: they are what the two last parts of each token were.
+    /// A vocabulary whose ids are its ranks: two neighbours may merge if their concatenation is a
+    /// token, lower ids first. This is tiktoken's rule. The list of merges for other programs
+    /// follows from it: for each token, the last two parts before it was complete.
     fn from_ranks(tokens: Vec<Box<[u8]>>, end_of_text: u32) -> Result<Self> {
         let ids: HashMap<&[u8], u32, rustc_hash::FxBuildHasher> =
             tokens[..end_of_text as usize].iter().map(AsRef::as_ref).zip(0..).collect();
@@ -129,14 +129,14 @@ impl Bpe {
         &self.tokens
     }
 
-    /// What cuts text into pieces.
+    /// The scanner that splits text into pieces.
     pub fn classes(&self) -> &Classes {
         &self.classes
     }
 }
 
-/// The bytes that each name in the byte alphabet stands for; those for which `is_plain` is true
-/// stand for themselves.
+/// The bytes that each name in the byte alphabet represents; those for which `is_plain` is true
+/// represent themselves.
 pub(crate) fn bytes_of(names: &[String], is_plain: impl Fn(usize) -> bool) -> Vec<Box<[u8]>> {
     let alphabet = Alphabet::new();
     let bytes = |(id, name): (usize, &String)| match is_plain(id) {
@@ -165,7 +165,7 @@ impl Pieces for Bpe {
     }
 }
 
-/// For each token, the two parts that it consists of once all lower ranks have merged.
+/// For each token, its two parts after all lower ranks have merged.
 fn derive_merges(
     tokens: &[Box<[u8]>],
     byte_ids: &[Option<u32>; 256],
@@ -186,7 +186,7 @@ fn derive_merges(
     Ok(merges)
 }
 
-/// The token of each byte. A vocabulary that was learnt without the whole alphabet lacks some.
+/// The token of each byte. A vocabulary that was trained without the whole alphabet lacks some.
 fn byte_ids(id_of: impl Fn(u8) -> Option<u32>) -> [Option<u32>; 256] {
     std::array::from_fn(|byte| id_of(byte as u8))
 }

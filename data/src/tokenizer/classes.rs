@@ -1,13 +1,13 @@
-//! Which of the three classes of GPT-2's pattern a character belongs to.
+//! The three character classes of GPT-2's pattern.
 //!
-//! The standard library's `is_alphabetic` and `is_numeric` are other sets than the pattern's
-//! `\p{L}` and `\p{N}`, so the tables are taken from the regex engine that defines the pattern's
-//! meaning in tiktoken-rs: both then always speak of the same version of Unicode.
+//! The standard library's `is_alphabetic` and `is_numeric` differ from the pattern's `\p{L}` and
+//! `\p{N}`, so the tables are taken from the regex engine that tiktoken-rs evaluates the pattern
+//! with: both then always use the same version of Unicode.
 
 use anyhow::{Context, Result, bail};
 use regex_syntax::hir::{Class as RegexClass, HirKind};
 
-/// What GPT-2's pattern can tell about a character.
+/// The classes that GPT-2's pattern distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Class {
@@ -21,12 +21,12 @@ pub(crate) enum Class {
     Space,
 }
 
-/// The class of every code point, one byte each (1.1 MB; text touches a few pages of it).
+/// The class of every code point, one byte each (1.1 MB; text uses only a few pages of it).
 #[derive(Debug, Clone)]
 pub(crate) struct Classes(Box<[Class]>);
 
 impl Classes {
-    /// Asks the regex engine for the members of the three classes.
+    /// Reads the members of the three classes from the regex engine.
     pub fn new() -> Result<Self> {
         let mut table = vec![Class::Other; char::MAX as usize + 1];
         for (pattern, class) in
@@ -60,7 +60,7 @@ impl Classes {
         Some((self.of(c), c.len_utf8()))
     }
 
-    /// Where the run of `class` that goes on at byte `from` ends.
+    /// The end of the run of `class` that continues at byte `from`.
     #[inline]
     pub fn run_end(&self, text: &str, from: usize, class: Class) -> usize {
         let mut at = from;

@@ -1,22 +1,22 @@
-//! Text to tokens by merging, whatever the vocabulary, with a memory for short pieces.
+//! Encodes text as tokens by merging, for any vocabulary, with a cache for short pieces.
 //!
-//! A natural text says the same few thousand words again and again, so an [`Encoder`] remembers
-//! what short pieces became. Its memory is fixed, it belongs to one thread, and what it has
-//! forgotten it merges again: the result never depends on it.
+//! A natural text repeats the same few thousand words, so an [`Encoder`] caches the tokens of short
+//! pieces. The cache has a fixed size and belongs to one thread. Pieces that were evicted are
+//! merged again, so the result never depends on the cache.
 
 use super::long;
 use super::merge::{MergeTable, Scratch};
 
-/// What an encoder has to know of a vocabulary.
+/// The interface of a vocabulary for an encoder.
 pub(crate) trait Pieces {
-    /// Where the piece that starts at byte `start` ends. No token reaches over such a place.
+    /// The end of the piece that starts at byte `start`. No token extends over the end of a piece.
     fn piece_end(&self, text: &str, start: usize) -> usize;
 
-    /// Appends the tokens that a piece consists of before anything merges. A piece is UTF-8. The
-    /// error is the place of a byte that has no token.
+    /// Appends the tokens of a piece before any merge. A piece is UTF-8. The error is the position
+    /// of a byte that has no token.
     fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) -> Result<(), usize>;
 
-    /// Which of them merge.
+    /// The merges of these tokens.
     fn table(&self) -> &MergeTable;
 }
 
@@ -25,7 +25,7 @@ const KEY_BYTES: usize = 15;
 /// Most tokens that the cache keeps for a piece.
 const SLOT_IDS: usize = 3;
 
-/// One remembered piece. An empty slot has key 0, which no piece has.
+/// One cached piece. An empty slot has key 0, which no piece has.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     key: u128,
@@ -43,7 +43,7 @@ pub(crate) struct Encoder<'a, V> {
 }
 
 impl<'a, V: Pieces> Encoder<'a, V> {
-    /// An encoder whose cache suits about `text_len` bytes of text.
+    /// An encoder whose cache suits a text of about `text_len` bytes.
     pub fn new(vocabulary: &'a V, text_len: usize) -> Self {
         let slots = (text_len / 4).next_power_of_two().clamp(1 << 4, 1 << 15);
         Encoder {
@@ -54,12 +54,13 @@ impl<'a, V: Pieces> Encoder<'a, V> {
         }
     }
 
-    /// What is encoded with.
+    /// The vocabulary of the encoder.
     pub fn vocabulary(&self) -> &'a V {
         self.vocabulary
     }
 
-    /// Appends the tokens of `text` to `out`. The error is the place of a byte that has no token.
+    /// Appends the tokens of `text` to `out`. The error is the position of a byte that has no
+    /// token.
     pub fn encode(&mut self, text: &str, out: &mut Vec<u32>) -> Result<(), usize> {
         let mut start = 0;
         while start < text.len() {
@@ -100,7 +101,7 @@ impl<'a, V: Pieces> Encoder<'a, V> {
         Ok(())
     }
 
-    /// Leaves the tokens of `piece` in `self.ids`.
+    /// Writes the tokens of `piece` to `self.ids`.
     fn merge(&mut self, piece: &[u8]) -> Result<(), usize> {
         self.ids.clear();
         self.vocabulary.spell(piece, &mut self.ids)?;
@@ -109,7 +110,7 @@ impl<'a, V: Pieces> Encoder<'a, V> {
     }
 }
 
-/// The bytes of a short piece and their number as one integer.
+/// The bytes of a short piece and its length as one integer.
 #[inline]
 fn key(piece: &[u8]) -> u128 {
     let mut bytes = [0; 16];

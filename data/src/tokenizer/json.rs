@@ -1,9 +1,9 @@
-//! `tokenizer.json`, the file that Hugging Face's `tokenizers` and everything built on it reads.
+//! `tokenizer.json`, the file format of Hugging Face's `tokenizers` and programs based on it.
 //!
 //! Byte-level BPE is `ByteLevel` + `BPE`; SentencePiece's is `BPE` with `byte_fallback`; `simple`
 //! is `Split` + `WhitespaceSplit` + `WordLevel`, with a decoder that joins words as
-//! [`Words::decode`](super::words::Words::decode) does. What a file means is decided in
-//! [`checkpoint::Vocabulary`]; here is what we write.
+//! [`Words::decode`](super::words::Words::decode) does. [`checkpoint::Vocabulary`] interprets
+//! files; this module writes them.
 
 use anyhow::Result;
 use checkpoint::{SpacePrefix, TokenType, Vocabulary};
@@ -14,14 +14,14 @@ use super::sentencepiece::SentencePiece;
 use super::words::{CLOSING_MARKS, UNKNOWN};
 use super::{Kind, Tokenizer};
 
-/// The separators of `simple` that stay; whitespace is removed by the next step.
+/// The separators of `simple` that are kept; whitespace is removed by the next step.
 const WORD_MARKS: &str = r#"[,.:;?_!"()']|--"#;
 
 impl Tokenizer {
-    /// The tokenizer in Hugging Face's form: the text that it was read from, if it was.
+    /// The tokenizer in Hugging Face's format: the text that it was read from, if it was read.
     ///
     /// # Errors
-    /// Only if JSON cannot express it, which no vocabulary of ours brings about.
+    /// If JSON cannot express it, which does not happen with our vocabularies.
     pub fn tokenizer_json(&self) -> Result<String> {
         if let Some(source) = &self.source {
             return Ok(source.to_string());
@@ -60,7 +60,7 @@ pub(crate) fn added_token(id: u32, content: &str, special: bool) -> Value {
     })
 }
 
-/// Whether a file is one of words as [`words_file`] writes them, with no id left out.
+/// Whether a file is one of words as [`words_file`] writes them, without missing ids.
 pub(crate) fn is_simple(text: &str, vocabulary: &Vocabulary) -> bool {
     let file: Value = serde_json::from_str(text).unwrap_or_default();
     let ours = words_file();

@@ -1,18 +1,20 @@
-//! Pieces of any length in memory that does not grow with them.
+//! Merges pieces of any length with a fixed amount of memory.
 //!
-//! Merging looks for the lowest rank in the whole piece, so it seems to need all of it at once: some
-//! 40 bytes for each of its own. But the tokens of a piece have a local description. Call two
-//! neighbouring tokens *valid* if what they spell, merged alone, becomes these two. Then
+//! Merging selects the lowest rank in the whole piece, so it seems to need the whole piece in
+//! memory: about 40 bytes for each byte of it. But the tokens of a piece have a local description.
+//! Call two neighbouring tokens *valid* if their concatenated text, merged alone, becomes these
+//! two. Then
 //!
 //! 1. the neighbours in the tokens of any piece are valid, and
-//! 2. a sequence of tokens whose neighbours are all valid is what the piece that they spell becomes.
+//! 2. a sequence of tokens whose neighbours are all valid is the result of merging its text.
 //!
-//! Both follow from one fact. Where no merge ever crosses a place, the merges on either side are those
-//! that each side would do alone, in the same order, since the lowest rank of the whole, leftmost
-//! first, is also the lowest of its own side. (1): no merge crosses a place between two tokens that are
-//! left, so the two evolve as they do alone. (2): suppose a merge of the whole crossed a place between
-//! two of the tokens, and take the first one that does. Until then the two tokens evolved as they do
-//! alone, so the same merge would be next there, and they would not be valid.
+//! Both follow from one fact. If no merge ever crosses a position, the merges on either side are
+//! those that each side would do alone, in the same order, since the lowest rank of the whole,
+//! leftmost first, is also the lowest of its own side. (1): no merge crosses the position between
+//! two resulting tokens, so both sides are merged as they would be alone. (2): suppose a merge of
+//! the whole crossed a position between two of the tokens, and take the first one that does. Until
+//! then the two tokens were merged as they would be alone, so the same merge would be next there,
+//! and they would not be valid.
 //!
 //! So a long piece is merged window by window. Each window begins where a token of the one before
 //! begins, some tokens before that one's end, whose tokens may still change. If the tokens on both
@@ -22,15 +24,15 @@
 use super::encoder::Pieces;
 use super::merge::{MergeTable, Scratch};
 
-/// Parts that a window grows by: enough that windows cost little, few enough for the cache.
+/// Parts that each window adds: enough that windows cost little, few enough for the cache.
 const WINDOW: usize = 16 << 10;
 /// Parts at the end of a window that are merged again with the next one.
 const OVERLAP: usize = 512;
 /// Longest piece that is merged at once, in bytes.
 pub(super) const LONG_PIECE: usize = 2 * WINDOW;
 
-/// Appends the tokens of a long piece, which is UTF-8, to `out`. The error is the place of a byte
-/// that has no token.
+/// Appends the tokens of a long piece, which is UTF-8, to `out`. The error is the position of a
+/// byte that has no token.
 pub(super) fn encode(
     vocabulary: &impl Pieces,
     piece: &[u8],
@@ -54,21 +56,22 @@ pub(super) fn encode(
     Ok(())
 }
 
-/// The last place between two characters at or before byte `at`.
+/// The last position between two characters at or before byte `at`.
 fn cut(text: &[u8], at: usize) -> usize {
     if at >= text.len() {
         return text.len();
     }
-    // At most three bytes of a character lie before the place.
+    // At most three bytes of a character are before the position.
     let is_inside = |&place: &usize| text[place] & 0b1100_0000 == 0b1000_0000;
     (at.saturating_sub(3)..=at).rev().find(|place| !is_inside(place)).unwrap_or(at)
 }
 
-/// Merges parts that come in windows. `next` appends the parts of the next window and says whether
-/// there is another one; the last `overlap` parts of each are merged again with the one behind.
+/// Merges parts that come in windows. `next` appends the parts of the next window and returns
+/// whether there is another one; the last `overlap` parts of each are merged again with the next
+/// one.
 ///
-/// Gives false, and anything in `out`, where a place between two windows is not right. Errors are
-/// those of `next`.
+/// Returns false, with undefined content in `out`, if a position between two windows is not right.
+/// Errors are those of `next`.
 fn merge_windows<E>(
     table: &MergeTable,
     mut next: impl FnMut(&mut Vec<u32>) -> Result<bool, E>,
@@ -77,7 +80,7 @@ fn merge_windows<E>(
 ) -> Result<bool, E> {
     let mut parts = Vec::new();
     let mut ids = Vec::new();
-    // The last token that is settled, as its parts, and itself.
+    // The last token that is final: its parts, and the token.
     let mut settled: Option<(Vec<u32>, u32)> = None;
     loop {
         let goes_on = next(&mut parts)?;
@@ -100,7 +103,7 @@ fn merge_windows<E>(
         if !goes_on {
             return Ok(true);
         }
-        // Where a single token is longer than the window is, the window grows.
+        // If a single token is longer than the window, the window is enlarged.
         let Some(last) = kept.checked_sub(1) else { continue };
         let (start, end) = (starts[last], end_of(last));
         settled = Some((parts[start..end].to_vec(), ids[start]));
@@ -121,7 +124,8 @@ mod tests {
     use super::super::merge::Merge;
     use super::*;
 
-    /// Merges of ids below 24 to ids from 4 on, as they come: also such as no training would give.
+    /// Random merges of ids below 24 to ids from 4 on, including some that training would never
+    /// give.
     fn table(pairs: &[(u32, u32)]) -> MergeTable {
         let mut table = MergeTable::default();
         for (rank, &(left, right)) in (0_u32..).zip(pairs) {
@@ -167,7 +171,7 @@ mod tests {
             }
         }
 
-        /// The claim that all rests on.
+        /// The property that the algorithm depends on.
         #[test]
         fn tokens_are_right_where_all_neighbours_are_valid(
             pairs in prop::collection::vec((0_u32..12, 0_u32..12), 0..12),
@@ -175,7 +179,7 @@ mod tests {
             cuts in prop::collection::vec(any::<bool>(), 12),
         ) {
             let table = table(&pairs);
-            // Any way to cut the parts into runs.
+            // Any way to divide the parts into runs.
             let mut runs: Vec<Vec<u32>> = vec![vec![parts[0]]];
             for (&part, &is_cut) in parts[1..].iter().zip(&cuts) {
                 match runs.last_mut() {
@@ -183,7 +187,7 @@ mod tests {
                     _ => runs.push(vec![part]),
                 }
             }
-            // A run that does not become one token is cut into its parts, each of which is one.
+            // A run that does not become one token is split into its parts, each of which is one.
             let runs: Vec<Vec<u32>> = runs
                 .into_iter()
                 .flat_map(|run| match at_once(&table, &run).len() {
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn long_runs_of_one_letter_need_no_second_attempt() {
-        // a a -> 4, 4 4 -> 5, 5 5 -> 6, and an odd one out.
+        // a a -> 4, 4 4 -> 5, 5 5 -> 6, and one left over.
         let table = table(&[(0, 0), (4, 4), (5, 5), (6, 0)]);
         for length in [1, 7, 100, 999, 1000, 1001] {
             let parts = vec![0; length];

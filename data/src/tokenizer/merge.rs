@@ -1,32 +1,32 @@
-//! Byte-pair merging: which two neighbours become one, and in which order (Sennrich et al., 2016).
+//! Byte-pair merging (Sennrich et al., 2016): which two neighbours merge, and in which order.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use rustc_hash::FxBuildHasher;
 
-/// Pieces up to this many bytes are merged by scanning; longer ones through a heap, so that a
-/// text without a single space does not take quadratic time.
+/// Pieces of at most this many bytes are merged by scanning, longer ones with a heap, so that a
+/// text without spaces does not take quadratic time.
 const SCAN_LIMIT: usize = 96;
 
-/// What two neighbouring tokens become. Lower ranks merge first.
+/// The merge of two neighbouring tokens. Lower ranks merge first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Merge {
     /// Order of precedence.
     pub rank: u32,
-    /// The token that both become.
+    /// The token that replaces both.
     pub id: u32,
 }
 
 /// No merge: every real rank is lower.
 const NONE: Merge = Merge { rank: u32::MAX, id: u32::MAX };
 
-/// All merges of a vocabulary by the pair of token ids that they join.
+/// All merges of a vocabulary, by the pair of token ids that they join.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MergeTable(HashMap<(u32, u32), Merge, FxBuildHasher>);
 
 impl MergeTable {
-    /// Adds a merge; of two for the same pair the first one stays.
+    /// Adds a merge; of two for the same pair the first one is kept.
     pub fn insert(&mut self, left: u32, right: u32, merge: Merge) {
         self.0.entry((left, right)).or_insert(merge);
     }
@@ -35,8 +35,8 @@ impl MergeTable {
         self.0.get(&(left, right)).copied().unwrap_or(NONE)
     }
 
-    /// Merges `ids`, the tokens of single bytes, until no pair below `rank_limit` is left: always
-    /// the lowest rank first, and of equal ranks the leftmost.
+    /// Merges `ids`, the tokens of single bytes, until no pair has a rank below `rank_limit`:
+    /// always the lowest rank first, and of equal ranks the leftmost.
     pub fn apply(&self, ids: &mut Vec<u32>, rank_limit: u32, scratch: &mut Scratch) {
         if ids.len() <= SCAN_LIMIT {
             self.apply_by_scan(ids, rank_limit, &mut scratch.pairs);
@@ -75,9 +75,9 @@ impl MergeTable {
         });
     }
 
-    /// Merges tokens in a linked list, candidates in a heap. Each token that is left stands where
-    /// its first part stood; the result says which places those are. A candidate whose tokens have
-    /// changed since it was put into the heap no longer matches `pairs` and is passed over.
+    /// Merges tokens in a linked list, with candidates in a heap. Each remaining token is stored at
+    /// the position of its first part; the result lists these positions. A candidate whose tokens
+    /// have changed since it was put into the heap no longer matches `pairs` and is skipped.
     pub fn merge_in_place(&self, ids: &mut [u32], rank_limit: u32) -> Vec<bool> {
         let end = ids.len();
         let mut next: Vec<usize> = (1..=end).collect();
@@ -117,7 +117,7 @@ impl MergeTable {
     }
 }
 
-/// Memory that merging one piece after another uses again.
+/// Buffers that are reused from piece to piece.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pairs: Vec<Merge>,
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Random merges over four letters: closed under nothing, so that stale candidates occur.
+    /// Random merges over four letters, without any structure, so that stale candidates occur.
     fn table(pairs: &[(u32, u32)]) -> MergeTable {
         let mut table = MergeTable::default();
         for (rank, &(left, right)) in (0_u32..).zip(pairs) {

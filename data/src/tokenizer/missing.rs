@@ -1,14 +1,14 @@
-//! What a text needs and a vocabulary lacks.
+//! Reports text that a vocabulary has no token for.
 
 use std::fmt;
 
-/// A character, a byte or a word that a vocabulary has no token for, and no unknown token either.
-/// transformers drops such a character without a word where the model is BPE, and fails elsewhere.
+/// A character, a byte or a word for which a vocabulary has neither a token nor an unknown token.
+/// transformers silently drops such a character if the model is BPE, and fails otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingToken {
-    /// The character or word, and which byte of it where the vocabulary is of bytes.
+    /// The character or word, and the byte of it if the vocabulary consists of bytes.
     pub what: String,
-    /// Where it begins in the text, in bytes.
+    /// Its position in the text, in bytes.
     pub offset: u64,
 }
 
@@ -44,7 +44,7 @@ impl MissingToken {
         MissingToken { what: letter, offset: at as u64 }
     }
 
-    /// The same in a text that has `bytes` before the one that was looked at.
+    /// The same in a text with `bytes` before the one that was read.
     pub(crate) fn behind(mut self, bytes: u64) -> Self {
         self.offset += bytes;
         self

@@ -1,4 +1,4 @@
-//! Tokens that are found in a text by their spelling, before anything is split or merged.
+//! Finds tokens in a text by their spelling, before the text is split or merged.
 
 use checkpoint::{TokenType, Vocabulary};
 
@@ -9,21 +9,21 @@ pub(crate) struct Named(Vec<(Box<str>, u32)>);
 /// A stretch of a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fragment<'t> {
-    /// Text between two such tokens, and where it begins.
+    /// Text between two such tokens, and its position.
     Text(usize, &'t str),
     /// The token.
     Token(u32),
 }
 
 impl Named {
-    /// Those tokens of a vocabulary that `wanted` picks.
+    /// The tokens of a vocabulary for which `wanted` is true.
     pub fn of(vocabulary: &Vocabulary, wanted: impl Fn(TokenType) -> bool) -> Self {
         let all = (0_u32..).zip(&vocabulary.tokens).zip(&vocabulary.types);
         let wanted = all.filter(|((_, text), kind)| wanted(**kind) && !text.is_empty());
         wanted.map(|((id, text), _)| (text.as_str(), id)).collect()
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -33,10 +33,10 @@ impl Named {
         self.0.iter().map(|(text, id)| (text.as_ref(), *id))
     }
 
-    /// `text` in order; of several tokens at one place the longest counts.
+    /// The parts of `text` in order; of several tokens at one position the longest is taken.
     pub fn split<'t>(&self, text: &'t str) -> Vec<Fragment<'t>> {
         let mut fragments = Vec::new();
-        // Where each token occurs next; looked for again only once that place is passed.
+        // The next position of each token; searched again only after that position is passed.
         let mut next: Vec<Option<usize>> =
             self.0.iter().map(|(name, _)| text.find(&**name)).collect();
         let mut at = 0;
@@ -50,7 +50,7 @@ impl Named {
                 .iter()
                 .zip(&self.0)
                 .filter_map(|(place, token)| Some((*place.as_ref()?, token)));
-            // The longest come first, and of equal places the first is kept.
+            // The longest come first, and of equal positions the first is kept.
             let Some((place, (name, id))) = found.min_by_key(|(place, _)| *place) else { break };
             if place > at {
                 fragments.push(Fragment::Text(at, &text[at..place]));

@@ -1,4 +1,4 @@
-//! Tokenizers from files: a `tokenizer.json`, a folder that holds one, the metadata of a GGUF.
+//! Tokenizers from files: a `tokenizer.json`, its folder, the metadata of a GGUF.
 
 use std::path::Path;
 
@@ -18,18 +18,19 @@ use super::{Kind, Tokenizer};
 const JSON_BYTES: u64 = 256 << 20;
 
 impl Tokenizer {
-    /// From the text of a `tokenizer.json` of any kind. Which tokens begin and end a text is
-    /// known by the usual names only; [`Tokenizer::from_folder`] knows it from the files beside.
+    /// From the text of a `tokenizer.json` of any kind. The tokens that begin and end a text are
+    /// recognised by their usual names only; [`Tokenizer::from_folder`] reads them from the other
+    /// files of the folder.
     ///
     /// # Errors
-    /// Malformed JSON; a vocabulary with holes or doubles; a kind that Hugging Face's own crate
-    /// does not load.
+    /// Malformed JSON; a vocabulary with missing or duplicate ids; a kind that Hugging Face's own
+    /// crate does not load.
     pub fn from_tokenizer_json(text: &str) -> Result<Self> {
         from_vocabulary(&Vocabulary::parse(text)?)
     }
 
-    /// From a folder of Hugging Face or of ours: its `tokenizer.json` (or what older files stand
-    /// for one), and the special tokens that the files beside it name.
+    /// From a folder of Hugging Face or of this project: its `tokenizer.json` (or the older files
+    /// that replace it), and the special tokens that the other files name.
     ///
     /// # Errors
     /// As for [`Tokenizer::from_tokenizer_json`]; and when there is no such file.
@@ -40,7 +41,7 @@ impl Tokenizer {
         from_vocabulary(&vocabulary).with_context(|| dir.display().to_string())
     }
 
-    /// From the path of a `tokenizer.json` or of the folder that holds it.
+    /// From the path of a `tokenizer.json` or of its folder.
     ///
     /// # Errors
     /// As for [`Tokenizer::from_folder`].
@@ -54,14 +55,14 @@ impl Tokenizer {
     /// From the `tokenizer.*` keys of a GGUF.
     ///
     /// # Errors
-    /// A model or pre-tokenizer that is not known, by name; tokens that occur twice, a missing
+    /// A model or pre-tokenizer that is not supported, by name; tokens that occur twice, a missing
     /// byte, a merge of tokens that the vocabulary does not have.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self> {
         let vocabulary = Vocabulary::from_gguf(metadata)?;
         from_vocabulary(&vocabulary).context("the tokenizer in the GGUF metadata")
     }
 
-    /// From a vocabulary that was read already, such as llama2.c's.
+    /// From a vocabulary that was already read, such as llama2.c's.
     ///
     /// # Errors
     /// As for [`Tokenizer::from_gguf`].
@@ -80,7 +81,7 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// Through code of our own where that does the same, otherwise through the `tokenizers` crate.
+/// With our own code if it does the same, otherwise with the `tokenizers` crate.
 fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Tokenizer> {
     let is_plain = |id: usize| vocabulary.types[id] != TokenType::Normal;
     let kind = match (&vocabulary.kind, vocabulary.json.as_deref()) {

@@ -1,4 +1,4 @@
-//! One text on many threads.
+//! Encodes one text on many threads.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use super::{MissingToken, Tokenizer, Worker};
 
-/// Bytes of text in one thread's turn: long enough to drown the turn's cost, short enough that
-/// the threads finish together.
+/// Bytes of text for one task: long enough that the cost of a task does not matter, short enough
+/// that the threads finish together.
 const SEGMENT: usize = 128 << 10;
 
-/// One worker for each thread of the rayon pool it was made in, kept from text to text so that
-/// what their caches have learnt stays.
+/// One worker for each thread of the rayon pool it was made in, kept from text to text to keep the
+/// contents of the caches.
 #[derive(Debug)]
 pub(crate) struct ParallelEncoder<'a> {
     tokenizer: &'a Tokenizer,
@@ -25,11 +25,11 @@ impl<'a> ParallelEncoder<'a> {
         ParallelEncoder { tokenizer, workers: workers.collect() }
     }
 
-    /// The tokens of a text or of a part of one, in order, in one vector for each segment. Only
-    /// the first part of a text `begins` it.
+    /// The tokens of a text or of a part of one, in order, in one vector for each segment. Only the
+    /// first part of a text `begins` it.
     ///
     /// # Errors
-    /// When the vocabulary lacks something of the text.
+    /// When the vocabulary lacks a part of the text.
     pub fn encode(&self, text: &str, begins: bool) -> Result<Vec<Vec<u32>>, MissingToken> {
         let mut start = 0;
         let starts = |segment: &'_ str| {
@@ -42,7 +42,7 @@ impl<'a> ParallelEncoder<'a> {
             .into_par_iter()
             .zip(starts)
             .map(|(segment, start)| {
-                // A thread of the pool has a worker to itself, so the lock is never waited for.
+                // Each thread of the pool has its own worker, so the lock never blocks.
                 let thread = rayon::current_thread_index().unwrap_or(0) % self.workers.len();
                 let mut worker =
                     self.workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +54,7 @@ impl<'a> ParallelEncoder<'a> {
             .collect()
     }
 
-    /// `text` in parts that encode to the same tokens as the whole.
+    /// Splits `text` into parts that encode to the same tokens as the whole.
     fn segments<'t>(&self, mut text: &'t str) -> Vec<&'t str> {
         let mut segments = Vec::with_capacity(text.len() / SEGMENT + 1);
         while text.len() > SEGMENT {

@@ -1,22 +1,22 @@
-//! Texts that a model is to go on from: prompts, and conversations of which only some parts may
-//! hold special tokens.
+//! Texts that a model continues: prompts, and conversations in which only some parts may hold
+//! special tokens.
 
 use super::named::Fragment;
 use super::{Kind, MissingToken, Tokenizer};
 
-/// A stretch of a text that was written by several.
+/// A part of a text from several authors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'t> {
-    /// In which special tokens are found.
+    /// A part in which special tokens are recognised.
     Markup(&'t str),
-    /// In which they are text.
+    /// A part in which special tokens stay text.
     Text(&'t str),
 }
 
 impl Tokenizer {
-    /// The tokens of a text that a model is to go on from, as transformers' tokenizer and
-    /// llama.cpp's programs encode one: behind the token that begins a text where the model was
-    /// trained with it, and with each special token that it spells as that token.
+    /// The tokens of a text that a model continues, as transformers' tokenizer and llama.cpp's
+    /// programs encode it: after the token that begins a text if the model was trained with it, and
+    /// with special tokens recognised by their spelling.
     ///
     /// # Errors
     /// As for [`Tokenizer::encode`].
@@ -26,7 +26,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The tokens of a text in parts; none goes from one part into the next.
+    /// The tokens of a text in parts; no token extends over two parts.
     ///
     /// # Errors
     /// As for [`Tokenizer::encode`].
@@ -44,8 +44,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Appends the tokens of a text that is no token as a whole, also where the vocabulary has one
-    /// that is found in every text.
+    /// Appends the tokens of a text as plain text, even if the whole text spells a token that is
+    /// recognised in every text.
     fn encode_as_text(
         &self,
         text: &str,
@@ -67,7 +67,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Appends the tokens of text that goes on, with special tokens.
+    /// Appends the tokens of a continued text, with special tokens.
     fn encode_behind(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), MissingToken> {
         if let Kind::Foreign(foreign) = &self.kind {
             return foreign.encode_with_specials(text, ids);
@@ -83,13 +83,13 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Whether a token has a meaning and no text.
+    /// Whether a token has a meaning but no text.
     pub fn is_special(&self, id: u32) -> bool {
         self.controls.iter().any(|(_, special)| special == id)
     }
 
-    /// How the tokens are spelled that a message must not be able to make: special tokens and
-    /// whatever ends a text; the longest first.
+    /// The spellings of tokens that a message must not be able to produce: special tokens and those
+    /// that end a text; the longest first.
     pub fn specials(&self) -> Vec<&str> {
         let spelling = |id: &u32| std::str::from_utf8(self.token_bytes(*id)?).ok();
         let ends = self.ends.iter().filter_map(spelling);
@@ -100,8 +100,8 @@ impl Tokenizer {
         all
     }
 
-    /// All tokens that end a text or an answer, in order: those that the model's files state, and
-    /// those that llama.cpp knows by their names.
+    /// All tokens that end a text or an answer, in order: those that the model's files name, and
+    /// those that llama.cpp recognises by their names.
     pub fn ends(&self) -> &[u32] {
         &self.ends
     }

@@ -1,9 +1,9 @@
-//! SentencePiece's BPE (LLaMA, Mistral, TinyLlama): characters merge, `▁` stands for a space, and
-//! a character without a token is spelled in byte tokens.
+//! SentencePiece's BPE (LLaMA, Mistral, TinyLlama): characters merge, `▁` represents a space, and a
+//! character without a token is spelled in byte tokens.
 //!
 //! From a `tokenizer.json` the merges have the order of the file, from a GGUF that of the scores:
-//! all pairs that spell one token have one rank (`llm_tokenizer_spm` in llama.cpp). Both are
-//! tables of pairs, so the merging itself is that of byte-level BPE.
+//! all pairs that spell one token have one rank (`llm_tokenizer_spm` in llama.cpp). Both are tables
+//! of pairs, so the merging itself is that of byte-level BPE.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use super::merge::{Merge, MergeTable};
 /// A vocabulary of pieces.
 #[derive(Debug)]
 pub(crate) struct SentencePiece {
-    /// What each token stands for, with spaces for marks.
+    /// The text of each token, with spaces instead of marks.
     tokens: Vec<Box<[u8]>>,
     /// The same as the vocabulary writes them.
     names: Vec<String>,
@@ -28,7 +28,8 @@ pub(crate) struct SentencePiece {
     table: MergeTable,
     merges: Vec<(u32, u32)>,
     prefix: SpacePrefix,
-    /// Whether all tokens have their marks in front, so that words can be encoded one by one.
+    /// Whether all tokens have their marks at the beginning, so that words can be encoded one by
+    /// one.
     has_words: bool,
 }
 
@@ -94,13 +95,12 @@ impl SentencePiece {
         &self.merges
     }
 
-    /// When a space goes before a text.
+    /// When to add a space before a text.
     pub fn prefix(&self) -> SpacePrefix {
         self.prefix
     }
 
-    /// Whether a space goes before `text`, which stands at the beginning or behind a special
-    /// token.
+    /// Whether to add a space before `text`, which is at the beginning or after a special token.
     pub fn adds_space(&self, text: &str, at_beginning: bool) -> bool {
         let is_there = text.starts_with([' ', SPACE_MARK]);
         match self.prefix {
@@ -112,7 +112,7 @@ impl SentencePiece {
         }
     }
 
-    /// The last place in `text` where it may be cut, if there is one.
+    /// The last position in `text` where it may be split, if there is one.
     pub fn last_cut(&self, text: &str) -> Option<usize> {
         if !self.has_words {
             return None;
@@ -127,7 +127,7 @@ impl SentencePiece {
         None
     }
 
-    /// The first place at or behind byte `from` where `text` may be cut; its end if there is none.
+    /// The first position from byte `from` on where `text` may be split; its end if there is none.
     pub fn next_cut(&self, text: &str, from: usize) -> usize {
         if !self.has_words {
             return text.len();
@@ -160,7 +160,7 @@ impl Pieces for SentencePiece {
     }
 
     fn spell(&self, piece: &[u8], ids: &mut Vec<u32>) -> Result<(), usize> {
-        // Pieces are cut between characters.
+        // Pieces are split between characters.
         let mut at = 0;
         for letter in String::from_utf8_lossy(piece).chars() {
             match self.characters.get(&letter) {
@@ -182,7 +182,7 @@ impl Pieces for SentencePiece {
     }
 }
 
-/// What a token stands for.
+/// The text of a token.
 fn spelled(text: &str, kind: TokenType) -> Box<[u8]> {
     match byte_token(text).filter(|_| kind == TokenType::Byte) {
         Some(byte) => Box::new([byte]),
@@ -213,7 +213,7 @@ fn by_score(names: &[String], types: &[TokenType], scores: &[f32]) -> Vec<(u32, 
     merges
 }
 
-/// The merges of a `tokenizer.json` with what they make, in its order.
+/// The merges of a `tokenizer.json` with their results, in its order.
 fn with_ranks(names: &[String], merges: &[(u32, u32)]) -> Result<Vec<(u32, u32, Merge)>> {
     let ids: HashMap<&str, u32> = names.iter().map(String::as_str).zip(0..).collect();
     let made = |(rank, &(left, right)): (u32, &(u32, u32))| {

@@ -1,13 +1,13 @@
-//! GPT-2's pattern as a hand-written scanner, and the places where a text may be cut in two.
+//! GPT-2's pattern as a hand-written scanner, and the positions where a text may be split in two.
 //!
 //! ```text
 //! '(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s
 //! ```
 //!
-//! Read as a scanner: a contraction; or an optional space and a run of one class; or whitespace,
-//! which leaves its last character to the word behind it unless the text ends there. The
-//! pattern needs a backtracking engine for its lookahead, which is where tiktoken spends most
-//! of its time; this does the same in one pass. The tests hold it against the regex itself.
+//! As a scanner, it accepts: a contraction; or an optional space and a run of one class; or
+//! whitespace, whose last character belongs to the next word unless the text ends there. The
+//! lookahead of the pattern needs a backtracking engine, in which tiktoken spends most of its time;
+//! this scanner needs one pass. The tests compare it with the regex itself.
 
 use super::classes::{Class, Classes};
 
@@ -17,7 +17,7 @@ pub(crate) const GPT2_PATTERN: &str =
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s";
 
 impl Classes {
-    /// Where the piece that starts at byte `start` ends; `start` must lie inside of `text`.
+    /// The end of the piece that starts at byte `start`; `start` must be inside of `text`.
     #[inline]
     pub fn piece_end(&self, text: &str, start: usize) -> usize {
         let bytes = text.as_bytes();
@@ -43,8 +43,8 @@ impl Classes {
         }
     }
 
-    /// A run of whitespace up to the end of the text is one piece; elsewhere it gives its last
-    /// character away, unless that is all it has.
+    /// A run of whitespace up to the end of the text is one piece; elsewhere its last character
+    /// belongs to the next piece, unless it is the only one.
     fn whitespace_end(&self, text: &str, start: usize) -> usize {
         let mut last = start;
         let mut end = start;
@@ -55,19 +55,19 @@ impl Classes {
         if end == text.len() || last == start { end } else { last }
     }
 
-    /// Whether a text may be cut between two neighbours of these classes, so that the pieces of
+    /// Whether a text may be split between two neighbours of these classes, so that the pieces of
     /// both parts are the pieces of the whole.
     ///
-    /// No alternative of the pattern has something that is not a space followed by another
-    /// class inside of one match, except the contraction (`'` is [`Class::Other`], then
-    /// letters). So such a place is always the end of one match and the start of the next, and a
-    /// match depends on nothing to its left. What the left part loses is its view to the
-    /// right, and only whitespace looks there; but the left part does not end in whitespace.
+    /// No alternative of the pattern matches a character that is not a space followed by another
+    /// class, except the contraction (`'` is [`Class::Other`], then letters). Such a position is
+    /// therefore always the end of one match and the start of the next, and a match does not depend
+    /// on anything to its left. The left part can no longer look ahead to the right, but only
+    /// whitespace looks ahead, and the left part does not end in whitespace.
     pub fn may_cut(left: Class, right: Class) -> bool {
         left != Class::Space && left != right && !(left == Class::Other && right == Class::Letter)
     }
 
-    /// The last place in `text` where it may be cut, if there is one.
+    /// The last position in `text` where it may be split, if there is one.
     pub fn last_cut(&self, text: &str) -> Option<usize> {
         let mut right = None;
         for (at, c) in text.char_indices().rev() {
@@ -80,7 +80,7 @@ impl Classes {
         None
     }
 
-    /// The first place at or behind byte `from` where `text` may be cut; its end if there is none.
+    /// The first position from byte `from` on where `text` may be split; its end if there is none.
     pub fn next_cut(&self, text: &str, from: usize) -> usize {
         let mut at = text.floor_char_boundary(from);
         let mut left = text[..at].chars().next_back().map(|c| self.of(c));
@@ -95,7 +95,7 @@ impl Classes {
     }
 }
 
-/// Letters of `s`, `d`, `m`, `t`, `ll`, `ve`, `re` at the head of `rest`.
+/// Length of `s`, `d`, `m`, `t`, `ll`, `ve`, `re` at the beginning of `rest`.
 fn contraction(rest: &[u8]) -> Option<usize> {
     match rest {
         [b's' | b'd' | b'm' | b't', ..] => Some(1),
@@ -131,7 +131,7 @@ mod tests {
         PATTERN.find_iter(text).map(|piece| piece.unwrap().as_str()).collect()
     }
 
-    /// Texts in which every rule of the pattern meets every other one.
+    /// Texts that combine every rule of the pattern with every other one.
     fn tricky() -> impl Strategy<Value = String> {
         let atoms = prop::sample::select(vec![
             "'",

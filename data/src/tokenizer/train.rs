@@ -1,8 +1,8 @@
-//! Byte-level BPE learnt from a corpus: the vocabulary of GPT-2's kind that says most of this
-//! text in the fewest tokens (Sennrich et al., 2016), by the trainer of Hugging Face's crate.
+//! Trains byte-level BPE on a corpus: a vocabulary of GPT-2's kind that encodes this text in few
+//! tokens (Sennrich et al., 2016), with the trainer of Hugging Face's crate.
 //!
-//! The result is an ordinary GPT-2 tokenizer with other merges: 256 bytes, what they merge to in
-//! the order of learning, and `<|endoftext|>` last. Equal texts give equal files.
+//! The result is an ordinary GPT-2 tokenizer with other merges: 256 bytes, the merged tokens in the
+//! order of training, and `<|endoftext|>` last. Equal texts give equal files.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -25,15 +25,16 @@ use crate::text::for_each_part;
 
 /// The 256 bytes and `<|endoftext|>`.
 const SMALLEST: usize = 257;
-/// Largest vocabulary, far beyond what any text of use here supports.
+/// Largest vocabulary, far larger than any realistic text needs.
 const LARGEST: usize = 1 << 20;
-/// Longest piece that is counted as one, in bytes: the trainer holds some 40 bytes for each of them.
+/// Longest piece that is counted as one, in bytes: the trainer holds about 40 bytes for each of
+/// them.
 const LONGEST_PIECE: usize = 16 << 10;
-/// A pair that occurs once is no pattern.
+/// A pair that occurs once is not merged.
 const MIN_FREQUENCY: u64 = 2;
 
-/// Learns a vocabulary of `vocab_size` tokens from a text (a file, a known corpus or `builtin`),
-/// which is read in parts. A text too short for so many gives fewer; the size that came out is
+/// Trains a vocabulary of `vocab_size` tokens on a text (a file, a known corpus or `builtin`),
+/// which is read in parts. A text that is too short gives fewer tokens; the actual size is
 /// [`Tokenizer::vocab_size`].
 ///
 /// # Errors
@@ -60,7 +61,7 @@ pub fn train_tokenizer(corpus: &Path, vocab_size: usize) -> Result<Tokenizer> {
     from_model(&model)
 }
 
-/// Counts the pieces of the corpus: one thread reads, the others cut.
+/// Counts the pieces of the corpus: one thread reads, the others split.
 fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Result<()> {
     let classes = Classes::new()?;
     let pieces = |text: &str| {
@@ -68,7 +69,7 @@ fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Resul
         let mut start = 0;
         while start < text.len() {
             let end = classes.piece_end(text, start);
-            // A piece as long as that is no word: its parts are counted instead.
+            // A piece of this length is not a word: its parts are counted instead.
             let end = end.min(text.ceil_char_boundary(start + LONGEST_PIECE));
             pieces.push(alphabet.write(&text.as_bytes()[start..end]));
             start = end;
@@ -84,13 +85,13 @@ fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Resul
                 .with_context(|| corpus.name().to_owned())
         });
         let fed = trainer.feed(parts.into_iter(), pieces);
-        // Why the reader stopped says more than that nothing came.
+        // The error of the reader explains more than the missing pieces.
         reader.join().map_err(|_| anyhow!("the reader of {} failed", corpus.name()))??;
         fed.map_err(|error| anyhow!("{error}"))
     })
 }
 
-/// The trained model's vocabulary and merges, which it only hands out as JSON.
+/// The trained model's vocabulary and merges, which the crate exposes only as JSON.
 fn from_model(model: &BPE) -> Result<Tokenizer> {
     let file = serde_json::to_value(model)?;
     let vocab = file["vocab"].as_object().context("the trained model has no vocabulary")?;

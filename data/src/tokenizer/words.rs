@@ -1,8 +1,8 @@
 //! The tokenizer of words and punctuation from Raschka, "Build a Large Language Model (From
 //! Scratch)", 2024, chapter 2 (`SimpleTokenizerV2`).
 //!
-//! Text is cut at `[,.:;?_!"()']`, at `--` and at whitespace, and the whitespace is dropped. The
-//! vocabulary is what the corpus contains, sorted by code point, and then `<|endoftext|>` and
+//! Text is split at `[,.:;?_!"()']`, at `--` and at whitespace, and the whitespace is dropped. The
+//! vocabulary holds the words of the corpus, sorted by code point, and then `<|endoftext|>` and
 //! `<|unk|>`. It loses information (spaces, unknown words), which is why it is for teaching.
 
 use std::collections::{BTreeSet, HashMap};
@@ -11,12 +11,12 @@ use anyhow::{Result, bail};
 
 use super::bpe::END_OF_TEXT;
 
-/// What a word outside the vocabulary becomes.
+/// The replacement of a word outside the vocabulary.
 pub(crate) const UNKNOWN: &str = "<|unk|>";
 
-/// Characters that are words by themselves.
+/// Characters that are separate words.
 const MARKS: &str = ",.:;?_!\"()'";
-/// Of these, the ones that decoding moves to the word before them.
+/// Those of them that decoding joins to the word before them.
 pub(crate) const CLOSING_MARKS: &str = ",.:;?!\"()'";
 
 /// A vocabulary of words.
@@ -49,7 +49,7 @@ impl Words {
         &self.words
     }
 
-    /// The id of `<|endoftext|>`, where the vocabulary has it.
+    /// The id of `<|endoftext|>`, if the vocabulary has it.
     pub fn end_of_text(&self) -> Option<u32> {
         self.end_of_text
     }
@@ -59,7 +59,7 @@ impl Words {
         self.unknown
     }
 
-    /// Appends the tokens of `text` to `out`. The special tokens are not looked for.
+    /// Appends the tokens of `text` to `out`. Special tokens are not recognised.
     pub fn encode(&self, text: &str, out: &mut Vec<u32>) {
         for_each_word(text, |word| {
             let id = self.ids.get(word).copied().filter(|&id| Some(id) != self.end_of_text);
@@ -95,7 +95,7 @@ impl WordsBuilder {
         });
     }
 
-    /// The vocabulary of all that was added.
+    /// The vocabulary of all added words.
     pub fn finish(mut self) -> Words {
         self.0.remove(END_OF_TEXT);
         self.0.remove(UNKNOWN);
@@ -107,7 +107,7 @@ impl WordsBuilder {
     }
 }
 
-/// Calls `visit` with each word and each mark of `text`, in order.
+/// Calls `visit` with each word and each punctuation mark of `text`, in order.
 fn for_each_word(text: &str, mut visit: impl FnMut(&str)) {
     let mut start = 0;
     let mut word = |start: usize, end: usize| {

@@ -1,8 +1,8 @@
-//! Where the test data lies that is not part of the repository.
+//! The location of test data that is not part of the repository.
 
 use std::path::PathBuf;
 
-/// The path of `name` in the shared test data, or `None` with a line that says what is skipped.
+/// The path of `name` in the shared test data, or `None` after printing what is skipped.
 pub fn shared(test: &str, name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("POCKETGPT_TEST_DATA").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
@@ -16,7 +16,7 @@ pub fn shared(test: &str, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// The inputs that llama.cpp tests its tokenizers with, or `None` where they are not present.
+/// The inputs that llama.cpp tests its tokenizers with, or `None` if they are not present.
 #[allow(dead_code, reason = "not every test of the folder needs them")]
 pub fn conformance_inputs(test: &str) -> Option<Vec<String>> {
     let path = shared(test, "tokenizer/ggml-vocab-gpt-2.gguf.inp")?;
