@@ -62,8 +62,8 @@ pub struct ComparedText {
 
 /// Generates one text with each strategy.
 ///
+/// # Errors
 /// Invalid settings, an empty or too long prompt, or a model that cannot be loaded.
-/// Bad settings, an empty or too long prompt, or a model that cannot be loaded.
 pub fn compare(job: &CompareJob) -> Result<CompareReport> {
     ensure!(!job.strategies.is_empty(), "no strategy to compare: name at least one");
     job.strategies.iter().try_for_each(Sampling::validate)?;

@@ -15,9 +15,9 @@ const MANIFEST_SUFFIX: &str = ".manifest.json";
 /// The GGUF of a variant of the bundle in `folder`; of the largest, if none is named. It is joined
 /// into `cache` unless it exists there.
 ///
+/// # Errors
 /// When the bundle does not have the variant, a fragment is damaged, or the system returns an
 /// error.
-/// When the bundle has no such variant, a fragment is damaged, or the system refuses.
 pub fn gguf_of(folder: &Path, variant: Option<&str>, cache: &Path) -> Result<PathBuf> {
     let (manifest, file) = choose(folder, variant)?;
     let path = cache.join(format!("{}.gguf", file.blake3));

@@ -1,8 +1,9 @@
 //! Keeps typed special tokens as text: special tokens that are spelled in a message are marked
 //! before a template renders the conversation, which distinguishes them from those that the
 //! template writes itself.
-//! This is what transformers does under `sanitize_control_tokens`. A template may take a marked
-//! text apart; marks that lost what they stood around are dropped.
+//!
+//! transformers does the same with `sanitize_control_tokens`. A template may split a marked text;
+//! marks that no longer enclose a special token are dropped.
 
 use anyhow::{Context, Result};
 use data::{Part, Tokenizer};
