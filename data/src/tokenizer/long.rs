@@ -16,10 +16,10 @@
 //! then the two tokens were merged as they would be alone, so the same merge would be next there,
 //! and they would not be valid.
 //!
-//! So a long piece is merged window by window. Each window begins where a token of the one before
-//! begins, some tokens before that one's end, whose tokens may still change. If the tokens on both
-//! sides of that place are valid, the place is right, by (2). Otherwise, which no text in the tests
-//! brings about with a real vocabulary, the piece is merged at once.
+//! A long piece is therefore merged window by window. Each window begins at a token of the previous
+//! window, some tokens before its end, since the last tokens may still change. If the tokens on
+//! both sides of that position are valid, the position is right, by (2). Otherwise the piece is
+//! merged at once; with real vocabularies, no text in the tests causes this.
 
 use super::encoder::Pieces;
 use super::merge::{MergeTable, Scratch};
