@@ -1,27 +1,27 @@
-//! How the attention of one model differs from the plain one.
+//! The settings in which a model's attention differs from the default.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Architecture, ModelConfig, Positions, RopePairs};
 
-/// What attention does beyond GPT-2's and LLaMA's, which is the default: heads of width `C / H`
-/// that see all positions before them and turn whole by unscaled angles.
+/// Settings of attention beyond those of GPT-2 and LLaMA. The default is theirs: heads of width `C
+/// / H` that attend to all earlier positions and rotate all channels by unscaled angles.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attention {
-    /// Width of a head `D`, where it is not `C / H`.
+    /// Width of a head `D`, if it is not `C / H`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_width: Option<usize>,
-    /// Channels of a head that are rotated, its first ones, where they are not all.
+    /// Number of rotated channels of a head, its first ones, if not all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotated_width: Option<usize>,
     /// How the rotation is slowed down for longer contexts.
     #[serde(skip_serializing_if = "RopeScaling::is_none")]
     pub rope_scaling: RopeScaling,
-    /// Layers that see the last positions only.
+    /// Layers that attend only to the last positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// What products of queries and keys are multiplied by, where it is not `1 / sqrt(D)`.
+    /// The factor of the products of queries and keys, if it is not `1 / sqrt(D)`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f32>,
 }
@@ -36,7 +36,7 @@ impl Attention {
         scale: None,
     };
 
-    /// The first setting that the files of a family have no place for, by its key in a run file, if
+    /// The first setting that the files of a family cannot store, by its key in a run file, if
     /// there is one.
     pub fn misplaced(&self, architecture: Architecture) -> Option<&'static str> {
         use Architecture::{Gemma3, Olmo2, Phi3};
@@ -50,7 +50,7 @@ impl Attention {
             RopeScaling::LongRope { .. } => architecture == Phi3,
         };
         let window_fits = self.window.is_none_or(|window| match architecture {
-            // Their other layers rotate by another base.
+            // Their other layers use another base.
             Gemma3 => window.rope_base.is_some(),
             Phi3 => window.rope_base.is_none() && window.global_every == 0,
             _ => false,
@@ -73,19 +73,19 @@ impl Attention {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "type", deny_unknown_fields)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// Unscaled.
     #[default]
     None,
-    /// All pairs alike (Chen et al., 2023).
+    /// The same factor for all pairs (Chen et al., 2023).
     Linear {
-        /// What every wavelength is multiplied by.
+        /// The factor of every wavelength.
         factor: f32,
     },
-    /// Llama 3.1's way: short wavelengths stay, long ones are multiplied, and those between pass
-    /// from the one to the other. Source: `_compute_llama3_parameters` in `modeling_rope_utils.py`
-    /// of transformers.
+    /// As in Llama 3.1: short wavelengths stay, long ones are multiplied, and those between are
+    /// interpolated. Source: `_compute_llama3_parameters` in `modeling_rope_utils.py` of
+    /// transformers.
     Llama3 {
-        /// What the long wavelengths are multiplied by.
+        /// The factor of the long wavelengths.
         factor: f32,
         /// Wavelengths above `original_context` divided by this are long.
         low_freq_factor: f32,
@@ -94,34 +94,34 @@ pub enum RopeScaling {
         /// Context that the model was first trained with.
         original_context: usize,
     },
-    /// Each pair of channels by its own factor, in the order of the pairs: what a GGUF says of
-    /// [`RopeScaling::Llama3`].
+    /// A separate factor for each pair of channels, in the order of the pairs: the form in which a
+    /// GGUF stores [`RopeScaling::Llama3`].
     Factors {
-        /// What each wavelength is multiplied by, one for each pair.
+        /// The factors of the wavelengths, one for each pair.
         factors: Vec<f32>,
     },
-    /// Each pair by its own factor, others for long texts than for short ones (Ding et al.,
-    /// "LongRoPE", 2024).
+    /// A separate factor for each pair, with different factors for long and short texts (Ding et
+    /// al., "LongRoPE", 2024).
     LongRope {
         /// Factors of a pass over at most `original_context` positions, one for each pair.
         short: Vec<f32>,
         /// Factors of a longer pass.
         long: Vec<f32>,
-        /// Positions up to which the short factors hold.
+        /// Number of positions up to which the short factors are used.
         original_context: usize,
-        /// What cosines and sines are multiplied by, in passes of every length.
+        /// The factor of cosines and sines, in passes of every length.
         magnitude: f32,
     },
 }
 
 impl RopeScaling {
-    /// Whether nothing is scaled.
+    /// Whether the rotation is unscaled.
     pub fn is_none(&self) -> bool {
         *self == RopeScaling::None
     }
 
-    /// What is wrong with the numbers, for a rotation of `pairs` pairs: the name of the setting,
-    /// its value, and what was expected.
+    /// Checks the numbers for a rotation of `pairs` pairs: returns the name of the first invalid
+    /// setting, its value, and what was expected.
     pub fn objection(&self, pairs: usize) -> Option<(&'static str, String, String)> {
         let bad = |number: f32| !(number.is_finite() && number > 0.0);
         let positive = |name, number: f32| {
@@ -171,8 +171,8 @@ impl RopeScaling {
         }
     }
 
-    /// What the wavelength `2 pi base^(2i / width)` of each pair is multiplied by in a pass that
-    /// ends after `positions` positions, `[width / 2]`; empty where nothing is scaled.
+    /// The factor of the wavelength `2 pi base^(2i / width)` of each pair in a pass that ends after
+    /// `positions` positions, `[width / 2]`; empty if the rotation is unscaled.
     fn factors(&self, base: f32, width: usize, positions: usize) -> Vec<f32> {
         match self {
             RopeScaling::None => Vec::new(),
@@ -182,7 +182,7 @@ impl RopeScaling {
                     [*factor, *low_freq_factor, *high_freq_factor].map(f64::from);
                 let of_pair = |i: usize| {
                     let length = f64::from(base).powf(2.0 * i as f64 / width as f64);
-                    // How often the wave fits into the original context.
+                    // The number of wavelengths that fit into the original context.
                     let waves = *original_context as f64 / (std::f64::consts::TAU * length);
                     let share = ((waves - low) / (high - low)).clamp(0.0, 1.0);
                     (1.0 / ((1.0 - share) / factor + share)) as f32
@@ -200,23 +200,23 @@ impl RopeScaling {
     }
 }
 
-/// Layers that see the last positions only, and those between that see all.
+/// Layers that attend only to the last positions, and the layers between that attend to all.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// Positions that are seen, the query's own among them.
+    /// Number of visible positions, including the query's own.
     pub size: usize,
-    /// Every how many layers one sees all positions: layers `n - 1`, `2n - 1` and so on; 0 where
-    /// none does.
+    /// Every `n`-th layer attends to all positions: layers `n - 1`, `2n - 1` and so on; 0 if no
+    /// layer does.
     pub global_every: usize,
-    /// Base of the wavelengths in the layers with a window, which are not scaled then; where there
-    /// is none, these layers rotate as all others.
+    /// Base of the wavelengths in the layers with a window, which are then unscaled; if `None`,
+    /// these layers rotate as all others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_base: Option<f32>,
 }
 
 impl Window {
-    /// What `global_every` says in a model of `n_layer` layers, 0 where no layer is the last of a
+    /// The value of `global_every` in a model of `n_layer` layers, 0 if no layer is the last of a
     /// group.
     pub fn global_every_in(global_every: usize, n_layer: usize) -> usize {
         if global_every > n_layer { 0 } else { global_every }
@@ -226,13 +226,13 @@ impl Window {
 /// The attention of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerAttention {
-    /// Positions that are seen, the query's own among them, where they are not all.
+    /// Number of visible positions, including the query's own, if not all are.
     pub window: Option<usize>,
     /// How queries and keys are rotated, if at all.
     pub rotation: Option<Rotation>,
 }
 
-/// Which of a model's rotations a layer has.
+/// Which of a model's rotations a layer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotation {
     /// By [`ModelConfig::rope_base`] and [`Attention::rope_scaling`].
@@ -241,26 +241,26 @@ pub enum Rotation {
     Local,
 }
 
-/// A rotation of queries and keys in numbers: pair `i` turns by
-/// `base^(-2i / width) / factors[i]` radians per position, and grows by `magnitude`.
+/// The parameters of a rotation of queries and keys: pair `i` turns by `base^(-2i / width) /
+/// factors[i]` radians per position, and is scaled by `magnitude`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeShape {
-    /// Which channels are pairs.
+    /// Which channels form pairs.
     pub pairs: RopePairs,
     /// Width of a head `D`.
     pub head_width: usize,
-    /// Channels that are rotated, the first ones of a head; an even number.
+    /// Number of rotated channels, the first ones of a head; an even number.
     pub width: usize,
     /// Base of the wavelengths.
     pub base: f32,
-    /// What the wavelength of each pair is multiplied by, `[width / 2]`; empty where all are 1.
+    /// The factor of the wavelength of each pair, `[width / 2]`; empty if all are 1.
     pub factors: Vec<f32>,
-    /// What cosines and sines are multiplied by.
+    /// The factor of cosines and sines.
     pub magnitude: f32,
 }
 
 impl RopeShape {
-    /// What the wavelength of pair `i` is multiplied by.
+    /// The factor of the wavelength of pair `i`.
     pub fn factor(&self, i: usize) -> f64 {
         self.factors.get(i).map_or(1.0, |&factor| f64::from(factor))
     }
@@ -269,7 +269,7 @@ impl RopeShape {
 impl ModelConfig {
     /// Width of one attention head `D`.
     pub fn head_width(&self) -> usize {
-        // Zero heads are for the checks to refuse.
+        // Zero heads are refused by the checks.
         let even = self.n_embd.checked_div(self.n_head).unwrap_or(0);
         self.attention.head_width.unwrap_or(even)
     }
@@ -284,19 +284,20 @@ impl ModelConfig {
         self.n_kv_head * self.head_width()
     }
 
-    /// Channels of a head that are rotated.
+    /// Number of rotated channels of a head.
     pub fn rotated_width(&self) -> usize {
         self.attention.rotated_width.unwrap_or(self.head_width())
     }
 
-    /// What products of queries and keys are multiplied by.
+    /// The factor of the products of queries and keys.
     pub fn attention_scale(&self) -> f32 {
         self.attention.scale.unwrap_or(1.0 / (self.attention_divisor() as f32).sqrt())
     }
 
-    /// The width whose root products of queries and keys are divided by, where no scale says
-    /// otherwise: that of a head. The Gemma 3 of 62 layers (27B) has another, by which llama.cpp
-    /// knows it (`src/models/gemma3.cpp`), since no key of a GGUF says so.
+    /// The width `w` in the scale `1 / sqrt(w)` of the products of queries and keys, unless a scale
+    /// is set: the width of a head. The Gemma 3 of 62 layers (27B) has another width. llama.cpp
+    /// recognises it by the number of layers (`src/models/gemma3.cpp`), since there is no key for
+    /// it in a GGUF.
     pub fn attention_divisor(&self) -> usize {
         match self.architecture {
             Architecture::Gemma3 if self.n_layer == 62 => {
@@ -323,9 +324,9 @@ impl ModelConfig {
         }
     }
 
-    /// One of the model's rotations in numbers, for a pass that ends after `positions` positions;
-    /// none where positions are learned, or no layer has a rotation of its own and the local one is
-    /// asked for.
+    /// The parameters of one of the model's rotations, for a pass that ends after `positions`
+    /// positions. `None` if positions are learned, or if the local rotation is asked for and no
+    /// layer has its own.
     pub fn rope(&self, rotation: Rotation, positions: usize) -> Option<RopeShape> {
         let Positions::Rotary(pairs) = self.architecture.block().positions else { return None };
         let (head_width, width) = (self.head_width(), self.rotated_width());
@@ -343,7 +344,7 @@ impl ModelConfig {
         Some(RopeShape { pairs, head_width, width, base, factors, magnitude })
     }
 
-    /// The tensors in which a GGUF keeps factors of the rotation: their names, and the factors
+    /// The tensors in which a GGUF stores factors of the rotation: their names, and the factors
     /// `[rotated width / 2]`.
     pub fn rope_tensors(&self) -> Vec<(&'static str, Vec<f32>)> {
         let scaling = &self.attention.rope_scaling;
@@ -358,8 +359,8 @@ impl ModelConfig {
         }
     }
 
-    /// The same model as llama.cpp computes it with room for `positions` positions: every text is
-    /// rotated as one of that length (`get_rope_factors` in `src/llama-model.cpp`).
+    /// The same model as llama.cpp computes it with a context of `positions` positions: every text
+    /// is rotated like one of that length (`get_rope_factors` in `src/llama-model.cpp`).
     #[must_use]
     pub fn with_rotation_for(mut self, positions: usize) -> Self {
         if let RopeScaling::LongRope { short, long, original_context, .. } =
@@ -373,8 +374,8 @@ impl ModelConfig {
         self
     }
 
-    /// Whether a pass over `after` positions rotates those before by other angles than one over
-    /// `before` positions did.
+    /// Whether a pass over `after` positions rotates the earlier positions by other angles than a
+    /// pass over `before` positions.
     pub fn rotation_changes(&self, before: usize, after: usize) -> bool {
         match &self.attention.rope_scaling {
             RopeScaling::LongRope { original_context, .. } => {

@@ -1,42 +1,43 @@
-//! What one decoder block of a family computes, as data.
+//! Describes the decoder block of each family as data.
 //!
-//! `crates/model` and `crates/reference` compute by this description; names of tensors, keys of a
-//! GGUF, `config.json` and the memory of a bundle follow from it. What differs between two models
-//! of one family is in [`crate::ModelConfig`] and [`crate::Attention`].
+//! `crates/model` and `crates/reference` follow this description when they compute; names of
+//! tensors, keys of a GGUF, `config.json` and the memory of a bundle are derived from it.
+//! Differences between two models of one family are in [`crate::ModelConfig`] and
+//! [`crate::Attention`].
 
 use crate::{Architecture, HasExperts, RopePairs};
 
-/// A decoder block, and what stands before the first one.
+/// A decoder block, and what precedes the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockDesign {
-    /// How the model knows where a token stands.
+    /// How positions are encoded.
     pub positions: Positions,
     /// The normalisation, everywhere in the model.
     pub norm: NormKind,
-    /// What a normalisation's weight counts from in Hugging Face's files.
+    /// The offset of a normalisation's weight in Hugging Face's files.
     pub norm_weight: NormWeight,
-    /// Where the normalisations of a block stand.
+    /// The positions of the normalisations in a block.
     pub norm_placement: NormPlacement,
     /// Normalisation of queries and keys, before they are rotated.
     pub qk_norm: QkNorm,
-    /// How many matrices make query, key and value.
+    /// The number of matrices for query, key and value.
     pub projections: Projections,
-    /// Whether the family's models have biases on query, key and value, and its readers count on
-    /// them.
+    /// Whether the family's models have biases on query, key and value, and readers of their files
+    /// expect them.
     pub qkv_bias: bool,
-    /// Whether heads may have another width than `C / H`.
+    /// Whether the width of a head may differ from `C / H`.
     pub own_head_width: bool,
     /// The feed-forward layer.
     pub feed_forward: FeedForward,
     /// Whether the feed-forward layer has experts.
     pub experts: HasExperts,
-    /// What the token embedding is multiplied by.
+    /// The factor of the token embedding.
     pub embedding_scale: EmbeddingScale,
-    /// Every how many layers one has no rotation: layers `n - 1`, `2n - 1` and so on.
+    /// Every `n`-th layer has no rotation: layers `n - 1`, `2n - 1` and so on.
     pub unrotated_every: Option<usize>,
 }
 
-/// How the model knows where a token stands.
+/// How positions are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Positions {
     /// A learned vector for each position is added to the token's.
@@ -54,8 +55,8 @@ pub enum NormKind {
     Rms,
 }
 
-/// What a normalisation's weight counts from in Hugging Face's files, and in Burn. A GGUF always
-/// holds the factor itself.
+/// The offset of a normalisation's weight in Hugging Face's files, and in Burn. A GGUF always holds
+/// the factor itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormWeight {
     /// `w` is the factor.
@@ -65,7 +66,7 @@ pub enum NormWeight {
 }
 
 impl NormWeight {
-    /// What is added to Hugging Face's value to get the factor.
+    /// The number that is added to Hugging Face's value to get the factor.
     pub fn offset(self) -> f32 {
         match self {
             NormWeight::Plain => 0.0,
@@ -74,7 +75,7 @@ impl NormWeight {
     }
 }
 
-/// Where the normalisations of a block stand: each for attention, and again for feed-forward.
+/// The positions of the normalisations in a block, for attention and feed-forward each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
     /// `x + f(norm(x))`
@@ -102,16 +103,16 @@ impl NormPlacement {
 pub enum QkNorm {
     /// Not normalised.
     None,
-    /// Each head by itself, all with one weight of width `D`.
+    /// Each head separately, all with one weight of width `D`.
     Head,
     /// All heads of a position together, with a weight of their whole width.
     Width,
 }
 
-/// How many matrices make query, key and value, and gate and up where there is a gate.
+/// The number of matrices for query, key and value, and for gate and up if there is a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Projections {
-    /// One for all that share an input, whose rows are those of each, one after the other.
+    /// One for all that share an input; it holds the rows of each, one after the other.
     Joined,
     /// One for each.
     Separate,
@@ -128,10 +129,10 @@ pub enum FeedForward {
     GeGlu,
 }
 
-/// What the token embedding is multiplied by before the first block.
+/// The factor of the token embedding before the first block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmbeddingScale {
-    /// Nothing.
+    /// No factor.
     One,
     /// `sqrt(C)`.
     SqrtWidth,
@@ -153,7 +154,7 @@ const GPT2: BlockDesign = BlockDesign {
     unrotated_every: None,
 };
 
-/// LLaMA's block, from which all later ones differ in little.
+/// LLaMA's block, from which all later ones differ only slightly.
 const LLAMA: BlockDesign = BlockDesign {
     positions: Positions::Rotary(RopePairs::Adjacent),
     norm: NormKind::Rms,
@@ -167,7 +168,7 @@ const LLAMA: BlockDesign = BlockDesign {
 const HALVES: Positions = Positions::Rotary(RopePairs::Halves);
 
 impl Architecture {
-    /// What a block of this family computes.
+    /// The block of this family.
     pub fn block(self) -> BlockDesign {
         match self {
             Architecture::Gpt2 => GPT2,

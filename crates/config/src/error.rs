@@ -1,4 +1,4 @@
-//! What can be wrong with a run file, each with the place and the way out.
+//! The errors of a run file, each with the place and a remedy.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ pub enum ConfigError {
     Read {
         /// The file as the user named it.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The TOML is malformed, a key is unknown or a value has the wrong type.
@@ -31,7 +31,7 @@ pub enum ConfigError {
         /// What was expected.
         message: String,
     },
-    /// A value has no TOML form: a path that is not UTF-8.
+    /// A value cannot be represented in TOML: a path that is not UTF-8.
     #[error("the run file cannot be written as TOML: {0}")]
     NotToml(String),
     /// A value is out of its range, or two values contradict each other.

@@ -1,11 +1,11 @@
-//! Feed-forward layers of which each token uses a part.
+//! Feed-forward layers of which each token uses only a part.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ModelConfig;
 
-/// The experts of every feed-forward layer of a model: a router chooses for each token those that
-/// it uses (Shazeer et al., 2017). Each is as wide as [`crate::ModelConfig::n_inner`] says.
+/// The experts of every feed-forward layer of a model: for each token a router chooses the experts
+/// to use (Shazeer et al., 2017). Each has the width [`crate::ModelConfig::n_inner`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Experts {
@@ -18,16 +18,16 @@ pub struct Experts {
 /// Whether the models of a family have experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HasExperts {
-    /// None has.
+    /// No model has experts.
     Never,
-    /// Some have: llama.cpp calls Mixtral a `llama`.
+    /// Some models have experts: llama.cpp treats Mixtral as a `llama`.
     Sometimes,
-    /// All have.
+    /// All models have experts.
     Always,
 }
 
 impl ModelConfig {
-    /// Why a model of this shape is not trained here, with the way out; none where it is.
+    /// Why a model of this shape cannot be trained here, with a remedy; `None` if it can.
     pub fn training_objection(&self) -> Option<String> {
         let experts = self.experts?;
         Some(format!(

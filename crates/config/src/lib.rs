@@ -1,7 +1,7 @@
-//! The run file: one TOML document that drives every stage.
+//! The run file: one TOML document that controls every stage.
 //!
-//! All defaults, units and limits of the project live here, so that a stage never
-//! has to guess: it is handed a [`RunFile`] that is complete and valid.
+//! All defaults, units and limits of the project are defined here. A stage never has to guess,
+//! because its [`RunFile`] is complete and valid.
 //!
 //! ```text
 //! quickstart.toml + --set train.batch_size=4  --load-->  RunFile  --save-->  RUN/config.toml

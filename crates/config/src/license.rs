@@ -1,15 +1,15 @@
-//! Licences of weights: SPDX expressions, and licences that have only a text.
+//! Licences of weights: SPDX expressions, and licences that are given only as a text.
 //!
-//! As with cargo's `license` and `license-file`: what the SPDX list names is given by its
-//! identifier, anything else as `LicenseRef-NAME` together with a file that holds its text.
+//! As with cargo's `license` and `license-file`: a licence on the SPDX list is given by its
+//! identifier, any other as `LicenseRef-NAME` together with a file that holds its text.
 
 use spdx::{Expression, LicenseItem, ParseMode};
 
-/// The expression as SPDX writes it: identifiers and operators in their right case.
+/// The expression in SPDX's spelling, with the right case of identifiers and operators.
 ///
 /// # Errors
-/// What was expected: when an identifier is not on the list, the expression is malformed, or
-/// `LicenseRef-` and the file with its text (`has_file`) do not come together.
+/// When an identifier is not on the list, the expression is malformed, or only one of `LicenseRef-`
+/// and the file with its text (`has_file`) is given; the error says what was expected.
 pub fn canonical_license(expression: &str, has_file: bool) -> Result<String, String> {
     const MODE: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
     let canonical = in_right_case(expression);
@@ -37,7 +37,7 @@ pub fn canonical_license(expression: &str, has_file: bool) -> Result<String, Str
     }
 }
 
-/// Identifiers are the same in either case, and model cards write them in lower case.
+/// Identifiers do not depend on case, and model cards write them in lower case.
 fn in_right_case(expression: &str) -> String {
     let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-.+:".contains(letter);
     let mut text = String::with_capacity(expression.len());
@@ -52,7 +52,7 @@ fn in_right_case(expression: &str) -> String {
     text
 }
 
-/// An operator or an identifier as the list has it.
+/// An operator or an identifier in the spelling of the list.
 fn known(word: &str) -> Option<&'static str> {
     let operators = ["AND", "OR", "WITH"].into_iter();
     let licenses = spdx::identifiers::LICENSES.iter().map(|license| license.name);

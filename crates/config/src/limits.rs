@@ -1,11 +1,11 @@
-//! Largest sizes of a model that are believed, whoever states them: a run file, a `config.json`
-//! or a GGUF.
+//! Largest sizes of a model that are accepted, from any source: a run file, a `config.json` or a
+//! GGUF.
 //!
-//! They are far beyond any model of these families, and small enough that no product of them
-//! overflows 64 bits.
+//! They are far larger than any model of these families, and small enough that their products do
+//! not overflow 64 bits.
 
-/// Rows of the token embedding. Also how far f32 counts exactly, which kernels that compare token
-/// numbers rely on.
+/// Rows of the token embedding. f32 represents integers exactly up to this number, which kernels
+/// that compare token ids rely on.
 pub const VOCAB_SIZE: usize = 1 << 24;
 /// Tokens of context.
 pub const CONTEXT_LENGTH: usize = 1 << 28;
@@ -19,7 +19,7 @@ pub const HEAD_WIDTH: usize = 1 << 16;
 pub const N_EMBD: usize = 1 << 20;
 /// Experts of one layer: llama.cpp's `LLAMA_MAX_EXPERTS`.
 pub const EXPERTS: usize = 512;
-/// Experts of all layers together, each with tensors of its own.
+/// Experts of all layers together, each of which has its own tensors.
 pub const ALL_EXPERTS: usize = 1 << 16;
 /// Width of the feed-forward layer.
 pub const N_INNER: usize = 1 << 24;

@@ -1,4 +1,4 @@
-//! The shape of a model, as every stage sees it.
+//! The shape of a model, shared by all stages.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,37 +13,39 @@ use crate::{Attention, Experts, FeedForward, HasExperts, NormKind, Positions, Qk
 pub enum Architecture {
     /// Learned positions, LayerNorm, tanh-GELU (Radford et al., 2019).
     Gpt2,
-    /// GPT-2 with rotary positions in place of learned ones (Su et al., 2021): LayerNorm,
-    /// tanh-GELU, attention and feed-forward one after the other. The rotation pairs the halves
-    /// of a head.
+    /// GPT-2 with rotary positions instead of learned ones (Su et al., 2021): LayerNorm, tanh-GELU,
+    /// attention and feed-forward one after the other. The rotation pairs channels from the two
+    /// halves of a head.
     GptNeox,
     /// RMSNorm, SwiGLU, grouped-query attention, no biases (Touvron et al., 2023). The rotation
-    /// pairs neighbours.
+    /// pairs neighbouring channels.
     Llama,
-    /// A LLaMA with biases on query, key and value (Yang et al., 2024). The rotation pairs the
-    /// halves of a head.
+    /// A LLaMA with biases on query, key and value (Yang et al., 2024). The rotation pairs channels
+    /// from the two halves of a head.
     Qwen2,
     /// A LLaMA that normalises each head's queries and keys (Yang et al., 2025). The rotation pairs
-    /// the halves of a head.
+    /// channels from the two halves of a head.
     Qwen3,
     /// A Qwen3 whose feed-forward layers have experts (Yang et al., 2025).
     Qwen3Moe,
     /// A LLaMA in which every fourth layer does not rotate (Hugging Face, 2025). The rotation pairs
-    /// neighbours.
+    /// neighbouring channels.
     SmolLm3,
-    /// A LLaMA with its norms behind attention and feed-forward, and one over all queries and all
-    /// keys of a position (OLMo team, 2024). The rotation pairs the halves of a head.
+    /// A LLaMA whose norms come after attention and feed-forward, with one norm over all queries
+    /// and one over all keys of a position (OLMo team, 2024). The rotation pairs channels from the
+    /// two halves of a head.
     Olmo2,
-    /// A LLaMA with norms on both sides of attention and feed-forward and on each head, GELU in
-    /// its gate, a scaled embedding, and windows in most layers (Gemma team, 2025). The rotation
-    /// pairs the halves of a head.
+    /// A LLaMA with norms before and after attention and feed-forward and on each head, GELU in its
+    /// gate, a scaled embedding, and windows in most layers (Gemma team, 2025). The rotation pairs
+    /// channels from the two halves of a head.
     Gemma3,
     /// A LLaMA with one matrix for query, key and value and one for gate and up (Abdin et al.,
-    /// 2024); Phi-4-mini too. The rotation pairs the halves of a head, or of its first part.
+    /// 2024); also Phi-4-mini. The rotation pairs channels from the two halves of a head, or of its
+    /// first part.
     Phi3,
 }
 
-/// Which two channels of a head one rotation turns.
+/// Which two channels of a head form a rotated pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RopePairs {
     /// Channels `2i` and `2i + 1`: `LLAMA_ROPE_TYPE_NORM` of llama.cpp.
@@ -89,12 +91,12 @@ impl Architecture {
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// The families that are trained here: those that have models without experts.
+    /// The families that can be trained here: those with models without experts.
     pub fn trained() -> impl Iterator<Item = Architecture> {
         Self::ALL.into_iter().filter(|family| family.block().experts != HasExperts::Always)
     }
 
-    /// How positions rotate queries and keys; none where positions are learned.
+    /// How positions rotate queries and keys; `None` if positions are learned.
     pub fn rope_pairs(self) -> Option<RopePairs> {
         match self.block().positions {
             Positions::Learned => None,
@@ -102,17 +104,17 @@ impl Architecture {
         }
     }
 
-    /// Whether norms are RMSNorm and the feed-forward layer has a gate, all without bias;
-    /// otherwise LayerNorm and two matrices with biases.
+    /// Whether norms are RMSNorm and the feed-forward layer has a gate, all without bias; otherwise
+    /// LayerNorm and two matrices with biases.
     pub fn is_gated(self) -> bool {
         self.block().feed_forward != FeedForward::Gelu
     }
 }
 
-/// Everything that fixes the number and shapes of a model's parameters.
+/// Everything that determines the number and shapes of a model's parameters.
 ///
-/// Letters used for shapes throughout: `B` batch, `T` time, `C` = `n_embd`, `H` = `n_head`,
-/// `K` = `n_kv_head`, `D` the width of a head (`C / H` in most), `V` = `vocab_size`, `F` = `n_inner`.
+/// Letters used for shapes throughout: `B` batch, `T` time, `C` = `n_embd`, `H` = `n_head`, `K` =
+/// `n_kv_head`, `D` the width of a head (`C / H` in most), `V` = `vocab_size`, `F` = `n_inner`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -120,22 +122,22 @@ pub struct ModelConfig {
     pub architecture: Architecture,
     /// Rows of the embedding `V`: exactly the tokenizer's vocabulary.
     pub vocab_size: usize,
-    /// Most tokens that one forward pass can see.
+    /// Most tokens that one forward pass can read.
     pub context_length: usize,
     /// Transformer blocks.
     pub n_layer: usize,
     /// Attention heads `H`.
     pub n_head: usize,
     /// Heads of keys and values `K`, each shared by `H / K` heads of queries (Ainslie et al.,
-    /// 2023); `H` where every head has its own.
+    /// 2023); `H` if every head has its own.
     pub n_kv_head: usize,
     /// Width of the residual stream `C`.
     pub n_embd: usize,
-    /// Width of the feed-forward layer `F`; of one expert, where there are experts.
+    /// Width of the feed-forward layer `F`; of one expert, if there are experts.
     pub n_inner: usize,
     /// Added to the variance or mean square inside the normalisation layers.
     pub norm_epsilon: f32,
-    /// Base of the wavelengths of rotary positions; unused where positions are learned.
+    /// Base of the wavelengths of rotary positions; unused if positions are learned.
     pub rope_base: f32,
     /// Whether the query, key and value projections have a bias.
     pub qkv_bias: bool,
@@ -143,7 +145,7 @@ pub struct ModelConfig {
     pub tie_embeddings: bool,
     /// Dropout probability while training.
     pub dropout: f32,
-    /// How attention differs from the plain one.
+    /// The settings in which attention differs from the default.
     #[serde(default)]
     pub attention: Attention,
     /// The experts of the feed-forward layers, if they have any.
@@ -155,7 +157,7 @@ pub struct ModelConfig {
 pub const ROPE_BASE: f32 = 10_000.0;
 
 impl ModelConfig {
-    /// The smallest GPT-2 as OpenAI published it, without dropout: the size that everybody knows.
+    /// The smallest GPT-2 as OpenAI published it, without dropout: a widely known size.
     pub fn gpt2_124m() -> Self {
         ModelConfig {
             architecture: Architecture::Gpt2,
@@ -197,8 +199,8 @@ impl ModelConfig {
         }
     }
 
-    /// The same model without the settings of attention that say what holds without them, so that
-    /// equal models are equal.
+    /// The same model without attention settings that equal the default, so that equal models
+    /// compare as equal.
     #[must_use]
     pub fn with_plain_attention_left_out(mut self) -> Self {
         let even = self.n_embd.checked_div(self.n_head);

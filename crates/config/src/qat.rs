@@ -1,4 +1,4 @@
-//! `[train.qat]`: training through the rounding that the quantized file will have.
+//! `[train.qat]`: training with the rounding of the quantized file.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,30 +6,30 @@ use std::path::PathBuf;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Share of a run after which rounding begins, where neither `start` nor `train.init_from` says.
+/// Share of a run after which rounding begins, if neither `start` nor `train.init_from` is set.
 const LAST_QUARTER: f64 = 0.75;
 
 /// `[train.qat]`: forward passes use each matrix as `quantize --type FORMAT` would store it, and
-/// gradients go to the unrounded weights (Bengio et al., 2013; Jacob et al., 2018).
+/// gradients are applied to the unrounded weights (Bengio et al., 2013; Jacob et al., 2018).
 ///
-/// Once training rounds, losses and samples are those of the rounded weights too. Checkpoints,
+/// Once rounding has begun, losses and samples are those of the rounded weights. Checkpoints,
 /// exported files and golden logits hold the unrounded ones: `quantize --type FORMAT`, without a
 /// search, makes the file that was trained for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Qat {
-    /// The recipe that the model will be quantized by, for example `Q4_0`.
+    /// The recipe that the model will be quantized with, for example `Q4_0`.
     pub format: String,
-    /// From where on weights are rounded: an optimizer step (`start = 1000`) or a share of the run
-    /// (`start = 0.5`). If not given: from the first step where `train.init_from` names a model,
-    /// otherwise for the last quarter of the run.
+    /// Where rounding begins: an optimizer step (`start = 1000`) or a share of the run (`start =
+    /// 0.5`). If not given: the first step if `train.init_from` names a model, otherwise the last
+    /// quarter of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<QatStart>,
     /// A checkpoint, run or Hugging Face folder with the same vocabulary whose predictions are
-    /// learned while weights are rounded; without it, the text is learned as before.
+    /// learned while weights are rounded; without it, only the text is learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
-    /// How much the teacher counts beside the text: 1 is the teacher alone, 0 the text alone.
+    /// The weight of the teacher's loss: 1 is the teacher alone, 0 the text alone.
     #[serde(default = "all")]
     pub teacher_weight: f32,
 }
@@ -56,11 +56,11 @@ fn share_of(steps: u64, share: f64) -> u64 {
     (steps as f64 * share) as u64
 }
 
-/// Where in a run something begins.
+/// A position in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum QatStart {
-    /// After so many optimizer steps.
+    /// After this many optimizer steps.
     Step(u64),
     /// After this share of all steps.
     Share(f64),
@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for QatStart {
     }
 }
 
-/// A whole number is a step, a number with a point a share.
+/// An integer is a step, a number with a decimal point a share.
 struct StartVisitor;
 
 impl Visitor<'_> for StartVisitor {

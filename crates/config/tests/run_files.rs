@@ -1,4 +1,4 @@
-//! The run files that come with the project: each loads, and is the model that its comment says.
+//! The run files of the project: each loads, and describes the model that its comment names.
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
@@ -22,7 +22,7 @@ fn load(name: &str) -> RunFile {
     RunFile::load(&folder().join(name), &[]).unwrap()
 }
 
-/// Tokens of the run file's tokenizer; a trained one has as many as were asked for.
+/// Tokens of the run file's tokenizer; a trained one has the requested number.
 fn vocab_size(run_file: &RunFile) -> usize {
     match (&run_file.train.init_from, run_file.data.tokenizer) {
         (Some(_), _) => LLAMA_VOCABULARY,
@@ -64,7 +64,7 @@ fn comments_state_the_parameters() {
     }
 }
 
-/// K-quants store rows in blocks of 256; a row that is no multiple falls back to a larger format.
+/// K-quants store rows in blocks of 256; a row that is not a multiple gets a larger format.
 #[test]
 fn rows_are_whole_blocks() {
     for name in ["gpt2-124m", "hessgpt-0.5b", "llama-15m", "tinyllama-1.1b", "tinystories"] {
