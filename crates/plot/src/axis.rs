@@ -1,12 +1,13 @@
-//! From numbers to places on the page, and the round numbers worth a tick.
+//! Maps numbers to positions on the page, and chooses round numbers for the ticks.
 
 /// How values are spread along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scale {
-    /// Equal differences take equal lengths.
+    /// Equal differences have equal lengths.
     #[default]
     Linear,
-    /// Equal ratios take equal lengths. Values that are not above 0 have no place and are skipped.
+    /// Equal ratios have equal lengths. Values that are not above 0 cannot be shown and are
+    /// skipped.
     Log,
 }
 
@@ -14,7 +15,7 @@ pub enum Scale {
 /// and differences would overflow.
 const LARGEST: f64 = 1e300;
 
-/// A round value and how it is written.
+/// A round value and its label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tick {
     /// The value itself.
@@ -23,20 +24,20 @@ pub struct Tick {
     pub label: String,
 }
 
-/// A range of values laid over a range of drawing units.
+/// A range of values that is mapped to a range of drawing units.
 #[derive(Debug, Clone)]
 pub struct Axis {
     scale: Scale,
-    /// Ends of the range, already through [`Scale::project`].
+    /// Ends of the range, after [`Scale::project`].
     low: f64,
     high: f64,
-    /// Where `low` and `high` lie.
+    /// Positions of `low` and `high`.
     from: i32,
     to: i32,
 }
 
 impl Scale {
-    /// Whether `value` has a place on this scale.
+    /// Whether this scale can show `value`.
     pub fn shows(self, value: f64) -> bool {
         match self {
             Scale::Linear => value.abs() <= LARGEST,
@@ -60,9 +61,9 @@ impl Scale {
 }
 
 impl Axis {
-    /// An axis that shows every value of `values` that the scale has a place for, with the share
-    /// `padding` of their range left free at both ends. `pixels` are the places of the lowest and
-    /// the highest value.
+    /// An axis that shows every value of `values` that the scale can show, with the share `padding`
+    /// of their range left free at both ends. `pixels` are the positions of the two ends, the lower
+    /// end first.
     pub fn over(
         values: impl Iterator<Item = f64>,
         scale: Scale,
@@ -88,18 +89,18 @@ impl Axis {
         Axis { scale, low, high, from: pixels.0, to: pixels.1 }
     }
 
-    /// Where `value` lies, in drawing units; `None` if the scale has no place for it.
+    /// The position of `value`, in drawing units; `None` if the scale cannot show it.
     pub fn place(&self, value: f64) -> Option<i32> {
         if !self.scale.shows(value) {
             return None;
         }
         let share = (self.scale.project(value) - self.low) / (self.high - self.low);
         let length = f64::from(self.to - self.from);
-        // An axis may leave values outside; they must not overflow either.
+        // Values can be outside of the axis; they must not overflow either.
         Some(self.from + (share.clamp(-1.0, 2.0) * length).round() as i32)
     }
 
-    /// About `wanted` round values inside the range, rising.
+    /// About `wanted` round values inside the range, in ascending order.
     pub fn ticks(&self, wanted: usize) -> Vec<Tick> {
         let (low, high) = (self.scale.unproject(self.low), self.scale.unproject(self.high));
         if self.scale == Scale::Log {
@@ -120,7 +121,7 @@ impl Axis {
     }
 }
 
-/// The smallest of 1, 2 or 5 times a power of ten that cuts `range` into at most `wanted` pieces.
+/// The smallest of 1, 2 or 5 times a power of ten that divides `range` into at most `wanted` parts.
 fn nice_step(range: f64, wanted: usize) -> f64 {
     let rough = range / wanted.max(1) as f64;
     let power = 10_f64.powf(rough.log10().floor());
@@ -128,8 +129,8 @@ fn nice_step(range: f64, wanted: usize) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// Powers of ten between `10^low` and `10^high`, thinned where there are many, and with their
-/// doubles and fives where there are few.
+/// Powers of ten between `10^low` and `10^high`: only some of them if there are many, and also 2
+/// and 5 times each if there are few.
 fn log_ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     let decades = high - low;
     let every = (decades / wanted.max(1) as f64).ceil().max(1.0) as i32;
@@ -165,18 +166,18 @@ fn rounded(value: f64, step: f64, largest: f64) -> String {
     format!("{:.decimals$}{suffix}", value / unit + 0.0)
 }
 
-/// `value` by itself, as short as it can be written.
+/// `value` with a unit of its own, as short as possible.
 fn short(value: f64, largest: f64) -> String {
     let (unit, suffix) = unit_of(largest);
     if unit == 0.0 || value < 1e-3 {
         return format!("{value:.0e}");
     }
-    // 5 * 10^-1 is not exactly 0.5: two digits are all that a tick of this kind has.
+    // 5 * 10^-1 is not exactly 0.5: a tick of this kind has at most two digits.
     let digits = format!("{:.4}", value / unit);
     format!("{}{suffix}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// The unit in which numbers up to `largest` are written; 0 stands for powers of ten.
+/// The unit in which numbers up to `largest` are written; 0 means powers of ten.
 fn unit_of(largest: f64) -> (f64, &'static str) {
     match largest {
         x if x < 1e4 => (1.0, ""),

@@ -6,9 +6,9 @@ use crate::canvas::{Anchor, Canvas, Point};
 use crate::layout::{self, Plot};
 use crate::style::{AXIS, LABEL_SIZE, TICK_SIZE, color, one_line, text_width};
 
-/// Most characters of a group's name that are drawn.
+/// Maximum of characters of a group's name that are drawn.
 const NAME_LIMIT: usize = 18;
-/// Share of a group's width that its bars fill.
+/// Share of a group's width that its bars take.
 const FILLED: f64 = 0.8;
 
 /// One bar in every group.
@@ -16,11 +16,11 @@ const FILLED: f64 = 0.8;
 pub struct BarSeries {
     /// Shown in the legend.
     pub name: String,
-    /// One height for each group; NaN and infinity draw no bar.
+    /// One height for each group; for NaN and infinity no bar is drawn.
     pub values: Vec<f64>,
 }
 
-/// Groups of bars over named places. The vertical axis is linear and always holds 0.
+/// Groups of bars with names. The vertical axis is linear and always contains 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BarChart {
     /// Above the chart.
@@ -29,7 +29,7 @@ pub struct BarChart {
     pub x_label: String,
     /// Left of the vertical axis, with the unit.
     pub y_label: String,
-    /// Names of the groups, from left to right. Control characters are spelled out.
+    /// Names of the groups, from left to right. Control characters are escaped.
     pub groups: Vec<String>,
     /// From left to right inside each group.
     pub series: Vec<BarSeries>,

@@ -1,4 +1,4 @@
-//! The few marks that a chart is made of, in drawing units from the page's top left corner.
+//! The shapes of which a chart consists, in drawing units from the page's top left corner.
 
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
@@ -11,16 +11,17 @@ use plotters::style::{Color, FontTransform, IntoTextStyle, RGBColor, ShapeStyle,
 use crate::PlotError;
 use crate::style::{Dash, INK};
 
-/// A place on the page: right, down.
+/// A position on the page: units to the right, units down.
 pub type Point = (i32, i32);
 
-/// plotters sizes text by its line height, SVG by its em; plotters' SVG backend divides by this.
+/// The size of text is its line height in plotters and its em in SVG; plotters' SVG backend divides
+/// by this.
 const LINE_HEIGHT: f64 = 1.24;
 
-/// In the SVG: the embedded font where it is installed, otherwise any sans-serif.
+/// The font family in the SVG: the embedded font if it is installed, otherwise any sans-serif.
 const FONT: &str = "Ubuntu, sans-serif";
 
-/// Where a piece of text hangs on its point.
+/// How a text is placed relative to its point.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     /// Begins at the point, centred on its height.
@@ -33,7 +34,7 @@ pub enum Anchor {
     Top,
 }
 
-/// A page being drawn.
+/// A page that is being drawn.
 pub struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
@@ -88,7 +89,7 @@ impl Canvas<'_> {
         self.area.draw(&Rectangle::new([a, b], style)).map_err(failed)
     }
 
-    /// A line of text of `size` units to the em.
+    /// A line of text with an em of `size` units.
     pub fn text(&self, text: &str, at: Point, size: i32, anchor: Anchor) -> Result<(), PlotError> {
         self.any_text(text, at, size, anchor, FontTransform::None)
     }

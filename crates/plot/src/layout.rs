@@ -1,4 +1,4 @@
-//! What both kinds of chart share: title, legend, axes and the frame around the plot.
+//! Shared by all kinds of charts: title, legend, axes and the frame around the plot.
 //!
 //! ```text
 //! title
@@ -20,14 +20,14 @@ use crate::style::{
 
 /// Units between a plot and the numbers below it, numbers included.
 pub const TICK_ROOM: i32 = 60;
-/// Length of the piece of a curve in front of its name in the legend.
+/// Length of the line in front of a curve's name in the legend.
 pub const LINE_MARK: i32 = 90;
 /// Side of the square in front of a bar's name.
 pub const BAR_MARK: i32 = LABEL_SIZE;
 
 const MARGIN: i32 = 36;
 const LEFT_ROOM: i32 = 200;
-/// Half of the last tick's label reaches over the right edge.
+/// Space for half of the last tick's label, which extends over the right edge.
 const RIGHT_ROOM: i32 = 24;
 const TICK_LENGTH: i32 = 10;
 const LEGEND_ROW: i32 = 48;
@@ -41,7 +41,7 @@ pub fn plot_width() -> i32 {
     FIGURE_WIDTH - MARGIN - RIGHT_ROOM - LEFT_ROOM
 }
 
-/// The rectangle in which values are drawn, and what lies around it.
+/// The rectangle in which values are drawn, and the positions of the elements around it.
 pub struct Plot {
     /// Left edge.
     pub left: i32,
@@ -57,7 +57,7 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// Leaves room above for a legend of `names` behind marks of `mark_width`, and below for
+    /// Reserves space above for a legend of `names` after marks of `mark_width`, and below for
     /// `tick_room` units of labels, in the figure that begins at `figure_top`.
     pub fn new(names: &[&str], mark_width: i32, figure_top: i32, tick_room: i32) -> Self {
         let (left, right) = (LEFT_ROOM, LEFT_ROOM + plot_width());
@@ -97,7 +97,7 @@ impl Plot {
         canvas.upward_text(&one_line(y_label, TITLE_LIMIT / 2), y_at, LABEL_SIZE, Anchor::Middle)
     }
 
-    /// The names of the series, each behind a mark that `mark` draws from a point to its right.
+    /// The names of the series, each after a mark that `mark` draws from a point to its right.
     pub fn draw_legend(
         &self,
         canvas: &Canvas<'_>,
@@ -112,7 +112,7 @@ impl Plot {
         Ok(())
     }
 
-    /// Grid lines across the plot, and their values at its left.
+    /// Horizontal grid lines, and their values on the left of the plot.
     pub fn draw_y_ticks(&self, canvas: &Canvas<'_>, axis: &Axis) -> Result<(), PlotError> {
         for tick in axis.ticks(8) {
             let Some(y) = axis.place(tick.value) else { continue };
@@ -124,7 +124,7 @@ impl Plot {
         Ok(())
     }
 
-    /// Grid lines up the plot, and their values below it.
+    /// Vertical grid lines, and their values below the plot.
     pub fn draw_x_ticks(&self, canvas: &Canvas<'_>, axis: &Axis) -> Result<(), PlotError> {
         for tick in axis.ticks(10) {
             let Some(x) = axis.place(tick.value) else { continue };
@@ -136,13 +136,13 @@ impl Plot {
         Ok(())
     }
 
-    /// The border, drawn last so that curves end under it.
+    /// The border, drawn last so that it covers the ends of the curves.
     pub fn draw_frame(&self, canvas: &Canvas<'_>) -> Result<(), PlotError> {
         canvas.frame((self.left, self.top), (self.right, self.bottom), AXIS)
     }
 }
 
-/// Fills rows from left to right; entries beyond the last row have no place and are left out.
+/// Fills rows from left to right; entries that do not fit in the last row are left out.
 fn place_legend(
     names: &[&str],
     mark_width: i32,

@@ -1,15 +1,15 @@
-//! Pictures of a run: loss curves, grouped bars and named points, as SVG and as PDF.
+//! Charts of a run: loss curves, grouped bars and named points, as SVG and as PDF.
 //!
 //! ```text
 //! LineChart, BarChart, ScatterChart --layout--> plotters elements --SVG--> usvg (our own font) --svg2pdf--> PDF
 //! ```
 //!
-//! A picture must look the same on a bare server as on a desk, so nothing is taken from the
-//! machine: the one font (Ubuntu Light, Ubuntu Font Licence 1.0) is compiled in and its used
-//! glyphs are embedded. No date goes into a file: equal figures give equal bytes.
+//! A chart must look the same on every machine, so it does not depend on installed fonts: the only
+//! font (Ubuntu Light, Ubuntu Font Licence 1.0) is compiled in, and the glyphs in use are embedded.
+//! Files do not contain a date: equal figures give equal bytes.
 //!
-//! The charts do their own layout (axes, ticks, legend) and use plotters to draw, because
-//! plotters without a system font library guesses the width of text by its length in bytes.
+//! The charts compute their own layout (axes, ticks, legend) and use plotters only to draw, because
+//! plotters without a system font library estimates the width of text by its length in bytes.
 
 mod axis;
 mod bar;
@@ -54,7 +54,7 @@ impl From<ScatterChart> for Figure {
     }
 }
 
-/// Why a picture could not be drawn.
+/// Why a chart could not be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
     /// Nothing to draw.
@@ -68,7 +68,7 @@ pub enum PlotError {
         /// The most that one page takes.
         limit: usize,
     },
-    /// A bar series has not one value for each group.
+    /// A bar series does not have exactly one value for each group.
     #[error(
         "bar chart \"{chart}\": series \"{series}\" has {found} values for {expected} groups: \
          give one value for each group, NaN where there is none"
@@ -86,10 +86,10 @@ pub enum PlotError {
     /// The drawing library refused.
     #[error("drawing failed: {0}")]
     Draw(String),
-    /// The SVG could not be read back, which would be an error of ours.
+    /// The SVG could not be read back, which is an error in this crate.
     #[error("the drawing is no valid SVG: {0}")]
     Svg(String),
-    /// The SVG could not be turned into PDF.
+    /// The SVG could not be converted to PDF.
     #[error("conversion to PDF failed: {0}")]
     Pdf(String),
 }
@@ -99,7 +99,7 @@ pub const MAX_FIGURES: usize = 16;
 
 /// Draws the figures one below the other as an SVG document.
 ///
-/// Text stays text and asks for the font `Ubuntu`, then for any sans-serif one.
+/// Text remains text, in the font `Ubuntu`, or else in any sans-serif font.
 ///
 /// # Errors
 /// [`PlotError`] if there are no figures, too many, or one contradicts itself.

@@ -8,7 +8,7 @@ use crate::style::{LABEL_SIZE, color, dash};
 
 /// Width of a curve in drawing units.
 const STROKE: u32 = 5;
-/// Radius of a point that has no neighbour to be joined with.
+/// Radius of a point without a neighbour to connect it with.
 const DOT: i32 = 8;
 
 /// One curve.
@@ -16,8 +16,8 @@ const DOT: i32 = 8;
 pub struct Series {
     /// Shown in the legend.
     pub name: String,
-    /// `(x, y)` in drawing order. A point with a NaN, an infinity, or no place on a log scale
-    /// is left out and breaks the curve there.
+    /// `(x, y)` in drawing order. A point with a NaN or an infinity, or one that a log scale cannot
+    /// show, is left out, and the curve has a gap there.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -30,9 +30,9 @@ pub struct LineChart {
     pub x_label: String,
     /// Left of the vertical axis, with the unit.
     pub y_label: String,
-    /// Spread of the vertical axis.
+    /// Scale of the vertical axis.
     pub y_scale: Scale,
-    /// Drawn in this order, so that later ones lie above.
+    /// Drawn in this order, so that later ones are on top.
     pub series: Vec<Series>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn draw(chart: &LineChart, canvas: &Canvas<'_>, top: i32) -> Result<(
     plot.draw_frame(canvas)
 }
 
-/// The unbroken stretches of a curve, thinned to what can be seen.
+/// The segments of a curve between its gaps, reduced to the points that are visible.
 fn runs(series: &Series, x: &Axis, y: &Axis) -> Vec<Vec<Point>> {
     let mut runs: Vec<Vec<Point>> = vec![Vec::new()];
     for &(px, py) in &series.points {
@@ -79,9 +79,9 @@ fn runs(series: &Series, x: &Axis, y: &Axis) -> Vec<Vec<Point>> {
     runs.iter().map(|run| thin(run)).collect()
 }
 
-/// Keeps of each stretch that lies in one column of the page its first, lowest, highest and last
-/// point: the drawing stays the same, and a million steps fit into a small file
-/// (M4 aggregation; Jugel et al., VLDB 2014).
+/// Of the points in one column of the page, keeps the first, lowest, highest and last one: the
+/// drawing does not change, and a million steps fit into a small file (M4 aggregation; Jugel et
+/// al., VLDB 2014).
 fn thin(points: &[Point]) -> Vec<Point> {
     let mut kept: Vec<Point> = Vec::new();
     for column in points.chunk_by(|a, b| a.0 == b.0) {

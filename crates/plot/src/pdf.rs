@@ -1,4 +1,4 @@
-//! SVG to PDF, with no font but the one compiled in.
+//! Converts SVG to PDF, with only the font that is compiled in.
 
 use std::sync::Arc;
 

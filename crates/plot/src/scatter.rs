@@ -1,4 +1,4 @@
-//! Named points, and a line through the best of them: quality over size.
+//! Named points, and a line through the best ones: quality over size.
 
 use crate::PlotError;
 use crate::axis::{Axis, Scale};
@@ -8,7 +8,7 @@ use crate::style::{AXIS, LABEL_SIZE, TICK_SIZE, color, one_line, text_width};
 
 /// Radius of a point.
 const DOT: i32 = 11;
-/// Between a point and its name.
+/// Distance between a point and its name.
 const GAP: i32 = 8;
 /// Most characters of a point's name that are drawn.
 const NAME_LIMIT: usize = 24;
@@ -22,7 +22,7 @@ pub struct ScatterPoint {
     pub x: f64,
     /// Along the vertical axis.
     pub y: f64,
-    /// Written where there is room beside the point; may be empty.
+    /// Drawn next to the point if there is space; may be empty.
     pub name: String,
 }
 
@@ -31,11 +31,11 @@ pub struct ScatterPoint {
 pub struct ScatterSeries {
     /// Shown in the legend.
     pub name: String,
-    /// A point with a NaN, an infinity, or no place on a log scale is left out.
+    /// A point with a NaN or an infinity, or one that a log scale cannot show, is left out.
     pub points: Vec<ScatterPoint>,
 }
 
-/// Points over two axes, with a dashed line through some places behind them.
+/// Points over two axes, with a dashed line behind them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScatterChart {
     /// Above the chart.
@@ -44,13 +44,13 @@ pub struct ScatterChart {
     pub x_label: String,
     /// Left of the vertical axis, with the unit.
     pub y_label: String,
-    /// Spread of the horizontal axis.
+    /// Scale of the horizontal axis.
     pub x_scale: Scale,
-    /// Spread of the vertical axis.
+    /// Scale of the vertical axis.
     pub y_scale: Scale,
-    /// Drawn in this order, so that later ones lie above.
+    /// Drawn in this order, so that later ones are on top.
     pub series: Vec<ScatterSeries>,
-    /// Places that the line goes through, for example a Pareto front.
+    /// The points of the dashed line, for example a Pareto front.
     pub line: Vec<(f64, f64)>,
 }
 
@@ -93,8 +93,8 @@ pub(crate) fn draw(chart: &ScatterChart, canvas: &Canvas<'_>, top: i32) -> Resul
     plot.draw_frame(canvas)
 }
 
-/// Each name goes right of its point, left, above or below, where it covers nothing; where there
-/// is no such place, it is left out.
+/// Places each name to the right of its point, to the left, above or below, where it does not cover
+/// anything; a name without such a place is left out.
 fn draw_names(
     canvas: &Canvas<'_>,
     plot: &Plot,

@@ -1,9 +1,9 @@
-//! Sizes, colours and line patterns: made for paper, and for readers who see colours differently.
+//! Sizes, colours and line patterns, chosen for print and for colour-blind readers.
 
 use plotters::style::RGBColor;
 
-/// Drawing units of one PDF point. plotters places everything at whole units, so a unit must be
-/// finer than the eye.
+/// Drawing units of one PDF point. plotters places everything at whole units, so a unit must be too
+/// small to be visible.
 pub const UNITS_PER_POINT: i32 = 3;
 
 /// Width of a figure in units: 600 pt, a little more than a printed column.
@@ -25,7 +25,8 @@ pub const AXIS: RGBColor = RGBColor(0x66, 0x66, 0x66);
 /// Grid lines.
 pub const GRID: RGBColor = RGBColor(0xE2, 0xE2, 0xE2);
 
-/// Okabe and Ito, "Color Universal Design" (2008), without the yellow that paper swallows.
+/// Okabe and Ito, "Color Universal Design" (2008), without the yellow, which is hardly visible on
+/// paper.
 const PALETTE: [RGBColor; 7] = [
     RGBColor(0x00, 0x72, 0xB2),
     RGBColor(0xD5, 0x5E, 0x00),
@@ -39,8 +40,8 @@ const PALETTE: [RGBColor; 7] = [
 /// Lengths of a line's dashes and gaps in units; `None` is a solid line.
 pub type Dash = Option<(i32, i32)>;
 
-/// So that curves can be told apart in a grey print. Four patterns and seven colours are
-/// coprime: the first 28 series all differ.
+/// Line patterns, so that curves differ also in a grey print. The numbers of patterns (4) and
+/// colours (7) are coprime, so the first 28 series all differ.
 const DASHES: [Dash; 4] = [None, Some((24, 12)), Some((6, 9)), Some((42, 15))];
 
 /// Colour of the series at `index`.
@@ -56,7 +57,7 @@ pub fn dash(index: usize) -> Dash {
 /// Estimated width of `text` at `size`, both in units.
 ///
 /// The mean advance of Ubuntu Light is 0.52 em over English text; wide and narrow letters are
-/// told apart so that a row of `W` or of digits does not run over.
+/// distinguished so that a row of `W` or of digits is not too long.
 pub fn text_width(text: &str, size: i32) -> i32 {
     let em: f64 = text.chars().map(advance).sum();
     (em * f64::from(size)).ceil() as i32
@@ -73,8 +74,8 @@ fn advance(letter: char) -> f64 {
     }
 }
 
-/// `text` made fit for one line: control characters are spelled out, and what is longer than
-/// `limit` characters ends in an ellipsis.
+/// `text` on one line: control characters are escaped, and a text of more than `limit` characters
+/// is cut and ends in an ellipsis.
 pub fn one_line(text: &str, limit: usize) -> String {
     let mut line = String::new();
     for (index, letter) in text.chars().enumerate() {

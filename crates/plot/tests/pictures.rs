@@ -1,5 +1,5 @@
-//! Whole pages: what is on them, that equal input gives equal bytes, and that odd input is drawn
-//! or refused rather than garbled.
+//! Tests of whole pages: their content, that equal input gives equal bytes, and that unusual input
+//! is either drawn correctly or refused.
 
 use plot::{
     BarChart, BarSeries, Figure, LineChart, PlotError, Scale, ScatterChart, ScatterPoint,
