@@ -1,4 +1,4 @@
-//! Size, SHA-256 and BLAKE3 of a file and the time they took, to be held against `sha256sum`:
+//! Prints size, SHA-256 and BLAKE3 of a file and their times, to be compared with `sha256sum`:
 //!
 //! ```text
 //! time sha256sum FILE; cargo run --release -p checkpoint --example hash FILE

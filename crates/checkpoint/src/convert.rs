@@ -1,4 +1,4 @@
-//! From weights as Hugging Face stores them to the bytes of a GGUF tensor.
+//! Converts weights as Hugging Face stores them to the bytes of a GGUF tensor.
 //!
 //! The result is the only whole tensor in memory: the input is read in pieces of 16 MiB, and a
 //! matrix that has to be transposed is transposed piece by piece.
@@ -11,16 +11,16 @@ use rayon::prelude::*;
 use crate::names::RowOrder;
 use crate::{CheckpointError, Dtype, Weights};
 
-/// Weights read at a time.
+/// Number of weights that are read at a time.
 const PIECE: usize = 4 << 20;
 
-/// Weights that one thread converts at a time.
+/// Number of weights that one thread converts at a time.
 const STRIP: usize = 64 << 10;
 
-/// Output rows that are gathered together: one cache line of the input feeds all of them.
+/// Output rows that are gathered together: one cache line of the input holds values of all of them.
 const GROUP: usize = 16;
 
-/// What to do about a weight that is no number.
+/// The remedy for a weight that is not a number.
 const NOT_FINITE: &str = "training went wrong, take an earlier checkpoint";
 
 /// A tensor in its own order.
@@ -53,7 +53,8 @@ fn is_stored_as(stored: Dtype, wanted: TensorType) -> bool {
     )
 }
 
-/// A tensor that is stored in the format that is wanted: its bytes, all weights found finite.
+/// A tensor that is stored in the wanted format: its bytes, after checking that all weights are
+/// finite.
 fn copied(weights: &Weights, name: &str, to: TensorType) -> Result<Vec<u8>, CheckpointError> {
     let bytes = weights.bytes(name)?;
     bytes.par_chunks(STRIP * to.block_bytes()).enumerate().try_for_each(|(strip, bytes)| {
@@ -67,8 +68,8 @@ fn copied(weights: &Weights, name: &str, to: TensorType) -> Result<Vec<u8>, Chec
     Ok(bytes)
 }
 
-/// The first weight that is not finite, among numbers of `N` bytes each. All are looked at together
-/// first, many at a time, because nearly always none is.
+/// The first weight that is not finite, among numbers of `N` bytes each. A first pass checks many
+/// at a time, because nearly always all are finite.
 fn not_finite<const N: usize>(bytes: &[u8], widen: impl Fn([u8; N]) -> f32) -> Option<BadValue> {
     let (numbers, _) = bytes.as_chunks::<N>();
     if !numbers.iter().fold(false, |bad, &number| bad | !widen(number).is_finite()) {
@@ -89,7 +90,7 @@ pub(crate) fn encoded(
     Ok(out)
 }
 
-/// A matrix or vector whose rows of `width` weights each have another place in the result.
+/// A matrix or vector whose rows of `width` weights are reordered in the result.
 pub(crate) fn reordered(
     weights: &Weights,
     name: &str,
@@ -130,14 +131,14 @@ pub(crate) fn transposed(
         let height = rows_per_piece.min(rows - first);
         let piece = &mut piece[..height * columns];
         weights.read_f32_at(name, first * columns, piece)?;
-        // Each thread owns GROUP rows of the output and fills columns first..first + height.
+        // Each thread fills GROUP rows of the output, in columns first..first + height.
         out.par_chunks_mut(GROUP * rows * width).enumerate().try_for_each(|(group, out)| {
             let mut gathered = vec![0.0; GROUP * height];
             gather(piece, columns, group * GROUP, height, &mut gathered);
             for (row, out) in out.chunks_mut(rows * width).enumerate() {
                 let values = &gathered[row * height..(row + 1) * height];
                 let out = &mut out[first * width..(first + height) * width];
-                // Down a column of the input: the next value is a whole row further on.
+                // Down a column of the input: the next value is one row further.
                 let position = |n: usize| (first + n) * columns + group * GROUP + row;
                 encode(to, values, out).map_err(|bad| bad.at(name, position))?;
             }
@@ -161,13 +162,13 @@ fn gather(piece: &[f32], columns: usize, first: usize, height: usize, gathered: 
 /// A weight that cannot be stored.
 struct BadValue {
     value: f32,
-    /// Place among the values that were encoded together.
+    /// Index among the values that were encoded together.
     index: usize,
     cure: &'static str,
 }
 
 impl BadValue {
-    /// `position` gives the place in the tensor of an index.
+    /// `position` converts an index into the position in the tensor.
     fn at(self, name: &str, position: impl Fn(usize) -> usize) -> CheckpointError {
         CheckpointError::Value {
             name: name.to_owned(),

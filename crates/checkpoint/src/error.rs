@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a checkpoint.
+//! The errors of checkpoints.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,45 +7,45 @@ use gguf::GgufError;
 
 use crate::atomic::AtomicError;
 
-/// Why a checkpoint was refused, on the way in or out.
+/// Why a checkpoint could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The operating system refused.
+    /// An error of the operating system.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Output could not be put in its place.
+    /// The output could not be moved to its place.
     #[error(transparent)]
     Atomic(#[from] AtomicError),
-    /// The GGUF side refused.
+    /// An error of the GGUF crate.
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// A JSON file is malformed or lacks a field.
     #[error("{path}: {source}", path = path.display())]
     Json {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// What was found and expected, with line and column.
         source: serde_json::Error,
     },
-    /// A few lines of text that stand for a file in a Git repository.
+    /// A text file that Git stores in place of the real file (Git LFS).
     #[error(
         "{path}: a Git LFS pointer, which stands for a file that was not fetched; run `git lfs \
          pull` in the repository that it lies in, or download the file itself",
         path = path.display()
     )]
     GitLfsPointer {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
     },
-    /// A text file larger than anything of its kind.
+    /// A text file larger than any real file of its kind.
     #[error("{path}: {size} bytes, expected at most {limit}", path = path.display())]
     TooLarge {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// Its size.
         size: u64,
@@ -70,67 +70,67 @@ pub enum CheckpointError {
     Setting {
         /// The file, or `GGUF metadata`.
         place: PathBuf,
-        /// The key at fault.
+        /// The affected key.
         key: String,
         /// The value found, `(nothing)` if it is missing.
         value: String,
-        /// What a valid one would be.
+        /// What a valid value would be.
         expected: String,
     },
     /// The safetensors container is malformed.
     #[error("{path}: not a whole safetensors file: {reason}", path = path.display())]
     Container {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A file of PyTorch that cannot be read without running what is in it, or is damaged.
+    /// A file of PyTorch that cannot be read without running its code, or is damaged.
     #[error("{path}: {reason}", path = path.display())]
     Torch {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
-        /// What was found and what was expected, with the way out.
+        /// What was found and what was expected, with a remedy.
         reason: String,
     },
-    /// A tensor that the model has is not in the file.
+    /// A tensor of the model is missing in the file.
     #[error("{path}: tensor {name} is missing", path = path.display())]
     MissingTensor {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// Hugging Face's name.
         name: String,
     },
-    /// A tensor in the file that the model does not have.
+    /// The file holds a tensor that the model does not have.
     #[error("{path}: tensor {name} belongs to no part of this model", path = path.display())]
     ExtraTensor {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// The name found.
         name: String,
     },
-    /// A tensor has another shape than the model's settings say.
+    /// A tensor has another shape than the model's settings require.
     #[error("{path}: tensor {name} has shape {found:?}, expected {expected:?}", path = path.display())]
     Shape {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// The tensor's name.
         name: String,
         /// The shape found, slowest dimension first.
         found: Vec<usize>,
-        /// The shape that the settings ask for.
+        /// The shape that the settings require.
         expected: Vec<usize>,
     },
     /// A tensor is stored in a format that this reader does not convert.
     #[error("{path}: tensor {name} is stored as {found}, expected {expected}", path = path.display())]
     Dtype {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// The tensor's name.
         name: String,
         /// The format found.
         found: String,
-        /// Formats that can be read here.
+        /// The supported formats.
         expected: &'static str,
     },
     /// The weights are codes of a quantized format.
@@ -141,37 +141,37 @@ pub enum CheckpointError {
         path = path.display()
     )]
     Quantized {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
         /// The tensor's name.
         name: String,
         /// How it is stored.
         found: String,
     },
-    /// A weight that no stage after this one could use.
+    /// A weight that later stages could not use.
     #[error("tensor {name}: {value} at position {position}; {cure}")]
     Value {
         /// The tensor's name.
         name: String,
-        /// The weight at fault.
+        /// The affected weight.
         value: f32,
-        /// Its place in the tensor, counted from 0.
+        /// Its index in the tensor, counted from 0.
         position: usize,
-        /// What to do about it.
+        /// The remedy.
         cure: &'static str,
     },
     /// The values of a file contradict each other.
     #[error("{path}: {reason}", path = path.display())]
     Content {
-        /// The file at hand.
+        /// The affected file.
         path: PathBuf,
-        /// What is wrong, and what was expected.
+        /// The problem, and what was expected.
         reason: String,
     },
-    /// The tokenizer cannot go with this model, or not into a GGUF.
+    /// The tokenizer does not match this model, or cannot be stored in a GGUF.
     #[error("tokenizer.json: {reason}")]
     Tokenizer {
-        /// What is wrong, and what was expected.
+        /// The problem, and what was expected.
         reason: String,
     },
     /// A folder without a tokenizer.
@@ -184,7 +184,7 @@ pub enum CheckpointError {
         /// The folder.
         path: PathBuf,
     },
-    /// There is no checkpoint here.
+    /// There is no checkpoint in this folder.
     #[error("{path}: {reason}", path = path.display())]
     NoCheckpoint {
         /// The folder as given.
@@ -203,12 +203,12 @@ pub enum CheckpointError {
         /// The command and the number of its process.
         holder: String,
     },
-    /// Whoever holds the weights could not hand one out.
+    /// The source of the weights could not provide one.
     #[error("tensor {name}: {source}")]
     Source {
         /// The tensor's name.
         name: String,
-        /// What its holder said.
+        /// The error of the source.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,4 +1,4 @@
-//! A checkpoint folder, opened and held against its own settings.
+//! A checkpoint folder, opened and checked against its own settings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::{
     Weights, foreign, hf_config, names, quantized, save, tokenizer_json, weights,
 };
 
-/// A folder whose weights are exactly those that its `config.json` asks for.
+/// A folder whose weights are exactly those that its `config.json` requires.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -25,8 +25,8 @@ impl Checkpoint {
     /// Reads the settings and the header of the weights.
     ///
     /// # Errors
-    /// When there is no checkpoint at `dir`, it is of another architecture, or a tensor is
-    /// missing, misshapen or not part of the model.
+    /// When there is no checkpoint at `dir`, it has another architecture, or a tensor is missing,
+    /// has another shape or is not part of the model.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let config_path = dir.join(CONFIG_FILE);
         if !config_path.exists() {
@@ -34,7 +34,7 @@ impl Checkpoint {
         }
         let settings = read_text(&config_path, SMALL_JSON_BYTES)?;
         let config = hf_config::parse(&config_path, &settings)?;
-        // `.` has neither a name nor a parent to put output beside it.
+        // `.` has neither a name nor a parent folder for the output.
         let dir = &fs::canonicalize(dir).map_err(CheckpointError::io(dir))?;
         let mut weights = Weights::open_folder(dir)?;
         let quantization = hf_config::quantization(&config_path, &settings)?;
@@ -75,10 +75,10 @@ impl Checkpoint {
             .ok_or_else(|| CheckpointError::NoTokenizer { path: self.dir.clone() })
     }
 
-    /// Token windows and their logits, if training left some.
+    /// Token windows and their logits, if training wrote them.
     ///
     /// # Errors
-    /// When they are there and damaged, or of another vocabulary.
+    /// When they exist and are damaged, or have another vocabulary.
     pub fn golden(&self) -> Result<Option<Golden>, CheckpointError> {
         let path = self.dir.join(GOLDEN_FILE);
         if !path.exists() {
@@ -95,10 +95,10 @@ impl Checkpoint {
         Ok(Some(golden))
     }
 
-    /// Where training stands, if this is a checkpoint of ours.
+    /// The position in the training, if this is a checkpoint of ours.
     ///
     /// # Errors
-    /// When it is there and damaged.
+    /// When it exists and is damaged.
     pub fn trainer(&self) -> Result<Option<TrainerState>, CheckpointError> {
         let path = self.dir.join(TRAINER_FILE);
         if path.exists() { TrainerState::load(&path).map(Some) } else { Ok(None) }
@@ -107,29 +107,29 @@ impl Checkpoint {
     /// The optimizer's moments, if this is a checkpoint of ours.
     ///
     /// # Errors
-    /// When they are there and damaged.
+    /// When they exist and are damaged.
     pub fn optimizer(&self) -> Result<Option<Weights>, CheckpointError> {
         let path = self.dir.join(OPTIMIZER_FILE);
         if path.exists() { Weights::open(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The adapter that was trained, if training left one. It is part of the weights already.
+    /// The adapter that was trained, if training wrote one. It is already merged into the weights.
     ///
     /// # Errors
-    /// When it is there and damaged, or sits on another model.
+    /// When it exists and is damaged, or belongs to another model.
     pub fn adapter(&self) -> Result<Option<Adapter>, CheckpointError> {
         let dir = self.dir.join(ADAPTER_FOLDER);
         if dir.exists() { Adapter::open(&dir, &self.config).map(Some) } else { Ok(None) }
     }
 
-    /// What the model is called where nobody named it: the run folder of
-    /// `RUN/checkpoints/step-000090`, otherwise the folder itself.
+    /// The default name of the model: the run folder of `RUN/checkpoints/step-000090`, otherwise
+    /// the folder itself.
     pub fn default_name(&self) -> String {
         let named = run_dir(&self.dir).unwrap_or(&self.dir).file_name();
         named.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// The run folder that this checkpoint belongs to, if it lies in one.
+    /// The run folder that this checkpoint belongs to, if it is in one.
     pub fn run_dir(&self) -> Option<PathBuf> {
         run_dir(&self.dir).map(Path::to_owned)
     }
@@ -141,8 +141,8 @@ impl Checkpoint {
         ours.chain(weights).any(|file| same_place(&file, path))
     }
 
-    /// A bias that `config.json` says is not there must be zeros in the file: `transformers` and
-    /// llama.cpp add it, our model does not.
+    /// A bias that `config.json` excludes must be zeros in the file: `transformers` and llama.cpp
+    /// add it, our model does not.
     fn check_zeros(&self) -> Result<(), CheckpointError> {
         for row in names::tensors(&self.config).iter().filter(|row| !row.in_model()) {
             if !self.weights.contains(&row.hugging_face) {
@@ -162,7 +162,7 @@ impl Checkpoint {
     }
 }
 
-/// The error for a place without settings, with the way out where it is known what lies there.
+/// The error for a folder without settings, with a remedy if the content of the folder is known.
 fn no_config(dir: &Path) -> CheckpointError {
     let expected = "expected a checkpoint or Hugging Face folder";
     let reason = match weights::other_form(dir) {
@@ -182,8 +182,8 @@ pub fn run_dir(dir: &Path) -> Option<&Path> {
     (parent.file_name()? == "checkpoints").then(|| parent.parent()).flatten()
 }
 
-/// Every tensor of the model with its shape and no other. Those that the model does not have but
-/// files do may be there or not.
+/// Checks that every tensor of the model exists in its shape, and no others. Tensors that only some
+/// files have may exist or not.
 pub(crate) fn check_tensors(
     path: &Path,
     config: &ModelConfig,
@@ -217,7 +217,7 @@ pub(crate) fn check_tensors(
 /// The newest checkpoint of a run: the one that `RUN/latest` names.
 ///
 /// # Errors
-/// When the run has none yet, or `latest` names something that is not there.
+/// When the run has none yet, or the checkpoint that `latest` names does not exist.
 pub fn latest(run_dir: &Path) -> Result<PathBuf, CheckpointError> {
     let pointer = run_dir.join("latest");
     let refuse = |reason: String| CheckpointError::NoCheckpoint { path: pointer.clone(), reason };
@@ -226,7 +226,7 @@ pub fn latest(run_dir: &Path) -> Result<PathBuf, CheckpointError> {
     }
     let text = read_text(&pointer, SMALL_JSON_BYTES)?;
     let name = text.trim();
-    // A bare name: a path could lead out of the run.
+    // Only a bare name: a path could lead out of the run.
     let is_name = Path::new(name).file_name().is_some_and(|file_name| file_name == name);
     if !is_name {
         return Err(refuse(format!("{name:?} is not the name of a checkpoint")));
@@ -235,7 +235,7 @@ pub fn latest(run_dir: &Path) -> Result<PathBuf, CheckpointError> {
     if dir.is_dir() { Ok(dir) } else { Err(refuse(format!("names {name}, which is not there"))) }
 }
 
-/// The checkpoint that `path` means: itself, or the newest one if it is a run folder.
+/// The checkpoint at `path`: itself, or the newest one if it is a run folder.
 ///
 /// # Errors
 /// When it is a run folder without a checkpoint.

@@ -1,18 +1,18 @@
-//! The same weights as others write them, seen as our own table of names has them.
+//! Renames the weights of other writers to the names of our own table.
 //!
-//! Files of a class without a head (`GPT2Model`, as OpenAI's GPT-2 is, or `LlamaModel`) lack the
-//! prefix that the class with one puts before every name. Other writers store a tied head a
-//! second time, or the experts of a layer in one tensor. A model that was saved from inside a wrapper
-//! of PyTorch has the wrapper's name in front of its own.
+//! Files of a class without a head (`GPT2Model`, as OpenAI's GPT-2, or `LlamaModel`) lack the
+//! prefix that the class with a head adds to every name. Other writers store a tied head a second
+//! time, or the experts of a layer in one tensor. A model that was saved from inside a wrapper of
+//! PyTorch has the wrapper's name before its own.
 
 use config::{Architecture, ModelConfig};
 
 use crate::{CheckpointError, Weights, stacked_experts};
 
-/// Weights that are compared at a time.
+/// Number of weights that are compared at a time.
 const PIECE: usize = 4 << 20;
 
-/// What a family calls the tensors that files differ in.
+/// The names of a family's tensors that differ between files.
 struct Names {
     prefix: &'static str,
     embedding: &'static str,
@@ -41,13 +41,13 @@ impl Names {
     }
 }
 
-/// Parts of a name that wrappers add wherever they stand: `torch.compile`
+/// Parts of a name that wrappers add at any position: `torch.compile`
 /// (`torch/_dynamo/eval_frame.py`), fully sharded training
 /// (`torch/distributed/fsdp/_common_utils.py`) and activation checkpointing
 /// (`torch/distributed/algorithms/_checkpoint/checkpoint_wrapper.py`).
 const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// What `DistributedDataParallel` and `DataParallel` put in front (`torch/nn/parallel`).
+/// The prefix that `DistributedDataParallel` and `DataParallel` add (`torch/nn/parallel`).
 const PARALLEL: &str = "module.";
 
 /// A name without the parts that wrappers add.
@@ -57,10 +57,10 @@ pub(crate) fn without_wrappers(name: &str) -> String {
     name.strip_prefix(PARALLEL).map_or_else(|| name.clone(), str::to_owned)
 }
 
-/// Renames tensors to those of our table and forgets those that repeat another.
+/// Renames tensors to the names of our table and drops those that repeat another.
 ///
-/// A file that has some names with the prefix and some without is left as it is, so that the
-/// check against the table names one of them.
+/// A file in which only some names have the prefix is not changed, so that the check against the
+/// table names one of them.
 pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
     let Names { prefix, embedding, head } = Names::of(config.architecture);
     weights.rename(without_wrappers)?;
@@ -89,7 +89,7 @@ pub(crate) fn adapt(weights: &mut Weights, config: &ModelConfig) -> Result<(), C
     Ok(())
 }
 
-/// A tied model has one matrix; a head beside it that differs is another model's.
+/// A tied model has one matrix; a head that differs from it belongs to another model.
 fn check_same(weights: &Weights, head: &str, embedding: &str) -> Result<(), CheckpointError> {
     let refuse = |what: String| CheckpointError::Content {
         path: weights.path().to_owned(),

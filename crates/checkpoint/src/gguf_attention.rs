@@ -1,4 +1,4 @@
-//! The keys and tensors of a GGUF for layers with a window and for LongRoPE, written and read.
+//! Writes and reads the keys and tensors of a GGUF for layers with a window and for LongRoPE.
 //!
 //! Source: `src/models/gemma3.cpp` and `src/models/phi3.cpp` of llama.cpp, `load_swa_pattern` and
 //! `get_rope_factors` in its `src/llama-model.cpp`; `conversion/gemma.py` and `conversion/phi.py`.
@@ -8,26 +8,27 @@ use gguf::{Array, GgufError, Metadata, TensorSource, Value};
 
 use crate::CheckpointError;
 
-/// Positions that layers with a window see.
+/// Number of positions that layers with a window attend to.
 const WINDOW: &str = "attention.sliding_window";
-/// Every how many layers one sees all positions, or for each layer whether it has a window.
+/// The interval of layers that attend to all positions, or a flag per layer that is true for a
+/// window.
 const PATTERN: &str = "attention.sliding_window_pattern";
-/// What [`PATTERN`] says where it is not there.
+/// The value of [`PATTERN`] if the key is missing.
 const GEMMA3_PATTERN: usize = 6;
 /// Base of the wavelengths in layers with a window.
 const WINDOW_BASE: &str = "rope.freq_base_swa";
-/// Positions up to which LongRoPE has its short factors.
+/// Number of positions up to which LongRoPE uses its short factors.
 const ORIGINAL_CONTEXT: &str = "rope.scaling.original_context_length";
-/// What LongRoPE multiplies cosines and sines by.
+/// The factor of cosines and sines in LongRoPE.
 const MAGNITUDE: &str = "rope.scaling.attn_factor";
 /// The kind of scaling.
 const SCALING_TYPE: &str = "rope.scaling.type";
 const LONGROPE: &str = "longrope";
 
-/// Writes what the family's converter does.
+/// Writes the keys that the family's converter writes.
 pub(crate) fn describe(config: &ModelConfig, metadata: &mut Metadata) {
     let key = |name: &str| format!("{}.{name}", config.architecture.name());
-    // Every checkpoint was held against the limits, which are far below 2^32.
+    // Every checkpoint was checked against the limits, which are far below 2^32.
     let size = |value: usize| Value::U32(value as u32);
     let window = config.attention.window;
     match (config.architecture, window) {
@@ -40,7 +41,7 @@ pub(crate) fn describe(config: &ModelConfig, metadata: &mut Metadata) {
                 metadata.set(key(PATTERN), size(window.global_every));
             }
         }
-        // llama.cpp reads this window and leaves it out.
+        // llama.cpp reads this window and ignores it.
         (Architecture::Phi3, window) => {
             metadata.set(key(WINDOW), size(window.map_or(0, |window| window.size)));
             let original = match config.attention.rope_scaling {
@@ -79,7 +80,7 @@ pub(crate) fn window(
             let global_every = global_every(config, metadata, &key(PATTERN))?;
             Some(Window { size, global_every, rope_base: Some(rope_base) })
         }
-        // A window as long as the context is none.
+        // A window as long as the context has no effect.
         false => (size < config.context_length).then_some(Window {
             size,
             global_every: 0,
@@ -139,7 +140,7 @@ pub(crate) fn longrope(
     }
     let metadata = source.metadata();
     let key = |name: &str| format!("{}.{name}", config.architecture.name());
-    // Of the wrong size they are for the table of tensors to refuse, unread.
+    // If they have the wrong size, the table of tensors refuses them without reading them.
     let pairs = config.rotated_width() / 2;
     let factors = |name: &str| -> Result<Vec<f32>, GgufError> {
         let tensor = source.tensor(name)?;
@@ -164,13 +165,13 @@ pub(crate) fn longrope(
     }))
 }
 
-/// Whether a key of the family is one of those that were read above, or has no effect.
+/// Whether a key of the family was read above, or has no effect.
 pub(crate) fn is_read(config: &ModelConfig, name: &str, value: &Value) -> bool {
     let is_longrope = matches!(config.attention.rope_scaling, RopeScaling::LongRope { .. });
     match (config.architecture, name) {
         (Architecture::Gemma3, WINDOW | PATTERN | WINDOW_BASE)
         | (Architecture::Phi3, WINDOW)
-        // Without lists of factors nothing depends on it.
+        // Without lists of factors it has no effect.
         | (_, ORIGINAL_CONTEXT) => true,
         (_, SCALING_TYPE) => is_longrope && *value == Value::String(LONGROPE.to_owned()),
         (_, MAGNITUDE) => is_longrope || *value == Value::F32(1.0),

@@ -1,7 +1,7 @@
-//! The keys of a GGUF that describe a model, written and read.
+//! Writes and reads the keys of a GGUF that describe a model.
 //!
 //! Source: `src/llama-arch.cpp`, `load_hparams` in `src/llama-model.cpp` and `src/models/` of
-//! llama.cpp for the names and what is asked for; `conversion/base.py` and the converter of each
+//! llama.cpp for the names and the required keys; `conversion/base.py` and the converter of each
 //! family for the order.
 
 use std::path::Path;
@@ -18,14 +18,14 @@ use crate::{gguf_attention, names};
 /// The layout of ggml's quantized blocks, `GGML_QNT_VERSION` of `ggml.h`.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// The tensor with the factors of a rotation that is slowed down.
+/// The tensor with the factors of a scaled rotation.
 const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// How the rotation is slowed down, where that is the same for all pairs.
+/// The kind of scaling, if it is the same for all pairs.
 const SCALING_TYPE: &str = "rope.scaling.type";
-/// By how much.
+/// The factor of the scaling.
 const SCALING_FACTOR: &str = "rope.scaling.factor";
-/// What [`SCALING_TYPE`] says then; also what llama.cpp assumes where it says nothing.
+/// The value of [`SCALING_TYPE`] in that case; llama.cpp also assumes it if the key is missing.
 const LINEAR: &str = "linear";
 
 /// Width of a head of values, which is that of a head of keys here.
@@ -37,10 +37,10 @@ const EXPERT_WIDTH: &str = "expert_feed_forward_length";
 /// `LLAMA_EXPERT_GATING_FUNC_TYPE_SOFTMAX` of `llama-hparams.h`.
 const SOFTMAX: f64 = 1.0;
 
-/// What is expected instead of a key that is not known.
+/// The expected text in the error for an unknown key.
 const UNKNOWN: &str = "no such key: it is not known here what it does to the model";
 
-/// Names the source in errors: whoever called knows the file.
+/// The source in errors: the caller knows the file.
 const PLACE: &str = "GGUF metadata";
 
 /// The keys of a family, for example `llama.block_count`.
@@ -95,10 +95,10 @@ pub(crate) fn metadata(
     metadata
 }
 
-/// What all families state.
+/// The keys of all families.
 fn describe_shape(config: &ModelConfig, metadata: &mut Metadata) {
     let keys = keys(config.architecture);
-    // Every checkpoint was held against the limits, which are far below 2^32.
+    // Every checkpoint was checked against the limits, which are far below 2^32.
     let mut size = |key: String, value: usize| metadata.set(key, Value::U32(value as u32));
     size(keys.n_layer, config.n_layer);
     size(keys.context_length, config.context_length);
@@ -118,7 +118,7 @@ fn describe_shape(config: &ModelConfig, metadata: &mut Metadata) {
     metadata.set(keys.norm_epsilon, Value::F32(config.norm_epsilon));
 }
 
-/// What the converter of the family adds.
+/// The keys that the converter of the family adds.
 fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
     let architecture = config.architecture;
     let key = |name: &str| format!("{}.{name}", architecture.name());
@@ -146,14 +146,14 @@ fn describe_family(config: &ModelConfig, metadata: &mut Metadata) {
     }
 }
 
-/// The shape of the model in a GGUF, ours or any other writer's.
+/// The shape of the model in a GGUF of any writer.
 ///
-/// What a GGUF does not record comes out as it makes no difference to the file: a QKV bias that
-/// the family asks for counts as present (its zeros are weights like any other), and dropout is 0.
+/// Settings that a GGUF does not record get the value that fits the file: a QKV bias that the
+/// family requires counts as present (its zeros are weights like any other), and dropout is 0.
 ///
 /// # Errors
-/// When the architecture is unknown, a key is missing or out of range or asks for something that
-/// is not computed here, or a tensor is missing, misshapen or unknown, or the factors of the
+/// When the architecture is unknown, a key is missing, out of range or requires an unsupported
+/// computation, a tensor is missing, has another shape or is unknown, or the factors of the
 /// rotation cannot be read.
 pub fn gguf_config(source: &dyn TensorSource) -> Result<ModelConfig, CheckpointError> {
     let (metadata, tensors) = (source.metadata(), source.tensors());
@@ -183,7 +183,7 @@ fn shape(
     tensors: &[TensorInfo],
 ) -> Result<ModelConfig, CheckpointError> {
     let keys = keys(architecture);
-    // Too large for this machine is too large for the limits.
+    // A size that is too large for this machine exceeds the limits, too.
     let size = |key: &str| metadata.unsigned(key).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
     let embedding = find("token_embd.weight")
@@ -214,7 +214,7 @@ fn shape(
                 .get(&keys.head_width)
                 .map(|_| size(&keys.head_width))
                 .transpose()?,
-            // Others rotate whole heads, whatever a key says.
+            // Other families rotate whole heads, even if the key says otherwise.
             rotated_width: metadata
                 .get(&keys.rotated_width)
                 .filter(|_| architecture == Architecture::Phi3)
@@ -227,7 +227,7 @@ fn shape(
     .with_plain_attention_left_out())
 }
 
-/// How many experts a file has; none where it says so or says nothing.
+/// The number of experts of a file; `None` if it is 0 or missing.
 fn experts(
     architecture: Architecture,
     metadata: &Metadata,
@@ -243,8 +243,9 @@ fn experts(
     }
 }
 
-/// Width of one expert in a family that states it apart from that of other feed-forward layers.
-/// llama.cpp shares the latter out where it is left out (`src/models/qwen3moe.cpp`).
+/// Width of one expert in a family that has a separate key for it. If it is missing, llama.cpp
+/// divides the width of other feed-forward layers by the number of used experts
+/// (`src/models/qwen3moe.cpp`).
 fn expert_width(config: &ModelConfig, metadata: &Metadata) -> Result<usize, CheckpointError> {
     let key = format!("{}.{EXPERT_WIDTH}", config.architecture.name());
     match (metadata.get(&key), config.experts) {
@@ -254,7 +255,7 @@ fn expert_width(config: &ModelConfig, metadata: &Metadata) -> Result<usize, Chec
     }
 }
 
-/// How the rotation is slowed down: by one factor in a key, or by those of a tensor.
+/// How the rotation is scaled: by one factor in a key, or by those of a tensor.
 fn rope_scaling(
     config: &ModelConfig,
     source: &dyn TensorSource,
@@ -265,7 +266,7 @@ fn rope_scaling(
     let Some(tensor) = source.tensors().iter().find(|tensor| tensor.name == ROPE_FACTORS) else {
         return linear_scaling(config, source.metadata());
     };
-    // Of the wrong size it is for the table of tensors to refuse, unread.
+    // If it has the wrong size, the table of tensors refuses it without reading it.
     let pairs = config.rotated_width() / 2;
     if tensor.shape.iter().product::<u64>() != pairs as u64 {
         return Ok(RopeScaling::Factors { factors: vec![1.0; pairs] });
@@ -282,14 +283,14 @@ fn linear_scaling(
     let scales = metadata.get(&kind).is_none() || metadata.string(&kind)? == LINEAR;
     let factor = metadata.get(&key(SCALING_FACTOR)).filter(|_| scales).and_then(number);
     Ok(match factor {
-        // llama.cpp takes 0 for no factor.
+        // llama.cpp treats 0 as a missing factor.
         None | Some(0.0 | 1.0) => RopeScaling::None,
         Some(factor) => RopeScaling::Linear { factor: factor as f32 },
     })
 }
 
-/// Every other key of the family: each can change what the model computes, so one that is not
-/// known here, or asks for something that is not done here, is refused.
+/// Checks every other key of the family: each can change what the model computes, so an unknown
+/// key, or one that requires an unsupported computation, is refused.
 fn check_keys(config: &ModelConfig, metadata: &Metadata) -> Result<(), CheckpointError> {
     let prefix = format!("{}.", config.architecture.name());
     let of_family =
@@ -311,8 +312,8 @@ fn check_keys(config: &ModelConfig, metadata: &Metadata) -> Result<(), Checkpoin
     Ok(())
 }
 
-/// What was expected instead of `value` under the key `name` of the family; nothing where the
-/// value is fine.
+/// What was expected instead of `value` under the key `name` of the family; `None` if the value is
+/// valid.
 fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> {
     let number = number(value);
     let width = config.head_width();
@@ -320,7 +321,7 @@ fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> 
         return None;
     }
     let (fine, expected) = match name {
-        // Read above, or of no effect.
+        // Read above, or without effect.
         "context_length"
         | "block_count"
         | "embedding_length"
@@ -351,7 +352,7 @@ fn objection(config: &ModelConfig, name: &str, value: &Value) -> Option<String> 
             number == Some(0.0) || number >= Some(config.context_length as f64),
             format!("0 or at least the context of {}", config.context_length),
         ),
-        // What llama.cpp assumes where there is no factor.
+        // The value that llama.cpp assumes without a factor.
         SCALING_TYPE => (
             ["none", "linear"].iter().any(|name| *value == Value::String((*name).to_owned())),
             "\"none\" or \"linear\": no other scaling of positions is computed here".to_owned(),
@@ -421,7 +422,7 @@ fn number(value: &Value) -> Option<f64> {
     })
 }
 
-/// Every tensor of the table with its shape, and no other.
+/// Checks that every tensor of the table exists in its shape, and no others.
 fn check_tensors(config: &ModelConfig, tensors: &[TensorInfo]) -> Result<(), CheckpointError> {
     let mut found: std::collections::HashMap<&str, &TensorInfo> =
         tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
@@ -430,7 +431,7 @@ fn check_tensors(config: &ModelConfig, tensors: &[TensorInfo]) -> Result<(), Che
             .remove(row.gguf.as_str())
             .ok_or_else(|| GgufError::MissingTensor { name: row.gguf.clone() })?;
         let expected = row.gguf_shape();
-        // Trailing ones say nothing: some writers leave them in.
+        // Trailing ones are ignored: some writers keep them.
         let significant = tensor.shape.iter().rposition(|&n| n != 1).map_or(0, |last| last + 1);
         let expected_significant = expected.iter().rposition(|&n| n != 1).map_or(0, |i| i + 1);
         if tensor.shape[..significant] != expected[..expected_significant] {

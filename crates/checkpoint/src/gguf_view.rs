@@ -1,4 +1,4 @@
-//! A checkpoint seen as the GGUF that it would become.
+//! A view of a checkpoint as the GGUF that it would become.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::{Checkpoint, CheckpointError, GgufForm, Vocabulary, convert, gguf_key
 
 /// The tensors and keys of a checkpoint in GGUF's names, order and orientation.
 ///
-/// Nothing is written and one tensor at a time is in memory, made when it is asked for. Export
-/// copies this view into a file; quantization reads it without the detour.
+/// The view does not write anything and holds one tensor at a time in memory, converted on request.
+/// Export copies this view into a file; quantization reads it directly.
 #[derive(Debug)]
 pub struct GgufView {
     checkpoint: Checkpoint,
@@ -29,7 +29,7 @@ impl GgufView {
     /// are F32 in every file. `name` becomes `general.name`. The tokenizer is the folder's.
     ///
     /// # Errors
-    /// When the checkpoint has no tokenizer or a broken one, or `tensor_type` is a quantized one.
+    /// When the tokenizer is missing or damaged, or `tensor_type` is a quantized one.
     pub fn new(
         checkpoint: Checkpoint,
         tensor_type: TensorType,
@@ -39,8 +39,8 @@ impl GgufView {
         Self::with_vocabulary(checkpoint, Some(vocabulary), tensor_type, name)
     }
 
-    /// [`GgufView::new`] with a tokenizer from elsewhere, or with none: the file then says how many
-    /// tokens there are and nothing else about them.
+    /// [`GgufView::new`] with a tokenizer from elsewhere, or without one: the file then holds only
+    /// the number of tokens.
     ///
     /// # Errors
     /// When `tensor_type` is a quantized one.
@@ -69,17 +69,17 @@ impl GgufView {
         Ok(GgufView { checkpoint, metadata, form, layout, table, first_rows })
     }
 
-    /// The checkpoint that is seen.
+    /// The checkpoint of the view.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// How much of the tokenizer the keys say; nothing where there is none.
+    /// How completely the keys describe the tokenizer; `None` without a tokenizer.
     pub fn gguf_form(&self) -> Option<&GgufForm> {
         self.form.as_ref()
     }
 
-    /// Where everything lies in the file.
+    /// The layout of the file.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -115,7 +115,7 @@ impl GgufView {
     }
 }
 
-/// An error of a checkpoint as one of the tensor that was asked for.
+/// Converts an error of a checkpoint into one of the requested tensor.
 fn in_tensor(tensor: &TensorInfo, error: CheckpointError) -> GgufError {
     match error {
         CheckpointError::Gguf(error) => error,
@@ -151,17 +151,17 @@ impl TensorSource for GgufView {
     }
 }
 
-/// Opens a GGUF file (with it the other parts of its model), a checkpoint folder or a run folder (its newest checkpoint) for reading
-/// tensors. A checkpoint is seen as an F32 GGUF.
+/// Opens a GGUF file (with it the other parts of its model), a checkpoint folder or a run folder
+/// (its newest checkpoint) for reading tensors. A checkpoint is read as an F32 GGUF.
 ///
 /// # Errors
-/// When there is neither at `path`, or what is there is damaged.
+/// When there is neither at `path`, or the file or folder is damaged.
 pub fn open_source(path: &Path) -> Result<Box<dyn TensorSource>, CheckpointError> {
     open(path, GgufView::new)
 }
 
-/// [`open_source`] for who has a tokenizer already: that of a folder is not looked at, and the keys
-/// say nothing of one.
+/// [`open_source`] for callers that already have a tokenizer: that of a folder is not read, and the
+/// keys do not describe one.
 ///
 /// # Errors
 /// As for [`open_source`].

@@ -1,5 +1,5 @@
-//! Token windows and the logits that training's own model gave for them: what every later form
-//! of the model is compared with.
+//! Token windows and their logits from the model of training: every later form of the model is
+//! compared with them.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -34,7 +34,7 @@ impl Golden {
     /// Writes `golden.safetensors`: `tokens` as U32 and `logits` as F32.
     ///
     /// # Errors
-    /// When the lengths do not go with the sizes, or the file cannot be written.
+    /// When the lengths do not match the sizes, or the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), CheckpointError> {
         self.check(path)?;
         let (w, t, v) = (self.windows, self.context, self.vocab_size);
@@ -52,8 +52,7 @@ impl Golden {
     /// Reads what [`Golden::save`] wrote.
     ///
     /// # Errors
-    /// When a tensor is missing, misshapen or of another type, or a token is not in the
-    /// vocabulary.
+    /// When a tensor is missing, has another shape or type, or a token is not in the vocabulary.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
         let weights = Weights::open(path)?;
         let refuse = |reason: String| CheckpointError::Content { path: path.to_owned(), reason };

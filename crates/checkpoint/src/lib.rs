@@ -1,7 +1,7 @@
-//! Weights and state on disk.
+//! Reads and writes checkpoints: weights and training state on disk.
 //!
-//! A checkpoint is a folder that `transformers` loads as it is, plus what training needs to go
-//! on and what evaluation needs to compare with:
+//! A checkpoint is a folder that `transformers` loads directly, with additional files to resume
+//! training and to compare with in evaluation:
 //!
 //! ```text
 //! step-000090/
@@ -15,13 +15,13 @@
 //!   adapter/                what LoRA trained, for peft      after training with LoRA
 //! ```
 //!
-//! The other way round, a folder of Hugging Face is a checkpoint: its weights may be in shards, in
-//! 16 bits and without a prefix, and what it asks for and is not computed here is refused by name.
+//! Conversely, a folder of Hugging Face is a checkpoint: its weights may be in shards, in 16 bits
+//! and without a prefix, and settings that require an unsupported computation are refused by name.
 //!
-//! [`names`] ties the three names of every tensor together, [`GgufView`] shows a checkpoint as
-//! the GGUF that it would become, and [`open_source`] opens either. Everything that any stage
-//! writes goes through [`atomic`], so that a reader finds the old output or the new one and
-//! never a half; [`hash`] says which of the two it has.
+//! [`names`] maps the three names of every tensor, [`GgufView`] provides a checkpoint as the GGUF
+//! that it would become, and [`open_source`] opens either. All output of any stage is written with
+//! [`atomic`], so that a reader finds either the old output or the new one, never a partial one;
+//! [`hash`] identifies which of the two it is.
 
 #[cfg(target_endian = "big")]
 compile_error!("weights are stored little-endian and are read and written as they lie in memory");
@@ -77,19 +77,19 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// What `transformers` needs to pick a tokenizer class.
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
-/// The chat template by itself, as newer folders have it.
+/// The chat template in its own file, as in newer folders.
 pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
-/// The chat template in JSON, as older processors have it.
+/// The chat template in JSON, as in older processors.
 pub const CHAT_TEMPLATE_JSON_FILE: &str = "chat_template.json";
-/// The folder of chat templates that have a name.
+/// The folder of named chat templates.
 pub const ADDITIONAL_CHAT_TEMPLATES: &str = "additional_chat_templates";
 /// Special tokens by their purpose, in older folders.
 pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
-/// Which tokens begin and end a text.
+/// The tokens that begin and end a text.
 pub const GENERATION_FILE: &str = "generation_config.json";
 /// The optimizer's moments.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-/// Where training stands.
+/// The position in the training.
 pub const TRAINER_FILE: &str = "trainer.json";
 /// Token windows and their logits.
 pub const GOLDEN_FILE: &str = "golden.safetensors";

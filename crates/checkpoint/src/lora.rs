@@ -1,5 +1,4 @@
-//! Low-rank adapters on disk, as peft reads and writes them, and merged into the weights they
-//! adapt.
+//! Low-rank adapters on disk, in the format of peft, and merged into the weights that they adapt.
 //!
 //! ```text
 //! adapter/
@@ -7,9 +6,9 @@
 //!   adapter_model.safetensors   A [rank, in] and B [out, rank] of each target, float32
 //! ```
 //!
-//! With an adapter a matrix `W [out, in]` counts as `W + alpha / rank * B A` (Hu et al., 2021).
+//! With an adapter a matrix `W [out, in]` becomes `W + alpha / rank * B A` (Hu et al., 2021).
 //! Source: `peft/tuners/lora/config.py` and `layer.py` of peft, for the names of keys and tensors
-//! and for the switches that change the mathematics.
+//! and for the settings that change the mathematics.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,13 +27,13 @@ use crate::{Checkpoint, CheckpointError, Tensors, Weights, store};
 pub const ADAPTER_FOLDER: &str = "adapter";
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// What peft wrote before version 0.6.
+/// The format of peft before version 0.6.
 const TORCH_FILE: &str = "adapter_model.bin";
 
-/// What peft puts before the name of every module.
+/// The prefix that peft adds to the name of every module.
 const PREFIX: &str = "base_model.model.";
 
-/// What decides how an adapter acts.
+/// The settings of an adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterSettings {
     /// Width between the two matrices.
@@ -62,7 +61,7 @@ struct ConfigFile {
     bias: String,
     #[serde(default)]
     inference_mode: bool,
-    /// Keys that do not matter here, or must not say anything.
+    /// Keys that have no effect here, or must not be set.
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
@@ -71,7 +70,7 @@ fn none() -> String {
     "none".to_owned()
 }
 
-/// Keys that change the mathematics where they say anything but no.
+/// Keys that change the mathematics if they are set to anything except false or null.
 const SWITCHES: [&str; 9] = [
     "alpha_pattern",
     "alora_invocation_tokens",
@@ -84,12 +83,12 @@ const SWITCHES: [&str; 9] = [
     "use_rslora",
 ];
 
-/// How factors may have begun without a change to the base that they are added to (peft,
+/// Initializations of the factors that do not change the base weights (peft,
 /// `LoraConfig.init_lora_weights`).
 const INITIALIZATIONS: [&str; 3] = ["eva", "gaussian", "orthogonal"];
 
-/// Whether an adapter is for the base as it is: others (PiSSA, OLoRA, LoftQ, CorDA) took a part of the
-/// base away first.
+/// Whether an adapter is for the unchanged base: other methods (PiSSA, OLoRA, LoftQ, CorDA)
+/// subtracted a part from the base first.
 fn leaves_the_base(initialization: &Value) -> bool {
     match initialization {
         Value::Null | Value::Bool(_) => true,
@@ -98,7 +97,7 @@ fn leaves_the_base(initialization: &Value) -> bool {
     }
 }
 
-/// The two factors of an adapter on a matrix: `A` and `B`, with their places in a Burn module.
+/// The two factors of an adapter of a matrix: `A` and `B`, with their paths in a Burn module.
 ///
 /// `weight` is the matrix's row of the table of names.
 pub fn factors(weight: &TensorName, rank: usize) -> [TensorName; 2] {
@@ -158,7 +157,7 @@ fn target_module(name: &str) -> Option<String> {
     Some(parts[block + 1..].join("."))
 }
 
-/// An adapter folder, opened and held against the model that it adapts.
+/// An adapter folder, opened and checked against the model that it adapts.
 #[derive(Debug)]
 pub struct Adapter {
     settings: AdapterSettings,
@@ -170,7 +169,7 @@ impl Adapter {
     ///
     /// # Errors
     /// When there is no adapter at `dir`, it is of another kind than LoRA, or a factor is missing,
-    /// misshapen or sits on no matrix of the model.
+    /// has another shape or does not belong to a matrix of the model.
     pub fn open(dir: &Path, model: &ModelConfig) -> Result<Self, CheckpointError> {
         let settings = read_settings(&dir.join(CONFIG_FILE))?;
         let older = dir.join(TORCH_FILE);
@@ -181,7 +180,7 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// What decides how it acts.
+    /// The settings of the adapter.
     pub fn settings(&self) -> &AdapterSettings {
         &self.settings
     }
@@ -222,8 +221,8 @@ impl Adapter {
         }
     }
 
-    /// Adds what this adapter adds to a matrix, row-major as Hugging Face stores it; leaves one
-    /// that it does not sit on as it is.
+    /// Adds this adapter's update to a matrix, row-major as Hugging Face stores it; a matrix
+    /// without factors is not changed.
     ///
     /// # Errors
     /// When a factor cannot be read.
@@ -260,7 +259,7 @@ impl Adapter {
     }
 }
 
-/// The matrices of a model's blocks: what an adapter can sit on.
+/// The matrices of a model's blocks that an adapter can have factors for.
 fn matrices(model: &ModelConfig) -> impl Iterator<Item = TensorName> {
     names::tensors(model)
         .into_iter()
@@ -322,7 +321,7 @@ fn says_no(value: &Value) -> bool {
     }
 }
 
-/// A model with an adapter in its matrices, one tensor in memory at a time.
+/// A model with an adapter merged into its matrices, one tensor in memory at a time.
 pub struct Merged<'a> {
     table: BTreeMap<String, TensorName>,
     base: &'a Weights,

@@ -1,7 +1,7 @@
-//! Whether weights are codes of a quantized format.
+//! Detects weights that are codes of a quantized format.
 //!
-//! What `config.json` says does not decide: a model that was trained in four bits and merged again
-//! often keeps its `quantization_config` beside plain weights. The tensors decide.
+//! The tensors decide, not `config.json`: a model that was trained in four bits and merged again
+//! often keeps its `quantization_config` beside plain weights.
 
 use config::ModelConfig;
 
@@ -30,10 +30,11 @@ const PARTS: [&str; 15] = [
     "weight_zero_point",
 ];
 
-/// Refuses quantized weights by the first tensor that is a part of some.
+/// Refuses quantized weights and names the first tensor that belongs to a quantized matrix.
 ///
 /// # Errors
-/// When a tensor is called as a part of a quantized matrix is, or holds codes of 8 or 32 bits.
+/// When the name of a tensor is that of a part of a quantized matrix, or it holds codes of 8 or 32
+/// bits.
 pub(crate) fn check(weights: &Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
     for name in weights.names().filter(|name| !names::is_ignored(config, name)) {
         let dtype = weights.dtype(name)?;
@@ -48,7 +49,7 @@ pub(crate) fn check(weights: &Weights, config: &ModelConfig) -> Result<(), Check
     Ok(())
 }
 
-/// What packed codes and eight-bit floats are stored as.
+/// The storage formats of packed codes and eight-bit floats.
 fn holds_codes(dtype: Dtype) -> bool {
     matches!(
         dtype,

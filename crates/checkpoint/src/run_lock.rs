@@ -1,4 +1,4 @@
-//! One writer at a time in a run folder.
+//! Allows one writer at a time in a run folder.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::CheckpointError;
 
-/// The file in a run folder that its writer holds a lock on. It stays when the lock goes: whoever
-/// removed it could remove the one that another process has just locked.
+/// The lock file in a run folder. It stays after the lock is released: removing it could remove a
+/// file that another process has just locked.
 const LOCK_FILE: &str = ".lock";
 
 /// Longest text of a lock file that is read.
@@ -16,21 +16,21 @@ const HOLDER_BYTES: u64 = 256;
 
 /// A run folder that only this process writes into.
 ///
-/// The operating system lets go of the lock when the last clone is dropped or the process dies,
-/// however it dies. Where a file system has no locks, there is no protection.
+/// The operating system releases the lock when the last clone is dropped or the process ends in any
+/// way. On a file system without locks there is no protection.
 #[derive(Debug, Clone)]
 pub struct RunLock {
-    /// Kept open: the lock goes with it.
+    /// Kept open: closing it releases the lock.
     _file: Arc<File>,
 }
 
 impl RunLock {
-    /// Takes the run folder `run`, which must exist. `command` is what others are told of this
-    /// process.
+    /// Locks the run folder `run`, which must exist. `command` is the description of this process
+    /// that other processes show.
     ///
     /// # Errors
-    /// [`CheckpointError::InUse`] while another process has it; and when there is no writing in
-    /// the folder.
+    /// [`CheckpointError::InUse`] while another process holds it; and when the folder is not
+    /// writable.
     pub fn take(run: &Path, command: &str) -> Result<Self, CheckpointError> {
         let path = run.join(LOCK_FILE);
         let mut file = OpenOptions::new()
@@ -44,7 +44,8 @@ impl RunLock {
             return Err(CheckpointError::InUse { run: run.to_owned(), holder: holder(&file) });
         }
         let text = format!("{command} (process {})\n", std::process::id());
-        // Only what others are told depends on it, and a full disk is no reason not to begin.
+        // Only the message for other processes depends on it, so a full disk does not prevent the
+        // start.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())
@@ -53,12 +54,12 @@ impl RunLock {
     }
 }
 
-/// What the holder of a lock wrote about itself.
+/// The description that the holder of a lock wrote.
 fn holder(file: &File) -> String {
     let mut text = String::new();
     match file.take(HOLDER_BYTES).read_to_string(&mut text) {
         Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        // Just taken, or on a system where a locked file cannot be read.
+        // Just locked, or on a system where a locked file cannot be read.
         _ => "another process".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Experts that a file stacks in one tensor, seen one by one as our own table of names has them.
+//! Experts that a file stacks in one tensor, renamed one by one to the names of our own table.
 //!
 //! ```text
 //! model.layers.N.mlp.experts.gate_up_proj  [E, 2F, C]   transformers 5 in memory: gate, then up
@@ -6,8 +6,8 @@
 //! ...switch_mlp.gate_proj.weight           [E, F, C]    MLX
 //! ```
 //!
-//! Each expert's matrix is one stretch of such a tensor, so nothing is moved: it gets a name, and
-//! is read from where it lies.
+//! Each expert's matrix is one contiguous range of such a tensor, so no data is moved: the range
+//! gets a name, and is read from its place.
 //!
 //! Source: `conversion_mapping.py` of transformers, `models/switch_layers.py` of mlx-lm.
 
@@ -18,13 +18,13 @@ use config::ModelConfig;
 use crate::names::{Part, expert, router};
 use crate::{CheckpointError, Weights};
 
-/// What the layer may be called.
+/// The possible names of the layer.
 const LAYERS: [&str; 2] = ["mlp", "block_sparse_moe"];
 
 /// Gives each expert's matrices, and the router, the names of our table.
 ///
 /// # Errors
-/// When a tensor of experts has another shape than the settings ask for.
+/// When a tensor of experts has another shape than the settings require.
 pub(crate) fn divide(
     weights: &mut Weights,
     config: &ModelConfig,
@@ -51,7 +51,7 @@ pub(crate) fn divide(
     Ok(())
 }
 
-/// Where both names are there they stay, for the check against the table to refuse one.
+/// If both names exist, both stay, so that the check against the table refuses one.
 fn rename_routers(weights: &mut Weights, config: &ModelConfig) -> Result<(), CheckpointError> {
     let mut names = HashMap::new();
     for i in 0..config.n_layer {
@@ -69,7 +69,8 @@ fn rename_routers(weights: &mut Weights, config: &ModelConfig) -> Result<(), Che
     weights.rename(|name| names.get(name).map_or_else(|| name.to_owned(), String::clone))
 }
 
-/// The tensor `name`, in which each of `experts` has its matrices for `parts` one behind the other.
+/// The tensor `name`, which holds the matrices of each of `experts` for `parts` one after the
+/// other.
 fn divide_one(
     weights: &mut Weights,
     config: &ModelConfig,

@@ -1,7 +1,7 @@
-//! Writing a safetensors file, one tensor in memory at a time.
+//! Writes a safetensors file, with one tensor in memory at a time.
 //!
-//! The library's own writer wants a view of every tensor at once and makes the file itself; ours
-//! asks for the tensors one by one and writes where [`crate::atomic`] says.
+//! The library's own writer needs a view of every tensor at once and creates the file itself; ours
+//! requests the tensors one by one and writes through [`crate::atomic`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub(crate) struct Entry {
     pub shape: Vec<usize>,
 }
 
-/// The weights of one tensor, of any type that is written.
+/// The weights of one tensor, in any type that can be written.
 pub(crate) enum Values<'a> {
     F32(Cow<'a, [f32]>),
     F16(Vec<f16>),
@@ -49,7 +49,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// As they lie in memory.
+    /// In their memory format.
     fn as_bytes(&self) -> &[u8] {
         match self {
             Values::F32(values) => bytemuck::cast_slice(values),
@@ -60,7 +60,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Writes `entries` in their order to a new file; `data` gives the values of one.
+/// Writes `entries` in their order to a new file; `data` returns the values of one.
 pub(crate) fn write<'a>(
     path: &Path,
     entries: &[Entry],
@@ -101,7 +101,7 @@ pub(crate) fn write_floats(path: &Path, tensors: &dyn Tensors) -> Result<(), Che
     })
 }
 
-/// The header, padded to 8 bytes as the format asks, and the bytes of each tensor.
+/// The header, padded to 8 bytes as the format requires, and the bytes of each tensor.
 fn header(path: &Path, entries: &[Entry]) -> Result<(Vec<u8>, Vec<usize>), CheckpointError> {
     let refuse = |reason: String| CheckpointError::Container { path: path.to_owned(), reason };
     let (mut sizes, mut infos, mut offset) = (Vec::new(), Vec::new(), 0_usize);
@@ -117,7 +117,7 @@ fn header(path: &Path, entries: &[Entry]) -> Result<(Vec<u8>, Vec<usize>), Check
         infos
             .push((name.clone(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets }));
     }
-    // transformers reads this to know who wrote the file.
+    // transformers reads this to identify the framework of the file.
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos).map_err(|error| refuse(error.to_string()))?;
     let mut header = serde_json::to_vec(&metadata).map_err(|error| refuse(error.to_string()))?;

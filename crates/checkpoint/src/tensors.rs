@@ -1,4 +1,4 @@
-//! Weights in memory, on their way to a file.
+//! Weights in memory that are written to a file.
 
 use std::borrow::Cow;
 
@@ -15,8 +15,8 @@ pub struct NamedTensor {
     pub data: Vec<f32>,
 }
 
-/// A set of tensors that hands out one at a time, so that whoever writes them need not hold a
-/// second copy of them all.
+/// A set of tensors that provides one at a time, so that the writer does not need a second copy of
+/// all of them.
 pub trait Tensors {
     /// Names and shapes (slowest dimension first), in the order they are to be written.
     fn list(&self) -> Vec<(String, Vec<usize>)>;
@@ -27,8 +27,8 @@ pub trait Tensors {
     /// When the tensor is not in the set or cannot be read.
     fn data(&self, name: &str) -> Result<Cow<'_, [f32]>, CheckpointError>;
 
-    /// How a file should store one tensor: F32, F16 or BF16. A narrower format than F32 is only
-    /// for values that came from it.
+    /// The format in which a file should store one tensor: F32, F16 or BF16. A narrower format than
+    /// F32 is only for values that were read from that format.
     fn dtype(&self, name: &str) -> Dtype {
         let _ = name;
         Dtype::F32
@@ -71,7 +71,7 @@ impl Tensors for Weights {
 /// If `values` does not hold `rows * columns` weights.
 pub fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     assert_eq!(values.len(), rows * columns, "a matrix [{rows}, {columns}]");
-    /// A square of 32 by 32 floats and its mirror image fit in the first-level cache.
+    /// A square of 32 by 32 floats and its transpose fit in the first-level cache.
     const TILE: usize = 32;
     let mut out = vec![0.0; values.len()];
     for row_tile in (0..rows).step_by(TILE) {

@@ -1,4 +1,4 @@
-//! Where training stands: everything but the weights and the optimizer's moments.
+//! The position in the training: everything except the weights and the optimizer's moments.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::CheckpointError;
 use crate::limits::{SMALL_JSON_BYTES, read_text};
 
-/// What `trainer.json` holds: with it, a resumed run goes on as if it had never stopped. Whatever
-/// is random follows from the seed and the step. Keys of older versions that are not listed here
-/// (`random`) are skipped.
+/// The content of `trainer.json`: with it, a resumed run continues as if it had never stopped. All
+/// random numbers follow from the seed and the step. Keys of older versions that are not listed
+/// here (`random`) are skipped.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainerState {
@@ -18,29 +18,29 @@ pub struct TrainerState {
     pub version: String,
     /// Optimizer steps taken.
     pub step: u64,
-    /// Epoch at hand, counted from 0.
+    /// Current epoch, counted from 0.
     pub epoch: u64,
-    /// Batches of this epoch that were trained on: the next one is at this place of the shuffle.
+    /// Trained batches of this epoch: the next one has this position in the shuffled order.
     pub batch: u64,
     /// Tokens trained on so far.
     pub tokens: u64,
     /// Seed of the run.
     pub seed: u64,
-    /// Number format of the matrix products: `f32` or `bf16`; empty where it was not recorded.
+    /// Number format of the matrix products: `f32` or `bf16`; empty if it was not recorded.
     pub precision: String,
-    /// The first step, counted from 0, that saw rounded weights or will; none without
+    /// The first step, counted from 0, that used rounded weights or will use them; none without
     /// quantization-aware training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qat_start: Option<u64>,
-    /// What tells the teacher of that training from other models; empty without one.
+    /// Digest of the teacher of that training; empty without one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub qat_teacher: String,
-    /// What tells the weights that adapters are trained for from others; empty without adapters.
+    /// Digest of the weights that adapters are trained for; empty without adapters.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lora_base: String,
     /// Lowest validation loss so far, in nats per token.
     pub best_val_loss: Option<f64>,
-    /// Hash of the token file: resuming on other tokens is refused.
+    /// Hash of the token file: resuming with other tokens is refused.
     pub tokens_hash: String,
     /// Seconds spent training, over all starts of the run.
     pub elapsed_s: f64,

@@ -1,4 +1,4 @@
-//! Experts: stored one by one or together, seen one by one, in a GGUF one behind the other.
+//! Experts: stored one by one or together, read one by one, and one after the other in a GGUF.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -13,7 +13,7 @@ use config::{Architecture, Experts, ModelConfig};
 use gguf::{TensorSource, TensorType};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// Three experts, two to a token.
+/// Three experts, two for each token.
 fn mixtral() -> ModelConfig {
     let experts = Some(Experts { count: 3, used: 2 });
     ModelConfig { experts, ..family(Architecture::Llama) }
@@ -37,7 +37,7 @@ fn refusal(folder: &Path, tensors: &[NamedTensor]) -> String {
     Checkpoint::open(folder).unwrap_err().to_string()
 }
 
-/// What experts are called: the layer, then gate, up and down.
+/// The names of experts: the layer, then gate, up and down.
 fn names(config: &ModelConfig) -> [&'static str; 4] {
     match config.architecture {
         Architecture::Llama => ["block_sparse_moe", "w1", "w3", "w2"],
@@ -63,14 +63,14 @@ fn take_experts(
     })
 }
 
-/// Matrices of equal width, one behind the other, as one tensor of three dimensions.
+/// Matrices of equal width, one after the other, as one tensor of three dimensions.
 fn joined(name: String, groups: &[Vec<&NamedTensor>]) -> NamedTensor {
     let rows: usize = groups[0].iter().map(|matrix| matrix.shape[0]).sum();
     let data = groups.iter().flatten().flat_map(|matrix| matrix.data.clone()).collect();
     NamedTensor { name, shape: vec![groups.len(), rows, groups[0][0].shape[1]], data }
 }
 
-/// The layout that transformers 5 has in memory: gate and up of an expert together.
+/// The layout of transformers 5 in memory: gate and up of an expert together.
 fn stacked(tensors: &[NamedTensor], config: &ModelConfig) -> Vec<NamedTensor> {
     let mut tensors = tensors.to_vec();
     for i in 0..config.n_layer {

@@ -1,4 +1,4 @@
-//! Every family through a checkpoint and as a GGUF: names, order of rows, keys.
+//! Every family as a checkpoint and as a GGUF: names, order of rows, keys.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -55,7 +55,7 @@ fn every_family_is_saved_and_opens_as_the_same() {
             let view = view(folder.path(), TensorType::F32);
             let found = gguf_config(&view).unwrap();
             let expected = ModelConfig {
-                // Zeros for a bias are a bias to a GGUF, and so is a repeated head a head.
+                // In a GGUF, zeros for a bias count as a bias, and a repeated head as a head.
                 qkv_bias: architecture.block().qkv_bias,
                 tie_embeddings: tie_embeddings
                     && !matches!(architecture, Architecture::GptNeox | Architecture::Olmo2),
@@ -122,7 +122,7 @@ fn the_interleaved_projection_of_gptneox_is_taken_apart() {
     }
 }
 
-/// llama.cpp knows no tied head in this family, transformers does.
+/// llama.cpp does not support a tied head in this family, transformers does.
 #[test]
 fn a_tied_head_of_gptneox_is_repeated_in_a_gguf_only() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,7 +135,7 @@ fn a_tied_head_of_gptneox_is_repeated_in_a_gguf_only() {
     assert_eq!(&f32s(&view, "token_embd.weight"), embedding);
 }
 
-/// What llama.cpp's converter writes, and what it says again when it is read.
+/// The keys that llama.cpp's converter writes are equal after reading and writing them.
 #[test]
 fn the_factors_of_a_stretched_rotation_are_a_tensor_of_a_gguf() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,7 +174,7 @@ fn one_factor_for_all_is_a_key() {
     assert_eq!(gguf_config(&view).unwrap().attention, config.attention);
 }
 
-/// More rows than are read at a time, none of them where they were.
+/// More rows than are read at a time, all of them moved.
 #[test]
 fn a_large_query_matrix_is_reordered_piece_by_piece() {
     let config = ModelConfig {
@@ -239,7 +239,7 @@ fn keys_that_have_a_default_may_be_left_out() {
             ("llama.rope.freq_base", None),
             ("llama.rope.dimension_count", None),
             ("llama.vocab_size", None),
-            // What converters of their time wrote beside them.
+            // Keys that converters of their time also wrote.
             ("llama.tensor_data_layout", Some(Value::String("Meta AI original pth".into()))),
             ("llama.attention.key_length", Some(Value::U32(4))),
             ("llama.attention.value_length", Some(Value::U64(4))),
@@ -316,7 +316,7 @@ fn tensors_of_later_models_are_refused_by_name() {
         let error = gguf_config(&altered).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(reason), "{error}");
     }
-    // A llama with biases on query, key and value is one that llama.cpp reads too.
+    // llama.cpp also reads a llama with biases on query, key and value.
     let mut altered = Altered::new(&view);
     for block in 0..2 {
         for (letter, width) in [("q", 16), ("k", 8), ("v", 8)] {

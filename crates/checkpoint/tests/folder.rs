@@ -1,4 +1,4 @@
-//! Checkpoint folders: what is saved opens as the same, and what does not fit is refused by name.
+//! Checkpoint folders: a saved one opens unchanged, and an invalid one is refused by name.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -20,7 +20,7 @@ fn opening(dir: &Path) -> String {
     Checkpoint::open(dir).unwrap_err().to_string()
 }
 
-/// Saves with the tensors changed: the error.
+/// Saves with changed tensors and returns the error.
 fn saving(change: impl FnOnce(&mut Vec<NamedTensor>)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut weights = weights(&config());
@@ -66,7 +66,7 @@ fn everything_that_is_saved_opens_as_the_same() {
         golden: Some(&golden),
     };
     save(&dir, contents).unwrap();
-    // A checkpoint may be written again: the last step and an interval can fall together.
+    // A checkpoint may be written again: the last step and an interval can coincide.
     save(&dir, contents).unwrap();
 
     let opened = Checkpoint::open(&dir).unwrap();
@@ -261,7 +261,7 @@ fn weights_that_are_cut_short_are_refused() {
     }
 }
 
-/// Whatever byte is changed: the file is refused, or its tensors can be read.
+/// For any changed byte: the file is refused, or its tensors can be read.
 #[test]
 fn damaged_headers_never_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -283,7 +283,7 @@ fn damaged_headers_never_panic() {
     });
 }
 
-/// Writes `tensors` as they are over the weights of a saved checkpoint.
+/// Writes `tensors` unchanged over the weights of a saved checkpoint.
 fn put_weights(dir: &Path, tensors: &[NamedTensor]) {
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|t| t.data.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
@@ -357,7 +357,7 @@ fn the_state_of_training_is_not_replaced_by_a_model_without() {
     assert!(Checkpoint::open(&dir).unwrap().trainer().unwrap().is_some());
     fs::remove_file(dir.join("trainer.json")).unwrap();
     save_hugging_face(&dir, true, files).unwrap();
-    // Without its weights it is not what it looks like.
+    // Without its weights it is not a checkpoint.
     fs::remove_file(dir.join("model.safetensors")).unwrap();
     let error = save_hugging_face(&dir, true, files).unwrap_err().to_string();
     assert!(error.contains("holds no whole model"), "{error}");

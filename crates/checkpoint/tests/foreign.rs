@@ -1,4 +1,4 @@
-//! Folders as others write them: sharded, narrow, without a prefix, with buffers, and damaged.
+//! Folders of other writers: sharded, narrow, without a prefix, with buffers, and damaged.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -38,7 +38,7 @@ fn put(path: &Path, tensors: &[NamedTensor], dtype: Dtype) {
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// A small LLaMA in two shards: the tensors, and the index as it should be.
+/// A small LLaMA in two shards: the tensors, and the correct index.
 fn sharded(dir: &Path) -> (Vec<NamedTensor>, Value) {
     let tensors = write(dir, &family(Architecture::Llama));
     fs::remove_file(dir.join("model.safetensors")).unwrap();
@@ -133,7 +133,7 @@ fn a_shard_that_is_cut_short_is_named() {
     assert!(error.contains(SHARDS[1]) && error.contains("not a whole safetensors"), "{error}");
 }
 
-/// Whatever a stranger puts into the index: it is refused, or every tensor can be read.
+/// For any content of the index: it is refused, or every tensor can be read.
 #[test]
 fn damaged_indexes_never_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ fn a_folder_without_weights_is_told_what_else_lies_there() {
         fs::write(folder.path().join(name), "x").unwrap();
         let error = opening(folder.path());
         assert!(error.contains(name) && error.contains(way_out), "{error}");
-        // Without settings, too.
+        // The same without settings.
         let bare = tempfile::tempdir().unwrap();
         fs::write(bare.path().join(name), "x").unwrap();
         let error = opening(bare.path());
@@ -201,7 +201,7 @@ fn shards_without_their_index_are_told_what_is_missing() {
     assert!(error.contains(&format!("{} is one shard of a model; fetch {INDEX}", SHARDS[0])));
 }
 
-/// Names that torch.compile, DistributedDataParallel and fully sharded training leave behind.
+/// Names that torch.compile, DistributedDataParallel and fully sharded training add.
 #[test]
 fn names_of_wrappers_are_left_out() {
     type Wrap = fn(&str) -> String;
@@ -285,7 +285,7 @@ fn weights_that_are_quantized_are_refused_by_the_first_such_tensor() {
     }
 }
 
-/// What Git leaves in place of a large file when it was not fetched.
+/// The text that Git stores in place of a large file that was not fetched.
 #[test]
 fn pointers_of_git_lfs_are_told_what_they_are() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234567\n";
@@ -346,7 +346,7 @@ fn weights_that_are_no_floats_are_refused_at_once() {
     assert!(error.contains("is stored as I64, expected F32, F16 or BF16"), "{error}");
 }
 
-/// `LlamaModel` and `GPTNeoXModel` have no head, and so no prefix.
+/// `LlamaModel` and `GPTNeoXModel` have no head, and therefore no prefix.
 #[test]
 fn files_of_a_class_without_a_head_lack_the_prefix() {
     for (architecture, prefix) in [
@@ -443,7 +443,7 @@ fn what_stands_beside_a_tokenizer_goes_along() {
         tokenizer_folder: Some(&dir),
     };
     checkpoint::save_hugging_face(&out, false, files).unwrap();
-    // Once more over itself: none of these files is a stranger's.
+    // Written again over itself: all of these files are our own.
     checkpoint::save_hugging_face(&out, true, files).unwrap();
     for (name, text) in beside {
         assert_eq!(fs::read_to_string(out.join(name)).unwrap(), text);

@@ -1,4 +1,4 @@
-//! A checkpoint seen as a GGUF: names, order, orientation, types and keys.
+//! A checkpoint read as a GGUF: names, order, orientation, types and keys.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -24,8 +24,8 @@ fn f32s(source: &dyn TensorSource, name: &str) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// Conv1D stores `[in, out]`; llama.cpp multiplies rows of `[out, in]`. Embeddings and the head
-/// lie in both as rows.
+/// Conv1D stores `[in, out]`; llama.cpp multiplies rows of `[out, in]`. Embeddings and the head are
+/// stored as rows in both.
 #[test]
 fn matrices_that_are_not_square_are_turned_and_rows_are_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn matrices_that_are_not_square_are_turned_and_rows_are_not() {
     assert_eq!(f32s(&view, "blk.0.attn_qkv.bias"), *stored("transformer.h.0.attn.c_attn.bias"));
 }
 
-/// More weights than are read at a time, in sizes that nothing divides.
+/// More weights than are read at a time, in sizes without common divisors.
 #[test]
 fn a_large_matrix_is_turned_piece_by_piece() {
     let config = ModelConfig { n_layer: 1, n_embd: 1102, n_inner: 4099, ..config() };
@@ -119,7 +119,7 @@ fn the_settings_come_back_out_of_the_keys() {
         write(folder.path(), &config);
         let view = view(folder.path(), TensorType::F32);
         let found = gguf_config(&view).unwrap();
-        // Zeros for a bias are a bias to a GGUF, and dropout is no part of one.
+        // In a GGUF, zeros for a bias count as a bias, and dropout is not stored.
         assert_eq!(found, ModelConfig { qkv_bias: true, dropout: 0.0, ..config });
         assert_eq!(f32s(&view, "blk.0.attn_qkv.bias"), [0.0; 12]);
     }
@@ -164,7 +164,7 @@ fn a_written_view_is_the_view() {
 
     let file = GgufFile::open(&path).unwrap();
     assert_eq!(file.layout(), view.layout());
-    // A folder and the file that it becomes open to the same source.
+    // A folder and the file made of it open as the same source.
     for source in [open_source(&path).unwrap(), open_source(&dir).unwrap()] {
         assert_eq!(source.metadata(), view.metadata());
         assert_eq!(source.tensors(), view.tensors());
@@ -183,7 +183,7 @@ fn a_quantized_view_is_refused_with_the_way_out() {
     assert!(error.contains("tensor type = Q4_K") && error.contains("use quantize"), "{error}");
 }
 
-/// As for a file and for a folder of fragments: a description of another file is no one's tensor.
+/// As for a file and for a folder of fragments: a description from another file does not match.
 #[test]
 fn a_tensor_of_another_file_is_not_read() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Adapters as peft writes them, merged into weights of both orientations; and those that are
-//! not what is merged here.
+//! Adapters as peft writes them, merged into weights of both orientations, and adapters that are
+//! refused.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -130,7 +130,7 @@ fn an_adapter_of_another_kind_or_model_is_refused() {
     assert!(error.to_string().contains("adapter_config.json: not there"), "{error}");
 }
 
-/// What peft wrote before version 0.6.
+/// The format of peft before version 0.6.
 #[test]
 fn factors_in_a_pytorch_file_are_read_where_there_is_no_other() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Folders of mlx-lm: plain ones are read as they are, quantized ones as what they stand for.
+//! Folders of mlx-lm: plain ones are read directly, quantized ones are decoded.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -24,7 +24,7 @@ fn floats(tensor: &NamedTensor) -> Stored {
     (tensor.name.clone(), Dtype::F32, tensor.shape.clone(), bytes)
 }
 
-/// The parts of a matrix whose codes count up, and the weights that they stand for.
+/// The parts of a matrix whose codes count up, and the weights that they represent.
 fn quantized(tensor: &NamedTensor) -> (Vec<Stored>, Vec<f32>) {
     let [rows, columns] = tensor.shape[..] else { panic!("{:?}", tensor.shape) };
     let codes: Vec<u32> = (0..rows * columns).map(|i| (i * 7 % 16) as u32).collect();

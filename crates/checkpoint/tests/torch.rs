@@ -1,4 +1,4 @@
-//! Files of `torch.save`: read as PyTorch reads them, without running anything, or refused.
+//! Files of `torch.save`: read like PyTorch without running any code, or refused.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -45,7 +45,7 @@ fn every_view_is_read_as_pytorch_reads_it() {
         for (name, shape, values) in &expected {
             assert_eq!(weights.shape(name).unwrap(), shape, "{file}: {name}");
             assert_eq!(&weights.read_f32(name).unwrap(), values, "{file}: {name}");
-            // In parts that begin and end anywhere.
+            // In parts with arbitrary boundaries.
             for first in 0..values.len() {
                 for length in [1, 3, 13, values.len() - first] {
                     let length = length.min(values.len() - first);
@@ -58,7 +58,7 @@ fn every_view_is_read_as_pytorch_reads_it() {
     }
 }
 
-/// A small model with `pytorch_model.bin` in place of `model.safetensors`.
+/// A small model with `pytorch_model.bin` instead of `model.safetensors`.
 fn folder_of(
     architecture: Architecture,
     transposed: bool,
@@ -87,7 +87,7 @@ fn a_folder_with_pytorch_weights_is_a_checkpoint() {
     }
 }
 
-/// As transformers prefers it (`modeling_utils.py`).
+/// The order of preference of transformers (`modeling_utils.py`).
 #[test]
 fn safetensors_come_before_pytorch_weights() {
     let folder = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ fn a_dictionary_below_the_root_can_be_named() {
     assert!(error.contains("other is nothing, expected a dictionary of tensors"), "{error}");
 }
 
-/// Whatever is changed in a file: it is refused, or every tensor can be read.
+/// For any change of a file: it is refused, or every tensor can be read.
 #[test]
 fn damaged_files_never_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -220,7 +220,7 @@ fn damaged_files_never_panic() {
     }
 }
 
-/// Instructions in any order: refused, or a value whose tensors lie inside of their storages.
+/// Instructions in any order: refused, or a value whose tensors are inside of their storages.
 #[test]
 fn any_instructions_are_refused_or_read() {
     let storage = [b"(".as_slice(), &text("storage"), b"ctorch\nFloatStorage\n", &text("0")];

@@ -1,4 +1,4 @@
-//! Where a path really leads, also one that is not there yet.
+//! Resolves paths, including those that do not exist yet.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::AtomicError;
 
 /// Refuses an `output` that equals `input`, contains it or lies inside of it: writing it with
-/// `overwrite` would remove what it is made from, or put it among what it is made from.
+/// `overwrite` would remove the input, or write into its folder.
 ///
 /// Links are followed, and neither of the two has to exist.
 ///
@@ -20,12 +20,12 @@ pub fn ensure_outside(input: &Path, output: &Path) -> Result<(), AtomicError> {
     Ok(())
 }
 
-/// Whether two paths are one file, now or once they are written.
+/// Whether two paths are the same file, now or after they are written.
 pub fn same_place(a: &Path, b: &Path) -> bool {
     resolve(a) == resolve(b)
 }
 
-/// The part of `path` that exists, with its links followed, and then the rest as it is written.
+/// The existing part of `path` with its links followed, and then the rest unchanged.
 fn resolve(path: &Path) -> PathBuf {
     let whole = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     for existing in whole.ancestors() {

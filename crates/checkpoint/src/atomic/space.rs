@@ -1,18 +1,18 @@
-//! How much room a disk has.
+//! The free space of a disk.
 
 use std::path::Path;
 
-/// Bytes that this user may still write to the file system of `folder`; `None` where the system
-/// does not tell.
+/// Bytes that this user may still write to the file system of `folder`; `None` if the system does
+/// not report them.
 #[cfg(unix)]
 pub fn available_space(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
-    // Some file systems in user space say nothing: no blocks at all.
+    // Some file systems in user space do not report sizes: they have zero blocks.
     (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Bytes that this user may still write to the file system of `folder`; `None` where the system
-/// does not tell.
+/// Bytes that this user may still write to the file system of `folder`; `None` if the system does
+/// not report them.
 #[cfg(not(unix))]
 pub fn available_space(_folder: &Path) -> Option<u64> {
     None

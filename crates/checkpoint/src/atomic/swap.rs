@@ -1,22 +1,21 @@
-//! Putting a new folder in the place of an old one.
+//! Replaces an old folder by a new one.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Renames `new` to `target` unless something is there by now; an empty folder is nothing.
+/// Renames `new` to `target` unless `target` exists by now; an empty folder is replaced.
 ///
-/// Unix renames a folder over an empty one and refuses any other, which is exactly this rule, in
-/// one step.
+/// Unix renames a folder over an empty one and refuses any other, which does this in one step.
 pub(super) fn place(new: &Path, target: &Path) -> io::Result<()> {
     if cfg!(windows) {
-        // Removes an empty folder only; what cannot be removed is refused by the rename.
+        // Removes only an empty folder; if it cannot be removed, the rename fails.
         let _ = fs::remove_dir(target);
     }
     fs::rename(new, target)
 }
 
-/// Renames `new` to `target`. An old folder there ends up under the name of `new`, or is gone.
+/// Renames `new` to `target`. An old folder there is afterwards named `new`, or removed.
 pub(super) fn replace(new: &Path, target: &Path, parent: &Path, name: &str) -> io::Result<()> {
     if !target.exists() {
         return fs::rename(new, target);
@@ -27,7 +26,7 @@ pub(super) fn replace(new: &Path, target: &Path, parent: &Path, name: &str) -> i
     }
 }
 
-/// Swaps two names at once, where the system and the file system can.
+/// Swaps two names in one step, if the system and the file system support it.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn exchange(new: &Path, target: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -39,7 +38,7 @@ fn exchange(_new: &Path, _target: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Linux says "invalid argument" where a file system knows no exchange.
+/// Linux returns "invalid argument" if a file system does not support the exchange.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
 }
@@ -58,13 +57,13 @@ fn backup(parent: &Path, name: &str) -> PathBuf {
     parent.join(format!(".{name}.replaced-by-pocketgpt"))
 }
 
-/// Finishes what a process that died between the two steps began.
+/// Completes the replacement of a process that died between the two steps.
 pub(super) fn recover(target: &Path, parent: &Path, name: &str) {
     let kept = backup(parent, name);
     if !kept.is_dir() {
         return;
     }
-    // Failing here is no harm: the write that follows says what is wrong with the folder.
+    // A failure here is harmless: the write that follows reports the problem of the folder.
     let _ = if target.exists() { fs::remove_dir_all(kept) } else { fs::rename(kept, target) };
 }
 

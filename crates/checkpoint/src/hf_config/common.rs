@@ -1,4 +1,4 @@
-//! The keys that the classes with a gated feed-forward layer have in common.
+//! The keys that all classes with a gated feed-forward layer share.
 
 use config::{Architecture, Attention, ModelConfig, ROPE_BASE};
 use serde_json::{Value, json};
@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 use super::{Reader, SizeKeys, short};
 use crate::CheckpointError;
 
-/// What one class takes for a key that is left out.
+/// The defaults of one class for missing keys.
 pub(super) struct Defaults {
     pub architecture: Architecture,
     pub vocab_size: usize,
     pub context_length: usize,
     pub n_layer: usize,
     pub n_head: usize,
-    /// Where the key is not there at all; `null` means as many as heads, and so does none here.
+    /// If the key is missing; `null` means as many as heads, and so does `None` here.
     pub n_kv_head: Option<usize>,
     pub n_embd: usize,
     pub n_inner: usize,
-    /// Which key holds `n_inner`.
+    /// The key that holds `n_inner`.
     pub inner_key: &'static str,
-    /// `hidden_size / num_attention_heads` where this says nothing.
+    /// `hidden_size / num_attention_heads` if this is `None`.
     pub head_width: Option<usize>,
     pub norm_epsilon: f32,
     pub tie_embeddings: bool,
@@ -64,7 +64,7 @@ pub(super) fn keys(norm_epsilon: &str, dropout: &str) -> SizeKeys {
 }
 
 /// The model that the common keys describe: without a scaled rotation, windows, biases or experts,
-/// which each class reads for itself.
+/// which each class reads separately.
 pub(super) fn read(reader: &Reader, defaults: &Defaults) -> Result<ModelConfig, CheckpointError> {
     let n_head = reader.size_or("num_attention_heads", defaults.n_head)?;
     let n_kv_head = match defaults.n_kv_head {
@@ -94,7 +94,7 @@ pub(super) fn read(reader: &Reader, defaults: &Defaults) -> Result<ModelConfig, 
     })
 }
 
-/// The same keys with the values of `config`; `own` are those that only its class has.
+/// The same keys with the values of `config`; `own` are the keys that only its class has.
 pub(super) fn write(config: &ModelConfig, own: Value) -> Value {
     let mut value = json!({
         "attention_dropout": short(config.dropout),

@@ -14,12 +14,12 @@ const COUNT: [&str; 2] = ["num_experts", "num_local_experts"];
 const USED: &str = "num_experts_per_tok";
 /// Width of one expert in a Qwen3-MoE.
 pub(super) const WIDTH: &str = "moe_intermediate_size";
-/// Whether the weights of the experts that a token uses are made to add up to 1.
+/// Whether the weights of a token's experts are scaled to a sum of 1.
 const NORMALISED: &str = "norm_topk_prob";
-/// Layers without experts in a Qwen3-MoE: those of a list, and all but every so many.
+/// Layers without experts in a Qwen3-MoE: those of a list, and all except every `n`-th.
 const DENSE_LAYERS: &str = "mlp_only_layers";
 const SPARSE_EVERY: &str = "decoder_sparse_step";
-/// What other classes call experts that every token uses.
+/// The name that other classes use for experts that every token uses.
 const SHARED: [&str; 4] = [
     "shared_expert_intermediate_size",
     "n_shared_experts",
@@ -27,7 +27,7 @@ const SHARED: [&str; 4] = [
     "shared_intermediate_size",
 ];
 
-/// The experts that a configuration asks for; what is not computed here is refused.
+/// The experts that a configuration requires; unsupported computations are refused.
 pub(super) fn read(reader: &Reader, family: Family) -> Result<Option<Experts>, CheckpointError> {
     let [count, used] = match family {
         Family::Mixtral => [8, 2],
@@ -48,8 +48,8 @@ pub(super) fn read(reader: &Reader, family: Family) -> Result<Option<Experts>, C
     Ok(Some(experts))
 }
 
-/// What llama.cpp has one way of (`src/models/qwen3moe.cpp`), so that a GGUF cannot ask for
-/// another.
+/// Checks for settings of which llama.cpp supports only one (`src/models/qwen3moe.cpp`), so that a
+/// GGUF cannot store another.
 fn check_qwen3(reader: &Reader) -> Result<(), CheckpointError> {
     if !reader.switch(NORMALISED, false)? {
         let without =

@@ -26,7 +26,7 @@ const DEFAULTS: Defaults = Defaults {
     ..common::LLAMA
 };
 
-/// What the kinds of layers are called.
+/// The names of the kinds of layers.
 const SLIDING: &str = "sliding_attention";
 const FULL: &str = "full_attention";
 
@@ -55,7 +55,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
     Ok(config)
 }
 
-/// Refuses what this class can be told to compute and is not computed here.
+/// Refuses settings of this class that require an unsupported computation.
 fn check_mathematics(reader: &Reader) -> Result<(), CheckpointError> {
     reader.expect_text("hidden_activation", "gelu_pytorch_tanh", &TANH_GELU)?;
     reader.expect_switch("attention_bias", false, false)?;
@@ -68,7 +68,7 @@ fn check_mathematics(reader: &Reader) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Every how many layers one sees all positions, 0 where none does; nothing where all do.
+/// The interval of layers that attend to all positions, 0 if no layer does; `None` if all do.
 fn global_every(reader: &Reader, n_layer: usize) -> Result<Option<usize>, CheckpointError> {
     let Some(kinds) = reader.get("layer_types") else {
         return match reader.size_or("sliding_window_pattern", 6)? {
@@ -116,7 +116,7 @@ impl Rotations {
         };
         let global = of(FULL, "rope_parameters.full_attention.")?;
         let local = of(SLIDING, "rope_parameters.sliding_attention.")?;
-        // transformers prefers the older form where both say something.
+        // transformers prefers the older form if both are given.
         let scaling = match reader.object("rope_scaling", "rope_scaling.")? {
             Some(old) => scaling(&old)?,
             None => global.as_ref().map_or(Ok(RopeScaling::None), scaling)?,
@@ -140,7 +140,7 @@ impl Rotations {
     }
 }
 
-/// Nothing or a factor for all pairs; every other kind of scaling is refused.
+/// `None` or one factor for all pairs; every other kind of scaling is refused.
 fn scaling(nested: &Reader) -> Result<RopeScaling, CheckpointError> {
     if nested.float("partial_rotary_factor", 1.0)? != 1.0 {
         return Err(nested.refuse("partial_rotary_factor", "1.0: heads are rotated as a whole"));

@@ -29,7 +29,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
                         true";
         return Err(reader.refuse("use_parallel_residual", expected));
     }
-    // `gelu` is another function, and llama.cpp computes the one with tanh whatever a file says.
+    // `gelu` is another function, and llama.cpp always computes the one with tanh.
     reader.expect_text("hidden_act", "gelu", &TANH_GELU)?;
     reader.expect_switch("attention_bias", true, true)?;
     let n_head = reader.size_or("num_attention_heads", 64)?;

@@ -1,4 +1,4 @@
-//! `LlamaForCausalLM` and the classes that came of it, as far as they are one model.
+//! `LlamaForCausalLM` and the classes derived from it, as far as they are the same model.
 //!
 //! Source: `configuration_llama.py`, `configuration_mistral.py`, `configuration_qwen2.py`,
 //! `configuration_qwen3.py` and `configuration_smollm3.py` of transformers.
@@ -70,7 +70,7 @@ fn rotation_keys(family: Family) -> OldKeys {
 
 /// For each layer, whether it rotates.
 const UNROTATED: &str = "no_rope_layers";
-/// Every how many layers one does not, where the list is left out.
+/// The interval of layers that do not rotate, if the list is missing.
 const UNROTATED_EVERY: &str = "no_rope_layer_interval";
 
 pub(super) fn keys() -> SizeKeys {
@@ -89,7 +89,7 @@ pub(super) fn read(reader: &Reader, family: Family) -> Result<ModelConfig, Check
     Ok(config)
 }
 
-/// Refuses what these classes can be told to compute and is not computed here.
+/// Refuses settings of these classes that require an unsupported computation.
 fn check_mathematics(
     reader: &Reader,
     family: Family,
@@ -108,13 +108,13 @@ fn check_mathematics(
     check_window(reader, family, config.context_length)
 }
 
-/// Layers without a rotation, which llama.cpp has at fixed places.
+/// Layers without a rotation, which are fixed in llama.cpp.
 fn check_unrotated(reader: &Reader, config: &ModelConfig) -> Result<(), CheckpointError> {
     let rotates = |layer| u64::from(config.layer_attention(layer).rotation.is_some());
     match (reader.get(UNROTATED), config.architecture.block().unrotated_every) {
         (Some(value), _) => {
-            // More than there are layers is fine, and says nothing of them. Zero layers and too
-            // many are for the limits to refuse.
+            // A value larger than the number of layers is valid and has no effect. Zero layers and
+            // too many are refused by the limits.
             let count = config.n_layer.min(config::limits::N_LAYER);
             let listed = value.as_array().map_or(&[][..], Vec::as_slice);
             let is_as_here =
@@ -133,7 +133,7 @@ fn check_unrotated(reader: &Reader, config: &ModelConfig) -> Result<(), Checkpoi
     }
 }
 
-/// A window as long as the context is none.
+/// A window as long as the context has no effect.
 fn check_window(reader: &Reader, family: Family, context: usize) -> Result<(), CheckpointError> {
     let is_full = |value: &Value| {
         value.as_array().is_some_and(|all| all.iter().all(|one| one == "full_attention"))
@@ -173,7 +173,7 @@ pub(super) fn write(config: &ModelConfig) -> Value {
                 UNROTATED: (0..config.n_layer).map(rotates).collect::<Vec<_>>(),
                 UNROTATED_EVERY: design.unrotated_every,
                 "use_sliding_window": false,
-                // Left out they are those of SmolLM3 3B, which smaller vocabularies do not have.
+                // The defaults are those of SmolLM3 3B, which smaller vocabularies do not have.
                 "bos_token_id": null,
                 "eos_token_id": null,
                 "pad_token_id": null,

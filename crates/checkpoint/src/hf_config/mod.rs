@@ -1,7 +1,7 @@
 //! `config.json` as `transformers` writes and reads it, with one key of our own: `qkv_bias`.
 //!
-//! A key that is left out has the default of transformers, and every switch that changes the
-//! mathematics is read: what is not computed here is refused with the key's name.
+//! A missing key has the default of transformers, and every setting that changes the mathematics is
+//! read: an unsupported computation is refused with the key's name.
 
 mod common;
 mod experts;
@@ -27,7 +27,7 @@ use reader::Reader;
 /// Three names of one function (`activations.py` of transformers).
 const TANH_GELU: [&str; 3] = ["gelu_new", "gelu_pytorch_tanh", "gelu_fast"];
 
-/// The classes of transformers that are read.
+/// The supported classes of transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Gpt2,
@@ -60,7 +60,7 @@ impl Family {
         Family::Phi3,
     ];
 
-    /// `model_type`, and what the names of its classes begin with.
+    /// `model_type`, and the prefix of the names of its classes.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Family::Gpt2 => ("gpt2", "GPT2"),
@@ -105,8 +105,8 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<ModelConfig, CheckpointEr
     Ok(config)
 }
 
-/// What the text of a `config.json` says about weights that MLX has quantized; `null` for others.
-/// (`quantization_config` is for the quantizers of transformers, whose weights are not read.)
+/// The settings in a `config.json` for weights that MLX has quantized; `null` without them.
+/// (`quantization_config` is for the quantizers of transformers, whose weights are not supported.)
 pub(crate) fn quantization(path: &Path, text: &str) -> Result<Value, CheckpointError> {
     let map: Map<String, Value> = serde_json::from_str(text)
         .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })?;
@@ -125,7 +125,7 @@ fn family(reader: &Reader) -> Result<Family, CheckpointError> {
     let family = family.ok_or_else(|| refuse(name))?;
     let classes = reader.get("architectures").and_then(Value::as_array);
     let other = classes.into_iter().flatten().find(|class| {
-        // A class that is no text is nothing that can be told from the right one.
+        // A class name that is not a string is refused as an unknown class.
         !class.as_str().is_some_and(|class| family.is_class(class))
     });
     match other {
@@ -162,7 +162,7 @@ fn extend(value: &mut Value, more: Value) {
     }
 }
 
-/// Refuses a model that no checkpoint could hold.
+/// Refuses a model that a checkpoint could not store.
 pub(crate) fn check(path: &Path, config: &ModelConfig) -> Result<(), CheckpointError> {
     let keys = match config.architecture {
         Architecture::Gpt2 => gpt2::keys(),
@@ -191,7 +191,7 @@ pub(crate) fn check(path: &Path, config: &ModelConfig) -> Result<(), CheckpointE
     limits::check(config, path, &keys)
 }
 
-/// `0.1_f32` as `0.1`, not as the `0.10000000149` that it is.
+/// `0.1_f32` as `0.1`, not as its exact value `0.10000000149`.
 fn short(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }

@@ -35,7 +35,7 @@ pub(super) fn read(reader: &Reader) -> Result<ModelConfig, CheckpointError> {
         reader.expect_switch(key, false, false)?;
     }
     let mut config = common::read(reader, &DEFAULTS)?;
-    // A window as long as the context is none.
+    // A window as long as the context has no effect.
     let size = reader.size_or("sliding_window", usize::MAX)?;
     let window = Window { size, global_every: 0, rope_base: None };
     config.attention.window = (size < config.context_length).then_some(window);
@@ -51,7 +51,7 @@ fn read_rotation(reader: &Reader, config: &mut ModelConfig) -> Result<(), Checkp
         Some(share) => share.as_f64().ok_or_else(|| place(SHARE).refuse(SHARE, "a number"))?,
         None => 1.0,
     };
-    // Rounded down in f64, as there; too much is for the limits to refuse.
+    // Rounded down in f64, as there; a value that is too large is refused by the limits.
     config.attention.rotated_width = Some((config.head_width() as f64 * share) as usize);
     if let Some(nested) = nested {
         config.attention.rope_scaling = scaling(reader, &nested, config.context_length)?;
@@ -64,14 +64,14 @@ fn scaling(
     nested: &Reader,
     context_length: usize,
 ) -> Result<RopeScaling, CheckpointError> {
-    // Old names of the second.
+    // Older names of the second one.
     if rope::check_kind(nested, &["default", LONGROPE, "su", "yarn"])? == "default" {
         rope::check_keys(nested, &[SHORT, LONG, rope::ORIGINAL_CONTEXT])?;
         return Ok(RopeScaling::None);
     }
     let optional = ["factor", "attention_factor"];
     rope::check_keys(nested, &[SHORT, LONG, rope::ORIGINAL_CONTEXT, optional[0], optional[1]])?;
-    // The class has a key of its own, which replaces the one inside even where it is left out.
+    // The class has its own key, which replaces the nested one even if it is missing.
     let original = reader.size_or(rope::ORIGINAL_CONTEXT, 4096)?;
     let factor = match nested.get(optional[0]) {
         Some(_) => f64::from(nested.float(optional[0], 1.0)?),
@@ -131,7 +131,8 @@ pub(super) fn write(config: &ModelConfig) -> Value {
         "embd_pdrop": 0.0,
         "hidden_act": "silu",
         rope::ORIGINAL_CONTEXT: original,
-        // The class's own is beyond small vocabularies, and then it refuses them.
+        // The class's own default is outside of small vocabularies, and then the class refuses
+        // them.
         "pad_token_id": null,
         SHARE: share,
         "resid_pdrop": 0.0,

@@ -1,4 +1,4 @@
-//! Keys of a `config.json`, with errors that say what a key should have held.
+//! Reads keys of a `config.json`, with errors that say what a key should hold.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::CheckpointError;
 pub(super) struct Reader<'a> {
     path: &'a Path,
     map: &'a Map<String, Value>,
-    /// What the object is called in errors, with a dot after it; nothing for the file itself.
+    /// The name of the object in errors, with a dot after it; empty for the file itself.
     place: &'a str,
 }
 
@@ -28,12 +28,12 @@ impl<'a> Reader<'a> {
         self.map.keys().map(String::as_str)
     }
 
-    /// The value of a key; `null` counts as left out.
+    /// The value of a key; `null` counts as missing.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a key is left out, where that is not the same as `null`.
+    /// Whether a key is missing, where `null` has another meaning.
     pub(super) fn lacks(&self, key: &str) -> bool {
         !self.map.contains_key(key)
     }
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A switch that has to be as expected, and is `default` where it is left out.
+    /// A boolean that must have the expected value, and is `default` if it is missing.
     pub(super) fn expect_switch(
         &self,
         key: &str,
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that decides what the model computes, `default` where it is left out.
+    /// A string that determines what the model computes, `default` if it is missing.
     pub(super) fn expect_text(
         &self,
         key: &str,
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn refuse(&self, key: &str, expected: &str) -> CheckpointError {
-        /// Longest value that is repeated in an error.
+        /// Longest value that is shown in an error.
         const SHOWN: usize = 80;
         let mut value = self.map.get(key).map_or("(nothing)".to_owned(), Value::to_string);
         if value.chars().count() > SHOWN {

@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 use super::{Reader, extend, short};
 use crate::CheckpointError;
 
-/// Context that a model was first trained with, in a rotation that is stretched beyond it.
+/// Context that a model was first trained with, before its rotation was scaled.
 pub(super) const ORIGINAL_CONTEXT: &str = "original_max_position_embeddings";
 
-/// What a family called its settings before `rope_parameters`, and what holds without them.
+/// The names of a family's settings before `rope_parameters`, and their defaults.
 pub(super) struct OldKeys {
     pub base: &'static str,
-    /// The base where nothing says.
+    /// The default of the base.
     pub default_base: f32,
     pub share: &'static str,
-    /// Share of a head that rotates where nothing says.
+    /// The default share of a head that rotates.
     pub default_share: f32,
 }
 
-/// The settings of LLaMA and what came of it.
+/// The settings of LLaMA and the families derived from it.
 pub(super) const LLAMA: OldKeys = OldKeys {
     base: "rope_theta",
     default_base: ROPE_BASE,
@@ -31,7 +31,7 @@ pub(super) const LLAMA: OldKeys = OldKeys {
     default_share: 1.0,
 };
 
-/// The base of the wavelengths. Anything but the plain rotation of all channels is refused.
+/// The base of the wavelengths. Only the plain rotation of all channels is accepted.
 pub(super) fn base(reader: &Reader, old: &OldKeys) -> Result<f32, CheckpointError> {
     let nested = nested(reader)?;
     if let Some(nested) = nested {
@@ -42,8 +42,8 @@ pub(super) fn base(reader: &Reader, old: &OldKeys) -> Result<f32, CheckpointErro
     read_base(reader, nested.as_ref(), old)
 }
 
-/// The base of the wavelengths, and how they are stretched. A rotation of some channels only is
-/// refused. `context_length` is the original context where nothing says.
+/// The base of the wavelengths, and how they are scaled. A rotation of some channels only is
+/// refused. `context_length` is the default of the original context.
 pub(super) fn read(
     reader: &Reader,
     old: &OldKeys,
@@ -66,7 +66,7 @@ pub(super) fn read(
         "llama3" => {
             let keys = ["factor", "low_freq_factor", "high_freq_factor", ORIGINAL_CONTEXT];
             check_keys(&nested, &keys)?;
-            // transformers prefers the one outside.
+            // transformers prefers the outer one.
             let place = if reader.get(ORIGINAL_CONTEXT).is_some() { reader } else { &nested };
             RopeScaling::Llama3 {
                 factor: number("factor")?,
@@ -84,12 +84,12 @@ pub(super) fn read(
     Ok((read_base(reader, Some(&nested), old)?, scaling))
 }
 
-/// The keys of a rotation of whole heads; one that is stretched in both forms.
+/// The keys of a rotation of whole heads; a scaled one in both forms.
 pub(super) fn write(config: &ModelConfig) -> Value {
     let base = short(config.rope_base);
     let scaling = match config.attention.rope_scaling {
-        // Factors without a rule have no place here, and are refused before; LongRoPE is another
-        // family's.
+        // Factors without a rule cannot be stored here, and were refused before; LongRoPE belongs
+        // to another family.
         RopeScaling::None | RopeScaling::Factors { .. } | RopeScaling::LongRope { .. } => {
             let parameters = json!({ "rope_theta": base, "rope_type": "default" });
             return json!({ "rope_parameters": parameters, "rope_theta": base });
@@ -114,14 +114,14 @@ pub(super) fn write(config: &ModelConfig) -> Value {
 
 /// The object that holds the settings, if there is one.
 pub(super) fn nested<'a>(reader: &Reader<'a>) -> Result<Option<Reader<'a>>, CheckpointError> {
-    // transformers prefers the older form where both say something.
+    // transformers prefers the older form if both are given.
     match reader.object("rope_scaling", "rope_scaling.")? {
         Some(scaling) if scaling.keys().next().is_some() => Ok(Some(scaling)),
         _ => reader.object("rope_parameters", "rope_parameters."),
     }
 }
 
-/// Where a setting is: in the nested object, or under its old name beside it.
+/// The location of a setting: in the nested object, or under its old name beside it.
 pub(super) fn holder<'a>(
     reader: &Reader<'a>,
     nested: Option<&Reader<'a>>,
@@ -165,7 +165,7 @@ pub(super) fn check_kind<'k>(
     known: &[&'k str],
 ) -> Result<&'k str, CheckpointError> {
     let mut kind = known[0];
-    // `rope_type` counts where both are there, and none of them may be unknown.
+    // `rope_type` counts if both are given, and neither may be unknown.
     for key in ["type", "rope_type"] {
         let Some(value) = nested.get(key) else { continue };
         let found = known.iter().find(|known| value == **known);
@@ -178,7 +178,7 @@ pub(super) fn check_kind<'k>(
     Ok(kind)
 }
 
-/// Refuses settings of single layers, and such as the kind of scaling does not have.
+/// Refuses settings of single layers, and settings that the kind of scaling does not have.
 pub(super) fn check_keys(nested: &Reader, own: &[&str]) -> Result<(), CheckpointError> {
     let known = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
     let is_known = |key: &&str| known.contains(key) || own.contains(key);

@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use config::{Attention, Window};
 
-/// What transformers writes, by `tests/golden/make_configs.py`.
+/// The output of transformers, from `tests/golden/make_configs.py`.
 const GOLDEN: &str = include_str!("../../tests/golden/configs.json");
 
-/// The sizes of all models in there.
+/// The sizes of all models in that file.
 fn small(architecture: Architecture) -> ModelConfig {
     ModelConfig {
         architecture,
@@ -37,7 +37,7 @@ fn llama3() -> RopeScaling {
     }
 }
 
-/// Layers with a window only: there are fewer than six.
+/// All layers have a window: there are fewer than six.
 fn gemma3() -> ModelConfig {
     let attention = Attention {
         head_width: Some(16),
@@ -70,7 +70,7 @@ fn read(text: &str) -> Result<ModelConfig, String> {
     parse(Path::new("config.json"), text).map_err(|error| error.to_string())
 }
 
-/// What is written, with keys replaced, read again.
+/// Writes a configuration, replaces keys, and reads it again.
 fn changed(architecture: Architecture, changes: &[(&str, Value)]) -> Result<ModelConfig, String> {
     let mut map: Map<String, Value> = serde_json::from_str(&written(&small(architecture))).unwrap();
     map.extend(changes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
@@ -172,7 +172,7 @@ fn what_transformers_computes_otherwise_is_refused_by_its_key() {
     }
 }
 
-/// The file that openai-community/gpt2 has, as far as the reader looks at it.
+/// The file of openai-community/gpt2, with the keys that the reader uses.
 #[test]
 fn keys_that_are_left_out_have_the_defaults_of_transformers() {
     let text = r#"{"activation_function": "gelu_new", "attn_pdrop": 0.1, "bos_token_id": 50256,
@@ -235,8 +235,8 @@ fn other_architectures_and_heads_are_refused_by_name() {
     assert!(changed(Architecture::Llama, &[("architectures", json!(["LlamaModel"]))]).is_ok());
 }
 
-/// The file of mistralai/Mixtral-8x7B-v0.1, as far as the reader looks at it, and what it means
-/// where it says nothing.
+/// The file of mistralai/Mixtral-8x7B-v0.1, with the keys that the reader uses, and the meaning of
+/// missing ones.
 #[test]
 fn a_mixtral_is_a_llama_with_experts() {
     let text = r#"{"architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0,
@@ -359,7 +359,7 @@ fn scaled_and_partial_rotations_are_refused_in_both_forms() {
         let error = refusal(Architecture::Llama, key, value);
         assert!(error.starts_with(&format!("config.json: {named} = ")), "{error}");
     }
-    // An empty form says nothing, so the other one counts.
+    // An empty form is ignored, so the other one counts.
     let changes =
         [("rope_scaling", json!({})), ("rope_parameters", json!({ "rope_type": "llama3" }))];
     let error = changed(Architecture::Llama, &changes).unwrap_err();
@@ -453,8 +453,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Whatever keys are changed: the file is refused, or what was understood is written and read
-/// again as the same.
+/// For any changed keys: the file is refused, or its content is written and read again unchanged.
 #[test]
 fn what_is_accepted_is_understood() {
     let keys: Vec<String> = Architecture::ALL

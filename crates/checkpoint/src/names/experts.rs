@@ -1,7 +1,7 @@
 //! A feed-forward layer of experts: Mixtral's and Qwen3-MoE's.
 //!
-//! Hugging Face stores each expert's matrices by themselves; a GGUF holds one tensor for each of
-//! the three, `[E, F, C]` or `[E, C, F]`, in which the experts lie one behind the other.
+//! Hugging Face stores each expert's matrices separately; a GGUF holds one tensor for each of the
+//! three, `[E, F, C]` or `[E, C, F]`, with the experts one after the other.
 //!
 //! Source: `modeling_mixtral.py`, `modeling_qwen3_moe.py` and `conversion_mapping.py` of
 //! transformers; `conversion/llama.py` and `conversion/qwen.py` of llama.cpp.
@@ -39,7 +39,7 @@ impl Part {
     }
 }
 
-/// What Hugging Face's files call the layer, without the number of the layer's block.
+/// The name of the layer in Hugging Face's files, without the number of the layer's block.
 fn layer(config: &ModelConfig) -> &'static str {
     match config.architecture {
         Architecture::Llama => "block_sparse_moe",

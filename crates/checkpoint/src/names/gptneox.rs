@@ -20,7 +20,7 @@ pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     let head = Stem::new("embed_out", "lm_head", "output").head([v, c]);
     table.push(match config.tie_embeddings {
         false => head,
-        // llama.cpp knows no tied head in this family.
+        // llama.cpp does not support a tied head in this family.
         true => TensorName { source: Source::Repeat(format!("{EMBEDDING}.weight")), ..head },
     });
     table

@@ -1,7 +1,7 @@
-//! LLaMA and the families that came of it.
+//! LLaMA and the families derived from it.
 //!
-//! Source: `modeling_llama.py` and its like of transformers; `gguf-py/gguf/tensor_mapping.py` and
-//! `src/models/*.cpp` of llama.cpp.
+//! Source: `modeling_llama.py` and similar files of transformers; `gguf-py/gguf/tensor_mapping.py`
+//! and `src/models/*.cpp` of llama.cpp.
 
 use config::{Architecture, BlockDesign, ModelConfig, Positions, Projections, QkNorm, RopePairs};
 
@@ -22,14 +22,14 @@ pub(super) fn table(config: &ModelConfig) -> Vec<TensorName> {
     if !config.tie_embeddings {
         table.push(head);
     } else if config.architecture == Architecture::Olmo2 {
-        // llama.cpp knows no tied head in this family.
+        // llama.cpp does not support a tied head in this family.
         let source = Source::Repeat(format!("{EMBEDDING}.weight"));
         table.push(TensorName { source, ..head });
     }
     table
 }
 
-/// The factors of a rotation that is slowed down, which only a GGUF has as tensors.
+/// The factors of a scaled rotation, which only a GGUF stores as a tensor.
 fn rope_factors(config: &ModelConfig) -> Vec<TensorName> {
     let row = |(name, factors): (&str, Vec<f32>)| {
         let row = Stem::new(name, name, name).row(
@@ -61,8 +61,8 @@ fn block(config: &ModelConfig, i: usize, table: &mut Vec<TensorName>) {
     let matrix = |hugging_face: &str, burn: &str, gguf: &str, shape: [usize; 2]| {
         stem(hugging_face, burn, gguf).matrix(shape, Orientation::OutputFirst, RowOrder::SAME)
     };
-    // Hugging Face calls the second norm of a block after what it follows where it is the second
-    // of two, and after what it precedes where there are more.
+    // Hugging Face names the second norm of a block by the layer before it if there are two norms,
+    // and by the layer after it if there are more.
     let before_mlp = match norm_placement.is_after() {
         true => "pre_feedforward_layernorm",
         false => "post_attention_layernorm",
@@ -123,7 +123,7 @@ fn attention(
             &format!("attn_{letter}"),
         );
         table.push(stem.matrix([outputs, c], Orientation::OutputFirst, rows));
-        // Readers of families with biases count on them.
+        // Readers of families with biases expect them.
         let lists_bias = config.qkv_bias || qkv_bias;
         table.extend(lists_bias.then(|| stem.bias(outputs, rows, config.qkv_bias)));
     }

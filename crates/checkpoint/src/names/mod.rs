@@ -1,8 +1,8 @@
-//! The three names of every tensor: Hugging Face's, Burn's and GGUF's, and how it lies in each.
+//! The three names of every tensor (Hugging Face's, Burn's and GGUF's), and its layout in each.
 //!
-//! One table per family. Everything that moves weights from one form to another walks the table,
-//! so a tensor cannot be forgotten in one place and renamed in another; and it asks the table how
-//! to arrange the values, so that no other place knows a family by name.
+//! There is one table per family. All conversions of weights iterate over the table, so a tensor
+//! cannot be forgotten in one place and renamed in another. The table also defines how to arrange
+//! the values, so that other code does not depend on the family.
 
 mod experts;
 mod gpt2;
@@ -18,10 +18,10 @@ use crate::transpose;
 pub(crate) use experts::{Part, expert, router};
 pub use rows::RowOrder;
 
-/// How the two dimensions of a matrix lie in the three forms.
+/// The orientation of a matrix in the three forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Orientation {
-    /// A vector, or an embedding whose rows are tokens or positions: the same everywhere.
+    /// A vector, or an embedding whose rows are tokens or positions: the same in all forms.
     Same,
     /// `[in, out]` in Hugging Face (Conv1D) and Burn (Linear); rows `[out, in]` in GGUF.
     InputFirst,
@@ -29,7 +29,7 @@ pub enum Orientation {
     OutputFirst,
 }
 
-/// What a tensor is for, which decides how exactly it is stored.
+/// The purpose of a tensor, which determines the precision it is stored with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorUse {
     /// A matrix of a product, or the token embedding: any tensor type.
@@ -52,53 +52,53 @@ impl TensorUse {
     }
 }
 
-/// One of the experts of a layer, whose matrices lie one behind the other in a GGUF's tensor.
+/// One of the experts of a layer, whose matrices are one after the other in a GGUF's tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expert {
-    /// Its number, from 0.
+    /// Its index, counted from 0.
     pub index: usize,
     /// Experts in the layer.
     pub of: usize,
 }
 
-/// Where the values of a tensor come from.
+/// The source of a tensor's values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    /// The model: this is one of its parameters.
+    /// A parameter of the model.
     Model,
-    /// Zeros, in every file: the model has no such parameter, but readers of the file format count
-    /// on the tensor.
+    /// Zeros, in every file: the model does not have this parameter, but readers of the file format
+    /// expect the tensor.
     Zeros,
-    /// The tensor of this name in Hugging Face's files, which a GGUF holds once more. Hugging
-    /// Face's files leave it out.
+    /// A copy of the tensor of this name in Hugging Face's files, which a GGUF stores a second
+    /// time. Hugging Face's files omit it.
     Repeat(String),
-    /// These values, which follow from the settings, in a GGUF. Hugging Face's files leave it out.
+    /// These values, which follow from the settings, in a GGUF. Hugging Face's files omit it.
     Settings(Vec<f32>),
 }
 
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorName {
-    /// In `model.safetensors`, for example `transformer.h.0.attn.c_attn.weight`.
+    /// Name in `model.safetensors`, for example `transformer.h.0.attn.c_attn.weight`.
     pub hugging_face: String,
     /// Path of the parameter in the Burn module, for example `blocks.0.attn.c_attn.weight`.
     pub burn: String,
-    /// For example `blk.0.attn_qkv.weight`.
+    /// Name in a GGUF, for example `blk.0.attn_qkv.weight`.
     pub gguf: String,
     /// Shape in `model.safetensors`, slowest dimension first.
     pub shape: Vec<usize>,
-    /// How its dimensions lie in each form.
+    /// Its orientation in each form.
     pub orientation: Orientation,
-    /// How its output rows are ordered in each form.
+    /// The order of its output rows in each form.
     pub rows: RowOrder,
-    /// Which expert's matrix this is: one of several rows of the table with one tensor in a GGUF.
+    /// The expert of this matrix: one of several rows of the table with one tensor in a GGUF.
     pub expert: Option<Expert>,
-    /// What it is for.
+    /// Its purpose.
     pub role: TensorUse,
-    /// Where its values come from.
+    /// The source of its values.
     pub source: Source,
-    /// What is added to Hugging Face's and Burn's values to get those of a GGUF: 1 where a norm's
-    /// weight counts from 1 (`conversion/gemma.py` of llama.cpp).
+    /// The number that is added to Hugging Face's and Burn's values to get those of a GGUF: 1 if a
+    /// norm's weight has an offset of 1 (`conversion/gemma.py` of llama.cpp).
     pub offset: f32,
 }
 
@@ -113,7 +113,7 @@ impl TensorName {
         matches!(self.source, Source::Model | Source::Zeros)
     }
 
-    /// The other tensor, by Hugging Face's name, whose values this one has in a GGUF.
+    /// The other tensor, by Hugging Face's name, whose values this one repeats in a GGUF.
     pub fn repeats(&self) -> Option<&str> {
         match &self.source {
             Source::Repeat(name) => Some(name),
@@ -150,7 +150,7 @@ impl TensorName {
         self.expert.is_none_or(|expert| expert.index == 0)
     }
 
-    /// Values as Hugging Face stores them, arranged as the Burn module has them. Both row-major.
+    /// Converts values from Hugging Face's layout to that of the Burn module. Both are row-major.
     ///
     /// # Panics
     /// If `values` does not hold [`TensorName::elements`] weights.
@@ -165,7 +165,7 @@ impl TensorName {
         }
     }
 
-    /// The inverse of [`TensorName::to_burn`]; also for whatever has the shape of the parameter,
+    /// The inverse of [`TensorName::to_burn`]; also for other values in the shape of the parameter,
     /// such as an optimizer's moments.
     ///
     /// # Panics
@@ -183,8 +183,8 @@ impl TensorName {
         }
     }
 
-    /// Values of one output row. Rows are only reordered where they lie one after the other:
-    /// in vectors, and in matrices `[out, in]`.
+    /// Number of values of one output row. Rows are only reordered if they are stored one after the
+    /// other: in vectors, and in matrices `[out, in]`.
     pub(crate) fn row_width(&self) -> usize {
         self.shape[1..].iter().product()
     }
@@ -226,12 +226,12 @@ pub fn is_ignored(config: &ModelConfig, hugging_face: &str) -> bool {
         }
         _ => ("model.", &[".rotary_emb.inv_freq"]),
     };
-    // The dot of the prefix may be the one that the buffer's name begins with.
+    // The dot of the prefix may be the first character of the buffer's name.
     let inner = hugging_face.get(prefix.len() - 1..).unwrap_or_default();
     hugging_face.starts_with(prefix) && buffers.iter().any(|end| inner.ends_with(end))
 }
 
-/// The three names of a layer, to which the names of its parameters are added.
+/// The three names of a layer, which the names of its parameters are appended to.
 struct Stem {
     hugging_face: String,
     burn: String,
@@ -247,7 +247,7 @@ impl Stem {
         Stem { hugging_face: hugging_face.into(), burn: burn.into(), gguf: gguf.into() }
     }
 
-    /// A parameter that lies the same in all forms; `kind` is what Hugging Face and GGUF call it.
+    /// A parameter with the same layout in all forms; `kind` is its name in Hugging Face and GGUF.
     fn row(&self, kind: &str, burn_kind: &str, shape: &[usize], role: TensorUse) -> TensorName {
         TensorName {
             hugging_face: format!("{}.{kind}", self.hugging_face),
@@ -283,7 +283,7 @@ impl Stem {
         TensorName { rows, source, ..self.row("bias", "bias", &[width], TensorUse::Vector) }
     }
 
-    /// Burn calls the parameters of a normalisation `gamma` and `beta`.
+    /// Burn names the parameters of a normalisation `gamma` and `beta`.
     fn rms_norm(&self, width: usize) -> TensorName {
         self.row("weight", "gamma", &[width], TensorUse::Vector)
     }

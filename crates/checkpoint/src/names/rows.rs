@@ -1,11 +1,11 @@
-//! The order of the output rows of a projection, where Hugging Face has another than everybody
-//! else.
+//! The order of the output rows of a projection, where Hugging Face's differs from Burn's and
+//! GGUF's.
 //!
-//! Both cases there are exchange two neighbouring axes of the rows, so one description with two
-//! constructors serves them.
+//! There are two cases. Both exchange two neighbouring axes of the rows, so one description with
+//! two constructors covers them.
 
-/// How the rows of a matrix, or the entries of its bias, are ordered in the two worlds: seen as
-/// `[outer, a, b, inner]` in Hugging Face they are `[outer, b, a, inner]` in Burn and in GGUF.
+/// The order of the rows of a matrix, or the entries of its bias: seen as `[outer, a, b, inner]` in
+/// Hugging Face they are `[outer, b, a, inner]` in Burn and in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowOrder {
     outer: usize,
@@ -15,12 +15,12 @@ pub struct RowOrder {
 }
 
 impl RowOrder {
-    /// The same everywhere.
+    /// The same order everywhere.
     pub(crate) const SAME: RowOrder = RowOrder { outer: 1, a: 1, b: 1, inner: 1 };
 
-    /// Queries or keys of `heads` heads, `D` wide, whose rotation pairs neighbours. Hugging Face
-    /// stores the first channel of every pair, then the second of every pair, `[heads, 2, D / 2]`;
-    /// the model was trained with `[heads, D / 2, 2]`.
+    /// Queries or keys of `heads` heads, `D` wide, whose rotation pairs neighbouring channels.
+    /// Hugging Face stores the first channel of every pair, then the second of every pair, `[heads,
+    /// 2, D / 2]`; the model was trained with `[heads, D / 2, 2]`.
     ///
     /// Source: `permute` in `convert_llama_weights_to_hf.py` of transformers, and its inverse in
     /// `conversion/llama.py` of llama.cpp.
@@ -36,17 +36,17 @@ impl RowOrder {
         RowOrder { outer: 1, a: heads, b: 3, inner: head_width }
     }
 
-    /// Whether both worlds have the same order.
+    /// Whether the order is the same everywhere.
     pub fn is_same(self) -> bool {
         self.a == 1 || self.b == 1
     }
 
-    /// Where Burn and GGUF have the row that is Hugging Face's number `row`.
+    /// The index in Burn and GGUF of the row `row` of Hugging Face.
     pub fn ours(self, row: usize) -> usize {
         swap(row, self.a, self.b, self.inner)
     }
 
-    /// Where Hugging Face has the row that is number `row` in Burn and GGUF.
+    /// The index in Hugging Face of the row `row` of Burn and GGUF.
     pub fn hugging_face(self, row: usize) -> usize {
         swap(row, self.b, self.a, self.inner)
     }
@@ -62,7 +62,7 @@ impl RowOrder {
     }
 }
 
-/// The place in `[.., b, a, inner]` of what is at `row` in `[.., a, b, inner]`.
+/// The index in `[.., b, a, inner]` of the row `row` in `[.., a, b, inner]`.
 fn swap(row: usize, a: usize, b: usize, inner: usize) -> usize {
     let (i, rest) = (row % inner, row / inner);
     let (at_b, rest) = (rest % b, rest / b);

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 
-/// Every family, with and without biases and a head of its own. No two sizes are equal.
+/// Every family, with and without biases and a separate head. All sizes are different.
 fn configs() -> impl Iterator<Item = ModelConfig> {
     let families = Architecture::ALL.into_iter();
     families.flat_map(|architecture| {
@@ -29,7 +29,7 @@ fn configs() -> impl Iterator<Item = ModelConfig> {
     })
 }
 
-/// One block of a family with biases and a head of its own.
+/// One block of a family with biases and a separate head.
 fn config(architecture: Architecture) -> ModelConfig {
     let mut all = configs().filter(|config| {
         config.architecture == architecture && config.qkv_bias && !config.tie_embeddings
@@ -76,7 +76,7 @@ fn gguf_has_exactly_what_llama_cpp_asks_for() {
 }
 
 /// The tensors of `src/models/*.cpp` in llama.cpp, by the names of our families, with the shapes
-/// asked for there: 16 channels, 10 in the feed-forward layer, 11 tokens, 7 positions, keys and
+/// required there: 16 channels, 10 in the feed-forward layer, 11 tokens, 7 positions, keys and
 /// values of 2 heads of 4.
 fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
     let common = vec![
@@ -143,7 +143,7 @@ fn asked_for(architecture: Architecture) -> Vec<(&'static str, Vec<u64>)> {
     [common, own.concat()].concat()
 }
 
-/// Mixtral is a `llama` to llama.cpp, and has names of its own in Hugging Face's files.
+/// llama.cpp treats Mixtral as a `llama`; Hugging Face's files use other names for it.
 #[test]
 fn a_mixtral_has_its_own_names_and_stacked_experts() {
     let experts = Some(config::Experts { count: 5, used: 2 });

@@ -2,7 +2,7 @@
 //!
 //! The order of precedence is that of `AutoTokenizer.from_pretrained` in transformers 5
 //! (`tokenization_utils_base.py`): `chat_template.jinja` and `additional_chat_templates/NAME.jinja`
-//! together replace what `tokenizer_config.json` says. Only where neither has a template,
+//! together replace the template of `tokenizer_config.json`. Only if neither has a template,
 //! `chat_template.json` is read, which older processors of transformers wrote
 //! (`processing_utils.py`).
 
@@ -18,11 +18,11 @@ use crate::{
     ADDITIONAL_CHAT_TEMPLATES, CHAT_TEMPLATE_FILE, CHAT_TEMPLATE_JSON_FILE, CheckpointError,
 };
 
-/// Most templates of one folder: those in use have two or three.
+/// Most templates of one folder: real folders have two or three.
 const MOST_TEMPLATES: usize = 64;
 
-/// The template that conversations without tools are written with: the one named `default` where
-/// there are several. Nothing where transformers has none or asks for a name.
+/// The template for conversations without tools: the one named `default` if there are several.
+/// `None` if transformers has none or requires a name.
 ///
 /// # Errors
 /// When a file cannot be read, is too long, or `chat_template.json` is malformed.

@@ -1,4 +1,4 @@
-//! The parts of a `tokenizer.json` that decide which tokens a text becomes.
+//! The parts of a `tokenizer.json` that determine the tokens of a text.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,10 +11,10 @@ use super::form::Unfit;
 use super::{TokenType, refuse};
 use crate::CheckpointError;
 
-/// Ids are below this, so that a wrong file cannot ask for all memory.
+/// Limit of the ids, so that an invalid file cannot use up all memory.
 const MAX_TOKENS: usize = 1 << 24;
 
-/// Hugging Face's file, as far as it is looked at.
+/// The parts of Hugging Face's file that are read.
 #[derive(Deserialize)]
 pub(super) struct Document {
     pub model: Model,
@@ -28,8 +28,8 @@ pub(super) struct Document {
     pub post_processor: Option<Value>,
 }
 
-/// A token that is found in the text before anything else is done to it. Its `id` in the file is
-/// not read: see [`Document::added`].
+/// A token that is recognised in the text before any other processing. Its `id` in the file is not
+/// read: see [`Document::added`].
 #[derive(Deserialize)]
 pub(super) struct AddedToken {
     pub content: String,
@@ -70,7 +70,7 @@ pub(super) struct Model {
 /// The model's own tokens: an object from text to id, or for Unigram a list of pieces with scores.
 pub(super) struct ModelVocab {
     pub ids: HashMap<String, u32>,
-    /// What the tokenizers crate takes for the size: ids of added tokens begin there.
+    /// The size according to the tokenizers crate: ids of added tokens begin there.
     size: usize,
 }
 
@@ -114,7 +114,7 @@ pub(super) enum Merge {
 }
 
 impl Merge {
-    /// Both parts; one with a space in it could not be told apart from two parts in a GGUF.
+    /// Both parts; in a GGUF, a part with a space in it could not be distinguished from two parts.
     pub fn parts(&self) -> Result<(&str, &str), Unfit> {
         let whole = |part: &str| !part.is_empty() && !part.contains(' ');
         match self {
@@ -132,13 +132,13 @@ impl Merge {
     }
 }
 
-/// What [`Document::tokens`] finds.
+/// The result of [`Document::tokens`].
 pub(super) struct Tokens {
-    /// Texts by id. An id without a token has one named `[PAD...]`, as in llama.cpp's converter.
+    /// Texts by id. An id without a token has a text `[PAD...]`, as in llama.cpp's converter.
     pub texts: Vec<String>,
-    /// What each is; the kinds of model add to this what only they have.
+    /// The type of each; the kinds of model add their own types.
     pub types: Vec<TokenType>,
-    /// A token that shares its id with another, which `texts` cannot say.
+    /// A token that shares its id with another, which `texts` cannot represent.
     pub second: Option<String>,
 }
 
@@ -147,9 +147,9 @@ impl Document {
         serde_json::from_str(text).map_err(|error| refuse(error.to_string()))
     }
 
-    /// The added tokens with the ids that the tokenizers crate gives them, whatever id the file
-    /// states: the model's own for a text that it knows, the following ones in order for others
-    /// (`AddedVocabulary::add_tokens`).
+    /// The added tokens with the ids that the tokenizers crate assigns, whatever id the file
+    /// states: the model's own id for a text that it contains, the following ids in order for
+    /// others (`AddedVocabulary::add_tokens`).
     pub fn added(&self) -> Vec<(u32, &AddedToken)> {
         let mut next = self.model.vocab.size as u32;
         let mut new: HashMap<&str, u32> = HashMap::new();
@@ -170,13 +170,13 @@ impl Document {
     /// Every token by its id.
     ///
     /// # Errors
-    /// When an id is beyond every vocabulary.
+    /// When an id exceeds the limit.
     pub fn tokens(&self) -> Result<Tokens, CheckpointError> {
         let added = self.added();
         let mut own: Vec<(u32, &str)> =
             self.model.vocab.ids.iter().map(|(text, &id)| (id, text.as_str())).collect();
         own.sort_unstable();
-        // Where both have an id, the added token is what the id decodes to.
+        // If both have an id, it decodes to the added token.
         let all = added.iter().map(|(id, token)| (*id, token.content.as_str())).chain(own);
         let all: Vec<(u32, &str)> = all.collect();
         let count = all.iter().map(|(id, _)| *id as usize + 1).max().unwrap_or(0);
@@ -217,7 +217,7 @@ impl Document {
         Ok(Tokens { texts: texts.collect(), types, second })
     }
 
-    /// The token that stands for what the vocabulary lacks. It need not be in it.
+    /// The token for text that the vocabulary lacks. It need not be in the vocabulary.
     pub fn unknown(&self) -> Option<&str> {
         let by_id = |id: usize| {
             let mut all = self.model.vocab.ids.iter();
@@ -226,7 +226,7 @@ impl Document {
         self.model.unk_token.as_deref().or_else(|| self.model.unk_id.and_then(by_id))
     }
 
-    /// Settings of a BPE model that no reader of GGUF files knows.
+    /// Settings of a BPE model that readers of GGUF files do not support.
     pub fn check_model(&self) -> Result<(), Unfit> {
         let model = &self.model;
         let is_some = |affix: &Option<String>| affix.as_ref().is_some_and(|text| !text.is_empty());
@@ -242,7 +242,7 @@ impl Document {
         Ok(())
     }
 
-    /// The special tokens that the file's own template puts before and behind a text
+    /// The special tokens that the file's own template adds before and after a text
     /// (`TemplateProcessing`, `RobertaProcessing`, `BertProcessing`).
     pub fn around(&self) -> (Vec<&str>, Vec<&str>) {
         let Some(processor) = self.post_processor.as_ref() else { return Default::default() };
@@ -266,7 +266,7 @@ impl Document {
     }
 }
 
-/// Names for ids without a token that no token has.
+/// Names for ids without a token, different from all tokens.
 pub(super) struct Fill(HashSet<String>);
 
 impl Fill {
@@ -274,7 +274,7 @@ impl Fill {
         Fill(taken.filter(|text| text.starts_with("[PAD")).map(str::to_owned).collect())
     }
 
-    /// `[PAD7]`, as llama.cpp's converter names it; with more strokes where there is one already.
+    /// `[PAD7]`, as llama.cpp's converter names it; with more underscores if the name is taken.
     pub fn name(&mut self, id: usize) -> String {
         let mut name = format!("[PAD{id}]");
         while !self.0.insert(name.clone()) {

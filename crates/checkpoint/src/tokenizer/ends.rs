@@ -1,13 +1,13 @@
-//! Which tokens end a text or an answer.
+//! The tokens that end a text or an answer.
 //!
 //! A folder may state several (`eos_token_id` of `generation_config.json`). A GGUF has keys for
 //! some of them, and llama.cpp finds others by their names (`special_eog_ids` of
-//! `llama-vocab.cpp`). The same rule holds here for every engine, so that a text ends on the
+//! `llama-vocab.cpp`). The same rule applies here for every engine, so that a text ends on the
 //! device where it ends here.
 
 use super::{SpecialTokens, Vocabulary};
 
-/// Names of tokens that llama.cpp takes for ends, whatever the keys say.
+/// Names of tokens that llama.cpp treats as ends, whatever the keys say.
 const NAMES: [&str; 33] = [
     "<|eot_id|>",
     "<|im_end|>",
@@ -31,7 +31,7 @@ const NAMES: [&str; 33] = [
     "<|tool_response>",
     "<｜end▁of▁sentence｜>",
     "[e~[",
-    // Of a gap that is filled: padding, the next repository, the next file.
+    // Tokens of fill-in-the-middle: padding, the next repository, the next file.
     "<|fim_pad|>",
     "<fim-pad>",
     "<fim_pad>",
@@ -45,14 +45,14 @@ const NAMES: [&str; 33] = [
     "<|file_sep|>",
 ];
 
-/// Keys of a GGUF beside `eos` whose tokens llama.cpp takes for ends.
+/// Keys of a GGUF besides `eos` whose tokens llama.cpp treats as ends.
 const KEYS: [&str; 5] = ["eot", "eom", "fim_pad", "fim_rep", "fim_sep"];
 
 impl Vocabulary {
     /// The ids of all tokens that end a text, in order.
     pub fn ends(&self) -> Vec<u32> {
         let has = |name: &str| self.tokens.iter().any(|token| token == name);
-        // Vocabularies in which the token does not end anything.
+        // Vocabularies in which the token does not end a text.
         let calls = has("<|call|>") || has("<|calls|>");
         let in_text = |name: &str| match name {
             "<|end|>" => calls && (has("<|flush|>") || has("<|return|>")),

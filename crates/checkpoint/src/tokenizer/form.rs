@@ -1,4 +1,4 @@
-//! How much of a tokenizer the keys of a GGUF can say.
+//! How completely the keys of a GGUF can describe a tokenizer.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -7,11 +7,11 @@ use super::document::{AddedToken, Document};
 use super::{SpacePrefix, VocabularyKind, byte_token};
 use crate::CheckpointError;
 
-/// How much of a tokenizer llama.cpp's keys of a GGUF can say. Where they do not say all, the file
-/// also holds the whole `tokenizer.json` under [`TOKENIZER_JSON_KEY`], which is read here in place
-/// of the keys; llama.cpp knows nothing of it. So every tokenizer goes into a GGUF, and from it
-/// this project makes the tokens that transformers makes; whether llama.cpp (and with it the
-/// web chat) does so too is what differs.
+/// How completely llama.cpp's keys of a GGUF can describe a tokenizer. If they are not complete,
+/// the file also holds the whole `tokenizer.json` under [`TOKENIZER_JSON_KEY`], which is read here
+/// instead of the keys; llama.cpp does not read it. Every tokenizer can therefore be stored in a
+/// GGUF, and from it this project makes the same tokens as transformers. The forms differ in
+/// whether llama.cpp (and with it the web chat) does so too.
 ///
 /// | form | in the GGUF | llama.cpp and the web chat |
 /// |---|---|---|
@@ -24,11 +24,11 @@ use crate::CheckpointError;
 /// bundle needs a device that tokenizes, so it cannot use `JsonOnly`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GgufForm {
-    /// The keys say all.
+    /// The keys are complete.
     Exact,
-    /// The keys say most of it: what llama.cpp does otherwise.
+    /// The keys are nearly complete; the text says what llama.cpp does differently.
     Approximate(String),
-    /// llama.cpp has no tokenizer of this kind: why.
+    /// llama.cpp has no tokenizer of this kind; the text says why.
     JsonOnly(String),
 }
 
@@ -36,7 +36,7 @@ pub enum GgufForm {
 pub const TOKENIZER_JSON_KEY: &str = "tokenizer.huggingface.json";
 
 impl GgufForm {
-    /// Whether llama.cpp, and so the web chat, turns text into tokens by itself.
+    /// Whether llama.cpp, and so the web chat, can tokenize text.
     pub fn llama_cpp_encodes(&self) -> bool {
         !matches!(self, GgufForm::JsonOnly(_))
     }
@@ -56,11 +56,11 @@ impl fmt::Display for GgufForm {
     }
 }
 
-/// Why no kind of llama.cpp's fits a file.
+/// Why no kind of tokenizer of llama.cpp fits a file.
 pub(super) enum Unfit {
-    /// It has none that does the same.
+    /// None does the same.
     Gguf(String),
-    /// The file is broken.
+    /// The file is invalid.
     File(CheckpointError),
 }
 
@@ -70,7 +70,7 @@ impl From<CheckpointError> for Unfit {
     }
 }
 
-/// What llama.cpp does otherwise about added tokens and around a text.
+/// What llama.cpp does differently with added tokens and around a text.
 pub(super) fn added_difference(document: &Document) -> Option<String> {
     let find = |odd: fn(&AddedToken) -> bool| document.added_tokens.iter().find(|token| odd(token));
     if let Some(token) = find(|token| token.lstrip || token.rstrip || token.single_word) {
@@ -93,7 +93,7 @@ pub(super) fn added_difference(document: &Document) -> Option<String> {
 }
 
 /// Two added tokens of which the longer begins within the shorter: Hugging Face takes the one that
-/// begins first, llama.cpp looks for the longest in the whole text first.
+/// begins first, llama.cpp searches the whole text for the longest first.
 fn overlapping(document: &Document) -> Option<String> {
     let texts = document.added_tokens.iter().map(|token| token.content.as_str());
     let mut longest: HashMap<&str, &str> = HashMap::new();
@@ -105,7 +105,7 @@ fn overlapping(document: &Document) -> Option<String> {
             }
         }
     }
-    // Of runs of one character, such as indentation, both take the longest first.
+    // In runs of one character, such as indentation, both take the longest first.
     let is_run = |text: &str| text.chars().all(|letter| text.starts_with(letter));
     for first in texts.filter(|text| !is_run(text)) {
         for (at, _) in first.char_indices().skip(1) {
@@ -119,7 +119,7 @@ fn overlapping(document: &Document) -> Option<String> {
     None
 }
 
-/// What llama.cpp does otherwise with the text between added tokens, for a kind that it has.
+/// What llama.cpp does differently with the text between added tokens, for a kind that it supports.
 pub(super) fn text_difference(
     document: &Document,
     kind: &VocabularyKind,
@@ -142,7 +142,7 @@ pub(super) fn text_difference(
     }
 }
 
-/// What llama.cpp does otherwise about the space before a text.
+/// What llama.cpp does differently with the space before a text.
 pub(super) fn prefix_difference(kind: &VocabularyKind) -> Option<String> {
     let VocabularyKind::SentencePiece { prefix, .. } = kind else { return None };
     let what = match prefix {
@@ -156,7 +156,7 @@ pub(super) fn prefix_difference(kind: &VocabularyKind) -> Option<String> {
     Some(what.to_owned())
 }
 
-/// What transformers puts around a text that a GGUF has no keys for.
+/// Tokens that transformers adds around a text and that a GGUF has no keys for.
 pub(super) fn around_difference(document: &Document) -> Option<String> {
     let (before, behind) = document.around();
     let more = before.len() > 1 || behind.len() > 1;
@@ -164,7 +164,7 @@ pub(super) fn around_difference(document: &Document) -> Option<String> {
 }
 
 fn lacks_letters(tokens: &[String]) -> bool {
-    // Letters of the byte alphabet below U+0100 stand for themselves, the others follow it.
+    // Letters of the byte alphabet below U+0100 represent themselves, the others follow it.
     let letters = (0x21..=0x7E).chain(0xA1..=0xAC).chain(0xAE..=0xFF).chain(0x100..=0x143);
     let present: HashSet<&str> = tokens.iter().map(String::as_str).collect();
     let mut letters = letters.filter_map(char::from_u32);

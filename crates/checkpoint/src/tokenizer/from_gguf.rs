@@ -1,4 +1,4 @@
-//! The vocabulary that a GGUF carries in its metadata.
+//! The vocabulary in the metadata of a GGUF.
 
 use gguf::{Array, Metadata, Value};
 
@@ -9,10 +9,10 @@ use super::{
 use crate::CheckpointError;
 
 impl Vocabulary {
-    /// Reads the `tokenizer.*` keys, with llama.cpp's defaults for those that are left out.
+    /// Reads the `tokenizer.*` keys, with llama.cpp's defaults for missing ones.
     ///
     /// # Errors
-    /// A tokenizer or pre-tokenizer that is not known, by name; lists of different lengths.
+    /// A tokenizer or pre-tokenizer that is not supported, by name; lists of different lengths.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, CheckpointError> {
         let model = metadata.string("tokenizer.ggml.model")?;
         if let Some(Value::String(text)) = metadata.get(TOKENIZER_JSON_KEY) {
@@ -61,8 +61,8 @@ impl Vocabulary {
     }
 }
 
-/// The file that goes along where the keys do not say all; which tokens begin and end a text
-/// stands in the keys nevertheless, and tokens that only fill rows.
+/// The `tokenizer.json` in the GGUF, if the keys are not complete. The tokens that begin and end a
+/// text are nevertheless read from the keys, and so are tokens that only fill rows.
 fn from_json(metadata: &Metadata, text: &str) -> Result<Vocabulary, CheckpointError> {
     let mut vocabulary = Vocabulary::parse(text)?;
     if let Ok(rows) = metadata.strings("tokenizer.ggml.tokens") {
@@ -104,7 +104,7 @@ fn byte_level(metadata: &Metadata) -> Result<VocabularyKind, CheckpointError> {
     Ok(VocabularyKind::Bpe { pre, merges })
 }
 
-/// What each token is; without the list all are text.
+/// The type of each token; without the list all are text.
 fn types(metadata: &Metadata, count: usize) -> Result<Vec<TokenType>, CheckpointError> {
     const KEY: &str = "tokenizer.ggml.token_type";
     let numbers = match metadata.get(KEY) {
@@ -143,7 +143,7 @@ fn special_tokens(
     count: usize,
 ) -> Result<SpecialTokens, CheckpointError> {
     let default = special::gguf_defaults(kind, count);
-    // An id beyond the vocabulary counts as not given, as in llama.cpp.
+    // An id outside the vocabulary counts as missing, as in llama.cpp.
     let id = |key: &str, default: Option<u32>| {
         let stated = metadata.unsigned(&format!("tokenizer.ggml.{key}_token_id")).ok();
         let stated = stated.and_then(|id| u32::try_from(id).ok());
@@ -171,7 +171,7 @@ fn switch(metadata: &Metadata, key: &str, default: bool) -> Result<bool, Checkpo
 }
 
 impl TokenType {
-    /// A number that is none of the known ones stands for text, as in older files.
+    /// An unknown number counts as text, as in older files.
     fn from_number(number: i32) -> Self {
         match number {
             2 => TokenType::Unknown,

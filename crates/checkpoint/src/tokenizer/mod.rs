@@ -1,5 +1,5 @@
-//! The vocabulary of a tokenizer: read from a `tokenizer.json` and the files beside it, or from
-//! the keys of a GGUF, and written as those keys.
+//! The vocabulary of a tokenizer: read from a `tokenizer.json` and the other files of its folder,
+//! or from the keys of a GGUF, and written as those keys.
 //!
 //! | kind | `tokenizer.json` | `tokenizer.ggml.model` |
 //! |---|---|---|
@@ -7,10 +7,10 @@
 //! | SentencePiece's BPE | `BPE` with `byte_fallback` | `llama`, scores in place of merges |
 //! | any other | what the `tokenizers` crate loads | `no_vocab` |
 //!
-//! llama.cpp splits text by itself, so it needs to know which way, the vocabulary in the order of
-//! the ids, and the merges in the order of their rank. For kinds that it does not have the file
-//! says `no_vocab` and how many tokens there are (`llama-vocab.cpp`). What its keys cannot say goes
-//! along as the text of the `tokenizer.json`: see [`GgufForm`].
+//! llama.cpp splits text itself, so it needs the name of the pre-tokenizer, the vocabulary in the
+//! order of the ids, and the merges in the order of their rank. For kinds that it does not have,
+//! the file holds `no_vocab` and the number of tokens (`llama-vocab.cpp`). If the keys are not
+//! complete, the text of the `tokenizer.json` is stored as well: see [`GgufForm`].
 
 pub(crate) mod chat_template;
 mod document;
@@ -45,17 +45,17 @@ pub use special::SpecialTokens;
 /// The token that begins and ends a text.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// What a token is: `enum llama_token_type` of `llama.h`, as a GGUF stores it.
+/// The type of a token: `enum llama_token_type` of `llama.h`, as a GGUF stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum TokenType {
     /// A piece of text.
     Normal = 1,
-    /// Stands for what has no token.
+    /// Represents text that has no token.
     Unknown = 2,
-    /// Has a meaning and no text: never made from what a user writes.
+    /// Has a meaning but no text: never produced from user input.
     Control = 3,
-    /// Text that is found before anything else is done to it.
+    /// Text that is recognised before any other processing.
     UserDefined = 4,
     /// Fills the vocabulary up to the size of the embedding.
     Unused = 5,
@@ -68,21 +68,22 @@ pub enum TokenType {
 pub enum VocabularyKind {
     /// Byte-level BPE.
     Bpe {
-        /// How text is cut before it is merged.
+        /// How text is split before it is merged.
         pre: &'static PreTokenizer,
         /// Merges as `"left right"`, best first.
         merges: Vec<String>,
     },
     /// SentencePiece's BPE over characters.
     SentencePiece {
-        /// One for each token; of two neighbours that spell a token, the highest merge first.
+        /// One for each token; of two neighbouring pairs that spell a token, the one with the
+        /// highest score merges first.
         scores: Vec<f32>,
-        /// The same as pairs of ids, best first; empty where only scores are known.
+        /// The same as pairs of ids, best first; empty if only scores are known.
         merges: Vec<(u32, u32)>,
-        /// Whether a space goes before a text.
+        /// Whether a space is added before a text.
         prefix: SpacePrefix,
     },
-    /// As only the `tokenizer.json` says: words, Unigram, WordPiece, any other pattern.
+    /// Described by the `tokenizer.json` only: words, Unigram, WordPiece, any other pattern.
     HuggingFace,
 }
 
@@ -91,34 +92,34 @@ pub enum VocabularyKind {
 pub struct Vocabulary {
     /// How text is split.
     pub kind: VocabularyKind,
-    /// Token texts; the place is the id. Byte-level BPE writes bytes as GPT-2's letters for them.
+    /// Token texts, indexed by id. Byte-level BPE writes bytes as GPT-2's letters for them.
     pub tokens: Vec<String>,
-    /// What each token is.
+    /// The type of each token.
     pub types: Vec<TokenType>,
-    /// Tokens with a meaning of their own.
+    /// The special tokens.
     pub special: SpecialTokens,
-    /// A Jinja template that writes a conversation as the model was trained to read it.
+    /// A Jinja template that renders a conversation in the format that the model was trained on.
     pub chat_template: Option<String>,
-    /// How much of it a GGUF can say.
+    /// How completely a GGUF can describe it.
     pub form: GgufForm,
-    /// Whether the fields above decide every token of a text. Otherwise only `json` does.
+    /// Whether the fields above determine every token of a text. Otherwise only `json` does.
     pub is_complete: bool,
     /// The text of the `tokenizer.json`, if it was read from one.
     pub json: Option<Box<str>>,
 }
 
 impl Vocabulary {
-    /// Reads the text of a `tokenizer.json` of any kind. Which tokens begin and end a text is
-    /// known by the usual names only.
+    /// Reads the text of a `tokenizer.json` of any kind. The tokens that begin and end a text are
+    /// recognised by their usual names only.
     ///
     /// # Errors
-    /// When it is malformed, or an id is beyond every vocabulary. Whether the `tokenizers` crate
-    /// loads a file of a kind that is not in the table above is not tried here.
+    /// When it is malformed, or an id exceeds the limit. This does not check whether the
+    /// `tokenizers` crate loads a file of a kind that is not in the table above.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
         Self::from_document(&Document::parse(text)?, text)
     }
 
-    /// Reads the text of the `tokenizer.json` of a folder, and what else the folder says about it:
+    /// Reads the text of the `tokenizer.json` of a folder, and the other files that describe it:
     /// `tokenizer_config.json`, the chat template, the ids in `config.json` and
     /// `generation_config.json`.
     ///
@@ -167,7 +168,8 @@ impl Vocabulary {
         })
     }
 
-    /// How much of the tokenizer a GGUF of a model with `rows` rows in its embedding can say.
+    /// How completely a GGUF of a model with `rows` rows in its embedding can describe the
+    /// tokenizer.
     pub fn gguf_form(&self, rows: usize) -> GgufForm {
         match &self.form {
             GgufForm::Exact if self.tokens.len() > rows => GgufForm::Approximate(format!(
@@ -185,9 +187,9 @@ impl Vocabulary {
         self.special.eos
     }
 
-    /// Adds the `tokenizer.*` keys, for an embedding of `rows` rows. Rows without a token get one
-    /// that is never used, as llama.cpp's converter does it (`get_vocab_base`); tokens without a
-    /// row are left out, and only the `tokenizer.json` has them.
+    /// Adds the `tokenizer.*` keys, for an embedding of `rows` rows. Rows without a token get a
+    /// token that is never used, as in llama.cpp's converter (`get_vocab_base`); tokens without a
+    /// row are omitted and only stored in the `tokenizer.json`.
     pub fn describe(mut self, architecture: Architecture, rows: usize, metadata: &mut Metadata) {
         let form = self.gguf_form(rows);
         self.fit(rows);
@@ -245,7 +247,7 @@ impl Vocabulary {
         match &mut self.kind {
             VocabularyKind::SentencePiece { scores, .. } => scores.resize(rows, UNUSED_SCORE),
             VocabularyKind::Bpe { merges, .. } if cut => {
-                // llama.cpp looks the result of every merge up.
+                // llama.cpp looks up the result of every merge.
                 let known: HashSet<&str> = self.tokens.iter().map(String::as_str).collect();
                 merges.retain(|merge| known.contains(merge.replacen(' ', "", 1).as_str()));
             }
@@ -254,12 +256,12 @@ impl Vocabulary {
     }
 }
 
-/// Of tokens that never merge, as llama.cpp's converter writes it.
+/// Two tokens that never merge, as llama.cpp's converter writes them.
 const UNUSED_SCORE: f32 = -1000.0;
 
 impl SpecialTokens {
-    /// llama.cpp must not be told that a tokenizer puts `eos` behind a text: it would end every
-    /// prompt before it is answered, and its own programs abort on such a file.
+    /// llama.cpp must not read that a tokenizer adds `eos` after a text: it would end every prompt
+    /// before it is answered, and its own programs abort on such a file.
     fn describe(&self, rows: usize, metadata: &mut Metadata) {
         let present = |id: &u32| (*id as usize) < rows;
         for (key, id) in [
@@ -277,14 +279,14 @@ impl SpecialTokens {
     }
 }
 
-/// The kind of llama.cpp's that does the same as a file, or nearly the same.
+/// The kind of llama.cpp's tokenizers that does the same as a file, or nearly the same.
 fn ggml_kind(
     document: &Document,
     tokens: &[String],
     types: &mut [TokenType],
 ) -> Result<VocabularyKind, Unfit> {
     let model = document.model.r#type.as_deref();
-    // Files of before 2021 do not name the only kind there was.
+    // Files from before 2021 do not name the kind, since there was only one.
     match model {
         Some("BPE") => {}
         None if !document.model.merges.is_empty() => {}
@@ -300,7 +302,8 @@ fn ggml_kind(
     }
 }
 
-/// `tokenizer.ggml.pre` promises that text is split and merged exactly as Hugging Face does it.
+/// `tokenizer.ggml.pre` must only be written if text is split and merged exactly as in Hugging
+/// Face.
 fn byte_level(document: &Document) -> Result<VocabularyKind, Unfit> {
     let pre = PreTokenizer::of(document)?;
     let line = |merge: &document::Merge| {

@@ -1,10 +1,10 @@
-//! How byte-level BPE cuts a text before it merges: Hugging Face's definition and llama.cpp's
+//! How byte-level BPE splits a text before it merges: Hugging Face's definition and llama.cpp's
 //! name for it (`tokenizer.ggml.pre`).
 //!
-//! llama.cpp's converter tells pre-tokenizers apart by the hash of what they make of one text.
-//! Here the definition itself is compared with those of the models that llama.cpp has a counterpart
-//! for (`llm_tokenizer_bpe` in `llama-vocab.cpp`). A normalizer (NFC) makes no other row: llama.cpp
-//! applies none.
+//! llama.cpp's converter identifies pre-tokenizers by the hash of their output for one text. Here
+//! the definition itself is compared with those of the models that llama.cpp supports
+//! (`llm_tokenizer_bpe` in `llama-vocab.cpp`). A normalizer (NFC) does not need a separate row:
+//! llama.cpp does not apply any.
 
 use serde_json::{Value, json};
 
@@ -13,44 +13,44 @@ use super::form::Unfit;
 
 /// Llama 3's pattern: numbers in groups of up to three digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen2's: every digit by itself.
+/// Qwen2's: every digit separately.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen3.5's: marks belong to the letters before them.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Mistral's (Tekken): words end where capitals begin.
+/// Mistral's (Tekken): words end before capital letters.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// GPT-4o's, which Phi-4-mini has: Tekken's with contractions and groups of three digits.
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// All patterns that a `Split` may have. Each matches every text from end to end.
+/// All supported patterns of a `Split`. Each matches every text from start to end.
 const PATTERNS: [&str; 5] = [LLAMA3, QWEN2, QWEN35, TEKKEN, GPT4O];
 
-/// One step of cutting.
+/// One step of splitting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// `ByteLevel` with GPT-2's pattern.
     Gpt2,
     /// `ByteLevel` that only writes bytes as letters.
     Bytes,
-    /// `Digits`, each by itself.
+    /// `Digits`, each separately.
     Digits,
     /// `Split` at the matches of a pattern, each of them a piece.
     Split(&'static str),
 }
 
-/// A way of cutting that both sides know.
+/// A pre-tokenizer that both sides support.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PreTokenizer {
     /// llama.cpp's name for it.
     pub name: &'static str,
-    /// Other names that llama.cpp has for the same.
+    /// Other names that llama.cpp has for the same one.
     aliases: &'static [&'static str],
     steps: &'static [Step],
-    /// A piece that is a token as a whole is not merged.
+    /// Whether a piece that is a token as a whole is not merged.
     ignore_merges: bool,
-    /// Whether llama.cpp puts the first token before a text where the file does not say.
+    /// Whether llama.cpp adds the first token before a text if the file does not say.
     pub(super) add_bos: bool,
-    /// Where llama.cpp's own pattern cuts elsewhere.
+    /// Where llama.cpp's own pattern splits differently.
     differs: Option<&'static str>,
 }
 
@@ -59,12 +59,12 @@ const fn plain(name: &'static str, steps: &'static [Step]) -> PreTokenizer {
     PreTokenizer { name, aliases, steps, ignore_merges: false, add_bos: false, differs }
 }
 
-/// llama.cpp's replacement for the pattern of Tekken and GPT-4o knows capitals in ASCII only, and
+/// llama.cpp's replacement for the pattern of Tekken and GPT-4o recognises only ASCII capitals, and
 /// no marks.
 const ASCII_CAPITALS: Option<&str> =
     Some("it cuts words with accents and other letters beyond ASCII elsewhere");
 
-/// All that are known. Of several with one definition the first is meant.
+/// All supported ones. Of several with the same definition the first is used.
 const KNOWN: [PreTokenizer; 10] = [
     PreTokenizer {
         aliases: &[
@@ -114,7 +114,7 @@ impl PreTokenizer {
         KNOWN.iter().find(|known| known.name == name || known.aliases.contains(&name))
     }
 
-    /// llama.cpp's names of all that are known.
+    /// llama.cpp's names of all supported ones.
     pub(super) fn names() -> String {
         KNOWN.map(|known| known.name).join(", ")
     }
@@ -144,7 +144,7 @@ impl PreTokenizer {
         })
     }
 
-    /// Where llama.cpp cuts text elsewhere than the definition says.
+    /// Where llama.cpp splits text differently from the definition.
     pub(super) fn difference(&self) -> Option<&'static str> {
         self.differs
     }
@@ -182,7 +182,7 @@ impl Step {
 /// The steps of a definition, in order.
 fn steps(definition: &Value) -> Result<Vec<Step>, Unfit> {
     let kind = definition["type"].as_str().unwrap_or("of no type");
-    // What is left out has Hugging Face's default.
+    // A missing setting has Hugging Face's default.
     let switch = |key: &str, default: bool| definition[key].as_bool().unwrap_or(default);
     let unknown = |what: &str| Err(Unfit::Gguf(format!("its pre-tokenizer {kind:?} {what}")));
     match kind {
@@ -199,8 +199,8 @@ fn steps(definition: &Value) -> Result<Vec<Step>, Unfit> {
             let pattern = definition["pattern"]["Regex"].as_str().unwrap_or("");
             let known = PATTERNS.into_iter().find(|known| *known == pattern);
             let behavior = definition["behavior"].as_str().unwrap_or("");
-            // A pattern that matches everything leaves nothing between its matches, so to keep
-            // the matches as pieces and to remove what lies between them is the same.
+            // A pattern that matches everything leaves no text between its matches, so keeping the
+            // matches as pieces is the same as removing the text between them.
             match (known, behavior, switch("invert", false)) {
                 (Some(known), "Isolated", _) | (Some(known), "Removed", true) => {
                     Ok(vec![Step::Split(known)])

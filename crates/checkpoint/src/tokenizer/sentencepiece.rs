@@ -1,11 +1,11 @@
 //! SentencePiece's BPE as Hugging Face writes it (LLaMA, Mistral, TinyLlama): characters are
-//! merged, `▁` stands for a space, and what no piece covers is spelled in byte tokens.
+//! merged, `▁` represents a space, and text without a piece is spelled in byte tokens.
 //!
-//! llama.cpp keeps a score for each token and no merges: of all neighbours that spell a token,
-//! those with the highest score merge first (`llm_tokenizer_spm` in `llama-vocab.cpp`).
-//! Hugging Face's file lists merges, made from the scores by `generate_merges` of transformers:
-//! every way to make a token of two others, best score first. So the scores can be had back,
-//! up to their scale, if and only if the list is complete; one that was trained as merges is not.
+//! llama.cpp stores a score for each token and no merges: of all neighbours that spell a token,
+//! those with the highest score merge first (`llm_tokenizer_spm` in `llama-vocab.cpp`). Hugging
+//! Face's file lists merges, made from the scores by `generate_merges` of transformers: every pair
+//! of tokens that forms a token, best score first. The scores can therefore be restored, up to
+//! their scale, if and only if the list is complete; a list that was trained as merges is not.
 
 use std::collections::HashMap;
 
@@ -15,15 +15,15 @@ use super::document::Document;
 use super::form::Unfit;
 use super::{TokenType, refuse};
 
-/// What stands for a space.
+/// The character that represents a space.
 pub const SPACE_MARK: char = '\u{2581}';
 
-/// When a mark goes before a text, so that its first word looks like all others.
+/// When a mark is added before a text, so that its first word looks like all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpacePrefix {
     /// Never.
     Never,
-    /// At the beginning and behind every special token (`Prepend`; llama.cpp's rule).
+    /// At the beginning and after every special token (`Prepend`; llama.cpp's rule).
     Always,
     /// The same, unless a space is there already (`Metaspace`, `always`).
     Missing,
@@ -38,12 +38,12 @@ pub fn byte_token(text: &str) -> Option<u8> {
     hexadecimal.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Whether a file is of this kind, by the one setting that only it has.
+/// Whether a file is of this kind, by the one setting that only this kind has.
 pub(super) fn is_sentencepiece(document: &Document) -> bool {
     document.model.byte_fallback
 }
 
-/// Marks byte tokens and the unknown one, which are no added tokens in every file.
+/// Marks byte tokens and the unknown token, which some files do not list as added tokens.
 pub(super) fn refine_types(document: &Document, tokens: &[String], types: &mut [TokenType]) {
     let unknown = document.unknown();
     for (token, kind) in tokens.iter().zip(types) {
@@ -55,7 +55,7 @@ pub(super) fn refine_types(document: &Document, tokens: &[String], types: &mut [
     }
 }
 
-/// Reads what happens to spaces from the normalizer and the pre-tokenizer, one of which does it.
+/// Reads the treatment of spaces from the normalizer or the pre-tokenizer; one of them defines it.
 pub(super) fn space_prefix(document: &Document) -> Result<SpacePrefix, Unfit> {
     let unknown = |part: &str, value: &Value| {
         let kind = value["type"].as_str().unwrap_or("of no type");
@@ -95,7 +95,7 @@ fn metaspace_prefix(metaspace: &Value) -> Option<SpacePrefix> {
     }
 }
 
-/// Gemma's files cut at spaces, of which the normalizer has left none.
+/// Gemma's files split at spaces, but the normalizer has already replaced all of them.
 fn splits_at_spaces(pre_tokenizer: &Value) -> bool {
     pre_tokenizer["type"] == "Split" && pre_tokenizer["pattern"]["String"] == " "
 }
@@ -137,18 +137,18 @@ pub(super) fn merge_ids(document: &Document, tokens: &[String]) -> Result<Vec<(u
         .collect()
 }
 
-/// The score of each token: minus the place of its first merge.
+/// The score of each token: minus the position of its first merge.
 ///
 /// # Errors
-/// When the merges are not all that such scores would bring about, so that llama.cpp would make
-/// other tokens than Hugging Face does.
+/// When the merges are not all that such scores would give, so that llama.cpp would make other
+/// tokens than Hugging Face.
 pub(super) fn scores(
     tokens: &[String],
     types: &[TokenType],
     merges: &[(u32, u32)],
 ) -> Result<Vec<f32>, Unfit> {
     let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0..).collect();
-    // Behind all that merge, where single characters belong.
+    // After all tokens that merge, like single characters.
     let mut scores: Vec<f32> = types
         .iter()
         .map(|kind| if *kind == TokenType::Normal { -(merges.len() as f32) } else { 0.0 })
@@ -184,7 +184,7 @@ pub(super) fn scores(
     Ok(scores)
 }
 
-/// All ways to cut a text into two parts with something in both.
+/// All ways to split a text into two non-empty parts.
 pub fn splits(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.char_indices().skip(1).map(|(middle, _)| text.split_at(middle))
 }

@@ -1,11 +1,11 @@
-//! Which tokens begin, end and pad a text: what stands beside a `tokenizer.json` in a folder of
-//! Hugging Face.
+//! The tokens that begin, end and pad a text, from the files beside a `tokenizer.json` in a folder
+//! of Hugging Face.
 //!
 //! The order of precedence is that of llama.cpp's converter (`SpecialVocab` of gguf-py):
-//! `tokenizer_config.json`, then the ids in the model's own settings. Whether a token goes before a
-//! text is for the `tokenizer.json` alone to say: transformers 5 reads no `add_bos_token` beside it.
-//! What else ends a text is stated where transformers' `generate` looks: in
-//! `generation_config.json`, or else in `config.json`.
+//! `tokenizer_config.json`, then the ids in the model's own settings. Only the `tokenizer.json`
+//! defines whether a token is added before a text: transformers 5 does not read `add_bos_token`
+//! beside it. Further tokens that end a text are read where transformers' `generate` reads them:
+//! from `generation_config.json`, or else from `config.json`.
 
 use std::path::Path;
 
@@ -16,30 +16,29 @@ use super::{END_OF_TEXT, PreTokenizer, VocabularyKind, chat_template, refuse};
 use crate::limits::{SMALL_JSON_BYTES, read_text};
 use crate::{CONFIG_FILE, CheckpointError, GENERATION_FILE, TOKENIZER_CONFIG_FILE};
 
-/// `tokenizer_config.json` may spell all added tokens out; the largest in use have 1 MB.
+/// `tokenizer_config.json` may list all added tokens; the largest real files have 1 MB.
 pub(super) const TOKENIZER_CONFIG_BYTES: u64 = 16 * SMALL_JSON_BYTES;
 
-/// Tokens with a meaning of their own, by id.
+/// The special tokens, by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     /// Begins a text.
     pub bos: Option<u32>,
-    /// Ends a text or an answer, and is what a chat template calls `eos_token`.
+    /// Ends a text or an answer; it is `eos_token` in a chat template.
     pub eos: Option<u32>,
     /// Further tokens that end a text or an answer, as the files state them; see
     /// [`Vocabulary::ends`](super::Vocabulary::ends).
     pub more_eos: Vec<u32>,
-    /// Stands for what has no token.
+    /// Represents text that has no token.
     pub unknown: Option<u32>,
     /// Fills up a batch.
     pub padding: Option<u32>,
-    /// Whether the tokenizer puts `bos` before a text. That one puts `eos` behind it
-    /// (`add_eos_token`) is of use for training only and not followed: a text here is there to be
-    /// gone on with.
+    /// Whether the tokenizer adds `bos` before a text. Adding `eos` after it (`add_eos_token`) is
+    /// only useful for training and is ignored, because a text here is continued.
     pub add_bos: bool,
 }
 
-/// Names that a tokenizer without a word about it gives these tokens.
+/// The usual names of these tokens, for a tokenizer that does not define them.
 const BOS_NAMES: [&str; 3] = [END_OF_TEXT, "<s>", "<|begin_of_text|>"];
 const EOS_NAMES: [&str; 3] = [END_OF_TEXT, "</s>", "<|end_of_text|>"];
 
@@ -61,7 +60,7 @@ impl SpecialTokens {
     }
 }
 
-/// The files beside a `tokenizer.json`; one that is missing says nothing.
+/// The files beside a `tokenizer.json`; a missing one counts as empty.
 pub(super) struct Beside {
     config: Value,
     template: Option<String>,
@@ -80,7 +79,7 @@ impl Beside {
         })
     }
 
-    /// Overrides what was guessed by what the files say.
+    /// Overrides the guesses by the values in the files.
     pub fn special(
         &self,
         guess: SpecialTokens,
@@ -134,7 +133,7 @@ impl Beside {
         stated.map(|file| ids(&file[&key], count)).find_map(|ids| ids.first().copied())
     }
 
-    /// All of `eos_token_id`, from the file that transformers' `generate` goes by.
+    /// All of `eos_token_id`, from the file that transformers' `generate` uses.
     fn ends(&self, count: usize) -> Vec<u32> {
         let stated = [&self.generation, &self.model].into_iter();
         let lists = stated.map(|file| ids(&file["eos_token_id"], count));
@@ -142,14 +141,14 @@ impl Beside {
     }
 }
 
-/// `2` or `[2, 7]`, without what is beyond the vocabulary.
+/// `2` or `[2, 7]`, without ids outside the vocabulary.
 fn ids(entry: &Value, count: usize) -> Vec<u32> {
     let list = entry.as_array().map_or(std::slice::from_ref(entry), Vec::as_slice);
     let ids = list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
     ids.filter(|&id| (id as usize) < count).collect()
 }
 
-/// An object without keys where there is no file.
+/// An empty object if the file does not exist.
 pub(super) fn read_json(path: &Path, limit: u64) -> Result<Value, CheckpointError> {
     if !path.exists() {
         return Ok(Value::Null);
@@ -159,7 +158,7 @@ pub(super) fn read_json(path: &Path, limit: u64) -> Result<Value, CheckpointErro
         .map_err(|source| CheckpointError::Json { path: path.to_owned(), source })
 }
 
-/// The first token that transformers puts before a text and the last that it puts behind it.
+/// The first token that transformers adds before a text and the last that it adds after it.
 fn first_and_last(document: &Document) -> (Option<&str>, Option<&str>) {
     let (before, behind) = document.around();
     (before.first().copied(), behind.last().copied())
@@ -170,7 +169,7 @@ fn id_of(tokens: &[String], name: &str) -> Option<u32> {
     u32::try_from(place).ok()
 }
 
-/// What llama.cpp assumes where a GGUF does not say: for SentencePiece the ids of LLaMA.
+/// llama.cpp's defaults for a GGUF without these keys: for SentencePiece the ids of LLaMA.
 pub(super) fn gguf_defaults(kind: &VocabularyKind, count: usize) -> SpecialTokens {
     let present = |id: u32| Some(id).filter(|&id| (id as usize) < count);
     match kind {

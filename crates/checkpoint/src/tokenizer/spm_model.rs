@@ -1,11 +1,11 @@
-//! The `tokenizer.model` of SentencePiece: the protobuf message `ModelProto` of
-//! `sentencepiece_model.proto`, as far as it decides which tokens a text becomes.
+//! The `tokenizer.model` of SentencePiece: the parts of the protobuf message `ModelProto` of
+//! `sentencepiece_model.proto` that determine the tokens of a text.
 //!
 //! A message is a list of fields: a varint `number << 3 | wire type`, then a varint (type 0), eight
 //! bytes (1), a varint length and as many bytes (2) or four bytes (5). Fields that are not listed
-//! here are skipped, as protobuf asks for.
+//! here are skipped, as protobuf requires.
 
-/// Most pieces of a model: beyond every vocabulary.
+/// Most pieces of a model, more than any real vocabulary.
 const MAX_PIECES: usize = 1 << 22;
 
 /// `SentencePiece.Type`.
@@ -14,7 +14,7 @@ pub(super) enum PieceType {
     Normal,
     Control,
     UserDefined,
-    /// Unknown, unused and byte pieces, which the conversion treats alike.
+    /// Unknown, unused and byte pieces, which the conversion handles in the same way.
     Other,
 }
 
@@ -46,7 +46,7 @@ impl SpmModel {
     /// Reads a file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem of the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut model = SpmModel {
             pieces: Vec::new(),
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn hostile_bytes_are_refused_and_never_believed() {
         for end in 0..FILE.len() {
-            // A cut between two fields leaves a whole message.
+            // Truncation between two fields leaves a valid message.
             let _ = SpmModel::parse(&FILE[..end]);
         }
         let refused = |bytes: &[u8]| SpmModel::parse(bytes).unwrap_err();

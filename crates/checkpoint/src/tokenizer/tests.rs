@@ -138,7 +138,7 @@ fn what_llama_cpp_cannot_say_goes_along_as_the_file() {
         assert_eq!(keys.string("tokenizer.ggml.model").unwrap(), "gpt2");
         assert_eq!(keys.string(TOKENIZER_JSON_KEY).unwrap(), text);
     }
-    // What they are when they are written out.
+    // The defaults, written out.
     let explicit = format!(
         "{unknown}, \"continuing_subword_prefix\": \"\", \"end_of_word_suffix\": null, \
          \"byte_fallback\": false, \"ignore_merges\": false"
@@ -157,7 +157,7 @@ fn two_tokens_before_a_text_are_more_than_a_gguf_says() {
     assert!(Vocabulary::parse(&text).unwrap().is_complete);
 }
 
-/// The definitions as the models' own files have them.
+/// The definitions from the models' own files.
 #[test]
 fn pre_tokenizers_have_llama_cpps_names() {
     let llama3 = r#"{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex":
@@ -169,7 +169,7 @@ fn pre_tokenizers_have_llama_cpps_names() {
         {"type": "Digits", "individual_digits": true},
         {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]}"#;
     let gpt2 = r#"{"type": "ByteLevel", "add_prefix_space": false}"#;
-    // As tiktoken's vocabularies are converted.
+    // As in converted vocabularies of tiktoken.
     let removed =
         llama3.replace("\"Isolated\", \"invert\": false", "\"Removed\", \"invert\": true");
     assert_ne!(removed, llama3);
@@ -232,7 +232,7 @@ fn sentencepiece_becomes_scores() {
     }
     assert_eq!(array("add_bos_token"), Value::Bool(true));
     assert_eq!(array("add_space_prefix"), Value::Bool(true));
-    // It lacks byte tokens, so the file goes along, and is read back.
+    // It lacks byte tokens, so the file is stored as well, and read back.
     assert!(approximate(PIECES).contains("256 byte tokens"));
     let read = Vocabulary::from_gguf(&keys).unwrap();
     assert_eq!(read.tokens.len(), 11);
@@ -305,7 +305,7 @@ fn the_files_beside_name_special_tokens_and_the_template() {
     let special = read().unwrap().special;
     assert_eq!((special.bos, special.eos, special.padding), (Some(4), Some(5), None));
     assert_eq!(special.more_eos, [6]);
-    // What transformers' `generate` goes by comes first.
+    // The file that transformers' `generate` uses comes first.
     write("generation_config.json", r#"{"eos_token_id": [6, 99, 7]}"#);
     let special = read().unwrap().special;
     assert_eq!((special.eos, special.more_eos), (Some(6), vec![7]));
@@ -336,7 +336,7 @@ fn the_files_beside_name_special_tokens_and_the_template() {
     assert!(read().unwrap_err().to_string().contains("tokenizer_config.json"));
 }
 
-/// What transformers itself takes, from `golden/make_templates.py`.
+/// The template that transformers itself uses, from `golden/make_templates.py`.
 #[test]
 fn the_chat_template_is_the_one_that_transformers_takes() {
     let golden: serde_json::Value =
@@ -355,7 +355,7 @@ fn the_chat_template_is_the_one_that_transformers_takes() {
     }
 }
 
-/// `AutoTokenizer` reads no `chat_template.json`, older processors do.
+/// `AutoTokenizer` does not read `chat_template.json`, older processors do.
 #[test]
 fn the_template_of_an_older_processor_is_the_last_choice() {
     let folder = tempfile::tempdir().unwrap();
@@ -372,7 +372,8 @@ fn the_template_of_an_older_processor_is_the_last_choice() {
     assert!(template().unwrap_err().to_string().contains("expected at most"));
 }
 
-/// Which ids llama.cpp takes for ends was seen in its own tokenizer: `generate/tests/tokenizers.rs`.
+/// The ids that llama.cpp treats as ends were taken from its own tokenizer:
+/// `generate/tests/tokenizers.rs`.
 #[test]
 fn all_that_ends_a_text_is_known_to_a_gguf() {
     let text = PIECES.replace("\"<0x0A>\": 3", "\"<|im_end|>\": 3");
@@ -397,14 +398,14 @@ fn an_id_without_a_token_and_a_row_without_one_are_filled() {
     let Some(Value::Array(Array::String(tokens))) = keys.get("tokenizer.ggml.tokens") else {
         panic!()
     };
-    // llama.cpp aborts on two tokens of one name.
+    // llama.cpp aborts on two tokens with the same name.
     assert_eq!(*tokens, ["a", "[PAD1_]", "[PAD1]", "<|endoftext|>", "b", "[PAD5]", "[PAD6]"]);
     let types = Value::Array(Array::I32(vec![1, 5, 1, 3, 1, 5, 5]));
     assert_eq!(keys.get("tokenizer.ggml.token_type"), Some(&types));
     assert_eq!(form(&hole), GgufForm::Exact);
 }
 
-/// Whatever id the file states, the tokenizers crate counts on from the model's own.
+/// The tokenizers crate ignores the id in the file and counts on from the model's own ids.
 #[test]
 fn added_tokens_have_the_ids_that_the_crate_gives_them() {
     let text = BPE.replace(
@@ -485,7 +486,7 @@ fn damaged_keys_of_a_gguf_are_refused() {
     let long = Value::Array(Array::I32(vec![1; 11]));
     assert!(refused("token_type", long).contains("a list of 11"));
     assert!(refused("add_bos_token", Value::U32(1)).contains("true or false"));
-    // An id beyond the vocabulary counts as not given.
+    // An id outside the vocabulary counts as missing.
     let mut keys = keys.clone();
     keys.set("tokenizer.ggml.eos_token_id", Value::U32(10));
     assert_eq!(Vocabulary::from_gguf(&keys).unwrap().special.eos, Some(2));

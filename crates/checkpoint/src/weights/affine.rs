@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A weight is `scale * code + bias`, computed in f32, where a group of neighbours in a row shares
-//! scale and bias. Bits and group stand in `config.json` under `quantization`, for some matrices
+//! scale and bias. Bits and group size are in `config.json` under `quantization`, for some matrices
 //! under their own names.
 //!
 //! Source: `affine_dequantize` in `mlx/backend/cpu/quantized.cpp` of MLX; `utils.py` of mlx-lm for
@@ -23,13 +23,13 @@ use super::place::{Place, Values};
 use super::{Weights, pickle::Shown};
 use crate::CheckpointError;
 
-/// Sizes of a code that MLX has.
+/// The sizes of a code in MLX.
 const BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
 
 /// Largest group that is read: MLX has 32, 64 and 128.
 const MOST_IN_GROUP: u64 = 1 << 12;
 
-/// Weights that are made of codes at a time.
+/// Number of weights that are decoded at a time.
 const PIECE: usize = 1 << 20;
 
 /// A quantized matrix.
@@ -115,7 +115,7 @@ impl Affine {
     }
 }
 
-/// The code of `bits` bits that begins at bit `at`; it may reach into the next byte.
+/// The code of `bits` bits that begins at bit `at`; it may extend into the next byte.
 fn code(bytes: &[u8], at: usize, bits: usize) -> f32 {
     let low = u16::from(bytes[at / 8]);
     let high = bytes.get(at / 8 + 1).map_or(0, |&byte| u16::from(byte));
@@ -123,11 +123,11 @@ fn code(bytes: &[u8], at: usize, bits: usize) -> f32 {
     f32::from(code)
 }
 
-/// Shows quantized matrices as what they stand for. `settings` is `quantization` of the
-/// `config.json` at `config_path`; where it is `null`, nothing is done.
+/// Replaces quantized matrices by the floats that they represent. `settings` is `quantization` of
+/// the `config.json` at `config_path`; if it is `null`, nothing is done.
 ///
 /// # Errors
-/// When a matrix is quantized in another way than the one above, or its parts do not fit together.
+/// When a matrix is quantized in another way than described above, or its parts do not match.
 pub(crate) fn dequantize(
     weights: &mut Weights,
     settings: &Value,
@@ -160,7 +160,7 @@ pub(crate) fn dequantize(
         weights.remove(&scales);
         weights.remove(&biases);
         let values = Values::Affine(Box::new(affine));
-        // Each part knows its own file.
+        // Each part has its own file.
         weights.tensors.insert(name, Place { file: 0, dtype: Dtype::F32, shape, values });
     }
     Ok(())
@@ -194,7 +194,7 @@ fn format_of(
     Ok((bits, group as usize))
 }
 
-/// The shape of the matrix that the parts make, if they fit together.
+/// The shape of the matrix that the parts form, if they match.
 fn check(affine: &Affine) -> Result<Vec<usize>, String> {
     let Affine { codes, scales, biases, bits, group } = affine;
     let &[rows, words] = codes.shape.as_slice() else {
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// What MLX itself makes of the codes, from `tests/golden/make_mlx.py`: the same floats.
+    /// The floats that MLX itself decodes, from `tests/golden/make_mlx.py`, are the same.
     #[test]
     fn matrices_of_every_width_are_what_mlx_says() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mlx");

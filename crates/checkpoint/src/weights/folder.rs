@@ -1,4 +1,4 @@
-//! The weights of a Hugging Face folder, in whichever of the forms they lie there.
+//! Reads the weights of a Hugging Face folder, in any of the supported formats.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::pytorch::TorchFile;
 use super::{Weights, safetensors};
 use crate::{CheckpointError, WEIGHTS_FILE};
 
-/// How a file of weights is written.
+/// The format of a file of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Safetensors,
@@ -20,7 +20,7 @@ impl Format {
     /// In the order in which transformers looks for them (`modeling_utils.py`).
     const ALL: [Format; 2] = [Format::Safetensors, Format::Torch];
 
-    /// By the ending of a name: `.bin` is PyTorch's.
+    /// By the extension of a name: `.bin` is PyTorch's.
     pub fn of(path: &Path) -> Self {
         let torch = path.extension().is_some_and(|ending| ending == "bin");
         if torch { Format::Torch } else { Format::Safetensors }
@@ -34,7 +34,7 @@ impl Format {
         }
     }
 
-    /// The file that says which shard holds which tensor.
+    /// The index file, which maps tensors to shards.
     pub fn index(self) -> &'static str {
         match self {
             Format::Safetensors => "model.safetensors.index.json",
@@ -42,7 +42,7 @@ impl Format {
         }
     }
 
-    /// What the name of a shard begins and ends with.
+    /// The prefix and suffix of the name of a shard.
     pub fn shard(self) -> (&'static str, &'static str) {
         match self {
             Format::Safetensors => ("model-", ".safetensors"),
@@ -50,13 +50,13 @@ impl Format {
         }
     }
 
-    /// Whether a file is called as a shard is.
+    /// Whether a file name is that of a shard.
     pub fn is_shard(self, name: &str) -> bool {
         let (begin, end) = self.shard();
         name.starts_with(begin) && name.contains("-of-") && name.ends_with(end)
     }
 
-    /// Opens one file: its tensors, and where they lie.
+    /// Opens one file and returns the places of its tensors.
     pub fn open(self, path: &Path) -> Result<(DataFile, Vec<(String, Place)>), CheckpointError> {
         match self {
             Format::Safetensors => safetensors::open(path),
@@ -65,7 +65,7 @@ impl Format {
     }
 }
 
-/// Files that hold weights in a form that is not read, and the way out.
+/// Files that hold weights in an unsupported format, and the remedy.
 const OTHERS: [(&str, &str); 8] = [
     (
         "weights.npz",
@@ -90,7 +90,7 @@ const OTHERS: [(&str, &str); 8] = [
     ("model.gguf", "a GGUF; name the file itself"),
 ];
 
-/// Opens what lies in `dir`.
+/// Opens the weights in `dir`.
 pub(super) fn open(dir: &Path) -> Result<Weights, CheckpointError> {
     for format in Format::ALL {
         let (single, index) = (dir.join(format.single()), dir.join(format.index()));
@@ -112,7 +112,7 @@ pub(super) fn open(dir: &Path) -> Result<Weights, CheckpointError> {
     Err(CheckpointError::NoCheckpoint { path: dir.to_owned(), reason })
 }
 
-/// A shard whose index was not fetched.
+/// A shard without its index.
 fn shard_without_index(dir: &Path) -> Option<String> {
     let entries = std::fs::read_dir(dir).ok()?.flatten();
     let mut names: Vec<String> =
@@ -125,7 +125,7 @@ fn shard_without_index(dir: &Path) -> Option<String> {
     })
 }
 
-/// What lies in `dir` in a form that is not read, and the way out, if it is one that is known.
+/// The unsupported format of the weights in `dir` and a remedy, if the format is known.
 pub(crate) fn other_form(dir: &Path) -> Option<String> {
     let (name, what) = OTHERS.iter().find(|(name, _)| dir.join(name).exists())?;
     Some(format!("{name} is {what}"))

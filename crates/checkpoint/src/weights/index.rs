@@ -1,8 +1,8 @@
-//! `model.safetensors.index.json` and `pytorch_model.bin.index.json`: which file of a large model
-//! holds which tensor.
+//! `model.safetensors.index.json` and `pytorch_model.bin.index.json`: the file of each tensor in a
+//! large model.
 //!
-//! The file comes from strangers and names other files, so names are taken only as names, and
-//! what it says is held against what the files hold.
+//! The file is not trusted and names other files, so only bare file names are accepted, and its
+//! content is checked against the files.
 //!
 //! Source: `save_pretrained` in `modeling_utils.py` of transformers.
 
@@ -19,7 +19,7 @@ use crate::limits::read_text;
 /// A mixture of experts has 100,000 tensors, at 100 bytes each.
 const INDEX_BYTES: u64 = 64 << 20;
 
-/// Files that are held open together: below what systems let a process have.
+/// Number of files that are open at the same time, below the limit of systems for a process.
 const MOST_SHARDS: usize = 512;
 
 #[derive(Deserialize)]
@@ -27,7 +27,7 @@ struct Document {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The index of a folder, read and checked for itself.
+/// The index of a folder, parsed and checked by itself.
 pub(super) struct Index {
     path: PathBuf,
     format: Format,
@@ -55,13 +55,13 @@ impl Index {
         }
     }
 
-    /// The shards, each once, in order of their names.
+    /// The shards, each once, sorted by name.
     pub fn files(&self) -> BTreeSet<&str> {
         self.file_of.values().map(String::as_str).collect()
     }
 
-    /// Refuses shards in the folder that the index does not name: they belong to another model,
-    /// or this is not their index.
+    /// Refuses shards in the folder that the index does not name: they belong to another model, or
+    /// the index belongs to other shards.
     pub fn check_folder(&self, dir: &Path) -> Result<(), CheckpointError> {
         let files = self.files();
         for entry in fs::read_dir(dir).map_err(CheckpointError::io(dir))? {
@@ -77,7 +77,7 @@ impl Index {
         Ok(())
     }
 
-    /// Refuses a tensor that `file` holds and the index does not place there.
+    /// Refuses a tensor that `file` holds although the index places it elsewhere.
     pub fn check_tensor(&self, name: &str, file: &str) -> Result<(), CheckpointError> {
         match self.file_of.get(name) {
             Some(expected) if expected == file => Ok(()),
@@ -90,7 +90,7 @@ impl Index {
         }
     }
 
-    /// Refuses an index that names tensors which no shard holds.
+    /// Refuses an index that names tensors which are in no shard.
     pub fn check_complete(&self, holds: impl Fn(&str) -> bool) -> Result<(), CheckpointError> {
         match self.file_of.iter().find(|(name, _)| !holds(name)) {
             Some((name, file)) => Err(self.refuse(format!(
@@ -100,7 +100,7 @@ impl Index {
         }
     }
 
-    /// The error for a shard that is named and not there.
+    /// The error for a shard that is named but missing.
     pub fn missing(&self, file: &str) -> CheckpointError {
         self.refuse(format!("shard {file} is not there; fetch the missing part of the model"))
     }

@@ -1,7 +1,7 @@
 //! Reading safetensors and PyTorch files, one tensor or a part of one at a time.
 //!
-//! The files are read by position and not mapped: a mapping counts towards the memory of the
-//! process once its pages were touched, and export promises to hold one tensor only.
+//! The files are read by position and not mapped: the touched pages of a mapping count towards the
+//! memory of the process, and export must hold one tensor only.
 
 mod affine;
 mod data_file;
@@ -29,7 +29,7 @@ pub use pytorch::{Dictionary, TorchFile};
 
 pub use ::safetensors::Dtype;
 
-/// The tensors of a model: of one file, or of the shards that an index names.
+/// The tensors of a model, from one file or from the shards of an index.
 #[derive(Debug)]
 pub struct Weights {
     /// The file, or the index.
@@ -39,11 +39,11 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads the header of one safetensors file, or of a PyTorch file if it is called `*.bin`; no
-    /// weights yet.
+    /// Reads the header of one safetensors file, or of a PyTorch file if its name ends in `.bin`;
+    /// weights are not read yet.
     ///
     /// # Errors
-    /// When the file cannot be read, is cut short, has gaps, or is of another format.
+    /// When the file cannot be read, is truncated, has gaps, or has another format.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let (file, tensors) = Format::of(path).open(path)?;
         let mut weights = Weights::empty(path);
@@ -51,13 +51,13 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Reads the headers of the weights of a Hugging Face folder: the first that is there of
+    /// Reads the headers of the weights of a Hugging Face folder: the first that exists of
     /// `model.safetensors`, `model.safetensors.index.json` with the shards that it names,
     /// `pytorch_model.bin` and `pytorch_model.bin.index.json`, as transformers prefers them.
     ///
     /// # Errors
-    /// As [`Weights::open`]; when there is none of them; and when index, shards and folder do not
-    /// agree.
+    /// As [`Weights::open`]; when none of them exists; and when index, shards and folder do not
+    /// match.
     pub fn open_folder(dir: &Path) -> Result<Self, CheckpointError> {
         folder::open(dir)
     }
@@ -112,7 +112,7 @@ impl Weights {
         self.tensors.iter().map(|(name, place)| (name.as_str(), place.shape.as_slice()))
     }
 
-    /// Whether there is a tensor called `name`.
+    /// Whether there is a tensor named `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -120,15 +120,15 @@ impl Weights {
     /// Slowest dimension first.
     ///
     /// # Errors
-    /// When there is no such tensor.
+    /// When the tensor does not exist.
     pub fn shape(&self, name: &str) -> Result<&[usize], CheckpointError> {
         self.place(name).map(|place| place.shape.as_slice())
     }
 
-    /// How the weights are stored.
+    /// The storage format of a tensor.
     ///
     /// # Errors
-    /// When there is no such tensor.
+    /// When the tensor does not exist.
     pub fn dtype(&self, name: &str) -> Result<Dtype, CheckpointError> {
         self.place(name).map(|place| place.dtype)
     }
@@ -136,7 +136,7 @@ impl Weights {
     /// The values of one tensor as they are stored, in row-major order.
     ///
     /// # Errors
-    /// When there is no such tensor or the file cannot be read.
+    /// When the tensor does not exist or the file cannot be read.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>, CheckpointError> {
         let place = self.place(name)?;
         let mut bytes = vec![0; place.elements() * place.width()];
@@ -147,16 +147,14 @@ impl Weights {
     /// One tensor, row-major; F16 and BF16 are upcast.
     ///
     /// # Errors
-    /// When there is no such tensor, it holds something else than floats, or the file cannot be
-    /// read.
+    /// When the tensor does not exist, does not hold floats, or the file cannot be read.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
         let mut values = vec![0.0; self.place(name)?.elements()];
         self.read_f32_at(name, 0, &mut values)?;
         Ok(values)
     }
 
-    /// Part of a tensor: as many weights as `out` holds, from position `first` of the row-major
-    /// order on.
+    /// Part of a tensor: fills `out` with the weights from position `first` of the row-major order.
     ///
     /// # Errors
     /// As [`Weights::read_f32`], and when the part reaches past the end of the tensor.
@@ -179,7 +177,7 @@ impl Weights {
     /// Refuses a tensor that [`Weights::read_f32`] could not read.
     ///
     /// # Errors
-    /// When it holds something else than floats, or is not there.
+    /// When it does not hold floats, or does not exist.
     pub fn check_float(&self, name: &str) -> Result<(), CheckpointError> {
         let place = self.place(name)?;
         match place.dtype {
@@ -193,10 +191,10 @@ impl Weights {
         }
     }
 
-    /// Gives every tensor the name that `rename` makes of its own.
+    /// Renames every tensor with `rename`.
     ///
     /// # Errors
-    /// When two become equal.
+    /// When two names become equal.
     pub(crate) fn rename(
         &mut self,
         rename: impl Fn(&str) -> String,
@@ -205,11 +203,11 @@ impl Weights {
         tensors.into_iter().try_for_each(|(name, place)| self.insert(rename(&name), place))
     }
 
-    /// Gives the matrices of shape `shape` that a tensor consists of, one behind the other, names of
-    /// their own in place of its one.
+    /// Replaces a tensor by the matrices of shape `shape` that it consists of, one after the other,
+    /// each with its own name.
     ///
     /// # Errors
-    /// When there is no such tensor, or it does not consist of that many such matrices.
+    /// When the tensor does not exist, or does not consist of that many such matrices.
     pub(crate) fn divide(
         &mut self,
         name: &str,
@@ -230,7 +228,7 @@ impl Weights {
         })
     }
 
-    /// Forgets a tensor.
+    /// Removes a tensor from the set.
     pub(crate) fn remove(&mut self, name: &str) {
         self.tensors.remove(name);
     }

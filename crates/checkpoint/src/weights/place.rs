@@ -1,7 +1,7 @@
-//! Where a tensor lies in a file, and how its values are read from there.
+//! The place of a tensor in a file, and how its values are read from there.
 //!
-//! Values are asked for in row-major order. In the file they may lie in another one: PyTorch stores
-//! a transposed matrix as it lies in memory, with the step of each dimension beside it.
+//! Values are requested in row-major order. In the file they may have another order: PyTorch stores
+//! a transposed matrix in its memory order, together with the stride of each dimension.
 
 use std::sync::Arc;
 
@@ -13,31 +13,32 @@ use super::affine::Affine;
 use super::data_file::DataFile;
 use crate::CheckpointError;
 
-/// Bytes that are read at a time where only some of them are wanted.
+/// Bytes that are read at a time if only some of them are needed.
 const GAP_BYTES: usize = 1 << 20;
 
 /// A tensor in one of the files.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    /// Which of the files.
+    /// Index of the file.
     pub file: usize,
-    /// How a value is stored.
+    /// The storage format of a value.
     pub dtype: Dtype,
     /// Slowest dimension first.
     pub shape: Vec<usize>,
     pub values: Values,
 }
 
-/// What the values of a tensor are made of.
+/// The source of a tensor's values.
 #[derive(Debug, Clone)]
 pub(super) enum Values {
     /// Bytes of the file from `start` on. `strides` are the steps of each dimension in elements;
-    /// `None` is row-major without gaps. Whoever makes one has found all elements inside the file.
+    /// `None` is row-major without gaps. The creator has checked that all elements are inside the
+    /// file.
     Stored { start: u64, strides: Option<Vec<usize>> },
     /// Codes of fewer bits with scales; the tensor's format is F32.
     Affine(Box<Affine>),
-    /// Those of another tensor from position `first` of its row-major order on: one of the matrices
-    /// that it holds one behind the other.
+    /// Values of another tensor from position `first` of its row-major order on: one of the
+    /// matrices that it holds one after the other.
     Part { whole: Arc<Place>, first: usize },
 }
 
@@ -114,7 +115,7 @@ impl Place {
     }
 }
 
-/// Values of one width in a file, at steps.
+/// Values of one width in a file, with strides.
 struct View<'a> {
     file: &'a DataFile,
     start: u64,
@@ -148,7 +149,7 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Column after column of a matrix whose columns lie closer together than its rows.
+    /// Column after column of a matrix whose columns have a smaller stride than its rows.
     fn read_columns(
         &self,
         columns: usize,
@@ -171,7 +172,7 @@ impl View<'_> {
         Ok(())
     }
 
-    /// As many values as `out` holds, `step` apart, from element `from` on.
+    /// Fills `out` with values that are `step` apart, from element `from` on.
     fn read_run(&self, from: usize, step: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
         let byte = |element: usize| self.start + (element * self.width) as u64;
         if step == 1 {
@@ -192,7 +193,7 @@ impl View<'_> {
     }
 }
 
-/// The element at which number `index`, row-major, of `shape` lies.
+/// The element at the row-major index `index` of `shape`.
 fn offset(mut index: usize, shape: &[usize], strides: &[usize]) -> usize {
     let mut offset = 0;
     for (&size, &step) in shape.iter().zip(strides).rev() {

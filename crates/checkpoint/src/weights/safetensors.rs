@@ -11,7 +11,7 @@ use crate::CheckpointError;
 /// Longest header that is read: the limit that the format itself sets.
 const HEADER_LIMIT: u64 = 100_000_000;
 
-/// Opens a file and reads its header; no weights yet.
+/// Opens a file and reads its header; weights are not read yet.
 pub(super) fn open(path: &Path) -> Result<(DataFile, Vec<(String, Place)>), CheckpointError> {
     let file = DataFile::open(path)?;
     let size = file.size;
@@ -27,7 +27,7 @@ pub(super) fn open(path: &Path) -> Result<(DataFile, Vec<(String, Place)>), Chec
         return Err(refuse(format!("a header of {length} bytes in a file of {size}")));
     }
     let header = file.bytes(8, length as usize)?;
-    // Deserializing checks shapes against offsets, and that the tensors leave no gaps.
+    // Deserializing checks shapes against offsets, and that there are no gaps between tensors.
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|error| refuse(error.to_string()))?;
     let data_start = length + 8;

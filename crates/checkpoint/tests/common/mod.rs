@@ -36,7 +36,7 @@ pub fn config() -> ModelConfig {
     }
 }
 
-/// The same for every family, with grouped queries where the family has them.
+/// The same for every family, with grouped queries if the family has them.
 pub fn family(architecture: Architecture) -> ModelConfig {
     ModelConfig {
         architecture,
@@ -52,8 +52,8 @@ pub fn family(architecture: Architecture) -> ModelConfig {
     }
 }
 
-/// Weights that count up over the whole model, so that no two are equal. Those that the model
-/// does not have are left out.
+/// Weights that count up over the whole model, so that all are different. Those that the model does
+/// not have are omitted.
 pub fn weights(config: &ModelConfig) -> Vec<NamedTensor> {
     let mut next = 0.0;
     let mut count = || {

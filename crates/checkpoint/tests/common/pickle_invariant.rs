@@ -1,9 +1,8 @@
-//! What holds for any bytes that are read as a pickle: for the property test and for the fuzz
-//! target.
+//! The invariant of reading any bytes as a pickle, for the property test and for the fuzz target.
 
 use checkpoint::pickle::{Object, Pickle};
 
-/// Refused, or read: then every tensor is inside of its storage.
+/// The bytes are refused, or read; then every tensor is inside of its storage.
 pub fn check(bytes: &[u8]) {
     let Ok(pickle) = Pickle::read(bytes) else { return };
     assert!(pickle.length() <= bytes.len());
@@ -12,7 +11,7 @@ pub fn check(bytes: &[u8]) {
         let elements: usize = tensor.shape.iter().product();
         assert!(elements <= tensor.storage.elements);
         let reach = tensor.shape.iter().zip(&tensor.strides).map(|(&n, &step)| {
-            // Of an empty tensor nothing is read.
+            // Of an empty tensor no data is read.
             if elements == 0 { 0 } else { (n - 1) * step }
         });
         let last = tensor.offset + reach.sum::<usize>();

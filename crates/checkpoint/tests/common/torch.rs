@@ -1,4 +1,4 @@
-//! Files as `torch.save` writes them, made without it.
+//! Files in the format of `torch.save`, made without it.
 
 use std::io::{Cursor, Write};
 
@@ -51,7 +51,7 @@ pub fn archive(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// The entries of what `torch.save` would write of `tensors`.
+/// The entries that `torch.save` would write for `tensors`.
 pub fn entries(tensors: &[NamedTensor], transposed: bool) -> Vec<(String, Vec<u8>)> {
     let mut entries = vec![
         ("archive/data.pkl".to_owned(), state(tensors, transposed)),

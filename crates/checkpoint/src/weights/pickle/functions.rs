@@ -7,17 +7,17 @@ use safetensors::Dtype;
 pub enum Function {
     /// `collections.OrderedDict`, called without arguments.
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`: storage, offset, shape, strides and what does not matter.
+    /// `torch._utils._rebuild_tensor_v2`: storage, offset, shape, strides and ignored arguments.
     RebuildTensor,
     /// `torch._utils._rebuild_parameter`: a tensor, and whether it is trained.
     RebuildParameter,
     /// A class of storages, by the format of its elements.
     Storage(Dtype),
-    /// `torch.Size` and `torch.device`: built from a tuple, never looked into.
+    /// `torch.Size` and `torch.device`: built from a tuple, whose content is not used.
     Opaque,
 }
 
-/// Modules and names in the form that protocol 2 has them.
+/// Modules and names in the form of protocol 2.
 const KNOWN: [(&str, &str, Function); 16] = [
     ("collections", "OrderedDict", Function::OrderedDict),
     ("torch._utils", "_rebuild_tensor_v2", Function::RebuildTensor),
@@ -37,12 +37,12 @@ const KNOWN: [(&str, &str, Function); 16] = [
     ("torch", "device", Function::Opaque),
 ];
 
-/// Formats of numbers that are named by themselves: `torch.float32`.
+/// Number formats with their own names: `torch.float32`.
 const NUMBER_FORMATS: [&str; 10] = [
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
 ];
 
-/// What `module.name` stands for.
+/// The meaning of `module.name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
     Function(Function),

@@ -46,15 +46,15 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value>,
-    /// Heights of the stack where a group of values begins.
+    /// Sizes of the stack at which a group of values begins.
     marks: Vec<usize>,
-    /// Values that are used more than once, by the number that the pickle gives them.
+    /// Values that are used more than once, by their number in the pickle.
     memo: HashMap<u32, Value>,
     objects: Vec<Object>,
 }
 
 impl<'a> Machine<'a> {
-    /// One instruction: the value of the whole pickle if it was the last one.
+    /// Runs one instruction; returns the value of the whole pickle if it was the last one.
     fn step(&mut self) -> Result<Option<Value>, String> {
         let [code] = self.take()?;
         match code {
@@ -167,7 +167,7 @@ impl<'a> Machine<'a> {
         Ok(Span { start, length })
     }
 
-    /// An integer of as many bytes as the next one says, lowest first, signed.
+    /// A signed little-endian integer, whose length in bytes is the next byte.
     fn long(&mut self) -> Result<i64, String> {
         let [length] = self.take()?;
         let rest = self.bytes.get(self.at..).unwrap_or_default();
@@ -182,7 +182,7 @@ impl<'a> Machine<'a> {
         Ok(i64::from_le_bytes(number))
     }
 
-    /// Where the values end that may be taken from the stack.
+    /// The lower end of the values that may be taken from the stack.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -318,7 +318,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `object.__dict__.update(state)`: of an `OrderedDict` the state is `_metadata`, which holds
+    /// `object.__dict__.update(state)`: for an `OrderedDict` the state is `_metadata`, which holds
     /// version numbers of modules and no weights.
     fn set_state(&mut self) -> Result<(), String> {
         let state = self.pop()?;
@@ -329,7 +329,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `('storage', class, key, device, elements)`, and in the older format `None` behind them.
+    /// `('storage', class, key, device, elements)`, and in the older format `None` after them.
     fn storage(&mut self) -> Result<(), String> {
         let arguments = self.pop()?;
         let arguments = self.tuple(arguments)?;
@@ -355,8 +355,8 @@ impl<'a> Machine<'a> {
         self.push_object(Object::Storage(Storage { dtype, key, elements }))
     }
 
-    /// The view that the arguments of `_rebuild_tensor_v2` describe, found to be inside of its
-    /// storage.
+    /// The view that the arguments of `_rebuild_tensor_v2` describe, after checking that it is
+    /// inside of its storage.
     fn tensor(&self, arguments: &[Value]) -> Result<Tensor, String> {
         let &[storage, Value::Int(offset), shape, strides, ..] = arguments else {
             return Err("a tensor without a storage, an offset, a shape and strides".to_owned());
@@ -393,7 +393,7 @@ impl<'a> Machine<'a> {
 
     fn tuple(&self, value: Value) -> Result<Vec<Value>, String> {
         match self.object(value) {
-            // A tuple of this machine is short wherever it is looked into.
+            // A tuple of this machine is short wherever its values are read.
             Some(Object::Tuple(items)) if items.len() <= LONGEST_TUPLE => Ok(items.clone()),
             _ => Err("arguments that are not a short tuple".to_owned()),
         }
@@ -407,11 +407,11 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Most values of a tuple that is looked into: arguments of a function, a shape.
+/// Most values of a tuple whose values are read: arguments of a function, a shape.
 const LONGEST_TUPLE: usize = 16;
 
 impl Tensor {
-    /// Whether all elements are inside of the storage, and no more of them than it has.
+    /// Whether all elements are inside of the storage, and are not more than it has.
     fn is_inside(&self) -> bool {
         let elements = self.shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size));
         let reach = |end: usize, (&size, &step): (&usize, &usize)| {
@@ -427,7 +427,7 @@ impl Tensor {
         }
     }
 
-    /// The strides, if they are others than those of a row-major tensor without gaps.
+    /// The strides, if they differ from those of a row-major tensor without gaps.
     pub fn odd_strides(&self) -> Option<&[usize]> {
         let mut expected = 1_usize;
         let mut dimensions = self.shape.iter().zip(&self.strides).rev();
@@ -441,7 +441,7 @@ impl Tensor {
 }
 
 impl Storage {
-    /// Bytes that it takes.
+    /// Size in bytes.
     pub fn bytes(&self) -> Option<u64> {
         let width = Dtype::bitsize(&self.dtype) / 8;
         self.elements.checked_mul(width).map(|bytes| bytes as u64)

@@ -1,12 +1,12 @@
-//! Python pickles, as far as `torch.save` writes them, read without running anything.
+//! Reads the Python pickles that `torch.save` writes, without running any code.
 //!
-//! A pickle is a program for a stack machine that may call any function of Python. Here the machine
-//! has the instructions that `torch.save` uses (protocol 2), and of the functions it knows only those
-//! that rebuild tensors, from a fixed list ([`Function`]). Everything else is refused by its name.
+//! A pickle is a program for a stack machine that may call any function of Python. This machine has
+//! the instructions that `torch.save` uses (protocol 2), and only those functions that rebuild
+//! tensors, from a fixed list ([`Function`]). Everything else is refused by its name.
 //!
-//! Containers lie in one list and refer to each other by number, so a value that holds itself, or
-//! that is repeated a million times, costs nothing and is never walked through without end. What a
-//! pickle may ask for in total is limited by [`MOST_STEPS`].
+//! Containers are stored in one list and refer to each other by index. A value that contains
+//! itself, or is repeated a million times, therefore takes no additional memory and is never
+//! traversed without end. The total size of a pickle is limited by [`MOST_STEPS`].
 //!
 //! Source: `Lib/pickletools.py` of CPython for the instructions; `_save`, `_legacy_save` and
 //! `persistent_id` in `torch/serialization.py`, and `torch/_utils.py`, for what is built.
@@ -32,13 +32,13 @@ pub enum Value {
     Int(i64),
     /// A float.
     Float(f64),
-    /// A text: where it stands in the pickle.
+    /// A text: its position in the pickle.
     Text(Span),
     /// A function or class.
     Function(Function),
-    /// Something that is built and never looked into: a number format, a device.
+    /// Something that is built and never read: a number format, a device.
     Opaque,
-    /// A number in the pickle's list of objects.
+    /// An index into the pickle's list of objects.
     Object(u32),
 }
 
@@ -56,29 +56,29 @@ pub enum Object {
     Tuple(Vec<Value>),
     /// A list.
     List(Vec<Value>),
-    /// A dictionary, in the order it was filled in; of equal keys the last one counts.
+    /// A dictionary, in insertion order; of equal keys the last one counts.
     Dict(Vec<(Value, Value)>),
-    /// Numbers that lie outside of the pickle.
+    /// Numbers that are stored outside of the pickle.
     Storage(Storage),
     /// A tensor.
     Tensor(Box<Tensor>),
 }
 
-/// A piece of memory that tensors look into.
+/// A buffer that tensors refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
-    /// How its elements are stored.
+    /// The format of its elements.
     pub dtype: Dtype,
     /// Its name in the file.
     pub key: Span,
-    /// How many elements it has.
+    /// Number of its elements.
     pub elements: usize,
 }
 
-/// A view into a storage. All of its elements lie inside.
+/// A view into a storage. All of its elements are inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    /// What it looks into.
+    /// Its storage.
     pub storage: Storage,
     /// Its first element.
     pub offset: usize,
@@ -92,13 +92,13 @@ pub struct Tensor {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} (byte {at} of the pickle)")]
 pub struct PickleError {
-    /// Where, in bytes from the start.
+    /// The position in bytes from the start.
     pub at: usize,
     /// What was found, and what was expected.
     pub reason: String,
 }
 
-/// A pickle that was read.
+/// A parsed pickle.
 #[derive(Debug)]
 pub struct Pickle<'a> {
     bytes: &'a [u8],
@@ -108,21 +108,21 @@ pub struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle that `bytes` begins with; what follows it is left alone.
+    /// Reads the pickle at the beginning of `bytes`; the bytes after it are ignored.
     ///
     /// # Errors
-    /// When it is cut short, or holds an instruction, a function or a size that `torch.save` of
+    /// When it is truncated, or holds an instruction, a function or a size that `torch.save` of
     /// weights does not write.
     pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         machine::run(bytes)
     }
 
-    /// The value that the pickle is of.
+    /// The value of the pickle.
     pub fn root(&self) -> Value {
         self.root
     }
 
-    /// Bytes that the pickle takes.
+    /// Size of the pickle in bytes.
     pub fn length(&self) -> usize {
         self.length
     }
@@ -140,7 +140,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The object behind a value, if it is one.
+    /// The object that a value refers to, if it does.
     pub fn object(&self, value: Value) -> Option<&Object> {
         match value {
             Value::Object(number) => self.objects.get(number as usize),
@@ -169,13 +169,13 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// What a dictionary holds under a text.
+    /// The value of a dictionary under a string key.
     pub fn get(&self, dictionary: Value, key: &str) -> Option<Value> {
         let mut entries = self.entries(dictionary)?.iter().rev();
         entries.find(|(found, _)| self.as_text(*found) == Some(key)).map(|&(_, value)| value)
     }
 
-    /// What kind of value it is, for messages.
+    /// The kind of a value, for messages.
     pub fn kind(&self, value: Value) -> &'static str {
         match (value, self.object(value)) {
             (Value::None, _) => "None",
@@ -194,19 +194,18 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// The text at a span, which was found to be UTF-8 when the span was made.
+/// The text at a span, which was checked to be UTF-8 when the span was made.
 fn text(bytes: &[u8], span: Span) -> &str {
     let bytes = bytes.get(span.start as usize..).and_then(|rest| rest.get(..span.length as usize));
     bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
-/// A name from a file as it may stand in a message: short, and without characters that move a
-/// terminal's cursor.
+/// A name from a file in a form that is safe in a message: short, and without control characters.
 pub(crate) struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Characters of a name that are shown.
+        /// Number of characters of a name that are shown.
         const SHOWN: usize = 120;
         let mut characters = self.0.chars();
         characters

@@ -43,7 +43,7 @@ fn tensor(elements: u8, offset: u8, shape: [i32; 2], strides: [i32; 2]) -> Vec<u
     ])
 }
 
-/// Bytes that `pickle.dumps(..., protocol=2)` of Python makes.
+/// The bytes of `pickle.dumps(..., protocol=2)` in Python.
 #[test]
 fn values_are_what_python_writes() {
     // {"a": [1, 300, -70000, 2**40, True, None, 1.5], "b": ("x", (1, 2), ())}
@@ -93,7 +93,7 @@ fn tensors_stay_inside_of_their_storages() {
         tensor(12, 1, [3, 4], [4, 1]),
         tensor(12, 0, [3, 4], [5, 1]),
         tensor(12, 13, [0, 4], [4, 1]),
-        // A view that repeats its values would take any amount of memory.
+        // A view that repeats its values could take any amount of memory.
         tensor(1, 0, [i32::MAX, i32::MAX], [0, 0]),
         tensor(12, 0, [13, 1], [0, 1]),
         tensor(12, 0, [2, 2], [i32::MAX, i32::MAX]),
@@ -154,14 +154,14 @@ fn what_is_cut_short_or_contradicts_itself_is_refused() {
     }
 }
 
-/// Every tuple holds the one before it twice: 2^64 values, if anyone walked through them.
+/// Every tuple holds the one before it twice: 2^64 values, if all were traversed.
 #[test]
 fn values_that_repeat_themselves_cost_nothing() {
     let mut instructions = b")q\x00".to_vec();
     for _ in 0..64 {
         instructions.extend(b"h\x00h\x00\x86q\x00");
     }
-    // A list that holds itself.
+    // A list that contains itself.
     instructions.extend(b"]q\x01h\x01a\x86");
     let bytes = pickle(&[&instructions]);
     let pickle = Pickle::read(&bytes).unwrap();
@@ -174,7 +174,7 @@ fn a_pickle_without_end_is_refused() {
     assert!(refusal(&values).contains("instructions"));
     let objects = vec![b']'; MOST_STEPS];
     assert!(refusal(&objects).contains("objects"));
-    // A number that would need a table of four thousand million places.
+    // A number that would need a table of four thousand million entries.
     let bytes = pickle(&[b"Nr\xff\xff\xff\xff"]);
     Pickle::read(&bytes).unwrap();
 }

@@ -10,7 +10,7 @@ use super::{PICKLE_BYTES, Storages, TorchFile, refuse};
 use crate::CheckpointError;
 use crate::weights::data_file::DataFile;
 
-/// What the pickle is called, behind the name of the archive.
+/// The name of the pickle, after the name of the archive.
 const PICKLE: &str = "data.pkl";
 
 pub(super) fn open(file: DataFile) -> Result<TorchFile, CheckpointError> {
@@ -71,10 +71,10 @@ pub(super) fn open(file: DataFile) -> Result<TorchFile, CheckpointError> {
     Ok(TorchFile { file, pickle, storages: Storages::Entries(entries) })
 }
 
-/// Entries of an archive: place in it, first byte, length.
+/// Entries of an archive: index in it, first byte, length.
 type Found = HashMap<String, (usize, u64, u64)>;
 
-/// The pickle's entry, and the path in front of its name.
+/// The pickle's entry, and the path before its name.
 fn pickle<'a>(
     path: &Path,
     found: &'a Found,
@@ -95,7 +95,7 @@ fn pickle<'a>(
     }
 }
 
-/// Numbers are read as they lie in the memory of a little-endian machine.
+/// Numbers are read in the memory format of a little-endian machine.
 fn check_byte_order(file: &DataFile, found: &Found, root: &str) -> Result<(), CheckpointError> {
     let Some(&(_, start, length)) = found.get(&format!("{root}byteorder")) else { return Ok(()) };
     let order = file.bytes(start, length.min(8) as usize)?;

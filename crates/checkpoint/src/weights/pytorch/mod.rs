@@ -1,4 +1,4 @@
-//! Files of `torch.save`, read without running what is in them.
+//! Reads files of `torch.save` without running any code in them.
 //!
 //! ```text
 //! zip archive (since PyTorch 1.6)          stream of pickles (before)
@@ -8,8 +8,8 @@
 //!                                            each storage: i64 elements, the elements
 //! ```
 //!
-//! Only the pickle is read into memory ([`crate::pickle`]). Storages lie uncompressed in both, so a
-//! tensor is a range of bytes of the file, or a view with strides into one.
+//! Only the pickle is read into memory ([`crate::pickle`]). Storages are uncompressed in both
+//! formats, so a tensor is a range of bytes of the file, or a view with strides into one.
 //!
 //! Source: `_save` and `_legacy_save` in `torch/serialization.py`.
 
@@ -32,7 +32,7 @@ const PICKLE_BYTES: u64 = 64 << 20;
 /// First bytes of a zip archive.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// What the oldest files were: an archive of `tar`, known by these letters at byte 257.
+/// The oldest format: an archive of `tar`, recognised by these letters at byte 257.
 const TAR: (u64, &[u8]) = (257, b"ustar");
 
 /// A file of `torch.save`, its pickle in memory.
@@ -43,21 +43,22 @@ pub struct TorchFile {
     storages: Storages,
 }
 
-/// Where the storages of a file lie.
+/// The places of the storages in a file.
 #[derive(Debug)]
 enum Storages {
     /// Entries of an archive by the key of the storage: first byte and length.
     Entries(HashMap<String, (u64, u64)>),
-    /// Behind the pickles, each with its number of elements in front, in the order of the keys; the
+    /// After the pickles, each with its number of elements before it, in the order of the keys; the
     /// first one begins at `start`.
     Stream { keys: Vec<String>, start: u64 },
 }
 
 impl TorchFile {
-    /// Opens a file and reads its pickle; no weights yet.
+    /// Opens a file and reads its pickle; weights are not read yet.
     ///
     /// # Errors
-    /// When it is none of the two formats, is damaged, compressed, or from a big-endian machine.
+    /// When it has neither of the two formats, is damaged, compressed, or from a big-endian
+    /// machine.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let file = DataFile::open(path)?;
         let starts = |at: u64, mark: &[u8]| -> Result<bool, CheckpointError> {
@@ -83,7 +84,7 @@ impl TorchFile {
         ))
     }
 
-    /// What the file is called.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -91,16 +92,17 @@ impl TorchFile {
     /// Reads the pickle.
     ///
     /// # Errors
-    /// When it holds what weights do not need, by name.
+    /// When it holds something that weights do not need; the error names it.
     pub fn parse(&self) -> Result<Pickle<'_>, CheckpointError> {
         Pickle::read(&self.pickle).map_err(|error| not_plain(self.path(), &error))
     }
 
-    /// The tensors of a dictionary of the file by name, without what wrappers such as
+    /// The tensors of a dictionary of the file by name, without the parts that wrappers such as
     /// `torch.compile` add to the names.
     ///
     /// # Errors
-    /// When `dictionary` is none, an entry of it is no tensor, or a storage is not there.
+    /// When `dictionary` is not a dictionary, an entry of it is not a tensor, or a storage is
+    /// missing.
     pub fn into_weights(self, dictionary: Dictionary) -> Result<Weights, CheckpointError> {
         let places = self.places(dictionary)?;
         let mut weights = Weights::empty(self.path());
@@ -145,7 +147,7 @@ impl TorchFile {
         Ok(places)
     }
 
-    /// Where each storage of a stream begins; nothing for an archive.
+    /// The start of each storage of a stream; `None` for an archive.
     fn starts(&self, pickle: &Pickle) -> Result<HashMap<String, u64>, CheckpointError> {
         match &self.storages {
             Storages::Entries(_) => Ok(HashMap::new()),
@@ -207,12 +209,12 @@ impl TorchFile {
     }
 }
 
-/// Which dictionary of a file holds the weights.
+/// The dictionary of a file that holds the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dictionary<'a> {
-    /// The file is one: `torch.save(model.state_dict(), FILE)`.
+    /// The file itself: `torch.save(model.state_dict(), FILE)`.
     Root,
-    /// The one under a key of the file's own.
+    /// The dictionary under a key of the file.
     Entry(&'a str),
 }
 
@@ -220,7 +222,7 @@ fn refuse(path: &Path, reason: &str) -> CheckpointError {
     CheckpointError::Torch { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-/// The error for a pickle that asks for more than tensors.
+/// The error for a pickle that contains more than tensors.
 fn not_plain(path: &Path, error: &PickleError) -> CheckpointError {
     refuse(
         path,
@@ -232,7 +234,7 @@ fn not_plain(path: &Path, error: &PickleError) -> CheckpointError {
     )
 }
 
-/// A pickle with one value, for what stands around the weights.
+/// A pickle with one value, used around the weights.
 fn only(path: &Path, bytes: &[u8]) -> Result<(Value, usize), CheckpointError> {
     let pickle = Pickle::read(bytes).map_err(|error| not_plain(path, &error))?;
     Ok((pickle.root(), pickle.length()))

@@ -1,4 +1,4 @@
-//! The stream of pickles that `torch.save` wrote before PyTorch 1.6, and still writes where the zip
+//! The stream of pickles that `torch.save` wrote before PyTorch 1.6, and still writes if the zip
 //! archive is switched off.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use crate::CheckpointError;
 use crate::weights::data_file::DataFile;
 use crate::weights::pickle::{Object, Pickle, Shown, Value};
 
-/// The pickle of the magic number 0x1950a86a20f9469cfc6c, whole: protocol 2, an integer of ten
+/// The complete pickle of the magic number 0x1950a86a20f9469cfc6c: protocol 2, an integer of ten
 /// bytes, the end.
 pub(super) const START: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
 
