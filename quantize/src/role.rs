@@ -90,6 +90,7 @@ const LAYERS: u64 = 1 << 12;
 impl Model {
     /// Reads the facts about a model from its metadata and tensors.
     ///
+    /// # Errors
     /// When `block_count` exceeds the limit, or is smaller than the number of layers that the
     /// tensors belong to; for an architecture whose rules are not built in.
     pub fn new(metadata: &Metadata, tensors: &[TensorInfo]) -> anyhow::Result<Self> {
