@@ -256,7 +256,7 @@ impl Vocabulary {
     }
 }
 
-/// Two tokens that never merge, as llama.cpp's converter writes them.
+/// The score of tokens that never merge, as llama.cpp's converter writes it.
 const UNUSED_SCORE: f32 = -1000.0;
 
 impl SpecialTokens {
