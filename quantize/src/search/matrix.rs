@@ -1,10 +1,10 @@
-//! A whole matrix: first column by column, then group by group until little moves.
+//! Encodes a whole matrix: first column by column, then group by group until few codes change.
 //!
-//! The first pass is LDLQ over blocks: when a block is encoded, its columns already ask for what
-//! makes up for the errors of all columns before it. The passes after it visit one group at a time
-//! with everything else fixed, in both directions of the row, so early groups can answer to late
-//! ones; a group changes only if that makes the row's error smaller. Rows do not touch each other,
-//! so tiles of rows run in parallel and the result does not depend on the number of threads.
+//! The first pass is LDLQ over blocks: the target of a block already compensates the errors of all
+//! columns before it. Each later pass improves one group at a time with everything else fixed, in
+//! both directions of the row, so that early groups can compensate late ones. A group changes only
+//! if that makes the row's error smaller. Rows are independent, so tiles of rows run in parallel
+//! and the result does not depend on the number of threads.
 
 use gguf::grid::{Grid, MAX_BLOCK, Parts, ScaleGrid};
 use isa::{Isa, vectorised};
@@ -21,11 +21,11 @@ const TILE: usize = 32;
 /// Passes over all groups after the first one.
 const PASSES: usize = 3;
 
-/// A matrix in blocks.
+/// An encoded matrix.
 pub(super) struct Encoded {
     /// The blocks' bytes.
     pub bytes: Vec<u8>,
-    /// The weights that they stand for, `[R, N]`.
+    /// The weights that the bytes represent, `[R, N]`.
     pub stored: Vec<f32>,
 }
 
@@ -125,7 +125,7 @@ impl<'a, const L: usize> Tile<'a, L> {
         product(errors, Rows::strided(&self.factors.unit[start * n..], block, start, n))
     }
 
-    /// One visit to every group.
+    /// One pass over all groups.
     #[inline(always)]
     fn improve(&mut self) {
         let n = self.factors.width;
@@ -223,11 +223,11 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
         };
-        // A sum of four is close enough to a bell.
+        // The sum of four is close enough to a normal distribution.
         (0..n).map(|_| next() + next() + next() + next()).collect()
     }
 
-    /// Moments of inputs whose columns go together: a few directions carry most of them.
+    /// Moments of correlated inputs: a few directions have most of their energy.
     fn moments() -> Mat<f64> {
         let (directions, noise) = (numbers(24 * WIDTH, 3), numbers(300 * WIDTH, 4));
         let mix = numbers(300 * 24, 5);
@@ -271,8 +271,8 @@ mod tests {
         }
     }
 
-    /// The point of it all: outputs change less than when each block is rounded by itself, even
-    /// when ggml knows how much each column counts.
+    /// The purpose of the search: outputs change less than when each block is rounded separately,
+    /// even if ggml has the weights of the columns.
     #[test]
     fn outputs_change_less_than_with_rounding_alone() {
         let weights = numbers(ROWS * WIDTH, 2);
@@ -307,7 +307,7 @@ mod tests {
             let mut read = vec![1.0; 2 * WIDTH];
             blocks::dequantize(tensor_type, &encoded.bytes, &mut read).unwrap();
             assert!(read.iter().all(|&w| w == 0.0), "{tensor_type}");
-            // Scales that are no 16-bit floats are found by whoever writes the file.
+            // Scales that are not 16-bit floats are rejected when the file is written.
             searched(tensor_type, &[3e38; WIDTH]);
             searched(tensor_type, &[1e-40; WIDTH]);
         }
