@@ -1,5 +1,5 @@
-//! Times every block format against ggml's own quantizer in the same process, on as many threads,
-//! without and with the importance of the columns.
+//! Compares the speed of every block format with ggml's own quantizer, in the same process and with
+//! the same number of threads, without and with the importance of the columns.
 //!
 //!     cargo run --release -p gguf --example block_speed [TYPE...]
 
@@ -45,7 +45,7 @@ fn main() {
     }
 }
 
-/// Million weights a second: ours, ggml's.
+/// Million weights per second: ours, ggml's.
 fn speeds(tensor_type: TensorType, rows: &[f32], importance: Option<&[f32]>) -> [f64; 2] {
     let size = tensor_type.size_of(&[ROW_LEN as u64, ROWS as u64]).unwrap() as usize;
     let mut out = vec![0; size];

@@ -1,14 +1,14 @@
-//! How far the head of a file has been read, and what is left of it.
+//! The read position in a file's header, with checks of the bytes that are left.
 //!
-//! Both readers of this crate, the strict one and the one for files from anywhere, ask here before
-//! they take bytes or memory.
+//! Both readers of this crate, the strict one and the one for files of other programs, check here
+//! before they read bytes or allocate memory.
 
 use crate::{GgufError, limits};
 
-/// Fewest bytes of a key: length, one letter, type, one byte of value.
+/// Minimum size of a key, in bytes: length, one letter, type, one byte of value.
 pub(crate) const MIN_KEY_BYTES: u64 = 8 + 1 + 4 + 1;
 
-/// Bytes, and how far they have been read.
+/// Bytes, with a read position.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -33,12 +33,12 @@ impl<'a> Cursor<'a> {
         &self.bytes[self.at..]
     }
 
-    /// Goes on to where only the last `left` bytes are unread.
+    /// Moves to the position where only the last `left` bytes are unread.
     pub fn leave(&mut self, left: usize) {
         self.at = self.bytes.len() - left;
     }
 
-    /// Refuses to go on unless `needed` bytes are left.
+    /// Fails unless `needed` bytes are left.
     pub fn need(&self, needed: u64, what: impl Fn() -> String) -> Result<(), GgufError> {
         if needed > self.left() { Err(self.cut(what(), needed)) } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! Metadata and tensors as text that a person reads.
+//! Metadata and tensors as human-readable text.
 
 use std::fmt::{self, Display};
 
@@ -66,7 +66,7 @@ impl Display for Array {
     }
 }
 
-/// One key a line: type, name, value.
+/// One key per line: type, name, value.
 impl Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
@@ -77,7 +77,7 @@ impl Display for Metadata {
     }
 }
 
-/// One tensor a line: format, size in bytes, offset in the data section, name, shape with the
+/// One tensor per line: format, size in bytes, offset in the data section, name, shape with the
 /// fastest dimension first.
 impl Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! From metadata and tensor descriptions to the bytes of a header, in the one canonical way.
+//! Encodes metadata and tensor descriptions as the bytes of the canonical header.
 //!
 //! ```text
 //! text    length u64, UTF-8
@@ -7,8 +7,8 @@
 //! tensor  text, dimension count u32, dimensions u64..., format u32, offset u64
 //! ```
 //!
-//! Arrays are written element by element: the container library would want each vocabulary
-//! copied into tagged values first.
+//! Arrays are written element by element, because the container library would require a copy of
+//! each vocabulary as tagged values.
 
 use gguf_rs_lib::GGUFError;
 use gguf_rs_lib::format::endian::{
@@ -20,17 +20,18 @@ use gguf_rs_lib::format::{GGUFHeader, GGUFValueType, TensorInfo as LibraryTensor
 use crate::layout::Described;
 use crate::{Array, GgufError, Metadata, TensorInfo, Value};
 
-/// Header, keys and tensor descriptions, without the padding behind them.
+/// Header, keys and tensor descriptions, without the padding after them.
 pub(crate) fn header(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Vec<u8>, GgufError> {
     let mut out = Vec::new();
     write_header(&mut out, metadata, tensors).map_err(|error| {
-        // A vector takes every byte, so this is a check of the library that ours did not cover.
+        // Writing to a vector cannot fail, so this is a check of the library that ours do not
+        // cover.
         GgufError::Malformed { what: "the header".to_owned(), source: Box::new(error) }
     })?;
     Ok(out)
 }
 
-/// How many bytes [`header`] will give.
+/// Number of bytes that [`header`] returns.
 pub(crate) fn header_len(metadata: &Metadata, tensors: &[Described]) -> u64 {
     let keys = metadata.iter().map(|(key, value)| text_len(key) + 4 + value_len(value));
     let described =

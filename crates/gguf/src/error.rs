@@ -1,24 +1,24 @@
-//! Everything that can be wrong with a GGUF: one variant for each reason.
+//! Errors of reading and writing GGUF files: one variant for each reason.
 //!
-//! A message names the key or tensor at fault, what was expected, and where there is one, the
-//! way out. Names from a file reach a message only after the check behind
-//! [`GgufError::BadName`], so none of them carries terminal escapes.
+//! A message names the key or tensor at fault, what was expected, and what to do, if that is known.
+//! Names from a file are in a message only after the check of [`GgufError::BadName`], so they do
+//! not contain terminal escapes.
 
 use std::error::Error;
 use std::path::PathBuf;
 
-/// Why a GGUF was refused, on the way in or out.
+/// Why a GGUF could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
     /// The operating system refused.
     #[error("{path}: {source}")]
     Io {
-        /// The file at hand.
+        /// The file.
         path: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// The output could not be written; whoever opened it knows its name.
+    /// The output could not be written; the caller who opened it knows its name.
     #[error("cannot write the GGUF: {source}")]
     Write {
         /// What the operating system said.
@@ -27,41 +27,41 @@ pub enum GgufError {
     /// Something is wrong with the content of a file.
     #[error("{path}: {source}")]
     InFile {
-        /// The file at hand.
+        /// The file.
         path: PathBuf,
         /// What is wrong.
         source: Box<GgufError>,
     },
-    /// A model in several files is not whole.
+    /// A model in several files is incomplete, or its files do not belong together.
     #[error("{path} is one part of a model in several files: {problem}")]
     Parts {
-        /// The file at hand.
+        /// The file.
         path: PathBuf,
-        /// What is wrong, and the way out.
+        /// What is wrong, and what to do.
         problem: String,
     },
     /// A source other than a GGUF file could not give the bytes of a tensor.
     #[error("tensor {name}: {source}")]
     Source {
-        /// The tensor asked for.
+        /// The requested tensor.
         name: String,
         /// What the source said.
         source: Box<dyn Error + Send + Sync>,
     },
 
-    // What is asked of a file, and not in it.
+    // Requested from a file, but not in it.
     /// No tensor of this name.
     #[error("tensor {name} is missing")]
     MissingTensor {
         /// The name looked for.
         name: String,
     },
-    /// A tensor has fewer matrices behind each other than that.
+    /// A tensor has fewer matrices than the requested index.
     #[error("tensor {name} has no matrix {index}")]
     NoMatrix {
         /// The tensor.
         name: String,
-        /// Counted from 0.
+        /// The requested index, counted from 0.
         index: usize,
     },
     /// No key of this name.
@@ -102,7 +102,7 @@ pub enum GgufError {
         /// The version found.
         version: u32,
     },
-    /// A version that no reader here knows.
+    /// A version that no reader of this crate knows.
     #[error("GGUF version {version}: expected 1 to {newest}; the file is newer than this program")]
     UnknownVersion {
         /// The version found.
@@ -115,7 +115,7 @@ pub enum GgufError {
         "a big-endian GGUF: expected little-endian; convert it with gguf_convert_endian.py of llama.cpp"
     )]
     BigEndian,
-    /// The file, or the part of it at hand, ends too early.
+    /// The file, or the part of it that was given, ends too early.
     #[error(
         "cut short: {what} starts at byte {at} and needs at least {needed} bytes, {left} are left; fetch or copy the file again"
     )]
@@ -126,7 +126,7 @@ pub enum GgufError {
         at: u64,
         /// Bytes it needs at least.
         needed: u64,
-        /// Bytes there are.
+        /// Bytes that are left.
         left: u64,
     },
     /// Bytes after the end of the last tensor.
@@ -169,19 +169,19 @@ pub enum GgufError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// A key or tensor name that is no UTF-8.
+    /// A key or tensor name that is not UTF-8.
     #[error("{what}: its name is no UTF-8; the file is damaged")]
     NameNotUtf8 {
         /// `key` or `tensor`, with its position counted from 0.
         what: String,
     },
-    /// A key that is there twice.
+    /// A key that occurs twice.
     #[error("key {key} is there twice: expected each key once")]
     DuplicateKey {
         /// The key at fault.
         key: String,
     },
-    /// A number that stands for no type of value.
+    /// A number that is not the number of a value type.
     #[error("key {key}: value type {id} is unknown, expected 0 to 12; the file is damaged")]
     UnknownValueType {
         /// The key at fault.
@@ -205,8 +205,8 @@ pub enum GgufError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// The container library refused: text that is no UTF-8, a truth value that is neither 0
-    /// nor 1.
+    /// The container library refused the data: text that is not UTF-8, or a boolean that is neither
+    /// 0 nor 1.
     #[error("{what} is malformed: {source}")]
     Malformed {
         /// What was being read, for example `key general.name`.
@@ -214,7 +214,7 @@ pub enum GgufError {
         /// What the container library said.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// `general.alignment` is no u32, no power of two, or absurdly large.
+    /// `general.alignment` is not a u32, not a power of two, or too large.
     #[error("key general.alignment is {found}: expected a u32 power of two of at most {limit}")]
     BadAlignment {
         /// Type and value found.
@@ -224,13 +224,13 @@ pub enum GgufError {
     },
 
     // Tensors.
-    /// A tensor that is there twice.
+    /// A tensor that occurs twice.
     #[error("tensor {name} is there twice: expected each name once")]
     DuplicateTensor {
         /// The tensor at fault.
         name: String,
     },
-    /// No dimension, or more than ggml's four.
+    /// A tensor without dimensions, or with more than ggml's maximum of four.
     #[error("tensor {name} has {count} dimensions: expected 1 to 4")]
     DimensionCount {
         /// The tensor at fault.
@@ -246,7 +246,7 @@ pub enum GgufError {
         /// Fastest dimension first.
         shape: Vec<u64>,
     },
-    /// Weights or bytes that cannot be counted in 63 bits (a negative dimension reads like that).
+    /// The number of weights or bytes does not fit in 63 bits (as with a negative dimension).
     #[error("tensor {name} has the shape {shape:?}: expected a size below 2^63")]
     TensorTooLarge {
         /// The tensor at fault.
@@ -266,7 +266,7 @@ pub enum GgufError {
         /// ggml's name, or `an unknown format`.
         type_name: &'static str,
     },
-    /// Rows that are no whole number of blocks.
+    /// Rows that are not a whole number of blocks.
     #[error(
         "tensor {name} has rows of {row} weights: expected a multiple of {block} for {tensor_type}; store it as F16, or as Q8_0 if 32 divides its rows"
     )]
@@ -280,7 +280,7 @@ pub enum GgufError {
         /// The format.
         tensor_type: crate::TensorType,
     },
-    /// A tensor that starts before the one in front of it ends.
+    /// A tensor that starts before the end of the one before it.
     #[error(
         "tensor {name} starts at byte {offset} of the data and overlaps the tensor before it: expected byte {expected}; the file is damaged"
     )]
@@ -304,12 +304,12 @@ pub enum GgufError {
         /// Where llama.cpp expects it.
         expected: u64,
     },
-    /// All tensors together cannot be counted in 63 bits.
+    /// The size of all tensors together does not fit in 63 bits.
     #[error("the file would be larger than 2^63 bytes")]
     FileTooLarge,
 
-    // Writing, against the plan.
-    /// The header for one plan was asked with the metadata of another.
+    // Writing that differs from the planned layout.
+    /// The header of one layout was requested with the metadata of another.
     #[error(
         "this metadata takes {found} bytes, the planned header has {expected}: expected the metadata that the layout was planned for"
     )]
@@ -319,10 +319,10 @@ pub enum GgufError {
         /// Bytes that this metadata takes.
         found: u64,
     },
-    /// A tensor out of turn.
+    /// A tensor in the wrong order.
     #[error("tensor {name} was written where {expected} is due: expected the planned order")]
     OutOfTurn {
-        /// The tensor at hand.
+        /// The tensor that was passed.
         name: String,
         /// The tensor that is due, or `no further tensor`.
         expected: String,
@@ -330,14 +330,14 @@ pub enum GgufError {
     /// A tensor of another size than planned.
     #[error("tensor {name} has {found} bytes, expected {expected} for its shape and type")]
     WrongSize {
-        /// The tensor at hand.
+        /// The tensor that was passed.
         name: String,
         /// Bytes planned.
         expected: u64,
         /// Bytes handed over.
         found: u64,
     },
-    /// The file was finished before all its tensors were there.
+    /// The file was finished before all its tensors were written.
     #[error("the GGUF is not complete: tensor {next} and {more} more were not written")]
     Unfinished {
         /// The first tensor that is missing.
@@ -346,7 +346,7 @@ pub enum GgufError {
         more: usize,
     },
 
-    /// Weights that cannot be packed into blocks, or bytes that are no blocks.
+    /// Weights that cannot be packed into blocks, or bytes that are not blocks.
     #[error(transparent)]
     Blocks(#[from] crate::blocks::BlockError),
 }

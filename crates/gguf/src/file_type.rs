@@ -1,7 +1,7 @@
-//! What a whole file is called by the types of its tensors: `F32`, `Q8_0`, `Q4_K_M`.
+//! The type of a whole file, named after the types of its tensors: `F32`, `Q8_0`, `Q4_K_M`.
 //!
-//! `general.file_type` holds the number (`enum llama_ftype` of `llama.h`), the names are those of
-//! `llama-quantize`. The gaps between the numbers are formats that llama.cpp gave up.
+//! `general.file_type` contains the number (`enum llama_ftype` of `llama.h`); the names are those
+//! of `llama-quantize`. The gaps between the numbers are formats that llama.cpp has removed.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::{Metadata, TensorType, whole_name};
 
 macro_rules! file_types {
     ($($name:ident = $number:literal,)+) => {
-        /// The kinds of files that `general.file_type` tells apart.
+        /// The file types of `general.file_type`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(non_camel_case_types, reason = "llama.cpp's own names")]
         #[allow(missing_docs, reason = "llama.h describes its numbers by these names alone")]
@@ -72,18 +72,18 @@ file_types! {
 }
 
 impl FileType {
-    /// What `general.file_type` holds.
+    /// The number in `general.file_type`.
     pub fn number(self) -> u32 {
         self as u32
     }
 
-    /// The inverse of [`FileType::number`]; `None` for a number that llama.cpp gave up or that is
-    /// newer than this list.
+    /// The inverse of [`FileType::number`]; `None` for a number that llama.cpp has removed or that
+    /// is newer than this list.
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| u64::from(known.number()) == number)
     }
 
-    /// The kind of a file whose matrices are all of one type.
+    /// The type of a file whose matrices all have one type.
     pub fn of(matrices: TensorType) -> Self {
         match matrices {
             TensorType::F32 => FileType::F32,
@@ -111,9 +111,9 @@ impl fmt::Display for FileType {
     }
 }
 
-/// The name of a file's recipe: the last part of its own name (`story-Q4_K_M.gguf`, or the folder
-/// `fragments/Q4_K_M`) if that reads as one, otherwise what `general.file_type` says, otherwise
-/// the file's name.
+/// The name of a file's recipe: the last part of the file's name (`story-Q4_K_M.gguf`, or the
+/// folder `fragments/Q4_K_M`) if that is a recipe's name, otherwise the one in `general.file_type`,
+/// otherwise the file's name.
 pub fn recipe_of(path: &Path, metadata: &Metadata) -> String {
     let path = whole_name(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -152,7 +152,7 @@ mod tests {
         metadata.set("general.file_type", crate::Value::U32(15));
         assert_eq!(of("a/model.gguf", &metadata), "Q4_K_M");
         assert_eq!(of("a/model-Q4_K.gguf", &metadata), "Q4_K");
-        // A file that somebody guessed the type of has 1,024 added (`LLAMA_FTYPE_GUESSED`).
+        // 1,024 is added to the number if the type was guessed (`LLAMA_FTYPE_GUESSED`).
         metadata.set("general.file_type", crate::Value::U32(1024));
         assert_eq!(of("a/model.gguf", &metadata), "model");
     }

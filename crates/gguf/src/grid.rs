@@ -1,16 +1,16 @@
-//! What a block format can store, seen as numbers instead of bytes.
+//! The numbers that a block format can store.
 //!
-//! Every format cuts a row into groups of 16 or 32 weights, and each group is an affine picture of
-//! a short list of values:
+//! Every format cuts a row into groups of 16 or 32 weights, and the weights of each group are an
+//! affine function of a short list of values:
 //!
 //! ```text
 //! w' = a v(q) + b        q: the code of a weight, v: the format's values, a, b: of the group
 //! ```
 //!
-//! Formats differ in the values and in what `a` and `b` can be: a 16-bit float, or a small integer
-//! times a 16-bit float that all groups of a block share. Whoever searches for better codes than
-//! rounding each block by itself gives needs to know just this; [`Grid`] says it, [`Parts`] holds
-//! a block taken apart, and [`Grid::pack`] makes the bytes that ggml reads.
+//! Formats differ in the values and in the possible `a` and `b`: a 16-bit float, or a small integer
+//! times a 16-bit float that all groups of a block share. A search for better codes than those from
+//! rounding each block needs only this description, which is [`Grid`]. [`Parts`] contains the
+//! scales and codes of a block, and [`Grid::pack`] writes the bytes that ggml reads.
 //!
 //! | format | group | values | `a` | `b` |
 //! |---|---|---|---|---|
@@ -26,12 +26,12 @@
 use crate::TensorType;
 use crate::blocks;
 
-/// Most groups in a block.
+/// Maximum of groups in a block.
 pub const MAX_GROUPS: usize = 16;
-/// Most weights in a block.
+/// Maximum of weights in a block.
 pub const MAX_BLOCK: usize = 256;
 
-/// The values that codes stand for, before scale and offset.
+/// The values of the codes, before scale and offset.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Codebook {
     /// All integers from the lowest to the highest; code 0 is the lowest.
@@ -45,7 +45,7 @@ pub enum Codebook {
     Table(&'static [f32; 16]),
 }
 
-/// What the factor `a` of a group can be.
+/// The possible factors `a` of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaleGrid {
     /// Any 16-bit float: the group is the block.
@@ -59,7 +59,7 @@ pub enum ScaleGrid {
     },
 }
 
-/// What the offset `b` of a group can be.
+/// The possible offsets `b` of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetGrid {
     /// Always 0.
@@ -88,10 +88,10 @@ pub struct Grid {
     pub offset: OffsetGrid,
 }
 
-/// A block taken apart. Entries beyond the format's groups and weights are 0.
+/// The scales and codes of a block. Entries beyond the format's groups and weights are 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parts {
-    /// The block's scale, exactly a 16-bit float.
+    /// The block's scale, whose value is exactly a 16-bit float.
     pub scale: f32,
     /// The block's second 16-bit float: the step of offsets, or the offset itself.
     pub min: f32,
@@ -135,7 +135,7 @@ impl Codebook {
         }
     }
 
-    /// Never: every format has codes.
+    /// Always false: every format has codes.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -148,7 +148,7 @@ impl Codebook {
         }
     }
 
-    /// The value that `code` stands for.
+    /// The value of `code`.
     pub fn value(&self, code: u8) -> f32 {
         match self {
             Codebook::Integers { lowest, .. } => (lowest + i32::from(code)) as f32,
@@ -158,7 +158,7 @@ impl Codebook {
 }
 
 impl Grid {
-    /// The grid of a format; none for plain floats, which have nothing to search for.
+    /// The grid of a format; `None` for plain floats, which do not have codes.
     pub fn of(tensor_type: TensorType) -> Option<Self> {
         use TensorType::*;
         let integers = |lowest, highest| Codebook::Integers { lowest, highest };
@@ -205,7 +205,7 @@ impl Grid {
         (a, b)
     }
 
-    /// The weights that a block stands for, as `blocks::dequantize` gives them (zero without its sign).
+    /// The weights of a block, as `blocks::dequantize` returns them (except the sign of zeros).
     pub fn weights(&self, parts: &Parts, out: &mut [f32]) {
         for (group, out) in out.chunks_exact_mut(self.group_len).enumerate() {
             let (a, b) = self.affine(parts, group);
@@ -224,7 +224,7 @@ impl Grid {
         blocks::put_together(self.tensor_type, parts, out);
     }
 
-    /// Takes a block's bytes apart.
+    /// Reads scales and codes from a block's bytes.
     ///
     /// # Panics
     /// When `bytes` is not exactly one block long.

@@ -1,4 +1,4 @@
-//! Where everything lies in the one canonical file for given metadata and tensors.
+//! The layout of the canonical file for given metadata and tensors.
 //!
 //! ```text
 //! 0              header, keys, tensor descriptions
@@ -7,8 +7,8 @@
 //! file_size                   multiple of the alignment: the last tensor is padded, too
 //! ```
 //!
-//! ggml (`gguf_init_from_reader` in `gguf.cpp`) takes tensors at these places and no others, so
-//! planning a file and checking one are the same computation.
+//! ggml (`gguf_init_from_reader` in `gguf.cpp`) accepts tensors only at these offsets, so planning
+//! a file and checking one are the same computation.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use crate::{GgufError, Metadata, TensorInfo, TensorType, Value, encode, limits};
 /// The key that changes the alignment.
 pub(crate) const ALIGNMENT_KEY: &str = "general.alignment";
 
-/// Name, shape (fastest dimension first) and format of a tensor to be placed.
+/// Name, shape (fastest dimension first) and format of a tensor in a planned file.
 pub(crate) type Described = (String, Vec<u64>, TensorType);
 
-/// Where everything lies in the canonical file for some metadata and tensors. Needs no weights.
+/// The layout of the canonical file for some metadata and tensors. Does not need the weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Tensors in file order, with their offsets and sizes.
@@ -31,23 +31,23 @@ pub struct Layout {
     pub alignment: u64,
     /// Bytes of the whole file, the padding of the last tensor included.
     pub file_size: u64,
-    /// Index of each tensor by name: a file may hold very many.
+    /// Index of each tensor by name, for a fast lookup in files with very many tensors.
     index: HashMap<String, usize>,
 }
 
 impl Layout {
-    /// Places `tensors`, each a name, a shape with the fastest dimension first, and a format, in
-    /// the order given, behind `metadata`.
+    /// Plans a file with `metadata` and then `tensors` in the given order, each a name, a shape
+    /// with the fastest dimension first, and a format.
     ///
     /// # Errors
-    /// Whatever llama.cpp would refuse to read is refused here, by key or tensor.
+    /// If llama.cpp would refuse to read the file; the error names the key or tensor.
     pub fn plan(metadata: &Metadata, tensors: &[Described]) -> Result<Self, GgufError> {
         check_metadata(metadata)?;
         let header_len = encode::header_len(metadata, tensors);
         Self::place(header_len, alignment(metadata)?, tensors.to_vec())
     }
 
-    /// Places `tensors` behind a header of `header_len` bytes, padding not counted.
+    /// Places `tensors` after a header of `header_len` bytes, not counting padding.
     pub(crate) fn place(
         header_len: u64,
         alignment: u64,
@@ -71,8 +71,8 @@ impl Layout {
     /// The bytes from the start of the file to `data_start`, padding included.
     ///
     /// # Errors
-    /// [`GgufError::ForeignMetadata`] if `metadata` is not what this layout was planned for, as
-    /// far as its size tells.
+    /// [`GgufError::ForeignMetadata`] if the size of `metadata` is not the one that this layout was
+    /// planned for.
     pub fn header(&self, metadata: &Metadata) -> Result<Vec<u8>, GgufError> {
         let mut bytes = encode::header(metadata, &self.tensors)?;
         let (found, expected) = (bytes.len() as u64, self.data_start);
@@ -96,7 +96,7 @@ impl Layout {
     /// Index of `tensor` in [`Layout::tensors`].
     ///
     /// # Errors
-    /// [`GgufError::MissingTensor`] if it is not one of this layout's own.
+    /// [`GgufError::MissingTensor`] if it is not a tensor of this layout.
     pub fn index_of(&self, tensor: &TensorInfo) -> Result<usize, GgufError> {
         let index = self.index.get(&tensor.name).copied();
         index
@@ -104,13 +104,13 @@ impl Layout {
             .ok_or_else(|| GgufError::MissingTensor { name: tensor.name.clone() })
     }
 
-    /// Where the bytes of `tensor` end, its padding not counted, from the start of the file.
+    /// The end of the bytes of `tensor` without its padding, from the start of the file.
     pub(crate) fn end_of(&self, tensor: &TensorInfo) -> u64 {
         self.data_start + tensor.offset + tensor.size
     }
 }
 
-/// The alignment that `metadata` asks for.
+/// The alignment in `metadata`.
 pub(crate) fn alignment(metadata: &Metadata) -> Result<u64, GgufError> {
     let limit = limits::ALIGNMENT;
     match metadata.get(ALIGNMENT_KEY) {
@@ -152,7 +152,7 @@ fn index(tensors: &[TensorInfo]) -> Result<HashMap<String, usize>, GgufError> {
     Ok(index)
 }
 
-/// Bytes of one tensor, or why ggml has no such tensor.
+/// Bytes of one tensor, or why it is not possible in ggml.
 fn tensor_size(name: &str, shape: &[u64], tensor_type: TensorType) -> Result<u64, GgufError> {
     let name = || name.to_owned();
     if shape.is_empty() || shape.len() > limits::DIMENSIONS {
@@ -165,7 +165,7 @@ fn tensor_size(name: &str, shape: &[u64], tensor_type: TensorType) -> Result<u64
     if !row.is_multiple_of(block) {
         return Err(GgufError::PartialBlock { name: name(), row, block, tensor_type });
     }
-    // ggml counts weights, not only bytes, in 63 bits.
+    // In ggml the number of weights, not only of bytes, must fit in 63 bits.
     let elements = shape.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
     elements
         .filter(|&elements| i64::try_from(elements).is_ok())

@@ -1,4 +1,4 @@
-//! GGUF: the container that llama.cpp and everything built on it reads, and its block formats.
+//! GGUF, the file format of llama.cpp and of programs built on it, and its block formats.
 //!
 //! ```text
 //! magic "GGUF" | version 3 | tensor count | key count
@@ -8,9 +8,9 @@
 //! tensor data, each tensor padded to the alignment, the last one too
 //! ```
 //!
-//! The same metadata and tensors always give the same bytes. Whatever holds tensors (a mapped
-//! file, its fragments, a checkpoint seen as a GGUF) is a [`TensorSource`]. The crate knows nothing
-//! of models: which keys and tensors an architecture needs is for others to say.
+//! The same metadata and tensors always give the same bytes. Every source of tensors (a mapped
+//! file, its fragments, a checkpoint viewed as a GGUF) is a [`TensorSource`]. The crate does not
+//! know which keys and tensors an architecture needs; other crates define that.
 //!
 //! | to | use |
 //! |---|---|
@@ -25,32 +25,32 @@
 //!
 //! # What is refused
 //!
-//! gguf-rs-lib decodes numbers and values. This crate reads around it key by key, in the order of
-//! the file, and refuses, each with a [`GgufError`] of its own, what ggml's `gguf.cpp` refuses:
-//! keys or tensors that are there twice, tensor names of more than 63 bytes, an alignment that is
-//! no power of two, shapes that overflow, gaps and overlaps between tensors, arrays of arrays. The
-//! same holds for writing, so nothing is written that cannot be read.
+//! gguf-rs-lib decodes numbers and values. This crate calls it key by key, in the order of the
+//! file, and refuses what ggml's `gguf.cpp` refuses, each with its own [`GgufError`]: keys or
+//! tensors that occur twice, tensor names of more than 63 bytes, an alignment that is not a power
+//! of two, shapes that overflow, gaps and overlaps between tensors, arrays of arrays. The same
+//! checks apply to writing, so every file that is written can be read.
 //!
 //! Stricter than ggml, on purpose:
 //!
 //! | refused here | since |
 //! |---|---|
 //! | versions 1 and 2 | superseded in 2023; the original model converts again |
-//! | text that is no UTF-8, control characters in names | they end up on terminals and in JSON |
+//! | text that is not UTF-8, control characters in names | they end up on terminals and in JSON |
 //! | tensors without weights, alignments above 1 MiB | no model has them |
 //! | bytes after the last tensor | they would be lost when the file is written again |
 //! | number formats without an entry in [`TensorType`] | they could not be read |
 //! | values of more than 256 MiB in memory, 100,000 keys, 1,000,000 tensors | limits of gguf-rs-lib |
 //!
-//! Accepted, though never written: padding that is not zero, and a last tensor without padding.
-//! [`GgufFile::is_canonical`] tells such files from those that this crate writes.
+//! Accepted, but never written: padding that is not zero, and a last tensor without padding.
+//! [`GgufFile::is_canonical`] distinguishes such files from those that this crate writes.
 //!
 //! # Hostile files
 //!
-//! A count is held against the bytes that are left before memory is taken for it, so reading takes
-//! memory in proportion to the file, whatever its header says (`tests/memory.rs` measures it). The
-//! fuzz target and the property tests share one invariant: what is accepted, written again, is the
-//! same file.
+//! A count is compared with the bytes that are left before memory is allocated for it. So the
+//! memory for reading is proportional to the size of the file, whatever its header says
+//! (`tests/memory.rs` measures it). The fuzz target and the property tests share one invariant: an
+//! accepted file that is written again is the same file.
 
 pub mod blocks;
 mod cursor;

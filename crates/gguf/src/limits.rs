@@ -1,13 +1,13 @@
-//! How large things may be. Each is checked before memory is taken for it, on the way in and
-//! on the way out, so that whatever is written can be read.
+//! Size limits. Each is checked before memory is allocated, for reading and for writing, so that
+//! every file that is written can be read.
 
 use gguf_rs_lib::format::constants as library;
 use gguf_rs_lib::format::{MetadataArray, MetadataValue};
 
 use crate::{Array, GgufError, Value};
 
-/// Bytes of a tensor name: `GGML_MAX_NAME` of ggml's `ggml.h`, less its final zero. (The
-/// container library takes 64, which llama.cpp refuses.)
+/// Bytes of a tensor name: `GGML_MAX_NAME` of ggml's `ggml.h`, minus its final zero. (The container
+/// library accepts 64, which llama.cpp refuses.)
 pub(crate) const TENSOR_NAME: usize = 63;
 /// Bytes of a key, from the GGUF specification.
 pub(crate) const KEY: usize = library::GGUF_MAX_METADATA_KEY_LENGTH;
@@ -17,14 +17,14 @@ pub(crate) const KEYS: u64 = library::GGUF_MAX_METADATA_COUNT;
 pub(crate) const TENSORS: u64 = library::GGUF_MAX_TENSOR_COUNT;
 /// Dimensions of a tensor: `GGML_MAX_DIMS`.
 pub(crate) const DIMENSIONS: usize = library::GGUF_MAX_DIMENSIONS;
-/// Bytes one value may take in memory while the container library decodes it.
+/// Bytes that one value may take in memory while the container library decodes it.
 pub(crate) const VALUE: u64 = library::GGUF_MAX_METADATA_DECODED_SIZE as u64;
-/// Bytes between two multiples of the alignment. llama.cpp takes any power of two; a megabyte
-/// is far beyond any page size and keeps padding from filling a disk.
+/// The largest alignment in bytes. llama.cpp accepts any power of two; a megabyte is much more than
+/// any page size, and prevents padding from filling a disk.
 pub(crate) const ALIGNMENT: u64 = 1 << 20;
 
-/// Refuses names that llama.cpp would refuse, cut at their first zero byte, or garble on a
-/// terminal. `what` says which name, for example `tensor 3`.
+/// Refuses names that llama.cpp would refuse or cut at their first zero byte, and names that would
+/// corrupt the output of a terminal. `what` says which name, for example `tensor 3`.
 pub(crate) fn check_name(
     name: &str,
     limit: usize,
@@ -56,7 +56,7 @@ pub(crate) fn check_value(key: &str, value: &Value) -> Result<(), GgufError> {
     check_size(key, size)
 }
 
-/// Bytes that an array of `count` elements takes while it is decoded, without its texts.
+/// Bytes that an array of `count` elements takes while it is decoded, not counting its texts.
 pub(crate) fn array_size(count: u64) -> u64 {
     let element = size_of::<MetadataValue>() as u64;
     count.saturating_mul(element).saturating_add(size_of::<MetadataArray>() as u64)

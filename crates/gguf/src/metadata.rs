@@ -33,7 +33,8 @@ pub enum Value {
     F64(f64),
 }
 
-/// The values of an array key, unboxed: a vocabulary is one allocation per token, not three.
+/// The values of an array key, unboxed, so that a vocabulary takes one allocation per token and not
+/// three.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Array {
     /// Unsigned, 8 bits.
@@ -94,17 +95,18 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// No keys.
+    /// Metadata without keys.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keys that are known to differ; [`Metadata::set`] would compare each with all others.
+    /// Metadata of keys that are known to differ; [`Metadata::set`] would compare each with all
+    /// others.
     pub(crate) fn from_distinct(entries: Vec<(String, Value)>) -> Self {
         Self { entries }
     }
 
-    /// A copy without the keys that begin with `prefix`.
+    /// A copy without the keys that start with `prefix`.
     pub fn without(&self, prefix: &str) -> Self {
         let kept = self.entries.iter().filter(|(key, _)| !key.starts_with(prefix));
         Self { entries: kept.cloned().collect() }
@@ -142,7 +144,7 @@ impl Metadata {
     /// The text under `key`.
     ///
     /// # Errors
-    /// When the key is missing or holds something else.
+    /// When the key is missing or has another type.
     pub fn string(&self, key: &str) -> Result<&str, GgufError> {
         match self.require(key)? {
             Value::String(text) => Ok(text),
@@ -153,7 +155,7 @@ impl Metadata {
     /// The non-negative integer under `key`, of any width.
     ///
     /// # Errors
-    /// When the key is missing or holds something else.
+    /// When the key is missing or has another type.
     pub fn unsigned(&self, key: &str) -> Result<u64, GgufError> {
         let value = match *self.require(key)? {
             Value::U8(n) => Some(u64::from(n)),
@@ -172,7 +174,7 @@ impl Metadata {
     /// The float under `key`.
     ///
     /// # Errors
-    /// When the key is missing or holds something else.
+    /// When the key is missing or has another type.
     pub fn float(&self, key: &str) -> Result<f32, GgufError> {
         match *self.require(key)? {
             Value::F32(x) => Ok(x),
@@ -184,7 +186,7 @@ impl Metadata {
     /// The texts under `key`.
     ///
     /// # Errors
-    /// When the key is missing or holds something else.
+    /// When the key is missing or has another type.
     pub fn strings(&self, key: &str) -> Result<&[String], GgufError> {
         match self.require(key)? {
             Value::Array(Array::String(texts)) => Ok(texts),

@@ -1,8 +1,8 @@
-//! From the bytes at the head of a file to its metadata and layout.
+//! Parses the header of a file into its metadata and layout.
 //!
-//! The container library decodes header, numbers and values. This module reads key by key and
-//! tensor by tensor around it, so that the order of the file is kept, nothing absurd reaches the
-//! library, and every refusal names the key or tensor at fault.
+//! The container library decodes header, numbers and values. This module calls it for one key and
+//! one tensor at a time, so that the order of the file is kept, sizes are checked before the
+//! library sees them, and every error names the key or tensor at fault.
 
 use std::collections::HashSet;
 
@@ -13,18 +13,19 @@ use crate::cursor::{Cursor, MIN_KEY_BYTES};
 use crate::layout::{self, Layout};
 use crate::{Array, GgufError, Metadata, StoredFormat, TensorType, Value, limits, sniff};
 
-/// Fewest bytes of a tensor: length, one letter, dimension count, one dimension, type, offset.
+/// Minimum size of a tensor description, in bytes: length, one letter, dimension count, one
+/// dimension, type, offset.
 const MIN_TENSOR_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
-/// Reads header, metadata and tensor descriptions from the head of a file, of which `bytes` may
-/// be only a prefix. The file size in the layout is that of the canonical file.
+/// Reads header, metadata and tensor descriptions from the start of a file; `bytes` may be only a
+/// prefix of the file. The file size in the layout is that of the canonical file.
 ///
-/// Takes memory in proportion to `bytes`, whatever the counts in them say.
+/// The memory is proportional to the length of `bytes`, whatever the counts in them say.
 ///
 /// # Errors
-/// [`GgufError::Truncated`] if `bytes` ends before the tensor descriptions do: more of the file
-/// may help. Any other error is final: llama.cpp would refuse the file, or a limit of this crate
-/// does.
+/// [`GgufError::Truncated`] if `bytes` ends before the tensor descriptions do; a longer prefix of
+/// the file may succeed. All other errors are final: llama.cpp would refuse the file, or it exceeds
+/// a limit of this crate.
 pub fn parse_header(bytes: &[u8]) -> Result<(Metadata, Layout), GgufError> {
     sniff::check_magic_and_version(bytes)?;
     let mut reader = Cursor::new(bytes);
@@ -49,7 +50,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<(Metadata, Layout), GgufError> {
     Ok((metadata, layout))
 }
 
-/// llama.cpp takes tensors at their one canonical place only.
+/// llama.cpp accepts tensors only at their canonical offset.
 fn check_offsets(layout: &Layout, offsets: &[u64]) -> Result<(), GgufError> {
     for (tensor, &offset) in layout.tensors.iter().zip(offsets) {
         let (name, expected) = (tensor.name.clone(), tensor.offset);
@@ -88,7 +89,7 @@ impl<'a> Cursor<'a> {
         self.decode(what, endian::read_u64)
     }
 
-    /// A name with its length before it, checked.
+    /// A name after its length, checked.
     fn name(&mut self, limit: usize, what: impl Fn() -> String) -> Result<&'a str, GgufError> {
         let length = self.u64(&what)?;
         self.checked_name(length, limit, what)
@@ -119,7 +120,7 @@ impl<'a> Cursor<'a> {
         Ok(convert(value))
     }
 
-    /// Looks at the length of a text before the library takes memory for it.
+    /// Checks the length of a text before the library allocates memory for it.
     fn check_text(mut self, key: &str) -> Result<(), GgufError> {
         let what = || format!("key {key}");
         let length = self.u64(what)?;
@@ -127,14 +128,14 @@ impl<'a> Cursor<'a> {
         self.need(length, what)
     }
 
-    /// Looks at type and length of an array before the library takes memory for its elements.
+    /// Checks type and length of an array before the library allocates memory for its elements.
     fn check_array(mut self, key: &str) -> Result<(), GgufError> {
         let what = || format!("key {key}");
         let element = value_type(key, self.u32(what)?)?;
         let count = self.u64(what)?;
         let min_bytes = match element {
             GGUFValueType::Array => return Err(GgufError::NestedArray { key: key.to_owned() }),
-            // An empty text is its length alone.
+            // An empty text consists only of its length.
             GGUFValueType::String => size_of::<u64>(),
             number => number.size_in_bytes().unwrap_or(1),
         };
@@ -142,7 +143,7 @@ impl<'a> Cursor<'a> {
         self.need(count * min_bytes as u64, what)
     }
 
-    /// One tensor description and the offset that the file gives it.
+    /// One tensor description and the tensor's offset in the file.
     fn tensor(&mut self, index: u64) -> Result<(layout::Described, u64), GgufError> {
         let name = self.name(limits::TENSOR_NAME, || format!("tensor {index}"))?;
         let what = || format!("the description of tensor {name}");
@@ -167,7 +168,7 @@ fn value_type(key: &str, id: u32) -> Result<GGUFValueType, GgufError> {
     GGUFValueType::from_u32(id).map_err(|_| GgufError::UnknownValueType { key: key.to_owned(), id })
 }
 
-/// The library's value as ours.
+/// Converts the library's value to ours.
 fn convert(value: MetadataValue) -> Value {
     match value {
         MetadataValue::U8(n) => Value::U8(n),
@@ -186,8 +187,9 @@ fn convert(value: MetadataValue) -> Value {
     }
 }
 
-/// The library's array, one tagged value for each element, as a plain vector. It reads every
-/// element with the array's type, so none is dropped here, and arrays of arrays were refused.
+/// Converts the library's array, one tagged value for each element, to a plain vector. The library
+/// reads every element with the array's type, so no element is lost, and arrays of arrays were
+/// refused.
 fn unbox(element: GGUFValueType, values: Vec<MetadataValue>) -> Array {
     macro_rules! plain {
         ($variant:ident) => {{

@@ -1,15 +1,16 @@
-//! The first eight bytes: is this a GGUF, of which version, and if it is none, what is it?
+//! Detects from the first eight bytes whether a file is a GGUF, its version, and otherwise what
+//! kind of file it is.
 
 use crate::{ByteOrder, GgufError};
 
-/// The only version there is in the wild since late 2023.
+/// The only version in use since late 2023.
 const VERSION: u32 = 3;
 
 /// The first bytes of what Git stores in place of a large file
 /// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
 pub const GIT_LFS_POINTER: &[u8] = b"version https://git-lfs";
 
-/// First bytes of files that are taken for a GGUF, and what to say about each.
+/// First bytes of files that users mistake for a GGUF, and the hint for each.
 const LOOK_ALIKES: [(&[u8], &str); 14] = [
     (
         b"PK\x03\x04",
@@ -35,15 +36,15 @@ const LOOK_ALIKES: [(&[u8], &str); 14] = [
     (b"\0\0\0\0", "zeros (an unfinished download; fetch the file again)"),
 ];
 
-/// What the first eight bytes say.
+/// The content of the first eight bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Magic {
     pub version: u32,
     pub byte_order: ByteOrder,
 }
 
-/// Refuses whatever is no little-endian GGUF of version 3, saying what it looks like instead.
-/// Fewer than eight bytes are left to the caller, unless they are wrong already.
+/// Refuses everything except a little-endian GGUF of version 3; the error says what the file looks
+/// like. Fewer than eight bytes are accepted here, unless they are already wrong.
 pub(crate) fn check_magic_and_version(bytes: &[u8]) -> Result<(), GgufError> {
     match read_magic(bytes)? {
         None => Ok(()),
@@ -53,8 +54,8 @@ pub(crate) fn check_magic_and_version(bytes: &[u8]) -> Result<(), GgufError> {
     }
 }
 
-/// Version and byte order, or what the file looks like if it is no GGUF; nothing where too few
-/// bytes are there to tell.
+/// Version and byte order, or what the file looks like if it is not a GGUF; `None` if there are too
+/// few bytes to decide.
 pub(crate) fn read_magic(bytes: &[u8]) -> Result<Option<Magic>, GgufError> {
     let Some(after_magic) = bytes.strip_prefix(b"GGUF") else {
         if b"GGUF".starts_with(bytes) {
@@ -63,7 +64,7 @@ pub(crate) fn read_magic(bytes: &[u8]) -> Result<Option<Magic>, GgufError> {
         return Err(GgufError::NotGguf { looks_like: looks_like(bytes) });
     };
     Ok(after_magic.first_chunk().map(|&four| match u32::from_le_bytes(four) {
-        // ggml's own test: a version read in the wrong byte order has its low half empty.
+        // ggml's own test: the low half of a version that is read in the wrong byte order is zero.
         swapped if swapped != 0 && swapped & 0xffff == 0 => {
             Magic { version: swapped.swap_bytes(), byte_order: ByteOrder::Big }
         }

@@ -1,4 +1,5 @@
-//! What every holder of tensors offers: a mapped file, a folder of fragments, a checkpoint.
+//! The common interface of all sources of tensors: a mapped file, a folder of fragments, a
+//! checkpoint.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -31,8 +32,8 @@ impl TensorInfo {
         self.shape.first().map_or(0, |&n| n as usize)
     }
 
-    /// Matrices that lie one behind the other in the tensor: the experts of a layer, 1 for a plain
-    /// matrix or a vector.
+    /// Number of matrices in the tensor, stored one after the other: the experts of a layer; 1 for
+    /// a plain matrix or a vector.
     pub fn matrices(&self) -> usize {
         self.shape.iter().skip(2).product::<u64>() as usize
     }
@@ -43,7 +44,7 @@ impl TensorInfo {
     }
 }
 
-/// Something that holds the metadata and tensors of one GGUF.
+/// A source of the metadata and tensors of one GGUF.
 pub trait TensorSource: Sync {
     /// Keys in file order.
     fn metadata(&self) -> &Metadata;
@@ -57,9 +58,9 @@ pub trait TensorSource: Sync {
     /// When the bytes cannot be read, or are not the ones that were written.
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError>;
 
-    /// The stored bytes of one of the [`TensorInfo::matrices`] of a tensor. A source that makes or
-    /// copies its tensors makes or copies this part alone, so that the experts of a layer are never
-    /// in memory together.
+    /// The stored bytes of one of the [`TensorInfo::matrices`] of a tensor. A source that computes
+    /// or copies its tensors does this only for the one matrix, so that the experts of a layer are
+    /// never in memory together.
     ///
     /// # Errors
     /// As [`TensorSource::read`], and when there is no such matrix.
@@ -74,8 +75,8 @@ pub trait TensorSource: Sync {
         }
     }
 
-    /// Says that `tensor` will not be read again soon, so that a source which maps its file can
-    /// give the memory back. Reading it again stays possible.
+    /// Tells the source that `tensor` will not be read again soon, so that a source which maps its
+    /// file can release the memory. The tensor can still be read again.
     fn release(&self, tensor: &TensorInfo) {
         let _ = tensor;
     }
@@ -92,7 +93,7 @@ pub trait TensorSource: Sync {
     }
 }
 
-/// Where matrix `index` of a tensor lies among the tensor's bytes.
+/// The byte range of matrix `index` within the bytes of a tensor.
 ///
 /// # Errors
 /// [`GgufError::NoMatrix`] when the tensor has fewer.

@@ -1,17 +1,17 @@
-//! A model that `gguf-split` of llama.cpp has cut into several files, read as one.
+//! Reads a model that `gguf-split` of llama.cpp has split into several files as one.
 
 use std::borrow::Cow;
 use std::path::Path;
 
 use crate::{GgufError, GgufFile, Layout, Metadata, RawModel, TensorInfo, TensorSource};
 
-/// The keys with which a part says which one it is.
+/// The prefix of the keys with the number of a part and the count of parts.
 const SPLIT_KEYS: &str = "split.";
 
 /// A GGUF in one file or several, mapped into memory.
 ///
-/// Keys are those of the first part, without the ones that number the parts; tensors follow each
-/// other part by part, placed as one file would have them.
+/// Keys are those of the first part, without the ones that number the parts. Tensors are in the
+/// order of the parts, with the offsets that they would have in one file.
 #[derive(Debug)]
 pub struct GgufParts {
     files: Vec<GgufFile>,
@@ -22,7 +22,7 @@ pub struct GgufParts {
 }
 
 impl GgufParts {
-    /// Opens the file at `path` and, if it is one of several parts, the others that lie beside it.
+    /// Opens the file at `path` and, if it is one of several parts, the others in the same folder.
     ///
     /// # Errors
     /// Those of [`GgufFile::open`] for each part, and [`GgufError::Parts`] when one is missing or
@@ -41,7 +41,7 @@ impl GgufParts {
         Self::join(files.collect::<Result<_, _>>()?, path)
     }
 
-    /// `path` is the file to name when the parts make no whole.
+    /// `path` is the file that an error names if the parts do not fit together.
     fn join(files: Vec<GgufFile>, path: &Path) -> Result<Self, GgufError> {
         let metadata = files[0].metadata().without(SPLIT_KEYS);
         let (mut described, mut owners) = (Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ impl GgufParts {
                 owners.push((number, index));
             }
         }
-        // The names of two parts may be the same, which a plan for one file finds.
+        // Two parts may contain tensors of the same name; planning one file detects this.
         let layout = Layout::plan(&metadata, &described)
             .map_err(|source| GgufError::InFile { path: path.to_owned(), source: source.into() })?;
         Ok(GgufParts { files, metadata, layout, owners })
@@ -63,7 +63,7 @@ impl GgufParts {
         &self.files
     }
 
-    /// Where everything would lie in one file.
+    /// The layout that one file would have.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -75,7 +75,7 @@ impl GgufParts {
     }
 }
 
-/// A part that says it is another one than its name does.
+/// Refuses a part whose own number is not the one in its file name.
 fn check_number(file: &GgufFile, number: usize) -> Result<(), GgufError> {
     match file.metadata().unsigned("split.no") {
         Ok(found) if found != number as u64 => {
@@ -100,7 +100,7 @@ impl TensorSource for GgufParts {
     }
 
     /// # Errors
-    /// [`GgufError::MissingTensor`] if `tensor` is not one of this model's own.
+    /// [`GgufError::MissingTensor`] if `tensor` is not a tensor of this model.
     fn read(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, GgufError> {
         let (file, tensor) = self.owner(tensor)?;
         file.read(tensor)

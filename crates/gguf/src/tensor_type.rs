@@ -38,9 +38,9 @@ pub enum TensorType {
     Q5_K,
     /// 256 weights in 16 groups: 8-bit scales, 6 bits each.
     Q6_K,
-    /// 32 weights: one scale, 4 bits each that choose among 16 uneven steps.
+    /// 32 weights: one scale, 4-bit codes for 16 unevenly spaced levels.
     IQ4_NL,
-    /// 256 weights in 8 groups: 6-bit scales, 4 bits each that choose among 16 uneven steps.
+    /// 256 weights in 8 groups: 6-bit scales, 4-bit codes for 16 unevenly spaced levels.
     IQ4_XS,
 }
 
@@ -150,12 +150,12 @@ impl TensorType {
         }
     }
 
-    /// Whether one weight cannot be read without its block.
+    /// Whether weights are stored in blocks.
     pub fn is_quantized(self) -> bool {
         self.block_len() > 1
     }
 
-    /// Bytes of a tensor of `shape`; `None` if a row is no whole number of blocks or the size
+    /// Bytes of a tensor of `shape`; `None` if a row is not a whole number of blocks or the size
     /// does not fit in 63 bits.
     pub fn size_of(self, shape: &[u64]) -> Option<u64> {
         let row = *shape.first()?;
@@ -178,7 +178,7 @@ impl fmt::Display for TensorType {
 impl FromStr for TensorType {
     type Err = GgufError;
 
-    /// Takes ggml's names in either case: `q4_k`, `Q4_K`.
+    /// Accepts ggml's names in lower and upper case: `q4_k`, `Q4_K`.
     fn from_str(name: &str) -> Result<Self, GgufError> {
         Self::ALL
             .into_iter()

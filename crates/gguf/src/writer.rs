@@ -1,4 +1,4 @@
-//! Writing a GGUF from front to back, one tensor in memory at a time.
+//! Writes a GGUF sequentially, with one tensor in memory at a time.
 
 use std::io::{self, Write};
 
@@ -30,16 +30,16 @@ pub struct Writer<W: Write> {
     layout: Layout,
     /// Tensors written so far.
     written: usize,
-    /// Bytes written of the tensor that is due.
+    /// Bytes written of the next tensor.
     part: u64,
 }
 
 impl<W: Write> Writer<W> {
-    /// Plans the file and writes its header. Tensors are named, shaped (fastest dimension first)
-    /// and typed, in file order.
+    /// Plans the file and writes its header. Tensors are given in file order by name, shape
+    /// (fastest dimension first) and type.
     ///
     /// # Errors
-    /// When llama.cpp would refuse such a file, or `out` fails.
+    /// When llama.cpp would refuse the file, or `out` fails.
     pub fn new(mut out: W, metadata: &Metadata, tensors: &[Described]) -> Result<Self, GgufError> {
         let layout = Layout::plan(metadata, tensors)?;
         let header = layout.header(metadata)?;
@@ -47,12 +47,12 @@ impl<W: Write> Writer<W> {
         Ok(Self { out, layout, written: 0, part: 0 })
     }
 
-    /// Where everything goes.
+    /// The layout of the file.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The output, to be synced for example.
+    /// The output, for example to sync it.
     pub fn get_ref(&self) -> &W {
         &self.out
     }
@@ -62,10 +62,11 @@ impl<W: Write> Writer<W> {
         self.written == self.layout.tensors.len()
     }
 
-    /// Writes the tensor that is due, and its padding.
+    /// Writes the next tensor, and its padding.
     ///
     /// # Errors
-    /// When another tensor is due, `data` has not the planned size, or the output fails.
+    /// When `name` is not the next tensor, `data` does not have the planned size, or the output
+    /// fails.
     pub fn write_tensor(&mut self, name: &str, data: &[u8]) -> Result<(), GgufError> {
         let (expected, found) = (self.due(name)?.size, self.part + data.len() as u64);
         if found != expected {
@@ -74,11 +75,11 @@ impl<W: Write> Writer<W> {
         self.write_part(name, data)
     }
 
-    /// Writes the next bytes of the tensor that is due. Its padding follows with the last ones, and
-    /// the next tensor is due.
+    /// Writes some bytes of the next tensor. After its last bytes the padding is written too, and
+    /// the tensor is complete.
     ///
     /// # Errors
-    /// When another tensor is due, it has fewer bytes than that, or the output fails.
+    /// When `name` is not the next tensor, the tensor has fewer bytes left, or the output fails.
     pub fn write_part(&mut self, name: &str, data: &[u8]) -> Result<(), GgufError> {
         let (expected, found) = (self.due(name)?.size, self.part + data.len() as u64);
         if found > expected {
@@ -95,7 +96,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// The tensor that is due, if it is the one called `name`.
+    /// The next tensor, if it is the one called `name`.
     fn due(&self, name: &str) -> Result<&TensorInfo, GgufError> {
         let due = self.layout.tensors.get(self.written);
         due.filter(|due| due.name == name).ok_or_else(|| {
@@ -104,7 +105,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// Flushes the output and gives it back. (Dropping a writer instead leaves half a file.)
+    /// Flushes the output and returns it. (If a writer is dropped instead, the file is incomplete.)
     ///
     /// # Errors
     /// When a tensor is missing, or the output fails.

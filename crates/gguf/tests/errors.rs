@@ -1,4 +1,4 @@
-//! One file for every reason to refuse one, read and, where it applies, written.
+//! One invalid file for every reason of refusal, for reading and, where it applies, for writing.
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
@@ -9,7 +9,7 @@ use std::path::Path;
 use common::raw::Raw;
 use gguf::{Array, GgufError, GgufFile, Layout, Metadata, TensorType, Value, Writer, parse_header};
 
-/// Asserts that the bytes are refused for the given reason, in words that hold `hint`.
+/// Asserts that the bytes are refused for the given reason, with a message that contains `hint`.
 macro_rules! refused {
     ($raw:expr, $pattern:pat, $hint:expr) => {{
         let error = parse_header(&$raw.0).unwrap_err();
@@ -151,7 +151,7 @@ fn trailing_bytes() {
 fn absurd_counts() {
     refused!(Raw::new(u64::MAX, 0), GgufError::TooMany { .. }, "tensors");
     refused!(Raw::new(0, u64::MAX), GgufError::TooMany { .. }, "keys");
-    // Within the limit, and still more than there are bytes for.
+    // Within the limit, but more than the file has bytes for.
     refused!(Raw::new(1_000_000, 0), GgufError::Truncated { .. }, "1000000 tensors");
     refused!(Raw::new(0, 100_000), GgufError::Truncated { .. }, "100000 keys");
 }
@@ -167,7 +167,7 @@ fn absurd_lengths() {
     refused!(Raw::new(0, 1).key("k", 8).u64(1 << 20), GgufError::Truncated { .. }, "key k");
     refused!(Raw::new(0, 1).key("k", 9).u32(0).u64(1 << 20), GgufError::Truncated { .. }, "key k");
     refused!(Raw::new(0, 1).key("k", 9).u32(8).u64(1 << 20), GgufError::Truncated { .. }, "key k");
-    // A text inside an array that claims the rest of the address space.
+    // A text in an array with a length as large as the rest of the address space.
     let inner = Raw::new(0, 1).key("k", 9).u32(8).u64(1).u64(1 << 27).bytes(b"short");
     refused!(inner, GgufError::Truncated { .. }, "key k");
 }
@@ -397,7 +397,7 @@ fn asked_and_not_there() {
     assert!(matches!(missing, GgufError::MissingKey { .. }));
     let wrong = file.metadata().string("k").unwrap_err();
     assert!(matches!(wrong, GgufError::WrongValueType { .. }));
-    // A tensor that another file has.
+    // A tensor of another file.
     let mut foreign = file.tensor("a").unwrap().clone();
     foreign.offset = 32;
     assert!(matches!(file.read(&foreign).unwrap_err(), GgufError::MissingTensor { .. }));

@@ -1,5 +1,5 @@
-//! Exact bytes: against a file made by llama.cpp's own Python package, against one put together
-//! by hand, and against a real vocabulary.
+//! Compares exact bytes with a file made by llama.cpp's own Python package, with one built by hand,
+//! and with a real vocabulary.
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
@@ -14,7 +14,7 @@ fn tiny_path() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny.gguf"))
 }
 
-/// What `golden/make_tiny.py` puts into `tiny.gguf`.
+/// The content that `golden/make_tiny.py` writes to `tiny.gguf`.
 fn tiny_metadata() -> Metadata {
     let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
     let mut metadata = Metadata::new();
@@ -161,7 +161,7 @@ fn tensors_at_odd_addresses_read_equal() {
     metadata.set("general.alignment", Value::U32(1));
     let tensors = [("blocks", 32, TensorType::Q8_0), ("odd", 3, TensorType::F32)]
         .map(|(name, row, tensor_type)| (name.to_owned(), vec![row], tensor_type));
-    // One more key byte at a time, so that every residue of the address is met.
+    // One more key byte at a time, so that every residue of the address occurs.
     for length in 1..=4 {
         metadata.set("pad", Value::String("x".repeat(length)));
         let mut writer = Writer::new(Vec::new(), &metadata, &tensors).unwrap();

@@ -1,4 +1,4 @@
-//! Blocks taken apart and put together again: the same bytes, and the weights that the block
+//! Blocks that are unpacked and packed again have the same bytes, and the weights that the block
 //! formats read.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -6,7 +6,7 @@
 use gguf::grid::{Grid, MAX_BLOCK};
 use gguf::{TensorType, blocks};
 
-/// Bytes that look random (the generator is Knuth's MMIX).
+/// Pseudo-random bytes (the generator is Knuth's MMIX).
 fn bytes(n: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     (0..n)

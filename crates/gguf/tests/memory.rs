@@ -1,5 +1,5 @@
-//! Hostile files take no memory to speak of. Measured by counting what is allocated, in a process
-//! of its own with a single test.
+//! Malicious files do not take much memory. This is measured by counting allocations, in a separate
+//! process with a single test.
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
@@ -12,7 +12,7 @@ use testing::{CountingAllocator, peak_of};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// The most that was held at once while `bytes` was read, beyond what was held before.
+/// The maximum of allocated memory while `bytes` is read, beyond what was allocated before.
 fn peak(bytes: &[u8]) -> usize {
     let (peak, ()) = peak_of(|| {
         drop(parse_header(bytes));
@@ -40,7 +40,7 @@ fn memory_is_bounded_by_the_bytes_at_hand() {
         }
     }
     for raw in hostile {
-        // One tagged value of the container library is 24 bytes, and a byte may become one.
+        // A tagged value of the container library takes 24 bytes, and each byte can become one.
         let limit = 64 * raw.0.len() + 64 * 1024;
         let peak = peak(&raw.0);
         assert!(

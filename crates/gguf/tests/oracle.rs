@@ -1,4 +1,4 @@
-//! ggml itself reads what we write, and refuses what we refuse.
+//! Tests that ggml reads what we write, and refuses what we refuse.
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
@@ -19,8 +19,8 @@ struct Context(*mut ggml::gguf_context);
 impl Context {
     fn read(bytes: &[u8]) -> Option<Self> {
         let params = ggml::gguf_init_params { no_alloc: true, ctx: std::ptr::null_mut() };
-        // SAFETY: `bytes` outlives the call, which copies what it keeps; the null context asks for
-        // the header alone.
+        // SAFETY: `bytes` outlives the call, which copies what it keeps; with a null context only
+        // the header is read.
         let context =
             unsafe { ggml::gguf_init_from_buffer(bytes.as_ptr().cast(), bytes.len(), params) };
         (!context.is_null()).then_some(Self(context))
@@ -43,7 +43,7 @@ impl Drop for Context {
 }
 
 fn text<'a>(pointer: *const std::ffi::c_char) -> &'a str {
-    // SAFETY: ggml hands out texts that end in a zero and live as long as their context.
+    // SAFETY: ggml returns texts that end in a zero and live as long as their context.
     unsafe { CStr::from_ptr(pointer) }.to_str().unwrap()
 }
 

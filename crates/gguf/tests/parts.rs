@@ -1,4 +1,4 @@
-//! A model in several files, and a file in several writes.
+//! A model in several files, and a file that is written in several steps.
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 

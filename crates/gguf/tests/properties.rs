@@ -1,4 +1,4 @@
-//! What holds for any file that can be planned, and for any bytes at all.
+//! Properties of every file that can be planned, and of arbitrary bytes.
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
@@ -23,7 +23,7 @@ proptest! {
             prop_assert_eq!(planned.tensor_type, *tensor_type);
             prop_assert_eq!(planned.offset % layout.alignment, 0);
         }
-        // Bytes stand for values: a NaN is unlike itself.
+        // Compares bytes instead of values, because a NaN does not equal itself.
         prop_assert_eq!(common::write(&read, &tensors), file.clone());
         invariant::check(&file);
         invariant::check_raw(&file);

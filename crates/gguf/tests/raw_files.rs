@@ -17,7 +17,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/raw").join(name)
 }
 
-/// A value as `make_raw.py` writes it down: types, then content.
+/// A value as `make_raw.py` writes it: types, then content.
 fn described(value: &Value) -> Json {
     match value {
         Value::String(text) => json!(["STRING", text]),
@@ -84,14 +84,14 @@ fn the_first_version_is_read() {
 #[test]
 fn ggml_knows_the_same_formats() {
     for id in 0..ggml::GGML_TYPE_COUNT {
-        // SAFETY: every number below the count has an entry in ggml's table, if an empty one.
+        // SAFETY: every number below the count has an entry in ggml's table, which may be empty.
         let (weights, bytes, name) = unsafe {
             let name = CStr::from_ptr(ggml::ggml_type_name(id));
             (ggml::ggml_blck_size(id), ggml::ggml_type_size(id), name.to_str().unwrap())
         };
         let format = StoredFormat(id);
         if bytes == 0 {
-            // ggml keeps the number of a format that it removed, with this in place of a name.
+            // ggml keeps the number of a format that it has removed, with this instead of a name.
             assert!(name.contains("REMOVED") || name.contains("DEPRECATED"), "{id}: {name}");
             continue;
         }

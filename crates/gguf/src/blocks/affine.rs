@@ -1,16 +1,16 @@
 //! The search for the scale and the minimum of a group: Q2_K, Q4_K, Q5_K, and with importance
 //! Q4_1 and Q5_1.
 //!
-//! With `p`, what an error of a weight costs, step sizes a little smaller and larger than
-//! `(max - min) / max_code` are tried; each gives codes `q`, and for these codes the scale `a` and
-//! the offset `b <= 0` with the smallest `Σ p (a q + b - w)²` are known:
+//! Step sizes a little smaller and larger than `(max - min) / max_code` are tried. Each gives codes
+//! `q`. With the cost `p` of an error of each weight, the scale `a` and the offset `b <= 0` with
+//! the smallest `Σ p (a q + b - w)²` for these codes are:
 //!
 //! ```text
 //! D = Σp Σpq² - (Σpq)²     a = (Σp Σpqw - Σpw Σpq) / D     b = (Σpq² Σpw - Σpq Σpqw) / D
 //! ```
 //!
-//! (`b` is 0 and `a = Σpqw / Σpq²` where `b` would be positive.) The best of all becomes the
-//! group's. The offset of the best so far is the one from which the next step counts.
+//! (`b` is 0 and `a = Σpqw / Σpq²` where `b` would be positive.) The group gets the best of all.
+//! Codes of the next step are counted from the offset of the best step so far.
 
 use super::each::each;
 use super::lanes::Lanes;
@@ -20,16 +20,16 @@ use super::rounding::nearest_int;
 /// `last`.
 #[derive(Clone, Copy)]
 pub(super) struct Search {
-    /// Codes are 0 to this.
+    /// The largest code; the smallest is 0.
     pub(super) max_code: i32,
     pub(super) first: f32,
     pub(super) increment: f32,
     pub(super) last: i32,
-    /// Whether errors count by their magnitude instead of their square.
+    /// Whether the error is measured by its magnitude instead of its square.
     pub(super) by_magnitude: bool,
-    /// Whether codes are clamped before they are rounded: as `make_qkx3_quants` of ggml's
-    /// `ggml-quants.c` does it. `make_qkx2_quants` rounds first; for numbers beyond 2^22, which
-    /// arise where the offset came near the maximum, the two differ.
+    /// Whether codes are clamped before they are rounded, as in `make_qkx3_quants` of ggml's
+    /// `ggml-quants.c`. `make_qkx2_quants` rounds first. The two differ for numbers beyond 2^22,
+    /// which occur if the offset is close to the maximum.
     pub(super) clamp_first: bool,
 }
 
@@ -65,7 +65,7 @@ impl Search {
     }
 }
 
-/// For each of `N` groups the best scale and minimum, and how the codes were made that they fit.
+/// The best scale and minimum of each of `N` groups, and how the codes for them were computed.
 #[derive(Clone, Copy)]
 pub(super) struct Fits<const N: usize> {
     /// `a`, 0 in a group of equal weights.
@@ -88,8 +88,8 @@ impl<const N: usize> Fits<N> {
         code_offset: [0.0; N],
     };
 
-    /// `make_qkx2_quants` and `make_qkx3_quants` in ggml's `ggml-quants.c`, all groups side by
-    /// side.
+    /// `make_qkx2_quants` and `make_qkx3_quants` in ggml's `ggml-quants.c`, for all groups in
+    /// parallel.
     #[inline(always)]
     pub(super) fn search<const LEN: usize>(
         x: &[Lanes<N>; LEN],
@@ -118,7 +118,7 @@ impl<const N: usize> Fits<N> {
             let q = (first_step * (w - min)).round_within(0, search.max_code);
             least_error = least_error + p * search.error(scale * q + min - w);
         }
-        // An infinite step makes all of these first codes zero.
+        // With an infinite step all of these first codes are zero.
         let mut code_step =
             first_step.less_than(Lanes::splat(f32::INFINITY)).select(first_step, zero);
         let mut code_offset = min;
@@ -175,7 +175,7 @@ impl<const N: usize> Fits<N> {
         }
     }
 
-    /// The codes that the search ended with.
+    /// The codes at the end of the search.
     #[inline(always)]
     pub(super) fn searched_codes(&self, group: usize, x: &[f32], search: Search, codes: &mut [u8]) {
         let (step, offset) = (self.code_step[group], self.code_offset[group]);
@@ -188,8 +188,8 @@ impl<const N: usize> Fits<N> {
         }
     }
 
-    /// The codes of a block's groups for what was stored: pairs of scale and minimum. A group whose
-    /// scale was rounded to zero keeps those of the search, as it does in ggml.
+    /// The codes of a block's groups for the stored pairs of scale and minimum. A group whose scale
+    /// was rounded to zero keeps the codes of the search, as in ggml.
     #[inline(always)]
     pub(super) fn codes(
         &self,

@@ -1,4 +1,5 @@
-//! Runs a block kernel over a whole tensor: in parallel, with the widest vectors there are.
+//! Runs a block kernel over a whole tensor, in parallel and with the widest vectors of the
+//! processor.
 
 use isa::Isa;
 use rayon::prelude::*;
@@ -6,13 +7,13 @@ use rayon::prelude::*;
 use super::weighted::Rows;
 use super::{Block, simd};
 
-/// Weights handed to a thread at a time: 256 KiB of floats, which stay in its cache between the
-/// check for NaN and the kernel. A multiple of every block length.
+/// Weights per task: 256 KiB of floats, which stay in the thread's cache between the check for NaN
+/// and the kernel. A multiple of every block length.
 const CHUNK: usize = 1 << 16;
 
-/// Quantizes all blocks; returns the position of the first weight that is no finite number.
+/// Quantizes all blocks; returns the position of the first weight that is not finite.
 ///
-/// With importance, which is as long as a row, whole rows go to a thread together.
+/// With importance, which is as long as a row, each task gets whole rows.
 pub(super) fn quantize<B: Block>(
     x: &[f32],
     importance: Option<&[f32]>,
@@ -79,7 +80,7 @@ pub(super) fn read_plain(bytes: &[u8], out: &mut [f32], read: fn(&[u8], &mut [f3
         .for_each(|(bytes, out)| read(bytes, out));
 }
 
-/// The first block with a scale that is no finite number.
+/// The first block with a scale that is not finite.
 pub(super) fn first_not_finite<B: Block>(bytes: &[u8]) -> Option<usize> {
     let blocks: &[B] = bytemuck::cast_slice(bytes);
     blocks.par_iter().with_min_len(CHUNK).position_first(|block| !block.is_finite())

@@ -1,8 +1,7 @@
-//! Arrays by a plain loop.
+//! Builds arrays with a plain loop.
 //!
-//! `array::map` of the standard library is a function of its own that the compiler leaves where
-//! it is, without the vector instructions of the kernel that calls it. These are loops inside the
-//! kernel.
+//! The compiler does not inline `array::map` of the standard library, so it would run without the
+//! vector instructions of the kernel that calls it. The functions here are inlined into the kernel.
 
 /// `f(0), f(1), ...`
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! Why weights could not be packed into blocks, or read out of them.
+//! Errors of packing weights into blocks, or reading weights from blocks.
 
 use crate::TensorType;
 
@@ -12,29 +12,29 @@ pub enum BlockError {
         block_len = tensor_type.block_len()
     )]
     RowLength {
-        /// The format asked for.
+        /// The requested format.
         tensor_type: TensorType,
         /// Weights in one row.
         row_len: usize,
     },
-    /// Weights and bytes do not belong together.
+    /// The number of bytes does not fit the number of weights.
     #[error("{weights} weights of {tensor_type} take {expected} bytes, not {actual}")]
     Size {
-        /// The format asked for.
+        /// The requested format.
         tensor_type: TensorType,
         /// Number of weights.
         weights: usize,
-        /// Bytes that so many weights take.
+        /// Bytes that this number of weights takes.
         expected: usize,
-        /// Bytes at hand.
+        /// Bytes that were given.
         actual: usize,
     },
-    /// A weight is NaN or infinite, so no scale can hold its block.
+    /// A weight is NaN or infinite, so its block cannot be stored with any scale.
     #[error("weight {index} (row {row}) is {value}; only finite weights can be quantized")]
     NotFinite {
         /// Position of the weight in the tensor.
         index: usize,
-        /// The row that it is in.
+        /// The row of the weight.
         row: usize,
         /// `NaN`, `inf` or `-inf`.
         value: String,
@@ -47,7 +47,7 @@ pub enum BlockError {
         /// Weights in one row.
         row_len: usize,
     },
-    /// The importance of the columns is that of a tensor of another shape.
+    /// The number of importances differs from the number of columns.
     #[error("rows of {row_len} weights need the importance of {row_len} columns, not of {actual}")]
     ImportanceLength {
         /// Weights in one row.

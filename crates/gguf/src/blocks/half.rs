@@ -1,9 +1,10 @@
-//! The 16-bit float in which a block keeps its scale.
+//! The 16-bit float in which a block stores its scale.
 
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-/// An IEEE half in little-endian bytes. It has no alignment, so a block may begin at any byte.
+/// An IEEE half in little-endian bytes. It does not need alignment, so a block may begin at any
+/// byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub(crate) struct Half([u8; 2]);

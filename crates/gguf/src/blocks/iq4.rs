@@ -1,18 +1,18 @@
-//! IQ4_NL and IQ4_XS: 4 bits each that choose among 16 uneven levels `v`, closer together near
-//! zero; 4.5 and 4.25 bits per weight.
+//! IQ4_NL and IQ4_XS: 4-bit codes for 16 unevenly spaced levels `v`, closer together near zero; 4.5
+//! and 4.25 bits per weight.
 //!
 //! ```text
 //! IQ4_NL:  w' = d v[q]                 32 weights, one scale
 //! IQ4_XS:  w' = d (s_g - 32) v[q]      256 weights in 8 groups g of 32, s in 0..=63
 //! ```
 //!
-//! A group's scale is searched for: the inverse step `-v[0] / m` and 15 around `v[0] / m` are
-//! tried, `m` the weight farthest from zero. Each gives the nearest levels `v`, and for these the
-//! scale with the smallest `Σ p (a v - w)²` is `a = Σ p w v / Σ p v²`, which leaves an error that
-//! falls as `(Σ p w v)² / Σ p v²` grows. The cost `p` is `w²`, or with importance that of
-//! `weighted.rs` with twice the mean square of the block. IQ4_XS rounds the scales to 6 bits
-//! against the outermost of the block. The codes are computed anew with the scale before it was
-//! rounded to F16.
+//! The scale of a group is found by a search: the inverse step `-v[0] / m` and 15 around
+//! `v[0] / m` are tried, where `m` is the weight farthest from zero. Each gives the nearest levels
+//! `v`, and for these the scale with the smallest `Σ p (a v - w)²` is `a = Σ p w v / Σ p v²`; the
+//! larger `(Σ p w v)² / Σ p v²`, the smaller is the remaining error. The cost `p` is `w²`, or with
+//! importance that of `weighted.rs` with twice the mean square of the block. IQ4_XS rounds the
+//! scales to 6 bits, relative to the scale of the block that is farthest from zero. Then the codes
+//! are computed again, with the scale before it was rounded to F16.
 //!
 //! Layout: `block_iq4_nl`, `block_iq4_xs` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -36,7 +36,7 @@ pub(crate) const LEVELS: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 const GROUPS: usize = 8;
 const GROUP_LEN: usize = 32;
-/// Scales of IQ4_XS are -32 to 31.
+/// Scales of IQ4_XS are from -32 to 31.
 const SCALE_REACH: i32 = 32;
 
 /// 32 weights in 18 bytes.
@@ -114,7 +114,7 @@ impl Block for BlockIQ4XS {
     const TYPE: TensorType = TensorType::IQ4_XS;
     type Weights = [f32; 256];
 
-    /// Two blocks side by side.
+    /// Two blocks in parallel.
     #[inline(always)]
     fn quantize_all(x: &[[f32; 256]], out: &mut [Self]) {
         for (x, out) in x.chunks(2).zip(out.chunks_mut(2)) {
@@ -190,14 +190,14 @@ impl BlockIQ4XS {
     }
 }
 
-/// Up to `N` blocks, the last repeated.
+/// `N` blocks; if there are fewer, the last one is repeated.
 #[inline(always)]
 fn each_block<const N: usize>(x: &[[f32; 32]]) -> [[f32; 32]; N] {
     std::array::from_fn(|i| x[i.min(x.len() - 1)])
 }
 
 /// The best scale of each group: the search of `quantize_row_iq4_nl_impl` in ggml's
-/// `ggml-quants.c`, all groups side by side.
+/// `ggml-quants.c`, for all groups in parallel.
 #[inline(always)]
 fn search<const N: usize>(x: &[Lanes<N>; GROUP_LEN], p: &[Lanes<N>; GROUP_LEN]) -> [f32; N] {
     let zero = Lanes::splat(0.0);
@@ -245,8 +245,8 @@ fn quants(x: &[f32; 32], scale: f32) -> [u8; 16] {
     pack_nibbles(&map(x, |w| nearest_code(inverse * w)))
 }
 
-/// Halfway from one level to the next; exact, and so are the comparisons that ggml makes around
-/// them.
+/// The midpoints between neighbouring levels. They are exact, and so are the corresponding
+/// comparisons in ggml.
 const MIDPOINTS: [f32; 15] = {
     let mut midpoints = [0.0; 15];
     let mut i = 0;
@@ -257,13 +257,14 @@ const MIDPOINTS: [f32; 15] = {
     midpoints
 };
 
-/// The code of the nearest level, the upper one of two that are as near, and of NaN the last one.
+/// The code of the nearest level; the upper one of two that are equally near, and the last one for
+/// NaN.
 #[inline(always)]
 pub(crate) fn nearest_code(x: f32) -> u8 {
     MIDPOINTS.iter().fold(15, |code, &midpoint| code - u8::from(x < midpoint))
 }
 
-/// The level of that code.
+/// The level of [`nearest_code`].
 #[inline(always)]
 fn nearest_level(x: f32) -> f32 {
     let mut level = f32::from(LEVELS[15]);
@@ -293,7 +294,7 @@ pub(crate) fn unpack_scales(high: &[u8; 2], low: &[u8; 4]) -> [u8; GROUPS] {
 mod tests {
     use super::*;
 
-    /// As ggml searches: `best_index_int8`.
+    /// ggml's search, `best_index_int8`.
     fn by_bisection(x: f32) -> u8 {
         let level = |i: usize| f32::from(LEVELS[i]);
         if x <= level(0) {

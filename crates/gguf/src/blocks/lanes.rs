@@ -1,9 +1,10 @@
-//! Several groups of weights at once, one in each lane of a vector register.
+//! Computes several groups of weights at once, one in each lane of a vector register.
 //!
-//! The search for a group's scale adds up floats one after another, and equal bytes need exactly
-//! that order, so the additions of one group cannot be spread over a register. Different groups
-//! do not touch each other: `Lanes` holds the same step of `N` of them. Every operation is the
-//! scalar one, per lane; the compiler turns a loop over the lanes into vector instructions.
+//! The search for a group's scale sums floats one after another, and the order must be the same as
+//! ggml's to get the same bytes, so the additions of one group cannot be divided among the lanes of
+//! a register. Different groups are independent: `Lanes` contains one number of each of `N` groups.
+//! Every operation is the scalar one for each lane; the compiler compiles a loop over the lanes to
+//! vector instructions.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -15,7 +16,7 @@ use super::rounding::nearest_int;
 #[repr(C, align(32))]
 pub(super) struct Lanes<const N: usize>(pub(super) [f32; N]);
 
-/// One answer for each of `N` groups.
+/// One boolean for each of `N` groups.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mask<const N: usize>([bool; N]);
 
@@ -26,13 +27,13 @@ impl<const N: usize> Lanes<N> {
         Lanes([x; N])
     }
 
-    /// Magnitudes.
+    /// The absolute values.
     #[inline(always)]
     pub(super) fn abs(self) -> Self {
         Lanes(map(&self.0, f32::abs))
     }
 
-    /// Square roots.
+    /// The square roots.
     #[inline(always)]
     pub(super) fn sqrt(self) -> Self {
         Lanes(map(&self.0, f32::sqrt))
@@ -56,7 +57,7 @@ impl<const N: usize> Lanes<N> {
         }))
     }
 
-    /// Integers as C stores them in a byte without a sign.
+    /// Integers converted as C converts them to an unsigned byte.
     #[inline(always)]
     pub(super) fn wrap_to_byte(self) -> Self {
         Lanes(map(&self.0, |x| (x as i32 & 0xff) as f32))
@@ -76,47 +77,47 @@ impl<const N: usize> Lanes<N> {
 }
 
 impl<const N: usize> Mask<N> {
-    /// No everywhere.
+    /// False everywhere.
     pub(super) const NONE: Self = Mask([false; N]);
 
-    /// `yes` where the answer is yes, `no` elsewhere.
+    /// `yes` where the mask is true, `no` elsewhere.
     #[inline(always)]
     pub(super) fn select(self, yes: Lanes<N>, no: Lanes<N>) -> Lanes<N> {
         Lanes(each(|i| if self.0[i] { yes.0[i] } else { no.0[i] }))
     }
 
-    /// The answer of one lane.
+    /// The value of one lane.
     #[inline(always)]
     pub(super) fn lane(self, i: usize) -> bool {
         self.0[i]
     }
 
-    /// Whether any answer is yes.
+    /// Whether any lane is true.
     #[inline(always)]
     pub(super) fn any(self) -> bool {
         self.0.into_iter().fold(false, |any, yes| any | yes)
     }
 
-    /// Yes where the answer is no.
+    /// True where the mask is false.
     #[inline(always)]
     pub(super) fn not(self) -> Self {
         Mask(map(&self.0, |yes| !yes))
     }
 
-    /// Yes where either is.
+    /// True where either is true.
     #[inline(always)]
     pub(super) fn or(self, other: Self) -> Self {
         Mask(each(|i| self.0[i] | other.0[i]))
     }
 
-    /// Yes where both are.
+    /// True where both are true.
     #[inline(always)]
     pub(super) fn and(self, other: Self) -> Self {
         Mask(each(|i| self.0[i] & other.0[i]))
     }
 }
 
-/// The sum of all elements, added up in their order.
+/// The sum of all elements, added in their order.
 #[inline(always)]
 pub(super) fn sum<const N: usize, const LEN: usize>(x: &[Lanes<N>; LEN]) -> Lanes<N> {
     x.iter().fold(Lanes::splat(0.0), |sum, &x| sum + x)

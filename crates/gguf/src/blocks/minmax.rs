@@ -1,14 +1,15 @@
-//! Smallest, largest and outermost of a block of 32 weights.
+//! The smallest and the largest of a block of 32 weights, and the one farthest from zero.
 //!
-//! The weights are compared eight and eight, so that the compiler keeps them in vectors. `-0.0` and
-//! `0.0` compare as equal, and the first one met must win: where that, or the order, decides, the
-//! block is looked through.
+//! The weights are compared eight at a time, so that the compiler keeps them in vectors. `-0.0` and
+//! `0.0` compare as equal, and the result must be the first of several equal weights: where this
+//! matters, the block is searched from the start.
 
 use super::each::{each, map};
 
-/// What is left when `better` has chosen one of two until one remains.
+/// Reduces the weights to one, where `better` chooses one of two.
 ///
-/// On floats on purpose: the compiler may regroup a reduction of integers, and does, badly.
+/// Uses floats on purpose: the compiler may reorder a reduction of integers, and the result is
+/// slow.
 #[inline(always)]
 fn last_of(x: &[f32; 32], better: impl Fn(f32, f32) -> f32) -> f32 {
     let (runs, _) = x.as_chunks::<8>();
@@ -48,20 +49,21 @@ pub(super) fn largest_magnitude(x: &[f32; 32]) -> f32 {
     last_of(&map(x, f32::abs), |a, b| if a > b { a } else { b })
 }
 
-/// The weight farthest from zero, with its sign; the first of several. Zero in a block of zeros.
+/// The weight farthest from zero, with its sign; the first one of several. Zero in a block of
+/// zeros.
 #[inline(always)]
 pub(super) fn outermost(x: &[f32; 32]) -> f32 {
     let (smallest, largest) = bounds(x);
     if smallest == -largest {
         return if largest == 0.0 { 0.0 } else { first_of_magnitude(x, largest) };
     }
-    // No branch: which side is farther is anyone's guess, the processor's too.
+    // Without a branch, because the processor could not predict which side is farther.
     let negative = -smallest > largest;
     let magnitude = if negative { -smallest } else { largest };
     f32::from_bits(magnitude.to_bits() | u32::from(negative) << 31)
 }
 
-/// Smallest and largest weight; the first of several.
+/// Smallest and largest weight; the first one of several equal weights.
 #[inline(always)]
 pub(super) fn smallest_and_largest(x: &[f32; 32]) -> (f32, f32) {
     let (smallest, largest) = bounds(x);

@@ -1,7 +1,7 @@
-//! The block formats of GGUF: weights into bytes and back, byte for byte as ggml does it.
+//! The block formats of GGUF: converts weights to bytes and back, with the same bytes as ggml.
 //!
-//! A row of weights is cut into blocks of 32 or 256; a block stores a scale or two as 16-bit
-//! floats and a few bits for each weight. One file describes one family of formats: the formula,
+//! A row of weights is cut into blocks of 32 or 256; a block stores one or two scales as 16-bit
+//! floats, and a few bits for each weight. Each file describes one family of formats: the formula,
 //! the layout, and a kernel.
 //!
 //! | type | bits per weight | relative RMS error on normal weights | file |
@@ -17,18 +17,18 @@
 //! | Q3_K | 3.44 | 15 % | `q3_k.rs` |
 //! | Q2_K | 2.63 | 30 % | `q2_k.rs` |
 //!
-//! Three searches serve them all: for a scale and a minimum (`affine.rs`), for a scale of codes
+//! All formats use three searches: for a scale and a minimum (`affine.rs`), for a scale of codes
 //! around zero (`symmetric.rs`), and for the scale of a block's own scales (`qp_quants.rs`). They
-//! work on many groups of weights side by side (`lanes.rs`).
+//! compute many groups of weights in parallel (`lanes.rs`).
 //!
 //! # What "ggml's bytes" means
 //!
-//! Those of `ggml_quantize_chunk`, with or without an importance matrix, in a build for x86-64. ggml
-//! compiles its reference quantizers without CPU-specific flags on that architecture, so no
-//! multiply-add is fused and every operation rounds once; Rust never fuses by itself. (On ARM a C
-//! compiler may fuse, and ggml's own files then differ in a few codes from machine to machine;
+//! Those of `ggml_quantize_chunk`, with or without an importance matrix, in a build for x86-64. On
+//! that architecture ggml compiles its reference quantizers without CPU-specific flags, so
+//! multiply-adds are not fused and every operation rounds once; Rust never fuses by itself. (On ARM
+//! a C compiler may fuse, and then ggml's own files differ in a few codes from machine to machine;
 //! ours do not.) The kernels are compiled three times, for any x86-64, for AVX2 and for AVX-512,
-//! and give the same bytes each time: vectors are wider, sums keep their order.
+//! and give the same bytes each time: wider vectors do not change the order of sums.
 
 mod affine;
 mod driver;
@@ -68,7 +68,7 @@ use weighted::Rows;
 
 use crate::{GgufError, TensorType};
 
-/// One block of a format: how its weights become bytes and how they come back.
+/// One block of a format: how its weights are converted to bytes and back.
 trait Block: Pod + Send + Sync {
     /// The format.
     const TYPE: TensorType;
@@ -81,7 +81,7 @@ trait Block: Pod + Send + Sync {
     /// [`Block::quantize_all`] for whole rows, with the importance of their columns.
     fn quantize_weighted(rows: Rows<Self::Weights>, out: &mut [Self]);
 
-    /// The weights that the block stands for.
+    /// The weights that the block represents.
     fn dequantize(&self, out: &mut Self::Weights);
 
     /// [`Block::dequantize`] for one block after another.
@@ -92,11 +92,11 @@ trait Block: Pod + Send + Sync {
         }
     }
 
-    /// Whether all scales are numbers: they are not, where weights were too large for F16 scales.
+    /// Whether all scales are finite; they are not if weights were too large for F16 scales.
     fn is_finite(&self) -> bool;
 }
 
-/// Checks at compile time that a struct is as large as ggml's block.
+/// Checks at compile time that a struct has the size of ggml's block.
 macro_rules! assert_block_size {
     ($block:ty, $tensor_type:expr) => {
         const _: () = assert!(size_of::<$block>() == $tensor_type.block_bytes());
@@ -108,7 +108,7 @@ use assert_block_size;
 /// Converts stored bytes to weights, in parallel.
 ///
 /// # Errors
-/// [`BlockError::Size`] if `bytes` and `out` do not belong together.
+/// [`BlockError::Size`] if the sizes of `bytes` and `out` do not fit together.
 pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), GgufError> {
     check_size(tensor_type, out.len(), bytes.len())?;
     match tensor_type {
@@ -133,18 +133,18 @@ pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Res
 
 /// Converts rows of `row_len` weights to ggml's bytes, in parallel.
 ///
-/// `importance` says for each of the `row_len` columns how much its errors count: the mean square
-/// of the inputs that it is multiplied with. Formats whose scale is not searched for (Q8_0, F32,
-/// F16, BF16) take no notice of it, as in ggml.
+/// `importance` gives for each of the `row_len` columns how much its errors count: the mean square
+/// of the inputs that the column is multiplied with. Formats without a search for the scale (Q8_0,
+/// F32, F16, BF16) ignore it, as in ggml.
 ///
 /// A weight so large that its scale does not fit in F16 gives an infinite scale, as in ggml;
-/// [`check_scales`] finds it.
+/// [`check_scales`] detects it.
 ///
 /// # Errors
-/// [`BlockError::RowLength`] if a row is no whole number of blocks, [`BlockError::Size`] if `out`
-/// has another size than the rows take, [`BlockError::ImportanceLength`] and
-/// [`BlockError::Importance`] if the importance is not that of `row_len` columns or one of them is
-/// NaN, infinite or negative, [`BlockError::NotFinite`] for a weight that is NaN or infinite.
+/// [`BlockError::RowLength`] if a row is not a whole number of blocks, [`BlockError::Size`] if the
+/// size of `out` is not what the rows take, [`BlockError::ImportanceLength`] if there are not
+/// `row_len` importances, [`BlockError::Importance`] if one of them is NaN, infinite or negative,
+/// [`BlockError::NotFinite`] for a weight that is NaN or infinite.
 pub fn quantize(
     tensor_type: TensorType,
     rows: &[f32],
@@ -190,7 +190,7 @@ pub fn quantize(
     }
 }
 
-/// A number for every column, and none that makes no sense as the weight of an error.
+/// Checks that there is a finite, non-negative number for every column.
 fn check_importance(row_len: usize, importance: &[f32]) -> Result<(), BlockError> {
     if importance.len() != row_len {
         return Err(BlockError::ImportanceLength { row_len, actual: importance.len() });

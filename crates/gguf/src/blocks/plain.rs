@@ -1,17 +1,17 @@
-//! F32, F16 and BF16: one weight after another, little-endian, no blocks.
+//! F32, F16 and BF16: one weight after another, little-endian, without blocks.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// Weights converted in one go, through a buffer that is aligned whatever the bytes are.
+/// Weights that are converted together, in a buffer that is aligned even if the bytes are not.
 const RUN: usize = 256;
 
-/// Copies weights out.
+/// Copies weights to bytes.
 pub(super) fn write_f32(x: &[f32], out: &mut [u8]) {
     out.copy_from_slice(bytemuck::cast_slice(x));
 }
 
-/// Copies weights in.
+/// Copies bytes to weights.
 pub(super) fn read_f32(bytes: &[u8], out: &mut [f32]) {
     bytemuck::cast_slice_mut(out).copy_from_slice(bytes);
 }
@@ -45,7 +45,7 @@ pub(super) fn write_bf16(x: &[f32], out: &mut [u8]) {
     }
 }
 
-/// Puts the lower half back, as zeros.
+/// Appends zeros as the lower half.
 pub(super) fn read_bf16(bytes: &[u8], out: &mut [f32]) {
     for (&bytes, out) in bytes.as_chunks::<2>().0.iter().zip(out) {
         *out = f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16);

@@ -5,11 +5,11 @@
 //! w' = (d s_g) q - (dmin m_g)        g: group, q in 0..=3, s and m in 0..=15
 //! ```
 //!
-//! A group's scale and minimum are searched for (`affine.rs`) with the cost `p = |w|` and errors
-//! by their magnitude, rounded to 4 bits against the largest of the block, and the codes are
-//! computed anew with what was stored. With importance errors count squared, `p` is that of
-//! `weighted.rs` with the block's mean square, and the 4 bits are searched for, too
-//! (`qp_quants.rs`).
+//! A group's scale and minimum are found by a search (`affine.rs`) with the cost `p = |w|` and the
+//! magnitudes of errors. They are rounded to 4 bits relative to the largest of the block, and the
+//! codes are computed again with the rounded values. With importance the squares of errors are
+//! used, `p` is that of `weighted.rs` with the block's mean square, and the 4 bits are found by a
+//! search too (`qp_quants.rs`).
 //!
 //! Layout: `block_q2_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -127,7 +127,8 @@ impl BlockQ2K {
     }
 }
 
-/// The largest in 15ths, and all as so many of them; nothing keeps a negative one within 4 bits.
+/// 1/15 of the largest value, and all values as multiples of it. Negative values are not clamped to
+/// 4 bits.
 #[inline(always)]
 fn fractions(values: &[f32; GROUPS]) -> (f32, [u8; GROUPS]) {
     let largest = largest_positive(values);

@@ -4,14 +4,14 @@
 //! w' = d (s_g - 32) (q - 4)        g: group, q in 0..=7, s in 0..=63
 //! ```
 //!
-//! A group begins with the step `-m / 4`, `m` the weight farthest from zero; then single codes are
-//! changed for as long as `(Σ w³ q)² / Σ w² q²` grows, at most five times over, and
-//! `Σ w³ q / Σ w² q²` is its scale. (Where `m` is positive the sum begins negative, and no code
-//! changes: so it is in ggml.) The scales are rounded to 6 bits against the outermost of the block,
-//! and the codes are computed anew with what was stored.
+//! The first step of a group is `-m / 4`, where `m` is the weight farthest from zero. Then single
+//! codes are changed as long as `(Σ w³ q)² / Σ w² q²` increases, in at most five passes, and
+//! `Σ w³ q / Σ w² q²` is the scale. (If `m` is positive the sum is negative at first, and codes do
+//! not change, as in ggml.) The scales are rounded to 6 bits, relative to the scale of the block
+//! that is farthest from zero, and the codes are computed again with the rounded values.
 //!
-//! With importance both the groups' scales and their 6 bits are searched for as in `symmetric.rs`,
-//! with twice the block's mean square in the cost of an error.
+//! With importance both the groups' scales and their 6 bits are found by a search as in
+//! `symmetric.rs`, with twice the block's mean square in the cost of an error.
 //!
 //! Layout: `block_q3_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -33,12 +33,12 @@ use crate::TensorType;
 
 const GROUPS: usize = 16;
 const GROUP_LEN: usize = 16;
-/// Codes are -4 to 3.
+/// Codes are from -4 to 3.
 const REACH: i32 = 4;
-/// Scales are -32 to 31.
+/// Scales are from -32 to 31.
 const SCALE_REACH: i32 = 32;
-/// Groups of several blocks whose codes are refined side by side: every step waits for the one
-/// before, and more lanes fill the wait.
+/// Number of groups, from several blocks, whose codes are refined in parallel: every step depends
+/// on the one before, and more lanes use the time of waiting.
 const REFINED_TOGETHER: usize = 32;
 
 /// 256 weights in 110 bytes.
@@ -121,7 +121,7 @@ impl Block for BlockQ3K {
 
 impl BlockQ3K {
     /// The block for these scales, 0 to 63. A group whose scale was rounded to zero keeps the codes
-    /// of the search, as it does in ggml.
+    /// of the search, as in ggml.
     #[inline(always)]
     fn new(
         scale: f32,
@@ -157,8 +157,8 @@ impl BlockQ3K {
 
 /// The scale of each group of up to [`BATCH`] blocks.
 ///
-/// Where the outermost weight is positive no code ever changes. The other groups, about half, are
-/// collected from all blocks, so that no lane idles beside them.
+/// If the weight farthest from zero is positive, codes never change. The other groups, about half,
+/// are collected from all blocks, so that all lanes are used.
 #[inline(always)]
 fn fitted_scales(x: &[[f32; 256]]) -> [[f32; GROUPS]; BATCH] {
     let mut scales = [[0.0; GROUPS]; BATCH];
@@ -188,8 +188,8 @@ fn fitted_scales(x: &[[f32; 256]]) -> [[f32; GROUPS]; BATCH] {
     scales
 }
 
-/// The codes that the search for a group's scale ends with, from 0; 0, not the code of zero, in a
-/// negligible group.
+/// The codes at the end of the search for a group's scale, counted from 0. In a negligible group
+/// all codes are 0, which is not the code of zero.
 fn searched_codes(x: &[f32; GROUP_LEN], codes: &mut [u8]) {
     let group = transpose::<1, GROUP_LEN>(x);
     let (mut fit, negative) = Fit::begin(&group);
@@ -202,8 +202,8 @@ fn searched_codes(x: &[f32; GROUP_LEN], codes: &mut [u8]) {
     }
 }
 
-/// Codes of `N` groups, and what their scale follows from: `make_q3_quants` in ggml's
-/// `ggml-quants.c`, the groups side by side.
+/// Codes of `N` groups, and the sums that determine their scale: `make_q3_quants` in ggml's
+/// `ggml-quants.c`, for all groups in parallel.
 struct Fit<const N: usize> {
     /// Signed; zeros in a negligible group.
     codes: [Lanes<N>; GROUP_LEN],
@@ -215,7 +215,7 @@ struct Fit<const N: usize> {
 }
 
 impl<const N: usize> Fit<N> {
-    /// The codes of the first step, and where the outermost weight is negative.
+    /// The codes of the first step, and the groups whose weight farthest from zero is negative.
     #[inline(always)]
     fn begin(x: &[Lanes<N>; GROUP_LEN]) -> (Self, Mask<N>) {
         let zero = Lanes::splat(0.0);
@@ -233,7 +233,7 @@ impl<const N: usize> Fit<N> {
         (fit, outermost.less_than(zero).and(negligible.not()))
     }
 
-    /// Changes single codes for the better, until none changes.
+    /// Changes single codes as long as this improves the fit, in at most five passes.
     #[inline(always)]
     fn refine(&mut self, x: &[Lanes<N>; GROUP_LEN]) {
         let zero = Lanes::splat(0.0);
@@ -270,8 +270,8 @@ impl<const N: usize> Fit<N> {
     }
 }
 
-/// The outermost scale in 32nds, its sign turned, and all as so many of them from -32 to 31, stored
-/// from 0.
+/// Minus 1/32 of the scale farthest from zero, and all scales as multiples of it, from -32 to 31,
+/// stored from 0.
 #[inline(always)]
 fn of_outermost(scales: &[f32; GROUPS]) -> (f32, [u8; GROUPS]) {
     let outermost =
@@ -281,7 +281,7 @@ fn of_outermost(scales: &[f32; GROUPS]) -> (f32, [u8; GROUPS]) {
     }
     let inverse = -SCALE_REACH as f32 / outermost;
     let codes = map(scales, |s| {
-        // As in ggml the number is a byte before it is clamped.
+        // As in ggml the number is converted to a byte before it is clamped.
         let wrapped = i32::from(nearest_int(inverse * s) as i8);
         (wrapped.clamp(-SCALE_REACH, SCALE_REACH - 1) + SCALE_REACH) as u8
     });

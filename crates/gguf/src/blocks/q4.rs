@@ -6,11 +6,11 @@
 //!        w' = d (q - 8)   and   w' = d q + min
 //! ```
 //!
-//! The sign of Q4_0's scale is chosen so that the outermost weight, on whichever side, gets the
-//! code 0, which reaches one step farther than the code 15. Codes are clamped to 15.
+//! The sign of Q4_0's scale is chosen so that the weight farthest from zero gets the code 0, which
+//! is one step farther from zero than the code 15. Codes are clamped to 15.
 //!
-//! With importance the scale is searched for as in `symmetric.rs`, and Q4_1's minimum with it as in
-//! `affine.rs`, with the mean square of the row in the cost of an error.
+//! With importance the scale is found by a search as in `symmetric.rs`, and Q4_1's scale and
+//! minimum as in `affine.rs`, with the mean square of the row in the cost of an error.
 //!
 //! Layout: `block_q4_0`, `block_q4_1` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -138,16 +138,16 @@ impl Block for BlockQ4_1 {
     }
 }
 
-/// Codes up to `highest` from numbers that lie in `0.5..highest + 1.5`.
+/// Codes up to `highest` from numbers in `0.5..highest + 1.5`.
 ///
-/// Where the scale is so small that its inverse is infinite they do not: none of them is finite,
-/// and the processor's conversion, and so ggml, makes zeros of them.
+/// If the scale is so small that its inverse is infinite, none of the numbers is finite. The
+/// processor's conversion, and so ggml, gives zeros for them.
 #[inline(always)]
 pub(super) fn floors_within(x: &[f32; 32], inverse: f32, highest: u8) -> [u8; 32] {
     if inverse.is_infinite() { [0; 32] } else { map(x, |x| floor_to_byte(x).min(highest)) }
 }
 
-/// Two codes to a byte: `j` low, `j + 16` high.
+/// Two codes in a byte: `j` low, `j + 16` high.
 #[inline(always)]
 pub(crate) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
     each(|j| (codes[j] & 0x0f) | (codes[j + 16] << 4))

@@ -4,10 +4,11 @@
 //! w' = (d s_g) q - (dmin m_g)        g: group, q in 0..=15, s and m in 0..=63
 //! ```
 //!
-//! A group's scale and minimum are searched for (`affine.rs`) with the cost
-//! `p = sqrt(mean w²) + |w|`; they are rounded to 6 bits against the largest of the block, and the
-//! codes are computed anew with what was stored. With importance `p` is that of `weighted.rs` with
-//! twice the block's mean square, and the 6 bits are searched for, too (`qp_quants.rs`).
+//! A group's scale and minimum are found by a search (`affine.rs`) with the cost
+//! `p = sqrt(mean w²) + |w|`. They are rounded to 6 bits relative to the largest of the block, and
+//! the codes are computed again with the rounded values. With importance `p` is that of
+//! `weighted.rs` with twice the block's mean square, and the 6 bits are found by a search too
+//! (`qp_quants.rs`).
 //!
 //! Layout: `block_q4_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -50,7 +51,7 @@ impl Block for BlockQ4K {
     const TYPE: TensorType = TensorType::Q4_K;
     type Weights = [f32; 256];
 
-    /// Two blocks side by side: their 16 groups fill the widest registers.
+    /// Two blocks in parallel: their 16 groups fill the widest registers.
     #[inline(always)]
     fn quantize_all(x: &[[f32; 256]], out: &mut [Self]) {
         for (x, out) in x.chunks(2).zip(out.chunks_mut(2)) {
@@ -106,7 +107,7 @@ impl BlockQ4K {
     }
 }
 
-/// `p`, where no importance is known.
+/// `p` without importance.
 #[inline(always)]
 pub(super) fn typical_costs<const N: usize>(x: &[Lanes<N>; GROUP_LEN]) -> [Lanes<N>; GROUP_LEN] {
     let typical = (sum(&squares(x)) / Lanes::splat(GROUP_LEN as f32)).sqrt();
@@ -117,7 +118,7 @@ pub(super) fn typical_costs<const N: usize>(x: &[Lanes<N>; GROUP_LEN]) -> [Lanes
     costs
 }
 
-/// Two codes to a byte: those of an even group low, those of the next group high.
+/// Two codes in a byte: those of an even group low, those of the next group high.
 #[inline(always)]
 pub(crate) fn pack_four_bits(codes: &[u8; 256]) -> [u8; 128] {
     each(|byte| {

@@ -6,8 +6,8 @@
 //!        w' = d (q - 16)   and   w' = d q + min
 //! ```
 //!
-//! As in Q4_0 the outermost weight gets the code 0. Q5_0's codes are clamped to 31; Q5_1's cannot
-//! exceed it. With importance both are searched for as Q4_0 and Q4_1 are.
+//! As in Q4_0 the weight farthest from zero gets the code 0. Q5_0's codes are clamped to 31; Q5_1's
+//! cannot exceed it. With importance the searches are those of Q4_0 and Q4_1.
 //!
 //! Layout: `block_q5_0`, `block_q5_1` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -26,8 +26,8 @@ use super::{Block, affine, assert_block_size, symmetric};
 use crate::TensorType;
 
 const WEIGHTED: affine::Search = affine::Search::weighted(31);
-/// Blocks whose codes wait in memory to be packed: gathering the fifth bits of codes that have only
-/// just been computed makes the compiler take their vectors apart.
+/// Blocks whose codes are stored in memory before they are packed. If the fifth bits were gathered
+/// right after the codes are computed, the compiler would split the vectors into single numbers.
 const PACKED_TOGETHER: usize = 8;
 
 /// 32 weights in 22 bytes.
@@ -177,7 +177,7 @@ impl BlockQ5_1 {
 /// Bit 4 of code `j` becomes bit `j` of a little-endian number.
 #[inline(always)]
 pub(crate) fn gather_fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
-    // Eight bits, one to a byte, come to lie beside each other in the top byte of the product.
+    // The product moves eight bits, one from each byte, next to each other into the top byte.
     let (words, _) = codes.as_chunks::<8>();
     each(|byte| {
         let bits = u64::from_le_bytes(words[byte]) >> 4 & 0x0101_0101_0101_0101;

@@ -50,7 +50,7 @@ impl Block for BlockQ5K {
     const TYPE: TensorType = TensorType::Q5_K;
     type Weights = [f32; 256];
 
-    /// Two blocks side by side: their 16 groups fill the widest registers.
+    /// Two blocks in parallel: their 16 groups fill the widest registers.
     #[inline(always)]
     fn quantize_all(x: &[[f32; 256]], out: &mut [Self]) {
         for (x, out) in x.chunks(2).zip(out.chunks_mut(2)) {

@@ -4,9 +4,9 @@
 //! w' = d s_g (q - 32)        g: group, q in 0..=63, s in -128..=127
 //! ```
 //!
-//! A group's scale is searched for (`symmetric.rs`) with the cost `p = w²`, or with the importance
-//! itself. The scales are rounded to 8 bits against the outermost of the block, and the codes are
-//! computed anew with what was stored.
+//! A group's scale is found by a search (`symmetric.rs`) with the cost `p = w²`, or with the
+//! importance itself. The scales are rounded to 8 bits, relative to the scale of the block that is
+//! farthest from zero, and the codes are computed again with the rounded values.
 //!
 //! Layout: `block_q6_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
@@ -27,7 +27,7 @@ use crate::TensorType;
 
 const GROUPS: usize = 16;
 const GROUP_LEN: usize = 16;
-/// Codes are -32 to 31.
+/// Codes are from -32 to 31.
 const REACH: i32 = 32;
 
 /// 256 weights in 210 bytes.
@@ -82,7 +82,7 @@ impl Block for BlockQ6K {
 }
 
 impl BlockQ6K {
-    /// A group whose scale was rounded to zero keeps the codes of the search, as it does in ggml.
+    /// A group whose scale was rounded to zero keeps the codes of the search, as in ggml.
     #[inline(always)]
     fn new(x: &[f32; 256], fits: &Fits<GROUPS>) -> Self {
         let outermost = outermost_scale(fits.scale);

@@ -36,7 +36,7 @@ impl Block for BlockQ8_0 {
         for (x, block) in x.iter().zip(out) {
             let scale = largest_magnitude(x) / 127.0;
             let inverse = inverse_or_zero(scale);
-            // As in `q4::floors_within`: ggml makes zeros of numbers that are not finite.
+            // As in `q4::floors_within`: ggml converts numbers that are not finite to zeros.
             let quants = match inverse.is_infinite() {
                 true => [0; 32],
                 false => map(x, |w| round_to_byte(w * inverse)),
@@ -45,7 +45,7 @@ impl Block for BlockQ8_0 {
         }
     }
 
-    /// No importance changes a step that the largest weight decides.
+    /// Ignores the importance, because only the largest weight determines the step.
     #[inline(always)]
     fn quantize_weighted(rows: Rows<[f32; 32]>, out: &mut [Self]) {
         BlockQ8_0::quantize_all(rows.x, out);

@@ -2,15 +2,15 @@
 //! and Q5_K with importance.
 //!
 //! Nine steps around `max / highest` are tried for the smallest `Σ p (x - a q)²`; then single codes
-//! `q` are changed for as long as `(Σ p x q)² / Σ p q²` grows, at most five times over.
+//! `q` are changed as long as `(Σ p x q)² / Σ p q²` increases, in at most five passes.
 
 use super::lanes::{Lanes, Mask};
 use super::symmetric::NEGLIGIBLE;
 
 /// The scale of each of `N` blocks, and the codes of its `LEN` numbers.
 ///
-/// `make_qp_quants` in ggml's `ggml-quants.c`, all blocks side by side. Codes are bytes, and what a
-/// negative number became there is what the later steps compute with.
+/// `make_qp_quants` in ggml's `ggml-quants.c`, for all blocks in parallel. Codes are unsigned
+/// bytes: a negative number wraps around, and later steps compute with the wrapped number.
 #[inline(always)]
 pub(super) fn search<const N: usize, const LEN: usize>(
     x: &[Lanes<N>; LEN],

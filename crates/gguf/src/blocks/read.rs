@@ -1,4 +1,4 @@
-//! A tensor as floats, wherever it is and however it is stored.
+//! Reads a tensor as floats, from any source and in any format.
 
 use crate::{GgufError, TensorInfo, TensorSource, blocks};
 
@@ -6,8 +6,8 @@ use crate::{GgufError, TensorInfo, TensorSource, blocks};
 /// [`TensorInfo::row_len`] weights.
 ///
 /// # Errors
-/// Those of [`TensorSource::read`], and [`blocks::BlockError::Size`] where the source hands out
-/// another number of bytes than the shape needs.
+/// Those of [`TensorSource::read`], and [`blocks::BlockError::Size`] if the source returns another
+/// number of bytes than the shape needs.
 pub fn read_f32(source: &dyn TensorSource, tensor: &TensorInfo) -> Result<Vec<f32>, GgufError> {
     floats(tensor, &source.read(tensor)?, tensor.elements() as usize)
 }
@@ -26,7 +26,7 @@ pub fn read_matrix_f32(
 }
 
 fn floats(tensor: &TensorInfo, bytes: &[u8], expected: usize) -> Result<Vec<f32>, GgufError> {
-    // The bytes at hand bound the allocation, not the shape that a file claims.
+    // The allocation is limited by the bytes that exist, not by the shape that a file claims.
     let block_bytes = tensor.tensor_type.block_bytes();
     let weights = bytes.len() / block_bytes * tensor.tensor_type.block_len();
     if weights != expected {

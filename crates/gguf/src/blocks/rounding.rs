@@ -1,19 +1,21 @@
-//! Float to integer exactly as ggml's x86-64 build does it, where Rust or mathematics would differ.
+//! Conversions from float to integer that are exactly those of ggml's x86-64 build, where Rust's
+//! own would give other results.
 
 /// The nearest integer, ties to even, by adding 1.5 * 2^23 and reading the mantissa.
 ///
-/// Beyond ±2^22, where the trick does not hold, the result is whatever the mantissa says: the same
-/// bits as in ggml (`nearest_int` in `ggml-quants.c`), which is what equal files need.
+/// Beyond ±2^22 this is not the nearest integer, but the result has the same bits as in ggml
+/// (`nearest_int` in `ggml-quants.c`), which is required to write the same files.
 #[inline(always)]
 pub(super) fn nearest_int(x: f32) -> i32 {
     const MANTISSA: u32 = 0x007f_ffff;
     ((x + 12_582_912.0).to_bits() & MANTISSA) as i32 - 0x0040_0000
 }
 
-/// The integer below a number from 0 to 2^22, as a byte: the nearest one, less one if that is above.
+/// The integer below a number from 0 to 2^22, as a byte: the nearest one, minus one if that is
+/// above.
 ///
-/// Without a conversion that has to look out for numbers that no integer holds, this is a few
-/// vector instructions. NaN becomes 0.
+/// Unlike a cast in Rust, this does not handle numbers that are too large for an integer, so it
+/// takes only a few vector instructions. NaN becomes 0.
 #[inline(always)]
 pub(super) fn floor_to_byte(x: f32) -> u8 {
     let shifted = x + 12_582_912.0;

@@ -1,7 +1,7 @@
-//! The loops over blocks, compiled once for each width of vectors.
+//! The loops over blocks, compiled once for each vector width.
 //!
-//! The kernels are plain Rust; wider vectors only let the compiler use wider registers. It never
-//! reorders or fuses what they compute, so all give the same bytes.
+//! The kernels are plain Rust; the only difference is the width of the registers that the compiler
+//! uses. It never reorders or fuses operations, so all versions give the same bytes.
 
 use isa::vectorised;
 
@@ -30,7 +30,7 @@ vectorised! {
     }
 }
 
-/// Where NaN counts as larger than anything.
+/// The largest magnitude; NaN counts as the largest.
 #[inline(always)]
 fn largest_magnitude(x: &[f32]) -> f32 {
     let largest = x.iter().fold(0, |most: i32, v| most.max((v.to_bits() & 0x7fff_ffff) as i32));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use crate::blocks::{iq4, q2_k, q3_k, q4, q4_k, q5, q5_k, q6_k, q8_0};
 
-    /// Numbers from -1 to 1 of a 32-bit generator.
+    /// Numbers from -1 to 1 from a 32-bit generator.
     fn random(count: usize) -> Vec<f32> {
         let mut state = 1_u32;
         let mut next = || {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     fn assert_equal_at_every_level<B: Block>() {
-        // Many magnitudes, and more blocks than any kernel takes side by side.
+        // Many magnitudes, and more blocks than any kernel computes in parallel.
         let scaled = |(i, w): (usize, f32)| w * 10.0_f32.powi((i / 256 % 13) as i32 - 6);
         let weights: Vec<f32> = random(256 * 65).into_iter().enumerate().map(scaled).collect();
         let importance: Vec<f32> = random(256 * 5).into_iter().map(|p| p * p).collect();

@@ -1,4 +1,4 @@
-//! The head of Q4_K and Q5_K: scale and minimum of 8 groups, 6 bits each.
+//! The header of blocks of Q4_K and Q5_K: scale and minimum of 8 groups, 6 bits each.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,16 +17,16 @@ const MAX_SCALE: f32 = 63.0;
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct SixBits {
-    /// What the groups' scales are multiples of.
+    /// The unit of the groups' scales.
     pub(crate) scale: Half,
-    /// What the groups' minima are multiples of.
+    /// The unit of the groups' minima.
     pub(crate) min_scale: Half,
     /// See [`pack_six_bits`].
     pub(crate) packed: [u8; 12],
 }
 
 impl SixBits {
-    /// Rounded against the largest of the block.
+    /// Rounds relative to the largest of the block.
     #[inline(always)]
     pub(super) fn of_largest(fits: &Fits<GROUPS>) -> Self {
         let max_scale = largest_positive(&fits.scale);
@@ -48,7 +48,7 @@ impl SixBits {
         map(&stored, |(s, m)| (scale * f32::from(s), min * f32::from(m)))
     }
 
-    /// False where the weights were too large for F16 scales.
+    /// False if the weights were too large for F16 scales.
     #[inline(always)]
     pub(super) fn is_finite(&self) -> bool {
         self.scale.is_finite() && self.min_scale.is_finite()
@@ -61,7 +61,7 @@ pub(super) fn largest_positive<const N: usize>(values: &[f32; N]) -> f32 {
     values.iter().fold(0.0, |largest, &v| if v > largest { v } else { largest })
 }
 
-/// Fractions of the largest, in 63rds.
+/// The values as fractions of the largest, in units of 1/63.
 #[inline(always)]
 fn fractions(values: &[f32; GROUPS], largest: f32) -> [u8; GROUPS] {
     let inverse = if largest > 0.0 { MAX_SCALE / largest } else { 0.0 };
@@ -70,8 +70,9 @@ fn fractions(values: &[f32; GROUPS], largest: f32) -> [u8; GROUPS] {
 
 /// Eight pairs of 6 bits in 12 bytes.
 ///
-/// Bytes 0..4 are the scales of groups 0..4, bytes 4..8 their minima, bytes 8..12 the low four
-/// bits of scale and minimum of groups 4..8, whose upper two bits fill up bytes 0..4 and 4..8.
+/// Bytes 0..4 are the scales of groups 0..4, bytes 4..8 their minima, bytes 8..12 the low four bits
+/// of scale and minimum of groups 4..8, whose upper two bits are in the upper two bits of bytes
+/// 0..4 and 4..8.
 #[inline(always)]
 pub(crate) fn pack_six_bits(scales: &[u8; GROUPS], mins: &[u8; GROUPS]) -> [u8; 12] {
     let mut packed = [0; 12];

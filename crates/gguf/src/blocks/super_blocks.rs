@@ -1,5 +1,5 @@
-//! What the formats with 256 weights to a block do alike: several blocks side by side, first their
-//! groups, then with importance also their own scales.
+//! Shared by the formats with 256 weights per block: searches several blocks in parallel, first for
+//! the scales of their groups, and with importance also for the blocks' own scales.
 
 use super::affine::{Fits, Search};
 use super::each::each;
@@ -7,12 +7,12 @@ use super::lanes::{Lanes, transpose};
 use super::qp_quants;
 use super::weighted::{Rows, costs, sums_of_squares};
 
-/// Groups side by side: those of two blocks with 8 of them, or of one with 16.
+/// Groups in parallel: those of two blocks with 8 groups, or of one block with 16.
 pub(super) const LANES: usize = 16;
-/// Blocks whose own scales are searched side by side.
+/// Blocks whose own scales are searched in parallel.
 pub(super) const BATCH: usize = 16;
 
-/// Up to two blocks with 8 groups of 32 each, side by side; the last is repeated.
+/// The groups of two blocks with 8 groups of 32 each; a single block is repeated.
 #[inline(always)]
 pub(super) fn pair(x: &[[f32; 256]]) -> [Lanes<LANES>; 32] {
     transpose([x[0], x[x.len() - 1]].as_flattened())
@@ -26,8 +26,8 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The blocks from `first` on, the last repeated; `mean` makes a typical square of the sum of
-    /// a block's squares.
+    /// The blocks from `first` on; the last is repeated if there are too few. `mean` computes the
+    /// typical square from the sum of a block's squares.
     #[inline(always)]
     pub(super) fn new(
         rows: &Rows<'a, [f32; 256]>,
@@ -39,8 +39,8 @@ impl<'a> Batch<'a> {
         Batch { x, importance, mean_squares: each(|i| mean(sums[i])) }
     }
 
-    /// The groups of one block, or of two if they have `LEN` 32, from `block` on: weights, and
-    /// what their errors cost.
+    /// The groups of one block, or of two if `LEN` is 32, from `block` on: weights, and the costs
+    /// of their errors.
     #[inline(always)]
     pub(super) fn groups<const LEN: usize>(
         &self,
@@ -84,7 +84,7 @@ pub(super) struct Stored<const GROUPS: usize> {
 }
 
 impl<const GROUPS: usize> Stored<GROUPS> {
-    /// Searched with what the errors of all weights of a group cost.
+    /// Searches with the sum of the costs of a group's weights.
     #[inline(always)]
     pub(super) fn search(fits: &[Fits<GROUPS>; BATCH], highest: i32) -> Self {
         let costs: [_; GROUPS] = std::array::from_fn(|g| Lanes(each(|b| fits[b].cost[g])));

@@ -1,10 +1,10 @@
 //! The search for the scale of a group whose codes lie around zero: Q3_K, Q6_K, and with
 //! importance Q4_0 and Q5_0.
 //!
-//! 19 steps around `-m / r` are tried, `m` the weight farthest from zero and codes from `-r` to
-//! `r - 1`. Each gives codes `q`, and for these codes the scale with the smallest
-//! `Σ p (a q - w)²` is `a = Σ p w q / Σ p q²`, which leaves an error that falls as
-//! `(Σ p w q)² / Σ p q²` grows.
+//! 19 steps around `-m / r` are tried, where `m` is the weight farthest from zero and codes are
+//! from `-r` to `r - 1`. Each gives codes `q`, and for these codes the scale with the smallest
+//! `Σ p (a q - w)²` is `a = Σ p w q / Σ p q²`; the larger `(Σ p w q)² / Σ p q²`, the smaller is the
+//! remaining error.
 
 use super::lanes::{Lanes, Mask};
 use super::rounding::nearest_int;
@@ -12,7 +12,7 @@ use super::rounding::nearest_int;
 /// A group whose largest magnitude is below this counts as zero.
 pub(super) const NEGLIGIBLE: f32 = 1e-15;
 
-/// The best scale of each of `N` groups, and the step that made the codes it fits.
+/// The best scale of each of `N` groups, and the step with which the codes for it were computed.
 #[derive(Clone, Copy)]
 pub(super) struct Fits<const N: usize> {
     /// `a`, 0 in a negligible group.
@@ -26,7 +26,7 @@ impl<const N: usize> Fits<N> {
     pub(super) const EMPTY: Self =
         Fits { scale: [0.0; N], code_step: [0.0; N], negligible: Mask::NONE };
 
-    /// `make_qx_quants` in ggml's `ggml-quants.c`, all groups side by side.
+    /// `make_qx_quants` in ggml's `ggml-quants.c`, for all groups in parallel.
     #[inline(always)]
     pub(super) fn search<const LEN: usize>(
         x: &[Lanes<N>; LEN],
@@ -57,8 +57,8 @@ impl<const N: usize> Fits<N> {
         }
     }
 
-    /// The codes that the search ended with, from 0; 0, not the code of zero, in a negligible
-    /// group.
+    /// The codes at the end of the search, counted from 0. In a negligible group all codes are 0,
+    /// which is not the code of zero.
     #[inline(always)]
     pub(super) fn searched_codes(&self, group: usize, x: &[f32], reach: i32, codes: &mut [u8]) {
         if self.negligible.lane(group) {
@@ -78,7 +78,7 @@ pub(super) fn code(x: f32, reach: i32) -> u8 {
     (nearest_int(x).clamp(-reach, reach - 1) + reach) as u8
 }
 
-/// The largest magnitude, and the weight that has it: the first of several.
+/// The largest magnitude, and the weight that has it; the first one of several.
 #[inline(always)]
 pub(super) fn outermost<const N: usize, const LEN: usize>(
     x: &[Lanes<N>; LEN],
@@ -111,7 +111,7 @@ fn correlate<const N: usize, const LEN: usize>(
     (sum_pwq, sum_pq2)
 }
 
-/// `w²`, the cost of an error where no importance is known.
+/// `w²`, the cost of an error without importance.
 #[inline(always)]
 pub(super) fn squares<const N: usize, const LEN: usize>(x: &[Lanes<N>; LEN]) -> [Lanes<N>; LEN] {
     let mut squares = *x;

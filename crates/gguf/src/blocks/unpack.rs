@@ -1,7 +1,7 @@
-//! Blocks taken apart and put together again: bytes on one side, `grid::Parts` on the other.
+//! Converts blocks between bytes and `grid::Parts`.
 //!
-//! Only the places of things are here; how bits are packed is each format's own affair. Layouts are
-//! those of ggml's
+//! This file only knows where the fields of a block are; each format's own file packs the bits.
+//! Layouts are those of ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
 
 use super::half::Half;
@@ -37,7 +37,7 @@ pub(crate) fn take_apart(tensor_type: TensorType, bytes: &[u8]) -> Parts {
         TensorType::Q8_0 => {
             parts.scale = half(0);
             for (code, &byte) in parts.codes.iter_mut().zip(&bytes[2..]) {
-                // Nobody writes -128, the one value without a code.
+                // ggml never writes -128, the only value without a code.
                 *code = (i16::from(byte as i8).max(-127) + 127) as u8;
             }
         }
@@ -172,7 +172,7 @@ fn set_steps<const N: usize>(steps: &mut [i16], first: [i16; N]) {
     steps[..N].copy_from_slice(&first);
 }
 
-/// Fields, one after the other.
+/// Writes fields one after the other.
 fn join(out: &mut [u8], fields: &[&[u8]]) {
     let mut at = 0;
     for field in fields {

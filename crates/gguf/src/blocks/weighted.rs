@@ -1,10 +1,10 @@
-//! Rows of weights beside the importance of their columns.
+//! Rows of weights with the importance of their columns.
 //!
 //! ```text
-//! p = importance * sqrt(mean w² + w²)        what an error of a weight costs
+//! p = importance * sqrt(mean w² + w²)        the cost of an error of a weight
 //! ```
 //!
-//! The mean is that of a row, a block or a group, once or twice: each format says.
+//! The mean is that of a row, a block or a group, or twice that; this depends on the format.
 
 use bytemuck::Pod;
 
@@ -16,7 +16,7 @@ use super::lanes::{Lanes, transpose};
 pub(super) struct Rows<'a, W> {
     /// The blocks of all rows.
     pub(super) x: &'a [W],
-    /// As many blocks as a row has.
+    /// The importance of one row's columns, in blocks.
     pub(super) importance: &'a [W],
 }
 
@@ -27,7 +27,7 @@ impl<'a, W: Pod + AsRef<[f32]>> Rows<'a, W> {
         &self.importance[block % self.importance.len()]
     }
 
-    /// `N` blocks and their importance; the last is repeated where there are not so many.
+    /// `N` blocks and their importance; if there are fewer, the last one is repeated.
     #[inline(always)]
     pub(super) fn blocks<const N: usize>(&self, first: usize) -> ([&'a W; N], [&'a W; N]) {
         let block = |i: usize| (first + i).min(self.x.len() - 1);
@@ -54,7 +54,7 @@ impl<'a, W: Pod + AsRef<[f32]>> Rows<'a, W> {
 }
 
 impl Rows<'_, [f32; 32]> {
-    /// `N` blocks and their importance side by side.
+    /// `N` blocks and their importance in lanes.
     #[inline(always)]
     pub(super) fn side_by_side<const N: usize>(
         &self,
@@ -68,8 +68,8 @@ impl Rows<'_, [f32; 32]> {
         (transposed(&x), transposed(&importance))
     }
 
-    /// [`Rows::side_by_side`] with what errors cost in place of the importance; `mean_squares` are
-    /// those of the rows.
+    /// [`Rows::side_by_side`] with the costs of errors instead of the importance; `mean_squares`
+    /// are those of the rows.
     #[inline(always)]
     pub(super) fn with_costs<const N: usize>(
         &self,
@@ -83,7 +83,7 @@ impl Rows<'_, [f32; 32]> {
     }
 }
 
-/// Σ w² of `N` runs of weights side by side, each added up in its own order.
+/// Σ w² of each of `N` sequences of weights, computed in parallel; each is summed in its own order.
 #[inline(always)]
 pub(super) fn sums_of_squares<const N: usize, W: AsRef<[f32]>>(x: &[W; N], len: usize) -> [f32; N] {
     let mut sums = [0.0; N];
@@ -96,7 +96,7 @@ pub(super) fn sums_of_squares<const N: usize, W: AsRef<[f32]>>(x: &[W; N], len: 
     sums
 }
 
-/// `p`, see above.
+/// The cost `p` of an error, see above.
 #[inline(always)]
 pub(super) fn costs<const N: usize, const LEN: usize>(
     x: &[Lanes<N>; LEN],

@@ -1,20 +1,19 @@
-//! Every number format that ggml ever gave a number to, whether this crate computes with it or
-//! not.
+//! All number formats to which ggml has assigned a number, also those that this crate does not
+//! compute with.
 
 use std::fmt;
 
-/// A number format as a file states it: one of ggml's, or a number that ggml has not given out.
+/// The number of a format in a file: one of ggml's formats, or a number that ggml has not assigned.
 ///
-/// Where this crate knows how to read the weights, [`TensorType`](crate::TensorType) is the type
-/// to use.
+/// For formats whose weights this crate can read, use [`TensorType`](crate::TensorType).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoredFormat(pub u32);
 
 /// Name, weights in a block, bytes of a block.
 type Row = (u32, &'static str, u64, u64);
 
-/// `enum ggml_type` of `ggml.h` with the block structs of `ggml-common.h`. The six repacked
-/// formats (31 to 33, 36 to 38) left files again in 2024; each held its blocks in another order.
+/// `enum ggml_type` of `ggml.h` with the block structs of `ggml-common.h`. The six repacked formats
+/// (31 to 33, 36 to 38), which stored blocks in another order, were removed from files in 2024.
 const FORMATS: [Row; 41] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
@@ -64,7 +63,7 @@ impl StoredFormat {
         FORMATS.iter().find(|(id, ..)| *id == self.0)
     }
 
-    /// ggml's name, if it gave one.
+    /// ggml's name, if it has one.
     pub fn known_name(self) -> Option<&'static str> {
         self.row().map(|(_, name, ..)| *name)
     }
@@ -74,8 +73,8 @@ impl StoredFormat {
         self.row().map(|&(_, _, weights, bytes)| (weights, bytes))
     }
 
-    /// Bytes of a tensor of `shape` (fastest dimension first); `None` where the format is
-    /// unknown, a row is no whole number of blocks, or the size does not fit in 63 bits.
+    /// Bytes of a tensor of `shape` (fastest dimension first); `None` if the format is unknown, a
+    /// row is not a whole number of blocks, or the size does not fit in 63 bits.
     pub fn size_of(self, shape: &[u64]) -> Option<u64> {
         let (weights, bytes) = self.block()?;
         if !shape.first()?.is_multiple_of(weights) {

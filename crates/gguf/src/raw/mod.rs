@@ -1,9 +1,9 @@
-//! Any GGUF, to look into: whatever wrote it, whenever, for whatever machine.
+//! Reads the header of any GGUF, of any version, program and byte order.
 //!
-//! [`GgufFile`](crate::GgufFile) takes what llama.cpp runs and this project computes with. A file
-//! may be neither and still be whole, so this reader asks for less: versions 1 to 3, either byte
-//! order, every number format (also unknown ones), names of any length, gaps, text that is no
-//! UTF-8. It says where the weights are and does not read them.
+//! [`GgufFile`](crate::GgufFile) accepts what llama.cpp runs and this project computes with. Other
+//! files can still be valid, so this reader accepts more: versions 1 to 3, either byte order, every
+//! number format (also unknown ones), names of any length, gaps, text that is not UTF-8. It finds
+//! the positions of the weights and does not read them.
 //!
 //! ```text
 //!             counts, lengths    dimensions of a tensor
@@ -14,8 +14,8 @@
 //!
 //! Source: `docs/gguf.md` of ggml, and its `gguf.cpp` of August 2023 for the first version.
 //!
-//! A large model comes in several files, `NAME-00001-of-00005.gguf` and so on: each is a GGUF of
-//! its own, the keys of the model are in the first. [`RawModel`] takes them as one.
+//! A large model can be split into several files, `NAME-00001-of-00005.gguf` and so on. Each is a
+//! complete GGUF; the keys of the model are in the first. [`RawModel`] reads them as one model.
 
 mod format;
 mod model;
@@ -28,16 +28,16 @@ use crate::{GgufError, Metadata};
 pub use format::StoredFormat;
 pub use model::{RawModel, RawPart, first_part, whole_name};
 
-/// Which end of a number comes first.
+/// Which byte of a number comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteOrder {
-    /// The lowest byte: nearly every file.
+    /// The lowest byte, as in nearly every file.
     Little,
-    /// The highest byte: files for s390x and PowerPC.
+    /// The highest byte, as in files for s390x and PowerPC.
     Big,
 }
 
-/// A tensor of a file from anywhere.
+/// A tensor of a file of any program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawTensor {
     /// Unique in its file.
@@ -48,25 +48,25 @@ pub struct RawTensor {
     pub format: StoredFormat,
     /// Bytes from the start of the data section.
     pub offset: u64,
-    /// Bytes, without padding; unknown where the format is, or its blocks do not fit the rows.
+    /// Bytes, without padding; `None` if the format is unknown or its blocks do not fit the rows.
     pub size: Option<u64>,
 }
 
 impl RawTensor {
-    /// Number of weights; as many as fit in 64 bits where a damaged shape says more.
+    /// Number of weights; the largest 64-bit number if a damaged shape has more.
     pub fn elements(&self) -> u64 {
         self.shape.iter().fold(1, |product, &dim| product.saturating_mul(dim))
     }
 }
 
-/// The head of one file.
+/// The header of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawHeader {
     /// 1, 2 or 3.
     pub version: u32,
-    /// Of every number in the file.
+    /// The byte order of every number in the file.
     pub byte_order: ByteOrder,
-    /// Keys in file order. Text that is no UTF-8 has U+FFFD where it is not.
+    /// Keys in file order. Invalid UTF-8 in texts is replaced by U+FFFD.
     pub metadata: Metadata,
     /// Tensors in file order.
     pub tensors: Vec<RawTensor>,
@@ -77,7 +77,7 @@ pub struct RawHeader {
 }
 
 impl RawHeader {
-    /// Reads the head of the file at `path`.
+    /// Reads the header of the file at `path`.
     ///
     /// # Errors
     /// As [`RawHeader::parse`], with the path.
@@ -88,17 +88,17 @@ impl RawHeader {
             .map_err(|source| GgufError::InFile { path: path.to_owned(), source: Box::new(source) })
     }
 
-    /// Reads a header from the first bytes of a file; how many are needed only they can say.
+    /// Reads a header from the first bytes of a file; how many are needed depends on their content.
     ///
-    /// Takes memory in proportion to `bytes`, whatever the counts in them say.
+    /// The memory is proportional to the length of `bytes`, whatever the counts in them say.
     ///
     /// # Errors
-    /// When this is no GGUF, one of a later version, or its header is cut short or damaged.
+    /// When this is not a GGUF, has a later version, or its header is cut short or damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, GgufError> {
         read::header(bytes)
     }
 
-    /// Where the last byte of a tensor lies, as far as sizes are known.
+    /// Where the data of all tensors ends; tensors of unknown size count as empty.
     pub fn data_end(&self) -> u64 {
         let ends = self.tensors.iter().map(|tensor| {
             let size = tensor.size.unwrap_or(0);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::{RawHeader, RawTensor};
 use crate::GgufError;
 
-/// Where in the order of parts a file stands, and how many there are (`gguf-split` of llama.cpp).
+/// The key for the number of parts (`gguf-split` of llama.cpp).
 const SPLIT_COUNT: &str = "split.count";
-/// Tensors of all parts together.
+/// The key for the number of tensors of all parts together.
 const SPLIT_TENSORS: &str = "split.tensors.count";
 
 /// One file of a model.
@@ -18,7 +18,7 @@ pub struct RawPart {
     pub path: PathBuf,
     /// Its bytes.
     pub file_size: u64,
-    /// What its head says.
+    /// Its header.
     pub header: RawHeader,
 }
 
@@ -32,19 +32,18 @@ impl RawPart {
     }
 }
 
-/// A model from anywhere: the file that was named, and with it all others that it is cut into.
+/// A model of any program: the named file, and if it is one of several parts, the others too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawModel {
-    /// In order; the first one has the keys of the model.
+    /// The parts in order; the first one has the keys of the model.
     pub parts: Vec<RawPart>,
-    /// What is wrong and does not keep anybody from looking: parts that are not there, bytes that
-    /// are cut off.
+    /// Problems that do not prevent reading the headers: missing parts, missing bytes at the end.
     pub problems: Vec<String>,
 }
 
 impl RawModel {
-    /// Reads the head of the file at `path`, and if it is one part of several, of those that lie
-    /// beside it.
+    /// Reads the header of the file at `path` and, if it is one of several parts, the headers of
+    /// the other parts in the same folder.
     ///
     /// # Errors
     /// When one of them cannot be read, or is damaged.
@@ -117,8 +116,8 @@ impl RawModel {
     }
 }
 
-/// The first part of the model that `path` is a part of, going by its name; `path` itself where it
-/// is not called like a part or the first part is not there. llama.cpp loads a model by that one.
+/// The first part of the model that `path` is a part of by its name; `path` itself if it does not
+/// have the name of a part or the first part does not exist. llama.cpp loads a model by this path.
 pub fn first_part(path: &Path) -> PathBuf {
     let first = part_name(path).map(|(prefix, _, count)| {
         path.with_file_name(format!("{prefix}-{:05}-of-{count:05}.gguf", 1))
@@ -126,8 +125,8 @@ pub fn first_part(path: &Path) -> PathBuf {
     first.filter(|first| first.exists()).unwrap_or_else(|| path.to_owned())
 }
 
-/// What the file would be called that the parts of a model make up: `model.gguf` for
-/// `model-00001-of-00005.gguf`, and its own name for any other file.
+/// The name of the model without the number of its part: `model.gguf` for
+/// `model-00001-of-00005.gguf`, and the unchanged name for any other file.
 pub fn whole_name(path: &Path) -> PathBuf {
     match part_name(path) {
         Some((prefix, ..)) => path.with_file_name(format!("{prefix}.gguf")),
@@ -135,7 +134,7 @@ pub fn whole_name(path: &Path) -> PathBuf {
     }
 }
 
-/// The names of all `count` parts, if `path` is called as one of them.
+/// The names of all `count` parts, if `path` has the name of one of them.
 fn part_paths(path: &Path, count: u64) -> Option<Vec<PathBuf>> {
     /// Part numbers are 16 bits wide in the file.
     const MOST: u64 = u16::MAX as u64;

@@ -1,4 +1,4 @@
-//! The bytes of a header of any version and byte order.
+//! Reads a header of any version and byte order.
 
 use std::collections::HashSet;
 
@@ -11,9 +11,10 @@ use crate::{Array, DEFAULT_ALIGNMENT, GgufError, Metadata, Value, limits};
 const NEWEST: u32 = 3;
 /// Bytes of magic and version.
 const MAGIC_BYTES: u64 = 8;
-/// Fewest bytes of a tensor in version 1: length, one letter, dimension count, format, offset.
+/// Minimum size of a tensor in version 1, in bytes: length, one letter, dimension count, format,
+/// offset.
 const MIN_TENSOR_BYTES: u64 = 4 + 1 + 4 + 4 + 8;
-/// ggml stops at 4; programs of their own, for images and sound, go further.
+/// ggml allows 4; other programs, for images and sound, use more.
 const DIMENSIONS: u32 = 16;
 
 pub(super) fn header(bytes: &[u8]) -> Result<RawHeader, GgufError> {
@@ -40,7 +41,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<RawHeader, GgufError> {
     Ok(RawHeader { version, byte_order, metadata, tensors, data_start, alignment })
 }
 
-/// Any positive number will do: nothing is placed by it.
+/// Accepts any positive number up to the limit, because no tensor is placed by it.
 fn alignment(metadata: &Metadata) -> Result<u64, GgufError> {
     let limit = limits::ALIGNMENT;
     match metadata.get(crate::layout::ALIGNMENT_KEY) {
@@ -173,7 +174,7 @@ impl<'a> Reader<'a> {
     }
 
     fn texts(&mut self, count: u64, what: impl Fn() -> String) -> Result<Vec<String>, GgufError> {
-        // An empty text is its length alone.
+        // An empty text consists only of its length.
         let min_bytes = if self.narrow { 4 } else { 8 };
         self.cursor.need(count.saturating_mul(min_bytes), &what)?;
         (0..count).map(|_| self.text(&what)).collect()
@@ -191,7 +192,7 @@ impl<'a> Reader<'a> {
     fn tensor(&mut self, index: u64) -> Result<RawTensor, GgufError> {
         let what = || format!("tensor {index}");
         let length = self.count(what)?;
-        // ggml stops at 63 bytes; programs of their own do not.
+        // ggml allows 63 bytes; other programs use more.
         let name = self.cursor.checked_name(length, limits::KEY, what)?.to_owned();
         let what = || format!("the description of tensor {name}");
         let dimensions = self.u32(what)?;

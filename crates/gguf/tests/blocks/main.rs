@@ -1,4 +1,5 @@
-//! The block formats against ggml itself, linked in: equal bytes one way, equal floats the other.
+//! Compares the block formats with ggml, which is linked in: equal bytes when quantizing, equal
+//! floats when dequantizing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -12,8 +13,8 @@ use weights::{Normal, gpt2_matrices, importances, mixed_magnitudes};
 
 const ROW: usize = 256;
 
-/// Ours, ggml's, and the floats that both stand for must be equal, without importance and with any
-/// kind of it.
+/// Our bytes must be ggml's, and so must the floats that they represent, without importance and
+/// with every kind of importance.
 fn assert_same_as_ggml(what: &str, weights: &[f32], row_len: usize) {
     assert_same_bytes(what, weights, row_len, None);
     for (kind, importance) in importances(row_len) {
@@ -78,7 +79,7 @@ fn relative_rms(weights: &[f32], read: &[f32]) -> f64 {
 
 #[test]
 fn normal_weights() {
-    // More than one chunk of work, and a row count that no chunk size divides.
+    // More than one task, and a row count that no task size divides.
     let weights = Normal::new(7).take(0.02, 1031 * ROW);
     assert_same_bytes("normal weights", &weights, ROW, None);
     let (_, importance) = importances(3 * ROW).swap_remove(0);
@@ -176,7 +177,7 @@ fn one_sided_and_lopsided_blocks() {
 fn matrices_of_gpt2() {
     let Some(matrices) = gpt2_matrices("matrices_of_gpt2") else { return };
     for (name, row_len, weights) in matrices {
-        // The outer rows and some of the middle: every format twice takes a while on all of it.
+        // The first and last rows and some in the middle: all rows in every format would take long.
         let rows = weights.len() / row_len;
         for row in [0, rows / 2, rows - 64.min(rows)] {
             let some = &weights[row * row_len..weights.len().min((row + 64) * row_len)];
@@ -228,11 +229,11 @@ fn errors_are_those_of_the_table() {
     }
 }
 
-/// How far what is read back lies from a normal weight at most, as a fraction of the largest
+/// The largest error of a normal weight after it is read back, as a fraction of the largest
 /// magnitude among the 32 (or 256) weights of its block.
 ///
-/// Without search that is half a step, a whole one for what the clamped end of the codes cannot
-/// reach; a search trades large errors of few weights for small ones of many.
+/// Without a search that is half a step, or a whole step at the end where codes are clamped. A
+/// search accepts large errors of a few weights for small errors of many.
 const BOUNDS: [(TensorType, f32); 12] = [
     (TensorType::Q8_0, 0.5 / 127.0),
     (TensorType::Q6_K, 0.025),
@@ -261,7 +262,7 @@ proptest! {
             for (block, read) in blocks.zip(read.chunks(tensor_type.block_len())) {
                 let largest = block.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
                 for (w, r) in block.iter().zip(read) {
-                    // The scale is rounded to 11 bits, too.
+                    // The scale is also rounded to 11 bits.
                     let farthest = largest * (bound + 2e-3);
                     prop_assert!((w - r).abs() <= farthest, "{tensor_type}: {w} {r} {largest}");
                 }
@@ -269,7 +270,7 @@ proptest! {
         }
     }
 
-    /// Any finite floats at all, also those that overflow every scale.
+    /// Any finite floats, including those that overflow every scale.
     #[test]
     fn any_floats_quantize_as_in_ggml(bits in proptest::collection::vec(any::<u32>(), ROW)) {
         let weights: Vec<f32> = bits.into_iter().map(finite).collect();

@@ -13,8 +13,8 @@ pub fn ggml_quantize(
     assert!(importance.is_none_or(|importance| importance.len() == row_len));
     let size = weights.len() / tensor_type.block_len() * tensor_type.block_bytes();
     let mut bytes = vec![0x55_u8; size];
-    // SAFETY: `weights` has rows of `row_len` weights, `importance` as many numbers, and `bytes` the
-    // size that the rows take.
+    // SAFETY: `weights` has rows of `row_len` weights, `importance` as many numbers, and `bytes`
+    // the size that the rows take.
     let written = unsafe {
         ffi::ggml_quantize_chunk(
             tensor_type.id() as ffi::ggml_type,
@@ -35,7 +35,7 @@ pub fn ggml_dequantize(tensor_type: TensorType, bytes: &[u8], weights: usize) ->
     if tensor_type == TensorType::F32 {
         return bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
     }
-    // Rust hands out bytes at any address; C reads 16-bit fields.
+    // Bytes of Rust can be at any address, but C reads aligned 16-bit fields.
     let mut aligned = vec![0_u32; bytes.len().div_ceil(4)];
     bytemuck::cast_slice_mut(&mut aligned)[..bytes.len()].copy_from_slice(bytes);
     let mut out = vec![0.0_f32; weights];

@@ -53,8 +53,8 @@ pub fn mixed_magnitudes(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Importances of `columns` columns, each kind with its name: as activations have them, with zeros
-/// among them, nothing but zeros, one column that drowns the others, and next to nothing.
+/// Importances of `columns` columns, each kind with its name: as of activations, with some zeros,
+/// only zeros, one column much larger than the others, and very small.
 pub fn importances(columns: usize) -> Vec<(&'static str, Vec<f32>)> {
     let mut random = Normal::new(columns as u64);
     let squares: Vec<f32> = random.take(1.0, columns).into_iter().map(|x| x * x).collect();
@@ -71,8 +71,8 @@ pub fn importances(columns: usize) -> Vec<(&'static str, Vec<f32>)> {
     ]
 }
 
-/// The matrices of GPT-2 124M, each with its name and row length, rows as GGUF has them; `None`,
-/// and a line that says so, where the data are not at hand.
+/// The matrices of GPT-2 124M, each with its name and row length, with rows as in GGUF. `None`, and
+/// a line that says so, if the data do not exist.
 pub fn gpt2_matrices(test: &str) -> Option<Vec<(String, usize, Vec<f32>)>> {
     let path = test_data().join("gpt2-tensors/gpt2-small-five.safetensors");
     let Ok(bytes) = std::fs::read(&path) else {
@@ -86,7 +86,7 @@ pub fn gpt2_matrices(test: &str) -> Option<Vec<(String, usize, Vec<f32>)>> {
     Some(matrices.map(|(name, info)| read_matrix(name, info, data)).collect())
 }
 
-/// Conv1D weights are `[in, out]` and get transposed; embeddings are rows already.
+/// Conv1D weights are `[in, out]` and are transposed; embeddings already have these rows.
 fn read_matrix(name: &str, info: &serde_json::Value, data: &[u8]) -> (String, usize, Vec<f32>) {
     let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
     let offsets = info["data_offsets"].as_array().unwrap();

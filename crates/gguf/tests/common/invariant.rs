@@ -1,9 +1,9 @@
-//! What must hold for any bytes at all. The property tests and the fuzz target call it.
+//! Invariants for arbitrary bytes, used by the property tests and the fuzz target.
 
 use gguf::{ByteOrder, Layout, Metadata, RawHeader, Writer, parse_header};
 
-/// Whatever is accepted is canonical: written again it gives the same bytes, save for the content
-/// of padding, and what was written is accepted again.
+/// Every accepted file is canonical: written again it gives the same bytes, except for the content
+/// of padding, and the written file is accepted too.
 ///
 /// # Panics
 /// When the invariant does not hold.
@@ -22,7 +22,7 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(header.len() as u64, layout.data_start);
     assert_same_but_for_padding(bytes, &header, layout.alignment);
 
-    // Values are compared as bytes, since a NaN is unlike itself.
+    // Values are compared as bytes, because a NaN does not equal itself.
     let (metadata_again, layout_again) = parse_header(&header).expect("what is written is read");
     assert_eq!(layout_again, layout);
     assert_eq!(layout_again.header(&metadata_again).expect("a header"), header);
@@ -38,7 +38,8 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Whatever the strict reader accepts, the other one reads as the same; nothing makes it panic.
+/// The other reader reads every file that the strict reader accepts, with the same result, and
+/// never panics.
 ///
 /// # Panics
 /// When the invariant does not hold.
@@ -49,7 +50,7 @@ pub fn check_raw(bytes: &[u8]) {
     let raw = raw.expect("what is strictly right is right for the raw reader");
     assert_eq!((raw.version, raw.byte_order), (3, ByteOrder::Little));
     assert_eq!((raw.data_start, raw.alignment), (layout.data_start, layout.alignment));
-    // Values are compared as text, since a NaN is unlike itself.
+    // Values are compared as text, because a NaN does not equal itself.
     let text = |metadata: &Metadata| format!("{metadata:?}");
     assert_eq!(text(&raw.metadata), text(&metadata));
     assert_eq!(raw.tensors.len(), layout.tensors.len());
@@ -60,13 +61,13 @@ pub fn check_raw(bytes: &[u8]) {
     }
 }
 
-/// The bytes of every tensor, if all are there.
+/// The bytes of every tensor, if all are in the file.
 fn tensor_bytes<'a>(bytes: &'a [u8], layout: &Layout) -> Option<Vec<&'a [u8]>> {
     let slice = |start: u64, size: u64| bytes.get(start as usize..(start + size) as usize);
     layout.tensors.iter().map(|t| slice(layout.data_start + t.offset, t.size)).collect()
 }
 
-/// `header` starts as `bytes` does; where they part, only padding is left.
+/// `header` starts with the same bytes as `bytes`; they differ only in padding.
 fn assert_same_but_for_padding(bytes: &[u8], header: &[u8], alignment: u64) {
     let same = bytes.iter().zip(header).take_while(|(a, b)| a == b).count();
     assert!(((header.len() - same) as u64) < alignment, "differs at byte {same}");

@@ -1,6 +1,6 @@
-//! GGUF bytes put together by hand, so that they can be wrong in every way.
+//! Builds GGUF bytes by hand, so that every part of them can be wrong.
 
-/// Appends what a GGUF is made of, without any check.
+/// Appends the parts of a GGUF without checks.
 #[derive(Clone)]
 pub struct Raw(pub Vec<u8>);
 
@@ -27,12 +27,12 @@ impl Raw {
         self.u64(text.len() as u64).bytes(text)
     }
 
-    /// Name and type of a key; its value is to follow.
+    /// Name and type of a key; its value has to follow.
     pub fn key(self, name: &str, value_type: u32) -> Self {
         self.text(name.as_bytes()).u32(value_type)
     }
 
-    /// A key that holds a u32.
+    /// A key with a u32.
     pub fn key_u32(self, name: &str, value: u32) -> Self {
         self.key(name, 4).u32(value)
     }

@@ -1,4 +1,4 @@
-//! Files as they come: any that can be planned, and what may happen to them.
+//! Strategies for arbitrary valid files, and for damage to them.
 
 use gguf::{Array, Metadata, TensorType, Value};
 use proptest::collection::{btree_map, vec};
@@ -68,14 +68,14 @@ pub fn tensors() -> impl Strategy<Value = Vec<Described>> {
     })
 }
 
-/// What a broken disk or a hostile author does to a file.
+/// Damage by a broken disk or a malicious author.
 #[derive(Debug, Clone)]
 pub enum Damage {
     Cut(prop::sample::Index),
     Set(prop::sample::Index, u8),
-    /// A length or count with a value that is hard on arithmetic.
+    /// A length or count with a value that can overflow in computations.
     SetWord(prop::sample::Index, u64),
-    /// Bytes from one place repeated at another.
+    /// Bytes from one position copied to another.
     Copy(prop::sample::Index, prop::sample::Index, usize),
 }
 
