@@ -54,8 +54,8 @@ pub struct Args {
     /// Where the settings come from.
     #[command(flatten)]
     pub run_file: cli::RunFileArgs,
-    /// Go on from the run folder's last checkpoint, also with changed settings [default: off; an
-    /// unfinished run with the same settings goes on by itself].
+    /// Resume from the run folder's last checkpoint, also with changed settings [default: off; an
+    /// unfinished run with the same settings resumes automatically].
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
     /// Start over: delete what an earlier run left in the run folder [default: off].
