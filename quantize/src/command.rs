@@ -107,7 +107,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["imatrix", "errors"])]
     pub search: bool,
 
-    /// Round each block by itself, as llama-quantize does [default: see --search]
+    /// Round each block separately, as llama-quantize does [default: see --search]
     #[arg(long, conflicts_with = "search")]
     pub no_search: bool,
 

@@ -8,8 +8,8 @@ use anyhow::Result;
 use rayon::prelude::*;
 use reference::Blockwise;
 
-/// Log-probabilities of the next token at every `stride`-th position of each residual stream `[T,
-/// C]` after the last block, `[T / stride, V]`.
+/// Log-probabilities of the next token at every `stride`-th position of each residual stream
+/// `[T, C]` after the last block, `[T / stride, V]`.
 ///
 /// # Errors
 /// When the model's head cannot be read.

@@ -26,8 +26,8 @@ struct Pass<'scope> {
     thread: ScopedJoinHandle<'scope, Result<(), ReferenceError>>,
 }
 
-/// Receives the tensors that are multiplied with an input, and that input in every window, `[T,
-/// N]`.
+/// Receives the tensors that are multiplied with an input, and that input in every window,
+/// `[T, N]`.
 type AtMatrices<'a> = dyn FnMut(&[String], &[Vec<f32>]) -> Result<()> + 'a;
 
 /// Computes the block for windows `[T, C]` in place. At each of its inputs `at_matrices` is called

@@ -51,8 +51,8 @@ const LAST: &str = "blk.1.ffn_down.weight";
 struct Seen {
     /// The inputs, `[T, F]`.
     x: Vec<f32>,
-    /// The difference that the stream after the block is missing with the original matrix, `[T,
-    /// C]`.
+    /// The difference that the stream after the block is missing with the original matrix,
+    /// `[T, C]`.
     lost: Vec<f32>,
     /// That stream in the original model, `[T, C]`.
     stream: Vec<f32>,
