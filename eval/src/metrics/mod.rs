@@ -13,10 +13,10 @@
 //! | RMS change of probability | `sqrt(mean (Q(next token) - P(next token))^2)` over the same positions |
 //! | error bars | the standard error of the mean over positions, through the function that is taken of it |
 //!
-//! The direction of the KL divergence and the meaning of its columns are those of `llama-perplexity
-//! --kl-divergence`, and so are the error bars, which take positions as independent. Quantiles
-//! interpolate linearly, as NumPy's do. [`Divergence`] holds the measures of distributions;
-//! [`Comparison`] adds those of the logits themselves.
+//! The direction of the KL divergence and the meaning of its columns are those of
+//! `llama-perplexity --kl-divergence`, and so are the error bars, which take positions as
+//! independent. Quantiles interpolate linearly, as NumPy's do. [`Divergence`] holds the measures of
+//! distributions; [`Comparison`] adds those of the logits themselves.
 
 mod agreement;
 mod statistics;
