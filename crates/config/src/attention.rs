@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Architecture, ModelConfig, Positions, RopePairs};
 
-/// Settings of attention beyond those of GPT-2 and LLaMA. The default is theirs: heads of width `C
-/// / H` that attend to all earlier positions and rotate all channels by unscaled angles.
+/// Settings of attention beyond those of GPT-2 and LLaMA. The default is theirs: heads of width
+/// `C / H` that attend to all earlier positions and rotate all channels by unscaled angles.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attention {
@@ -241,8 +241,8 @@ pub enum Rotation {
     Local,
 }
 
-/// The parameters of a rotation of queries and keys: pair `i` turns by `base^(-2i / width) /
-/// factors[i]` radians per position, and is scaled by `magnitude`.
+/// The parameters of a rotation of queries and keys: pair `i` turns by
+/// `base^(-2i / width) / factors[i]` radians per position, and is scaled by `magnitude`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeShape {
     /// Which channels form pairs.

@@ -20,9 +20,9 @@ const LAST_QUARTER: f64 = 0.75;
 pub struct Qat {
     /// The recipe that the model will be quantized with, for example `Q4_0`.
     pub format: String,
-    /// Where rounding begins: an optimizer step (`start = 1000`) or a share of the run (`start =
-    /// 0.5`). If not given: the first step if `train.init_from` names a model, otherwise the last
-    /// quarter of the run.
+    /// Where rounding begins: an optimizer step (`start = 1000`) or a share of the run
+    /// (`start = 0.5`). If not given: the first step if `train.init_from` names a model, otherwise
+    /// the last quarter of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<QatStart>,
     /// A checkpoint, run or Hugging Face folder with the same vocabulary whose predictions are
