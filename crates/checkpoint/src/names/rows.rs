@@ -19,8 +19,8 @@ impl RowOrder {
     pub(crate) const SAME: RowOrder = RowOrder { outer: 1, a: 1, b: 1, inner: 1 };
 
     /// Queries or keys of `heads` heads, `D` wide, whose rotation pairs neighbouring channels.
-    /// Hugging Face stores the first channel of every pair, then the second of every pair, `[heads,
-    /// 2, D / 2]`; the model was trained with `[heads, D / 2, 2]`.
+    /// Hugging Face stores the first channel of every pair, then the second of every pair,
+    /// `[heads, 2, D / 2]`; the model was trained with `[heads, D / 2, 2]`.
     ///
     /// Source: `permute` in `convert_llama_weights_to_hf.py` of transformers, and its inverse in
     /// `conversion/llama.py` of llama.cpp.
