@@ -389,7 +389,7 @@ vectorised! {
         }
     }
 
-    /// `dS`, a row for each of `delta`, in place of `dP`.
+    /// Replaces `dP` by `dS`, a row for each of `delta`.
     fn score_gradients(ds: &mut [f32], p: &[f32], delta: &[f32], scale: f32) {
         let keys = ds.len() / delta.len();
         for ((ds, p), delta) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).zip(delta) {

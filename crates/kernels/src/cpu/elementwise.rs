@@ -24,7 +24,7 @@ pub fn gelu(isa: Isa, x: &[f32], y: &mut [f32]) {
     });
 }
 
-/// `dx = dy (s + x s (1 - s) 2 du/dx)`, in place of `dy`.
+/// `dx = dy (s + x s (1 - s) 2 du/dx)`; replaces `dy`.
 pub fn gelu_backward(isa: Isa, x: &[f32], dy: &mut [f32]) {
     assert_eq!(x.len(), dy.len(), "gelu's input and gradient");
     dy.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(dy, x)| {

@@ -27,7 +27,7 @@ pub const TILE_DEPTH: usize = 32;
 pub const TILE_LEN: usize = TILE * TILE_DEPTH;
 /// Tiles up to which one thread packs faster than several.
 const WORTH_SHARING: usize = 256;
-/// Most strips that are packed side by side.
+/// Maximum of strips that are packed together.
 const STRIPS: usize = 16;
 
 /// One tile, aligned to a cache line.
@@ -110,7 +110,7 @@ pub struct Packed<const P: usize> {
     pub(super) width: usize,
     /// Length of the dot products.
     pub(super) depth: usize,
-    /// The largest absolute value, where there is more than one part: NaN if any number is.
+    /// The largest absolute value, if there is more than one part; NaN if any number is NaN.
     pub(in crate::cpu) largest: f32,
 }
 
