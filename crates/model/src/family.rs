@@ -19,7 +19,7 @@ pub(crate) trait Family {
     /// The output head `[C, V]`, without bias; `None` if the head is `wte` transposed.
     fn lm_head(&self) -> Option<&Linear>;
 
-    /// The residual stream after the last normalisation, which the head turns into logits.
+    /// The residual stream after the last normalisation, which is the input of the head.
     ///
     /// # Shapes
     /// `tokens [B, T]` -> `[N, C]`.
