@@ -58,7 +58,7 @@ pub fn gelu(x: &mut [f32]) {
     });
 }
 
-/// SwiGLU (Shazeer, 2020), in place of its gate:
+/// SwiGLU (Shazeer, 2020); the result replaces the gate:
 ///
 /// ```text
 /// gate = silu(gate) · up,   silu(x) = x / (1 + exp(-x))
@@ -71,7 +71,7 @@ pub fn swiglu(gate: &mut [f32], up: &[f32]) {
     });
 }
 
-/// GeGLU (Shazeer, 2020) with [`gelu`], in place of its gate:
+/// GeGLU (Shazeer, 2020) with [`gelu`]; the result replaces the gate:
 ///
 /// ```text
 /// gate = gelu(gate) · up
