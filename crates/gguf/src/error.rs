@@ -334,7 +334,7 @@ pub enum GgufError {
         name: String,
         /// Bytes planned.
         expected: u64,
-        /// Bytes handed over.
+        /// Bytes that were passed.
         found: u64,
     },
     /// The file was finished before all its tensors were written.

@@ -20,7 +20,7 @@
 //! | read a header from part of a file | [`parse_header`] |
 //! | know sizes and offsets before there are weights | [`Layout::plan`] |
 //! | write a file, one tensor in memory at a time | [`Writer`] |
-//! | turn blocks into floats and back | [`blocks`], [`read_f32`] |
+//! | convert blocks to floats and back | [`blocks`], [`read_f32`] |
 //! | choose scales and codes yourself | [`grid`] |
 //!
 //! # What is refused

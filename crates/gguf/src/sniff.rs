@@ -6,7 +6,7 @@ use crate::{ByteOrder, GgufError};
 /// The only version in use since late 2023.
 const VERSION: u32 = 3;
 
-/// The first bytes of what Git stores in place of a large file
+/// The first bytes of what Git LFS stores instead of a large file
 /// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
 pub const GIT_LFS_POINTER: &[u8] = b"version https://git-lfs";
 

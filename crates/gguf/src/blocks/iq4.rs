@@ -16,7 +16,7 @@
 //!
 //! Layout: `block_iq4_nl`, `block_iq4_xs` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
-//! The codes of 32 weights lie as in Q4_0.
+//! The codes of 32 weights are stored as in Q4_0.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -15,8 +15,8 @@
 //!
 //! Layout: `block_q3_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
-//! The low two bits of the codes lie as in Q2_K; bit `k` of `high_bits[i]` is the third one of
-//! weight `32 k + i`.
+//! The low two bits of the codes are stored as in Q2_K; bit `k` of `high_bits[i]` is the third bit
+//! of weight `32 k + i`.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -11,7 +11,7 @@
 //!
 //! Layout: `block_q5_0`, `block_q5_1` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
-//! The low four bits lie as in Q4_0; bit `j` of `high_bits` is the fifth bit of weight `j`.
+//! The low four bits are stored as in Q4_0; bit `j` of `high_bits` is the fifth bit of weight `j`.
 
 use bytemuck::{Pod, Zeroable};
 

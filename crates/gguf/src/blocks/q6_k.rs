@@ -12,7 +12,7 @@
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
 //! Each half of the block has 128 weights in four quarters of 32: weight `i` of the quarters 0 and
 //! 2 share byte `i` of `low_bits`, those of 1 and 3 byte `i + 32`, and the upper two bits of all
-//! four lie in byte `i` of `high_bits`, quarter 0 lowest.
+//! four are in byte `i` of `high_bits`, quarter 0 lowest.
 
 use bytemuck::{Pod, Zeroable};
 

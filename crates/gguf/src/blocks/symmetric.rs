@@ -1,4 +1,4 @@
-//! The search for the scale of a group whose codes lie around zero: Q3_K, Q6_K, and with
+//! The search for the scale of a group whose codes are centred on zero: Q3_K, Q6_K, and with
 //! importance Q4_0 and Q5_0.
 //!
 //! 19 steps around `-m / r` are tried, where `m` is the weight farthest from zero and codes are
