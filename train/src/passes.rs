@@ -86,8 +86,8 @@ impl Passes<'_> {
                     })
                 })
                 .collect();
-            // All threads are joined, even if one has failed: a scope panics if a thread is not
-            // joined.
+            // All threads are joined, even if one has failed: a scope panics if a thread that
+            // panicked was not joined.
             let joined: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
             joined
         });
