@@ -1,5 +1,5 @@
-//! A token whose residual stream is far larger than that of all others, as in trained models (Sun et
-//! al., "Massive Activations in Large Language Models", 2024).
+//! A token whose residual stream is far larger than that of all others, as in trained models (Sun
+//! et al., "Massive Activations in Large Language Models", 2024).
 
 use faer::Side;
 use faer::linalg::solvers::Solve;
