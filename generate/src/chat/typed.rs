@@ -10,7 +10,7 @@ use data::{Part, Tokenizer};
 
 use super::conversation::Message;
 
-/// They enclose a special token in a message: noncharacters, which Unicode reserves for programs.
+/// Marks around a special token in a message: noncharacters, which Unicode reserves for programs.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
 
 /// The tokens of a conversation that `render` writes. Special tokens in the messages stay text,
