@@ -70,7 +70,7 @@ fn none() -> String {
     "none".to_owned()
 }
 
-/// Keys that change the mathematics if they are set to anything except false or null.
+/// Keys that change the mathematics unless they are null, false or empty.
 const SWITCHES: [&str; 9] = [
     "alpha_pattern",
     "alora_invocation_tokens",

@@ -160,7 +160,7 @@ pub(crate) fn dequantize(
         weights.remove(&scales);
         weights.remove(&biases);
         let values = Values::Affine(Box::new(affine));
-        // Each part has its own file.
+        // The parts store their own file indices.
         weights.tensors.insert(name, Place { file: 0, dtype: Dtype::F32, shape, values });
     }
     Ok(())
