@@ -8,8 +8,8 @@
 //!
 //! Layout: `block_q5_K` in ggml's
 //! [`ggml-common.h`](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h).
-//! The low four bits are stored as in Q4_K; bit `g` of `high_bits[i]` is the fifth bit of weight `i`
-//! of group `g`.
+//! The low four bits are stored as in Q4_K; bit `g` of `high_bits[i]` is the fifth bit of weight
+//! `i` of group `g`.
 
 use bytemuck::{Pod, Zeroable};
 
