@@ -79,7 +79,17 @@ done
 step 'the search beside importance data'
 quality f32.gguf as-published
 
-step 'training goes on: LoRA, then all weights, so that they lie on no grid'
+step 'the search on weights that lie on no grid'
+"$python" "$root/tests/real/off_grid.py" "$real" off-grid
+"$bin/export" --input off-grid --output off-grid-f32.gguf --force
+"$bin/eval" sweep --base f32.gguf --text text.txt --tokens 2048 --context 512 --no-speed --json --force \
+    same=off-grid-f32.gguf >same.json
+"$python" -c 'import json; kl = json.load(open("same.json"))["rows"][-1]["quality"]["kl"]["mean"]
+assert kl < 1e-6, f"the model off its grid is another one: mean KL {kl}"'
+passed=$((passed + 1))
+quality off-grid-f32.gguf off-grid
+
+step 'training goes on: LoRA, then all weights'
 cat >train.toml <<TOML
 [run]
 dir = "run"
@@ -101,11 +111,10 @@ learning_rate = 2e-5
 weight_decay = 0.0
 TOML
 "$bin/train" --config train.toml --set run.dir=lora --set 'lora={ rank = 8, alpha = 16.0 }' --force >/dev/null
-"$bin/train" --config train.toml --set run.dir=tuned --set train.max_steps=300 --force >/dev/null
+"$bin/train" --config train.toml --set run.dir=tuned --force >/dev/null
 "$bin/export" --input tuned --output tuned-f32.gguf --force
 "$bin/eval" --checkpoint tuned --f32 tuned-f32.gguf
 passed=$((passed + 2))
-quality tuned-f32.gguf tuned
 
 step 'a bundle'
 "$bin/fragment" split --input as-published-search-Q4_K_M.gguf --output pieces --force
