@@ -43,7 +43,8 @@ pub fn write<W: Write + Seek>(
 
 /// Whether `path` is the archive of a bundle, as far as its list of entries tells.
 pub fn is_bundle(path: &Path) -> bool {
-    let archive = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
+    let archive =
+        plain_file::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
     archive.is_some_and(|archive| archive.index_for_name(BUNDLE_NAME).is_some())
 }
 
@@ -55,7 +56,8 @@ pub fn is_bundle(path: &Path) -> bool {
 /// # Errors
 /// When the archive is damaged or breaks one of these rules.
 pub fn extract(archive: &Path, folder: &Path) -> anyhow::Result<()> {
-    let file = File::open(archive).with_context(|| format!("cannot open {}", archive.display()))?;
+    let file =
+        plain_file::open(archive).with_context(|| format!("cannot open {}", archive.display()))?;
     let mut room = file.metadata()?.len();
     let mut zip = ZipArchive::new(BufReader::new(file))
         .with_context(|| format!("{} is no zip archive", archive.display()))?;

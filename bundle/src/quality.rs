@@ -82,7 +82,7 @@ impl Measured {
     /// # Errors
     /// When the report cannot be read, and [`cli::GateFailed`] for each gate that was missed.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(path).with_context(|| {
+        let text = plain_file::read(path).with_context(|| {
             format!("cannot read the report {}: run eval first", path.display())
         })?;
         let report: Measured = serde_json::from_slice(&text)

@@ -122,7 +122,7 @@ impl Corpus {
     pub fn read(&self) -> Result<String> {
         match &self.source {
             Source::Builtin(text) => Ok((*text).to_owned()),
-            Source::File(path) => std::fs::read_to_string(path)
+            Source::File(path) => plain_file::read_to_string(path)
                 .with_context(|| format!("cannot read {} as text", path.display())),
         }
     }
@@ -171,7 +171,7 @@ fn resolve_in(path: &Path, corpora: &Path) -> Result<Corpus> {
 /// Refuses what Git stores in place of a large file, which would be taken for a short text.
 fn check_fetched(path: &Path) -> Result<()> {
     let mut start = Vec::new();
-    std::fs::File::open(path)
+    plain_file::open(path)
         .and_then(|file| file.take(64).read_to_end(&mut start))
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok(checkpoint::check_fetched(path, &start)?)

@@ -1,7 +1,6 @@
 //! Text to token file, in parallel and in bounded memory.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -166,7 +165,7 @@ pub(crate) fn open(corpus: &Corpus) -> Result<Box<dyn Read + '_>> {
     Ok(match corpus.source() {
         Source::Builtin(text) => Box::new(text.as_bytes()),
         Source::File(path) => {
-            let file = File::open(path);
+            let file = plain_file::open(path);
             Box::new(file.with_context(|| format!("cannot open {}", path.display()))?)
         }
     })

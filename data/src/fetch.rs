@@ -94,7 +94,7 @@ pub fn fetch(job: &FetchJob) -> Result<FetchReport> {
         copy(from, &path, corpus)?;
         return Ok(report(&from.display().to_string(), 0));
     }
-    std::fs::create_dir_all(&folder)
+    checkpoint::atomic::create_folders(&folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let part = folder.join(format!("{}.part", corpus.file));
     let resumed_from = download(corpus, &part).map_err(|cause| {
@@ -146,7 +146,7 @@ fn check_hash(path: &Path, found: &Digests, corpus: &KnownCorpus) -> Result<()> 
 /// file may change while it is copied.
 fn copy(from: &Path, to: &Path, corpus: &KnownCorpus) -> Result<()> {
     let cannot_read = || format!("cannot read {}", from.display());
-    let file = File::open(from).with_context(cannot_read)?;
+    let file = plain_file::open(from).with_context(cannot_read)?;
     check_size(from, file.metadata().with_context(cannot_read)?.len(), corpus)?;
     // One byte more than it may have, so that a file that grows is noticed.
     let mut input = file.take(corpus.size.saturating_add(1));

@@ -56,7 +56,7 @@ impl TokenFile {
     /// When it cannot be read, is no token file, is of another version, or is cut short.
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display();
-        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let file = plain_file::open(path).with_context(|| format!("cannot open {name}"))?;
         let is_file = file.metadata().with_context(|| format!("cannot read {name}"))?.is_file();
         ensure!(is_file, "{name} is not a file");
         // SAFETY: the map is read-only and private to this value. Our own writers never change
@@ -70,7 +70,8 @@ impl TokenFile {
     pub fn is_token_file(path: &Path) -> bool {
         use std::io::Read;
         let mut magic = [0; MAGIC.len()];
-        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == MAGIC
+        plain_file::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+            && &magic == MAGIC
     }
 
     /// Where the file is.

@@ -1,7 +1,6 @@
 //! A file where a folder is expected: a llama2.c model, a checkpoint of nanoGPT, or something to
 //! be sent elsewhere.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -32,7 +31,11 @@ pub(crate) enum Kind {
 pub(crate) fn kind(path: &Path) -> Result<Kind> {
     let cannot = || format!("cannot read {}", path.display());
     let mut start = Vec::new();
-    File::open(path).with_context(cannot)?.take(32).read_to_end(&mut start).with_context(cannot)?;
+    plain_file::open(path)
+        .with_context(cannot)?
+        .take(32)
+        .read_to_end(&mut start)
+        .with_context(cannot)?;
     checkpoint::check_fetched(path, &start)?;
     if start.starts_with(b"PK\x03\x04") {
         return Ok(Kind::Torch);

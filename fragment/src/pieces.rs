@@ -108,7 +108,9 @@ impl Pieces {
 /// [`PieceError::Missing`], [`PieceError::NotAFile`] or [`PieceError::Io`].
 pub fn open_plain(path: &Path) -> Result<File, PieceError> {
     match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_file() => File::open(path).map_err(|source| io(path, source)),
+        Ok(metadata) if metadata.is_file() => {
+            plain_file::open(path).map_err(|source| io(path, source))
+        }
         Ok(_) => Err(PieceError::NotAFile { path: path.to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(PieceError::Missing { path: path.to_owned() })

@@ -73,7 +73,7 @@ pub fn guard_replaced(folder: &Path, marker: &str) -> anyhow::Result<()> {
 /// `manifest.json` does not.
 fn is_ours(marker: &Path) -> bool {
     let mut start = Vec::new();
-    let read = std::fs::File::open(marker).and_then(|file| file.take(1024).read_to_end(&mut start));
+    let read = plain_file::open(marker).and_then(|file| file.take(1024).read_to_end(&mut start));
     read.is_ok() && String::from_utf8_lossy(&start).contains("\"pocketgpt-")
 }
 

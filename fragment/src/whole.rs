@@ -1,7 +1,6 @@
 //! The one file that is cut: a GGUF as it lies on the disk, or the file that the parts of a model
 //! in several GGUFs make up.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
@@ -133,7 +132,7 @@ fn file_size(path: &Path) -> anyhow::Result<u64> {
 }
 
 fn read_file(path: &Path, range: &Range<u64>, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = plain_file::open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
     // Every byte is overwritten: only a longer buffer than the last one is cleared first.
     buffer.resize((range.end - range.start) as usize, 0);

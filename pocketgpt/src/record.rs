@@ -41,7 +41,7 @@ impl Record {
     /// format, has no records.
     pub fn load(run_dir: &Path) -> anyhow::Result<Self> {
         let path = path_in(run_dir);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match plain_file::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::empty()),
             Err(error) => {

@@ -51,7 +51,7 @@ const OURS: [&str; 13] = [
 /// # Errors
 /// When it cannot be made, is somebody else's, or another process works in it.
 pub fn claim(root: &Path, command: &str) -> anyhow::Result<RunLock> {
-    fs::create_dir_all(root).with_context(|| {
+    checkpoint::atomic::create_folders(root).with_context(|| {
         format!(
             "cannot make the run folder {}; choose another with --set run.dir=FOLDER",
             root.display()
@@ -117,7 +117,7 @@ impl RunFolder {
         }
         self.remove_rehearsals();
         let checkpoints = self.checkpoints();
-        fs::create_dir_all(&checkpoints)
+        checkpoint::atomic::create_folders(&checkpoints)
             .with_context(|| format!("cannot make the folder {}", checkpoints.display()))?;
         let text = run_file.to_toml().context("cannot write the run file as TOML")?;
         write_text(&self.config(), &text)

@@ -91,7 +91,7 @@ fn text_of(line: &Metrics) -> serde_json::Result<String> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<Metrics>> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match plain_file::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {

@@ -59,7 +59,7 @@ pub fn entry(epoch: u64, step: u64, text: &str) -> String {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn open(path: &Path, step: u64) -> anyhow::Result<Journal> {
-    let text = match std::fs::read(path) {
+    let text = match plain_file::read(path) {
         Ok(bytes) => whole_characters(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => {

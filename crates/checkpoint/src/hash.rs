@@ -89,7 +89,7 @@ pub fn hash_bytes(bytes: &[u8]) -> Digests {
 /// # Errors
 /// When the file cannot be read.
 pub fn hash_file(path: impl AsRef<Path>) -> io::Result<Digests> {
-    let mut file = File::open(path)?;
+    let mut file = plain_file::open(path)?;
     let mut hasher = Hasher::new();
     let (mut current, mut next) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut filled = fill(&mut file, &mut current)?;

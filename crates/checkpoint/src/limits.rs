@@ -1,6 +1,5 @@
 //! Sizes that a file states, held against what is believed; and files read with a cap.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -19,7 +18,7 @@ pub(crate) const TOKENIZER_BYTES: u64 = 256 << 20;
 /// # Errors
 /// When it cannot be read, is longer, is no UTF-8, or is a Git LFS pointer.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointError> {
-    let file = File::open(path).map_err(CheckpointError::io(path))?;
+    let file = plain_file::open(path).map_err(CheckpointError::io(path))?;
     let size = file.metadata().map_err(CheckpointError::io(path))?.len();
     if size > limit {
         return Err(CheckpointError::TooLarge { path: path.to_owned(), size, limit });

@@ -160,7 +160,7 @@ pub const REHEARSAL_PREFIX: &str = ".rehearsal-";
 /// As for [`save`], except for a disk that the weights do not fit on.
 pub fn rehearse_save(parent: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
     check(parent, files)?;
-    fs::create_dir_all(parent).map_err(CheckpointError::io(parent))?;
+    crate::atomic::create_folders(parent).map_err(CheckpointError::io(parent))?;
     let folder = tempfile::Builder::new()
         .prefix(REHEARSAL_PREFIX)
         .tempdir_in(parent)

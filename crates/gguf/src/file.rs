@@ -1,7 +1,6 @@
 //! A GGUF file, mapped into memory.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -110,7 +109,7 @@ impl TensorSource for GgufFile {
 
 /// The bytes of a file; a folder is refused by what it is.
 pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
-    let file = File::open(path)?;
+    let file = plain_file::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }

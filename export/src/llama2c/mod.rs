@@ -19,7 +19,6 @@ mod tokenizer;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -49,7 +48,7 @@ pub(crate) struct Llama2c {
 impl Llama2c {
     /// Reads the header and the tokenizer, and holds the size of the file against both.
     pub fn open(path: &Path, tokenizer_path: &Path) -> Result<Self> {
-        let mut file = File::open(path).with_context(|| path.display().to_string())?;
+        let mut file = plain_file::open(path).with_context(|| path.display().to_string())?;
         let size = file.metadata().with_context(|| path.display().to_string())?.len();
         let mut header = [0; HEADER as usize];
         file.read_exact(&mut header).ok().with_context(|| {
@@ -127,7 +126,7 @@ impl Tensors for Llama2c {
 }
 
 fn read_at(path: &Path, start: u64, out: &mut [u8]) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = plain_file::open(path)?;
     file.seek(SeekFrom::Start(start))?;
     file.read_exact(out)
 }

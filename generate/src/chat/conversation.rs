@@ -82,7 +82,8 @@ impl Conversation {
         let size = std::fs::metadata(path).map(|found| found.len());
         let size = size.with_context(|| format!("cannot read the conversation {name}"))?;
         ensure!(size <= LARGEST, "{name}: {size} bytes, expected at most {LARGEST}");
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let text =
+            plain_file::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
         let document: Document = serde_json::from_str(&text)
             .with_context(|| format!("{name}: expected a conversation saved by `generate chat`"))?;
         ensure!(

@@ -291,6 +291,6 @@ impl Form {
 }
 
 fn read_template(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
+    plain_file::read_to_string(path)
         .with_context(|| format!("cannot read the template {}", path.display()))
 }

@@ -45,7 +45,7 @@ impl PlanFile {
         let place = || format!("cannot read the recipe {}", path.display());
         let size = std::fs::metadata(path).with_context(place)?.len();
         ensure!(size <= LIMIT, "{}: {size} bytes are no recipe, at most {LIMIT}", path.display());
-        let text = std::fs::read_to_string(path).with_context(place)?;
+        let text = plain_file::read_to_string(path).with_context(place)?;
         let plan: PlanFile = toml::from_str(&text).with_context(place)?;
         ensure!(
             plan.format == FORMAT,

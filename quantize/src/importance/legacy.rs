@@ -9,7 +9,6 @@
 //! All little-endian. After `common_imatrix_load_legacy` of llama.cpp.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -26,7 +25,7 @@ const LONGEST_NAME: usize = 63;
 /// Whether the file at `path` is no GGUF and so, if anything, one of this format.
 pub(super) fn is_legacy(path: &Path) -> anyhow::Result<bool> {
     let mut magic = [0; 4];
-    let mut file = File::open(path)?;
+    let mut file = plain_file::open(path)?;
     Ok(match file.read_exact(&mut magic) {
         Ok(()) => magic != *b"GGUF",
         Err(_) => false,
@@ -37,7 +36,7 @@ pub(super) fn is_legacy(path: &Path) -> anyhow::Result<bool> {
 pub(super) fn read(path: &Path) -> anyhow::Result<(ImatrixFile, BTreeMap<String, Vec<f32>>)> {
     let size = std::fs::metadata(path)?.len();
     ensure!(size <= MOST_BYTES, "{size} bytes: expected at most {MOST_BYTES}");
-    parse(&std::fs::read(path)?)
+    parse(&plain_file::read(path)?)
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<(ImatrixFile, BTreeMap<String, Vec<f32>>)> {

@@ -18,6 +18,17 @@ pub enum AtomicError {
         /// The target.
         path: PathBuf,
     },
+    /// A device, a pipe or a socket is where a file was to be written.
+    #[error(
+        "{path} is {found}: expected a file, or nothing, there; name another output",
+        path = path.display()
+    )]
+    Special {
+        /// The target.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
     /// A folder was to be written where a file is.
     #[error("{path} is a file; name a folder", path = path.display())]
     NotAFolder {

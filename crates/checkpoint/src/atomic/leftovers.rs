@@ -14,13 +14,19 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Nobody writes this long without a change, wherever a process runs.
 const LONG_GONE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// `.NAME.tmp-PID-`, to which a random part is added.
+/// What makes a sibling ours: nobody calls a file of his own so.
+const MARK: &str = ".pocketgpt-tmp-";
+
+/// Letters of the random part.
+pub(super) const RANDOM_LETTERS: usize = 6;
+
+/// `.NAME.pocketgpt-tmp-PID-`, to which a random part is added.
 pub(super) fn prefix(name: &str) -> String {
     format!("{}{}-", stem(name), std::process::id())
 }
 
 fn stem(name: &str) -> String {
-    format!(".{name}.tmp-")
+    format!(".{name}{MARK}")
 }
 
 /// Locks a new sibling for as long as its handle lives. Where the file system has no locks, the
@@ -51,21 +57,24 @@ pub(super) fn remove(folder: &Path, name: Option<&str>) {
     }
 }
 
-/// `NAME` and `PID` of `.NAME.tmp-PID-RANDOM`; `None` if this is no name of ours.
+/// `NAME` and `PID` of `.NAME.pocketgpt-tmp-PID-RANDOM`; `None` if this is no name of ours.
 fn target_and_process(sibling: &str) -> Option<(&str, u32)> {
-    let (name, rest) = sibling.strip_prefix('.')?.rsplit_once(".tmp-")?;
+    let (name, rest) = sibling.strip_prefix('.')?.rsplit_once(MARK)?;
     Some((name, process_id(rest)?))
 }
 
 /// The number in `PID-RANDOM`.
 fn process_id(rest: &str) -> Option<u32> {
     let (pid, random) = rest.split_once('-')?;
-    let ours = !random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_random = random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let ours = is_random && random.len() == RANDOM_LETTERS;
     if ours { pid.parse().ok() } else { None }
 }
 
 fn is_abandoned(path: &Path, pid: u32) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    // Only files and folders are ours. Whatever else has the name is left where it is, unopened.
+    let is_ours = path.symlink_metadata().is_ok_and(|found| found.is_file() || found.is_dir());
+    let Some(file) = is_ours.then(|| plain_file::open(path).ok()).flatten() else { return false };
     match file.try_lock() {
         Ok(()) => !process_is_alive(pid) || age(path) > GRACE,
         Err(fs::TryLockError::WouldBlock) => false,

@@ -1,8 +1,9 @@
 //! Files and folders that appear whole or not at all.
 //!
-//! Output goes to a sibling `.NAME.tmp-PID-RANDOM` first, is synced, and takes the target's
+//! Output goes to a sibling `.NAME.pocketgpt-tmp-PID-RANDOM` first, is synced, and takes the target's
 //! place in one rename; the parent folder is synced last. A process that is killed on the way
 //! leaves the old output as it was and a sibling that the next write to the same target removes.
+//! Names that only look like such a sibling are somebody's and stay.
 
 mod error;
 mod leftovers;
@@ -35,12 +36,98 @@ pub fn write_file<T, E: From<AtomicError>>(
     overwrite: bool,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
 ) -> Result<T, E> {
+    write_file_for(Readers::AsUmaskSays, path, overwrite, write)
+}
+
+/// Writes a file that nobody but its owner may read, as [`write_file`] otherwise. There is no
+/// moment at which another could open it.
+///
+/// # Errors
+/// Those of [`write_file`].
+pub fn write_secret_file<T, E: From<AtomicError>>(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, E> {
+    write_file_for(Readers::OwnerOnly, path, overwrite, write)
+}
+
+fn write_file_for<T, E: From<AtomicError>>(
+    readers: Readers,
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, E> {
+    let (value, file) = prepare_file_for(readers, path, overwrite, write)?;
+    file.publish()?;
+    Ok(value)
+}
+
+/// The first half of [`write_file`]: what `write` fills is on disk, under another name, until
+/// [`PreparedFile::publish`] gives it its own. So a file can appear together with something else
+/// that may fail.
+///
+/// # Errors
+/// Those of [`write_file`].
+pub fn prepare_file<T, E: From<AtomicError>>(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<(T, PreparedFile), E> {
+    prepare_file_for(Readers::AsUmaskSays, path, overwrite, write)
+}
+
+fn prepare_file_for<T, E: From<AtomicError>>(
+    readers: Readers,
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<(T, PreparedFile), E> {
     let target = Target::for_file(path, overwrite)?;
-    let (file, temporary) = target.create_file()?;
+    let (file, temporary) = target.create_file(readers)?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
     let value = write(&mut out)?;
-    target.publish_file(out, temporary, overwrite)?;
-    Ok(value)
+    let file = target.sync_file(out)?;
+    Ok((value, PreparedFile { target, _lock: file, temporary, overwrite }))
+}
+
+/// A file that is complete and synced, and does not have its name yet. Dropped, it is removed.
+pub struct PreparedFile {
+    target: Target,
+    /// Its lock says that it is no leftover.
+    _lock: File,
+    temporary: TempPath,
+    overwrite: bool,
+}
+
+impl PreparedFile {
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// [`AtomicError::Exists`] when something appeared there meanwhile that may not be replaced;
+    /// when the system refuses.
+    pub fn publish(self) -> Result<(), AtomicError> {
+        self.target.publish_file(self.temporary, self.overwrite)
+    }
+}
+
+/// Who may read a new file.
+#[derive(Clone, Copy)]
+enum Readers {
+    /// Like any file the user makes.
+    AsUmaskSays,
+    /// As for a secret. Only Unix can say so here; elsewhere the folder's rules hold.
+    OwnerOnly,
+}
+
+impl Readers {
+    #[cfg(unix)]
+    fn mode(self) -> u32 {
+        match self {
+            Readers::AsUmaskSays => 0o666,
+            Readers::OwnerOnly => 0o600,
+        }
+    }
 }
 
 /// Writes a folder through a sibling: `fill` gets the path of an empty folder, every file in it
@@ -133,25 +220,30 @@ impl Target {
         if !overwrite && path.symlink_metadata().is_ok() {
             return Err(AtomicError::Exists { path: path.to_owned() });
         }
+        // Also behind a link, as /dev/stdout is one.
+        let found = path.metadata().ok().and_then(|found| plain_file::special(found.file_type()));
+        if let Some(found) = found {
+            return Err(AtomicError::Special { path: path.to_owned(), found });
+        }
         target.prepare()?;
         Ok(target)
     }
 
     /// Makes sure of the parent folder and clears what killed processes left there.
     fn prepare(&self) -> Result<(), AtomicError> {
-        fs::create_dir_all(&self.parent).map_err(|source| self.folder_error(source))?;
+        create_folders(&self.parent).map_err(|source| self.folder_error(source))?;
         swap::recover(&self.path, &self.parent, &self.name);
         leftovers::remove(&self.parent, Some(&self.name));
         Ok(())
     }
 
-    fn create_file(&self) -> Result<(File, TempPath), AtomicError> {
+    #[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has modes"))]
+    fn create_file(&self, readers: Readers) -> Result<(File, TempPath), AtomicError> {
         let prefix = leftovers::prefix(&self.name);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
-        // Like any file the user makes: readable as the umask says, not private to the owner.
+        builder.prefix(&prefix).rand_bytes(leftovers::RANDOM_LETTERS);
         #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(readers.mode()));
         let file = builder.tempfile_in(&self.parent).map_err(|source| self.folder_error(source))?;
         leftovers::mark_alive(file.as_file());
         Ok(file.into_parts())
@@ -162,6 +254,7 @@ impl Target {
         let prefix = leftovers::prefix(&self.name);
         let folder = tempfile::Builder::new()
             .prefix(&prefix)
+            .rand_bytes(leftovers::RANDOM_LETTERS)
             .tempdir_in(&self.parent)
             .map_err(|source| self.folder_error(source))?;
         let lock = File::open(folder.path()).ok();
@@ -169,14 +262,13 @@ impl Target {
         Ok((folder, lock))
     }
 
-    fn publish_file(
-        &self,
-        out: BufWriter<File>,
-        temporary: TempPath,
-        overwrite: bool,
-    ) -> Result<(), AtomicError> {
+    fn sync_file(&self, out: BufWriter<File>) -> Result<File, AtomicError> {
         let file = out.into_inner().map_err(|error| self.write_error(error.into_error()))?;
         file.sync_all().map_err(|source| self.write_error(source))?;
+        Ok(file)
+    }
+
+    fn publish_file(&self, temporary: TempPath, overwrite: bool) -> Result<(), AtomicError> {
         let renamed = if overwrite {
             temporary.persist(&self.path)
         } else {
@@ -220,6 +312,23 @@ impl Target {
 
 fn is_empty_dir(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Creates `folder` and what is missing above it, so that all of it is there after a power cut.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_folders(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    fs::create_dir_all(folder)?;
+    for made in missing.iter().rev() {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Syncs every file below `folder`, then the folders themselves.

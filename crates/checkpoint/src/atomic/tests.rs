@@ -155,11 +155,11 @@ fn dead_pid() -> u32 {
 fn leftovers_of_the_dead_are_removed_and_those_of_the_living_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.txt");
-    let dead = format!(".a.txt.tmp-{}-abc123", dead_pid());
-    let dead_dir = format!(".a.txt.tmp-{}-dir456", dead_pid());
-    let living = format!(".a.txt.tmp-{}-def456", std::process::id());
-    let locked = format!(".a.txt.tmp-{}-lock99", dead_pid());
-    let foreign = format!(".b.txt.tmp-{}-abc123", dead_pid());
+    let dead = format!(".a.txt.pocketgpt-tmp-{}-abc123", dead_pid());
+    let dead_dir = format!(".a.txt.pocketgpt-tmp-{}-dir456", dead_pid());
+    let living = format!(".a.txt.pocketgpt-tmp-{}-def456", std::process::id());
+    let locked = format!(".a.txt.pocketgpt-tmp-{}-lock99", dead_pid());
+    let foreign = format!(".b.txt.pocketgpt-tmp-{}-abc123", dead_pid());
     for name in [&dead, &living, &locked, &foreign] {
         fs::write(folder.path().join(name), "").unwrap();
     }
@@ -211,4 +211,71 @@ fn a_scratch_folder_goes_with_its_guard_and_is_kept_while_the_file_is_written() 
     assert_eq!(names(folder.path()), ["a.txt"]);
     let error = scratch_for(&path, false).unwrap_err().to_string();
     assert!(error.contains("a.txt exists already; use --force"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_or_a_pipe_is_never_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+    make_pipe(&pipe);
+    // Writing to it would fail, replacing it would not.
+    std::os::unix::fs::symlink("/dev/full", &link).unwrap();
+    for (path, expected) in [(&pipe, "pipe is a named pipe"), (&link, "link is a device")] {
+        let error = put(path, true, "new").unwrap_err();
+        assert!(error.contains(expected) && error.contains("name another output"), "{error}");
+        assert!(put_dir(path, true, "new").unwrap_err().contains("name a folder"));
+    }
+    assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(names(folder.path()), ["link", "pipe"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_only_looks_like_a_leftover_stays_and_does_not_stop_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let planted = format!(".mydata.pocketgpt-tmp-{}-abc123", dead_pid());
+    make_pipe(&at(&planted));
+    make_pipe(&at(".mydata.tmp-1-x"));
+    for name in [".mydata.tmp-2024-backup", ".mydata.pocketgpt-tmp-2024-mycopy1"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("a"), "somebody's").unwrap();
+    }
+    put(&at("mydata"), false, "new").unwrap();
+    let mut expected = vec![
+        ".mydata.pocketgpt-tmp-2024-mycopy1",
+        &planted,
+        ".mydata.tmp-1-x",
+        ".mydata.tmp-2024-backup",
+        "mydata",
+    ];
+    expected.sort_unstable();
+    assert_eq!(names(folder.path()), expected);
+    assert_eq!(fs::read_to_string(at(".mydata.tmp-2024-backup/a")).unwrap(), "somebody's");
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_read_a_secret_at_any_moment() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    put(&path, false, "an old one that all may read").unwrap();
+    write_secret_file(&path, true, |out| {
+        let new = names(folder.path()).into_iter().find(|name| name.starts_with('.')).unwrap();
+        assert_eq!(mode(&folder.path().join(new)), 0o600);
+        out.write_all(b"new").unwrap();
+        Ok::<_, AtomicError>(())
+    })
+    .unwrap();
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[cfg(unix)]
+fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }

@@ -221,7 +221,7 @@ fn from_sentencepiece(dir: &Path, beside: &Beside) -> Result<Value, CheckpointEr
     if size > TOKENIZER_BYTES {
         return Err(CheckpointError::TooLarge { path, size, limit: TOKENIZER_BYTES });
     }
-    let bytes = fs::read(&path).map_err(CheckpointError::io(&path))?;
+    let bytes = plain_file::read(&path).map_err(CheckpointError::io(&path))?;
     let model = SpmModel::parse(&bytes)
         .map_err(|reason| CheckpointError::Content { path: path.clone(), reason })?;
     let prefix = beside.switch("add_prefix_space", true);

@@ -9,7 +9,6 @@
 //! Marks are written as spaces. The ids 0, 1 and 2 are the unknown token and the two that begin
 //! and end a text, whatever text the file gives them.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -29,7 +28,7 @@ impl Vocabulary {
     /// When the file cannot be read, holds fewer or more tokens, or a token is not UTF-8.
     pub fn from_llama2c(path: &Path, vocab_size: usize) -> Result<Self, CheckpointError> {
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(CheckpointError::io(path))?;
+        let file = plain_file::open(path).map_err(CheckpointError::io(path))?;
         // One byte more, so that a file at the limit is told from one beyond it.
         file.take(TOKENIZER_BYTES + 1)
             .read_to_end(&mut bytes)

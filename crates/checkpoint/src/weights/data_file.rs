@@ -17,7 +17,7 @@ pub(super) struct DataFile {
 impl DataFile {
     /// Opens a file; a Git LFS pointer is refused.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let file = File::open(path).map_err(CheckpointError::io(path))?;
+        let file = plain_file::open(path).map_err(CheckpointError::io(path))?;
         let size = file.metadata().map_err(CheckpointError::io(path))?.len();
         let data = DataFile { path: path.to_owned(), size, file };
         let start = data.bytes(0, size.min(gguf::GIT_LFS_POINTER.len() as u64) as usize)?;

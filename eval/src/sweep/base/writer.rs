@@ -39,7 +39,7 @@ impl BaseWriter {
         let part = part_of(target);
         let io = |source| BaseError::Io { path: part.clone(), source };
         if let Some(folder) = part.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(io)?;
+            checkpoint::atomic::create_folders(folder).map_err(io)?;
         }
         let mut open = OpenOptions::new();
         let mut file =
