@@ -539,3 +539,31 @@ fn bad_input_is_one_line_and_exit_code_2() {
     let output = sweep.run(200, &[&"--no-speed", &other.f32()]);
     assert!(stderr(&output).contains("not of the same model"), "{}", stderr(&output));
 }
+
+/// llama.cpp ends the program on such a file.
+#[test]
+fn a_vocabulary_that_repeats_a_token_is_an_error() {
+    let sweep = Sweep::new(&config());
+    let q8 = sweep.fixture.quantized("tiny-Q8_0.gguf", TensorType::Q8_0);
+    let twice = sweep.fixture.path("twice-Q8_0.gguf");
+    let tokens = gguf::GgufFile::open(&q8).unwrap();
+    let tokens = tokens.metadata().strings("tokenizer.ggml.tokens").unwrap();
+    let stored = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let pair = tokens.windows(2).find(|pair| pair[0].len() == pair[1].len()).unwrap();
+    let from = [stored(&pair[0]), stored(&pair[1])].concat();
+    let to = [stored(&pair[0]), stored(&pair[0])].concat();
+    let mut bytes = std::fs::read(&q8).unwrap();
+    let place = bytes.windows(from.len()).position(|window| window == from).unwrap();
+    bytes[place..place + to.len()].copy_from_slice(&to);
+    std::fs::write(&twice, bytes).unwrap();
+
+    for engine in ["llama", "reference"] {
+        let output = sweep.run(200, &[&"--no-speed", &"--engine", &engine, &twice]);
+        let error = stderr(&output);
+        assert_ne!(output.status.code(), None, "{engine}: {error}");
+        if engine == "llama" {
+            assert_eq!(output.status.code(), Some(2), "{error}");
+            assert!(error.contains("twice-Q8_0.gguf: the tokens "), "{error}");
+        }
+    }
+}

@@ -30,6 +30,24 @@ pub enum LlamaError {
         /// What little llama.cpp says.
         source: LlamaModelLoadError,
     },
+    /// The head of the file is damaged.
+    #[error(transparent)]
+    Header(#[from] gguf::GgufError),
+    /// Two tokens have the same text, on which llama.cpp ends the program.
+    #[error(
+        "{path}: the tokens {first} and {second} are both {text:?}: expected each text once; \
+         convert the model again"
+    )]
+    RepeatedToken {
+        /// The file at fault.
+        path: PathBuf,
+        /// The text of both, as llama.cpp reads it.
+        text: String,
+        /// The id that has it first.
+        first: usize,
+        /// The id that has it again.
+        second: usize,
+    },
     /// The file has no tokens.
     #[error("{path}: llama.cpp finds no vocabulary")]
     NoVocabulary {

@@ -5,12 +5,16 @@
 //! [`Arithmetic`] of a session is either what a device will use, or as near to a plain pass in f32
 //! as llama.cpp comes. What keys and values are kept in is a [`Cache`].
 //!
+//! On some files llama.cpp ends the program where others get an error. A vocabulary that does so is
+//! refused before llama.cpp sees it (`vocabulary`).
+//!
 //! llama.cpp's own log goes to `tracing` where `RUST_LOG=info` (or finer) asks for it, and nowhere
 //! otherwise.
 
 mod cache;
 mod error;
 mod session;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -40,12 +44,14 @@ impl Llama {
     /// Maps the GGUF file at `path`.
     ///
     /// # Errors
-    /// When `path` is no file, or llama.cpp refuses it.
+    /// When `path` is no file, llama.cpp refuses it, or its vocabulary is one on which llama.cpp ends
+    /// the program.
     pub fn load(path: &Path) -> Result<Self, LlamaError> {
         let path = path.to_owned();
         if !path.is_file() {
             return Err(LlamaError::NoFile { path });
         }
+        vocabulary::check(&path)?;
         let backend = backend()?;
         let params = LlamaModelParams::default().with_n_gpu_layers(0);
         let model = LlamaModel::load_from_file(&backend, &path, &params)
