@@ -3,18 +3,17 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use checkpoint::{PreTokenizer, TokenType, Vocabulary, VocabularyKind};
 use serde_json::{Value, json};
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::tokenizer::normalizer::Range;
-use tokenizers::{
-    Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizer as _, Token,
-};
+use tokenizers::{Model, NormalizedString, OffsetReferential, OffsetType, Token};
 
 use super::MissingToken;
 use super::bpe::bytes_of;
+use super::guarded::{self, Patterns};
 use super::json::added_token;
 
 /// A loaded `tokenizer.json`.
@@ -23,6 +22,8 @@ pub(crate) struct Foreign {
     plain: tokenizers::Tokenizer,
     /// Finds them; made when it is first asked for, because it is a copy.
     with_specials: OnceLock<tokenizers::Tokenizer>,
+    /// Those that may give up on a text.
+    patterns: Patterns,
     /// What each token stands for, in order of ids.
     tokens: Vec<Box<[u8]>>,
     /// Whether the vocabulary is of bytes, so that decoding is joining `tokens`.
@@ -34,12 +35,12 @@ pub(crate) struct Foreign {
 }
 
 /// What the crate says names a place in the text only; which parts it holds says more.
-fn unreadable(json: &str, error: &tokenizers::Error) -> anyhow::Error {
+fn unreadable(json: &str, error: &anyhow::Error) -> anyhow::Error {
     let file: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
     let kind = |part: &str| file[part]["type"].as_str().unwrap_or("(none)").to_owned();
     anyhow!(
         "the tokenizers library cannot read this tokenizer.json with model {}, normalizer {}, \
-         pre_tokenizer {}: {error}",
+         pre_tokenizer {}: {error:#}",
         kind("model"),
         kind("normalizer"),
         kind("pre_tokenizer"),
@@ -49,14 +50,15 @@ fn unreadable(json: &str, error: &tokenizers::Error) -> anyhow::Error {
 impl Foreign {
     /// From the text of a `tokenizer.json` and the vocabulary in it.
     pub fn new(json: String, vocabulary: &Vocabulary) -> Result<Self> {
-        let mut plain: tokenizers::Tokenizer =
-            json.parse().map_err(|error: tokenizers::Error| unreadable(&json, &error))?;
+        let file: Value = serde_json::from_str(&json).context("this is no JSON")?;
+        let mut plain = guarded::load(&json, &file).map_err(|error| unreadable(&json, &error))?;
         plain.set_encode_special_tokens(true);
         let of_bytes = matches!(vocabulary.kind, VocabularyKind::Bpe { .. });
         Ok(Foreign {
             tokens: bytes_of(&vocabulary.tokens, |id| !of_bytes || is_plain(vocabulary.types[id])),
             of_bytes,
             cuts: of_bytes && cuts_at_words(&plain),
+            patterns: Patterns::of(&file)?,
             plain,
             with_specials: OnceLock::new(),
             json,
@@ -96,11 +98,13 @@ impl Foreign {
         out: &mut Vec<u32>,
     ) -> Result<(), MissingToken> {
         let added = tokenizer.get_added_vocabulary();
+        // The crate drops what goes wrong in it.
+        let normal = self.patterns.check_normalizer(tokenizer.get_normalizer(), text);
         let mut pieces = added.extract_and_normalize(tokenizer.get_normalizer(), text);
-        let cut = match tokenizer.get_pre_tokenizer() {
-            Some(pre_tokenizer) => pre_tokenizer.pre_tokenize(&mut pieces),
+        let cut = normal.and_then(|()| match tokenizer.get_pre_tokenizer() {
+            Some(pre_tokenizer) => self.patterns.pre_tokenize(pre_tokenizer, &mut pieces),
             None => Ok(()),
-        };
+        });
         let model = tokenizer.get_model();
         let tokens = cut.and_then(|()| pieces.tokenize(|piece| self.tokenize(model, piece)));
         tokens.map_err(|error| match error.downcast::<MissingToken>() {

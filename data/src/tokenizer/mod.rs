@@ -19,6 +19,7 @@ mod bpe;
 mod classes;
 mod encoder;
 mod foreign;
+mod guarded;
 mod json;
 mod long;
 mod merge;
