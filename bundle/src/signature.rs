@@ -3,7 +3,8 @@
 //! An Ed25519 signature (RFC 8032) over the bytes of `bundle.json` as they lie, which hold the
 //! hashes of all other files. It says which key signed, so that an app can remember the key of
 //! the first bundle it installs and ask when a later one has another. Keys are PEM files of the
-//! usual kinds (PKCS#8, SubjectPublicKeyInfo), so that `openssl pkey` reads them too.
+//! usual kinds (PKCS#8 version 1, SubjectPublicKeyInfo), which `openssl pkey` and Python's
+//! `cryptography` read too. Version 2, which has the public key as well, they do not.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use checkpoint::atomic;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
+};
 use ed25519_dalek::{SECRET_KEY_LENGTH, Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
@@ -59,19 +62,56 @@ impl std::fmt::Display for KeyReport {
 /// Makes a key from the system's randomness: `output` holds the secret, readable by its owner
 /// only, and `output` with `.pub` added the public half.
 ///
+/// The public half is written last, and an old one is removed first: a process that is killed on
+/// the way leaves it out and never beside another key's secret. A secret without it, which such a
+/// process left, is kept: the public half is made from it.
+///
 /// # Errors
-/// When a file exists and `force` is off, or the system refuses.
+/// When a file exists and `force` is off, a secret without its public half is no key, or the
+/// system refuses.
 pub fn keygen(output: &Path, force: bool) -> anyhow::Result<KeyReport> {
-    let mut secret = [0_u8; SECRET_KEY_LENGTH];
-    getrandom::fill(&mut secret).context("the system gives no random numbers")?;
-    let key = SigningKey::from_bytes(&secret);
     let public = public_path(output)?;
-    for path in [output, &public] {
-        ensure!(force || !path.exists(), "{} exists: add --force to replace it", path.display());
+    let exists = |path: &Path| path.symlink_metadata().is_ok();
+    let key = match (force, exists(output), exists(&public)) {
+        (false, true, false) => {
+            cli::note(&format!(
+                "{} is there without its public half, which is made from it; --force makes a new \
+                 key",
+                output.display()
+            ));
+            read_secret(output)?
+        }
+        (false, secret, other) if secret || other => {
+            let found = if secret { output } else { public.as_path() };
+            bail!("{} exists: add --force to replace it", found.display());
+        }
+        _ => new_secret(output, &public, force)?,
+    };
+    let public_key = key.verifying_key();
+    write(&public, public_key.to_public_key_pem(LineEnding::LF)?.as_bytes(), false)?;
+    Ok(KeyReport { output: output.to_owned(), public_key: hex(public_key.as_bytes()) })
+}
+
+/// Writes a new secret, when no public half is there any more.
+fn new_secret(output: &Path, public: &Path, force: bool) -> anyhow::Result<SigningKey> {
+    let mut secret_key = [0_u8; SECRET_KEY_LENGTH];
+    getrandom::fill(&mut secret_key).context("the system gives no random numbers")?;
+    let pem = KeypairBytes { secret_key, public_key: None }.to_pkcs8_pem(LineEnding::LF)?;
+    if public.symlink_metadata().is_ok() {
+        std::fs::remove_file(public)
+            .with_context(|| format!("cannot remove the old {}", public.display()))?;
     }
-    write_secret(output, key.to_pkcs8_pem(LineEnding::LF)?.as_bytes(), force)?;
-    write(&public, key.verifying_key().to_public_key_pem(LineEnding::LF)?.as_bytes(), force)?;
-    Ok(KeyReport { output: output.to_owned(), public_key: hex(key.verifying_key().as_bytes()) })
+    atomic::write_secret_file(output, force, |out| -> anyhow::Result<()> {
+        use std::io::Write;
+        Ok(out.write_all(pem.as_bytes())?)
+    })?;
+    Ok(SigningKey::from_bytes(&secret_key))
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<SigningKey> {
+    SigningKey::from_pkcs8_pem(&read_small(path)?).ok().with_context(|| {
+        format!("{}: expected an Ed25519 key in PKCS#8 PEM, as keygen writes it", path.display())
+    })
 }
 
 /// Signs the bundle in `folder` with the secret key of the file `key`.
@@ -81,10 +121,7 @@ pub fn keygen(output: &Path, force: bool) -> anyhow::Result<KeyReport> {
 /// is off, or the system refuses.
 pub fn sign(folder: &Path, key: &Path, force: bool) -> anyhow::Result<KeyReport> {
     read_manifest(folder)?;
-    let pem = read_small(key)?;
-    let key = SigningKey::from_pkcs8_pem(&pem).ok().with_context(|| {
-        format!("{}: expected an Ed25519 key in PKCS#8 PEM, as keygen writes it", key.display())
-    })?;
+    let key = read_secret(key)?;
     let public_key = hex(key.verifying_key().as_bytes());
     let file = SignatureFile {
         format: FORMAT.to_owned(),
@@ -150,7 +187,7 @@ pub fn require_signed_by(folder: &Path, key: &Path) -> anyhow::Result<()> {
 
 fn bundle_bytes(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let path = folder.join(BUNDLE_NAME);
-    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    plain_file::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn public_path(secret: &Path) -> anyhow::Result<PathBuf> {
@@ -174,19 +211,6 @@ fn read_small(path: &Path) -> anyhow::Result<String> {
 fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
     use std::io::Write;
     atomic::write_file(path, force, |out| Ok(out.write_all(bytes)?))
-}
-
-fn write_secret(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
-    use std::io::Write;
-    atomic::write_file(path, force, |out| {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // Before the first secret byte is written.
-            out.get_ref().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        }
-        Ok(out.write_all(bytes)?)
-    })
 }
 
 fn hex(bytes: &[u8]) -> String {

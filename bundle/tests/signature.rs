@@ -105,3 +105,81 @@ fn a_public_key_cannot_sign() {
     let error = sign(&fixture.output(), &fixture.path("release.pem.pub"), false).unwrap_err();
     assert!(error.to_string().contains("PKCS#8"), "{error}");
 }
+
+/// Runs `program`; `None`, with a line that names it, where the machine lacks it.
+fn other_reader(program: &str, arguments: &[&std::ffi::OsStr]) -> Option<std::process::Output> {
+    match std::process::Command::new(program).args(arguments).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("skipped: reading a key with {program}: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn openssl_reads_both_keys_and_makes_the_same_public_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("release.pem");
+    keygen(&key, false).unwrap();
+    let public = std::fs::read_to_string(folder.path().join("release.pem.pub")).unwrap();
+    let secret = ["pkey".as_ref(), "-in".as_ref(), key.as_os_str(), "-pubout".as_ref()];
+    let Some(output) = other_reader("openssl", &secret) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), public);
+}
+
+#[test]
+fn pythons_cryptography_reads_the_secret_key() {
+    const SCRIPT: &str = "
+import sys
+try:
+    from cryptography.hazmat.primitives import serialization
+except ImportError:
+    sys.exit(77)
+key = serialization.load_pem_private_key(open(sys.argv[1], 'rb').read(), None)
+print(key.public_key().public_bytes_raw().hex())";
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("release.pem");
+    let made = keygen(&key, false).unwrap();
+    let arguments = ["-c".as_ref(), SCRIPT.as_ref(), key.as_os_str()];
+    let Some(output) = other_reader("python3", &arguments) else { return };
+    if output.status.code() == Some(77) {
+        eprintln!("skipped: python3 has no package cryptography");
+        return;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), made.public_key);
+}
+
+/// What a process leaves that is killed between its two files.
+#[test]
+fn a_secret_without_its_public_half_gets_the_right_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, public) = (folder.path().join("a.pem"), folder.path().join("a.pem.pub"));
+    let made = keygen(&key, false).unwrap();
+    let (secret, half) = (std::fs::read(&key).unwrap(), std::fs::read(&public).unwrap());
+    std::fs::remove_file(&public).unwrap();
+    assert_eq!(keygen(&key, false).unwrap(), made);
+    assert_eq!((std::fs::read(&key).unwrap(), std::fs::read(&public).unwrap()), (secret, half));
+
+    std::fs::remove_file(&public).unwrap();
+    std::fs::write(&key, "somebody's notes").unwrap();
+    let error = keygen(&key, false).unwrap_err().to_string();
+    assert!(error.contains("a.pem: expected an Ed25519 key"), "{error}");
+    assert!(!public.exists());
+}
+
+/// The old public half goes before the new secret comes, so that they never lie side by side.
+#[test]
+fn a_public_half_that_cannot_go_keeps_the_old_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, public) = (folder.path().join("a.pem"), folder.path().join("a.pem.pub"));
+    keygen(&key, false).unwrap();
+    let secret = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&public).unwrap();
+    std::fs::create_dir(&public).unwrap();
+    let error = keygen(&key, true).unwrap_err().to_string();
+    assert!(error.contains("cannot remove the old"), "{error}");
+    assert_eq!(std::fs::read(&key).unwrap(), secret);
+}
