@@ -134,6 +134,26 @@ pub struct Generation {
     pub eos_token_ids: Vec<u32>,
 }
 
+impl Generation {
+    /// The app refuses the same.
+    fn check(&self) -> anyhow::Result<()> {
+        let Generation { temperature, top_p, repetition_penalty, .. } = *self;
+        for (key, value, range) in [
+            ("temperature", temperature, 0.0..=100.0),
+            ("top_p", top_p, f64::MIN_POSITIVE..=1.0),
+            ("repetition_penalty", repetition_penalty, 0.01..=100.0),
+        ] {
+            let least = if key == "top_p" { "above 0" } else { &format!("{}", range.start()) };
+            ensure!(
+                range.contains(&value),
+                "generation.{key} is {value}: expected {least} to {}",
+                range.end()
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Default for Generation {
     fn default() -> Self {
         Generation {
@@ -317,6 +337,7 @@ impl BundleManifest {
             );
             self.expected(recipe)?;
         }
+        self.generation.check()?;
         self.check_self_test()
     }
 
@@ -439,8 +460,9 @@ pub(crate) fn piece_path(file: &str) -> String {
 pub fn check_recipe(recipe: &str) -> anyhow::Result<()> {
     let plain = recipe.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     ensure!(
-        plain && (1..=32).contains(&recipe.len()),
-        "recipe {recipe:?}: expected letters, digits and _, at most 32"
+        plain && (1..=32).contains(&recipe.len()) && !fragment::is_device_name(recipe),
+        "recipe {recipe:?}: expected letters, digits and _, at most 32, and no name of a device \
+         (CON, NUL and others of Windows)"
     );
     Ok(())
 }
@@ -449,11 +471,16 @@ pub fn check_recipe(recipe: &str) -> anyhow::Result<()> {
 pub(crate) fn check_path(path: &str) -> anyhow::Result<()> {
     let plain = |part: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
+        !part.is_empty()
+            && !part.starts_with('.')
+            && !part.ends_with('.')
+            && !fragment::is_device_name(part)
+            && part.bytes().all(allowed)
     };
     if path.len() > 255 || !path.split('/').all(plain) {
         bail!(
-            "path {path:?}: expected names of letters, digits, . _ - joined by /, within the bundle"
+            "path {path:?}: expected names of letters, digits, . _ - joined by /, within the \
+             bundle, none that Windows has for a device (CON, NUL and others)"
         );
     }
     Ok(())

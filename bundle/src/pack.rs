@@ -116,11 +116,19 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
         "{} exists: add --force to replace it",
         archive_path.display()
     );
-    let manifest = atomic::write_dir(&job.output, job.force, |folder| fill(folder, job))?;
-    if job.zip {
-        atomic::write_file(&archive_path, job.force, |out| {
-            archive::write(&job.output, &manifest, out)
-        })?;
+    let (manifest, archive) = atomic::write_dir(&job.output, job.force, |folder| {
+        let manifest = fill(folder, job)?;
+        // Before the folder appears: where there is no room for it, neither does.
+        let archive = job.zip.then(|| {
+            atomic::prepare_file(&archive_path, job.force, |out| {
+                archive::write(folder, &manifest, out)
+            })
+        });
+        let archive = archive.transpose()?.map(|((), archive)| archive);
+        anyhow::Ok((manifest, archive))
+    })?;
+    if let Some(archive) = archive {
+        archive.publish()?;
     } else if job.force && archive::is_bundle(&archive_path) {
         // That of the bundle which was replaced: whoever took it for the new one would be wrong.
         std::fs::remove_file(&archive_path)

@@ -3,7 +3,7 @@
 //! The answer is greedy and comes from `reference`, whose sums do not depend on the number of
 //! threads, so it is the same tokens on every machine of one kind.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use gguf::TensorSource;
 use reference::Model;
 use reference::ops::argmax;
@@ -12,7 +12,8 @@ use reference::ops::argmax;
 /// them, which is the last then. So llama.cpp on the device does it.
 ///
 /// # Errors
-/// When the model cannot be loaded or the tokens do not fit its context or vocabulary.
+/// When the model cannot be loaded, the tokens do not fit its context or vocabulary, or it says a
+/// number that is none: every token would be as good as any other.
 pub fn continuation(
     source: &dyn TensorSource,
     prompt: &[u32],
@@ -28,6 +29,7 @@ pub fn continuation(
     let mut logits = session.push(prompt)?;
     let mut tokens = Vec::with_capacity(count);
     while tokens.len() < count {
+        check_finite(&logits, tokens.len())?;
         let next = argmax(&logits) as u32;
         tokens.push(next);
         if ends.contains(&next) {
@@ -38,4 +40,29 @@ pub fn continuation(
         }
     }
     Ok(tokens)
+}
+
+fn check_finite(logits: &[f32], position: usize) -> anyhow::Result<()> {
+    match logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
+        None => Ok(()),
+        Some((token, logit)) => bail!(
+            "the logit of token {token} is {logit} at position {position} after the prompt: expected \
+             a finite number; the weights are damaged"
+        ),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails says where")]
+mod tests {
+    use super::check_finite;
+
+    #[test]
+    fn what_is_no_number_is_named() {
+        check_finite(&[0.0, -1e30], 0).unwrap();
+        for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = check_finite(&[0.0, logit], 3).unwrap_err().to_string();
+            assert!(error.contains("the logit of token 1 is") && error.contains("position 3"));
+        }
+    }
 }

@@ -70,7 +70,10 @@ fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
     let mut self_test = Vec::new();
     if problems.is_empty() {
         for variant in &manifest.variants {
-            self_test.push(run_self_test(folder, &manifest, variant)?);
+            match run_self_test(folder, &manifest, variant) {
+                Ok(result) => self_test.push(result),
+                Err(error) => problems.push(damaged(variant, &error)),
+            }
         }
     }
     Ok(VerifyReport {

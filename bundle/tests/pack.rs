@@ -241,3 +241,53 @@ fn a_bundle_is_not_packed_over_what_it_is_made_from() {
         assert!(error.contains("name another output"), "{error}");
     }
 }
+
+/// The archive is made before the folder appears.
+#[test]
+fn an_archive_that_cannot_be_written_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let job = PackJob { zip: true, force: true, ..fixture.job() };
+    std::fs::create_dir(fixture.path("pocket.zip")).unwrap();
+    assert!(refusal(&job).contains("pocket.zip is a folder; name a file"));
+}
+
+/// Every file fits, and the archive of them does not.
+#[cfg(unix)]
+#[test]
+fn without_room_for_the_archive_there_is_no_folder_either() {
+    let fixture = Fixture::packed();
+    let sizes: Vec<u64> =
+        bundle::read_manifest(&fixture.output()).unwrap().files.iter().map(|f| f.size).collect();
+    let blocks = sizes.iter().max().unwrap() / 1024 + 8;
+    assert!(sizes.iter().sum::<u64>() > blocks * 1024);
+    let tokenizer = fixture.output().join("tokenizer.json");
+    let pack = format!(
+        "trap '' XFSZ; ulimit -f {blocks}; exec {} pack --no-app --zip --license MIT --prompt 'a b a' \
+         --variant F16={} --variant Q8_0={} --tokenizer {} --output {}",
+        env!("CARGO_BIN_EXE_bundle"),
+        fixture.path("F16.gguf").display(),
+        fixture.path("Q8_0.gguf").display(),
+        tokenizer.display(),
+        fixture.path("new").display()
+    );
+    let output = std::process::Command::new("bash").args(["-c", &pack]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("File too large"), "{error}");
+    assert!(!fixture.path("new").exists() && !fixture.path("new.zip").exists());
+}
+
+#[test]
+fn a_model_that_says_no_numbers_is_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.path("F16.gguf");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (_, layout) = gguf::parse_header(&bytes).unwrap();
+    let tensor = layout.tensors.iter().find(|tensor| tensor.tensor_type == TensorType::F16);
+    let start = (layout.data_start + tensor.unwrap().offset) as usize;
+    for weight in bytes[start..start + tensor.unwrap().size as usize].chunks_exact_mut(2) {
+        weight.copy_from_slice(&0x7e00_u16.to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let error = refusal(&fixture.job());
+    assert!(error.contains("the self-test of F16") && error.contains("NaN"), "{error}");
+}

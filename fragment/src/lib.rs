@@ -27,7 +27,7 @@ pub use error::{ManifestError, PieceError};
 pub use folder::{FragmentFolder, Located, open_source, open_weights, read_manifest};
 pub use inspect::inspect;
 pub use join::{JoinJob, join};
-pub use manifest::{Fragment, Manifest, Shard, Tensor, TensorKind, WholeFile};
+pub use manifest::{Fragment, Manifest, Shard, Tensor, TensorKind, WholeFile, is_device_name};
 pub use packing::pack;
 pub use pieces::{Pieces, open_plain};
 pub use report::{

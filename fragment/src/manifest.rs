@@ -339,11 +339,23 @@ fn check_digest(whose: &str, which: &'static str, text: &str) -> Result<(), Mani
     Err(ManifestError::Digest { whose: whose.to_owned(), which, found: text.to_owned() })
 }
 
+/// Whether Windows has the name for a device, whatever follows its first dot: a file cannot be
+/// called so there.
+pub fn is_device_name(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let numbered = stem.get(..3).is_some_and(|port| {
+        (port.eq_ignore_ascii_case("COM") || port.eq_ignore_ascii_case("LPT"))
+            && matches!(&stem[3..], "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9")
+    });
+    numbered || WORDS.iter().any(|word| stem.eq_ignore_ascii_case(word))
+}
+
 /// A plain file name on every system: joining may use it as its default.
 fn check_name(name: &str) -> Result<(), ManifestError> {
     let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
     let plain = !name.is_empty() && name.len() <= 255 && !name.contains(forbidden);
-    if plain && name != "." && name != ".." {
+    if plain && name != "." && name != ".." && !is_device_name(name) {
         return Ok(());
     }
     Err(ManifestError::FileName { name: name.to_owned() })
@@ -366,6 +378,23 @@ mod dtype {
             Ok(known)
         } else {
             Err(D::Error::custom(format!("unknown dtype {name}: expected {known}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_name, is_device_name};
+
+    #[test]
+    fn names_of_devices_are_refused() {
+        for name in ["CON", "nul", "Aux.gguf", "NUL.tar.gz", "com1", "LPT9.dat", "con .x"] {
+            assert!(is_device_name(name), "{name}");
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        for name in ["console", "null.gguf", "com", "COM10", "lpt0", "model-nul", "cön"] {
+            assert!(!is_device_name(name), "{name}");
+            assert!(check_name(name).is_ok(), "{name}");
         }
     }
 }

@@ -14,6 +14,11 @@ import {
   parseJson,
 } from './check.ts';
 
+/** A name within a path: no hidden file, and no dot at its end, which Windows drops. */
+const PLAIN_NAME = /^[A-Za-z0-9_-](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?$/;
+/** What Windows has for a device, whatever follows the first dot. */
+const DEVICE_NAME = /^(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\.|$)/i;
+
 /** What the packer has as limits, too: bundle/tests/golden/limits.json. */
 export const LIMITS = {
   /** Largest `bundle.json` or manifest that is read, in bytes. */
@@ -196,7 +201,7 @@ function parseFiles(value: unknown): Bundle['files'] {
   for (const entry of asList(value, 'files', LIMITS.entries)) {
     const file = asObject(entry, 'files');
     const path = asText(file['path'], 'path', 255);
-    const plain = path.split('/').every((part) => /^[A-Za-z0-9_-][A-Za-z0-9._-]*$/.test(part));
+    const plain = path.split('/').every((part) => PLAIN_NAME.test(part) && !DEVICE_NAME.test(part));
     demand(plain, `path ${JSON.stringify(path)} leads outside of the bundle`);
     demand(path !== 'bundle.json', 'bundle.json cannot list itself');
     demand(!files.has(path), `${path} is listed twice`);

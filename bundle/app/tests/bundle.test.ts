@@ -54,6 +54,8 @@ describe('bundle.json', () => {
     ['an absolute path', (json) => (json.files[0].path = '/x'), /outside/],
     ['a path with a scheme', (json) => (json.files[0].path = 'https://host/x'), /outside/],
     ['a hidden file', (json) => (json.files[0].path = 'a/.b'), /outside/],
+    ['a name of a device', (json) => (json.files[0].path = 'a/NUL.dat'), /outside/],
+    ['a name that ends in a dot', (json) => (json.files[0].path = 'a/b.'), /outside/],
     ['a path twice', (json) => json.files.push(json.files[0]), /twice/],
     ['a name with control characters', (json) => (json.name = 'a\u001b[2J'), /control/],
     ['a name without end', (json) => (json.name = 'a'.repeat(10_000)), /longer/],
