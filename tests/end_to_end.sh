@@ -70,7 +70,7 @@ check test -s reference.txt
 check cmp reference.txt llama.txt
 "$bin/generate" --model pieces --prompt 'The clock' --greedy --max-tokens 4 >pieces.txt
 check test -s pieces.txt
-"$bin/bundle" pack --no-app --variant Q8_0=pieces --variant Q4_K_M=tiny-Q4_K_M.gguf --tokenizer "$ckpt/tokenizer.json" \
+"$bin/bundle" pack --no-app --license MIT --variant Q8_0=pieces --variant Q4_K_M=tiny-Q4_K_M.gguf --tokenizer "$ckpt/tokenizer.json" \
     --report report.json --prompt 'The' --output pocket
 check "$bin/bundle" verify --input pocket
 check "$bin/bundle" plan --input "$tiny" >/dev/null

@@ -23,10 +23,12 @@ pub struct Inputs {
     pub report: Option<PathBuf>,
     /// Shown to the user.
     pub name: String,
-    /// SPDX expression for the weights.
-    pub license: String,
+    /// SPDX expression for the weights; without one, what `license_sources` say.
+    pub license: Option<String>,
     /// The file with the text of a licence that is not on SPDX's list.
     pub license_file: Option<PathBuf>,
+    /// Folders that the weights come from.
+    pub license_sources: Vec<PathBuf>,
     /// Text that the self-test continues.
     pub prompt: String,
     /// Tokens that the self-test expects.
@@ -39,13 +41,18 @@ impl PackJob {
     /// A job for files named one by one, with empty provenance.
     ///
     /// # Errors
-    /// When the tokenizer or the report cannot be read or lies inside of the output, or a gate of
-    /// the report was missed.
+    /// When nothing says under which licence the weights are, the tokenizer or the report cannot be
+    /// read or lies inside of the output, or a gate of the report was missed.
     pub fn from_inputs(inputs: Inputs, output: PathBuf) -> anyhow::Result<Self> {
+        let license = License::of(
+            inputs.license.as_deref(),
+            inputs.license_file.as_deref(),
+            &inputs.license_sources,
+        )?;
         for input in std::iter::once(&inputs.tokenizer).chain(&inputs.report) {
             atomic::ensure_outside(input, &output)?;
         }
-        let tokenizer_json = std::fs::read_to_string(&inputs.tokenizer)
+        let tokenizer_json = plain_file::read_to_string(&inputs.tokenizer)
             .with_context(|| format!("cannot read {}", inputs.tokenizer.display()))?;
         let tokenizer = open_tokenizer(&inputs.tokenizer)?;
         ensure!(!inputs.prompt.is_empty(), "the self-test's prompt is empty: give it some text");
@@ -66,7 +73,7 @@ impl PackJob {
             app: AppChoice::default(),
             variants: inputs.variants.into_iter().map(variant).collect::<anyhow::Result<_>>()?,
             name: inputs.name,
-            license: License::new(&inputs.license, inputs.license_file.as_deref())?,
+            license,
             max_bytes: inputs.max_bytes,
             tokenizer_json,
             generation: Generation::default(),
@@ -101,13 +108,14 @@ impl PackJob {
             name: run_file.bundle.name.clone(),
             license: run_file.bundle.license.clone(),
             license_file: run_file.bundle.license_file.clone(),
+            license_sources: run_file.train.init_from.iter().cloned().collect(),
             prompt: run_file.bundle.prompt.clone(),
             self_test_tokens: run_file.bundle.self_test_tokens,
             max_bytes: run_file.fragment.max_bytes,
         };
         let mut job = PackJob::from_inputs(inputs, output.unwrap_or_else(|| run.join("bundle")))?;
         job.zip = run_file.bundle.zip;
-        job.provenance.run_file = Some(run_file.to_toml()?);
+        job.provenance.run_file = Some(run_file.without_folders().to_toml()?);
         let tokens_hash = checkpoint.trainer()?.map(|trainer| trainer.tokens_hash);
         job.provenance.data_blake3 = tokens_hash.filter(|hash| !hash.is_empty());
         Ok(job)

@@ -30,6 +30,7 @@ mod report;
 mod self_test;
 pub mod serve;
 mod signature;
+mod source_license;
 mod static_site;
 mod training;
 mod verify;
@@ -197,9 +198,9 @@ pub struct PackArgs {
     /// Name shown to the user
     #[arg(long, value_name = "TEXT", default_value = "pocketgpt")]
     pub name: String,
-    /// SPDX expression for the weights
-    #[arg(long, value_name = "SPDX", default_value = "MIT OR Apache-2.0")]
-    pub license: String,
+    /// SPDX expression for the weights (what README.md or LICENSE beside the tokenizer says)
+    #[arg(long, value_name = "SPDX")]
+    pub license: Option<String>,
     /// File with the text of a licence that is not on SPDX's list; --license names it
     /// LicenseRef-NAME (none)
     #[arg(long, value_name = "FILE")]
@@ -273,10 +274,12 @@ fn lock(args: &PackArgs) -> anyhow::Result<Option<RunLock>> {
 }
 
 fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
+    let license_sources = license_sources(&args);
     let mut job = match args.run {
         Some(run) => PackJob::from_run(&run, args.output)?,
         None => {
             let inputs = Inputs {
+                license_sources,
                 variants: args
                     .variant
                     .iter()
@@ -298,6 +301,13 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
     job.force = args.force;
     job.app = if args.no_app { AppChoice::Left } else { AppChoice::Required };
     Ok(job)
+}
+
+/// The folders of the tokenizer and of the variants.
+fn license_sources(args: &PackArgs) -> Vec<PathBuf> {
+    let variants = args.variant.iter().filter_map(|text| variant(text).ok());
+    let files = args.tokenizer.clone().into_iter().chain(variants.map(|(_, path)| path));
+    files.filter_map(|file| Some(file.parent()?.to_owned())).collect()
 }
 
 fn variant(text: &str) -> anyhow::Result<(String, PathBuf)> {

@@ -1,9 +1,11 @@
 //! The `LICENSE` of a bundle: the texts that its SPDX expression names.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
+
+use crate::source_license;
 
 /// Longest text of a licence that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -19,7 +21,7 @@ const TEXTS: [(&str, &str); 2] = [
 pub struct License {
     /// As SPDX writes it.
     expression: String,
-    /// The text of its `LicenseRef`, where it has one.
+    /// The text of its `LicenseRef`, or the one that came with the weights.
     own_text: Option<String>,
 }
 
@@ -36,6 +38,40 @@ impl License {
         Ok(License { expression, own_text })
     }
 
+    /// The expression that was given, or else what one of the folders `sources` says of itself.
+    ///
+    /// # Errors
+    /// Those of [`License::new`] and `source_license::read`; when neither
+    /// says a licence.
+    pub fn of(
+        given: Option<&str>,
+        file: Option<&Path>,
+        sources: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        if let Some(expression) = given {
+            return License::new(expression, file);
+        }
+        ensure!(
+            file.is_none(),
+            "a licence's text is given without its name: expected bundle.license (--license) \
+             LicenseRef-NAME beside it"
+        );
+        for folder in sources {
+            if let Some(license) = source_license::read(folder)? {
+                return Ok(license);
+            }
+        }
+        bail!(
+            "nothing says under which licence the weights may be passed on: set bundle.license in \
+             the run file (--license with bundle pack) to an SPDX expression, as \"Apache-2.0\""
+        )
+    }
+
+    /// A licence with the text that came with the weights, which has their authors' names in it.
+    pub(crate) fn with_text(expression: String, text: Option<String>) -> Self {
+        License { expression, own_text: text }
+    }
+
     /// The SPDX expression.
     pub fn expression(&self) -> &str {
         &self.expression
@@ -45,6 +81,10 @@ impl License {
     pub fn text(&self, name: &str) -> String {
         let expression = &self.expression;
         let mut text = format!("The weights of {name} are licensed as: {expression}\n");
+        if let Some(own) = self.own_text.as_ref().filter(|_| !expression.contains("LicenseRef-")) {
+            text += &format!("\n{}\nThe text that came with them:\n\n{own}", "-".repeat(72));
+            return text;
+        }
         let operators = ["OR", "AND", "WITH", ""];
         let words = expression.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')'));
         for identifier in words.filter(|word| !operators.contains(word)) {
@@ -60,17 +100,14 @@ impl License {
     }
 }
 
-fn read_text(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     let name = path.display();
     let mut text = String::new();
-    std::fs::File::open(path)
+    plain_file::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
-        .with_context(|| format!("license_file: cannot read {name} as text"))?;
-    ensure!(
-        text.len() as u64 <= MAX_BYTES,
-        "license_file: {name} is longer than {MAX_BYTES} bytes"
-    );
-    ensure!(!text.trim().is_empty(), "license_file: {name} is empty, expected a licence's text");
+        .with_context(|| format!("the licence: cannot read {name} as text"))?;
+    ensure!(text.len() as u64 <= MAX_BYTES, "the licence: {name} is longer than {MAX_BYTES} bytes");
+    ensure!(!text.trim().is_empty(), "the licence: {name} is empty, expected a licence's text");
     Ok(text)
 }
 

@@ -13,7 +13,7 @@ fn spawn(fixture: &Fixture, tokenizer: &Path, max_bytes: usize) -> Child {
     let variant =
         |recipe: &str| format!("{recipe}={}", fixture.path(&format!("{recipe}.gguf")).display());
     Command::new(env!("CARGO_BIN_EXE_bundle"))
-        .args(["pack", "--no-app", "--force", "--zip", "--prompt", "a b a"])
+        .args(["pack", "--no-app", "--force", "--zip", "--license", "MIT", "--prompt", "a b a"])
         .args(["--variant", &variant("F16"), "--variant", &variant("Q8_0")])
         .args(["--max-bytes", &max_bytes.to_string()])
         .arg("--tokenizer")

@@ -17,7 +17,7 @@ fn run_folder(run: &Path, gates_met: bool) {
     let tokenizer = data::Tokenizer::simple("every effort moves you");
     let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..tiny() };
     let config_toml = "[quantize]\nrecipes = [\"Q4_0\", \"Q8_0\"]\n\
-        [bundle]\nname = \"from a run\"\nprompt = \"every effort\"\nself_test_tokens = 5\n";
+        [bundle]\nname = \"from a run\"\nlicense = \"MIT\"\nprompt = \"every effort\"\nself_test_tokens = 5\n";
     std::fs::write(run.join("config.toml"), config_toml).unwrap();
 
     let weights: Vec<NamedTensor> = checkpoint::names::tensors(&config)

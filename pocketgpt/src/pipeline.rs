@@ -75,8 +75,12 @@ pub fn run(args: Args) -> anyhow::Result<Summary> {
     let recipes = recipes(&run_file)?;
     // Folders are named after recipes, so what is saved has their own names, not `q4_k`.
     run_file.quantize.recipes = recipes.iter().map(|recipe| recipe.name().to_owned()).collect();
-    // Its file may be missing.
-    License::new(&run_file.bundle.license, run_file.bundle.license_file.as_deref())?;
+    // Nothing may say one, and its file may be missing.
+    License::of(
+        run_file.bundle.license.as_deref(),
+        run_file.bundle.license_file.as_deref(),
+        run_file.train.init_from.as_slice(),
+    )?;
     let run_dir = run_file.run.dir.clone();
     train::check_device(run_file.device)?;
     let lock = train::claim(&run_dir, "pocketgpt run")?;

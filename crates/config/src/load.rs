@@ -1,6 +1,6 @@
 //! From a file and `--set` arguments to a valid [`RunFile`], and back to text.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -13,7 +13,7 @@ impl RunFile {
     /// # Errors
     /// [`ConfigError`], with the line of the file or the override at fault.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
+        let text = plain_file::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(path, &text, overrides)
     }
@@ -36,6 +36,26 @@ impl RunFile {
     /// Only if a value has no TOML form, which no field's type allows.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
+    }
+}
+
+impl RunFile {
+    /// The same run file for others to read: of each path the last name, since the rest says how
+    /// this machine is set up and who uses it.
+    pub fn without_folders(&self) -> Self {
+        let mut shown = self.clone();
+        let teacher = shown.train.qat.as_mut().and_then(|qat| qat.teacher.as_mut());
+        let always = [&mut shown.run.dir, &mut shown.data.path];
+        let maybe = [
+            shown.data.tokenizer_path.as_mut(),
+            shown.train.init_from.as_mut(),
+            shown.bundle.license_file.as_mut(),
+            teacher,
+        ];
+        for path in always.into_iter().chain(maybe.into_iter().flatten()) {
+            *path = path.file_name().map(PathBuf::from).unwrap_or_default();
+        }
+        shown
     }
 }
 
@@ -110,6 +130,26 @@ mod tests {
         run_file.model.n_inner = Some(100);
         let text = run_file.to_toml().unwrap();
         assert_eq!(load(&text, &[]), Ok(run_file));
+    }
+
+    #[test]
+    fn what_others_read_has_no_folders_in_it() {
+        let mut run_file = RunFile::default();
+        run_file.run.dir = "/home/me/runs/a".into();
+        run_file.data.path = "../secret/text.txt".into();
+        run_file.data.tokenizer_path = Some("/home/me/tok/tokenizer.json".into());
+        run_file.train.init_from = Some("/home/me/models/base".into());
+        let qat = "format = \"Q4_0\"\nteacher = \"/home/me/teacher\"";
+        run_file.train.qat = Some(toml::from_str(qat).unwrap());
+        run_file.bundle.license_file = Some("/home/me/LICENSE".into());
+        let shown = run_file.without_folders();
+        let text = shown.to_toml().unwrap();
+        assert!(!text.contains('/'), "{text}");
+        for name in ["\"a\"", "text.txt", "tokenizer.json", "base", "teacher", "LICENSE"] {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+        let default = RunFile::default().without_folders();
+        assert_eq!(default.data.path, RunFile::default().data.path);
     }
 
     #[test]

@@ -572,7 +572,8 @@ pub struct Bundle {
     /// Name shown to the user.
     pub name: String,
     /// SPDX expression for the weights; `LicenseRef-NAME` for a licence that is not on SPDX's list.
-    pub license: String,
+    /// Without one, what the folder of `train.init_from` says.
+    pub license: Option<String>,
     /// The file with the text of that licence.
     pub license_file: Option<PathBuf>,
     /// Text that the self-test continues.
@@ -587,7 +588,7 @@ impl Default for Bundle {
     fn default() -> Self {
         Bundle {
             name: "pocketgpt".to_owned(),
-            license: "MIT OR Apache-2.0".to_owned(),
+            license: None,
             license_file: None,
             prompt: "Every effort moves you".to_owned(),
             self_test_tokens: 16,

@@ -192,7 +192,7 @@ mod tests {
             },
             bundle: Bundle {
                 name: "name".to_owned(),
-                license: "MIT".to_owned(),
+                license: Some("MIT".to_owned()),
                 license_file: Some(PathBuf::from("LICENSE")),
                 prompt: "prompt".to_owned(),
                 self_test_tokens: 3,

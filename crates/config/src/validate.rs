@@ -285,7 +285,7 @@ impl RunFile {
     }
 
     fn check_license(&self) -> Result<(), ConfigError> {
-        let license = &self.bundle.license;
+        let Some(license) = &self.bundle.license else { return Ok(()) };
         match canonical_license(license, self.bundle.license_file.is_some()) {
             Ok(_) => Ok(()),
             Err(expected) => require("bundle.license", format!("{license:?}"), false, &expected),
