@@ -134,26 +134,6 @@ pub struct Generation {
     pub eos_token_ids: Vec<u32>,
 }
 
-impl Generation {
-    /// The app refuses the same.
-    fn check(&self) -> anyhow::Result<()> {
-        let Generation { temperature, top_p, repetition_penalty, .. } = *self;
-        for (key, value, range) in [
-            ("temperature", temperature, 0.0..=100.0),
-            ("top_p", top_p, f64::MIN_POSITIVE..=1.0),
-            ("repetition_penalty", repetition_penalty, 0.01..=100.0),
-        ] {
-            let least = if key == "top_p" { "above 0" } else { &format!("{}", range.start()) };
-            ensure!(
-                range.contains(&value),
-                "generation.{key} is {value}: expected {least} to {}",
-                range.end()
-            );
-        }
-        Ok(())
-    }
-}
-
 impl Default for Generation {
     fn default() -> Self {
         Generation {
@@ -337,7 +317,6 @@ impl BundleManifest {
             );
             self.expected(recipe)?;
         }
-        self.generation.check()?;
         self.check_self_test()
     }
 

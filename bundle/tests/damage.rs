@@ -62,11 +62,11 @@ fn texts_that_garble_a_terminal_are_refused_and_shown_harmless() {
 fn sampling_out_of_its_range_is_refused_with_key_value_and_range() {
     let fixture = Fixture::packed();
     for (key, value, expected) in [
-        ("temperature", -5.0, "generation.temperature is -5: expected 0 to 100"),
-        ("temperature", 101.0, "generation.temperature is 101: expected 0 to 100"),
-        ("top_p", 9.0, "generation.top_p is 9: expected above 0 to 1"),
-        ("top_p", 0.0, "generation.top_p is 0: expected above 0 to 1"),
-        ("repetition_penalty", 0.0, "generation.repetition_penalty is 0: expected 0.01 to 100"),
+        ("temperature", -5.0, "temperature is -5: expected a number from 0 to 100"),
+        ("temperature", 101.0, "temperature is 101: expected a number from 0 to 100"),
+        ("top_p", 9.0, "top_p is 9: expected a number from 0 to 1"),
+        ("top_p", -0.5, "top_p is -0.5: expected a number from 0 to 1"),
+        ("repetition_penalty", 0.0, "repetition_penalty is 0: expected a number from 0.01 to 100"),
     ] {
         let error = refusal(&fixture, &format!("/generation/{key}"), json!(value));
         assert!(error.contains(expected), "{error}");

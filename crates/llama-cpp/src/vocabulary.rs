@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use gguf::{Metadata, WildHeader};
+use gguf::{Metadata, RawHeader};
 
 use crate::LlamaError;
 
@@ -17,7 +17,7 @@ const WITHOUT_TOKENS: [&str; 2] = ["no_vocab", "none"];
 
 /// Refuses the GGUF at `path` if two of its tokens are one to llama.cpp.
 pub(crate) fn check(path: &Path) -> Result<(), LlamaError> {
-    let header = WildHeader::open(path)?;
+    let header = RawHeader::open(path)?;
     match repeated(&header.metadata) {
         Some((first, second, text)) => {
             let path = path.to_owned();
