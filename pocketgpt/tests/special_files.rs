@@ -57,9 +57,9 @@ fn a_pipe_as_an_input_is_an_error_that_names_it() {
     for (arguments, name) in [
         ("run --config pipe.txt", "pipe.txt"),
         ("train --config pipe.txt", "pipe.txt"),
-        ("data encode --input pipe.txt --tokenizer gpt2 --output t.bin", "pipe.txt"),
-        ("data encode --input text.txt --tokenizer pipe.txt --output t.bin", "pipe.txt"),
-        ("data inspect --input pipe.txt", "pipe.txt"),
+        ("data encode pipe.txt --tokenizer gpt2 --output t.bin", "pipe.txt"),
+        ("data encode text.txt --tokenizer pipe.txt --output t.bin", "pipe.txt"),
+        ("data inspect pipe.txt", "pipe.txt"),
         ("export --input pipe.gguf --output out.gguf", "pipe.gguf"),
         ("export --input model --output out.gguf", "model"),
         ("quantize --input pipe.gguf --type Q8_0 --output out.gguf", "pipe.gguf"),
@@ -87,7 +87,7 @@ fn an_output_is_never_put_in_the_place_of_a_pipe_or_a_device() {
     make_pipe(&at("pipe"));
     std::os::unix::fs::symlink("/dev/full", at("device")).unwrap();
     for name in ["pipe", "device"] {
-        let encode = "data encode --input text.txt --tokenizer simple --force --output";
+        let encode = "data encode text.txt --tokenizer simple --force --output";
         is_refused(folder.path(), &format!("{encode} {name}"), name);
         is_refused(folder.path(), &format!("bundle keygen --force --output {name}"), name);
     }
