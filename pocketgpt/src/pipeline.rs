@@ -32,7 +32,7 @@ pub struct Args {
     #[command(flatten)]
     pub run_file: cli::RunFileArgs,
     /// Let training go on from its last checkpoint, also with changed settings [default: off; an
-    /// unfinished run with the same settings goes on by itself].
+    /// unfinished run with the same settings resumes automatically].
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
     /// Run every stage, also those with nothing new to do; training starts over [default: off].

@@ -50,7 +50,7 @@ pub struct ChatJob {
     pub force: bool,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Where the dice start.
+    /// Seed of the random numbers.
     pub seed: u64,
     /// Most tokens of one answer.
     pub max_tokens: usize,
