@@ -74,12 +74,13 @@ pub fn keygen(output: &Path, force: bool) -> anyhow::Result<KeyReport> {
     let exists = |path: &Path| path.symlink_metadata().is_ok();
     let key = match (force, exists(output), exists(&public)) {
         (false, true, false) => {
+            let key = read_secret(output)?;
             cli::note(&format!(
                 "{} is there without its public half, which is made from it; --force makes a new \
                  key",
                 output.display()
             ));
-            read_secret(output)?
+            key
         }
         (false, secret, other) if secret || other => {
             let found = if secret { output } else { public.as_path() };

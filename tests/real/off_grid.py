@@ -4,7 +4,7 @@ usage: off_grid.py FOLDER OUT
 
 The real model of these tests was dequantized from four bits, and weights that lie on the grid of a
 4-bit format make its rounding look better than it is. Training moves them too little to leave it: some
-hundred steps at 2e-5 move a weight by a tenth of a step of the grid. Here every column of a matrix is
+hundred steps at 2e-5 move a weight by a tenth of a step of the grid at most. Here every column of a matrix is
 multiplied by a random number between 0.7 and 1.4, and what stands in front of it is divided by that:
 the weight of the norm, for the attention's output the rows of the values, for the down projection the
 rows of the up projection.

@@ -18,13 +18,20 @@ pub(crate) const TOKENIZER_BYTES: u64 = 256 << 20;
 /// # Errors
 /// When it cannot be read, is longer, is no UTF-8, or is a Git LFS pointer.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, CheckpointError> {
-    let file = plain_file::open(path).map_err(CheckpointError::io(path))?;
+    let file = plain_file::open_stream(path).map_err(CheckpointError::io(path))?;
+    let too_large = |size| Err(CheckpointError::TooLarge { path: path.to_owned(), size, limit });
     let size = file.metadata().map_err(CheckpointError::io(path))?.len();
     if size > limit {
-        return Err(CheckpointError::TooLarge { path: path.to_owned(), size, limit });
+        return too_large(size);
     }
-    let mut text = String::new();
-    file.take(limit).read_to_string(&mut text).map_err(CheckpointError::io(path))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(CheckpointError::io(path))?;
+    // A pipe does not say how long it is, and a file may grow meanwhile.
+    if bytes.len() as u64 > limit {
+        return too_large(bytes.len() as u64);
+    }
+    let no_text = |error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+    let text = String::from_utf8(bytes).map_err(no_text).map_err(CheckpointError::io(path))?;
     check_fetched(path, text.as_bytes())?;
     Ok(text)
 }

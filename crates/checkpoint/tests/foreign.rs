@@ -420,6 +420,10 @@ fn buffers_are_passed_over_whatever_their_format() {
     }
 }
 
+fn config_of(folder: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap()
+}
+
 #[test]
 fn what_stands_beside_a_tokenizer_goes_along() {
     let folder = tempfile::tempdir().unwrap();
@@ -448,8 +452,7 @@ fn what_stands_beside_a_tokenizer_goes_along() {
     for (name, text) in beside {
         assert_eq!(fs::read_to_string(out.join(name)).unwrap(), text);
     }
-    let config: Value =
-        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    let config = config_of(&out);
     assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(2), &json!(4)));
 }
 
@@ -466,8 +469,7 @@ fn config_json_names_every_token_that_ends_an_answer() {
         tokenizer_folder: Some(&dir),
     };
     checkpoint::save_hugging_face(&out, false, files).unwrap();
-    let config: Value =
-        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    let config = config_of(&out);
     assert_eq!(config["eos_token_id"], json!([4, 3]));
 }
 
@@ -487,8 +489,7 @@ fn without_a_tokenizer_the_special_tokens_are_those_of_the_origin() {
         tokenizer_folder: Some(opened.dir()),
     };
     checkpoint::save_hugging_face(&out, false, files).unwrap();
-    let config: Value =
-        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    let config = config_of(&out);
     assert_eq!((&config["bos_token_id"], &config["eos_token_id"]), (&json!(4), &json!([3, 4])));
 }
 

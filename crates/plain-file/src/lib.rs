@@ -8,20 +8,16 @@ use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
+/// What a named pipe is called in errors.
+#[cfg(unix)]
+const PIPE: &str = "a named pipe";
+
 /// Opens the file at `path` to read it. Never waits for another program.
 ///
 /// # Errors
 /// Those of the system; [`io::ErrorKind::InvalidInput`] for a named pipe, a device or a socket.
 pub fn open(path: impl AsRef<Path>) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Bits of `open`: the type differs between systems, the value fits.
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    }
-    let file = options.open(path)?;
+    let file = open_at_once(path.as_ref())?;
     match special(file.metadata()?.file_type()) {
         Some(found) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -31,23 +27,64 @@ pub fn open(path: impl AsRef<Path>) -> io::Result<File> {
     }
 }
 
+/// Opens whatever is there without waiting for a writer.
+fn open_at_once(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Bits of `open`: the type differs between systems, the value fits.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    }
+    options.open(path)
+}
+
+/// As [`open`], for what is read from its beginning to its end: a pipe that this process was started
+/// with is a file too, as a shell makes for `--text <(zcat text.gz)` or `--text /dev/stdin`. Unlike
+/// a pipe in a folder it is open already, so that opening it does not wait.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_stream(path: impl AsRef<Path>) -> io::Result<File> {
+    let path = path.as_ref();
+    #[cfg(unix)]
+    if is_own_descriptor(path) {
+        let file = open_at_once(path)?;
+        if special(file.metadata()?.file_type()) == Some(PIPE) {
+            // Reads wait for what is still written.
+            let flags = rustix::fs::fcntl_getfl(&file)? - rustix::fs::OFlags::NONBLOCK;
+            rustix::fs::fcntl_setfl(&file, flags)?;
+            return Ok(file);
+        }
+    }
+    open(path)
+}
+
+/// Whether `path` is one of the names that Unix has for the open files of a process.
+#[cfg(unix)]
+fn is_own_descriptor(path: &Path) -> bool {
+    let folders = ["/dev/fd", "/proc/self/fd"].map(Path::new);
+    path == Path::new("/dev/stdin") || path.parent().is_some_and(|parent| folders.contains(&parent))
+}
+
 /// The bytes of the file at `path`.
 ///
 /// # Errors
-/// Those of [`open`], and of reading.
+/// Those of [`open_stream`], and of reading.
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
+    open_stream(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// The text of the file at `path`.
 ///
 /// # Errors
-/// Those of [`open`], and of reading; [`io::ErrorKind::InvalidData`] where it is no UTF-8.
+/// Those of [`open_stream`], and of reading; [`io::ErrorKind::InvalidData`] where it is no UTF-8.
 pub fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     let mut text = String::new();
-    open(path)?.read_to_string(&mut text)?;
+    open_stream(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -57,7 +94,7 @@ pub fn special(file_type: FileType) -> Option<&'static str> {
     {
         use std::os::unix::fs::FileTypeExt;
         if file_type.is_fifo() {
-            return Some("a named pipe");
+            return Some(PIPE);
         }
         if file_type.is_char_device() || file_type.is_block_device() {
             return Some("a device");
@@ -92,6 +129,22 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(expected), "{}: {error}", path.display());
         }
+    }
+
+    #[test]
+    fn a_pipe_that_the_process_has_open_is_read_and_a_terminal_or_device_is_not() {
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+
+        let (from, mut to) = io::pipe().unwrap();
+        let name = format!("/dev/fd/{}", from.as_raw_fd());
+        to.write_all(b"text").unwrap();
+        drop(to);
+        assert!(open(&name).is_err(), "what is mapped cannot be a pipe");
+        assert_eq!(read_to_string(&name).unwrap(), "text");
+        let device = File::open("/dev/zero").unwrap();
+        let error = read(format!("/dev/fd/{}", device.as_raw_fd())).unwrap_err();
+        assert!(error.to_string().contains("a device"), "{error}");
     }
 
     #[test]

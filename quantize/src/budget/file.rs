@@ -42,14 +42,18 @@ impl PlanFile {
     /// # Errors
     /// When there is no such file, or it is no plan of this version.
     pub fn read(path: &Path) -> Result<Self> {
-        let place = || format!("cannot read the recipe {}", path.display());
+        let place = || format!("cannot read the plan {}", path.display());
         let size = std::fs::metadata(path).with_context(place)?.len();
-        ensure!(size <= LIMIT, "{}: {size} bytes are no recipe, at most {LIMIT}", path.display());
+        ensure!(
+            size <= LIMIT,
+            "{}: a plan of {size} bytes: expected at most {LIMIT}",
+            path.display()
+        );
         let text = plain_file::read_to_string(path).with_context(place)?;
         let plan: PlanFile = toml::from_str(&text).with_context(place)?;
         ensure!(
             plan.format == FORMAT,
-            "{}: recipe format {}, this program reads {FORMAT}",
+            "{}: plan format {}, this program reads {FORMAT}",
             path.display(),
             plan.format
         );
@@ -98,7 +102,7 @@ impl PlanFile {
             .collect::<Result<_>>()?;
         match left.keys().next() {
             None => Ok(types),
-            Some(name) => bail!("the recipe names tensor {name}, which this model does not have"),
+            Some(name) => bail!("the plan names tensor {name}, which this model does not have"),
         }
     }
 }
@@ -145,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plan.toml");
         for (text, why) in [
-            ("format = 2\n[tensors]\n", "recipe format 2"),
+            ("format = 2\n[tensors]\n", "plan format 2"),
             ("format = 1\n[tensors]\n\"a.weight\" = \"Q9\"\n", "Q9"),
             ("format = 1\ntypes = 3\n", "unknown field"),
         ] {

@@ -420,6 +420,18 @@ fn added_tokens_have_the_ids_that_the_crate_gives_them() {
 }
 
 #[test]
+fn merges_are_kept_where_every_token_has_a_row() {
+    let mut vocabulary = Vocabulary::parse(BPE).unwrap();
+    // A merge into a token that the vocabulary lacks: llama.cpp has no use for it, and keeps it.
+    let VocabularyKind::Bpe { merges, .. } = &mut vocabulary.kind else { panic!() };
+    merges.push("b a".to_owned());
+    let mut keys = Metadata::new();
+    vocabulary.describe(Architecture::Gpt2, 4, &mut keys);
+    let merges = Value::Array(Array::String(strings(&["a b", "b a"])));
+    assert_eq!(keys.get("tokenizer.ggml.merges"), Some(&merges));
+}
+
+#[test]
 fn tokens_without_a_row_stay_in_the_file_only() {
     let vocabulary = Vocabulary::parse(BPE).unwrap();
     let GgufForm::Approximate(differs) = vocabulary.gguf_form(2) else { panic!() };
