@@ -2,7 +2,7 @@
 expressions that Jinja on Python and other engines read differently. Each conversation must give
 equal text, or be refused by both.
 
-usage: chat_templates.py PROGRAM, the example `render_chat` of the crate `generate`
+usage: chat_templates.py PROGRAM, the example `render_chat` of the crate `chat-template`
 """
 
 import json

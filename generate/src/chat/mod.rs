@@ -8,8 +8,6 @@ mod answer;
 pub(crate) mod bundled;
 mod conversation;
 mod stop;
-mod template;
-mod typed;
 
 use std::fmt;
 use std::io::{BufRead, IsTerminal, Write};
@@ -17,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::atomic::same_place;
+use data::encode_conversation;
 use serde::Serialize;
 
-pub use conversation::{Conversation, Message, Speaker};
-pub use template::{ChatTemplate, TemplateInput};
-pub use typed::encode_conversation;
+pub use chat_template::{ChatTemplate, Message, Speaker};
+pub use conversation::Conversation;
 
 use crate::decode::Stop;
 use crate::sampling::{Sampler, Sampling};

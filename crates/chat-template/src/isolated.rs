@@ -6,7 +6,7 @@
 //!
 //! | what | bound | by |
 //! |---|---|---|
-//! | time | [`LONGEST`] | the caller, which kills the copy |
+//! | time | the caller's `time`, for example [`LONGEST`] | the caller, which kills the copy |
 //! | memory | [`MEMORY`] above what this process has mapped | `RLIMIT_AS` (Linux) |
 //! | depth | [`STACK`] | the stack of the thread that is copied |
 //! | output | [`OUTPUT`] | the caller, which reads no more |
@@ -19,11 +19,12 @@
 //! macOS does not enforce the bound of memory. Systems other than Unix run the work on a thread,
 //! with its bounds of depth (as an end of the program) and output, and no others.
 
+use std::time::Duration;
+
 use anyhow::{Result, anyhow, bail, ensure};
 
-/// Time for one piece of work. A real template takes about a millisecond.
-#[cfg(unix)]
-const LONGEST: std::time::Duration = std::time::Duration::from_millis(900);
+/// Time for one text. A real template takes about a millisecond.
+pub(super) const LONGEST: Duration = Duration::from_millis(900);
 /// Bytes that the work may map.
 #[cfg(unix)]
 const MEMORY: u64 = 192 << 20;
@@ -34,15 +35,15 @@ const OUTPUT: usize = 16 << 20;
 /// Longest error that comes back, in characters.
 const LONGEST_ERROR: usize = 1000;
 
-/// Gives back what `work` returns, or the error that it returns or causes.
+/// Gives back what `work` returns within `time`, or the error that it returns or causes.
 ///
 /// # Errors
 /// Those of `work`; when it panics or goes beyond a bound; when the system gives no process.
-pub(super) fn run(work: impl FnOnce() -> Result<String> + Send) -> Result<String> {
+pub(super) fn run(time: Duration, work: impl FnOnce() -> Result<String> + Send) -> Result<String> {
     std::thread::scope(|scope| {
         // The copy has this thread's stack, so that its depth does not depend on the caller.
         let thread = std::thread::Builder::new().stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, || in_process(work))?;
+        let thread = thread.spawn_scoped(scope, || in_process(time, work))?;
         thread.join().unwrap_or_else(|_| bail!("the process that renders it could not be watched"))
     })
 }
@@ -63,7 +64,7 @@ fn check_length(text: &str) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn in_process(work: impl FnOnce() -> Result<String>) -> Result<String> {
+fn in_process(_time: Duration, work: impl FnOnce() -> Result<String>) -> Result<String> {
     let text = outcome(work).map_err(|error| anyhow!(error))?;
     check_length(&text)?;
     Ok(text)
@@ -92,19 +93,22 @@ mod unix {
     const TEXT: u8 = b't';
     const ERROR: u8 = b'e';
 
-    pub(super) fn in_process(work: impl FnOnce() -> Result<String>) -> Result<String> {
+    pub(super) fn in_process(
+        time: Duration,
+        work: impl FnOnce() -> Result<String>,
+    ) -> Result<String> {
         let mapped = mapped_bytes();
         let (child, answer) = {
             // Another copy made meanwhile would keep this pipe open when this copy has ended.
             let _one = ONE_PIPE.lock().unwrap_or_else(PoisonError::into_inner);
             let (answer, pipe) = io::pipe().context("no pipe to the process that renders it")?;
             let child = Child::fork(|| {
-                restrict(mapped);
+                restrict(mapped, time);
                 reply(pipe, work);
             })?;
             (child, answer)
         };
-        let answer = receive(answer);
+        let answer = receive(answer, time);
         let signal = child.end();
         let answer = answer?;
         match answer.split_first() {
@@ -131,8 +135,8 @@ mod unix {
     }
 
     /// Everything up to the end of the answer, within the bounds of time and output.
-    fn receive(answer: PipeReader) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + LONGEST;
+    fn receive(answer: PipeReader, time: Duration) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + time;
         let mut answer = File::from(OwnedFd::from(answer));
         let mut bytes = Vec::new();
         let mut piece = vec![0; 64 << 10];
@@ -141,7 +145,7 @@ mod unix {
             ensure!(
                 !left.is_zero() && is_readable(&answer, left.as_millis())?,
                 "it takes longer than {} ms",
-                LONGEST.as_millis()
+                time.as_millis()
             );
             let count = answer.read(&mut piece).context("cannot read the rendered text")?;
             if count == 0 {
@@ -232,11 +236,11 @@ mod unix {
     }
 
     /// Sets the bounds of the copy, and sends what it says to nobody.
-    fn restrict(mapped: u64) {
+    fn restrict(mapped: u64, time: Duration) {
         limit(libc::RLIMIT_AS, mapped + MEMORY);
         limit(libc::RLIMIT_CORE, 0);
         // Should the caller die, nobody else would end it.
-        limit(libc::RLIMIT_CPU, LONGEST.as_secs() + 1);
+        limit(libc::RLIMIT_CPU, time.as_secs() + 1);
         if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
             // SAFETY: both are open descriptors; the standard library keeps no state of stderr.
             unsafe { libc::dup2(nowhere.as_raw_fd(), libc::STDERR_FILENO) };

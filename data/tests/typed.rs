@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use data::Tokenizer;
-use generate::chat::{ChatTemplate, Message, encode_conversation};
+use chat_template::{ChatTemplate, Message};
+use data::encode_conversation;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -24,7 +25,7 @@ fn typed_special_tokens_are_text_or_tokens_as_in_transformers() {
     let mut differ = 0;
     for case in cases {
         let text = match case.tokenizer.as_str() {
-            "sentencepiece" => include_str!("../../data/tests/golden/sentencepiece.json"),
+            "sentencepiece" => include_str!("golden/sentencepiece.json"),
             text => text,
         };
         let tokenizer = Tokenizer::from_tokenizer_json(text).unwrap();

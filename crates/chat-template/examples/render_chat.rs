@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use generate::chat::{ChatTemplate, TemplateInput};
+use chat_template::{ChatTemplate, TemplateInput};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]

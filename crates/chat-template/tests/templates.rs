@@ -2,7 +2,7 @@
 //! conversations (`golden/make_templates.py`).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use generate::chat::{ChatTemplate, Message, TemplateInput};
+use chat_template::{ChatTemplate, Message, TemplateInput};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

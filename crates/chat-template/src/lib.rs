@@ -1,4 +1,5 @@
-//! Chat templates: Jinja that writes a conversation in the form that a model was trained on.
+//! Chat templates: Jinja that writes a conversation in the form that a model was trained on, to
+//! talk to a model and to train one.
 //!
 //! Templates are written for transformers' `apply_chat_template`, so this renders as it does:
 //! the same whitespace rules, Python's methods on values, and its functions `raise_exception`,
@@ -8,9 +9,11 @@
 //! bounds of time, memory, depth and output ([`isolated`]). Whatever a template does beyond them is
 //! an error.
 
+mod answers;
 mod generation;
 mod input;
 mod isolated;
+mod message;
 mod python;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -19,10 +22,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
-use super::conversation::Message;
 use input::nothing;
 
+pub use answers::{Answered, MARKS};
 pub use input::TemplateInput;
+pub use message::{Message, Speaker};
 
 /// Longest template, in bytes; those in use have up to 20 KB.
 const LONGEST: usize = 1 << 20;
@@ -50,7 +54,8 @@ impl ChatTemplate {
             "the {NAME} has {} bytes; expected at most {LONGEST}",
             source.len()
         );
-        isolated::run(|| environment(source, Zoned::now()).map(|_| String::new()))
+        let now = Zoned::now();
+        isolated::run(isolated::LONGEST, || environment(source, now, None).map(|_| String::new()))
             .map_err(|error| anyhow!("the {NAME} cannot be used: {error:#}"))?;
         let named = [("bos_token", bos), ("eos_token", eos)];
         let special = named.into_iter().filter_map(|(name, text)| Some((name, text?.to_owned())));
@@ -75,18 +80,19 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`].
     pub fn render_input(&self, input: &TemplateInput) -> Result<String> {
-        let special = self.special.iter().map(|(name, text)| (*name, Value::from(text.as_str())));
-        let context = Value::from_pairs(special.chain(input.variables()?));
+        let context = self.variables(input)?;
         // Asked for here: the process that renders must not wait for a lock.
         let now = Zoned::now();
-        let text = isolated::run(|| {
-            let environment = environment(&self.source, now)?;
+        let text = isolated::run(isolated::LONGEST, || {
+            let environment = environment(&self.source, now, None)?;
             environment.get_template(NAME)?.render(context).map_err(|error| refusal(&error))
         });
-        text.map_err(|error| match error.to_string().strip_prefix(RAISED) {
-            Some(said) => anyhow!("the {NAME} refuses this conversation: {said}"),
-            None => anyhow!("the {NAME} fails: {error:#}"),
-        })
+        text.map_err(|error| failure(&error.to_string()))
+    }
+
+    fn variables(&self, input: &TemplateInput) -> Result<Value> {
+        let special = self.special.iter().map(|(name, text)| (*name, Value::from(text.as_str())));
+        Ok(Value::from_pairs(special.chain(input.variables()?)))
     }
 
     /// Whether the template knows what a system prompt is: it mentions the role and takes it.
@@ -97,9 +103,10 @@ impl ChatTemplate {
     }
 }
 
-/// The engine with the template in it. The text may ask for any amount of time and memory already
-/// here, since constants are computed.
-fn environment(source: &str, now: Zoned) -> Result<Environment<'static>> {
+/// The engine with the template in it, which writes `marks` around answers where it says which text
+/// they are. The text may ask for any amount of time and memory already here, since constants are
+/// computed.
+fn environment(source: &str, now: Zoned, marks: Option<[char; 2]>) -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     // As transformers sets Jinja up.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -107,8 +114,12 @@ fn environment(source: &str, now: Zoned) -> Result<Environment<'static>> {
     environment.set_fuel(Some(FUEL));
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| strftime(format, &now));
+    environment.add_filter("generation", move |text: String| match marks {
+        Some([open, close]) => format!("{open}{text}{close}"),
+        None => text,
+    });
     python::set_up(&mut environment);
-    environment.add_template_owned(NAME, generation::as_with(source).into_owned())?;
+    environment.add_template_owned(NAME, generation::rewritten(source).into_owned())?;
     Ok(environment)
 }
 
@@ -119,6 +130,14 @@ fn refusal(error: &Error) -> anyhow::Error {
             anyhow!(detail.to_owned())
         }
         _ => anyhow!(error.to_string()),
+    }
+}
+
+/// What went wrong, from the text of [`refusal`].
+fn failure(text: &str) -> anyhow::Error {
+    match text.strip_prefix(RAISED) {
+        Some(said) => anyhow!("the {NAME} refuses this conversation: {said}"),
+        None => anyhow!("the {NAME} fails: {text}"),
     }
 }
 
