@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let text = std::fs::read_to_string(&args.text)?.repeat(args.repeat);
     let is_gpt2 = args.tokenizer.as_os_str() == "gpt2";
-    let tokenizer = data::open_tokenizer(&args.tokenizer, &args.text)?;
+    let tokenizer = data::open_tokenizer(&args.tokenizer, &data::Corpus::open(&args.text)?)?;
     let hugging_face: tokenizers::Tokenizer =
         tokenizer.tokenizer_json()?.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     let tiktoken = tiktoken_rs::r50k_base()?;

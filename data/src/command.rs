@@ -7,18 +7,23 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use checkpoint::atomic;
 use clap::{Args as ClapArgs, Subcommand, builder::PossibleValuesParser};
+use config::OnError;
 use serde::Serialize;
 
-use crate::corpus::{KNOWN_CORPORA, KnownCorpus, Source};
+use crate::corpus::{Corpus, KNOWN_CORPORA, KnownCorpus};
 use crate::{
-    EncodeReport, FetchJob, FetchReport, InspectReport, TokenFile, Tokenizer, encode_file, fetch,
-    inspect, resolve_corpus, simple_from_file, train_tokenizer,
+    EncodeReport, FetchJob, FetchReport, Format, Inputs, InspectReport, TokenFile, Tokenizer,
+    encode_file, fetch, inspect, inspect_tokens, simple_from_file, train_tokenizer,
 };
+
+/// The tokenizer of a corpus's own words.
+const SIMPLE: &str = "simple";
 
 /// Shown below the help of the whole command.
 pub const EXAMPLES: &str = "\
 Examples:
   data encode builtin --output tokens.bin
+  data encode 'shards/*.jsonl.zst' --text-field content --output tokens.bin
   data inspect tokens.bin
   data fetch the-verdict
   data train-tokenizer --input corpus.txt --vocab-size 8192 --output tokenizer.json";
@@ -51,11 +56,44 @@ enum Verb {
     TrainTokenizer(TrainTokenizer),
 }
 
+/// What is read, and how.
+#[derive(Debug, ClapArgs)]
+struct Reading {
+    /// Take the inputs for this, whatever their endings say; needed for standard input
+    /// [default: by the ending]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    format: Option<Format>,
+    /// Field of a record that holds its text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    text_field: String,
+    /// Stop at a record that cannot be read, or skip it and count it
+    #[arg(long, value_name = "stop|skip", default_value = "stop", value_parser = on_error)]
+    on_error: OnError,
+}
+
+fn on_error(name: &str) -> Result<OnError, &'static str> {
+    match name {
+        "stop" => Ok(OnError::Stop),
+        "skip" => Ok(OnError::Skip),
+        _ => Err("expected stop or skip"),
+    }
+}
+
+impl Reading {
+    fn corpus(&self, inputs: &[PathBuf]) -> Result<Corpus> {
+        let inputs = Inputs::open(inputs, self.format)?;
+        Ok(Corpus::new(inputs, &self.text_field, self.on_error))
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 struct TrainTokenizer {
-    /// A UTF-8 text file, the name of a fetched corpus, or `builtin` for the story compiled in.
-    #[arg(long, value_name = "TEXT")]
-    input: PathBuf,
+    /// Files of texts or records, folders, patterns, `-` for standard input, the name of a fetched
+    /// corpus, or `builtin` for the story compiled in.
+    #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
     /// Number of tokens, 257 to 1,048,576; a text that is too short gives fewer.
     #[arg(long, value_name = "N", default_value_t = 8192)]
     vocab_size: usize,
@@ -69,12 +107,17 @@ struct TrainTokenizer {
 
 #[derive(Debug, ClapArgs)]
 struct Encode {
-    /// A UTF-8 text file, the name of a fetched corpus, or `builtin` for the story compiled in.
-    text: PathBuf,
+    /// Files of texts or records (.txt .md .jsonl .ndjson .json .csv .tsv .parquet, also with .gz or
+    /// .zst), folders, patterns, `-` for standard input, the name of a fetched corpus, or `builtin` for
+    /// the story compiled in.
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
     /// The token file to write.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// `gpt2`, `simple` (words of this text), or the path of a tokenizer.json of any kind or of its
+    /// `gpt2`, `simple` (words of the inputs), or the path of a tokenizer.json of any kind or of its
     /// folder.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
@@ -91,9 +134,12 @@ struct Encode {
 
 #[derive(Debug, ClapArgs)]
 struct Inspect {
-    /// A token file, a UTF-8 text file, the name of a fetched corpus, or `builtin`.
-    input: PathBuf,
-    /// `gpt2`, `simple` (words of the text), or the path of a tokenizer.json of any kind or of its
+    /// A token file, or what `data encode` reads.
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: Reading,
+    /// `gpt2`, `simple` (words of the inputs), or the path of a tokenizer.json of any kind or of its
     /// folder.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
@@ -135,8 +181,8 @@ pub enum Report {
 /// The result of `train-tokenizer`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainedReport {
-    /// The text, as the user named it.
-    pub input: PathBuf,
+    /// The inputs, as the user named them.
+    pub input: String,
     /// The tokenizer.json.
     pub output: PathBuf,
     /// The requested size of the vocabulary.
@@ -149,7 +195,7 @@ pub struct TrainedReport {
 
 impl fmt::Display for TrainedReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "text        {}", self.input.display())?;
+        writeln!(f, "text        {}", self.input)?;
         write!(f, "tokenizer   byte-level BPE, {} tokens", cli::count(self.vocab_size as u64))?;
         if self.vocab_size < self.asked {
             let asked = cli::count(self.asked as u64);
@@ -178,9 +224,7 @@ impl fmt::Display for Report {
 pub fn run(args: Args) -> Result<Report> {
     match args.verb {
         Verb::Encode(encode) => run_encode(&encode).map(Report::Encode),
-        Verb::Inspect(Inspect { input, tokenizer, show }) => {
-            inspect(&input, &open_tokenizer(&tokenizer, &input)?, show).map(Report::Inspect)
-        }
+        Verb::Inspect(job) => run_inspect(&job).map(Report::Inspect),
         Verb::TrainTokenizer(job) => run_train(job).map(Report::Trained),
         Verb::Fetch(Fetch { name, output, from, force }) => {
             let corpus = KnownCorpus::find(&name).with_context(|| {
@@ -191,31 +235,56 @@ pub fn run(args: Args) -> Result<Report> {
     }
 }
 
+fn run_inspect(job: &Inspect) -> Result<InspectReport> {
+    match job.inputs.as_slice() {
+        [path] if path.is_file() && TokenFile::is_token_file(path) => {
+            ensure!(
+                job.tokenizer != Path::new(SIMPLE),
+                "the words of {} are in the tokenizer.json that was saved with it; give that with \
+                 --tokenizer FILE",
+                path.display()
+            );
+            inspect_tokens(path, &named_tokenizer(&job.tokenizer)?, job.show)
+        }
+        inputs => {
+            let corpus = job.reading.corpus(inputs)?;
+            inspect(&corpus, &open_tokenizer(&job.tokenizer, &corpus)?, job.show)
+        }
+    }
+}
+
 fn run_train(job: TrainTokenizer) -> Result<TrainedReport> {
-    let TrainTokenizer { input, vocab_size: asked, output, force } = job;
+    let TrainTokenizer { input, reading, vocab_size: asked, output, force } = job;
     let name = output.display();
     ensure!(force || !output.exists(), "{name} exists already; use --force to replace it");
-    if let Source::File(text) = resolve_corpus(&input)?.source() {
-        ensure!(
-            !atomic::same_place(&output, text),
-            "{name} is the text and the output at once; name another output"
-        );
-    }
+    let corpus = reading.corpus(&input)?;
+    check_not_an_input(&corpus, &output, "the output")?;
     let start = Instant::now();
-    let tokenizer = train_tokenizer(&input, asked)?;
+    let tokenizer = train_tokenizer(&corpus, asked)?;
     write_tokenizer(&tokenizer, &output, force)?;
     let seconds = start.elapsed().as_secs_f64();
+    let input = corpus.to_string();
     Ok(TrainedReport { input, output, asked, vocab_size: tokenizer.vocab_size(), seconds })
+}
+
+fn check_not_an_input(corpus: &Corpus, output: &Path, what: &str) -> Result<()> {
+    ensure!(
+        !corpus.files().any(|input| atomic::same_place(output, input)),
+        "{} is an input and {what} at once; name another file",
+        output.display()
+    );
+    Ok(())
 }
 
 fn run_encode(encode: &Encode) -> Result<EncodeReport> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(encode.threads)).build()?;
     pool.install(|| {
+        let corpus = encode.reading.corpus(&encode.inputs)?;
         if let Some(path) = &encode.save_tokenizer {
-            check_tokenizer_output(path, encode)?;
+            check_tokenizer_output(path, encode, &corpus)?;
         }
-        let tokenizer = open_tokenizer(&encode.tokenizer, &encode.text)?;
-        let report = encode_file(&encode.text, &tokenizer, &encode.output, encode.force)?;
+        let tokenizer = open_tokenizer(&encode.tokenizer, &corpus)?;
+        let report = encode_file(&corpus, &tokenizer, &encode.output, encode.force)?;
         // Written last: a tokenizer without its tokens would be misleading.
         if let Some(path) = &encode.save_tokenizer {
             write_tokenizer(&tokenizer, path, encode.force)?;
@@ -226,15 +295,9 @@ fn run_encode(encode: &Encode) -> Result<EncodeReport> {
 
 /// Checks before the text is read: the tokenizer must not overwrite one of the two other files, nor
 /// a file that may not be replaced.
-fn check_tokenizer_output(path: &Path, encode: &Encode) -> Result<()> {
+fn check_tokenizer_output(path: &Path, encode: &Encode, corpus: &Corpus) -> Result<()> {
     let name = path.display();
-    let corpus = resolve_corpus(&encode.text)?;
-    if let Source::File(text) = corpus.source() {
-        ensure!(
-            !atomic::same_place(path, text),
-            "{name} is the text and the output of --save-tokenizer at once; name another file"
-        );
-    }
+    check_not_an_input(corpus, path, "the output of --save-tokenizer")?;
     ensure!(
         !atomic::same_place(path, &encode.output),
         "{name} is the output of --output and of --save-tokenizer at once; name another file"
@@ -243,24 +306,22 @@ fn check_tokenizer_output(path: &Path, encode: &Encode) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in `text`), or the path of a
+/// The tokenizer that `choice` names: `gpt2`, `simple` (of the words in the corpus), or the path of a
 /// `tokenizer.json` or of its folder.
 ///
 /// # Errors
 /// When the file is missing or cannot be loaded.
-pub fn open_tokenizer(choice: &Path, text: &Path) -> Result<Tokenizer> {
-    match choice.to_str() {
-        Some("gpt2") => Tokenizer::gpt2(),
-        Some("simple") => {
-            anyhow::ensure!(
-                !TokenFile::is_token_file(text),
-                "the words of {} are in the tokenizer.json that was saved with it; \
-                 give that with --tokenizer FILE",
-                text.display()
-            );
-            simple_from_file(text)
-        }
-        _ => Tokenizer::open(choice),
+pub fn open_tokenizer(choice: &Path, corpus: &Corpus) -> Result<Tokenizer> {
+    match choice == Path::new(SIMPLE) {
+        true => simple_from_file(corpus),
+        false => named_tokenizer(choice),
+    }
+}
+
+fn named_tokenizer(choice: &Path) -> Result<Tokenizer> {
+    match choice == Path::new("gpt2") {
+        true => Tokenizer::gpt2(),
+        false => Tokenizer::open(choice),
     }
 }
 

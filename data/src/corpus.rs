@@ -1,10 +1,13 @@
-//! Where a text comes from: compiled in, fetched by name, or any file.
+//! Where texts come from: compiled in, fetched by name, or any inputs with their settings.
 
 use std::fmt;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use config::OnError;
+
+use crate::inputs::{InputFile, Inputs, STANDARD_INPUT};
 
 /// The text that is compiled in, so that a first run needs no download: "The Keeper of the Slow
 /// Clock", a short story written for this project. Same licence as the code.
@@ -13,7 +16,7 @@ pub const BUILTIN_STORY: &str = include_str!("story.txt");
 /// The name that stands for [`BUILTIN_STORY`].
 pub const BUILTIN: &str = "builtin";
 
-/// Where `data fetch` puts texts and [`resolve_corpus`] looks for them, below the working folder.
+/// Where `data fetch` puts texts and [`Inputs::open`] looks for them, below the working folder.
 pub const CORPORA_FOLDER: &str = "corpora";
 
 /// A public text with what it must be.
@@ -75,97 +78,130 @@ impl KnownCorpus {
     }
 }
 
-/// A text that is there.
+/// What is read: inputs, and how texts are taken from their records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Corpus {
-    name: String,
-    source: Source,
+    sources: Vec<Source>,
+    on_error: OnError,
 }
 
-/// Where a text is.
+/// Inputs of a [`Corpus`] that are read the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// In the program.
-    Builtin(&'static str),
-    /// In a file.
-    File(PathBuf),
+pub(crate) struct Source {
+    pub inputs: Inputs,
+    /// How many times they are read.
+    pub weight: u32,
+    /// The field of a record that holds its text.
+    pub text_field: String,
 }
 
 impl Corpus {
-    /// What the user called it.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Where its text is.
-    pub fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// Size of the text in bytes.
+    /// The corpus of a single input, read with all settings at their defaults.
     ///
     /// # Errors
-    /// When the file has gone.
+    /// Those of [`Inputs::open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let data = config::Data::default();
+        Ok(Self::new(Inputs::open(&[path], None)?, &data.text_field, data.on_error))
+    }
+
+    /// The documents of `inputs`: its texts, or the strings in `text_field` of its records.
+    pub fn new(inputs: Inputs, text_field: &str, on_error: OnError) -> Self {
+        let source = Source { inputs, weight: 1, text_field: text_field.to_owned() };
+        Corpus { sources: vec![source], on_error }
+    }
+
+    /// What the section `[data]` of a run file names.
+    ///
+    /// # Errors
+    /// Those of [`Inputs::open`]; standard input, which cannot be read again when a run goes on.
+    pub fn of_run_file(data: &config::Data) -> Result<Self> {
+        let open = |path: &config::Paths| {
+            ensure!(
+                path.as_slice().iter().all(|path| path != Path::new(STANDARD_INPUT)),
+                "standard input cannot be read again when a run goes on; write it into a file"
+            );
+            Inputs::open(path.as_slice(), None)
+        };
+        if data.source.is_empty() {
+            let inputs = open(&data.path).context("data.path")?;
+            return Ok(Self::new(inputs, &data.text_field, data.on_error));
+        }
+        let source = |source: &config::DataSource| {
+            let text_field = source.text_field.as_ref().unwrap_or(&data.text_field).clone();
+            Ok(Source { inputs: open(&source.path)?, weight: source.weight, text_field })
+        };
+        let sources = data.source.iter().map(source).collect::<Result<_>>();
+        Ok(Corpus { sources: sources.context("data.source")?, on_error: data.on_error })
+    }
+
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// What becomes of a record that cannot be read.
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// The files on the disk that are read, each once.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.inputs().flat_map(|inputs| inputs.files()).filter_map(InputFile::path)
+    }
+
+    /// The inputs of all sources.
+    pub fn inputs(&self) -> impl Iterator<Item = &Inputs> {
+        self.sources.iter().map(|source| &source.inputs)
+    }
+
+    /// Whether it is one text, which is not followed by an end-of-text token; otherwise every document
+    /// is.
+    pub fn is_one_text(&self) -> bool {
+        match self.sources.as_slice() {
+            [source] => {
+                source.weight == 1
+                    && !source.inputs.are_records()
+                    && source.inputs.files().len() == 1
+            }
+            _ => false,
+        }
+    }
+
+    /// Refuses what can be read only once where it is read twice: for its vocabulary, and to encode it.
+    ///
+    /// # Errors
+    /// When an input is standard input or a pipe.
+    pub fn check_repeatable(&self) -> Result<()> {
+        match self.inputs().find(|inputs| inputs.is_stream()) {
+            Some(inputs) => bail!(
+                "{inputs} can be read only once, and its words are needed before it is encoded; write \
+                 it into a file, or name another tokenizer"
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of all files as they lie on the disk, times the weights.
+    ///
+    /// # Errors
+    /// When a file has gone.
     pub fn size(&self) -> Result<u64> {
-        match &self.source {
-            Source::Builtin(text) => Ok(text.len() as u64),
-            Source::File(path) => Ok(std::fs::metadata(path)
-                .with_context(|| format!("cannot read {}", path.display()))?
-                .len()),
-        }
-    }
-
-    /// The whole text at once; for texts that are known to be small.
-    ///
-    /// # Errors
-    /// When the file cannot be read or is not UTF-8.
-    pub fn read(&self) -> Result<String> {
-        match &self.source {
-            Source::Builtin(text) => Ok((*text).to_owned()),
-            Source::File(path) => plain_file::read_to_string(path)
-                .with_context(|| format!("cannot read {} as text", path.display())),
-        }
+        let size = |source: &Source| Ok(source.inputs.size()? * u64::from(source.weight));
+        self.sources.iter().map(size).sum()
     }
 }
 
 impl fmt::Display for Corpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        for (at, source) in self.sources.iter().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            write!(f, "{comma}{}", source.inputs)?;
+            if source.weight > 1 {
+                write!(f, " ({} times)", source.weight)?;
+            }
+        }
+        Ok(())
     }
-}
-
-/// Finds the text that `data.path` names: `builtin`, a known corpus that was fetched into
-/// `corpora/`, or a file. A file that is called like a corpus is reached as `./NAME`.
-///
-/// # Errors
-/// When there is no such file, or the corpus was not fetched yet; with the way to get it.
-pub fn resolve_corpus(path: &Path) -> Result<Corpus> {
-    resolve_in(path, Path::new(CORPORA_FOLDER))
-}
-
-fn resolve_in(path: &Path, corpora: &Path) -> Result<Corpus> {
-    let name = path.display().to_string();
-    if name == BUILTIN {
-        return Ok(Corpus { name, source: Source::Builtin(BUILTIN_STORY) });
-    }
-    if let Some(known) = KnownCorpus::find(&name) {
-        let file = corpora.join(known.file);
-        ensure!(
-            file.is_file(),
-            "the corpus {name} is not at {} yet; get it with `data fetch {name}`",
-            file.display()
-        );
-        check_fetched(&file)?;
-        return Ok(Corpus { name, source: Source::File(file) });
-    }
-    ensure!(
-        path.exists(),
-        "there is no text at {name}; expected a UTF-8 file, `{BUILTIN}`, or one of: {}",
-        KnownCorpus::names()
-    );
-    ensure!(path.is_file(), "{name} is not a file; expected a UTF-8 text file");
-    check_fetched(path)?;
-    Ok(Corpus { name, source: Source::File(path.to_owned()) })
 }
 
 /// Refuses what Git stores in place of a large file, which would be taken for a short text.
@@ -184,32 +220,6 @@ pub(crate) fn check_fetched(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_files_and_what_is_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let resolve = |path: &Path| resolve_in(path, folder.path());
-        assert_eq!(resolve(Path::new("builtin")).unwrap().read().unwrap(), BUILTIN_STORY);
-
-        let error = resolve(Path::new("the-verdict")).unwrap_err().to_string();
-        assert!(error.contains("data fetch the-verdict"), "{error}");
-        let file = folder.path().join("the-verdict.txt");
-        std::fs::write(&file, "text").unwrap();
-        let corpus = resolve(Path::new("the-verdict")).unwrap();
-        assert_eq!(corpus.source(), &Source::File(file.clone()));
-        assert_eq!((corpus.size().unwrap(), corpus.read().unwrap().as_str()), (4, "text"));
-        assert_eq!(resolve(&file).unwrap().source(), &Source::File(file.clone()));
-        std::fs::write(&file, "version https://git-lfs.github.com/spec/v1\noid sha256:4d").unwrap();
-        for path in [Path::new("the-verdict"), &file] {
-            let error = resolve(path).unwrap_err().to_string();
-            assert!(error.contains("the-verdict.txt: a Git LFS pointer"), "{error}");
-        }
-
-        let error = resolve(Path::new("no/such.txt")).unwrap_err().to_string();
-        assert!(error.contains("no/such.txt") && error.contains("tinyshakespeare"), "{error}");
-        let error = resolve(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("not a file"), "{error}");
-    }
 
     #[test]
     fn the_story_is_long_enough_plain_and_whole() {

@@ -1,24 +1,24 @@
 //! Text to token file, in parallel and in bounded memory.
 
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use checkpoint::atomic;
 use serde::Serialize;
 
-use crate::corpus::{Corpus, Source};
-use crate::text::for_each_part;
+use crate::corpus::Corpus;
+use crate::documents::{Batch, ReadReport, with_batches};
+use crate::inputs::Counter;
 use crate::token_file::TokenWriter;
 use crate::tokenizer::{ParallelEncoder, WordsBuilder};
-use crate::{TokenFile, Tokenizer, resolve_corpus};
+use crate::{TokenFile, Tokenizer};
 
 /// What [`encode_file`] did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EncodeReport {
-    /// The text, as it was named.
+    /// The inputs, as they were named.
     pub input: String,
     /// The token file.
     pub output: PathBuf,
@@ -26,13 +26,11 @@ pub struct EncodeReport {
     pub tokenizer: String,
     /// Size of its vocabulary.
     pub vocab_size: usize,
-    /// Size of the text in bytes.
-    pub text_bytes: u64,
     /// Number of tokens.
     pub tokens: u64,
     /// Bytes of one token in the file.
     pub token_bytes: usize,
-    /// BLAKE3 of the tokens, in hexadecimal.
+    /// BLAKE3 of the tokens and of where documents end, in hexadecimal.
     pub tokens_blake3: String,
     /// Threads that encoded.
     pub threads: usize,
@@ -41,12 +39,16 @@ pub struct EncodeReport {
     pub seconds: f64,
     /// Millions of bytes of text a second.
     pub megabytes_per_second: f64,
+    /// What was read of the inputs.
+    #[serde(flatten)]
+    pub read: ReadReport,
 }
 
 impl fmt::Display for EncodeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per_token = self.text_bytes as f64 / self.tokens.max(1) as f64;
-        writeln!(f, "text        {} ({})", self.input, cli::bytes(self.text_bytes))?;
+        let per_token = self.read.text_bytes as f64 / self.tokens.max(1) as f64;
+        writeln!(f, "text        {} ({})", self.input, cli::bytes(self.read.text_bytes))?;
+        write!(f, "{}", self.read)?;
         writeln!(
             f,
             "tokenizer   {}, {} tokens",
@@ -66,107 +68,143 @@ impl fmt::Display for EncodeReport {
     }
 }
 
-/// Encodes a text (a file, a known corpus or `builtin`) on all threads of the rayon pool into a
-/// token file at `output`, which appears whole or not at all.
+/// Encodes the documents of a corpus on all threads of the rayon pool into a token file at `output`,
+/// which appears whole or not at all.
 ///
-/// Memory does not grow with the text: it is read, encoded and written a few MiB at a time.
+/// One text becomes its tokens and nothing else. Otherwise an end-of-text token follows each document,
+/// and the file says where documents end. The tokens do not depend on the number of threads.
+///
+/// Memory does not grow with the corpus: a few MiB are read, encoded and written at a time, or one
+/// record where that is larger. An encoding that was killed starts again from the beginning: it takes
+/// about as long to read and hash what was written as to encode it.
 ///
 /// # Errors
-/// A text that is missing or not UTF-8 or has something that the vocabulary lacks, an output that
-/// exists (unless `force`) or cannot be written.
+/// Inputs that cannot be read or have something that the vocabulary lacks, documents without an
+/// end-of-text token to separate them, an output that exists (unless `force`) or cannot be written.
 pub fn encode_file(
-    text: &Path,
+    corpus: &Corpus,
     tokenizer: &Tokenizer,
     output: &Path,
     force: bool,
 ) -> Result<EncodeReport> {
-    let corpus = resolve_corpus(text)?;
-    if let Source::File(path) = corpus.source() {
-        check_input(path, output)?;
-    }
+    check_inputs(corpus, output)?;
+    let end = end_of_document(corpus, tokenizer)?;
     let progress = cli::Progress::new("encode", corpus.size()?, cli::Meter::Bytes);
-    let (text_bytes, seconds, (tokens, token_bytes, hash)) =
-        atomic::write_file::<_, anyhow::Error>(output, force, |out| {
-            let mut writer = TokenWriter::new(out, tokenizer)?;
-            let encoder = ParallelEncoder::new(tokenizer);
-            let start = Instant::now();
-            let text_bytes = read_parts(&corpus, tokenizer, |part, start| {
-                let segments = encoder.encode(part, start == 0);
-                for segment in segments.map_err(|missing| missing.behind(start))? {
-                    writer.push(&segment)?;
-                }
-                progress.advance(part.len() as u64);
-                Ok(())
-            })?;
-            Ok((text_bytes, start.elapsed().as_secs_f64(), writer.finish(text_bytes)?))
+    let (read, seconds, written) = atomic::write_file::<_, anyhow::Error>(output, force, |out| {
+        let mut writer = TokenWriter::new(out, tokenizer)?;
+        let start = Instant::now();
+        let read = for_each_token(corpus, tokenizer, &progress, |event| match (event, end) {
+            (Encoded::Tokens(tokens), _) => writer.push(tokens),
+            (Encoded::End, Some(end)) => {
+                writer.push(&[end])?;
+                writer.end_document()
+            }
+            (Encoded::End, None) => Ok(()),
         })?;
+        let written = writer.finish(read.text_bytes)?;
+        Ok((read, start.elapsed().as_secs_f64(), written))
+    })?;
     progress.finish();
     Ok(EncodeReport {
-        input: corpus.name().to_owned(),
+        input: corpus.to_string(),
         output: output.to_owned(),
         tokenizer: tokenizer.kind().to_owned(),
         vocab_size: tokenizer.vocab_size(),
-        text_bytes,
-        tokens,
-        token_bytes,
-        tokens_blake3: hash,
+        tokens: written.tokens,
+        token_bytes: written.token_bytes,
+        tokens_blake3: written.hash,
         threads: rayon::current_num_threads(),
         seconds,
-        megabytes_per_second: text_bytes as f64 / 1e6 / seconds.max(1e-9),
+        megabytes_per_second: read.text_bytes as f64 / 1e6 / seconds.max(1e-9),
+        read,
     })
 }
 
-/// A token file is no text, and `force` must not replace the text by its tokens.
-fn check_input(text: &Path, output: &Path) -> Result<()> {
-    let name = text.display();
-    ensure!(!TokenFile::is_token_file(text), "{name} is a token file already; expected a text");
-    ensure!(
-        !atomic::same_place(text, output),
-        "{name} is the text and the output at once; name another output"
-    );
+/// A token file is no text, and `force` must not replace an input by its tokens.
+fn check_inputs(corpus: &Corpus, output: &Path) -> Result<()> {
+    for input in corpus.files() {
+        let name = input.display();
+        ensure!(
+            !input.is_file() || !TokenFile::is_token_file(input),
+            "{name} is a token file already; expected a text"
+        );
+        ensure!(
+            !atomic::same_place(input, output),
+            "{name} is an input and the output at once; name another output"
+        );
+    }
     Ok(())
 }
 
-/// The `simple` tokenizer of a text (a file, a known corpus or `builtin`), read in parts.
+/// The token behind each document; none behind a text that is alone.
+fn end_of_document(corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+    if corpus.is_one_text() {
+        return Ok(None);
+    }
+    let end = tokenizer.end_of_text();
+    ensure!(
+        end.is_some(),
+        "{corpus}: several documents, and the tokenizer ({}) has no end-of-text token to separate them; \
+         expected one text file, or a tokenizer whose folder names its end-of-text token",
+        tokenizer.kind()
+    );
+    Ok(end)
+}
+
+/// The `simple` tokenizer of a corpus, which is read in parts.
 ///
 /// # Errors
-/// As for [`encode_file`], on the reading side.
-pub fn simple_from_file(text: &Path) -> Result<Tokenizer> {
-    let corpus = resolve_corpus(text)?;
-    let mut builder = WordsBuilder::default();
+/// As for [`encode_file`], on the reading side; inputs that cannot be read twice.
+pub fn simple_from_file(corpus: &Corpus) -> Result<Tokenizer> {
+    corpus.check_repeatable()?;
     let before_space = |part: &str| part.rfind(char::is_whitespace);
-    for_each_part(open(&corpus)?, before_space, |part| {
-        builder.add(part);
-        Ok(())
-    })
-    .with_context(|| corpus.name().to_owned())?;
-    Ok(Tokenizer::from_words(builder.finish()))
+    let (words, _) = with_batches(corpus, &Counter::default(), before_space, |batches| {
+        let mut builder = WordsBuilder::default();
+        batches.into_iter().flatten().for_each(|part| builder.add(&part.text));
+        Ok(builder.finish())
+    })?;
+    Ok(Tokenizer::from_words(words))
 }
 
-/// Calls `visit` with the parts of a corpus and where each begins, in bytes; each encodes as it
-/// would inside of the whole.
-pub(crate) fn read_parts(
+/// What encoding a corpus gives, in the order of its documents.
+pub(crate) enum Encoded<'a> {
+    Tokens(&'a [u32]),
+    /// The end of a document.
+    End,
+}
+
+/// Calls `visit` with the tokens of a corpus and the ends of its documents.
+pub(crate) fn for_each_token(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
-    mut visit: impl FnMut(&str, u64) -> Result<()>,
-) -> Result<u64> {
-    let mut start = 0;
-    let visit = |part: &str| {
-        visit(part, start)?;
-        start += part.len() as u64;
+    progress: &cli::Progress,
+    mut visit: impl FnMut(Encoded<'_>) -> Result<()>,
+) -> Result<ReadReport> {
+    let encoder = ParallelEncoder::new(tokenizer);
+    let counter = Counter::default();
+    let mut shown = 0;
+    let encode = |batch: Batch| {
+        let texts: Vec<_> =
+            batch.iter().map(|part| (part.text.as_str(), part.start == 0)).collect();
+        let segments = encoder.encode_texts(&texts).map_err(|(index, missing)| {
+            let part = &batch[index];
+            anyhow::Error::from(missing.behind(part.start)).context(part.place.clone())
+        })?;
+        let mut segments = segments.into_iter().peekable();
+        for (index, part) in batch.iter().enumerate() {
+            while let Some((_, tokens)) = segments.next_if(|(of, _)| *of == index) {
+                visit(Encoded::Tokens(&tokens))?;
+            }
+            if part.ends_document {
+                visit(Encoded::End)?;
+            }
+        }
+        progress.advance(counter.get() - shown);
+        shown = counter.get();
         Ok(())
     };
-    for_each_part(open(corpus)?, |part| tokenizer.last_cut(part), visit)
-        .with_context(|| corpus.name().to_owned())
-}
-
-/// The text of a corpus.
-pub(crate) fn open(corpus: &Corpus) -> Result<Box<dyn Read + '_>> {
-    Ok(match corpus.source() {
-        Source::Builtin(text) => Box::new(text.as_bytes()),
-        Source::File(path) => {
-            let file = plain_file::open(path);
-            Box::new(file.with_context(|| format!("cannot open {}", path.display()))?)
-        }
-    })
+    let consume =
+        |batches: std::sync::mpsc::Receiver<Batch>| batches.into_iter().try_for_each(encode);
+    let (_, read) = with_batches(corpus, &counter, |part| tokenizer.last_cut(part), consume)?;
+    Ok(read)
 }

@@ -17,6 +17,7 @@
 
 mod command;
 mod corpus;
+mod documents;
 mod encode;
 mod fetch;
 mod inputs;
@@ -29,16 +30,17 @@ mod tokenizer;
 mod windows;
 
 pub use command::{Args, EXAMPLES, Report, TrainedReport, open_tokenizer, run};
-pub use corpus::{
-    BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, KnownCorpus, Source,
-    resolve_corpus,
-};
+pub use corpus::{BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, KnownCorpus};
+pub use documents::ReadReport;
 pub use encode::{EncodeReport, encode_file, simple_from_file};
 pub use fetch::{FetchJob, FetchReport, fetch};
 pub use inputs::{Compression, Format, InputFile, Inputs, STANDARD_INPUT};
-pub use inspect::{InspectReport, TokenCount, TokenShown, check_tokenizer, inspect};
+pub use inspect::{
+    DocumentsReport, InspectReport, TokenCount, TokenShown, check_tokenizer, inspect,
+    inspect_tokens,
+};
 pub use records::{BadRecord, LARGEST_RECORD, Place, Record, Records, records};
 pub use shuffle::Shuffle;
-pub use token_file::TokenFile;
+pub use token_file::{TokenFile, TokenWriter, Written};
 pub use tokenizer::{END_OF_TEXT, MissingToken, Part, Tokenizer, train_tokenizer};
 pub use windows::{Split, Windows, perplexity_tokens, perplexity_windows};

@@ -2,32 +2,46 @@
 //!
 //! ```text
 //! byte  0  magic "PGPTOKEN"            all numbers little-endian
-//!       8  u32 version, 1
+//!       8  u32 version: 1 without sections behind the tokens, 2 with them
 //!      12  u32 bytes in one token, 2 or 4
 //!      16  u64 number of tokens
 //!      24  u64 size of the vocabulary; every token is below it
 //!      32  u64 bytes of text that the tokens were made from
 //!      40  32 bytes: hash of the tokenizer
-//!      72  32 bytes: BLAKE3 of the tokens as they lie in the file
-//!     104  zeros
-//!     128  the tokens
+//!      72  32 bytes: BLAKE3 of everything from byte 128 on
+//!     104  u64 number of documents; 0 if the file does not say where they end
+//!     112  u32 1 if the file says which tokens train, otherwise 0
+//!     116  zeros
+//!     128  the tokens, then zeros up to a multiple of 8 bytes
+//!          u64 for each document: the tokens up to its end. Never falling, the last one the number of
+//!          tokens
+//!          one bit for each token, in the order of its bytes from the lowest bit on: 1 if predicting
+//!          this token trains; then zeros up to a whole byte
 //! ```
+//!
+//! Version 1 has zeros from byte 104 to 128, and nothing behind the tokens: a text that is one document.
 //!
 //! Opening reads the header only, whatever the file's size; [`TokenFile::verify`] reads it all.
 
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+mod writer;
+
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 
-use crate::Tokenizer;
+pub use writer::{TokenWriter, Written};
 
 const MAGIC: &[u8; 8] = b"PGPTOKEN";
+/// A file without sections.
 const VERSION: u32 = 1;
+/// A file with sections.
+const VERSION_SECTIONS: u32 = 2;
 const HEADER: usize = 128;
+/// Bytes of the end of one document.
+const END_BYTES: usize = 8;
 /// Tokens that [`TokenFile::verify`] looks at in one go.
 const VERIFY_CHUNK: usize = 1 << 20;
 
@@ -47,6 +61,8 @@ struct Header {
     text_bytes: u64,
     tokenizer_hash: [u8; 32],
     payload_hash: [u8; 32],
+    documents: usize,
+    has_mask: bool,
 }
 
 impl TokenFile {
@@ -68,7 +84,6 @@ impl TokenFile {
 
     /// Whether the file begins as a token file does. An unreadable one does not.
     pub fn is_token_file(path: &Path) -> bool {
-        use std::io::Read;
         let mut magic = [0; MAGIC.len()];
         plain_file::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
             && &magic == MAGIC
@@ -104,7 +119,7 @@ impl TokenFile {
         self.header.token_bytes
     }
 
-    /// BLAKE3 of the tokens, in hexadecimal: the identity of the data.
+    /// BLAKE3 of the tokens and of the sections, in hexadecimal: the identity of the data.
     pub fn hash(&self) -> String {
         blake3::Hash::from_bytes(self.header.payload_hash).to_hex().to_string()
     }
@@ -121,7 +136,7 @@ impl TokenFile {
     pub fn get(&self, range: Range<usize>) -> Vec<u32> {
         let (width, len) = (self.header.token_bytes, self.header.len);
         assert!(range.end <= len, "tokens up to {} of a file of {len}", range.end);
-        let bytes = &self.payload()[range.start * width..range.end * width];
+        let bytes = &self.tokens()[range.start * width..range.end * width];
         match width {
             2 => bytes
                 .chunks_exact(2)
@@ -158,11 +173,87 @@ impl TokenFile {
                 );
             }
         }
-        Ok(())
+        self.verify_sections()
+    }
+
+    /// The positions of each document; of a file without them, all tokens as one.
+    pub fn documents(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
+        (0..self.header.documents.max(1)).map(|index| self.document(index))
+    }
+
+    /// The positions of one of [`TokenFile::documents`].
+    ///
+    /// # Panics
+    /// When there are fewer documents.
+    pub fn document(&self, index: usize) -> Range<usize> {
+        assert!(index < self.header.documents.max(1), "document {index}");
+        let start = if index == 0 { 0 } else { self.document_end(index - 1) };
+        start..self.document_end(index)
+    }
+
+    fn document_end(&self, index: usize) -> usize {
+        let at = self.header.ends_at() + index * END_BYTES;
+        let end = self.map.get(at..).and_then(|bytes| bytes.first_chunk());
+        let end = end.map_or(u64::MAX, |end| u64::from_le_bytes(*end));
+        if self.header.documents == 0 { self.len() } else { end.min(self.len() as u64) as usize }
+    }
+
+    /// Whether the file says where its documents end.
+    pub fn has_documents(&self) -> bool {
+        self.header.documents > 0
+    }
+
+    /// Whether the file says which tokens train; otherwise all do.
+    pub fn has_mask(&self) -> bool {
+        self.header.has_mask
+    }
+
+    /// For each token at `range`, whether predicting it trains.
+    ///
+    /// # Panics
+    /// As a slice does, when `range` reaches past [`TokenFile::len`].
+    pub fn trains(&self, range: Range<usize>) -> Vec<bool> {
+        let len = self.len();
+        assert!(range.end <= len, "tokens up to {} of a file of {len}", range.end);
+        if !self.header.has_mask {
+            return vec![true; range.len()];
+        }
+        let mask = &self.map[self.header.mask_at()..];
+        range.map(|at| mask[at / 8] >> (at % 8) & 1 == 1).collect()
     }
 
     fn payload(&self) -> &[u8] {
         &self.map[HEADER..]
+    }
+
+    fn tokens(&self) -> &[u8] {
+        &self.payload()[..self.header.len * self.header.token_bytes]
+    }
+
+    /// What hash and size cannot say of the sections.
+    fn verify_sections(&self) -> Result<()> {
+        let name = self.path.display();
+        let (header, mut before) = (&self.header, 0);
+        for index in 0..header.documents {
+            let at = header.ends_at() + index * END_BYTES;
+            let end = self.map[at..].first_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+            let is_last = index + 1 == header.documents;
+            if end < before || end > header.len as u64 || is_last && end != header.len as u64 {
+                bail!(
+                    "{name} is damaged: document {} of {} ends at token {end}, the one before at \
+                     {before}, and there are {} tokens",
+                    index + 1,
+                    header.documents,
+                    header.len
+                );
+            }
+            before = end;
+        }
+        let spare = header.len % 8;
+        if header.has_mask && spare > 0 && self.map.last().is_some_and(|last| last >> spare != 0) {
+            bail!("{name} is damaged: bits behind the last token are set");
+        }
+        Ok(())
     }
 }
 
@@ -177,27 +268,35 @@ impl Header {
         let hash_at = |at: usize| bytes[at..].first_chunk().copied().unwrap_or([0; 32]);
         let version = u32_at(8);
         ensure!(
-            version == VERSION,
-            "token file of version {version}, expected {VERSION}; encode the text again"
+            [VERSION, VERSION_SECTIONS].contains(&version),
+            "token file of version {version}, expected {VERSION} or {VERSION_SECTIONS}; encode the text \
+             again"
         );
         let token_bytes = u32_at(12);
         ensure!(matches!(token_bytes, 2 | 4), "{token_bytes} bytes a token, expected 2 or 4");
         let len = u64_at(16);
-        let expected =
-            len.checked_mul(token_bytes.into()).and_then(|n| n.checked_add(HEADER as u64));
+        let zeros = if version == VERSION { 104 } else { 116 };
+        ensure!(
+            bytes[zeros..HEADER].iter().all(|&byte| byte == 0),
+            "bytes {zeros} to {HEADER} of the header are not zero"
+        );
+        let (documents, mask) = (u64_at(104), u32_at(112));
+        ensure!(mask <= 1, "{mask} where 1 says that the file tells which tokens train, and 0 not");
+        ensure!(
+            version == VERSION || documents > 0 || mask == 1,
+            "a file of version {VERSION_SECTIONS} without sections; encode the text again"
+        );
+        let expected = size_of_file(len, token_bytes, documents, mask == 1, version);
         ensure!(
             expected == Some(bytes.len() as u64),
-            "the header promises {len} tokens of {token_bytes} bytes behind {HEADER} bytes of \
-             header, but the file has {} bytes; it was cut short or added to: encode again",
+            "the header promises {len} tokens of {token_bytes} bytes and {documents} documents behind \
+             {HEADER} bytes of header, but the file has {} bytes; it was cut short or added to: encode \
+             again",
             bytes.len()
         );
         let vocab_size = u64_at(24);
         let largest = if token_bytes == 2 { 1 << 16 } else { 1 << 32 };
         ensure!(vocab_size <= largest, "a vocabulary of {vocab_size}, expected at most {largest}");
-        ensure!(
-            bytes[104..HEADER].iter().all(|&byte| byte == 0),
-            "bytes 104 to {HEADER} of the header are not zero"
-        );
         Ok(Header {
             token_bytes: token_bytes as usize,
             len: usize::try_from(len).context("more tokens than this machine can address")?,
@@ -205,70 +304,50 @@ impl Header {
             text_bytes: u64_at(32),
             tokenizer_hash: hash_at(40),
             payload_hash: hash_at(72),
+            documents: usize::try_from(documents)?,
+            has_mask: mask == 1,
         })
+    }
+
+    fn version(&self) -> u32 {
+        if self.documents > 0 || self.has_mask { VERSION_SECTIONS } else { VERSION }
+    }
+
+    /// Where the ends of documents begin in a file that has sections.
+    fn ends_at(&self) -> usize {
+        HEADER + (self.len * self.token_bytes).next_multiple_of(END_BYTES)
+    }
+
+    fn mask_at(&self) -> usize {
+        self.ends_at() + self.documents * END_BYTES
     }
 
     fn to_bytes(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version().to_le_bytes());
         bytes[12..16].copy_from_slice(&(self.token_bytes as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&(self.len as u64).to_le_bytes());
         bytes[24..32].copy_from_slice(&self.vocab_size.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.text_bytes.to_le_bytes());
         bytes[40..72].copy_from_slice(&self.tokenizer_hash);
         bytes[72..104].copy_from_slice(&self.payload_hash);
+        bytes[104..112].copy_from_slice(&(self.documents as u64).to_le_bytes());
+        bytes[112..116].copy_from_slice(&u32::from(self.has_mask).to_le_bytes());
         bytes
     }
 }
 
-/// Writes the tokens as they come; the header, which knows their number and hash, goes last.
-#[derive(Debug)]
-pub(crate) struct TokenWriter<'a> {
-    out: &'a mut BufWriter<File>,
-    header: Header,
-    hasher: blake3::Hasher,
-    bytes: Vec<u8>,
-}
-
-impl<'a> TokenWriter<'a> {
-    /// Leaves room for the header. Ids take two bytes where the vocabulary allows it.
-    pub fn new(out: &'a mut BufWriter<File>, tokenizer: &Tokenizer) -> Result<Self> {
-        out.write_all(&[0; HEADER])?;
-        let vocab_size = tokenizer.vocab_size() as u64;
-        let header = Header {
-            token_bytes: if vocab_size <= 1 << 16 { 2 } else { 4 },
-            len: 0,
-            vocab_size,
-            text_bytes: 0,
-            tokenizer_hash: tokenizer.hash(),
-            payload_hash: [0; 32],
-        };
-        Ok(TokenWriter { out, header, hasher: blake3::Hasher::new(), bytes: Vec::new() })
+/// Bytes of a whole file; none where that is beyond 64 bits.
+fn size_of_file(len: u64, width: u32, documents: u64, mask: bool, version: u32) -> Option<u64> {
+    let tokens = len.checked_mul(width.into())?;
+    if version == VERSION {
+        return tokens.checked_add(HEADER as u64);
     }
-
-    /// Appends tokens, which must be below the size of the vocabulary.
-    pub fn push(&mut self, tokens: &[u32]) -> Result<()> {
-        self.bytes.clear();
-        if self.header.token_bytes == 2 {
-            self.bytes.extend(tokens.iter().flat_map(|&token| (token as u16).to_le_bytes()));
-        } else {
-            self.bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
-        }
-        self.header.len += tokens.len();
-        self.hasher.update(&self.bytes);
-        self.out.write_all(&self.bytes)?;
-        Ok(())
-    }
-
-    /// Completes the header; gives the number of tokens, the bytes of each and their hash.
-    pub fn finish(mut self, text_bytes: u64) -> Result<(u64, usize, String)> {
-        let hash = self.hasher.finalize();
-        self.header.text_bytes = text_bytes;
-        self.header.payload_hash = *hash.as_bytes();
-        self.out.seek(SeekFrom::Start(0))?;
-        self.out.write_all(&self.header.to_bytes())?;
-        self.out.seek(SeekFrom::End(0))?;
-        Ok((self.header.len as u64, self.header.token_bytes, hash.to_hex().to_string()))
-    }
+    let mask = if mask { len.div_ceil(8) } else { 0 };
+    tokens
+        .checked_next_multiple_of(END_BYTES as u64)?
+        .checked_add(documents.checked_mul(END_BYTES as u64)?)?
+        .checked_add(mask)?
+        .checked_add(HEADER as u64)
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use checkpoint::{GgufForm, Vocabulary};
-use data::{BUILTIN_STORY, Tokenizer, train_tokenizer};
+use data::{BUILTIN_STORY, Corpus, Tokenizer, train_tokenizer};
 use gguf::Metadata;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -71,7 +71,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn base() -> Value {
-    let trained = train_tokenizer("builtin".as_ref(), 600).unwrap();
+    let trained = train_tokenizer(&Corpus::open("builtin".as_ref()).unwrap(), 600).unwrap();
     serde_json::from_str(&trained.tokenizer_json().unwrap()).unwrap()
 }
 

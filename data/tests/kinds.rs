@@ -9,12 +9,12 @@ use std::sync::LazyLock;
 
 use checkpoint::Vocabulary;
 use common::{conformance_inputs, shared};
-use data::{BUILTIN_STORY, END_OF_TEXT, Tokenizer, train_tokenizer};
+use data::{BUILTIN_STORY, Corpus, END_OF_TEXT, Tokenizer, train_tokenizer};
 use gguf::Metadata;
 use proptest::prelude::*;
 
 static TRAINED: LazyLock<Tokenizer> =
-    LazyLock::new(|| train_tokenizer("builtin".as_ref(), 700).unwrap());
+    LazyLock::new(|| train_tokenizer(&Corpus::open("builtin".as_ref()).unwrap(), 700).unwrap());
 
 /// The output of Hugging Face's crate for our file.
 fn hugging_face(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
@@ -81,10 +81,11 @@ fn a_trained_tokenizer_is_gpt2s_with_other_merges() {
 
 #[test]
 fn equal_texts_give_equal_files() {
-    let again = train_tokenizer("builtin".as_ref(), 700).unwrap();
+    let again = train_tokenizer(&Corpus::open("builtin".as_ref()).unwrap(), 700).unwrap();
     assert_eq!(again.tokenizer_json().unwrap(), TRAINED.tokenizer_json().unwrap());
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let alone = one_thread.install(|| train_tokenizer("builtin".as_ref(), 700).unwrap());
+    let alone = one_thread
+        .install(|| train_tokenizer(&Corpus::open("builtin".as_ref()).unwrap(), 700).unwrap());
     assert_eq!(alone.tokenizer_json().unwrap(), TRAINED.tokenizer_json().unwrap());
 }
 
@@ -93,13 +94,13 @@ fn a_text_gives_no_more_tokens_than_it_has_patterns() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");
     std::fs::write(&path, "ab ab ab cd").unwrap();
-    let tokenizer = train_tokenizer(&path, 1000).unwrap();
+    let tokenizer = train_tokenizer(&Corpus::open(&path).unwrap(), 1000).unwrap();
     // "ab" and " ab"; "cd" occurs once.
     assert_eq!(tokenizer.vocab_size(), 259);
     assert_eq!(tokenizer.encode("ab ab cd").unwrap().len(), 5);
-    let error = train_tokenizer(&path, 256).unwrap_err().to_string();
+    let error = train_tokenizer(&Corpus::open(&path).unwrap(), 256).unwrap_err().to_string();
     assert!(error.contains("expected 257"), "{error}");
-    let error = train_tokenizer("no such text".as_ref(), 300).unwrap_err();
+    let error = Corpus::open("no such text".as_ref()).unwrap_err();
     assert!(format!("{error:#}").contains("no such text"), "{error:#}");
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::str::FromStr;
 use std::sync::Mutex;
 
-use data::{Tokenizer, encode_file};
+use data::{Corpus, Tokenizer, encode_file};
 use testing::{CountingAllocator, peak_of};
 
 /// Only one test counts at a time.
@@ -31,7 +31,8 @@ fn peak(tokenizer: &Tokenizer, text: &str) -> (usize, u64) {
     let path = folder.path().join("text.txt");
     fs::write(&path, text).unwrap();
     let output = folder.path().join("tokens.bin");
-    let (peak, report) = peak_of(|| encode_file(&path, tokenizer, &output, false).unwrap());
+    let (peak, report) =
+        peak_of(|| encode_file(&Corpus::open(&path).unwrap(), tokenizer, &output, false).unwrap());
     (peak, report.tokens)
 }
 

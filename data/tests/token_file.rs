@@ -7,9 +7,24 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use data::{
-    BUILTIN_STORY, Split, TokenFile, Tokenizer, Windows, encode_file, inspect, simple_from_file,
+    BUILTIN_STORY, Corpus, EncodeReport, Split, TokenFile, Tokenizer, Windows, inspect,
+    inspect_tokens,
 };
 use tempfile::TempDir;
+
+/// [`data::encode_file`] of one input with all settings at their defaults.
+fn encode_file(
+    input: &Path,
+    tokenizer: &Tokenizer,
+    output: &Path,
+    force: bool,
+) -> anyhow::Result<EncodeReport> {
+    data::encode_file(&Corpus::open(input)?, tokenizer, output, force)
+}
+
+fn simple_from_file(input: &Path) -> anyhow::Result<Tokenizer> {
+    data::simple_from_file(&Corpus::open(input)?)
+}
 
 /// A folder with the token file of the story.
 fn story() -> (TempDir, PathBuf, Tokenizer) {
@@ -71,7 +86,8 @@ fn hostile_headers_are_refused_for_their_own_reason() {
     };
     assert!(refused(&|b| b[0] = b'X').contains("not a token file"));
     assert!(refused(&|b| b.truncate(100)).contains("not a token file"));
-    assert!(refused(&|b| b[8] = 2).contains("version 2, expected 1"));
+    assert!(refused(&|b| b[8] = 2).contains("version 2 without sections"));
+    assert!(refused(&|b| b[8] = 3).contains("version 3, expected 1 or 2"));
     assert!(refused(&|b| b[12] = 3).contains("3 bytes a token"));
     assert!(refused(&|b| b.truncate(b.len() - 1)).contains("cut short"));
     assert!(refused(&|b| b.push(0)).contains("cut short or added to"));
@@ -95,7 +111,7 @@ fn damage_is_found() {
     std::fs::write(&path, &bytes).unwrap();
     let error = TokenFile::open(&path).unwrap().verify().unwrap_err().to_string();
     assert!(error.contains("damaged"), "{error}");
-    assert!(inspect(&path, &tokenizer, 3).is_err());
+    assert!(inspect_tokens(&path, &tokenizer, 3).is_err());
 
     // A token outside of the vocabulary, with a matching hash.
     bytes[200..202].copy_from_slice(&[0xFF, 0xFF]);
@@ -179,8 +195,8 @@ fn a_text_is_not_replaced_by_its_tokens_and_tokens_are_no_text() {
 #[test]
 fn inspecting_the_text_and_its_tokens_counts_the_same() {
     let (_folder, path, tokenizer) = story();
-    let of_tokens = inspect(&path, &tokenizer, 5).unwrap();
-    let of_text = inspect(Path::new("builtin"), &tokenizer, 5).unwrap();
+    let of_tokens = inspect_tokens(&path, &tokenizer, 5).unwrap();
+    let of_text = inspect(&Corpus::open(Path::new("builtin")).unwrap(), &tokenizer, 5).unwrap();
     assert_eq!((of_tokens.kind, of_text.kind), ("token file", "text"));
     assert_eq!(of_tokens.head, of_text.head);
     assert_eq!(of_tokens.top, of_text.top);
@@ -189,7 +205,7 @@ fn inspecting_the_text_and_its_tokens_counts_the_same() {
     assert!(of_tokens.to_string().contains("most frequent"));
 
     let other = Tokenizer::simple("another vocabulary");
-    let error = inspect(&path, &other, 5).unwrap_err().to_string();
+    let error = inspect_tokens(&path, &other, 5).unwrap_err().to_string();
     assert!(error.contains("another tokenizer"), "{error}");
 }
 

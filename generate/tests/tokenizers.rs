@@ -105,7 +105,8 @@ fn llama_cpp_makes_the_same_tokens() {
     inputs.push("a<|endoftext|> b</s> c");
 
     let gpt2 = Tokenizer::gpt2().unwrap().tokenizer_json().unwrap();
-    let trained = data::train_tokenizer("builtin".as_ref(), 900).unwrap();
+    let trained =
+        data::train_tokenizer(&data::Corpus::open("builtin".as_ref()).unwrap(), 900).unwrap();
     let trained = trained.tokenizer_json().unwrap();
     let pieces = include_str!("../../data/tests/golden/sentencepiece.json");
     let mut cases = vec![
@@ -164,7 +165,10 @@ fn llama_cpp_loads_every_vocabulary() {
     let words =
         r#"{"model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"C": 0, "N": 7}}}"#;
     let mut hole: serde_json::Value = serde_json::from_str(
-        &data::train_tokenizer("builtin".as_ref(), 300).unwrap().tokenizer_json().unwrap(),
+        &data::train_tokenizer(&data::Corpus::open("builtin".as_ref()).unwrap(), 300)
+            .unwrap()
+            .tokenizer_json()
+            .unwrap(),
     )
     .unwrap();
     let ids = hole["model"]["vocab"].as_object_mut().unwrap();

@@ -391,9 +391,8 @@ impl Pipeline {
 /// What training reads: the text, and the tokenizer or the model that it starts from.
 fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
     let mut inputs = Vec::new();
-    if let data::Source::File(path) = data::resolve_corpus(&run_file.data.path)?.source() {
-        inputs.push(path.clone());
-    }
+    let corpus = data::Corpus::of_run_file(&run_file.data)?;
+    inputs.extend(corpus.files().map(Path::to_owned));
     if let (TokenizerKind::HuggingFace, Some(path)) =
         (run_file.data.tokenizer, &run_file.data.tokenizer_path)
     {

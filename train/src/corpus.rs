@@ -53,7 +53,8 @@ impl Corpus {
         folder: &RunFolder,
     ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
-        data::encode_file(&settings.path, &tokenizer, &path, true)?;
+        let text = data::Corpus::of_run_file(settings)?;
+        data::encode_file(&text, &tokenizer, &path, true)?;
         let tokens = TokenFile::open(&path)?;
         let ranges = data::Split::new(tokens.len(), settings.train_fraction);
         let (context, stride) = (settings.context, settings.stride());

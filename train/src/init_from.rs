@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use checkpoint::{Checkpoint, hash};
 use config::{Model, ModelConfig, RunFile, TokenizerKind};
-use data::Tokenizer;
+use data::{Corpus, Tokenizer};
 
 use crate::folder::Start;
 
@@ -169,14 +169,14 @@ pub fn tokenizer(
     let settings = &run_file.data;
     match (settings.tokenizer, start) {
         (TokenizerKind::Gpt2, _) => Tokenizer::gpt2(),
-        (TokenizerKind::Simple, _) => data::simple_from_file(&settings.path),
+        (TokenizerKind::Simple, _) => data::simple_from_file(&Corpus::of_run_file(settings)?),
         (TokenizerKind::HuggingFace, _) => {
             let path = settings.tokenizer_path.as_deref().unwrap_or(Path::new("."));
             Tokenizer::open(path).context("data.tokenizer_path")
         }
         (TokenizerKind::Trained, Start::Resume(checkpoint)) => Tokenizer::from_folder(checkpoint),
         (TokenizerKind::Trained, Start::Fresh) => {
-            data::train_tokenizer(&settings.path, settings.vocab_size)
+            data::train_tokenizer(&Corpus::of_run_file(settings)?, settings.vocab_size)
         }
     }
 }

@@ -20,6 +20,14 @@ use crate::init_from::InitialModel;
 use crate::optimizer::Optimizer;
 use crate::tensors::{self, Reader, View};
 
+/// What the tokens come from, as the run file says it.
+fn texts_of(data: &config::Data) -> String {
+    match data.source.is_empty() {
+        true => format!("data.path = {}", data.path),
+        false => "[[data.source]]".to_owned(),
+    }
+}
+
 /// The contents of a checkpoint.
 pub struct Snapshot<'a> {
     /// The weights.
@@ -218,11 +226,11 @@ pub fn restore(
     };
     if trainer.tokens_hash != tokens_hash {
         bail!(
-            "{} was trained on other tokens than data.path = {:?} gives now: the text or the \
+            "{} was trained on other tokens than {} gives now: the text or the \
              tokenizer has changed since; put it back as it was, start over with --force, or leave \
              that run alone with --set run.dir=FOLDER",
             dir.display(),
-            run_file.data.path.display()
+            texts_of(&run_file.data)
         );
     }
     if parameters(checkpoint.config()) != parameters(config) {

@@ -221,7 +221,11 @@ fn what_cannot_be_is_refused_by_name() {
     let taught = with_teacher(&fixture);
     let error = refusal(&|run_file| {
         run_file.train.qat = taught.train.qat.clone();
-        fs::write(&run_file.data.path, "other words , in another text .\n".repeat(90)).unwrap();
+        fs::write(
+            &run_file.data.path.as_slice()[0],
+            "other words , in another text .\n".repeat(90),
+        )
+        .unwrap();
     });
     assert!(error.contains("train.qat.teacher") && error.contains("vocabulary"), "{error}");
 }

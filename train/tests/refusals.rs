@@ -14,7 +14,7 @@ use train::Options;
 #[test]
 fn a_text_shorter_than_one_step_is_refused_with_the_numbers() {
     let mut fixture = Fixture::new();
-    fs::write(&fixture.run_file.data.path, text_of(10)).unwrap();
+    fs::write(&fixture.run_file.data.path.as_slice()[0], text_of(10)).unwrap();
     let error = failure(&fixture.run_file);
     assert!(error.contains("too short") && error.contains("16 tokens"), "{error}");
     assert_eq!(visible(&fixture.run_file.run.dir), [""; 0]);
@@ -34,7 +34,7 @@ fn a_missing_text_is_named() {
 #[test]
 fn a_run_folder_that_cannot_be_made_is_named() {
     let mut fixture = Fixture::new();
-    fixture.run_file.run.dir = fixture.run_file.data.path.join("run");
+    fixture.run_file.run.dir = fixture.run_file.data.path.as_slice()[0].join("run");
     let error = failure(&fixture.run_file);
     assert!(error.contains("text.txt/run") && error.contains("run.dir"), "{error}");
 }
@@ -125,9 +125,9 @@ fn an_old_run_goes_only_once_the_new_one_can_begin() {
     let old = fixture.run_file.clone();
     let tokens = fs::read(old.run.dir.join("tokens.bin")).unwrap();
     let force = Options { overwrite: true, ..Options::default() };
-    let whole_text = fs::read(&old.data.path).unwrap();
+    let whole_text = fs::read(&old.data.path.as_slice()[0]).unwrap();
 
-    fs::write(&old.data.path, text_of(10)).unwrap();
+    fs::write(&old.data.path.as_slice()[0], text_of(10)).unwrap();
     let error = train::train(&old, &force).unwrap_err().to_string();
     assert!(error.contains("too short"), "{error}");
     fixture.run_file.data.path = "no/such/text.txt".into();
@@ -136,7 +136,7 @@ fn an_old_run_goes_only_once_the_new_one_can_begin() {
     assert_eq!(checkpoint::latest(&old.run.dir).unwrap(), report.checkpoint);
     assert_eq!(metrics(&old).len(), 9);
     assert_eq!(fs::read(old.run.dir.join("tokens.bin")).unwrap(), tokens);
-    fs::write(&old.data.path, whole_text).unwrap();
+    fs::write(&old.data.path.as_slice()[0], whole_text).unwrap();
     assert_eq!(train(&old).resumed_from, Some(8));
 }
 
@@ -248,7 +248,7 @@ fn a_run_that_rounds_cannot_change_what_it_rounds_from() {
 fn a_text_that_changed_is_noticed() {
     let mut fixture = Fixture::new();
     train(&fixture.run_file);
-    fs::write(&fixture.run_file.data.path, text_of(500)).unwrap();
+    fs::write(&fixture.run_file.data.path.as_slice()[0], text_of(500)).unwrap();
     fixture.run_file.train.max_steps = Some(9);
     let options = Options { resume: true, ..Options::default() };
     let error = train::train(&fixture.run_file, &options).unwrap_err().to_string();

@@ -18,6 +18,7 @@ mod model;
 mod qat;
 mod run_file;
 pub mod sampling;
+mod sources;
 mod stages;
 mod validate;
 
@@ -36,4 +37,5 @@ pub use run_file::{
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
     Train,
 };
+pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::{ConfigError, RunFile};
+use crate::{ConfigError, Paths, RunFile};
 
 impl RunFile {
     /// Reads `path`, applies each `key=value` of `overrides` in order, and validates.
@@ -45,9 +45,12 @@ impl RunFile {
     pub fn without_folders(&self) -> Self {
         let mut shown = self.clone();
         let teacher = shown.train.qat.as_mut().and_then(|qat| qat.teacher.as_mut());
-        let always = [&mut shown.run.dir, &mut shown.data.path];
+        let data = &mut shown.data;
+        let sources = data.source.iter_mut().map(|source| &mut source.path);
+        let texts = std::iter::once(&mut data.path).chain(sources).flat_map(Paths::as_mut_slice);
+        let always = std::iter::once(&mut shown.run.dir).chain(texts);
         let maybe = [
-            shown.data.tokenizer_path.as_mut(),
+            data.tokenizer_path.as_mut(),
             shown.train.init_from.as_mut(),
             shown.bundle.license_file.as_mut(),
             teacher,
@@ -137,6 +140,8 @@ mod tests {
         let mut run_file = RunFile::default();
         run_file.run.dir = "/home/me/runs/a".into();
         run_file.data.path = "../secret/text.txt".into();
+        let source = "path = [\"/home/me/a.jsonl\", \"../b/c.jsonl\"]\nweight = 2";
+        run_file.data.source = vec![toml::from_str(source).unwrap()];
         run_file.data.tokenizer_path = Some("/home/me/tok/tokenizer.json".into());
         run_file.train.init_from = Some("/home/me/models/base".into());
         let qat = "format = \"Q4_0\"\nteacher = \"/home/me/teacher\"";
@@ -145,7 +150,8 @@ mod tests {
         let shown = run_file.without_folders();
         let text = shown.to_toml().unwrap();
         assert!(!text.contains('/'), "{text}");
-        for name in ["\"a\"", "text.txt", "tokenizer.json", "base", "teacher", "LICENSE"] {
+        for name in ["\"a\"", "text.txt", "tokenizer.json", "base", "teacher", "LICENSE", "a.jsonl"]
+        {
             assert!(text.contains(name), "{name}: {text}");
         }
         let default = RunFile::default().without_folders();
@@ -168,6 +174,48 @@ mod tests {
             error.starts_with("a.toml:3: invalid type: string \"two\", expected usize"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_path_is_a_string_or_a_list_and_stays_what_it_was() {
+        for (text, paths) in [("\"a.txt\"", 1), ("[\n    \"a.jsonl\",\n    \"b.jsonl\",\n]", 2)] {
+            let run_file = load(&format!("[data]\npath = {text}\n"), &[]).unwrap();
+            assert_eq!(run_file.data.path.as_slice().len(), paths);
+            let saved = run_file.to_toml().unwrap();
+            assert!(saved.contains(&format!("path = {text}\n")), "{saved}");
+            assert_eq!(load(&saved, &[]).unwrap(), run_file);
+        }
+        let error = load("[data]\npath = 7\n", &[]).unwrap_err();
+        assert!(error.contains("a.toml:2: a string or a list of strings"), "{error}");
+    }
+
+    #[test]
+    fn sources_are_saved_and_checked() {
+        let text =
+            "[[data.source]]\npath = \"a.jsonl\"\nweight = 3\n[[data.source]]\npath = [\"b\"]\n";
+        let run_file = load(text, &[]).unwrap();
+        let weights: Vec<u32> = run_file.data.source.iter().map(|source| source.weight).collect();
+        assert_eq!(weights, [3, 1]);
+        assert_eq!(load(&run_file.to_toml().unwrap(), &[]).unwrap(), run_file);
+        for (text, expected) in [
+            (
+                "[[data.source]]\npath = \"a\"\nweight = 2\n",
+                "data.source.weight = 2: expected 1 for the last",
+            ),
+            (
+                "[[data.source]]\npath = \"a\"\nweight = 0\n",
+                "data.source.weight = 0: expected 1 to 1000",
+            ),
+            (
+                "[data]\npath = \"b\"\n[[data.source]]\npath = \"a\"\n",
+                "data.path = b: expected nothing",
+            ),
+            ("[data]\npath = []\n", "data.path = []: expected at least one path"),
+            ("[data]\ntext_field = \"\"\n", "data.text_field"),
+        ] {
+            let error = load(text, &[]).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, Attention, ModelConfig, Qat, ROPE_BASE};
+use crate::{Architecture, Attention, DataSource, ModelConfig, OnError, Paths, Qat, ROPE_BASE};
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -187,8 +187,15 @@ pub enum TokenizerKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// A UTF-8 text file, the name of a known corpus, or `builtin` for the story that is compiled in.
-    pub path: PathBuf,
+    /// Texts (`.txt`, `.md`) or records (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`), also with `.gz`
+    /// or `.zst`: a file, a folder, a pattern such as `shards/*.jsonl`, or a list of them; the name of a
+    /// known corpus; or `builtin` for the story that is compiled in. One text is one document; several
+    /// texts, and records, are each followed by the tokenizer's end-of-text token.
+    pub path: Paths,
+    /// The field of a record that holds its text.
+    pub text_field: String,
+    /// What becomes of a record that cannot be read or has no text.
+    pub on_error: OnError,
     /// How text becomes token ids.
     pub tokenizer: TokenizerKind,
     /// The `tokenizer.json`, or the folder that holds it, of `tokenizer = "huggingface"`.
@@ -201,6 +208,9 @@ pub struct Data {
     pub stride: Option<usize>,
     /// Share of the tokens, from the front, that trains; the rest validates.
     pub train_fraction: f64,
+    /// `[[data.source]]`: several sources in place of `path`, read one after the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<DataSource>,
 }
 
 impl Data {
@@ -213,13 +223,16 @@ impl Data {
 impl Default for Data {
     fn default() -> Self {
         Data {
-            path: PathBuf::from("builtin"),
+            path: Paths::from("builtin"),
+            text_field: "text".to_owned(),
+            on_error: OnError::Stop,
             tokenizer: TokenizerKind::Gpt2,
             tokenizer_path: None,
             vocab_size: 8192,
             context: 256,
             stride: None,
             train_fraction: 0.9,
+            source: Vec::new(),
         }
     }
 }

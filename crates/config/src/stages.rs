@@ -170,13 +170,16 @@ mod tests {
                 },
             },
             data: Data {
-                path: PathBuf::from("text.txt"),
+                path: PathBuf::from("text.txt").into(),
+                text_field: "text".to_owned(),
+                on_error: OnError::Stop,
                 tokenizer: TokenizerKind::HuggingFace,
                 tokenizer_path: Some(PathBuf::from("tokenizer.json")),
                 vocab_size: 300,
                 context: 64,
                 stride: Some(32),
                 train_fraction: 0.9,
+                source: vec![DataSource { path: "a.jsonl".into(), weight: 1, text_field: None }],
             },
             train: Train {
                 init_from: Some(PathBuf::from("base")),
@@ -228,8 +231,11 @@ mod tests {
             bundle.self_test_tokens: Bundle\n\
             bundle.zip: Bundle\n\
             data.context: Train Bundle\n\
+            data.on_error: Train Bundle\n\
             data.path: Train Bundle\n\
+            data.source: Train Bundle\n\
             data.stride: Train Bundle\n\
+            data.text_field: Train Bundle\n\
             data.tokenizer: Train Bundle\n\
             data.tokenizer_path: Train Bundle\n\
             data.train_fraction: Train Bundle\n\

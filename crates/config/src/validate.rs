@@ -191,6 +191,32 @@ impl RunFile {
         )
     }
 
+    fn check_sources(&self) -> Result<(), ConfigError> {
+        let data = &self.data;
+        let sources = data.source.iter().map(|source| &source.path);
+        for path in std::iter::once(&data.path).chain(sources) {
+            require("data.path", "[]", !path.as_slice().is_empty(), "at least one path")?;
+        }
+        require("data.text_field", "\"\"", !data.text_field.is_empty(), "the name of a field")?;
+        let Some(last) = data.source.last() else { return Ok(()) };
+        require(
+            "data.path",
+            &data.path,
+            data.path == crate::Data::default().path,
+            "nothing beside [[data.source]], which names what is read",
+        )?;
+        for source in &data.source {
+            let weight = source.weight;
+            require("data.source.weight", weight, (1..=1000).contains(&weight), "1 to 1000")?;
+        }
+        require(
+            "data.source.weight",
+            last.weight,
+            last.weight == 1,
+            "1 for the last source: what validates comes from the end, and must not train as well",
+        )
+    }
+
     fn check_data(&self) -> Result<(), ConfigError> {
         let is_taken_over = self.train.init_from.is_some();
         require(
@@ -206,6 +232,7 @@ impl RunFile {
             !is_taken_over || self.data.tokenizer == TokenizerKind::default(),
             "nothing: the tokenizer comes from train.init_from",
         )?;
+        self.check_sources()?;
         let fraction = self.data.train_fraction;
         require(
             "data.train_fraction",

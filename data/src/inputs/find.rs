@@ -136,6 +136,7 @@ fn is_other_split(path: &Path) -> bool {
     let mut folders = folders.map(|part| part.as_os_str().to_string_lossy().to_lowercase());
     let name = lower_name(path);
     let stem = name.split('.').next().unwrap_or_default();
-    let words = stem.split(|c: char| !c.is_alphabetic()).filter(|word| !matches!(*word, "" | "of"));
-    folders.any(|folder| is_split(&folder)) || words.last().is_some_and(is_split)
+    let mut words =
+        stem.split(|c: char| !c.is_alphabetic()).filter(|word| !matches!(*word, "" | "of"));
+    folders.any(|folder| is_split(&folder)) || words.next_back().is_some_and(is_split)
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub(crate) use object::kind_of;
+
 use crate::inputs::{Counter, Format, InputFile, Inputs};
 
 /// Most bytes of one record.

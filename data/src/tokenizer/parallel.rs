@@ -10,6 +10,9 @@ use super::{MissingToken, Tokenizer, Worker};
 /// that the threads finish together.
 const SEGMENT: usize = 128 << 10;
 
+/// Tokens of consecutive segments, each with the index of its text.
+type Segments = Vec<(usize, Vec<u32>)>;
+
 /// One worker for each thread of the rayon pool it was made in, kept from text to text to keep the
 /// contents of the caches.
 #[derive(Debug)]
@@ -31,27 +34,39 @@ impl<'a> ParallelEncoder<'a> {
     /// # Errors
     /// When the vocabulary lacks a part of the text.
     pub fn encode(&self, text: &str, begins: bool) -> Result<Vec<Vec<u32>>, MissingToken> {
-        let mut start = 0;
-        let starts = |segment: &'_ str| {
-            start += segment.len();
-            start - segment.len()
-        };
-        let segments = self.segments(text);
-        let starts: Vec<usize> = segments.iter().copied().map(starts).collect();
-        segments
+        self.encode_texts(&[(text, begins)])
+            .map(|segments| segments.into_iter().map(|(_, ids)| ids).collect())
+            .map_err(|(_, missing)| missing)
+    }
+
+    /// The same for several texts, in their order; each vector comes with the index of its text.
+    ///
+    /// # Errors
+    /// When the vocabulary lacks a part of a text; with the index of the first such text.
+    pub fn encode_texts(&self, texts: &[(&str, bool)]) -> Result<Segments, (usize, MissingToken)> {
+        let mut segments = Vec::with_capacity(texts.len());
+        for (index, (text, begins)) in texts.iter().enumerate() {
+            let mut start = 0;
+            for segment in self.segments(text) {
+                segments.push((index, segment, start, *begins && start == 0));
+                start += segment.len();
+            }
+        }
+        let encoded: Vec<_> = segments
             .into_par_iter()
-            .zip(starts)
-            .map(|(segment, start)| {
+            .map(|(index, segment, start, begins)| {
                 // Each thread of the pool has its own worker, so the lock never blocks.
                 let thread = rayon::current_thread_index().unwrap_or(0) % self.workers.len();
                 let mut worker =
                     self.workers[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 let mut ids = Vec::with_capacity(segment.len() / 3 + 1);
-                let encoded = worker.encode(segment, begins && start == 0, &mut ids);
-                encoded.map_err(|missing| missing.behind(start as u64))?;
-                Ok(ids)
+                let encoded = worker.encode(segment, begins, &mut ids);
+                encoded.map_err(|missing| (index, missing.behind(start as u64)))?;
+                Ok((index, ids))
             })
-            .collect()
+            .collect();
+        // The first error of the texts, not of the threads.
+        encoded.into_iter().collect()
     }
 
     /// Splits `text` into parts that encode to the same tokens as the whole.

@@ -5,9 +5,6 @@
 //! order of training, and `<|endoftext|>` last. Equal texts give equal files.
 
 use std::collections::HashSet;
-use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
@@ -19,9 +16,8 @@ use super::alphabet::Alphabet;
 use super::bpe::{Bpe, END_OF_TEXT};
 use super::classes::Classes;
 use crate::corpus::Corpus;
-use crate::encode::open;
-use crate::resolve_corpus;
-use crate::text::for_each_part;
+use crate::documents::with_batches;
+use crate::inputs::Counter;
 
 /// The 256 bytes and `<|endoftext|>`.
 const SMALLEST: usize = 257;
@@ -33,19 +29,17 @@ const LONGEST_PIECE: usize = 16 << 10;
 /// A pair that occurs once is not merged.
 const MIN_FREQUENCY: u64 = 2;
 
-/// Trains a vocabulary of `vocab_size` tokens on a text (a file, a known corpus or `builtin`),
-/// which is read in parts. A text that is too short gives fewer tokens; the actual size is
+/// Trains a vocabulary of `vocab_size` tokens on the documents of a corpus, which are read in parts. A text that is too short gives fewer tokens; the actual size is
 /// [`Tokenizer::vocab_size`].
 ///
 /// # Errors
 /// A size below 257 or beyond 1,048,576; a text that is missing or not UTF-8.
-pub fn train_tokenizer(corpus: &Path, vocab_size: usize) -> Result<Tokenizer> {
+pub fn train_tokenizer(corpus: &Corpus, vocab_size: usize) -> Result<Tokenizer> {
     ensure!(
         (SMALLEST..=LARGEST).contains(&vocab_size),
         "a vocabulary of {vocab_size}; expected {SMALLEST} (256 bytes and {END_OF_TEXT}) to \
          {LARGEST}"
     );
-    let corpus = resolve_corpus(corpus)?;
     let alphabet = Alphabet::new();
     let bytes: Vec<u8> = (0..=255).collect();
     let letters: HashSet<char> = alphabet.write(&bytes).chars().collect();
@@ -55,7 +49,7 @@ pub fn train_tokenizer(corpus: &Path, vocab_size: usize) -> Result<Tokenizer> {
         .vocab_size(vocab_size - 1)
         .initial_alphabet(letters)
         .build();
-    feed(&mut trainer, &corpus, &alphabet)?;
+    feed(&mut trainer, corpus, &alphabet)?;
     let mut model = BPE::default();
     trainer.train(&mut model).map_err(|error| anyhow!("{error}"))?;
     from_model(&model)
@@ -76,19 +70,16 @@ fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Resul
         }
         Ok(pieces)
     };
-    thread::scope(|scope| {
-        let (sender, parts) = mpsc::sync_channel::<String>(1);
-        let reader = scope.spawn(|| {
-            let sender = sender;
-            let send = |part: &str| Ok(sender.send(part.to_owned())?);
-            for_each_part(open(corpus)?, |part| classes.last_cut(part), send)
-                .with_context(|| corpus.name().to_owned())
-        });
-        let fed = trainer.feed(parts.into_iter(), pieces);
-        // The error of the reader explains more than the missing pieces.
-        reader.join().map_err(|_| anyhow!("the reader of {} failed", corpus.name()))??;
-        fed.map_err(|error| anyhow!("{error}"))
-    })
+    let fed = with_batches(
+        corpus,
+        &Counter::default(),
+        |part| classes.last_cut(part),
+        |batches| {
+            let texts = batches.into_iter().flatten().map(|part| part.text);
+            trainer.feed(texts, pieces).map_err(|error| anyhow!("{error}"))
+        },
+    );
+    fed.map(|_| ())
 }
 
 /// The trained model's vocabulary and merges, which the crate exposes only as JSON.

@@ -25,7 +25,7 @@ impl Fixture {
         fs::write(&text, text_of(120)).unwrap();
         let mut run_file = RunFile::default();
         run_file.run.dir = folder.path().join("run");
-        run_file.data.path = text;
+        run_file.data.path = text.into();
         run_file.data.tokenizer = TokenizerKind::Simple;
         run_file.data.context = 16;
         run_file.model.context_length = 16;
