@@ -5,6 +5,7 @@ use std::ops::Range;
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Shuffle, TokenFile, Tokenizer, Windows};
+use kernels::Documents;
 
 use crate::folder::RunFolder;
 
@@ -114,6 +115,12 @@ impl Corpus {
         places.map(|place| shuffle.window_at(place)).collect()
     }
 
+    /// The tokens of windows of a split whose predictions train: those that have a target in
+    /// [`Corpus::batch`].
+    pub fn trained_tokens(&self, _split: Split, windows: &[usize]) -> usize {
+        windows.len() * self.context
+    }
+
     /// Several windows of a split as one batch.
     ///
     /// # Errors
@@ -126,7 +133,8 @@ impl Corpus {
             inputs.extend(input);
             targets.extend(target);
         }
-        Ok(Batch { inputs, targets, shape: [indices.len(), self.context] })
+        let shape = [indices.len(), self.context];
+        Ok(Batch { inputs, documents: None, trained: None, targets, shape })
     }
 
     fn cut(&self, split: Split) -> anyhow::Result<Windows<'_>> {
@@ -143,19 +151,39 @@ impl Corpus {
 pub struct Batch {
     /// `[B, T]`, row-major.
     pub inputs: Vec<u32>,
-    /// `[B, T]`: the inputs one position later.
-    targets: Vec<u32>,
-    shape: [usize; 2],
+    /// `[B, T]`: the position within its row at which the document of each position begins; `None`
+    /// if each window is one document.
+    pub documents: Option<Vec<u32>>,
+    /// Positions `[M]` among the `B * T` whose predictions train; `None` if all do.
+    pub trained: Option<Vec<u32>>,
+    /// `[M]`: the token that follows at each position that trains.
+    pub targets: Vec<u32>,
+    /// `B` and `T`.
+    pub shape: [usize; 2],
 }
 
 impl Batch {
-    /// Inputs and targets, both `[B, T]`, on a device.
-    pub fn tensors(&self, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
-        let tensor = |ids: &[u32]| {
-            // A vocabulary is far smaller than 2^31.
-            let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-            Tensor::from_data(TensorData::new(ids, self.shape), device)
-        };
-        (tensor(&self.inputs), tensor(&self.targets))
+    /// Number of positions whose predictions train, `M`.
+    pub fn trained_tokens(&self) -> usize {
+        self.targets.len()
     }
+
+    /// The input of a forward pass on a device.
+    pub fn on(&self, device: &Device) -> model::Batch {
+        let [rows, time] = self.shape;
+        let documents = self.documents.as_ref();
+        model::Batch {
+            tokens: integers(&self.inputs, device).reshape([rows, time]),
+            documents: documents.map(|starts| Documents::new(starts.as_slice(), self.shape)),
+            trained: self.trained.as_ref().map(|positions| integers(positions, device)),
+            targets: integers(&self.targets, device),
+        }
+    }
+}
+
+/// Tokens or positions on a device; vocabularies and batches are far smaller than 2^31.
+fn integers(numbers: &[u32], device: &Device) -> Tensor<1, Int> {
+    let numbers: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
+    let len = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [len]), device)
 }

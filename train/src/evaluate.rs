@@ -22,8 +22,8 @@ pub struct Reading<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// The mean loss over a split, with the same weight for each window. `None` if the split is shorter
-/// than one window.
+/// The mean loss over the trained tokens of a split. `None` if there are none, as in a split that is
+/// shorter than one window.
 ///
 /// # Errors
 /// [`Interrupted`], or when the tokens cannot be read.
@@ -36,23 +36,26 @@ pub fn mean_loss(
 ) -> anyhow::Result<Option<f64>> {
     let &Reading { limit, batch_size, precision, interrupt } = reading;
     let windows = corpus.windows(split).min(limit.unwrap_or(usize::MAX));
-    if windows == 0 {
-        return Ok(None);
-    }
     let model = model.without_graph();
-    let mut sum = 0.0;
+    let (mut sum, mut weights) = (0.0, 0.0);
     let indices: Vec<usize> = (0..windows).collect();
     for indices in indices.chunks(batch_size) {
         if interrupt.requested() {
             return Err(Interrupted.into());
         }
         let batch = corpus.batch(split, indices)?;
-        let (inputs, targets) = batch.tensors(&device.clone().inner());
-        let loss = model.loss(inputs, targets, Pass { precision, ..Pass::default() });
+        // In units of whole windows: small exact numbers where every token trains.
+        let weight = batch.trained_tokens() as f64 / corpus.context() as f64;
+        if weight == 0.0 {
+            continue;
+        }
+        let batch = batch.on(&device.clone().inner());
+        let loss = model.loss(batch, Pass { precision, ..Pass::default() });
         let loss: f32 = loss.try_into_scalar().context("the device failed")?;
-        sum += f64::from(loss) * indices.len() as f64;
+        sum += f64::from(loss) * weight;
+        weights += weight;
     }
-    Ok(Some(sum / windows as f64))
+    Ok((weights > 0.0).then(|| sum / weights))
 }
 
 /// The split that golden windows are taken from, and their number: the validation split if it has
@@ -85,7 +88,7 @@ pub fn golden(
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
     for index in 0..windows {
         let batch = corpus.batch(split, &[index])?;
-        let (inputs, _) = batch.tensors(&processor);
+        let inputs = batch.on(&processor).tokens;
         tokens.extend(batch.inputs.iter().copied());
         logits.extend(model.forward(inputs, Pass::default()).into_data().iter::<f32>()); // [T, V]
     }

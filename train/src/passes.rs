@@ -5,6 +5,9 @@
 //! nanoGPT also divides its accumulation among processes. The dropout of each pass follows from the
 //! number of the pass, so a step learns the same on any number of devices, up to the order of the
 //! sums.
+//!
+//! A step's loss is the mean over all its trained tokens, so the mean of each pass counts by the
+//! number of its trained tokens, as `num_items_in_batch` does in transformers.
 
 use std::thread;
 
@@ -13,8 +16,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use config::{Kernels, RunFile};
 use kernels::{Dropout, Pass, Precision, random};
-use model::Model;
 use model::parameters::ParameterGradients;
+use model::{Batch, Model};
 
 use crate::corpus::{Corpus, Split};
 use crate::plan::StepPlan;
@@ -40,28 +43,56 @@ pub struct StepGradients {
     pub loss: f64,
     /// KL divergence from the teacher's predictions, in nats.
     pub teacher_divergence: Option<f64>,
-    /// Gradients of the mean over all passes.
+    /// Gradients of the mean over all trained tokens.
     pub gradients: ParameterGradients,
 }
 
 /// The model whose predictions are learned, and the weight of its loss.
 type Teacher<'a> = (&'a Model, f32);
 
+/// One pass of a step.
+struct Part {
+    /// Its number in the step.
+    number: usize,
+    windows: Vec<usize>,
+    /// Its trained tokens over those of the mean pass: exactly 1 if all passes train as many.
+    weight: f64,
+}
+
 impl Passes<'_> {
     /// Runs all passes on `devices`; `model`, `teacher` and the gradients are on the first.
     ///
     /// # Errors
-    /// When the tokens cannot be read.
+    /// When the tokens cannot be read, or none of them trains.
     pub fn backward(
         self,
         model: &Model,
         teacher: Option<Teacher<'_>>,
         devices: &[Device],
     ) -> anyhow::Result<StepGradients> {
+        let parts = self.parts()?;
         match devices {
-            [device] => self.share(model, teacher, device, (0, 1)),
-            _ => self.pull_from_all(model, teacher, devices),
+            [device] => self.share(model, teacher, device, &parts.iter().collect::<Vec<_>>()),
+            _ => self.pull_from_all(model, teacher, devices, &parts),
         }
+    }
+
+    /// All passes of the step.
+    fn parts(&self) -> anyhow::Result<Vec<Part>> {
+        let windows: Vec<_> = (0..self.plan.accumulation).map(|n| self.windows(n)).collect();
+        let trained: Vec<usize> = windows
+            .iter()
+            .map(|windows| self.corpus.trained_tokens(Split::Train, windows))
+            .collect();
+        let weights = weights(&trained).with_context(|| {
+            format!(
+                "step {}: none of the tokens in its {} windows trains; expected at least one",
+                self.step + 1,
+                windows.iter().map(Vec::len).sum::<usize>()
+            )
+        })?;
+        let parts = windows.into_iter().zip(weights).enumerate();
+        Ok(parts.map(|(number, (windows, weight))| Part { number, windows, weight }).collect())
     }
 
     /// Runs the passes on all devices at once, on copies of the weights.
@@ -70,6 +101,7 @@ impl Passes<'_> {
         model: &Model,
         teacher: Option<Teacher<'_>>,
         devices: &[Device],
+        parts: &[Part],
     ) -> anyhow::Result<StepGradients> {
         let shares = thread::scope(|scope| {
             let workers: Vec<_> = devices
@@ -82,7 +114,8 @@ impl Passes<'_> {
                     });
                     scope.spawn(move || {
                         let teacher = teacher.as_ref().map(|(model, weight)| (model, *weight));
-                        self.share_on_this_thread(&model, teacher, device, (index, devices.len()))
+                        let own: Vec<_> = parts.iter().skip(index).step_by(devices.len()).collect();
+                        self.share_on_this_thread(&model, teacher, device, &own)
                     })
                 })
                 .collect();
@@ -106,49 +139,30 @@ impl Passes<'_> {
         model: &Model,
         teacher: Option<Teacher<'_>>,
         device: &Device,
-        part: (usize, usize),
+        parts: &[&Part],
     ) -> anyhow::Result<StepGradients> {
-        let run = || self.share(model, teacher, device, part);
+        let run = || self.share(model, teacher, device, parts);
         match self.run_file.train.kernels {
             Kernels::Fused => run(),
             Kernels::Plain => kernels::with_plain_operations(run),
         }
     }
 
-    /// Runs every `count`-th pass on one device, starting with pass `first`; losses and gradients
-    /// are divided by the number of all passes.
+    /// Runs some of the passes on one device; losses and gradients are divided by the number of all
+    /// passes.
     fn share(
         self,
         model: &Model,
         teacher: Option<Teacher<'_>>,
         device: &Device,
-        (first, count): (usize, usize),
+        parts: &[&Part],
     ) -> anyhow::Result<StepGradients> {
-        let all = 1.0 / self.plan.accumulation as f64;
-        let (mut sum, mut apart, mut gradients) = (0.0, None, ParameterGradients::new());
-        for number in (first..self.plan.accumulation).step_by(count) {
-            let windows = self.windows(number);
-            let batch = self.corpus.batch(Split::Train, &windows)?;
-            let (inputs, targets) = batch.tensors(device);
-            let loss = match teacher {
-                Some((teacher, weight)) => {
-                    let found =
-                        model.distilled_loss(inputs, targets, teacher, weight, self.pass(number));
-                    sum += found.entropy;
-                    *apart.get_or_insert(0.0) += found.divergence * all;
-                    found.loss
-                }
-                None => model.loss(inputs, targets, self.pass(number)),
-            };
-            let value = loss.clone().inner();
-            let loss = model.accumulate(loss * all, gradients);
-            gradients = model.take_gradients(loss.backward());
-            if teacher.is_none() {
-                // Reading waits for the device, which already has the backward pass queued.
-                sum += f64::from(value.try_into_scalar::<f32>().context("the device failed")?);
-            }
+        let mut sum = Sum::new(model, teacher, self.plan.accumulation);
+        for Part { number, windows, weight } in parts.iter().filter(|part| part.weight > 0.0) {
+            let batch = self.corpus.batch(Split::Train, windows)?.on(device);
+            sum.add(batch, self.pass(*number), *weight)?;
         }
-        Ok(StepGradients { loss: sum * all, teacher_divergence: apart, gradients })
+        Ok(sum.finish())
     }
 
     /// The windows of a pass.
@@ -166,6 +180,64 @@ impl Passes<'_> {
             dropout: Dropout::new(self.run_file.model.dropout, key),
             precision: self.precision,
             checkpointing: self.run_file.train.activation_checkpointing,
+        }
+    }
+}
+
+/// The trained tokens of each pass over those of the mean pass; `None` if no token trains.
+fn weights(trained: &[usize]) -> Option<Vec<f64>> {
+    let all: usize = trained.iter().sum();
+    let weight = |&own: &usize| (own * trained.len()) as f64 / all as f64;
+    (all > 0).then(|| trained.iter().map(weight).collect())
+}
+
+/// The passes of a step that have been run.
+struct Sum<'a> {
+    model: &'a Model,
+    teacher: Option<Teacher<'a>>,
+    /// One over the number of passes of the step.
+    each: f64,
+    /// Sums over passes, not yet divided by their number.
+    loss: f64,
+    teacher_divergence: Option<f64>,
+    gradients: ParameterGradients,
+}
+
+impl<'a> Sum<'a> {
+    fn new(model: &'a Model, teacher: Option<Teacher<'a>>, passes: usize) -> Self {
+        let (each, gradients) = (1.0 / passes as f64, ParameterGradients::new());
+        Sum { model, teacher, each, loss: 0.0, teacher_divergence: None, gradients }
+    }
+
+    /// Runs a pass whose mean loss counts `weight` times as much as that of the mean pass.
+    fn add(&mut self, batch: Batch, pass: Pass, weight: f64) -> anyhow::Result<()> {
+        let loss = match self.teacher {
+            Some((teacher, share)) => {
+                let found = self.model.distilled_loss(batch, teacher, share, pass);
+                self.loss += found.entropy * weight;
+                *self.teacher_divergence.get_or_insert(0.0) +=
+                    found.divergence * (self.each * weight);
+                found.loss
+            }
+            None => self.model.loss(batch, pass),
+        };
+        let value = loss.clone().inner();
+        let before = std::mem::take(&mut self.gradients);
+        let loss = self.model.accumulate(loss * (self.each * weight), before);
+        self.gradients = self.model.take_gradients(loss.backward());
+        if self.teacher.is_none() {
+            // Reading waits for the device, which already has the backward pass queued.
+            let value = value.try_into_scalar::<f32>().context("the device failed")?;
+            self.loss += f64::from(value) * weight;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> StepGradients {
+        StepGradients {
+            loss: self.loss * self.each,
+            teacher_divergence: self.teacher_divergence,
+            gradients: self.gradients,
         }
     }
 }

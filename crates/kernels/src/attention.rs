@@ -1,4 +1,4 @@
-//! Causal self-attention.
+//! Causal self-attention within documents.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use crate::cpu::attention::{Attention, ScoreDropout, score_factors};
 use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
+use crate::documents::{self, Documents};
 use crate::dropout::Dropout;
 use crate::gpu::{self, Gpu};
 use crate::pass::Pass;
@@ -16,13 +17,15 @@ use isa::Isa;
 /// no backend has to compute the exponential of an infinity.
 const MASKED: f32 = -1e9;
 
-/// Hides from each position the later positions, and those before its window. Built once for all
-/// layers of a forward pass, and only if an operation reads it.
+/// Hides from each position the later positions, those before its window, and those of other
+/// documents. Built once for all layers of a forward pass, and only if an operation reads it.
 #[derive(Debug, Clone)]
 pub struct CausalMask {
     time: usize,
     /// Positions that each position sees, up to and including itself.
     window: usize,
+    /// `None` if each row is one document.
+    documents: Option<Documents>,
     device: Device,
     /// Shared with clones.
     scores: Arc<OnceLock<Tensor<4>>>,
@@ -36,7 +39,14 @@ impl CausalMask {
 
     /// The mask for `time` positions; each sees `window` positions, up to and including itself.
     pub fn with_window(time: usize, window: usize, device: &Device) -> Self {
-        CausalMask { time, window, device: device.clone(), scores: Arc::default() }
+        let (device, scores) = (device.clone(), Arc::default());
+        CausalMask { time, window, documents: None, device, scores }
+    }
+
+    /// The same mask for rows that hold these documents.
+    #[must_use]
+    pub fn within(self, documents: Option<Documents>) -> Self {
+        CausalMask { documents, scores: Arc::default(), ..self }
     }
 
     /// The number of positions.
@@ -44,23 +54,61 @@ impl CausalMask {
         self.time
     }
 
-    /// Positions that each position sees, up to and including itself.
-    pub(crate) fn window(&self) -> usize {
-        self.window
+    /// The rows of an input with `n` positions in all.
+    ///
+    /// # Panics
+    /// When they are not those of the documents.
+    pub(crate) fn rows(&self, n: usize) -> usize {
+        let rows = n / self.time;
+        if let Some(documents) = &self.documents {
+            assert_eq!(documents.shape(), [rows, self.time], "rows and positions of the documents");
+        }
+        rows
     }
 
-    /// What is added to the scores: `[1, 1, T, T]`.
+    /// The rows that the mask differs for: all, or 1 if it is the same for all.
+    pub(crate) fn distinct_rows(&self) -> usize {
+        self.documents.as_ref().map_or(1, |documents| documents.shape()[0])
+    }
+
+    /// The first position that a position of a row sees.
+    pub(crate) fn first_key(&self, row: usize, query: usize) -> usize {
+        documents::first_key(self.window, self.documents.as_ref(), row, query)
+    }
+
+    /// What is added to the scores: `[1, 1, T, T]`, or `[B, 1, T, T]` with several documents.
     pub(crate) fn scores(&self) -> Tensor<4> {
         let build = || {
-            let time = self.time;
-            let mut mask = vec![0.0; time * time];
-            for (query, row) in mask.chunks_mut(time.max(1)).enumerate() {
-                row[query + 1..].fill(MASKED);
-                row[..(query + 1).saturating_sub(self.window)].fill(MASKED);
+            let (rows, time) = (self.distinct_rows(), self.time);
+            let mut mask = vec![0.0; rows * time * time];
+            for (line, scores) in mask.chunks_mut(time.max(1)).enumerate() {
+                let (row, query) = (line / time, line % time);
+                scores[query + 1..].fill(MASKED);
+                scores[..self.first_key(row, query)].fill(MASKED);
             }
-            Tensor::from_data(TensorData::new(mask, [1, 1, time, time]), &self.device)
+            Tensor::from_data(TensorData::new(mask, [rows, 1, time, time]), &self.device)
         };
         self.scores.get_or_init(build).clone()
+    }
+
+    /// The attention of heads of `width` over `n` positions in all.
+    fn attention(
+        &self,
+        n: usize,
+        [heads, kv_heads]: [usize; 2],
+        width: usize,
+        pass: Pass,
+    ) -> Attention {
+        Attention {
+            batch: self.rows(n),
+            time: self.time,
+            heads,
+            kv_heads,
+            width,
+            window: self.window,
+            documents: self.documents.clone(),
+            dropout: ScoreDropout::of(pass.dropout),
+        }
     }
 }
 
@@ -79,16 +127,13 @@ impl ScoreDropout {
 /// of `q`, then all of `k`, then all of `v`.
 pub fn causal_attention(qkv: Tensor<2>, heads: usize, mask: &CausalMask, pass: Pass) -> Tensor<2> {
     let [n, columns] = qkv.dims();
-    let (time, channels) = (mask.time, columns / 3);
+    let channels = columns / 3;
     match dispatch(&qkv.device()) {
         Dispatch::Gpu => return gpu::causal_attention::<Gpu>(qkv, heads, mask, pass),
         Dispatch::Cpu => {}
         Dispatch::Plain => return with_tensors(qkv, heads, mask, pass.dropout),
     }
-    let dropout = ScoreDropout::of(pass.dropout);
-    let (batch, width) = (n / time, channels / heads);
-    let shape =
-        Attention { batch, time, heads, kv_heads: heads, width, window: mask.window, dropout };
+    let shape = mask.attention(n, [heads, heads], channels / heads, pass);
     cpu_autodiff::causal_attention(qkv, shape, pass.precision)
 }
 
@@ -106,7 +151,6 @@ pub fn grouped_attention(
     pass: Pass,
 ) -> Tensor<2> {
     let [n, columns] = q.dims();
-    let time = mask.time;
     let inputs = [q, k, v];
     match dispatch(&inputs[0].device()) {
         Dispatch::Gpu => {
@@ -117,9 +161,7 @@ pub fn grouped_attention(
             return grouped_with_tensors(inputs, [heads, kv_heads], mask, pass.dropout);
         }
     }
-    let dropout = ScoreDropout::of(pass.dropout);
-    let (batch, width) = (n / time, columns / heads);
-    let shape = Attention { batch, time, heads, kv_heads, width, window: mask.window, dropout };
+    let shape = mask.attention(n, [heads, kv_heads], columns / heads, pass);
     cpu_autodiff::grouped_attention(inputs, shape, pass.precision)
 }
 
@@ -131,7 +173,7 @@ fn grouped_with_tensors(
 ) -> Tensor<2> {
     let [n, columns] = q.dims();
     let (t, d) = (mask.time, columns / h);
-    let b = n / t;
+    let b = mask.rows(n);
     let heads = |x: Tensor<2>, count: usize| x.reshape([b, t, count, d]).swap_dims(1, 2);
     let repeat = |x: Tensor<2>| {
         let x = heads(x, kv).reshape([b, kv, 1, t * d]).repeat_dim(2, h / kv);
@@ -145,7 +187,7 @@ fn grouped_with_tensors(
 fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropout>) -> Tensor<2> {
     let [n, columns] = qkv.dims();
     let (t, c) = (mask.time, columns / 3);
-    let [q, k, v] = split_heads(qkv, [n / t, t, h, c / h]);
+    let [q, k, v] = split_heads(qkv, [mask.rows(n), t, h, c / h]);
     let p = attention_probabilities(q, k, mask);
     let y = drop_probabilities(p, drop).matmul(v); // [B, H, T, D]
     y.swap_dims(1, 2).reshape([n, c])

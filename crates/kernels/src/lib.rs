@@ -44,6 +44,7 @@ pub mod cpu;
 mod cpu_autodiff;
 mod dispatch;
 mod distillation;
+mod documents;
 mod dropout;
 mod gelu;
 mod gpu;
@@ -66,6 +67,7 @@ pub use attention::{
 pub use checkpointing::checkpointed;
 pub use dispatch::with_plain_operations;
 pub use distillation::{DistilledLoss, OutputHead, distilled_head_loss};
+pub use documents::Documents;
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use config::{ModelConfig, Rotation};
-use kernels::{CausalMask, Pass, Rope, checkpointed, rope, rope_first};
+use kernels::{CausalMask, Documents, Pass, Rope, checkpointed, rope, rope_first};
 
 use crate::layers::{Embedding, Linear};
 use crate::trace::Trace;
@@ -22,8 +22,14 @@ pub(crate) trait Family {
     /// The residual stream after the last normalisation, which is the input of the head.
     ///
     /// # Shapes
-    /// `tokens [B, T]` -> `[N, C]`.
-    fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2>;
+    /// `tokens [B, T]` -> `[N, C]`. Without `documents`, each row is one.
+    fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        documents: Option<Documents>,
+        pass: Pass,
+        trace: &mut Trace,
+    ) -> Tensor<2>;
 }
 
 /// A block's forward pass. The arguments are the block, `x [N, C]`, its frame, the pass for its
@@ -64,13 +70,27 @@ pub(crate) struct Frame {
 impl Frame {
     /// One for each block, for tokens `[B, T]`, on the device of `wte`, without autodiff because
     /// nothing here needs a gradient.
-    pub fn of_layers(config: &ModelConfig, shape: [usize; 2], wte: &Embedding) -> Vec<Self> {
+    ///
+    /// Rotations count positions from the start of the row in each document: scores depend on the
+    /// difference of two angles only, which is the same from wherever they are counted. This holds
+    /// for scaled angles too (Llama 3, linear), which are multiples of the position. LongRoPE
+    /// chooses among two scalings by the length of a text, which is here the longest document of
+    /// the batch, as in transformers, where position ids that begin anew decide.
+    pub fn of_layers(
+        config: &ModelConfig,
+        shape: [usize; 2],
+        documents: Option<&Documents>,
+        wte: &Embedding,
+    ) -> Vec<Self> {
         let (device, [_, time]) = (wte.weight.device().inner(), shape);
-        let rope = |rotation| config.rope(rotation, time).map(|shape| Rope::new(time, &shape));
+        let longest = documents.map_or(time, Documents::longest);
+        let rope = |rotation| config.rope(rotation, longest).map(|shape| Rope::new(time, &shape));
         let [global, local] = [Rotation::Global, Rotation::Local].map(rope);
-        let all = CausalMask::new(time, &device);
+        let within = |mask: CausalMask| mask.within(documents.cloned());
+        let all = within(CausalMask::new(time, &device));
         let window = config.attention.window;
         let last = window.map(|window| CausalMask::with_window(time, window.size, &device));
+        let last = last.map(within);
         let frame = |layer| {
             let attention = config.layer_attention(layer);
             let rope = attention.rotation.and_then(|rotation| match rotation {
@@ -88,7 +108,7 @@ impl Frame {
         self.shape
     }
 
-    /// The mask that hides later positions, and those before the window.
+    /// The mask that hides later positions, those before the window and those of other documents.
     pub fn mask(&self) -> &CausalMask {
         &self.mask
     }

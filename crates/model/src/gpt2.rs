@@ -15,10 +15,11 @@
 //! one weight gradient for each batch row.
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use config::ModelConfig;
 use kernels::{
-    Pass, Precision, attention_probabilities, causal_attention, dropout, gelu, split_heads,
+    Documents, Pass, Precision, attention_probabilities, causal_attention, dropout, gelu,
+    split_heads,
 };
 
 use crate::family::{Family, Frame, through};
@@ -78,9 +79,17 @@ impl Family for Gpt2 {
         self.lm_head.as_ref()
     }
 
-    fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
-        let frames = Frame::of_layers(&self.config, tokens.dims(), &self.wte);
-        let x = dropout(self.embed(tokens, pass.precision, trace), pass.at(0).dropout); // [N, C]
+    fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        documents: Option<Documents>,
+        pass: Pass,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let documents = documents.as_ref();
+        let frames = Frame::of_layers(&self.config, tokens.dims(), documents, &self.wte);
+        let x = self.embed(tokens, documents, pass.precision, trace); // [N, C]
+        let x = dropout(x, pass.at(0).dropout);
         let x = through(&self.blocks, x, Block::forward, &frames, pass, trace);
         let x = self.ln_f.forward(x);
         trace.keep(|| "ln_f".to_owned(), &x);
@@ -89,13 +98,25 @@ impl Family for Gpt2 {
 }
 
 impl Gpt2 {
-    /// `tokens [B, T]` -> `[N, C]`.
-    fn embed(&self, tokens: Tensor<2, Int>, precision: Precision, trace: &mut Trace) -> Tensor<2> {
-        let [b, t] = tokens.dims();
+    /// `tokens [B, T]` -> `[N, C]`; positions count from 0 in each document.
+    fn embed(
+        &self,
+        tokens: Tensor<2, Int>,
+        documents: Option<&Documents>,
+        precision: Precision,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let ([b, t], device) = (tokens.dims(), tokens.device());
         let c = self.config.n_embd;
         let tok_emb = self.wte.forward(tokens.flatten(0, 1), precision); // [N, C]
         trace.keep(|| "wte".to_owned(), &tok_emb);
         let Some(wpe) = &self.wpe else { return tok_emb };
+        if let Some(documents) = documents {
+            // A position is below the context length, which is far below 2^31.
+            let positions: Vec<i32> = documents.positions().map(|p| p as i32).collect();
+            let positions = Tensor::from_data(TensorData::new(positions, [b * t]), &device);
+            return tok_emb + wpe.forward(positions, precision);
+        }
         let pos_emb = wpe.weight.val().slice([0..t, 0..c]); // [T, C]
         trace.keep(|| "wpe".to_owned(), &pos_emb);
         let x = tok_emb.reshape([b, t, c]) + pos_emb.unsqueeze::<3>(); // [B, T, C]

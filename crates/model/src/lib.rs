@@ -8,6 +8,7 @@
 //! Letters in shapes: `B` batch, `T` time, `N = B * T`, `C` channels, `H` heads, `K` heads of keys
 //! and values, `D` head width, `V` vocabulary, `F` feed-forward.
 
+mod batch;
 mod family;
 pub mod gpt2;
 mod initial;
@@ -22,8 +23,9 @@ use std::convert::Infallible;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{Initialization, ModelConfig};
-use kernels::{DistilledLoss, OutputHead, Pass, Precision, distilled_head_loss};
+use kernels::{DistilledLoss, Documents, OutputHead, Pass, Precision, distilled_head_loss};
 
+pub use crate::batch::Batch;
 use crate::family::Family;
 use crate::gpt2::Gpt2;
 use crate::layers::Loader;
@@ -95,7 +97,7 @@ impl Model {
     /// # Shapes
     /// `tokens [B, T]`, `T` at most the model's context length -> `[B * T, V]`.
     pub fn forward(&self, tokens: Tensor<2, Int>, pass: Pass) -> Tensor<2> {
-        self.head(self.hidden(tokens, pass), pass.precision)
+        self.head(self.hidden(tokens, None, pass), pass.precision)
     }
 
     /// Logits for the token after the end of each row; the head is not computed for other
@@ -106,42 +108,53 @@ impl Model {
     pub fn next_logits(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [b, t] = tokens.dims();
         let last = Tensor::arange_step(t as i64 - 1..(b * t) as i64, t, &tokens.device());
-        let hidden = self.hidden(tokens, Pass::default());
+        let hidden = self.hidden(tokens, None, Pass::default());
         self.head(hidden.select(0, last), Precision::F32)
     }
 
-    /// Mean cross-entropy of the targets in nats, without storing all logits at once.
+    /// Mean cross-entropy of the targets in nats, `[1]`, without storing all logits at once. The
+    /// head is computed for the trained positions only.
     ///
-    /// # Shapes
-    /// `tokens`, `targets [B, T]` -> `[1]`.
-    pub fn loss(&self, tokens: Tensor<2, Int>, targets: Tensor<2, Int>, pass: Pass) -> Tensor<1> {
-        let OutputHead { x, weight, tied } = self.before_head(tokens, pass);
-        kernels::head_loss(x, weight, tied, targets.flatten(0, 1), pass.precision)
+    /// # Panics
+    /// When no position trains, since there is no mean; and when the parts of the batch do not fit
+    /// each other.
+    pub fn loss(&self, batch: Batch, pass: Pass) -> Tensor<1> {
+        let targets = batch.targets.clone();
+        let OutputHead { x, weight, tied } = self.before_head(batch, pass);
+        kernels::head_loss(x, weight, tied, targets, pass.precision)
     }
 
     /// `share` times the divergence from the predictions of `teacher`, plus `1 - share` times
     /// [`Model::loss`]. The teacher is a model outside of any graph with the same vocabulary, and
     /// is run without dropout.
     ///
-    /// # Shapes
-    /// `tokens`, `targets [B, T]`; the loss is `[1]`.
+    /// # Panics
+    /// As [`Model::loss`].
     pub fn distilled_loss(
         &self,
-        tokens: Tensor<2, Int>,
-        targets: Tensor<2, Int>,
+        batch: Batch,
         teacher: &Model,
         share: f32,
         pass: Pass,
     ) -> DistilledLoss {
         let taught = Pass { dropout: None, checkpointing: false, ..pass };
-        let teacher = teacher.before_head(tokens.clone().inner(), taught);
-        let student = self.before_head(tokens, pass);
-        distilled_head_loss(student, teacher, targets.flatten(0, 1), share, pass.precision)
+        let teacher = teacher.before_head(batch.clone().inner(), taught);
+        let targets = batch.targets.clone();
+        let student = self.before_head(batch, pass);
+        distilled_head_loss(student, teacher, targets, share, pass.precision)
     }
 
-    /// The head and its input, for `tokens [B, T]`.
-    fn before_head(&self, tokens: Tensor<2, Int>, pass: Pass) -> OutputHead {
-        let x = self.hidden(tokens, pass);
+    /// The head and its input at the trained positions of a batch.
+    fn before_head(&self, batch: Batch, pass: Pass) -> OutputHead {
+        let Batch { tokens, documents, trained, targets } = batch;
+        let [m] = targets.dims();
+        assert!(m > 0, "a batch with a position that trains");
+        let x = self.hidden(tokens, documents, pass);
+        let x = match trained {
+            Some(trained) => kernels::embedding(x, trained, pass.precision), // [M, C]
+            None => x,
+        };
+        assert_eq!(x.dims()[0], m, "a target for each position that trains");
         let (weight, tied) = match self.family().lm_head() {
             Some(head) => (head.weight.val(), false),
             None => (self.family().wte().weight.val(), true),
@@ -152,15 +165,22 @@ impl Model {
     /// Every intermediate result of a forward pass without dropout, by name.
     pub fn stages(&self, tokens: Tensor<2, Int>) -> Vec<Stage> {
         let mut trace = Trace::On(Vec::new());
-        let hidden = self.family().hidden(tokens, Pass::default(), &mut trace);
+        let hidden = self.family().hidden(tokens, None, Pass::default(), &mut trace);
         let logits = self.head(hidden, Precision::F32);
         trace.keep(|| "logits".to_owned(), &logits);
         trace.into_stages()
     }
 
     /// `tokens [B, T]` -> `[N, C]`.
-    fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass) -> Tensor<2> {
-        self.family().hidden(tokens, pass, &mut Trace::Off)
+    fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        documents: Option<Documents>,
+        pass: Pass,
+    ) -> Tensor<2> {
+        // One document in each row is what a model computes without documents, only slower.
+        let documents = documents.filter(Documents::divide_rows);
+        self.family().hidden(tokens, documents, pass, &mut Trace::Off)
     }
 
     /// `x [N, C]` -> `[N, V]`.

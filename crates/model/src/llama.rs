@@ -11,7 +11,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use config::{EmbeddingScale, FeedForward, ModelConfig, Projections, QkNorm};
-use kernels::{Pass, Precision, dropout, gelu, grouped_attention, swiglu};
+use kernels::{Documents, Pass, Precision, dropout, gelu, grouped_attention, swiglu};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, Linear, Loader, RmsNorm};
@@ -64,8 +64,15 @@ impl Family for Llama {
         self.lm_head.as_ref()
     }
 
-    fn hidden(&self, tokens: Tensor<2, Int>, pass: Pass, trace: &mut Trace) -> Tensor<2> {
-        let frames = Frame::of_layers(&self.config, tokens.dims(), &self.wte);
+    fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        documents: Option<Documents>,
+        pass: Pass,
+        trace: &mut Trace,
+    ) -> Tensor<2> {
+        let frames =
+            Frame::of_layers(&self.config, tokens.dims(), documents.as_ref(), &self.wte);
         let x = self.wte.forward(tokens.flatten(0, 1), pass.precision); // [N, C]
         trace.keep(|| "wte".to_owned(), &x);
         let x = match self.config.architecture.block().embedding_scale {

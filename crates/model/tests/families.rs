@@ -10,7 +10,7 @@ use checkpoint::names;
 use config::{Attention, Initialization, Lora, LoraTarget, ModelConfig, RopeScaling, Window};
 use gguf::TensorSource;
 use kernels::{Dropout, Pass};
-use model::{Model, lora};
+use model::{Batch, Model, lora};
 use random_weights::{families, phi3_longrope, source};
 
 fn tokens(rows: usize, device: &Device) -> Tensor<2, Int> {
@@ -143,7 +143,7 @@ fn gradients_are_those_of_plain_operations() {
         let model = model.update(|_, _, values| values.clone() * 3.0 + 0.01);
         let gradients = || {
             let targets = tokens(2, &device).flip([1]);
-            let loss = model.loss(tokens(2, &device), targets, Pass::default());
+            let loss = model.loss(Batch::new(tokens(2, &device), targets), Pass::default());
             model.take_gradients(loss.backward())
         };
         let (ours, plain) = (gradients(), kernels::with_plain_operations(gradients));
@@ -166,7 +166,7 @@ fn gradients_follow_finite_differences() {
         // Changes all values, so that scales are not exactly 1 and shifts not exactly 0.
         let model = model.update(|_, _, values| values.clone() * 3.0 + 0.01);
         let loss_of = |model: &Model| {
-            model.loss(tokens(2, &device), tokens(2, &device).flip([1]), Pass::default())
+            model.loss(Batch::new(tokens(2, &device), tokens(2, &device).flip([1])), Pass::default())
         };
         let gradients = model.take_gradients(loss_of(&model).backward());
         for parameter in model.parameters() {
@@ -258,7 +258,7 @@ fn adapters_start_as_nothing_and_are_all_that_is_trained() {
         let mut trainable: Vec<String> = adapted.trainable().into_iter().map(|p| p.path).collect();
         trainable.sort();
         assert_eq!(trainable, expected, "{name}");
-        let loss = adapted.loss(tokens(2, &device), tokens(2, &device), Pass::default());
+        let loss = adapted.loss(Batch::new(tokens(2, &device), tokens(2, &device)), Pass::default());
         let gradients = adapted.take_gradients(loss.backward());
         assert_eq!(gradients.into_keys().collect::<Vec<_>>(), expected, "{name}");
     }

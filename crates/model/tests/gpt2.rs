@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use checkpoint::names;
 use config::{Architecture, Initialization, ModelConfig};
 use kernels::{Dropout, Pass};
-use model::Model;
+use model::{Batch, Model};
 
 fn config(qkv_bias: bool, tie_embeddings: bool) -> ModelConfig {
     ModelConfig {
@@ -82,7 +82,7 @@ fn every_parameter_has_a_gradient() {
     for config in [config(true, true), config(false, false)] {
         let device = Device::flex().autodiff();
         let model = Model::init(&config, Initialization::Gpt2, 1, &device);
-        let loss = model.loss(tokens(2, &device), tokens(2, &device), Pass::default());
+        let loss = model.loss(Batch::new(tokens(2, &device), tokens(2, &device)), Pass::default());
         let gradients = model.take_gradients(loss.backward());
         for parameter in model.parameters() {
             let gradient = &gradients[&parameter.path];
@@ -100,7 +100,7 @@ fn gradients_follow_finite_differences() {
     let config = config(true, true);
     let model = Model::init(&config, Initialization::Gpt2, 5, &device);
     let loss_of = |model: &Model| {
-        let loss = model.loss(tokens(2, &device), tokens(2, &device).flip([1]), Pass::default());
+        let loss = model.loss(Batch::new(tokens(2, &device), tokens(2, &device).flip([1])), Pass::default());
         (loss.clone().into_scalar::<f32>(), loss)
     };
     let gradients = model.take_gradients(loss_of(&model).1.backward());
@@ -125,7 +125,7 @@ fn a_fresh_model_knows_nothing() {
     let device = Device::flex();
     let model = Model::init(&config(true, false), Initialization::Gpt2, 1, &device);
     let loss =
-        model.loss(tokens(3, &device), tokens(3, &device), Pass::default()).into_scalar::<f32>();
+        model.loss(Batch::new(tokens(3, &device), tokens(3, &device)), Pass::default()).into_scalar::<f32>();
     assert!((loss - 29_f32.ln()).abs() < 0.1, "{loss}");
 }
 

@@ -157,7 +157,7 @@ fn gradients_go_straight_through() {
         let targets = tokens(&device()).inner() + 1;
         let loss = |model: &Model, device: &Device| {
             let targets = Tensor::from_data(targets.to_data(), device);
-            model.loss(tokens(device), targets, Pass::default())
+            model.loss(model::Batch::new(tokens(device), targets), Pass::default())
         };
         let seen = qat.model().unwrap();
         let gradients = seen.take_gradients(loss(seen, &device()).backward());

@@ -5,6 +5,7 @@
 //! ```text
 //! S = q k^T / sqrt(D), -inf above the diagonal      L = log sum_j e^S[i, j]
 //!     and, with a window of W positions, where j <= i - W
+//!     and, with several documents in a row, where j is in an earlier one
 //! P = e^(S - L)                                     y = (P * M) v
 //!
 //! delta[i] = sum_d dy[i, d] y[i, d]
@@ -17,7 +18,7 @@
 //! of queries share one: it is not copied, and its gradient is the sum over these heads.
 //!
 //! Scores are computed in squares of `BLOCK`; squares above the diagonal and squares before all
-//! windows are skipped. The backward pass computes the scores again and needs only `L` for it (Dao,
+//! windows or all documents of their queries are skipped. The backward pass computes the scores again and needs only `L` for it (Dao,
 //! "FlashAttention-2", 2023). All squares of a row are computed before its softmax, so no rescaling
 //! is needed: the `T` numbers of a row fit in the cache.
 
@@ -27,14 +28,15 @@ use super::arithmetic::Arithmetic;
 use super::matmul::OutputMode;
 use super::matmul::pack::Matrix;
 use super::simd::{dot, exp, max, sum};
+use crate::documents::{Documents, first_key};
 use crate::random::derive;
 use isa::{Isa, vectorised};
 
 /// Queries and keys in a square of scores.
 const BLOCK: usize = 128;
 
-/// The shape of the attention, and its dropout.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The shape of the attention, which keys each query sees, and the dropout.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attention {
     /// Sequences `B`.
     pub batch: usize,
@@ -49,6 +51,8 @@ pub struct Attention {
     /// Positions that a query sees, up to and including its own (Beltagy et al., "Longformer",
     /// 2020); `time` if it sees all positions before it.
     pub window: usize,
+    /// The documents of the sequences; `None` if each is one.
+    pub documents: Option<Documents>,
     /// Which scores are dropped.
     pub dropout: ScoreDropout,
 }
@@ -138,8 +142,8 @@ impl<'a> Inputs<'a> {
 
 /// One head of queries of one sequence.
 #[derive(Clone, Copy)]
-struct QueryHead {
-    shape: Attention,
+struct QueryHead<'s> {
+    shape: &'s Attention,
     batch: usize,
     head: usize,
 }
@@ -158,12 +162,11 @@ impl Attention {
         self.heads_of(part) * self.width
     }
 
-    fn heads(&self) -> impl IndexedParallelIterator<Item = QueryHead> {
-        let shape = *self;
-        (0..self.batch * self.heads).into_par_iter().map(move |i| QueryHead {
-            shape,
-            batch: i / shape.heads,
-            head: i % shape.heads,
+    fn heads(&self) -> impl IndexedParallelIterator<Item = QueryHead<'_>> {
+        (0..self.batch * self.heads).into_par_iter().map(|i| QueryHead {
+            shape: self,
+            batch: i / self.heads,
+            head: i % self.heads,
         })
     }
 
@@ -176,23 +179,24 @@ impl Attention {
         (self.time - block * BLOCK).min(BLOCK)
     }
 
+}
+
+impl QueryHead<'_> {
     /// The first key that a query sees.
-    fn first_key(&self, query: usize) -> usize {
-        (query + 1).saturating_sub(self.window)
+    fn first_key(self, query: usize) -> usize {
+        first_key(self.shape.window, self.shape.documents.as_ref(), self.batch, query)
     }
 
     /// The first block of keys that a block of queries sees: its first query looks back furthest.
-    fn first_block(&self, queries: usize) -> usize {
+    fn first_block(self, queries: usize) -> usize {
         self.first_key(queries * BLOCK) / BLOCK
     }
 
-    /// The blocks of queries that see a block of keys.
-    fn blocks_that_see(&self, keys: usize) -> impl Iterator<Item = usize> {
-        (keys..self.blocks()).take_while(move |&queries| self.first_block(queries) <= keys)
+    /// The blocks of queries that see a block of keys; the first is the block of the same number.
+    fn blocks_that_see(self, keys: usize) -> impl Iterator<Item = usize> {
+        (keys..self.shape.blocks()).take_while(move |&queries| self.first_block(queries) <= keys)
     }
-}
 
-impl QueryHead {
     /// A block of rows: `[rows, D]`.
     fn part<'a>(self, inputs: &Inputs<'a>, part: Part, block: usize) -> Matrix<'a> {
         let Columns { data, stride, first } = inputs.0[part as usize];
@@ -231,11 +235,11 @@ impl QueryHead {
         let scale = 1.0 / (self.shape.width as f32).sqrt();
         multiply_all(math.isa(), &mut scores, scale);
         let (first_query, first_key) = (i * BLOCK, j * BLOCK);
-        let past = self.shape.first_key(first_query + rows - 1);
+        let past = self.first_key(first_query + rows - 1);
         if i == j || past > first_key {
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
                 let query = first_query + row;
-                let seen = self.shape.first_key(query).saturating_sub(first_key).min(keys);
+                let seen = self.first_key(query).saturating_sub(first_key).min(keys);
                 scores[..seen].fill(f32::NEG_INFINITY);
                 scores[(query + 1 - first_key).min(keys)..].fill(f32::NEG_INFINITY);
             }
@@ -264,7 +268,7 @@ impl QueryHead {
             (0..self.shape.blocks()).map(|j| math.right(self.part(inputs, Part::V, j))).collect();
         for (i, (y, logs)) in y.chunks_mut(BLOCK * width).zip(logs.chunks_mut(BLOCK)).enumerate() {
             let q = math.left(self.part(inputs, Part::Q, i));
-            let first = self.shape.first_block(i);
+            let first = self.first_block(i);
             let mut squares: Vec<_> =
                 (first..=i).map(|j| self.scores(math, &q, &keys[j], i, j)).collect();
             softmax(math.isa(), &mut squares, logs);
@@ -305,7 +309,7 @@ impl QueryHead {
             let keys = self.shape.rows(j);
             let own = j * BLOCK * width..(j * BLOCK + keys) * width;
             let (dk, dv) = (&mut dk[own.clone()], &mut dv[own]);
-            for i in self.shape.blocks_that_see(j) {
+            for i in self.blocks_that_see(j) {
                 let rows = self.shape.rows(i);
                 let (logs, delta) = (&logs[i * BLOCK..][..rows], &delta[i * BLOCK..][..rows]);
                 let mut p = self.scores(math, &queries[i], &k_transposed, i, j);
@@ -407,18 +411,27 @@ pub fn score_factors(
     [batch, heads, time, _]: [usize; 4],
     dropout: ScoreDropout,
 ) -> Vec<f32> {
-    let shape = Attention { batch, time, heads, kv_heads: heads, width: 1, window: time, dropout };
+    let shape = Attention {
+        batch,
+        time,
+        heads,
+        kv_heads: heads,
+        width: 1,
+        window: time,
+        documents: None,
+        dropout,
+    };
     let mut factors = vec![1.0; batch * heads * time * time];
     factors.par_chunks_mut(time).enumerate().for_each(|(row, factors)| {
         let (head, query) = (row / time, row % time);
-        let head = QueryHead { shape, batch: head / heads, head: head % heads };
+        let head = QueryHead { shape: &shape, batch: head / heads, head: head % heads };
         drop_scores(isa, head.row_dropout(query), factors, 0);
     });
     factors
 }
 
 /// Attention of queries over keys and values.
-pub fn attention<A: Arithmetic>(math: A, shape: Attention, inputs: Inputs<'_>) -> Output {
+pub fn attention<A: Arithmetic>(math: A, shape: &Attention, inputs: Inputs<'_>) -> Output {
     let (channels, width, time) = (shape.channels(), shape.width, shape.time);
     let each: Vec<Output> = shape.heads().map(|head| head.forward(math, &inputs)).collect();
     let mut y = vec![0.0; shape.batch * time * channels];
@@ -443,16 +456,13 @@ pub struct HeadGradients {
 /// The gradients for [`attention`]'s inputs, from its output and the output's gradient.
 pub fn attention_backward<A: Arithmetic>(
     math: A,
-    shape: Attention,
+    shape: &Attention,
     inputs: Inputs<'_>,
     (y, logs): (&[f32], &[f32]),
     dy: &[f32],
 ) -> HeadGradients {
-    let heads = shape.heads();
-    HeadGradients {
-        shape,
-        each: heads.map(|head| head.backward(math, &inputs, y, logs, dy)).collect(),
-    }
+    let each = shape.heads().map(|head| head.backward(math, &inputs, y, logs, dy)).collect();
+    HeadGradients { shape: shape.clone(), each }
 }
 
 impl HeadGradients {

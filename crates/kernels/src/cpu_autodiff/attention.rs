@@ -31,7 +31,7 @@ impl<const N: usize> State<N> {
         let inputs = inputs_of(shape, inputs.each_ref().map(|numbers| numbers.as_ref()));
         let (output, dy) = (numbers(y), numbers(dy));
         with_math!(precision, |math| {
-            attention::attention_backward(math, *shape, inputs, (&output, logs), &dy)
+            attention::attention_backward(math, shape, inputs, (&output, logs), &dy)
         })
     }
 }
@@ -54,12 +54,11 @@ impl<const N: usize> Backward<Flex, N> for AttentionBackward {
 
     fn backward(self, ops: Ops<State<N>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<Flex>(&ops.node);
-        let shape = ops.state.shape;
+        let rows = ops.state.shape.batch * ops.state.shape.time;
         let gradients = ops.state.gradients(&dy);
         for (input, parent) in ops.parents.into_iter().enumerate() {
             let Some(parent) = parent else { continue };
             let gradient = gradients.side_by_side(parts_of::<N>(input));
-            let rows = shape.batch * shape.time;
             let columns = gradient.len() / rows.max(1);
             grads.register::<Flex>(parent.id, raw(gradient, [rows, columns]));
         }
@@ -76,7 +75,7 @@ fn attend<const N: usize>(
         let (y, logs) = {
             let inputs = operands.each_ref().map(Operand::numbers);
             let inputs = inputs_of(&shape, inputs.each_ref().map(|numbers| numbers.as_ref()));
-            with_math!(precision, |math| attention::attention(math, shape, inputs))
+            with_math!(precision, |math| attention::attention(math, &shape, inputs))
         };
         let y = raw(y, [shape.batch * shape.time, shape.heads * shape.width]);
         let state = wants_state.then(|| State {

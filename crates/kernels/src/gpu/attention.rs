@@ -1,5 +1,5 @@
 //! Causal attention by blocks of queries: keys after all queries of a block, or before all their
-//! windows, are skipped, and probabilities are not kept.
+//! windows or documents, are skipped, and probabilities are not kept.
 //!
 //! The formulas are those of Dao, "FlashAttention-2" (2023). FlashAttention-2 keeps the scores of a
 //! block on the chip; here they are written to memory, for one block at a time.
@@ -33,7 +33,7 @@ pub(crate) fn causal_attention<B: KernelBackend>(
     let qkv = Operand::<B>::new(qkv);
     let [n, columns] = qkv.tensor::<2>().dims();
     let (time, c) = (mask.time(), columns / 3);
-    let b = n / time;
+    let b = mask.rows(n);
     let shape = [b, time, heads, c / heads];
     let inputs = [0, 1, 2].map(|part| {
         let columns = qkv.tensor::<2>().slice([0..n, part * c..(part + 1) * c]); // [N, C]
@@ -59,7 +59,7 @@ pub(crate) fn grouped_attention<B: KernelBackend>(
     let [q, k, v] = operands.each_ref().map(Operand::tensor::<2>);
     let [n, columns] = q.dims();
     let (time, d) = (mask.time(), columns / h);
-    let b = n / time;
+    let b = mask.rows(n);
     // Keys and values are repeated for every head of queries.
     let spread = |x: Tensor<2>| {
         let x = split(x, [b, time, kv, d]).reshape([b * kv, 1, time * d]).repeat_dim(1, h / kv);
@@ -147,10 +147,10 @@ struct Attention {
     q: BothWays,
     k: BothWays,
     v: BothWays,
-    /// Added to the scores, `[1, T, T]`.
-    mask: Tensor<3>,
-    /// Positions that a query sees, up to and including its own.
-    window: usize,
+    /// Which keys each query sees.
+    mask: CausalMask,
+    /// Added to the scores: `[1, T, T]`, or `[B, T, T]` with several documents.
+    hidden: Tensor<3>,
     /// `1 / sqrt(D)`
     scale: f64,
     dropout: Option<ScoreDropout>,
@@ -172,26 +172,35 @@ impl Attention {
         let [_, t, d] = q.dims();
         let scale = (d as f64).sqrt().recip();
         let [q, k, v] = [q * scale, k, v].map(|x| BothWays::new(x, pass.precision));
-        let window = mask.window();
-        let mask = mask.scores().inner().reshape([1, t, t]);
+        let hidden = mask.scores().inner().reshape([mask.distinct_rows(), t, t]);
+        let mask = mask.clone();
         let dropout = pass.dropout.map(|dropout| ScoreDropout::of(Some(dropout)));
-        Attention { q, k, v, mask, window, scale, dropout, precision: pass.precision }
+        Attention { q, k, v, mask, hidden, scale, dropout, precision: pass.precision }
     }
 
     /// The blocks of queries: the first query of each, and the one after its last.
     fn blocks(&self) -> Vec<[usize; 2]> {
-        let [_, t, _] = self.mask.dims();
+        let t = self.mask.time();
         (0..t).step_by(QUERIES).map(|start| [start, (start + QUERIES).min(t)]).collect()
     }
 
-    /// The keys that a block of queries sees: the first, and the one after the last.
+    /// The keys that a block of queries sees in any row: the first, and the one after the last.
     fn keys(&self, [start, end]: [usize; 2]) -> [usize; 2] {
-        [(start + 1).saturating_sub(self.window), end]
+        let first = (0..self.mask.distinct_rows()).map(|row| self.mask.first_key(row, start));
+        [first.min().unwrap_or(0), end]
     }
 
-    /// The mask of a block, `[1, rows, keys]`.
-    fn mask(&self, block: [usize; 2]) -> Tensor<3> {
-        part(&part(&self.mask, 1, block), 2, self.keys(block))
+    /// Hides keys from the queries of a block: `scores [B * H, rows, keys]`, or
+    /// `[B * H, keys, rows]` if `transposed`.
+    fn masked(&self, scores: Tensor<3>, block: [usize; 2], transposed: bool) -> Tensor<3> {
+        let hidden = part(&part(&self.hidden, 1, block), 2, self.keys(block));
+        let hidden = if transposed { hidden.swap_dims(1, 2) } else { hidden };
+        let ([heads, m, n], [distinct, _, _]) = (scores.dims(), hidden.dims());
+        if distinct == 1 {
+            return scores + hidden;
+        }
+        let scores = scores.reshape([distinct, heads / distinct, m, n]);
+        (scores + hidden.reshape([distinct, 1, m, n])).reshape([heads, m, n])
     }
 
     /// What dropout multiplies the probabilities of a block with: `[B * H, rows, keys]`, or
@@ -199,7 +208,7 @@ impl Attention {
     fn factors(&self, block: [usize; 2], transposed: bool) -> Option<Tensor<3>> {
         let [heads, _, _] = self.q.rows.dims();
         let [rows, keys] = [block, self.keys(block)].map(|[start, end]| start..end);
-        Some(score_factors(heads, rows, keys, transposed, self.dropout?, &self.mask.device()))
+        Some(score_factors(heads, rows, keys, transposed, self.dropout?, &self.hidden.device()))
     }
 
     fn forward<B: KernelBackend>(&self) -> Output {
@@ -208,7 +217,7 @@ impl Attention {
             let keys = self.keys(block);
             // [B * H, rows, keys]
             let scores = product::<B, 3>(self.q.rows(block), self.k.columns(keys));
-            let scores = scores + self.mask(block);
+            let scores = self.masked(scores, block, false);
             let most = scores.clone().max_dim(2); // [B * H, rows, 1]
             let weights = (scores - most.clone()).exp();
             let sum = weights.clone().sum_dim(2); // [B * H, rows, 1]
@@ -237,7 +246,7 @@ impl Attention {
             let log_sum = log_sum.reshape([heads, 1, end - start]);
             // [B * H, keys, rows]
             let scores = product::<B, 3>(self.k.rows(keys), self.q.columns(block));
-            let p = (scores + self.mask(block).swap_dims(1, 2) - log_sum).exp();
+            let p = (self.masked(scores, block, true) - log_sum).exp();
             let factors = self.factors(block, true);
             let dp = product::<B, 3>(self.v.rows(keys), dy.columns(block));
             let dp = dropped(dp, factors.as_ref());
