@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Subcommand, builder::PossibleValuesParser};
 use config::OnError;
 use serde::Serialize;
 
+use crate::chat::{ChatArgs, ChatInspection};
 use crate::corpus::{Corpus, KNOWN_CORPORA, KnownCorpus};
 use crate::{
     EncodeReport, FetchJob, FetchReport, Format, Inputs, InspectReport, TokenFile, Tokenizer,
@@ -25,6 +26,7 @@ Examples:
   data encode builtin --output tokens.bin
   data encode 'shards/*.jsonl.zst' --text-field content --output tokens.bin
   data inspect tokens.bin
+  data inspect chats.jsonl --chat --tokenizer SmolLM2-135M-Instruct --show 2
   data fetch the-verdict
   data train-tokenizer --input corpus.txt --vocab-size 8192 --output tokenizer.json";
 
@@ -143,7 +145,9 @@ struct Inspect {
     /// folder.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
     tokenizer: PathBuf,
-    /// Number of first tokens and of most frequent tokens to show.
+    #[command(flatten)]
+    chat: ChatArgs,
+    /// Number of first tokens and of most frequent tokens to show, or of first conversations.
     #[arg(long, value_name = "N", default_value_t = 10)]
     show: usize,
 }
@@ -172,6 +176,8 @@ pub enum Report {
     Encode(EncodeReport),
     /// Of `inspect`.
     Inspect(InspectReport),
+    /// Of `inspect --chat`.
+    Chat(ChatInspection),
     /// Of `fetch`.
     Fetch(FetchReport),
     /// Of `train-tokenizer`.
@@ -211,6 +217,7 @@ impl fmt::Display for Report {
         match self {
             Report::Encode(report) => report.fmt(f),
             Report::Inspect(report) => report.fmt(f),
+            Report::Chat(report) => report.fmt(f),
             Report::Fetch(report) => report.fmt(f),
             Report::Trained(report) => report.fmt(f),
         }
@@ -224,6 +231,11 @@ impl fmt::Display for Report {
 pub fn run(args: Args) -> Result<Report> {
     match args.verb {
         Verb::Encode(encode) => run_encode(&encode).map(Report::Encode),
+        Verb::Inspect(job) if job.chat.chat => {
+            let corpus = job.reading.corpus(&job.inputs)?;
+            let tokenizer = open_tokenizer(&job.tokenizer, &corpus)?;
+            job.chat.inspect(&corpus, tokenizer, &job.tokenizer, job.show).map(Report::Chat)
+        }
         Verb::Inspect(job) => run_inspect(&job).map(Report::Inspect),
         Verb::TrainTokenizer(job) => run_train(job).map(Report::Trained),
         Verb::Fetch(Fetch { name, output, from, force }) => {

@@ -15,6 +15,7 @@
 //! # anyhow::Ok(())
 //! ```
 
+pub mod chat;
 mod command;
 mod corpus;
 mod documents;
@@ -24,11 +25,13 @@ mod inputs;
 mod inspect;
 mod records;
 mod shuffle;
+mod skipped;
 mod text;
 mod token_file;
 mod tokenizer;
 mod windows;
 
+pub use chat::encode_conversation;
 pub use command::{Args, EXAMPLES, Report, TrainedReport, open_tokenizer, run};
 pub use corpus::{BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, KnownCorpus};
 pub use documents::ReadReport;
@@ -41,6 +44,7 @@ pub use inspect::{
 };
 pub use records::{BadRecord, LARGEST_RECORD, Place, Record, Records, records};
 pub use shuffle::Shuffle;
+pub use skipped::Skipped;
 pub use token_file::{TokenFile, TokenWriter, Written};
 pub use tokenizer::{END_OF_TEXT, MissingToken, Part, Tokenizer, train_tokenizer};
-pub use windows::{Split, Windows, perplexity_tokens, perplexity_windows};
+pub use windows::{Split, Window, Windows, perplexity_tokens, perplexity_windows};

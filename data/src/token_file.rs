@@ -198,6 +198,16 @@ impl TokenFile {
         if self.header.documents == 0 { self.len() } else { end.min(self.len() as u64) as usize }
     }
 
+    /// The number of the document that the token at `position` is of.
+    pub fn document_at(&self, position: usize) -> usize {
+        let (mut low, mut high) = (0, self.header.documents.max(1));
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.document(middle).start <= position { low = middle } else { high = middle }
+        }
+        low
+    }
+
     /// Whether the file says where its documents end.
     pub fn has_documents(&self) -> bool {
         self.header.documents > 0

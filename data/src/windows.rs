@@ -25,6 +25,19 @@ impl Split {
     }
 }
 
+/// One window as a model reads it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The tokens `[T]`.
+    pub inputs: Vec<u32>,
+    /// The positions whose predictions train `[M]`; all if `None`.
+    pub trained: Option<Vec<u32>>,
+    /// The token behind each position that trains `[M]`.
+    pub targets: Vec<u32>,
+    /// Where the document of each position begins `[T]`; `None` if the window is one document.
+    pub documents: Option<Vec<u32>>,
+}
+
 /// Windows of `context` tokens, each `stride` tokens after the one before, and their targets.
 ///
 /// A window needs one token more than it has inputs, because the target of each position is the
@@ -36,6 +49,7 @@ pub struct Windows<'a> {
     range: Range<usize>,
     context: usize,
     stride: usize,
+    separate: bool,
 }
 
 impl<'a> Windows<'a> {
@@ -66,7 +80,14 @@ impl<'a> Windows<'a> {
             range.end,
             context + 1
         );
-        Ok(Windows { tokens, range, context, stride })
+        Ok(Windows { tokens, range, context, stride, separate: false })
+    }
+
+    /// The same windows as documents that are read one by one: a window says where each begins, and
+    /// the first token of a document is nobody's target.
+    #[must_use]
+    pub fn separate(self) -> Self {
+        Windows { separate: true, ..self }
     }
 
     /// Number of windows, at least 1.
@@ -89,18 +110,46 @@ impl<'a> Windows<'a> {
         self.stride
     }
 
-    /// Inputs `[T]` of window `index` and targets `[T]`: the same tokens one position later.
+    /// Window `index`: its targets are its inputs one position later.
     ///
     /// # Panics
     /// As for a slice, when `index` is not below [`Windows::len`].
-    pub fn get(&self, index: usize) -> (Vec<u32>, Vec<u32>) {
+    pub fn get(&self, index: usize) -> Window {
         assert!(index < self.len(), "window {index} of {}", self.len());
         let start = self.range.start + index * self.stride;
         let inputs = self.tokens.get(start..start + self.context + 1);
         let targets = inputs[1..].to_vec();
         let mut inputs = inputs;
         inputs.truncate(self.context);
-        (inputs, targets)
+        let window = Window { inputs, targets, trained: None, documents: None };
+        if self.separate { self.separated(window, start) } else { window }
+    }
+
+    /// `window`, which begins at token `start`, with the documents in it.
+    fn separated(&self, window: Window, start: usize) -> Window {
+        let mut document = self.tokens.document_at(start);
+        let mut range = self.tokens.document(document);
+        let mut begins = 0;
+        let mut documents = Vec::with_capacity(self.context);
+        let (mut trained, mut targets) = (Vec::new(), Vec::new());
+        for (at, &target) in window.targets.iter().enumerate() {
+            while start + at >= range.end {
+                document += 1;
+                range = self.tokens.document(document);
+                begins = at;
+            }
+            documents.push(begins as u32);
+            if start + at + 1 < range.end {
+                trained.push(at as u32);
+                targets.push(target);
+            }
+        }
+        Window { targets, trained: Some(trained), documents: Some(documents), ..window }
+    }
+
+    /// Positions of window `index` that train.
+    pub fn trained(&self, index: usize) -> usize {
+        if self.separate { self.get(index).targets.len() } else { self.context }
     }
 }
 

@@ -2,8 +2,8 @@
 //! (`golden/make_typed.py`).
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use data::Tokenizer;
 use chat_template::{ChatTemplate, Message};
+use data::Tokenizer;
 use data::encode_conversation;
 use serde::Deserialize;
 

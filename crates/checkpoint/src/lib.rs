@@ -63,8 +63,9 @@ pub use save::{
 };
 pub use tensors::{NamedTensor, Tensors, transpose};
 pub use tokenizer::{
-    GgufForm, PreTokenizer, SPACE_MARK, SpacePrefix, SpecialTokens, TOKENIZER_JSON_KEY, TokenType,
-    Vocabulary, VocabularyKind, byte_token, splits, tokenizer_json,
+    GgufForm, NewTemplate, PreTokenizer, SPACE_MARK, SpacePrefix, SpecialTokens,
+    TOKENIZER_JSON_KEY, TokenType, Vocabulary, VocabularyKind, byte_token, splits, tokenizer_json,
+    write_with_template,
 };
 pub use trainer::TrainerState;
 pub use weights::{Dictionary, Dtype, TorchFile, Weights, pickle};

@@ -9,6 +9,7 @@
 
 mod attention;
 mod block;
+mod chat;
 mod error;
 mod experts;
 mod license;
@@ -27,6 +28,7 @@ pub use block::{
     BlockDesign, EmbeddingScale, FeedForward, NormKind, NormPlacement, NormWeight, Positions,
     Projections, QkNorm,
 };
+pub use chat::{ChatFormat, DataFormat, DocumentMask, TooLong, TrainOn};
 pub use error::ConfigError;
 pub use experts::{Experts, HasExperts};
 pub use license::canonical_license;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, Attention, DataSource, ModelConfig, OnError, Paths, Qat, ROPE_BASE};
+use crate::{
+    Architecture, Attention, ChatFormat, DataFormat, DataSource, DocumentMask, ModelConfig,
+    OnError, Paths, Qat, ROPE_BASE, TooLong, TrainOn,
+};
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -206,8 +209,22 @@ pub struct Data {
     pub context: usize,
     /// Tokens from the start of one window to the start of the next; `context` if not given.
     pub stride: Option<usize>,
-    /// Share of the tokens, from the front, that trains; the rest validates.
+    /// Share of the tokens, from the front, that trains; the rest validates. Of conversations:
+    /// share of the conversations, drawn at random.
     pub train_fraction: f64,
+    /// `text` or `chat`.
+    pub format: DataFormat,
+    /// What a token sees of the other documents of its window; if not given, `packed` for texts
+    /// and `separate` for conversations.
+    pub documents: Option<DocumentMask>,
+    /// How a record holds a conversation; recognised by its keys if not given.
+    pub chat_format: Option<ChatFormat>,
+    /// A file with the chat template, or `chatml`; the model's own if not given.
+    pub chat_template: Option<PathBuf>,
+    /// Which tokens of a conversation train.
+    pub train_on: TrainOn,
+    /// What happens to a conversation that does not fit in a window.
+    pub too_long: TooLong,
     /// `[[data.source]]`: several sources in place of `path`, read one after the other.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source: Vec<DataSource>,
@@ -217,6 +234,14 @@ impl Data {
     /// Tokens from the start of one window to the start of the next.
     pub fn stride(&self) -> usize {
         self.stride.unwrap_or(self.context)
+    }
+
+    /// What a token sees of the other documents of its window.
+    pub fn document_mask(&self) -> DocumentMask {
+        self.documents.unwrap_or(match self.format {
+            DataFormat::Text => DocumentMask::Packed,
+            DataFormat::Chat => DocumentMask::Separate,
+        })
     }
 }
 
@@ -232,6 +257,12 @@ impl Default for Data {
             context: 256,
             stride: None,
             train_fraction: 0.9,
+            format: DataFormat::Text,
+            documents: None,
+            chat_format: None,
+            chat_template: None,
+            train_on: TrainOn::Answers,
+            too_long: TooLong::Cut,
             source: Vec::new(),
         }
     }

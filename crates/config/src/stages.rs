@@ -179,6 +179,12 @@ mod tests {
                 context: 64,
                 stride: Some(32),
                 train_fraction: 0.9,
+                format: DataFormat::Chat,
+                documents: Some(DocumentMask::Separate),
+                chat_format: Some(ChatFormat::Messages),
+                chat_template: Some(PathBuf::from("chatml")),
+                train_on: TrainOn::Last,
+                too_long: TooLong::Drop,
                 source: vec![DataSource { path: "a.jsonl".into(), weight: 1, text_field: None }],
             },
             train: Train {
@@ -230,7 +236,11 @@ mod tests {
             bundle.prompt: Bundle\n\
             bundle.self_test_tokens: Bundle\n\
             bundle.zip: Bundle\n\
+            data.chat_format: Train Bundle\n\
+            data.chat_template: Train Bundle\n\
             data.context: Train Bundle\n\
+            data.documents: Train Bundle\n\
+            data.format: Train Bundle\n\
             data.on_error: Train Bundle\n\
             data.path: Train Bundle\n\
             data.source: Train Bundle\n\
@@ -238,7 +248,9 @@ mod tests {
             data.text_field: Train Bundle\n\
             data.tokenizer: Train Bundle\n\
             data.tokenizer_path: Train Bundle\n\
+            data.too_long: Train Bundle\n\
             data.train_fraction: Train Bundle\n\
+            data.train_on: Train Bundle\n\
             data.vocab_size: Train Bundle\n\
             device: Train Bundle\n\
             eval.gates.llama_vs_reference_mean_kl: Eval Bundle\n\

@@ -2,8 +2,8 @@
 
 use crate::run_file::{recipe_name, recipe_names};
 use crate::{
-    Architecture, ConfigError, QatStart, ROPE_BASE, RopeScaling, RunFile, TokenizerKind,
-    canonical_license, limits,
+    Architecture, ConfigError, DataFormat, QatStart, ROPE_BASE, RopeScaling, RunFile,
+    TokenizerKind, TooLong, TrainOn, canonical_license, limits,
 };
 
 impl RunFile {
@@ -253,6 +253,36 @@ impl RunFile {
             vocab_size,
             (257..=limits::VOCAB_SIZE).contains(&vocab_size),
             &format!("257 to {}", limits::VOCAB_SIZE),
+        )?;
+        self.check_chat()
+    }
+
+    fn check_chat(&self) -> Result<(), ConfigError> {
+        let data = &self.data;
+        let is_chat = data.format == DataFormat::Chat;
+        let stays_default = |key, is_set: bool| {
+            require(
+                key,
+                "(something)",
+                is_chat || !is_set,
+                "nothing: only data.format = \"chat\" reads it",
+            )
+        };
+        stays_default("data.chat_format", data.chat_format.is_some())?;
+        stays_default("data.chat_template", data.chat_template.is_some())?;
+        stays_default("data.train_on", data.train_on != TrainOn::default())?;
+        stays_default("data.too_long", data.too_long != TooLong::default())?;
+        require(
+            "data.stride",
+            "(something)",
+            !is_chat || data.stride.is_none(),
+            "nothing: conversations are packed into windows, which do not overlap",
+        )?;
+        require(
+            "data.tokenizer",
+            "\"simple\"",
+            !is_chat || data.tokenizer != TokenizerKind::Simple,
+            "another one: words of a text cannot spell the marks of a chat template",
         )
     }
 

@@ -6,9 +6,10 @@
 //! marks that no longer enclose a special token are dropped.
 
 use anyhow::{Context, Result};
-use data::{Part, Tokenizer};
+use chat_template::Message;
+use serde_json::Value;
 
-use super::conversation::Message;
+use crate::{Part, Tokenizer};
 
 /// Marks around a special token in a message: noncharacters, which Unicode reserves for programs.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
@@ -49,6 +50,24 @@ fn mark(messages: &[Message], specials: &[&str]) -> Vec<Message> {
     messages.iter().map(marked).collect()
 }
 
+/// [`mark`] in all texts of messages of any shape, without those that only a template may write.
+pub(super) fn mark_json(value: &mut Value, specials: &[&str]) {
+    match value {
+        Value::String(text) => *text = mark_text(&text.replace(chat_template::MARKS, ""), specials),
+        Value::Array(list) => list.iter_mut().for_each(|value| mark_json(value, specials)),
+        Value::Object(fields) => {
+            let texts = fields.iter_mut().filter(|(key, _)| *key != "role");
+            texts.for_each(|(_, value)| mark_json(value, specials));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Where byte `at` of a rendered text lies once the marks are gone.
+pub(super) fn unmarked(rendered: &str, at: usize) -> usize {
+    at - rendered[..at].matches(MARKS).map(str::len).sum::<usize>()
+}
+
 fn mark_text(text: &str, specials: &[&str]) -> String {
     let clean = text.replace(MARKS, "");
     let mut marked = String::with_capacity(clean.len());
@@ -72,7 +91,7 @@ fn mark_text(text: &str, specials: &[&str]) -> String {
 }
 
 /// The parts of a conversation that a template wrote from marked messages.
-fn parts<'t>(rendered: &'t str, specials: &[&str]) -> Vec<Part<'t>> {
+pub(super) fn parts<'t>(rendered: &'t str, specials: &[&str]) -> Vec<Part<'t>> {
     let mut parts = Vec::new();
     let mut rest = rendered;
     while let Some(at) = rest.find(MARKS) {

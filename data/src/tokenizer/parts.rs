@@ -1,6 +1,8 @@
 //! Texts that a model continues: prompts, and conversations in which only some parts may hold
 //! special tokens.
 
+use std::ops::Range;
+
 use super::named::Fragment;
 use super::{Kind, MissingToken, Tokenizer};
 
@@ -11,6 +13,23 @@ pub enum Part<'t> {
     Markup(&'t str),
     /// A part in which special tokens stay text.
     Text(&'t str),
+}
+
+impl<'t> Part<'t> {
+    /// Its text.
+    pub fn text(self) -> &'t str {
+        match self {
+            Part::Markup(text) | Part::Text(text) => text,
+        }
+    }
+
+    /// The bytes `range` of it.
+    pub(crate) fn slice(self, range: Range<usize>) -> Self {
+        match self {
+            Part::Markup(text) => Part::Markup(&text[range]),
+            Part::Text(text) => Part::Text(&text[range]),
+        }
+    }
 }
 
 impl Tokenizer {
@@ -33,13 +52,25 @@ impl Tokenizer {
     pub fn encode_parts(&self, parts: &[Part<'_>]) -> Result<Vec<u32>, MissingToken> {
         let mut ids = Vec::new();
         for (place, part) in parts.iter().enumerate() {
-            match *part {
-                Part::Markup(text) if place == 0 => {
-                    ids.append(&mut self.encode_with_specials(text)?);
-                }
-                Part::Markup(text) => self.encode_behind(text, &mut ids)?,
-                Part::Text(text) => self.encode_as_text(text, place == 0, &mut ids)?,
-            }
+            ids.append(&mut self.encode_part(*part, place == 0)?);
+        }
+        Ok(ids)
+    }
+
+    /// The tokens of one part; `begins` if it is the first.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub(crate) fn encode_part(
+        &self,
+        part: Part<'_>,
+        begins: bool,
+    ) -> Result<Vec<u32>, MissingToken> {
+        let mut ids = Vec::new();
+        match part {
+            Part::Markup(text) if begins => ids = self.encode_with_specials(text)?,
+            Part::Markup(text) => self.encode_behind(text, &mut ids)?,
+            Part::Text(text) => self.encode_as_text(text, begins, &mut ids)?,
         }
         Ok(ids)
     }

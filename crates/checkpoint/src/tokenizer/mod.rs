@@ -25,6 +25,7 @@ mod special;
 mod spm_model;
 #[cfg(test)]
 mod tests;
+mod with_template;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -41,6 +42,7 @@ pub use form::{GgufForm, TOKENIZER_JSON_KEY};
 pub use pre::PreTokenizer;
 pub use sentencepiece::{SPACE_MARK, SpacePrefix, byte_token, splits};
 pub use special::SpecialTokens;
+pub use with_template::{NewTemplate, write_with_template};
 
 /// The token that begins and ends a text.
 const END_OF_TEXT: &str = "<|endoftext|>";

@@ -1,0 +1,357 @@
+//! Conversations to a token file.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use checkpoint::atomic;
+use config::{ChatFormat, TooLong, TrainOn};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::formats::{Example, example};
+use super::template::TrainingTemplate;
+use super::tokens::{ChatTokens, chat_tokens};
+use crate::Tokenizer;
+use crate::corpus::Corpus;
+use crate::inputs::Counter;
+use crate::records::{BadRecord, Record, Records};
+use crate::skipped::Skipped;
+use crate::token_file::TokenWriter;
+
+/// Conversations that are rendered in one process.
+const BATCH: usize = 64;
+/// Batches that are read before they are encoded on all threads.
+const BATCHES: usize = 32;
+
+/// How conversations become tokens.
+pub struct ChatSettings<'a> {
+    /// Writes them.
+    pub template: &'a TrainingTemplate,
+    /// The layout of the records; recognised if `None`.
+    pub format: Option<ChatFormat>,
+    /// Which tokens train.
+    pub train_on: TrainOn,
+    /// What happens to a conversation of more than `context + 1` tokens.
+    pub too_long: TooLong,
+    /// Positions of a window.
+    pub context: usize,
+}
+
+/// What became of the conversations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ChatReport {
+    /// The files, as they were named.
+    pub input: String,
+    /// The token file.
+    pub output: PathBuf,
+    /// Conversations in it.
+    pub conversations: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Those of them that train.
+    pub trained_tokens: u64,
+    /// Conversations in it that were cut, since they were too long.
+    pub cut: u64,
+    /// Conversations that were left out, since they were too long.
+    pub dropped: u64,
+    /// Records that were left out, since they are not conversations.
+    pub skipped: Skipped,
+    /// BLAKE3 of the tokens, in hexadecimal.
+    pub tokens_blake3: String,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+impl ChatReport {
+    /// One line: how many conversations and tokens there are, and what was left out.
+    pub fn summary(&self) -> String {
+        let mut text = format!(
+            "{} conversations of {} tokens, of which {} train",
+            cli::count(self.conversations),
+            cli::count(self.tokens),
+            cli::count(self.trained_tokens)
+        );
+        for (count, what) in [
+            (self.cut, "cut to data.context"),
+            (self.dropped, "left out as too long for data.context"),
+            (self.skipped.count(), "left out as not readable"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!("; {} {what}", cli::count(count)));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for ChatReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trained = 100.0 * self.trained_tokens as f64 / self.tokens.max(1) as f64;
+        writeln!(f, "conversations  {} of {}", cli::count(self.conversations), self.input)?;
+        writeln!(
+            f,
+            "tokens         {}, of which {} train ({trained:.1} %)",
+            cli::count(self.tokens),
+            cli::count(self.trained_tokens)
+        )?;
+        writeln!(
+            f,
+            "too long       {} cut, {} left out",
+            cli::count(self.cut),
+            cli::count(self.dropped)
+        )?;
+        write!(f, "{}", self.skipped)?;
+        writeln!(f, "blake3         {}", self.tokens_blake3)?;
+        writeln!(f, "time           {}", cli::seconds(self.seconds))?;
+        write!(f, "output         {}", self.output.display())
+    }
+}
+
+/// A conversation whose length is known.
+pub(super) enum Fitted {
+    /// It has a place in a window; whether it was cut for that.
+    Kept(ChatTokens, bool),
+    /// It is too long.
+    Dropped,
+}
+
+/// Encodes the conversations of a corpus on all threads of the rayon pool into a token file that
+/// says where each ends and which tokens train. Memory does not grow with the files.
+///
+/// # Errors
+/// A record that is not a conversation or that the template refuses, unless the corpus leaves such
+/// ones out; no conversation that trains; an output that exists (unless `force`) or cannot be
+/// written.
+pub fn encode_chat(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    settings: &ChatSettings<'_>,
+    output: &Path,
+    force: bool,
+) -> Result<ChatReport> {
+    let start = std::time::Instant::now();
+    let mut report = ChatReport {
+        input: corpus.to_string(),
+        output: output.to_owned(),
+        skipped: Skipped::new(corpus.on_error()),
+        ..ChatReport::default()
+    };
+    for path in corpus.files() {
+        ensure!(
+            !atomic::same_place(path, output),
+            "{} is read and the output at once; name another output",
+            path.display()
+        );
+    }
+    let progress = cli::Progress::new("encode", corpus.size()?, cli::Meter::Bytes);
+    let hash = atomic::write_file::<_, anyhow::Error>(output, force, |out| {
+        let mut writer = TokenWriter::new(out, tokenizer)?;
+        let read = Counter::default();
+        for_each_conversation(corpus, tokenizer, settings, &read, |_, fitted| {
+            progress.set(read.get());
+            match fitted {
+                Err(bad) => report.skipped.add(bad)?,
+                Ok(Fitted::Dropped) => report.dropped += 1,
+                Ok(Fitted::Kept(tokens, is_cut)) => {
+                    report.conversations += 1;
+                    report.tokens += tokens.ids.len() as u64;
+                    report.trained_tokens += tokens.trained() as u64;
+                    report.cut += u64::from(is_cut);
+                    writer.push_masked(&tokens.ids, &tokens.trains)?;
+                    writer.end_document()?;
+                }
+            }
+            Ok(())
+        })?;
+        ensure!(
+            report.conversations > 0,
+            "{} holds no conversation that trains: {} left out as too long for data.context = {}, \
+             {} as not readable",
+            report.input,
+            report.dropped,
+            settings.context,
+            report.skipped.count()
+        );
+        Ok(writer.finish(read.get())?.hash)
+    })?;
+    progress.finish();
+    Ok(ChatReport { tokens_blake3: hash, seconds: start.elapsed().as_secs_f64(), ..report })
+}
+
+/// Calls `visit` with the tokens of each record of a corpus, in order; counts what was read.
+pub(super) fn for_each_conversation(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    settings: &ChatSettings<'_>,
+    read: &Counter,
+    mut visit: impl FnMut(&Result<Record, BadRecord>, Result<Fitted, BadRecord>) -> Result<()>,
+) -> Result<()> {
+    let sources = corpus.sources().iter();
+    for source in sources.flat_map(|source| std::iter::repeat_n(source, source.weight as usize)) {
+        let mut records = Records::new(&source.inputs, None, read.clone());
+        loop {
+            let batch: Vec<Result<Record, BadRecord>> =
+                records.by_ref().take(BATCH * BATCHES).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let encoded: Vec<Vec<Result<Fitted, BadRecord>>> = batch
+                .par_chunks(BATCH)
+                .map(|batch| encode_batch(batch, tokenizer, settings))
+                .collect();
+            for (record, fitted) in batch.iter().zip(encoded.into_iter().flatten()) {
+                visit(record, fitted)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tokens of each record; those of one process together.
+fn encode_batch(
+    batch: &[Result<Record, BadRecord>],
+    tokenizer: &Tokenizer,
+    settings: &ChatSettings<'_>,
+) -> Vec<Result<Fitted, BadRecord>> {
+    let mut found: Vec<Option<Result<Fitted, BadRecord>>> = batch.iter().map(|_| None).collect();
+    let mut open: Vec<Open<'_>> = Vec::new();
+    for (at, record) in batch.iter().enumerate() {
+        match record {
+            Err(bad) => found[at] = Some(Err(bad.clone())),
+            Ok(record) => match example(&record.fields, settings.format) {
+                Ok(example) => open.push(Open { at, record, example, is_cut: false }),
+                Err(error) => found[at] = Some(Err(bad(record, &error))),
+            },
+        }
+    }
+    // Each round renders what is left; what does not fit loses its oldest turn.
+    while !open.is_empty() {
+        let examples: Vec<Example> = open.iter().map(|open| open.example.clone()).collect();
+        let rendered = settings.template.render(&examples, settings.train_on == TrainOn::Last);
+        let mut too_long = Vec::new();
+        for (mut open, answered) in open.into_iter().zip(rendered) {
+            let tokens = answered.and_then(|answered| chat_tokens(tokenizer, &answered));
+            let at = open.at;
+            found[at] = match tokens {
+                Err(error) => Some(Err(bad(open.record, &error))),
+                Ok(tokens) if tokens.ids.len() <= settings.context + 1 => {
+                    Some(Ok(kept(tokens, open.is_cut, settings.train_on)))
+                }
+                Ok(_) if settings.too_long == TooLong::Drop => Some(Ok(Fitted::Dropped)),
+                Ok(tokens) => match without_oldest_turn(&open.example) {
+                    Some(shorter) => {
+                        open.example = shorter;
+                        open.is_cut = true;
+                        too_long.push(open);
+                        None
+                    }
+                    None => Some(Ok(without_first_tokens(tokens, settings))),
+                },
+            };
+        }
+        open = too_long;
+    }
+    let missing = |record: &Result<Record, BadRecord>| match record {
+        Ok(record) => BadRecord::new(record.place.clone(), "it was not rendered"),
+        Err(bad) => bad.clone(),
+    };
+    found
+        .into_iter()
+        .zip(batch)
+        .map(|(found, record)| found.unwrap_or_else(|| Err(missing(record))))
+        .collect()
+}
+
+/// A conversation that has to be rendered.
+struct Open<'r> {
+    /// Its place in the batch.
+    at: usize,
+    record: &'r Record,
+    example: Example,
+    is_cut: bool,
+}
+
+fn bad(record: &Record, error: &anyhow::Error) -> BadRecord {
+    BadRecord::new(record.place.clone(), format!("{error:#}"))
+}
+
+fn kept(mut tokens: ChatTokens, is_cut: bool, train_on: TrainOn) -> Fitted {
+    if train_on == TrainOn::All {
+        tokens.trains.fill(true);
+    }
+    // The first token is never predicted.
+    if let Some(first) = tokens.trains.first_mut() {
+        *first = false;
+    }
+    if tokens.trained() == 0 { Fitted::Dropped } else { Fitted::Kept(tokens, is_cut) }
+}
+
+/// The last tokens of a turn that is too long by itself, as many as a window holds.
+fn without_first_tokens(mut tokens: ChatTokens, settings: &ChatSettings<'_>) -> Fitted {
+    let cut = tokens.ids.len() - (settings.context + 1);
+    tokens.ids.drain(..cut);
+    tokens.trains.drain(..cut);
+    kept(tokens, true, settings.train_on)
+}
+
+/// The conversation without its first question and what follows up to the next; the system prompt
+/// stays. `None` if there is one question only, or what is left has no answer that trains.
+fn without_oldest_turn(example: &Example) -> Option<Example> {
+    let role = |message: &Value, role: &str| message["role"] == role;
+    let system = usize::from(example.messages.first().is_some_and(|first| role(first, "system")));
+    let is_question = |&at: &usize| role(&example.messages[at], "user");
+    let mut questions = (system..example.messages.len()).filter(is_question);
+    let (first, second) = (questions.next()?, questions.next()?);
+    let kept = &example.messages[second..];
+    let removed = second - first.min(system);
+    let first_answer = example.first.saturating_sub(removed).max(system);
+    if !kept.iter().any(|message| role(message, "assistant")) {
+        return None;
+    }
+    Some(Example {
+        messages: [&example.messages[..system], kept].concat(),
+        tools: example.tools.clone(),
+        first: if example.first == 0 { 0 } else { first_answer },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn conversation(roles: &str) -> Example {
+        let role = |letter| match letter {
+            's' => "system",
+            'u' => "user",
+            _ => "assistant",
+        };
+        let messages = roles
+            .chars()
+            .enumerate()
+            .map(|(at, letter)| json!({ "role": role(letter), "content": at.to_string() }))
+            .collect();
+        Example { messages, tools: Value::Null, first: 0 }
+    }
+
+    fn contents(example: &Example) -> String {
+        example.messages.iter().filter_map(|message| message["content"].as_str()).collect()
+    }
+
+    #[test]
+    fn the_oldest_turn_goes_and_the_system_prompt_stays() {
+        let left = |roles| without_oldest_turn(&conversation(roles)).map(|left| contents(&left));
+        assert_eq!(left("suauaua").as_deref(), Some("03456"));
+        assert_eq!(left("uaua").as_deref(), Some("23"));
+        assert_eq!(left("uaaua").as_deref(), Some("34"));
+        assert_eq!(left("sua"), None);
+        assert_eq!(left("uau"), None, "the rest has no answer");
+        let mut prompt = conversation("suaua");
+        prompt.first = 4;
+        let left = without_oldest_turn(&prompt).unwrap();
+        assert_eq!((contents(&left).as_str(), left.first), ("034", 2));
+    }
+}

@@ -1,0 +1,24 @@
+//! Conversations for training: from records to tokens of which some train.
+//!
+//! ```text
+//! record --formats--> messages --chat template--> text with its answers --tokens--> ids, and which train
+//!        --packing--> windows of several whole conversations
+//! ```
+
+mod command;
+mod encode;
+mod formats;
+mod inspect;
+mod packing;
+mod template;
+mod tokens;
+mod typed;
+
+pub(crate) use command::ChatArgs;
+pub use encode::{ChatReport, ChatSettings, encode_chat};
+pub use formats::{Example, example};
+pub use inspect::{ChatInspection, inspect_chat};
+pub use packing::{ConversationWindows, pack};
+pub use template::{CHATML, TrainingTemplate};
+pub use tokens::{ChatTokens, chat_tokens};
+pub use typed::encode_conversation;
