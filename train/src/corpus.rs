@@ -1,10 +1,13 @@
-//! The text of a run as batches of token windows.
+//! The text or the conversations of a run as batches of token windows.
 
 use std::ops::Range;
 
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use data::{Shuffle, TokenFile, Tokenizer, Windows};
+use chat_template::{ChatTemplate, Message};
+use config::{DataFormat, DocumentMask};
+use data::chat::{ChatReport, ChatSettings, ConversationWindows, TrainingTemplate, encode_chat};
+use data::{Shuffle, TokenFile, Tokenizer, Window, Windows};
 use kernels::Documents;
 
 use crate::folder::RunFolder;
@@ -12,7 +15,7 @@ use crate::folder::RunFolder;
 /// One of the two parts of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// The first part of the text, for training.
+    /// The part for training.
     Train,
     /// The rest.
     Validation,
@@ -22,10 +25,20 @@ pub enum Split {
 pub struct Corpus {
     tokenizer: Tokenizer,
     tokens: TokenFile,
-    ranges: data::Split,
+    layout: Layout,
     context: usize,
-    stride: usize,
+    mask: DocumentMask,
+    /// What became of the conversations, if the run trains on some.
+    report: Option<ChatReport>,
     is_kept: bool,
+}
+
+/// How windows are cut from the tokens.
+enum Layout {
+    /// A text: windows that slide over it.
+    Text { ranges: data::Split, stride: usize },
+    /// Conversations: windows of whole ones.
+    Chat { train: ConversationWindows, validation: ConversationWindows },
 }
 
 impl Drop for Corpus {
@@ -46,7 +59,8 @@ impl Corpus {
     ///
     /// # Errors
     /// When the text is missing, is not UTF-8 or holds no token of the vocabulary, has a token
-    /// beyond the `rows` of the embedding, or the tokens cannot be written.
+    /// beyond the `rows` of the embedding, or the tokens cannot be written; when the files hold
+    /// something else than `data.format` says.
     pub fn prepare(
         settings: &config::Data,
         tokenizer: Tokenizer,
@@ -54,12 +68,24 @@ impl Corpus {
         folder: &RunFolder,
     ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
-        let text = data::Corpus::of_run_file(settings)?;
-        data::encode_file(&text, &tokenizer, &path, true)?;
+        let report = match settings.format {
+            DataFormat::Text => {
+                let text = data::Corpus::of_run_file(settings)?;
+                data::encode_file(&text, &tokenizer, &path, true)?;
+                None
+            }
+            DataFormat::Chat => Some(encode_conversations(settings, &tokenizer, &path)?),
+        };
         let tokens = TokenFile::open(&path)?;
-        let ranges = data::Split::new(tokens.len(), settings.train_fraction);
-        let (context, stride) = (settings.context, settings.stride());
-        let corpus = Corpus { tokenizer, tokens, ranges, context, stride, is_kept: false };
+        let (context, mask) = (settings.context, settings.document_mask());
+        let layout = match settings.format {
+            DataFormat::Text => Layout::Text {
+                ranges: data::Split::new(tokens.len(), settings.train_fraction),
+                stride: settings.stride(),
+            },
+            DataFormat::Chat => conversations(&tokens, settings),
+        };
+        let corpus = Corpus { tokenizer, tokens, layout, context, mask, report, is_kept: false };
         if corpus.tokenizer.vocab_size() > rows {
             corpus.check_rows(rows)?;
         }
@@ -94,6 +120,11 @@ impl Corpus {
         &self.tokenizer
     }
 
+    /// What became of the conversations, if the run trains on some.
+    pub fn chat_report(&self) -> Option<&ChatReport> {
+        self.report.as_ref()
+    }
+
     /// Hash of the tokens, in hexadecimal.
     pub fn tokens_hash(&self) -> String {
         self.tokens.hash()
@@ -104,9 +135,35 @@ impl Corpus {
         self.context
     }
 
+    /// The tokens of a prompt as the model is trained to read it: of a conversation, as the first
+    /// message of its template.
+    ///
+    /// # Errors
+    /// When the vocabulary lacks a part of it, or the template refuses it.
+    pub fn prompt(&self, text: &str) -> anyhow::Result<Vec<u32>> {
+        let Layout::Chat { .. } = self.layout else {
+            return Ok(self.tokenizer.encode_prompt(text)?);
+        };
+        let spelling = |id: u32| self.tokenizer.token_bytes(id).map(String::from_utf8_lossy);
+        let (bos, eos) = (self.tokenizer.bos(), self.tokenizer.end_of_text());
+        let template = ChatTemplate::new(
+            &TrainingTemplate::source(&self.tokenizer, None)?,
+            bos.and_then(spelling).as_deref(),
+            eos.and_then(spelling).as_deref(),
+        )?;
+        let render = |messages: &[Message]| template.render(messages);
+        data::encode_conversation(&self.tokenizer, &[Message::user(text)], false, render)
+    }
+
     /// Windows in a split; 0 if it is shorter than one window.
     pub fn windows(&self, split: Split) -> usize {
-        self.cut(split).map_or(0, |windows| windows.len())
+        match &self.layout {
+            Layout::Text { .. } => self.sliding(split).map_or(0, |windows| windows.len()),
+            Layout::Chat { train, validation } => match split {
+                Split::Train => train.len(),
+                Split::Validation => validation.len(),
+            },
+        }
     }
 
     /// The windows at the positions `places` of the random order of an epoch.
@@ -117,8 +174,12 @@ impl Corpus {
 
     /// The tokens of windows of a split whose predictions train: those that have a target in
     /// [`Corpus::batch`].
-    pub fn trained_tokens(&self, _split: Split, windows: &[usize]) -> usize {
-        windows.len() * self.context
+    pub fn trained_tokens(&self, split: Split, windows: &[usize]) -> usize {
+        match (self.chat(split), self.sliding(split)) {
+            (Some(chat), _) => windows.iter().map(|&at| chat.trained(&self.tokens, at)).sum(),
+            (None, Ok(sliding)) => windows.iter().map(|&at| sliding.trained(at)).sum(),
+            (None, Err(_)) => 0,
+        }
     }
 
     /// Several windows of a split as one batch.
@@ -126,28 +187,82 @@ impl Corpus {
     /// # Errors
     /// When the split has no windows.
     pub fn batch(&self, split: Split, indices: &[usize]) -> anyhow::Result<Batch> {
-        let windows = self.cut(split)?;
-        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
-        for &index in indices {
-            let (input, target) = windows.get(index);
-            inputs.extend(input);
-            targets.extend(target);
-        }
         let shape = [indices.len(), self.context];
-        Ok(Batch { inputs, documents: None, trained: None, targets, shape })
+        let mut batch = Batch { shape, ..Batch::default() };
+        if let Some(chat) = self.chat(split) {
+            let padding = self.tokenizer.end_of_text().unwrap_or(0);
+            indices.iter().for_each(|&index| batch.add(chat.get(&self.tokens, index, padding)));
+        } else {
+            let windows = self.sliding(split)?;
+            indices.iter().for_each(|&index| batch.add(windows.get(index)));
+        }
+        if self.mask == DocumentMask::Packed {
+            batch.documents = None;
+        }
+        Ok(batch)
     }
 
-    fn cut(&self, split: Split) -> anyhow::Result<Windows<'_>> {
-        let (range, name) = match split {
-            Split::Train => (&self.ranges.train, "training"),
-            Split::Validation => (&self.ranges.validation, "validation"),
+    fn chat(&self, split: Split) -> Option<&ConversationWindows> {
+        match (&self.layout, split) {
+            (Layout::Chat { train, .. }, Split::Train) => Some(train),
+            (Layout::Chat { validation, .. }, Split::Validation) => Some(validation),
+            (Layout::Text { .. }, _) => None,
+        }
+    }
+
+    fn sliding(&self, split: Split) -> anyhow::Result<Windows<'_>> {
+        let Layout::Text { ranges, stride } = &self.layout else {
+            anyhow::bail!("conversations have no sliding windows")
         };
-        Windows::new(&self.tokens, range.clone(), self.context, self.stride)
-            .with_context(|| format!("{name} split"))
+        let (range, name) = match split {
+            Split::Train => (&ranges.train, "training"),
+            Split::Validation => (&ranges.validation, "validation"),
+        };
+        let windows = Windows::new(&self.tokens, range.clone(), self.context, *stride)
+            .with_context(|| format!("{name} split"))?;
+        Ok(match self.mask {
+            DocumentMask::Packed => windows,
+            DocumentMask::Separate => windows.separate(),
+        })
     }
 }
 
+fn encode_conversations(
+    settings: &config::Data,
+    tokenizer: &Tokenizer,
+    path: &std::path::Path,
+) -> anyhow::Result<ChatReport> {
+    let template = TrainingTemplate::source(tokenizer, None)?;
+    let template = TrainingTemplate::new(tokenizer, template)?;
+    let chat = ChatSettings {
+        template: &template,
+        format: settings.chat_format,
+        train_on: settings.train_on,
+        too_long: settings.too_long,
+        context: settings.context,
+    };
+    encode_chat(&data::Corpus::of_run_file(settings)?, tokenizer, &chat, path, true)
+}
+
+/// The windows of the conversations that train and of the others, which are drawn by number, so
+/// that a file sorted by subject is validated on all of them.
+fn conversations(tokens: &TokenFile, settings: &config::Data) -> Layout {
+    let ranges: Vec<Range<usize>> = tokens.documents().collect();
+    let trains = data::Split::new(ranges.len(), settings.train_fraction).train;
+    let order = Shuffle::new(0, 0, ranges.len());
+    let mut drawn: Vec<usize> = trains.map(|place| order.window_at(place)).collect();
+    drawn.sort_unstable();
+    let is_drawn = |at: &usize| drawn.binary_search(at).is_ok();
+    let (train, validation): (Vec<_>, Vec<_>) = (0..ranges.len()).partition(is_drawn);
+    let windows = |chosen: Vec<usize>| {
+        let chosen: Vec<Range<usize>> = chosen.into_iter().map(|at| ranges[at].clone()).collect();
+        ConversationWindows::new(&chosen, settings.context)
+    };
+    Layout::Chat { train: windows(train), validation: windows(validation) }
+}
+
 /// A batch of windows.
+#[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// `[B, T]`, row-major.
     pub inputs: Vec<u32>,
@@ -163,6 +278,20 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Adds a window as the next row.
+    fn add(&mut self, window: Window) {
+        let before = self.inputs.len() as u32;
+        if let Some(trained) = window.trained {
+            let positions = trained.into_iter().map(|position| before + position);
+            self.trained.get_or_insert_default().extend(positions);
+        }
+        if let Some(documents) = window.documents {
+            self.documents.get_or_insert_default().extend(documents);
+        }
+        self.inputs.extend(window.inputs);
+        self.targets.extend(window.targets);
+    }
+
     /// Number of positions whose predictions train, `M`.
     pub fn trained_tokens(&self) -> usize {
         self.targets.len()

@@ -13,6 +13,7 @@
 
 mod allocator;
 mod chart;
+mod chat_tokenizer;
 mod corpus;
 mod device;
 mod evaluate;

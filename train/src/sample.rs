@@ -4,28 +4,29 @@ use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use data::Tokenizer;
 use model::Model;
 
+use crate::corpus::Corpus;
 use crate::journal::Journal;
 
 /// The likeliest continuation of `prompt` by `count` tokens: text of both together. The model sees
-/// the last `context` of them, as many as it learns from at a time.
+/// the last tokens of them, as many as it learns from at a time.
 pub fn greedy(
     model: &Model,
-    tokenizer: &Tokenizer,
+    corpus: &Corpus,
     prompt: &str,
     count: usize,
-    context: usize,
     device: &Device,
 ) -> String {
+    let (tokenizer, context) = (corpus.tokenizer(), corpus.context());
     let model = model.without_graph();
-    let text_start = usize::from(tokenizer.begin_of_text().is_some());
-    let mut tokens = match tokenizer.encode_prompt(prompt) {
+    let mut tokens = match corpus.prompt(prompt) {
         Ok(ids) => ids,
         // A sample is no reason to end a run.
-        Err(missing) => return format!("(no sample of the prompt {prompt:?}: {missing})"),
+        Err(error) => return format!("(no sample of the prompt {prompt:?}: {error:#})"),
     };
+    let begins = tokens.first().is_some_and(|&first| tokenizer.begin_of_text() == Some(first));
+    let text_start = usize::from(begins);
     if tokens.is_empty() {
         tokens.push(tokenizer.end_of_text().unwrap_or(0));
     }

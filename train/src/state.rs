@@ -8,7 +8,8 @@ use burn::tensor::Device;
 use checkpoint::atomic;
 use checkpoint::lora::AdapterSettings;
 use checkpoint::{
-    AdapterContents, Checkpoint, CheckpointContents, Golden, HuggingFaceFiles, TrainerState, names,
+    AdapterContents, Checkpoint, CheckpointContents, CheckpointError, Golden, HuggingFaceFiles,
+    TrainerState, names,
 };
 use config::{Lora, ModelConfig, RunFile};
 use kernels::random;
@@ -202,10 +203,49 @@ pub fn begin(
     let Some(initial) = initial else {
         return Ok(Model::init(config, run_file.train.initialization, seed("weights"), device));
     };
-    let model = load(config, initial.checkpoint(), device)?;
+    let model = load_grown(config, initial, device)?;
     adapted(model, &run_file.lora, |path, shape| {
         Ok(lora::initial_values(seed("adapters"), path, shape))
     })
+}
+
+/// The model of `initial`, with the rows that `config` has more in the embedding and the head: the
+/// mean of the others, so that a new token is neither likely nor unlikely before it is learned
+/// (Hewitt, "Initializing New Word Embeddings for Pretrained Language Models", 2021).
+fn load_grown(
+    config: &ModelConfig,
+    initial: &InitialModel,
+    device: &Device,
+) -> anyhow::Result<Model> {
+    let before = initial.config();
+    let reader = Reader::new(names::tensors(before), initial.checkpoint().weights());
+    let (rows, new) = (before.vocab_size, config.vocab_size - before.vocab_size);
+    Ok(Model::load(config, device, |path, shape| {
+        let values = reader.weight(path)?;
+        Ok::<_, CheckpointError>(match shape {
+            _ if new == 0 => values,
+            // The embedding `[V, C]`.
+            &[all, _] if path.starts_with("wte") && all == config.vocab_size => {
+                with_mean_rows(values, rows, new)
+            }
+            // The head `[C, V]`.
+            &[width, all] if path.starts_with("lm_head") && all == config.vocab_size => {
+                let grown = with_mean_rows(checkpoint::transpose(&values, width, rows), rows, new);
+                checkpoint::transpose(&grown, all, width)
+            }
+            _ => values,
+        })
+    })?)
+}
+
+/// A matrix of `rows` rows with `new` more, each the mean of the others.
+fn with_mean_rows(mut values: Vec<f32>, rows: usize, new: usize) -> Vec<f32> {
+    let width = values.len() / rows.max(1);
+    let column = |at: usize| values.iter().skip(at).step_by(width).map(|&x| f64::from(x));
+    let mean: Vec<f32> =
+        (0..width).map(|at| (column(at).sum::<f64>() / rows as f64) as f32).collect();
+    values.extend(mean.repeat(new));
+    values
 }
 
 /// Reads the checkpoint `dir` of a run of `config` on tokens with the hash `tokens_hash`.

@@ -71,8 +71,7 @@ impl Family for Llama {
         pass: Pass,
         trace: &mut Trace,
     ) -> Tensor<2> {
-        let frames =
-            Frame::of_layers(&self.config, tokens.dims(), documents.as_ref(), &self.wte);
+        let frames = Frame::of_layers(&self.config, tokens.dims(), documents.as_ref(), &self.wte);
         let x = self.wte.forward(tokens.flatten(0, 1), pass.precision); // [N, C]
         trace.keep(|| "wte".to_owned(), &x);
         let x = match self.config.architecture.block().embedding_scale {

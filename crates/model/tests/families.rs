@@ -166,7 +166,8 @@ fn gradients_follow_finite_differences() {
         // Changes all values, so that scales are not exactly 1 and shifts not exactly 0.
         let model = model.update(|_, _, values| values.clone() * 3.0 + 0.01);
         let loss_of = |model: &Model| {
-            model.loss(Batch::new(tokens(2, &device), tokens(2, &device).flip([1])), Pass::default())
+            model
+                .loss(Batch::new(tokens(2, &device), tokens(2, &device).flip([1])), Pass::default())
         };
         let gradients = model.take_gradients(loss_of(&model).backward());
         for parameter in model.parameters() {
@@ -258,7 +259,8 @@ fn adapters_start_as_nothing_and_are_all_that_is_trained() {
         let mut trainable: Vec<String> = adapted.trainable().into_iter().map(|p| p.path).collect();
         trainable.sort();
         assert_eq!(trainable, expected, "{name}");
-        let loss = adapted.loss(Batch::new(tokens(2, &device), tokens(2, &device)), Pass::default());
+        let loss =
+            adapted.loss(Batch::new(tokens(2, &device), tokens(2, &device)), Pass::default());
         let gradients = adapted.take_gradients(loss.backward());
         assert_eq!(gradients.into_keys().collect::<Vec<_>>(), expected, "{name}");
     }

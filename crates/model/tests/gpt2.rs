@@ -100,7 +100,8 @@ fn gradients_follow_finite_differences() {
     let config = config(true, true);
     let model = Model::init(&config, Initialization::Gpt2, 5, &device);
     let loss_of = |model: &Model| {
-        let loss = model.loss(Batch::new(tokens(2, &device), tokens(2, &device).flip([1])), Pass::default());
+        let loss = model
+            .loss(Batch::new(tokens(2, &device), tokens(2, &device).flip([1])), Pass::default());
         (loss.clone().into_scalar::<f32>(), loss)
     };
     let gradients = model.take_gradients(loss_of(&model).1.backward());
@@ -124,8 +125,9 @@ fn gradients_follow_finite_differences() {
 fn a_fresh_model_knows_nothing() {
     let device = Device::flex();
     let model = Model::init(&config(true, false), Initialization::Gpt2, 1, &device);
-    let loss =
-        model.loss(Batch::new(tokens(3, &device), tokens(3, &device)), Pass::default()).into_scalar::<f32>();
+    let loss = model
+        .loss(Batch::new(tokens(3, &device), tokens(3, &device)), Pass::default())
+        .into_scalar::<f32>();
     assert!((loss - 29_f32.ln()).abs() < 0.1, "{loss}");
 }
 

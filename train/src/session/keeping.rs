@@ -28,10 +28,9 @@ impl Session<'_> {
         let settings = &self.run_file.train;
         let text = sample::greedy(
             self.forward()?,
-            self.corpus.tokenizer(),
+            &self.corpus,
             &settings.sample_prompt,
             settings.sample_tokens,
-            self.corpus.context(),
             self.device.first(),
         );
         let entry = sample::entry(self.state.epoch, self.state.step, &text);

@@ -10,10 +10,12 @@ use anyhow::{Context, bail};
 use checkpoint::TrainerState;
 use cli::memory::peak_resident;
 use cli::{Interrupt, Meter, Progress};
-use config::{Kernels, RunFile};
+use config::{Kernels, ModelConfig, RunFile};
 use kernels::Precision;
 use model::Model;
+use tempfile::TempDir;
 
+use crate::chat_tokenizer::RunTokenizer;
 use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
 use crate::evaluate::Reading;
@@ -78,6 +80,8 @@ struct Session<'a> {
     tokenizer_json: String,
     /// The folder that the tokenizer came from.
     tokenizer_folder: Option<PathBuf>,
+    /// Holds `tokenizer_folder` if it was made for this run.
+    _made_folder: Option<TempDir>,
     resumed_from: Option<u64>,
     checkpoint: Option<PathBuf>,
     before: Losses,
@@ -99,8 +103,17 @@ impl<'a> Session<'a> {
     fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
         let Parts { folder, start, device, precision } = parts;
         let initial = InitialModel::open(run_file, &start)?;
-        let tokenizer = init_from::tokenizer(run_file, initial.as_ref(), &start)?;
+        let RunTokenizer { tokenizer, folder: tokenizer_folder, made } = RunTokenizer::new(
+            run_file,
+            init_from::tokenizer(run_file, initial.as_ref(), &start)?,
+            init_from::tokenizer_folder(run_file, initial.as_ref()),
+        )?;
         let config = match &initial {
+            // Tokens that a chat template adds get new rows.
+            Some(initial) if made.is_some() => {
+                let rows = initial.config().vocab_size.max(tokenizer.vocab_size());
+                ModelConfig { vocab_size: rows, ..initial.config().clone() }
+            }
             Some(initial) => initial.config().clone(),
             None => run_file.model.config(tokenizer.vocab_size()),
         };
@@ -135,7 +148,6 @@ impl<'a> Session<'a> {
         state.qat_start = qat.as_ref().map(Qat::start);
         state.qat_teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
         folder.require_steps_left(state.step, plan.total_steps)?;
-        let tokenizer_folder = init_from::tokenizer_folder(run_file, initial.as_ref());
         if state.step < plan.total_steps {
             let prospect = Prospect {
                 run_file,
@@ -161,6 +173,7 @@ impl<'a> Session<'a> {
             schedule: LearningRate::new(&run_file.optimizer, &run_file.schedule, plan.total_steps),
             tokenizer_json,
             tokenizer_folder,
+            _made_folder: made,
             elapsed_before_s: state.elapsed_s,
             model: Some(model),
             qat,
@@ -223,6 +236,9 @@ impl<'a> Session<'a> {
             cli::count(self.plan.steps_per_epoch),
             from.unwrap_or_default(),
         ));
+        if let Some(report) = self.corpus.chat_report() {
+            self.progress.note(&report.summary());
+        }
         if let Some(qat) = &self.qat {
             self.progress.note(&format!(
                 "after {} of them, forward passes see the weights as {} will store them",

@@ -178,7 +178,6 @@ impl Attention {
     fn rows(&self, block: usize) -> usize {
         (self.time - block * BLOCK).min(BLOCK)
     }
-
 }
 
 impl QueryHead<'_> {

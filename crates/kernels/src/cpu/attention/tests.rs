@@ -66,7 +66,16 @@ fn check<A: Arithmetic>(math: A, shape: &Attention, tolerance: f64) {
 }
 
 fn shape(batch: usize, time: usize, heads: usize, width: usize) -> Attention {
-    Attention { batch, time, heads, kv_heads: heads, width, window: time, documents: None, dropout: NONE }
+    Attention {
+        batch,
+        time,
+        heads,
+        kv_heads: heads,
+        width,
+        window: time,
+        documents: None,
+        dropout: NONE,
+    }
 }
 
 #[test]
@@ -199,7 +208,12 @@ fn neighbouring_rows_and_heads_drop_independently() {
     let shape = Attention { dropout, ..shape(2, 512, 2, 1) };
     let mask = |batch, head, query| {
         let mut row = vec![1.0_f32; 512];
-        drop_scores(Isa::best(), QueryHead { shape: &shape, batch, head }.row_dropout(query), &mut row, 0);
+        drop_scores(
+            Isa::best(),
+            QueryHead { shape: &shape, batch, head }.row_dropout(query),
+            &mut row,
+            0,
+        );
         row
     };
     let agreement =
