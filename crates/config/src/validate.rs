@@ -280,9 +280,10 @@ impl RunFile {
         )?;
         require(
             "data.tokenizer",
-            "\"simple\"",
-            !is_chat || data.tokenizer != TokenizerKind::Simple,
-            "another one: words of a text cannot spell the marks of a chat template",
+            "not one that exists before the run",
+            !is_chat || matches!(data.tokenizer, TokenizerKind::Gpt2 | TokenizerKind::HuggingFace),
+            "\"gpt2\" or \"huggingface\" where data.format = \"chat\", or that of train.init_from: the \
+             words of conversations are not a text to take a vocabulary from",
         )
     }
 
