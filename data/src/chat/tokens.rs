@@ -67,18 +67,26 @@ fn push_part(
     answers: &[Range<usize>],
     found: &mut ChatTokens,
 ) -> Result<()> {
-    let text = part.text();
-    let ids = tokenizer.encode_part(part, begins)?;
-    if let Some(ends) = token_ends(tokenizer, &ids, text.len()) {
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let trains = starts.zip(&ends).map(|(from, &to)| {
-            answers.iter().any(|answer| start + from < answer.end && start + to > answer.start)
-        });
-        found.push(&ids, trains);
+    let is_in_answer = |place: Range<usize>| {
+        let (from, to) = (start + place.start, start + place.end);
+        answers.iter().any(|answer| from < answer.end && to > answer.start)
+    };
+    let text = match part {
+        Part::Markup(text) => text,
+        // A special token that somebody typed: the template keeps it whole.
+        Part::Text(text) => {
+            let ids = tokenizer.encode_part(part, begins)?;
+            found.push(&ids, std::iter::repeat_n(is_in_answer(0..text.len()), ids.len()));
+            return Ok(());
+        }
+    };
+    let (ids, places) = tokenizer.encode_markup(text, begins)?;
+    if let Some(places) = places {
+        found.push(&ids, places.into_iter().map(is_in_answer));
         return Ok(());
     }
-    // Some tokens do not have the bytes of the text (an unknown token, text that is normalized
-    // first), so the text is cut where answers begin and end, which no token can then overlap.
+    // The places of the tokens are not known, so the text is cut where answers begin and end, which
+    // no token can then overlap.
     let mut cuts: Vec<usize> = answers
         .iter()
         .flat_map(|answer| [answer.start, answer.end])
@@ -87,32 +95,9 @@ fn push_part(
     cuts.push(text.len());
     let mut from = 0;
     for to in cuts {
-        let ids = tokenizer.encode_part(part.slice(from..to), begins && from == 0)?;
-        let trains =
-            answers.iter().any(|answer| start + from < answer.end && start + to > answer.start);
-        found.push(&ids, std::iter::repeat_n(trains, ids.len()));
+        let ids = tokenizer.encode_part(Part::Markup(&text[from..to]), begins && from == 0)?;
+        found.push(&ids, std::iter::repeat_n(is_in_answer(from..to), ids.len()));
         from = to;
     }
     Ok(())
-}
-
-/// Where each token of a text of `length` bytes ends; `None` if the tokens' bytes are not the
-/// text's, but for a space that SentencePiece puts before it.
-fn token_ends(tokenizer: &Tokenizer, ids: &[u32], length: usize) -> Option<Vec<usize>> {
-    let mut end = 0;
-    let ends: Option<Vec<usize>> = ids
-        .iter()
-        .map(|&id| {
-            end += tokenizer.token_bytes(id)?.len();
-            Some(end)
-        })
-        .collect();
-    let ends = ends?;
-    match end.checked_sub(length)? {
-        0 => Some(ends),
-        1 if tokenizer.token_bytes(*ids.first()?)?.first() == Some(&b' ') => {
-            Some(ends.into_iter().map(|end| end - 1).collect())
-        }
-        _ => None,
-    }
 }

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 use tokenizers::tokenizer::normalizer::Range;
-use tokenizers::{Model, NormalizedString, OffsetReferential, OffsetType, Token};
+use tokenizers::{
+    Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, Token,
+};
 
 use super::MissingToken;
 use super::bpe::bytes_of;
@@ -80,23 +82,52 @@ impl Foreign {
 
     /// The tokens of a text, in which special tokens are found.
     pub fn encode_with_specials(&self, text: &str, out: &mut Vec<u32>) -> Result<(), MissingToken> {
-        let tokenizer = self.with_specials.get_or_init(|| {
+        self.extend(self.with_specials(), text, out)
+    }
+
+    /// The same, and the bytes of `text` that each token was made from.
+    pub fn encode_with_places(
+        &self,
+        text: &str,
+    ) -> Result<(Vec<u32>, Vec<std::ops::Range<usize>>), MissingToken> {
+        let pieces = self.pieces(self.with_specials(), text)?;
+        let found = pieces.into_encoding(None, 0, OffsetType::Byte);
+        let found =
+            found.map_err(|error| MissingToken { what: format!("it ({error})"), offset: 0 })?;
+        let places = found.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        Ok((found.get_ids().to_vec(), places))
+    }
+
+    fn with_specials(&self) -> &tokenizers::Tokenizer {
+        self.with_specials.get_or_init(|| {
             let mut tokenizer = self.plain.clone();
             tokenizer.set_encode_special_tokens(false);
             tokenizer
-        });
-        self.extend(tokenizer, text, out)
+        })
     }
 
-    /// Appends the tokens of a text. The steps are those of `TokenizerImpl::encode`, without the
-    /// truncation that a file may ask for (transformers sets it with each call), and with an eye on
-    /// what BPE leaves out.
+    /// Appends the tokens of a text.
     fn extend(
         &self,
         tokenizer: &tokenizers::Tokenizer,
         text: &str,
         out: &mut Vec<u32>,
     ) -> Result<(), MissingToken> {
+        let pieces = self.pieces(tokenizer, text)?;
+        let pieces = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
+        let tokens = pieces.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten();
+        out.extend(tokens.map(|token| token.id));
+        Ok(())
+    }
+
+    /// The pieces of a text with their tokens. The steps are those of `TokenizerImpl::encode`, without the
+    /// truncation that a file may ask for (transformers sets it with each call), and with an eye on
+    /// what BPE leaves out.
+    fn pieces(
+        &self,
+        tokenizer: &tokenizers::Tokenizer,
+        text: &str,
+    ) -> Result<PreTokenizedString, MissingToken> {
         let added = tokenizer.get_added_vocabulary();
         // The crate drops what goes wrong in it.
         let normal = self.patterns.check_normalizer(tokenizer.get_normalizer(), text);
@@ -111,10 +142,7 @@ impl Foreign {
             Ok(missing) => *missing,
             Err(error) => MissingToken { what: format!("it ({error})"), offset: 0 },
         })?;
-        let pieces = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
-        let tokens = pieces.iter().filter_map(|(_, _, tokens)| tokens.as_ref()).flatten();
-        out.extend(tokens.map(|token| token.id));
-        Ok(())
+        Ok(pieces)
     }
 
     /// The tokens of a piece. BPE without an unknown token leaves out what it does not know; the

@@ -22,14 +22,6 @@ impl<'t> Part<'t> {
             Part::Markup(text) | Part::Text(text) => text,
         }
     }
-
-    /// The bytes `range` of it.
-    pub(crate) fn slice(self, range: Range<usize>) -> Self {
-        match self {
-            Part::Markup(text) => Part::Markup(&text[range]),
-            Part::Text(text) => Part::Text(&text[range]),
-        }
-    }
 }
 
 impl Tokenizer {
@@ -66,52 +58,91 @@ impl Tokenizer {
         part: Part<'_>,
         begins: bool,
     ) -> Result<Vec<u32>, MissingToken> {
-        let mut ids = Vec::new();
         match part {
-            Part::Markup(text) if begins => ids = self.encode_with_specials(text)?,
-            Part::Markup(text) => self.encode_behind(text, &mut ids)?,
-            Part::Text(text) => self.encode_as_text(text, begins, &mut ids)?,
+            Part::Markup(text) => Ok(self.encode_markup(text, begins)?.0),
+            Part::Text(text) => self.encode_as_text(text, begins),
         }
-        Ok(ids)
     }
 
-    /// Appends the tokens of a text as plain text, even if the whole text spells a token that is
-    /// recognised in every text.
-    fn encode_as_text(
+    /// The tokens of a part with special tokens, and the bytes of it that each token stands for.
+    /// These are `None` if the tokens' bytes do not add up to the text (an unknown token).
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub(crate) fn encode_markup(
         &self,
         text: &str,
         begins: bool,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), MissingToken> {
-        let start = ids.len();
-        self.worker(text.len()).encode(text, begins, ids)?;
+    ) -> Result<(Vec<u32>, Option<Vec<Range<usize>>>), MissingToken> {
+        if let Kind::Foreign(foreign) = &self.kind {
+            let (ids, places) = foreign.encode_with_places(text)?;
+            return Ok((ids, Some(places)));
+        }
+        let mut worker = self.worker(text.len());
+        let (mut ids, mut places, mut at) = (Vec::new(), Some(Vec::new()), 0);
+        for fragment in self.controls.split(text) {
+            let first = ids.len();
+            let length = match fragment {
+                Fragment::Token(id) => {
+                    ids.push(id);
+                    self.token_bytes(id).map_or(0, <[u8]>::len)
+                }
+                Fragment::Text(0, plain) if !begins => {
+                    worker.encode(plain, false, &mut ids)?;
+                    plain.len()
+                }
+                Fragment::Text(start, plain) => {
+                    let encoded = worker.encode_fragment(plain, start == 0, &mut ids);
+                    encoded.map_err(|missing| missing.behind(start as u64))?;
+                    plain.len()
+                }
+            };
+            let found = self.places(&ids[first..], at, length);
+            places = places.zip(found).map(|(mut places, found): (Vec<_>, Vec<_>)| {
+                places.extend(found);
+                places
+            });
+            at += length;
+        }
+        Ok((ids, places))
+    }
+
+    /// The places of the tokens of `length` bytes of a text from byte `start` on, by the tokens'
+    /// own bytes.
+    fn places(&self, ids: &[u32], start: usize, length: usize) -> Option<Vec<Range<usize>>> {
+        let bytes = |id: u32| self.token_bytes(id);
+        let sum = ids.iter().map(|&id| bytes(id).map(<[u8]>::len)).sum::<Option<usize>>()?;
+        // SentencePiece may put a space before a text.
+        let before = sum.checked_sub(length)?;
+        let has_space = before == 1 && bytes(*ids.first()?)?.first() == Some(&b' ');
+        if before > 0 && !has_space {
+            return None;
+        }
+        let mut end = 0_usize;
+        let place = |&id: &u32| {
+            let from = end.saturating_sub(before);
+            end += bytes(id).unwrap_or_default().len();
+            start + from..start + end.saturating_sub(before)
+        };
+        Some(ids.iter().map(place).collect())
+    }
+
+    /// The tokens of a text as plain text, even if the whole text spells a token that is recognised
+    /// in every text.
+    fn encode_as_text(&self, text: &str, begins: bool) -> Result<Vec<u32>, MissingToken> {
+        let mut ids = Vec::new();
+        self.worker(text.len()).encode(text, begins, &mut ids)?;
         let is_whole = |id: u32| self.token_bytes(id) == Some(text.as_bytes());
-        if let [id] = ids[start..]
+        if let [id] = ids[..]
             && is_whole(id)
             && let Some(first) = text.chars().next()
         {
-            ids.truncate(start);
+            ids.clear();
             let (first, rest) = text.split_at(first.len_utf8());
-            self.worker(first.len()).encode(first, begins, ids)?;
-            self.worker(rest.len()).encode(rest, false, ids)?;
+            self.worker(first.len()).encode(first, begins, &mut ids)?;
+            self.worker(rest.len()).encode(rest, false, &mut ids)?;
         }
-        Ok(())
-    }
-
-    /// Appends the tokens of a continued text, with special tokens.
-    fn encode_behind(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), MissingToken> {
-        if let Kind::Foreign(foreign) = &self.kind {
-            return foreign.encode_with_specials(text, ids);
-        }
-        let mut worker = self.worker(text.len());
-        for fragment in self.controls.split(text) {
-            match fragment {
-                Fragment::Token(id) => ids.push(id),
-                Fragment::Text(0, plain) => worker.encode(plain, false, ids)?,
-                Fragment::Text(_, plain) => worker.encode_fragment(plain, false, ids)?,
-            }
-        }
-        Ok(())
+        Ok(ids)
     }
 
     /// Whether a token has a meaning but no text.
