@@ -52,7 +52,7 @@ pub use plan::{
 pub use quality::{Measured, MeasuredFile};
 pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
 pub use self_test::continuation;
-pub use serve::{Certificate, Reach, ServeJob, ServeReport, serve};
+pub use serve::{Certificate, HostName, Limits, Reach, ServeJob, ServeReport, serve};
 pub use signature::{KeyReport, keygen, require_signed_by, sign, signer};
 pub use static_site::{StaticReport, export_static};
 pub use training::TrainingNeed;
@@ -157,22 +157,29 @@ pub struct ServeArgs {
     /// Serve this network over HTTPS, not this machine alone over HTTP (off)
     #[arg(long)]
     pub lan: bool,
-    /// PEM certificate that the devices trust, for --lan (one made for this run)
+    /// Answer to this name of the machine too; may be repeated (localhost and its addresses)
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<HostName>,
+    /// PEM certificate that the devices trust, for --lan (one that is made and kept)
     #[arg(long, value_name = "FILE", requires = "lan", requires = "certificate_key")]
     pub certificate: Option<PathBuf>,
     /// PEM key of the certificate (none)
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub certificate_key: Option<PathBuf>,
+    /// Folder where the made certificate is kept (pocketgpt/serve in the user's state folder)
+    #[arg(long, value_name = "DIR", requires = "lan", conflicts_with = "certificate")]
+    pub certificate_folder: Option<PathBuf>,
 }
 
 impl ServeArgs {
-    fn job(self) -> ServeJob {
+    fn job(self) -> anyhow::Result<ServeJob> {
         let certificate = match (self.certificate, self.certificate_key) {
             (Some(chain), Some(key)) => Certificate::Files { chain, key },
-            _ => Certificate::SelfSigned,
+            _ => Certificate::Kept { folder: self.certificate_folder },
         };
         let reach = if self.lan { Reach::Lan(certificate) } else { Reach::Loopback };
-        ServeJob { input: self.input, port: self.port, reach }
+        let limits = Limits::of_this_process()?;
+        Ok(ServeJob { input: self.input, port: self.port, reach, hosts: self.host, limits })
     }
 }
 
@@ -251,7 +258,7 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
         Verb::Keygen { output, force } => keygen(&output, force).map(Report::Key),
         Verb::Sign { input, key, force } => sign(&input, &key, force).map(Report::Key),
         Verb::Serve(serve_args) => {
-            serve(&serve_args.job(), &cli::Interrupt::install()?).map(Report::Serve)
+            serve(&serve_args.job()?, &cli::Interrupt::install()?).map(Report::Serve)
         }
         Verb::ExportStatic { input, output, force } => {
             export_static(&input, &output, force).map(Report::Static)

@@ -3,102 +3,12 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
-use bundle::{Reach, ServeJob, ServeReport};
 use checkpoint::hash::Hasher;
 use common::Fixture;
+use common::server::{Server, body, job};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use ureq::http::{Response, StatusCode};
-
-/// A server of a packed bundle, on a port of its own.
-struct Server {
-    fixture: Fixture,
-    address: SocketAddr,
-    interrupt: cli::Interrupt,
-    thread: Option<JoinHandle<anyhow::Result<ServeReport>>>,
-}
-
-impl Server {
-    fn start() -> Self {
-        Self::with_files(&[])
-    }
-
-    /// With files that no listing knows lying in the bundle's folder.
-    fn with_files(strays: &[&str]) -> Self {
-        let fixture = Fixture::packed();
-        for stray in strays {
-            std::fs::write(fixture.output().join(stray), "secret").unwrap();
-        }
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let job =
-            ServeJob { input: fixture.output(), port: address.port(), reach: Reach::Loopback };
-        let interrupt = cli::Interrupt::default();
-        let asked = interrupt.clone();
-        let thread = std::thread::spawn(move || bundle::serve(&job, &asked));
-        let server = Server { fixture, address, interrupt, thread: Some(thread) };
-        while TcpStream::connect(address).is_err() {
-            assert!(!server.thread.as_ref().unwrap().is_finished(), "the server did not start");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        server
-    }
-
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response<ureq::Body> {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .build()
-            .new_agent();
-        let mut request = agent.get(format!("http://{}{path}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.call().unwrap()
-    }
-
-    /// Sends a request, spelled as it is given, and reads until the server closes.
-    fn raw(&self, method: &str, path: &str, headers: &str) -> Vec<u8> {
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\n\r\n");
-        let answer = self.exchange(request.as_bytes(), false);
-        assert!(answer.starts_with(b"HTTP/1.1 "), "no answer to {request}");
-        answer
-    }
-
-    /// Sends bytes, hangs up if asked to, and reads until the server closes.
-    fn exchange(&self, bytes: &[u8], hang_up: bool) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        // A server that has seen enough may close before it has read all.
-        let _ = stream.write_all(bytes);
-        if hang_up {
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-        }
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer
-    }
-
-    fn stop(mut self) -> ServeReport {
-        self.interrupt.request();
-        self.thread.take().unwrap().join().unwrap().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.interrupt.request();
-    }
-}
-
-fn body(mut response: Response<ureq::Body>) -> Vec<u8> {
-    response.body_mut().read_to_vec().unwrap()
-}
+use ureq::http::StatusCode;
 
 #[test]
 fn every_listed_file_comes_as_it_was_packed() {
@@ -202,8 +112,7 @@ fn a_link_in_a_bundle_leads_nowhere() {
     std::os::unix::fs::symlink("/etc/hostname", &listed).unwrap();
     let interrupt = cli::Interrupt::default();
     interrupt.request();
-    let job = ServeJob { input: fixture.output(), port: 0, reach: Reach::Loopback };
-    let error = bundle::serve(&job, &interrupt).unwrap_err().to_string();
+    let error = bundle::serve(&job(&fixture), &interrupt).unwrap_err().to_string();
     assert!(error.contains("is no plain file"), "{error}");
     let copy = fixture.output().with_extension("static");
     let error = bundle::export_static(&fixture.output(), &copy, false).unwrap_err().to_string();

@@ -2,29 +2,44 @@
 //!
 //! On the loopback address plain HTTP is enough. Anywhere else browsers give threads, storage and
 //! hashes to encrypted pages only ("secure contexts"), so that is what `--lan` serves.
+//!
+//! | module | |
+//! |---|---|
+//! | `server`, `connections`, `limits` | who is served, how long it may take, who makes room |
+//! | `hosts` | the names that are answered |
+//! | `site`, `files` | the paths that exist, and how their files are opened |
+//! | `certificate`, `kept_certificate` | what proves to a browser whom it talks to |
 
+mod certificate;
+mod connections;
+mod files;
+mod hosts;
+mod kept_certificate;
+mod limits;
 mod network;
+mod server;
 mod site;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum_server::Handle;
-use hyper_util::rt::TokioTimer;
 use serde::Serialize;
 
-pub use network::Certificate;
+pub use certificate::Certificate;
+pub use hosts::HostName;
+pub use limits::Limits;
 pub(crate) use site::HEADERS;
-pub use site::{Site, router};
+pub use site::Site;
 
-/// A client that has not said what it wants by then is let go.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// For answers under way when the server is asked to stop.
-const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at whether the user wants to stop.
-const POLL: Duration = Duration::from_millis(100);
+use certificate::Prepared;
+use hosts::Hosts;
+use kept_certificate::Origin;
+use server::Server;
+
+/// For what still runs when the server has stopped.
+const END: Duration = Duration::from_secs(1);
 
 /// What [`serve`] is to do.
 #[derive(Debug, Clone)]
@@ -35,6 +50,10 @@ pub struct ServeJob {
     pub port: u16,
     /// Who can connect, and how.
     pub reach: Reach,
+    /// Names of this machine that are answered, beside `localhost` and its addresses.
+    pub hosts: Vec<HostName>,
+    /// How long a client may take, and how much of the server it may hold.
+    pub limits: Limits,
 }
 
 /// Who can connect, and how.
@@ -51,6 +70,8 @@ pub enum Reach {
 pub struct ServeReport {
     /// Where the page was.
     pub address: String,
+    /// SHA-256 of the certificate, as browsers show it; `None` without encryption.
+    pub certificate_sha256: Option<String>,
     /// Answers given.
     pub requests: u64,
 }
@@ -61,86 +82,85 @@ impl std::fmt::Display for ServeReport {
     }
 }
 
-/// Serves a bundle until `interrupt`. Where it is, as text and for other devices as a QR code,
-/// is said on stderr.
+/// Serves a bundle until `interrupt`. Where it is, as text and for other devices as a QR code with
+/// the certificate's fingerprint, is said on stderr.
 ///
 /// # Errors
 /// When the folder holds no valid bundle, the port is taken, or the certificate cannot be used.
 pub fn serve(job: &ServeJob, interrupt: &cli::Interrupt) -> anyhow::Result<ServeReport> {
-    let site = Site::open(&job.input)?;
-    let (host, scheme) = match job.reach {
-        Reach::Loopback => (Ipv4Addr::LOCALHOST, "http"),
-        Reach::Lan(_) => (network::own_address()?, "https"),
+    let site = Site::open(&job.input, Hosts::new(&job.hosts))?;
+    let (host, bound, scheme) = match job.reach {
+        Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, "http"),
+        Reach::Lan(_) => (network::own_address()?, Ipv4Addr::UNSPECIFIED, "https"),
     };
-    let bound = match job.reach {
-        Reach::Loopback => Ipv4Addr::LOCALHOST,
-        Reach::Lan(_) => Ipv4Addr::UNSPECIFIED,
+    let prepared = match &job.reach {
+        Reach::Loopback => None,
+        Reach::Lan(certificate) => {
+            Some(certificate::prepare(certificate, &certified_names(host, &job.hosts))?)
+        }
     };
-    let listener = TcpListener::bind((bound, job.port))
-        .with_context(|| format!("cannot listen on {bound}:{}; --port takes another", job.port))?;
-    listener.set_nonblocking(true)?;
-    let address = format!("{scheme}://{host}:{}/", listener.local_addr()?.port());
-    announce(&site, &address, &job.reach);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the server's threads")?;
-    runtime.block_on(listen(listener, &site, &job.reach, host, interrupt))?;
-    Ok(ServeReport { address, requests: site.requests() })
+    let listener = {
+        let _inside = runtime.enter();
+        server::bind(bound, job.port)?
+    };
+    let address = format!("{scheme}://{host}:{}/", listener.local_addr()?.port());
+    announce(&site, &address, prepared.as_ref());
+    let certificate_sha256 = prepared.as_ref().map(|prepared| prepared.fingerprint.clone());
+    let server = Server {
+        router: site::router(site.clone()),
+        tls: prepared.map(|prepared| prepared.tls),
+        limits: job.limits.clone(),
+    };
+    runtime.block_on(server.run(listener, interrupt));
+    // A file of a network drive that does not answer must not keep the process.
+    runtime.shutdown_timeout(END);
+    Ok(ServeReport { address, certificate_sha256, requests: site.requests() })
 }
 
-fn announce(site: &Site, address: &str, reach: &Reach) {
+/// What the page can be opened as.
+fn certified_names(host: Ipv4Addr, named: &[HostName]) -> Vec<HostName> {
+    let mut names = vec![HostName::from(IpAddr::from(host)), HostName::localhost()];
+    names.extend(named.iter().cloned());
+    names
+}
+
+fn announce(site: &Site, address: &str, prepared: Option<&Prepared>) {
     if !site.has_app() {
         eprintln!("this bundle has no web chat: only its files are served");
     }
     eprintln!("serving {} at {address} (Ctrl-C stops)", site.name());
-    if let Reach::Lan(certificate) = reach {
+    if let Some(prepared) = prepared {
         if let Some(code) = network::qr_code(address) {
             eprintln!("{code}");
         }
-        if matches!(certificate, Certificate::SelfSigned) {
-            eprintln!(
-                "The certificate is made for this run, so the browser warns once: what it shows \
-                 as the certificate's host must be {address}. A certificate that the device \
-                 trusts (--certificate) avoids that, and lets the page start without a network."
-            );
+        eprintln!("SHA-256 fingerprint of the certificate:\n{}", two_lines(&prepared.fingerprint));
+        if let Some(origin) = &prepared.origin {
+            eprintln!("{}", explained(origin));
         }
     }
 }
 
-async fn listen(
-    listener: TcpListener,
-    site: &Site,
-    reach: &Reach,
-    host: Ipv4Addr,
-    interrupt: &cli::Interrupt,
-) -> anyhow::Result<()> {
-    let handle: Handle<SocketAddr> = Handle::new();
-    tokio::spawn(stop_when_asked(handle.clone(), interrupt.clone()));
-    let service = router(site.clone()).into_make_service();
-    match reach {
-        Reach::Loopback => {
-            let mut server = axum_server::from_tcp(listener)?.handle(handle);
-            limit_patience(server.http_builder());
-            server.serve(service).await?;
-        }
-        Reach::Lan(certificate) => {
-            let config = network::tls(certificate, host)?;
-            let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle);
-            limit_patience(server.http_builder());
-            server.serve(service).await?;
-        }
-    }
-    Ok(())
+/// 32 bytes in the width of a terminal.
+fn two_lines(fingerprint: &str) -> String {
+    let middle = fingerprint.len() / 2;
+    let (first, second) = fingerprint.split_at(middle + 1);
+    format!("  {first}\n  {second}")
 }
 
-fn limit_patience<E>(builder: &mut hyper_util::server::conn::auto::Builder<E>) {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-}
-
-async fn stop_when_asked(handle: Handle<SocketAddr>, interrupt: cli::Interrupt) {
-    while !interrupt.requested() {
-        tokio::time::sleep(POLL).await;
-    }
-    handle.graceful_shutdown(Some(GRACE));
+fn explained(origin: &Origin) -> String {
+    let news = match origin {
+        Origin::Kept => "It is the one of last time: a device that accepted it does not ask again.",
+        Origin::Made => "It is new, and kept for the next time.",
+        Origin::Renewed(why) => &format!("It is new: of the one before, {why}."),
+    };
+    format!(
+        "{news} A browser that does not know it warns. Let it show the certificate then, and go on \
+         only if it has this fingerprint: somebody in between can copy all but that, also a page \
+         that shows it. --certificate takes one that the device trusts; with it the page also \
+         starts without a network."
+    )
 }

@@ -1,6 +1,8 @@
 //! A tiny model in two sizes, and the bundle of it.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod server;
+
 use std::path::{Path, PathBuf};
 
 use bundle::{

@@ -4,9 +4,13 @@
 //! Both are refused here with what they are; the caller adds the path. Links are followed. Folders
 //! are left to the caller, which knows whether one was expected.
 
+mod folder;
+
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
+
+pub use folder::Folder;
 
 /// What a named pipe is called in errors.
 #[cfg(unix)]
