@@ -452,18 +452,37 @@ pub enum ScheduleKind {
     Constant,
     /// Half a cosine from the peak to the minimum at the last step.
     Cosine,
+    /// A straight line from the peak to the minimum at the last step.
+    Linear,
+    /// Stays at its peak, then a straight line to the minimum over the last `decay_fraction` of
+    /// the steps: warmup, stable, decay (Hu et al., MiniCPM, 2024). A run can be lengthened
+    /// without a new schedule.
+    Wsd,
 }
 
 /// `[schedule]`: the learning rate over the run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
     /// Shape after the warm-up.
     pub kind: ScheduleKind,
     /// Steps of linear rise from 0 to the peak.
     pub warmup_steps: usize,
-    /// Where the cosine ends.
+    /// The learning rate of the last step, unless `kind` is `constant`.
     pub min_learning_rate: f64,
+    /// Share of all steps in which the learning rate of `wsd` falls.
+    pub decay_fraction: f64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Schedule {
+            kind: ScheduleKind::default(),
+            warmup_steps: 0,
+            min_learning_rate: 0.0,
+            decay_fraction: 0.2,
+        }
+    }
 }
 
 /// `[export]`: the GGUF that everything after it starts from.

@@ -288,6 +288,7 @@ mod tests {
             quantize.search: Quantize Bundle\n\
             run.dir: Bundle\n\
             run.seed: Train Bundle\n\
+            schedule.decay_fraction: Train Bundle\n\
             schedule.kind: Train Bundle\n\
             schedule.min_learning_rate: Train Bundle\n\
             schedule.warmup_steps: Train Bundle\n\

@@ -333,6 +333,13 @@ impl RunFile {
             epsilon > 0.0 && epsilon.is_finite(),
             "a finite number above 0",
         )?;
+        let decay = self.schedule.decay_fraction;
+        require(
+            "schedule.decay_fraction",
+            decay,
+            decay > 0.0 && decay <= 1.0,
+            "above 0 and at most 1",
+        )?;
         let floor = self.schedule.min_learning_rate;
         require(
             "schedule.min_learning_rate",
