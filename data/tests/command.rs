@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn data(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_data")).args(args).current_dir(folder).output().unwrap()
@@ -40,6 +41,54 @@ fn encode_and_inspect() {
         "tokenizer b",
     );
     refused(folder.path(), &["inspect", "tokens.bin", "--tokenizer", "simple"], "tokenizer.json");
+}
+
+/// What the user pipes in.
+fn data_with_input(folder: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_data"))
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn records_come_from_files_patterns_and_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = b"{\"body\": \"the sea\"}\n{\"body\": \"the other sea\"}\n";
+    std::fs::write(folder.path().join("a.jsonl"), lines).unwrap();
+    let hash = |output: Output| {
+        assert!(output.status.success(), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["documents"], &report["text_bytes"]), (&2.into(), &20.into()));
+        report["tokens_blake3"].as_str().unwrap().to_owned()
+    };
+    let options = ["--text-field", "body", "--json", "--force", "-o", "t.bin"];
+    let encode = |input: &[&str]| [&["encode"], input, &options].concat();
+    let of_file = hash(data(folder.path(), &encode(&["a.jsonl"])));
+    assert_eq!(of_file, hash(data(folder.path(), &encode(&["*.jsonl"]))));
+    let piped = encode(&["-", "--format", "jsonl"]);
+    assert_eq!(of_file, hash(data_with_input(folder.path(), &piped, lines)));
+    refused(folder.path(), &encode(&["-"]), "--format");
+    let simple = encode(&["-", "--format", "jsonl", "--tokenizer", "simple"]);
+    refused(folder.path(), &simple, "can be read only once");
+
+    let inspected = data(folder.path(), &["inspect", "t.bin"]);
+    let table = String::from_utf8(inspected.stdout).unwrap();
+    assert!(table.contains("documents   2, of 3 to 4 tokens, 3.5 on average"), "{table}");
+    assert!(table.contains("\"the sea<|endoftext|>\""), "{table}");
+    let inspected = data(folder.path(), &["inspect", "a.jsonl", "--text-field", "body"]);
+    let table = String::from_utf8(inspected.stdout).unwrap();
+    assert!(table.contains("documents   2, of 2 to 3 tokens"), "{table}");
+    assert!(table.contains("\"the other sea\""), "{table}");
+    let train = ["train-tokenizer", "--input", "a.jsonl", "--text-field", "body", "-o", "t.json"];
+    assert!(data(folder.path(), &train).status.success());
+    refused(folder.path(), &["encode", "a.jsonl", "-o", "b.bin"], "field \"text\" is missing");
 }
 
 #[test]

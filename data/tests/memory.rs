@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
 use std::fs;
+use std::io::Write;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Mutex;
 
@@ -55,6 +57,71 @@ fn a_text_of_one_line_takes_no_more_than_one_of_many() {
     let (bytes, tokens) = peak(&tokenizer, &letters(size, 6));
     println!("one line of {} MiB: peak {} MiB, {tokens} tokens", size >> 20, bytes >> 20);
     assert!(bytes < 48 << 20, "{bytes}");
+}
+
+/// Most bytes that were allocated while an input was encoded, and what became of it.
+fn peak_of_input(path: &Path) -> (usize, Result<u64, String>) {
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    let output = path.with_extension("bin");
+    peak_of(|| {
+        let report = encode_file(&Corpus::open(path).unwrap(), &tokenizer, &output, false);
+        report.map(|report| report.tokens).map_err(|error| format!("{error:#}"))
+    })
+}
+
+/// `count` times `piece`, compressed.
+fn gzip(path: &Path, piece: &[u8], count: usize) {
+    let file = fs::File::create(path).unwrap();
+    let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    (0..count).for_each(|_| out.write_all(piece).unwrap());
+    out.finish().unwrap();
+}
+
+/// A few MB of gzip that stand for a gigabyte, as a line without end, as one JSON text, as a CSV field,
+/// and as a word.
+#[test]
+fn a_gzip_bomb_is_refused_within_bounded_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::tempdir().unwrap();
+    let zeros = vec![b'0'; 1 << 20];
+    for (name, expected, most) in [
+        ("a.jsonl.gz", "a line of more than 268435456 bytes", 600),
+        ("a.json.gz", "not an array of objects", 64),
+        ("a.csv.gz", "a record of more than 268435456 bytes", 800),
+        ("a.txt.gz", "without a place where this tokenizer's text can be cut", 400),
+    ] {
+        let path = folder.path().join(name);
+        gzip(&path, &zeros, 1 << 10);
+        let (bytes, result) = peak_of_input(&path);
+        let error = result.unwrap_err();
+        assert!(error.contains(expected) && error.contains(name), "{name}: {error}");
+        assert!(bytes < most << 20, "{name}: {} MiB", bytes >> 20);
+    }
+}
+
+#[test]
+fn many_records_take_no_more_memory_than_some() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl.gz");
+    let line = format!("{{\"text\": \"{}\"}}\n", letters(1000, 6));
+    gzip(&path, line.repeat(100).as_bytes(), 1000);
+    let (bytes, tokens) = peak_of_input(&path);
+    println!("100 MB of records: peak {} MiB, {} tokens", bytes >> 20, tokens.unwrap());
+    assert!(bytes < 64 << 20, "{bytes}");
+}
+
+#[test]
+fn a_line_of_a_hundred_megabytes_is_one_document() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    let size = 100 << 20;
+    fs::write(&path, format!("{{\"text\": \"{}\"}}", letters(size, 6))).unwrap();
+    let (bytes, tokens) = peak_of_input(&path);
+    println!("one line of 100 MiB: peak {} MiB, {} tokens", bytes >> 20, tokens.unwrap());
+    // The line, its text, and its tokens of four bytes.
+    assert!(bytes < 9 * size, "{bytes}");
 }
 
 /// The windows of a long piece, compared with Hugging Face's own crate, which merges it at once.

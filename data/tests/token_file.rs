@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::fs;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use data::{
-    BUILTIN_STORY, Corpus, EncodeReport, Split, TokenFile, Tokenizer, Windows, inspect,
-    inspect_tokens,
+    BUILTIN_STORY, Corpus, EncodeReport, Split, TokenFile, TokenWriter, Tokenizer, Windows,
+    inspect, inspect_tokens,
 };
 use tempfile::TempDir;
 
@@ -120,6 +122,111 @@ fn damage_is_found() {
     std::fs::write(&path, &bytes).unwrap();
     let error = TokenFile::open(&path).unwrap().verify().unwrap_err().to_string();
     assert!(error.contains("token 65535 at position 36"), "{error}");
+}
+
+/// Three documents of 3, 0 and 4 tokens, the middle of it with a mask.
+fn with_sections(folder: &Path) -> PathBuf {
+    let path = folder.join("sections.bin");
+    let mut out = BufWriter::new(fs::File::create(&path).unwrap());
+    let mut writer = TokenWriter::new(&mut out, &Tokenizer::gpt2().unwrap()).unwrap();
+    writer.push(&[10, 11]).unwrap();
+    writer.push_masked(&[12], &[false]).unwrap();
+    writer.end_document().unwrap();
+    writer.end_document().unwrap();
+    writer.push_masked(&[13, 14, 15], &[false, true, false]).unwrap();
+    writer.push(&[16, 17]).unwrap();
+    assert!(writer.push_masked(&[1, 2], &[true]).is_err());
+    let written = writer.finish(99).unwrap();
+    assert_eq!((written.tokens, written.token_bytes), (8, 2));
+    out.flush().unwrap();
+    path
+}
+
+/// The layout by hand: no code of the crate makes these bytes.
+#[test]
+fn sections_are_as_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_sections(folder.path());
+    let bytes = fs::read(&path).unwrap();
+    let mut payload = Vec::new();
+    for token in 10_u16..18 {
+        payload.extend(token.to_le_bytes());
+    }
+    for end in [3_u64, 3, 8] {
+        payload.extend(end.to_le_bytes());
+    }
+    payload.push(0b1101_0011);
+    assert_eq!(bytes[128..], payload);
+    assert_eq!(bytes[8..12], [2, 0, 0, 0]);
+    assert_eq!(bytes[72..104], *blake3::hash(&payload).as_bytes());
+    assert_eq!(bytes[104..112], 3_u64.to_le_bytes());
+    assert_eq!(bytes[112..128], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+    let file = TokenFile::open(&path).unwrap();
+    file.verify().unwrap();
+    assert_eq!(file.documents().collect::<Vec<_>>(), [0..3, 3..3, 3..8]);
+    assert_eq!(file.document(2), 3..8);
+    assert_eq!(file.trains(1..6), [true, false, false, true, false]);
+    assert_eq!(file.get(6..8), [16, 17]);
+}
+
+#[test]
+fn sections_that_are_damaged_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_sections(folder.path());
+    let original = fs::read(&path).unwrap();
+    let refused = |change: &dyn Fn(&mut Vec<u8>), is_rehashed: bool| {
+        let mut bytes = original.clone();
+        change(&mut bytes);
+        if is_rehashed {
+            let hash = *blake3::hash(&bytes[128..]).as_bytes();
+            bytes[72..104].copy_from_slice(&hash);
+        }
+        let path = folder.path().join("changed.bin");
+        fs::write(&path, bytes).unwrap();
+        let opened = TokenFile::open(&path);
+        let error = opened.and_then(|file| {
+            // Whatever the sections say, reading stays inside of the file.
+            file.documents()
+                .for_each(|range| drop(file.get(range.start..range.end.max(range.start))));
+            file.verify()
+        });
+        format!("{:#}", error.unwrap_err())
+    };
+    let ends = 128 + 16;
+    assert!(refused(&|b| b[ends] = 2, false).contains("is damaged"));
+    assert!(refused(&|b| b[ends] = 4, true).contains("document 2 of 3 ends at token 3"));
+    assert!(refused(&|b| b[ends + 16] = 7, true).contains("document 3 of 3 ends at token 7"));
+    assert!(refused(&|b| b[ends + 8] = 200, true).contains("ends at token 200"));
+    assert!(refused(&|b| b[104] = 4, false).contains("cut short"));
+    assert!(refused(&|b| b[111] = 255, false).contains("promises"));
+    assert!(refused(&|b| b[112] = 0, false).contains("added to"));
+    assert!(refused(&|b| b[112] = 2, false).contains("2 where 1 says"));
+    assert!(refused(&|b| b[8] = 1, false).contains("bytes 104 to 128"));
+    assert!(refused(&|b| b.truncate(b.len() - 1), false).contains("cut short"));
+}
+
+#[test]
+fn bits_behind_the_last_token_are_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.bin");
+    let mut out = BufWriter::new(fs::File::create(&path).unwrap());
+    let mut writer = TokenWriter::new(&mut out, &Tokenizer::gpt2().unwrap()).unwrap();
+    writer.push_masked(&[1, 2, 3], &[true; 3]).unwrap();
+    writer.finish(3).unwrap();
+    out.flush().unwrap();
+    let file = TokenFile::open(&path).unwrap();
+    file.verify().unwrap();
+    assert_eq!(file.documents().collect::<Vec<_>>(), [0..3]);
+    let mut bytes = fs::read(&path).unwrap();
+    // Two bytes of filling between three tokens of two bytes and the bits.
+    assert_eq!(bytes[134..], [0, 0, 0b111]);
+    bytes[136] = 0b1111;
+    let hash = *blake3::hash(&bytes[128..]).as_bytes();
+    bytes[72..104].copy_from_slice(&hash);
+    fs::write(&path, bytes).unwrap();
+    let error = TokenFile::open(&path).unwrap().verify().unwrap_err().to_string();
+    assert!(error.contains("bits behind the last token"), "{error}");
 }
 
 #[test]

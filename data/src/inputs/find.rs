@@ -95,8 +95,12 @@ fn walk(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<()> {
             continue;
         }
         let path = entry.path();
-        if path.is_dir() {
+        let metadata = path.metadata();
+        let metadata = metadata.with_context(|| format!("cannot read {}", path.display()))?;
+        if metadata.is_dir() {
             walk(&path, depth + 1, out)?;
+        } else if let Some(special) = plain_file::special(metadata.file_type()) {
+            bail!("cannot read {}: it is {special}: expected a file", path.display());
         } else {
             out.push(path);
         }

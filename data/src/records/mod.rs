@@ -166,6 +166,3 @@ impl Iterator for Records<'_> {
         None
     }
 }
-
-#[cfg(test)]
-mod tests;
