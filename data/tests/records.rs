@@ -282,8 +282,10 @@ fn sources_are_read_as_often_as_their_weights_say() {
 
 #[test]
 fn a_format_that_is_named_replaces_the_ending() {
-    let (_folder, path) = file("export.dat", b"a\tb\n1\t2\n");
-    let inputs = Inputs::open(&[&path], Some(Format::Tsv)).unwrap();
-    let record = records(&inputs).next().unwrap().unwrap();
-    assert_eq!(record.fields["b"], "2");
+    for name in ["export.dat", "export.html", "export.jsonl"] {
+        let (folder, _path) = file(name, b"a\tb\n1\t2\n");
+        let inputs = Inputs::open(&[folder.path()], Some(Format::Tsv)).unwrap();
+        let record = records(&inputs).next().unwrap().unwrap();
+        assert_eq!(record.fields["b"], "2");
+    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::format::{self, Format};
 use crate::corpus::{BUILTIN, KnownCorpus};
 
 /// Folders within folders that are looked into.
@@ -114,7 +115,8 @@ fn lower_name(path: &Path) -> String {
 }
 
 fn is_records(path: &Path) -> bool {
-    super::format::of_file(path, false).is_ok_and(|(format, _)| format != super::Format::Text)
+    let (stem, _) = format::compression(path);
+    format::of_stem(&stem, path, false).is_ok_and(|format| format != Format::Text)
 }
 
 /// Whether a file of a folder tells about the data: a README and a licence beside records, and what

@@ -38,17 +38,15 @@ const ENDINGS: &str = ".txt, .md, .jsonl, .ndjson, .json, .csv, .tsv or .parquet
                        also with .gz or .zst";
 
 /// Endings of what is certainly not a text: reading it as one would only fail later.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 20] = [
     "7z",
     "arrow",
-    "bin",
     "bz2",
     "doc",
     "docx",
     "epub",
     "feather",
     "gguf",
-    "html",
     "lz4",
     "npy",
     "npz",
@@ -63,15 +61,19 @@ const OTHERS: [&str; 22] = [
     "zip",
 ];
 
-/// The format of a file by its ending. One that a user named itself (`is_exact`) is a text if its
-/// ending is not known; one that was found in a folder is refused.
-pub(super) fn of_file(path: &Path, is_exact: bool) -> Result<(Format, Compression)> {
+/// How a file is compressed by its ending, and its name without that.
+pub(super) fn compression(path: &Path) -> (String, Compression) {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (stem, compression) = match name.rsplit_once('.') {
-        Some((stem, "gz")) => (stem, Compression::Gzip),
-        Some((stem, "zst" | "zstd")) => (stem, Compression::Zstd),
-        _ => (name.as_str(), Compression::Plain),
-    };
+    match name.rsplit_once('.') {
+        Some((stem, "gz")) => (stem.to_owned(), Compression::Gzip),
+        Some((stem, "zst" | "zstd")) => (stem.to_owned(), Compression::Zstd),
+        _ => (name, Compression::Plain),
+    }
+}
+
+/// The format of a file by its name without the ending of its compression. One that a user named itself
+/// (`is_exact`) is a text if its ending is not known; one that was found in a folder is refused.
+pub(super) fn of_stem(stem: &str, path: &Path, is_exact: bool) -> Result<Format> {
     let ending = stem.rsplit_once('.').map(|(_, ending)| ending);
     let format = match ending {
         Some("txt" | "md" | "text") => Format::Text,
@@ -89,17 +91,15 @@ pub(super) fn of_file(path: &Path, is_exact: bool) -> Result<(Format, Compressio
         }
         _ if is_exact => Format::Text,
         Some(other) => bail!(
-            "{}: .{other} is not a known ending; expected {ENDINGS}, or name the file itself to read \
-             it as text",
+            "{}: .{other} is not a known ending; expected {ENDINGS}, or name its format with --format",
             path.display()
         ),
         None => bail!(
-            "{}: a file without an ending; expected {ENDINGS}, or name the file itself to read it as \
-             text",
+            "{}: a file without an ending; expected {ENDINGS}, or name its format with --format",
             path.display()
         ),
     };
-    Ok((format, compression))
+    Ok(format)
 }
 
 fn remedy(ending: &str) -> &'static str {

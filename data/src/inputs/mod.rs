@@ -107,10 +107,14 @@ impl Inputs {
             let found = find::files(path)?;
             self.left_out.extend(found.left_out);
             for file in found.files {
-                let (of_ending, compression) = format::of_file(&file, found.is_exact)?;
+                let (stem, compression) = format::compression(&file);
+                let format = match format {
+                    Some(format) => format,
+                    None => format::of_stem(&stem, &file, found.is_exact)?,
+                };
                 check_fetched(&file)?;
                 let name = file.display().to_string();
-                self.push(name, FilePlace::File(file), format.unwrap_or(of_ending), compression);
+                self.push(name, FilePlace::File(file), format, compression);
             }
         }
         Ok(())

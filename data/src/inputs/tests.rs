@@ -125,7 +125,7 @@ fn a_named_pipe_is_refused_and_not_waited_for() {
     let folder = folder(&["a.txt"]);
     let pipe = folder.path().join("b.txt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    for path in [&pipe, folder.path()] {
+    for path in [pipe.as_path(), folder.path()] {
         let error = format!("{:#}", Inputs::open(&[path], None).unwrap_err());
         assert!(error.contains("b.txt") && error.contains("a named pipe"), "{error}");
     }

@@ -192,7 +192,10 @@ impl<'a, R: BufRead> Elements<'a, R> {
                 Err(error) => return Err(self.last(format!("cannot read: {error}"))),
             };
             if buffer.is_empty() {
-                return Err(self.last("the file ends inside of a value; it was cut short"));
+                return match scan.is_closed {
+                    true => Ok(()),
+                    false => Err(self.last("the file ends inside of a value; it was cut short")),
+                };
             }
             let end = buffer.iter().position(|&byte| scan.ends_before(byte));
             let piece = &buffer[..end.unwrap_or(buffer.len())];
