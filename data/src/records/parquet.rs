@@ -12,6 +12,9 @@ use serde_json::{Map, Number, Value};
 use super::{BadRecord, FileRecords, Place, Record};
 use crate::inputs::{Counter, InputFile};
 
+/// Characters of an error of the crate that are shown.
+const LONGEST_ERROR: usize = 160;
+
 /// The records of a Parquet file; only the columns that are wanted are read.
 pub(super) fn open<'a>(
     input: &InputFile,
@@ -109,7 +112,11 @@ impl Iterator for Rows {
 fn guarded<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(format!("not a whole Parquet file ({error}); it may be cut short")),
+        Ok(Err(error)) => {
+            // Some errors carry the whole value at fault.
+            let what: String = error.to_string().chars().take(LONGEST_ERROR).collect();
+            Err(format!("not a whole Parquet file ({what}); it is cut short or damaged"))
+        }
         Err(_) => Err("a damaged Parquet file; expected one that pyarrow reads".to_owned()),
     }
 }
