@@ -68,8 +68,10 @@ fn records_come_from_files_patterns_and_standard_input() {
         assert_eq!((&report["documents"], &report["text_bytes"]), (&2.into(), &20.into()));
         report["tokens_blake3"].as_str().unwrap().to_owned()
     };
-    let options = ["--text-field", "body", "--json", "--force", "-o", "t.bin"];
-    let encode = |input: &[&str]| [&["encode"], input, &options].concat();
+    fn encode<'a>(input: &[&'a str]) -> Vec<&'a str> {
+        let options = ["--text-field", "body", "--json", "--force", "-o", "t.bin"];
+        [&["encode"], input, &options].concat()
+    }
     let of_file = hash(data(folder.path(), &encode(&["a.jsonl"])));
     assert_eq!(of_file, hash(data(folder.path(), &encode(&["*.jsonl"]))));
     let piped = encode(&["-", "--format", "jsonl"]);
