@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use data::{
-    BUILTIN_STORY, Corpus, EncodeReport, Split, TokenFile, TokenWriter, Tokenizer, Windows,
+    BUILTIN_STORY, Corpus, EncodeReport, Split, TokenFile, TokenWriter, Tokenizer, Window, Windows,
     inspect, inspect_tokens,
 };
 use tempfile::TempDir;
@@ -122,6 +122,12 @@ fn damage_is_found() {
     std::fs::write(&path, &bytes).unwrap();
     let error = TokenFile::open(&path).unwrap().verify().unwrap_err().to_string();
     assert!(error.contains("token 65535 at position 36"), "{error}");
+}
+
+/// Inputs and targets of a window in which all positions train.
+fn pair(window: Window) -> (Vec<u32>, Vec<u32>) {
+    assert_eq!(window.trained, None);
+    (window.inputs, window.targets)
 }
 
 /// Three documents of 3, 0 and 4 tokens, the middle of it with a mask.
@@ -331,8 +337,8 @@ fn windows_of_the_verdict_are_those_of_the_book() {
     assert_eq!((train.len() / 2, validation.len() / 2), (9, 1));
     // Section 2.6: the first windows of four tokens.
     let small = Windows::new(&file, 0..file.len(), 4, 1).unwrap();
-    assert_eq!(small.get(0), (vec![40, 367, 2885, 1464], vec![367, 2885, 1464, 1807]));
-    assert_eq!(small.get(1), (vec![367, 2885, 1464, 1807], vec![2885, 1464, 1807, 3619]));
+    assert_eq!(pair(small.get(0)), (vec![40, 367, 2885, 1464], vec![367, 2885, 1464, 1807]));
+    assert_eq!(pair(small.get(1)), (vec![367, 2885, 1464, 1807], vec![2885, 1464, 1807, 3619]));
     assert_eq!(small.len(), file.len() - 4);
 }
 
@@ -352,7 +358,7 @@ fn every_window_lies_inside_of_its_range_and_the_last_one_is_the_last_that_fits(
         let range = 17..17 + len;
         let windows = Windows::new(&file, range.clone(), context, stride).unwrap();
         for index in 0..windows.len() {
-            let (inputs, targets) = windows.get(index);
+            let (inputs, targets) = pair(windows.get(index));
             let start = range.start + index * stride;
             assert_eq!(inputs, file.get(start..start + context));
             assert_eq!(targets, file.get(start + 1..start + context + 1));
