@@ -135,7 +135,7 @@ fn a_vocabulary_is_learnt_saved_and_used() {
     refused(
         folder.path(),
         &["train-tokenizer", "--input", "text", "--output", "text", "--force"],
-        "the text and the output at once",
+        "text is an input and the output at once",
     );
 }
 
@@ -149,7 +149,7 @@ fn a_saved_tokenizer_goes_over_nothing_and_comes_last() {
         [&args[..], &[save]].concat()
     };
     let forced = |save| [&encode("text", save)[..], &["--force"]].concat();
-    refused(folder.path(), &forced("./text"), "is the text and the output");
+    refused(folder.path(), &forced("./text"), "is an input and the output");
     refused(folder.path(), &forced("./t.bin"), "at once; name another file");
     assert_eq!(std::fs::read(path("text")).unwrap(), b"the sea, the sea");
 

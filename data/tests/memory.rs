@@ -56,7 +56,8 @@ fn a_text_of_one_line_takes_no_more_than_one_of_many() {
     let size = 24 << 20;
     let (bytes, tokens) = peak(&tokenizer, &letters(size, 6));
     println!("one line of {} MiB: peak {} MiB, {tokens} tokens", size >> 20, bytes >> 20);
-    assert!(bytes < 48 << 20, "{bytes}");
+    // Batches of 4 MiB: being read, waiting, being encoded, and their tokens.
+    assert!(bytes < 64 << 20, "{bytes}");
 }
 
 /// Most bytes that were allocated while an input was encoded, and what became of it.

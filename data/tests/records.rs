@@ -55,7 +55,7 @@ fn a_record_knows_where_it_stands() {
     // The third line of the file is empty, and so are others behind it.
     assert_eq!(places("lines.jsonl"), three("line 1", "line 3", "line 5"));
     assert_eq!(places("array.json"), three("record 1", "record 2", "record 3"));
-    assert_eq!(places("table.csv"), three("line 2", "line 3", "line 4"));
+    assert_eq!(places("table.csv"), three("record 1", "record 2", "record 3"));
     assert_eq!(places("zstd.parquet"), three("row 1", "row 2", "row 3"));
 }
 
@@ -85,9 +85,9 @@ fn what_is_no_record_is_named_with_its_place() {
         ("a.json", b"{\"a\": {}}", "an object without an array"),
         ("a.json", b"{\"a\"", "a field without a value"),
         ("a.json", b"\"text\"", "not an array of objects"),
-        ("a.csv", b"a,b\n1,2\n3\n", "a.csv: line 3: 1 columns; expected the 2 of the first line"),
+        ("a.csv", b"a,b\n1,2\n3\n", "a.csv: record 2: 1 columns; expected the 2 of the first line"),
         ("a.csv", b"a,a\n1,2\n", "two columns are called \"a\""),
-        ("a.csv", b"a,b\n1,\xFF\n", "line 2: column 2 is not UTF-8"),
+        ("a.csv", b"a,b\n1,\xFF\n", "record 1: column 2 is not UTF-8"),
         ("a.parquet", b"PAR1 and nothing else", "a.parquet: not a whole Parquet file"),
         ("a.parquet", b"", "not a whole Parquet file"),
         ("a.txt", b"text", "a.txt: a text; expected records"),

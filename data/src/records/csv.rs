@@ -27,7 +27,7 @@ pub(super) fn open<'a>(
         let found = format!("two columns are called {:?}; expected different names", twice.1);
         return Err(BadRecord::last(place, found));
     }
-    Ok(Box::new(Rows { reader, left, names, file, only, row: StringRecord::new() }))
+    Ok(Box::new(Rows { reader, left, names, file, only, row: StringRecord::new(), number: 0 }))
 }
 
 struct Rows<'a, R> {
@@ -37,6 +37,8 @@ struct Rows<'a, R> {
     file: Arc<str>,
     only: Option<&'a [String]>,
     row: StringRecord,
+    /// Of the last record that was read.
+    number: u64,
 }
 
 impl<R: Read> Iterator for Rows<'_, R> {
@@ -45,12 +47,9 @@ impl<R: Read> Iterator for Rows<'_, R> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left.store(LARGEST_RECORD, Ordering::Relaxed);
         let read = self.reader.read_record(&mut self.row);
-        let position = match &read {
-            Ok(_) => self.row.position(),
-            Err(error) => error.position(),
-        };
-        let number = position.unwrap_or(self.reader.position()).line();
-        let place = Place { file: self.file.clone(), unit: "line", number };
+        // The crate's count of lines is one behind where lines end with CRLF.
+        self.number += 1;
+        let place = Place { file: self.file.clone(), unit: "record", number: self.number };
         match read {
             Ok(false) => None,
             Ok(true) => {
