@@ -388,7 +388,8 @@ impl Pipeline {
     }
 }
 
-/// What training reads: the text, and the tokenizer or the model that it starts from.
+/// What training reads: the text, and the tokenizer or the model that it starts from, and a chat
+/// template.
 fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
     let mut inputs = Vec::new();
     let corpus = data::Corpus::of_run_file(&run_file.data)?;
@@ -399,6 +400,8 @@ fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
         let in_folder = path.join(checkpoint::TOKENIZER_FILE);
         inputs.push(if path.is_dir() { in_folder } else { path.clone() });
     }
+    let template = run_file.data.chat_template.iter();
+    inputs.extend(template.filter(|path| path.as_os_str() != data::chat::CHATML).cloned());
     if let Some(folder) = &run_file.train.init_from {
         inputs.push(checkpoint::locate(folder)?);
     }
