@@ -222,14 +222,14 @@ fn load_grown(
     let (rows, new) = (before.vocab_size, config.vocab_size - before.vocab_size);
     Ok(Model::load(config, device, |path, shape| {
         let values = reader.weight(path)?;
-        Ok::<_, CheckpointError>(match shape {
+        Ok::<_, CheckpointError>(match *shape {
             _ if new == 0 => values,
             // The embedding `[V, C]`.
-            &[all, _] if path.starts_with("wte") && all == config.vocab_size => {
+            [all, _] if path.starts_with("wte") && all == config.vocab_size => {
                 with_mean_rows(values, rows, new)
             }
             // The head `[C, V]`.
-            &[width, all] if path.starts_with("lm_head") && all == config.vocab_size => {
+            [width, all] if path.starts_with("lm_head") && all == config.vocab_size => {
                 let grown = with_mean_rows(checkpoint::transpose(&values, width, rows), rows, new);
                 checkpoint::transpose(&grown, all, width)
             }

@@ -14,11 +14,14 @@
 //! follow, which is checked.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow};
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
+use minijinja::Template;
 use minijinja::value::{Serde, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ChatTemplate, NAME, TemplateInput, environment, failure, generation, isolated, refusal,
@@ -32,8 +35,13 @@ pub const MARKS: [char; 2] = ['\u{fdd2}', '\u{fdd3}'];
 /// that moves would make another training text each day.
 const TODAY: Date = date(2024, 7, 26);
 
+/// Time for each text of a batch; one takes about a tenth of a millisecond.
+const EACH: Duration = Duration::from_millis(5);
+/// Conversations of a batch that may go beyond the bounds before the rest is given up.
+const MOST_FAILURES: usize = 3;
+
 /// A conversation as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
     /// The whole conversation.
     pub text: String,
@@ -41,11 +49,24 @@ pub struct Answered {
     pub answers: Vec<Range<usize>>,
 }
 
-/// A text that is to be rendered: a conversation up to and without message `end`.
-struct Part {
-    conversation: usize,
-    end: usize,
-    add_generation_prompt: bool,
+/// What the process that renders says of a conversation.
+#[derive(Serialize, Deserialize)]
+enum Outcome {
+    Answered(Answered),
+    /// The text of [`refusal`].
+    Failed(String),
+    /// Why the answers cannot be told from the text.
+    Refused(String),
+}
+
+impl Outcome {
+    fn into_result(self) -> Result<Answered> {
+        match self {
+            Outcome::Answered(answered) => Ok(answered),
+            Outcome::Failed(text) => Err(failure(&text)),
+            Outcome::Refused(text) => Err(anyhow!(text)),
+        }
+    }
 }
 
 impl ChatTemplate {
@@ -54,88 +75,78 @@ impl ChatTemplate {
         generation::is_used(&self.source)
     }
 
-    /// Renders conversations, each of which is a list of messages and a list of tools, with the
-    /// answers of the messages at and behind `first[i]`. They are rendered in one process, so that
-    /// thousands of conversations take seconds.
+    /// Renders conversations with their answers: those of the messages at and behind a number, by
+    /// which the second of each pair says where the first trains. They are rendered in one process,
+    /// so that thousands of conversations take seconds.
     ///
     /// # Errors
     /// For each conversation: what [`ChatTemplate::render_input`] refuses; an answer that cannot
     /// be told from the text around it; and a conversation without an answer.
     pub fn render_answered(&self, inputs: &[(TemplateInput, usize)]) -> Vec<Result<Answered>> {
-        let marks = self.marks_answers();
-        let parts: Vec<Part> = (0..inputs.len())
-            .flat_map(|at| parts_of(at, &inputs[at].0, inputs[at].1, marks))
-            .collect();
-        let mut texts = self.render_parts(inputs, &parts).into_iter();
-        let mut parts = parts.iter().peekable();
-        let mut take = |conversation: usize| {
-            let mut found = Vec::new();
-            while let Some(part) = parts.next_if(|part| part.conversation == conversation) {
-                let text = texts.next().unwrap_or_else(|| Err(anyhow!("it was not rendered")));
-                found.push((part.end, text));
-            }
-            found
-        };
-        (0..inputs.len())
-            .map(|at| {
-                let found = take(at);
-                let answered = match marks {
-                    true => from_marks(found),
-                    false => from_prefixes(found),
-                }?;
-                ensure!(!answered.answers.is_empty(), "the conversation has no answer to learn");
-                Ok(answered)
-            })
-            .collect()
-    }
-
-    /// All parts in one process; if that does not go well, each in one of its own, so that only
-    /// the conversation at fault fails.
-    fn render_parts(
-        &self,
-        inputs: &[(TemplateInput, usize)],
-        parts: &[Part],
-    ) -> Vec<Result<String>> {
-        let time = isolated::LONGEST + isolated::LONGEST / 100 * parts.len() as u32;
-        let together = isolated::run(time, || {
-            let texts = self.render_here(inputs, parts)?;
-            Ok(serde_json::to_string(&texts)?)
-        });
-        let together = together
-            .and_then(|text| Ok(serde_json::from_str::<Vec<Result<String, String>>>(&text)?));
-        match together {
-            Ok(texts) if texts.len() == parts.len() => {
-                texts.into_iter().map(|text| text.map_err(|error| failure(&error))).collect()
-            }
-            Err(error) if parts.len() == 1 => vec![Err(failure(&error.to_string()))],
-            Ok(_) if parts.len() == 1 => vec![Err(failure("it gives no text"))],
-            _ => parts
-                .iter()
-                .flat_map(|part| self.render_parts(inputs, std::slice::from_ref(part)))
-                .collect(),
+        if let Some(outcomes) = self.outcomes(inputs).ok().filter(|all| all.len() == inputs.len()) {
+            return outcomes.into_iter().map(Outcome::into_result).collect();
         }
+        // One of them goes beyond the bounds: each gets a process of its own.
+        let (mut failures, mut last) = (0, String::new());
+        let alone = |input| {
+            if failures == MOST_FAILURES {
+                return Err(failure(&format!("{last}; that happened {MOST_FAILURES} times")));
+            }
+            match self.outcomes(std::slice::from_ref(input)) {
+                Ok(outcomes) => {
+                    let outcome = outcomes.into_iter().next();
+                    outcome.ok_or_else(|| failure("it gives no text"))?.into_result()
+                }
+                Err(error) => {
+                    failures += 1;
+                    last = error.to_string();
+                    Err(failure(&last))
+                }
+            }
+        };
+        inputs.iter().map(alone).collect()
     }
 
-    /// What each part renders to, or the text of [`refusal`].
-    fn render_here(
-        &self,
-        inputs: &[(TemplateInput, usize)],
-        parts: &[Part],
-    ) -> Result<Vec<Result<String, String>>> {
-        let today = TODAY.to_zoned(TimeZone::UTC)?;
-        let environment = environment(&self.source, today, Some(MARKS))?;
-        let template = environment.get_template(NAME)?;
-        let render = |part: &Part| -> Result<String> {
-            let (input, _) = &inputs[part.conversation];
-            let messages = input.messages.try_iter()?.take(part.end).collect::<Vec<Value>>();
+    /// What one process says of all of them.
+    fn outcomes(&self, inputs: &[(TemplateInput, usize)]) -> Result<Vec<Outcome>> {
+        let messages = |(input, _): &(TemplateInput, usize)| input.messages.len().unwrap_or(0);
+        let texts: usize = inputs.iter().map(|input| 1 + 2 * messages(input)).sum();
+        let time = isolated::LONGEST + EACH * u32::try_from(texts).unwrap_or(u32::MAX / 1000);
+        let text = isolated::run(time, || {
+            let today = TODAY.to_zoned(TimeZone::UTC)?;
+            let environment = environment(&self.source, today, Some(MARKS))?;
+            let template = environment.get_template(NAME)?;
+            let outcomes: Vec<Outcome> = inputs
+                .iter()
+                .map(|(input, first)| self.outcome(&template, input, *first))
+                .collect();
+            Ok(serde_json::to_string(&outcomes)?)
+        })?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn outcome(&self, template: &Template<'_, '_>, input: &TemplateInput, first: usize) -> Outcome {
+        let messages: Vec<Value> = input.messages.try_iter().into_iter().flatten().collect();
+        let render = |end: usize, add_generation_prompt: bool| -> Result<String> {
             let variables = self.variables(&TemplateInput {
-                messages: Value::from(messages),
+                messages: Value::from(messages[..end].to_vec()),
                 tools: input.tools.clone(),
-                add_generation_prompt: part.add_generation_prompt,
+                add_generation_prompt,
             })?;
             template.render(variables).map_err(|error| refusal(&error))
         };
-        Ok(parts.iter().map(|part| render(part).map_err(|error| format!("{error:#}"))).collect())
+        let found = match self.marks_answers() {
+            true => render(messages.len(), false).map(|text| Ok(from_marks(&text))),
+            false => from_prefixes(&messages, first, render),
+        };
+        match found {
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+            Ok(Err(reason)) => Outcome::Refused(reason),
+            Ok(Ok(answered)) if answered.answers.is_empty() => {
+                Outcome::Refused("the conversation has no answer to learn".to_owned())
+            }
+            Ok(Ok(answered)) => Outcome::Answered(answered),
+        }
     }
 }
 
@@ -150,30 +161,11 @@ impl TemplateInput {
     }
 }
 
-/// What has to be rendered of one conversation: all of it; and where the template does not mark
-/// answers, what stands before and behind each.
-fn parts_of(conversation: usize, input: &TemplateInput, first: usize, marks: bool) -> Vec<Part> {
-    let messages: Vec<Value> = input.messages.try_iter().into_iter().flatten().collect();
-    let part = |end, add_generation_prompt| Part { conversation, end, add_generation_prompt };
-    let mut parts = vec![part(messages.len(), false)];
-    if marks {
-        return parts;
-    }
-    for (at, message) in messages.iter().enumerate().skip(first) {
-        let role = message.get_attr("role").ok();
-        if role.as_ref().and_then(Value::as_str) == Some("assistant") {
-            parts.extend([part(at, true), part(at + 1, false)]);
-        }
-    }
-    parts
-}
-
-/// The whole text, with [`MARKS`] around its answers.
-fn from_marks(parts: Vec<(usize, Result<String>)>) -> Result<Answered> {
-    let Some((_, marked)) = parts.into_iter().next() else { bail!("it was not rendered") };
-    let mut answered = Answered { text: String::new(), answers: Vec::new() };
+/// A text without [`MARKS`], and what stood between them.
+fn from_marks(marked: &str) -> Answered {
+    let mut answered = Answered { text: String::with_capacity(marked.len()), answers: Vec::new() };
     let mut start = None;
-    for letter in marked?.chars() {
+    for letter in marked.chars() {
         match letter {
             letter if letter == MARKS[0] => start = Some(answered.text.len()),
             letter if letter == MARKS[1] => {
@@ -185,33 +177,45 @@ fn from_marks(parts: Vec<(usize, Result<String>)>) -> Result<Answered> {
             letter => answered.text.push(letter),
         }
     }
-    Ok(answered)
+    answered
 }
 
-/// The whole text, and pairs of texts before and behind each answer.
-fn from_prefixes(parts: Vec<(usize, Result<String>)>) -> Result<Answered> {
-    let mut parts = parts.into_iter();
-    let Some((_, whole)) = parts.next() else { bail!("it was not rendered") };
-    let mut answered = Answered { text: whole?, answers: Vec::new() };
-    while let (Some((at, before)), Some((_, behind))) = (parts.next(), parts.next()) {
-        let (before, behind) = (before?, behind?);
+/// The whole text, and each answer from the text before it and the text with it.
+///
+/// # Errors
+/// Those of `render`; inside of them, why the answers cannot be told from the text.
+fn from_prefixes(
+    messages: &[Value],
+    first: usize,
+    render: impl Fn(usize, bool) -> Result<String>,
+) -> Result<Result<Answered, String>> {
+    let mut answered = Answered { text: render(messages.len(), false)?, answers: Vec::new() };
+    for (at, message) in messages.iter().enumerate().skip(first) {
+        let role = message.get_attr("role").ok();
+        if role.as_ref().and_then(Value::as_str) != Some("assistant") {
+            continue;
+        }
+        let (before, behind) = (render(at, true)?, render(at + 1, false)?);
         let number = at + 1;
-        ensure!(
-            behind.starts_with(&before),
-            "the {NAME} writes something else before message {number} when that is given than when \
-             the model is to write it; give one that marks answers with {{% generation %}} as \
-             data.chat_template"
-        );
-        ensure!(
-            answered.text.starts_with(&behind),
-            "the {NAME} changes message {number} when others follow it; set data.train_on = \
-             \"last\", or give one that marks answers with {{% generation %}} as data.chat_template"
-        );
+        if !behind.starts_with(&before) {
+            return Ok(Err(format!(
+                "the {NAME} writes something else before message {number} when that is given than \
+                 when the model is to write it; give one that marks answers with {{% generation %}} \
+                 as data.chat_template"
+            )));
+        }
+        if !answered.text.starts_with(&behind) {
+            return Ok(Err(format!(
+                "the {NAME} changes message {number} when others follow it; set data.train_on = \
+                 \"last\", or give one that marks answers with {{% generation %}} as \
+                 data.chat_template"
+            )));
+        }
         if before.len() < behind.len() {
             answered.answers.push(before.len()..behind.len());
         }
     }
-    Ok(answered)
+    Ok(Ok(answered))
 }
 
 #[cfg(test)]
@@ -290,5 +294,17 @@ mod tests {
         assert_eq!(error(1), "the chat template refuses this conversation: no no");
         assert!(error(2).contains("more than 192 MB"), "{}", error(2));
         assert!(error(3).contains("no answer"), "{}", error(3));
+    }
+
+    #[test]
+    fn a_template_that_never_ends_is_given_up_after_a_few_conversations() {
+        let template = "{% set n = namespace(x='0123456789') %}{% for i in range(40) %}{% set n.x \
+                        = n.x ~ n.x %}{% endfor %}";
+        let template = ChatTemplate::new(template, None, None).unwrap();
+        let inputs: Vec<_> = (0..20).map(|_| (conversation(), 0)).collect();
+        let found = template.render_answered(&inputs);
+        let errors: Vec<String> =
+            found.into_iter().map(|found| found.unwrap_err().to_string()).collect();
+        assert!(!errors[2].contains("3 times") && errors[3].contains("3 times"), "{errors:?}");
     }
 }

@@ -6,6 +6,9 @@ use std::ops::Range;
 use super::named::Fragment;
 use super::{Kind, MissingToken, Tokenizer};
 
+/// For each token, the bytes of the text that it stands for.
+pub(crate) type Places = Vec<Range<usize>>;
+
 /// A part of a text from several authors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'t> {
@@ -73,7 +76,7 @@ impl Tokenizer {
         &self,
         text: &str,
         begins: bool,
-    ) -> Result<(Vec<u32>, Option<Vec<Range<usize>>>), MissingToken> {
+    ) -> Result<(Vec<u32>, Option<Places>), MissingToken> {
         if let Kind::Foreign(foreign) = &self.kind {
             let (ids, places) = foreign.encode_with_places(text)?;
             return Ok((ids, Some(places)));
@@ -109,7 +112,7 @@ impl Tokenizer {
 
     /// The places of the tokens of `length` bytes of a text from byte `start` on, by the tokens'
     /// own bytes.
-    fn places(&self, ids: &[u32], start: usize, length: usize) -> Option<Vec<Range<usize>>> {
+    fn places(&self, ids: &[u32], start: usize, length: usize) -> Option<Places> {
         let bytes = |id: u32| self.token_bytes(id);
         let sum = ids.iter().map(|&id| bytes(id).map(<[u8]>::len)).sum::<Option<usize>>()?;
         // SentencePiece may put a space before a text.
