@@ -54,7 +54,8 @@ fn write(dir: &Path) {
         trainer: &TrainerState::default(),
         golden: None,
     };
-    let settings = AdapterSettings { rank: 1, alpha: 0.5, base_model: "base".to_owned() };
+    let settings =
+        AdapterSettings { rank: 1, alpha: 0.5, rslora: false, base_model: "base".to_owned() };
     let adapter = AdapterContents { settings: &settings, tensors: &adapter };
     save_adapted(&dir.join("tuned"), contents, Some(adapter)).unwrap();
 }

@@ -40,6 +40,8 @@ pub struct AdapterSettings {
     pub rank: usize,
     /// The adapter's output is scaled by `alpha / rank`.
     pub alpha: f32,
+    /// By `alpha / sqrt(rank)` instead.
+    pub rslora: bool,
     /// Folder or name of the model that it adapts.
     pub base_model: String,
 }
@@ -61,6 +63,8 @@ struct ConfigFile {
     bias: String,
     #[serde(default)]
     inference_mode: bool,
+    #[serde(default)]
+    use_rslora: bool,
     /// Keys that have no effect here, or must not be set.
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
@@ -71,7 +75,7 @@ fn none() -> String {
 }
 
 /// Keys that change the mathematics unless they are null, false or empty.
-const SWITCHES: [&str; 9] = [
+const SWITCHES: [&str; 8] = [
     "alpha_pattern",
     "alora_invocation_tokens",
     "layer_replication",
@@ -80,7 +84,6 @@ const SWITCHES: [&str; 9] = [
     "rank_pattern",
     "target_parameters",
     "use_dora",
-    "use_rslora",
 ];
 
 /// Initializations of the factors that do not change the base weights (peft,
@@ -139,6 +142,7 @@ pub(crate) fn save(
         fan_in_fan_out: is_conv1d,
         bias: none(),
         inference_mode: true,
+        use_rslora: settings.rslora,
         others: BTreeMap::new(),
     };
     let path = dir.join(CONFIG_FILE);
@@ -235,7 +239,7 @@ impl Adapter {
         let inputs = a.shape[1];
         let [a, b] = [a, b].map(|factor| self.weights.read_f32(&factor.hugging_face));
         let (a, b) = (a?, b?);
-        let scale = self.settings.alpha / rank as f32;
+        let scale = config::lora_scale(rank, self.settings.alpha, self.settings.rslora) as f32;
         let mut delta = vec![0.0; inputs];
         for (output, b) in b.chunks_exact(rank).enumerate() {
             delta.fill(0.0);
@@ -308,6 +312,7 @@ fn read_settings(path: &Path) -> Result<AdapterSettings, CheckpointError> {
     Ok(AdapterSettings {
         rank: file.r,
         alpha: file.lora_alpha,
+        rslora: file.use_rslora,
         base_model: file.base_model_name_or_path.unwrap_or_default(),
     })
 }

@@ -92,6 +92,27 @@ fn the_product_is_added_row_by_row_or_column_by_column() {
     }
 }
 
+/// `alpha / sqrt(rank)`, as peft's `LoraLayer` scales where `use_rslora` is set.
+#[test]
+fn a_rank_stabilized_adapter_is_scaled_by_the_root_of_its_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, dir) = (folder.path().join("base"), folder.path().join("adapter"));
+    let weights = write(&base, &family(Architecture::Llama));
+    let pair = pair("model.layers.1.self_attn.k_proj", 16, 8);
+    let mut settings = settings();
+    settings["use_rslora"] = json!(true);
+    put(&dir, &settings, &pair);
+    let base = Checkpoint::open(&base).unwrap();
+    let adapter = Adapter::open(&dir, base.config()).unwrap();
+    let name = "model.layers.1.self_attn.k_proj.weight";
+    let before = weights.iter().find(|tensor| tensor.name == name).unwrap();
+    let found = Merged::new(&base, &adapter).data(name).unwrap().into_owned();
+    for (i, (found, before)) in found.iter().zip(&before.data).enumerate() {
+        let expected = before + delta(&pair, i / 16, i % 16) * (RANK as f32).sqrt();
+        assert!((found - expected).abs() < 1e-5, "{i}: {found}, expected {expected}");
+    }
+}
+
 #[test]
 fn an_adapter_of_another_kind_or_model_is_refused() {
     let module = "model.layers.0.self_attn.q_proj";
@@ -109,7 +130,6 @@ fn an_adapter_of_another_kind_or_model_is_refused() {
         (with("use_dora", json!(true)), fitting.clone(), "use_dora = true"),
         (with("init_lora_weights", json!("pissa")), fitting.clone(), "init_lora_weights = "),
         (with("init_lora_weights", json!("olora")), fitting.clone(), "the base as it is"),
-        (with("use_rslora", json!(true)), fitting.clone(), "use_rslora = true"),
         (with("rank_pattern", json!({ "q_proj": 2 })), fitting.clone(), "rank_pattern = "),
         (with("modules_to_save", json!(["lm_head"])), fitting.clone(), "modules_to_save = "),
         (settings(), vec![], "no factors in it"),

@@ -37,7 +37,7 @@ pub use qat::{Qat, QatStart};
 pub use run_file::{
     Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Kernels, Lora, LoraTarget,
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
-    Train,
+    Train, lora_scale,
 };
 pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};

@@ -402,13 +402,34 @@ pub struct Lora {
     pub rank: usize,
     /// The adapter's output is scaled by `alpha / rank`.
     pub alpha: f32,
+    /// Scales by `alpha / sqrt(rank)` instead, so that a wider adapter does not learn more slowly
+    /// (Kalajdzievski, rsLoRA, 2023).
+    pub rslora: bool,
     /// Which matrices get an adapter.
     pub targets: Vec<LoraTarget>,
 }
 
+impl Lora {
+    /// The factor on the adapter's output.
+    pub fn scale(&self) -> f64 {
+        lora_scale(self.rank, self.alpha, self.rslora)
+    }
+}
+
+/// The factor on the output of an adapter (peft, `LoraLayer.scaling`).
+pub fn lora_scale(rank: usize, alpha: f32, rslora: bool) -> f64 {
+    let rank = rank as f64;
+    f64::from(alpha) / if rslora { rank.sqrt() } else { rank }
+}
+
 impl Default for Lora {
     fn default() -> Self {
-        Lora { rank: 0, alpha: 16.0, targets: vec![LoraTarget::Query, LoraTarget::Value] }
+        Lora {
+            rank: 0,
+            alpha: 16.0,
+            rslora: false,
+            targets: vec![LoraTarget::Query, LoraTarget::Value],
+        }
     }
 }
 

@@ -262,6 +262,7 @@ mod tests {
             fragment.max_bytes: Fragment Bundle\n\
             lora.alpha: Train Bundle\n\
             lora.rank: Train Bundle\n\
+            lora.rslora: Train Bundle\n\
             lora.targets: Train Bundle\n\
             model.architecture: Train Bundle\n\
             model.attention.head_width: Train Bundle\n\

@@ -108,7 +108,7 @@ impl<E> Attach<'_, E> {
         Ok(LoraAdapter {
             a: self.factor(&a, [input, rank], device)?,
             b: self.factor(&b, [rank, output], device)?,
-            scale: f64::from(self.lora.alpha) / rank as f64,
+            scale: self.lora.scale(),
         })
     }
 }

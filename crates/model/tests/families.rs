@@ -237,7 +237,7 @@ const LORA: [LoraTarget; 7] = [
 fn adapters_start_as_nothing_and_are_all_that_is_trained() {
     let device = Device::flex().autodiff();
     for (name, config) in families() {
-        let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec() };
+        let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec(), ..Lora::default() };
         let plain = Model::init(&config, Initialization::Gpt2, 1, &device);
         let logits = |model: &Model| model.forward(tokens(1, &device), Pass::default());
         let before = logits(&plain).into_data();
@@ -270,7 +270,7 @@ fn adapters_start_as_nothing_and_are_all_that_is_trained() {
 fn a_merged_adapter_computes_the_same_and_is_gone() {
     let device = Device::flex();
     let (_, config) = families().into_iter().nth(2).unwrap();
-    let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec() };
+    let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec(), ..Lora::default() };
     let adapted = Model::init(&config, Initialization::Gpt2, 1, &device)
         .with_adapters(&settings, |_, shape| {
             Ok::<_, ()>((0..shape.iter().product()).map(|i| (i % 7) as f32 * 0.01).collect())
