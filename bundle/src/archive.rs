@@ -1,20 +1,39 @@
 //! The bundle as one `.zip`: entries stored, not compressed, because weights do not compress and
 //! a stored entry can be read in place. The same bundle always gives the same bytes.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 use crate::manifest::{BUNDLE_NAME, BundleManifest};
+use crate::signature::SIGNATURE_NAME;
 
 /// Entries from this size on need the zip64 fields.
 const LARGE: u64 = u32::MAX as u64;
 
-/// Writes `bundle.json` and then every file that it lists, in its order.
+/// Most entries that are unpacked: what `bundle.json` may list, itself and its signature.
+const MAX_ENTRIES: usize = fragment::manifest::MAX_ENTRIES + 2;
+
+/// `FOLDER.zip`, beside the folder; a slash at the end of its path is no part of its name.
+///
+/// # Errors
+/// When the path does not end in a name.
+pub fn path_beside(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut name = folder
+        .file_name()
+        .with_context(|| format!("{} does not end in a name", folder.display()))?
+        .to_owned();
+    name.push(".zip");
+    Ok(folder.with_file_name(name))
+}
+
+/// Writes `bundle.json`, its signature if it has one, and then every file that it lists, in its
+/// order.
 ///
 /// # Errors
 /// When a file cannot be read or the archive not written.
@@ -25,7 +44,9 @@ pub fn write<W: Write + Seek>(
 ) -> anyhow::Result<()> {
     let mut archive = ZipWriter::new(out);
     let listed = manifest.files.iter().map(|file| (file.path.as_str(), file.size));
-    for (path, size) in std::iter::once((BUNDLE_NAME, 0)).chain(listed) {
+    let signed = folder.join(SIGNATURE_NAME).try_exists()?;
+    let signature = signed.then_some((SIGNATURE_NAME, 0));
+    for (path, size) in std::iter::once((BUNDLE_NAME, 0)).chain(signature).chain(listed) {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .last_modified_time(DateTime::default())
@@ -48,10 +69,23 @@ pub fn is_bundle(path: &Path) -> bool {
     archive.is_some_and(|archive| archive.index_for_name(BUNDLE_NAME).is_some())
 }
 
+/// Whether `path` is the archive of the bundle with this `bundle.json`.
+pub fn holds(path: &Path, bundle: &[u8]) -> bool {
+    let read = || -> anyhow::Result<bool> {
+        let mut archive = ZipArchive::new(BufReader::new(plain_file::open(path)?))?;
+        let entry = archive.by_name(BUNDLE_NAME)?;
+        let mut bytes = Vec::new();
+        entry.take(bundle.len() as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes == bundle)
+    };
+    read().unwrap_or(false)
+}
+
 /// Unpacks a bundle into an empty folder.
 ///
-/// Only stored entries with plain paths are taken, and no more bytes than the archive itself has,
-/// so that an archive can neither climb out of the folder nor blow up in it.
+/// Only stored entries with plain paths are taken, each path once (also where case does not count),
+/// no two from the same bytes, and no more bytes than the archive itself has: an archive can
+/// neither climb out of the folder nor blow up in it, nor hold another file than the one checked.
 ///
 /// # Errors
 /// When the archive is damaged or breaks one of these rules.
@@ -61,6 +95,10 @@ pub fn extract(archive: &Path, folder: &Path) -> anyhow::Result<()> {
     let mut room = file.metadata()?.len();
     let mut zip = ZipArchive::new(BufReader::new(file))
         .with_context(|| format!("{} is no zip archive", archive.display()))?;
+    ensure!(zip.len() <= MAX_ENTRIES, "{} entries: expected at most {MAX_ENTRIES}", zip.len());
+    ensure!(!zip.has_duplicate_names(), "a path is listed twice: expected each once");
+    ensure!(!zip.has_overlapping_entries()?, "two entries share bytes: expected each its own");
+    let mut seen = HashSet::new();
     for index in 0..zip.len() {
         let entry = zip.by_index(index)?;
         let name = entry.name().context("an entry's name is no text")?.into_owned();
@@ -68,6 +106,10 @@ pub fn extract(archive: &Path, folder: &Path) -> anyhow::Result<()> {
         ensure!(
             entry.compression() == CompressionMethod::Stored && entry.is_file(),
             "{name}: expected a stored file"
+        );
+        ensure!(
+            seen.insert(name.to_ascii_lowercase()),
+            "{name}: another entry differs from it in case only"
         );
         room = room
             .checked_sub(entry.size())

@@ -74,6 +74,8 @@ impl PackJob {
             variants: inputs.variants.into_iter().map(variant).collect::<anyhow::Result<_>>()?,
             name: inputs.name,
             license,
+            release: None,
+            expires: None,
             max_bytes: inputs.max_bytes,
             tokenizer_json,
             generation: Generation::default(),
@@ -115,6 +117,8 @@ impl PackJob {
         };
         let mut job = PackJob::from_inputs(inputs, output.unwrap_or_else(|| run.join("bundle")))?;
         job.zip = run_file.bundle.zip;
+        job.release = run_file.bundle.release;
+        job.expires.clone_from(&run_file.bundle.expires);
         job.provenance.run_file = Some(run_file.without_folders().to_toml()?);
         let tokens_hash = checkpoint.trainer()?.map(|trainer| trainer.tokens_hash);
         job.provenance.data_blake3 = tokens_hash.filter(|hash| !hash.is_empty());

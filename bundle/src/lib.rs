@@ -20,6 +20,7 @@ mod device;
 mod estimate;
 mod files;
 mod inputs;
+mod keys;
 mod license;
 pub mod manifest;
 mod memory;
@@ -31,6 +32,7 @@ mod self_test;
 pub mod serve;
 mod signature;
 mod source_license;
+mod statement;
 mod static_site;
 mod training;
 mod verify;
@@ -42,6 +44,7 @@ use checkpoint::RunLock;
 
 pub use app::digest as app_digest;
 pub use inputs::Inputs;
+pub use keys::{KeyReport, keygen};
 pub use license::License;
 pub use manifest::{BundleManifest, Generation, Provenance, Quality};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
@@ -53,10 +56,11 @@ pub use quality::{Measured, MeasuredFile};
 pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
 pub use self_test::continuation;
 pub use serve::{Certificate, HostName, Limits, Reach, ServeJob, ServeReport, serve};
-pub use signature::{KeyReport, keygen, require_signed_by, sign, signer};
+pub use signature::{SignReport, sign};
+pub use statement::{StatementReport, revoke_key, rotate_key};
 pub use static_site::{StaticReport, export_static};
 pub use training::TrainingNeed;
-pub use verify::{read_manifest, verify};
+pub use verify::{Demands, read_manifest, verify, verify_as};
 
 /// Plans, packs and verifies what goes onto the device.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,15 +82,10 @@ pub enum Verb {
   bundle pack --variant Q8_0=model-Q8_0.gguf --tokenizer tokenizer.json --output pocket")]
     Pack(PackArgs),
     /// Check every file, then let every variant continue the self-test's prompt
-    #[command(after_help = "Example: bundle verify --input pocket")]
-    Verify {
-        /// The bundle's folder or .zip
-        #[arg(long, value_name = "PATH")]
-        input: PathBuf,
-        /// Require a signature by this public key, of a folder (none)
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-    },
+    #[command(after_help = "Examples:
+  bundle verify --input pocket
+  bundle verify --input pocket.zip --key release.pem.pub --at-least 3")]
+    Verify(VerifyArgs),
     /// Make a key to sign bundles with
     #[command(after_help = "Example: bundle keygen --output release.pem")]
     Keygen {
@@ -97,16 +96,52 @@ pub enum Verb {
         #[arg(long)]
         force: bool,
     },
-    /// Sign a bundle, so that an app can tell who made it
-    #[command(after_help = "Example: bundle sign --input pocket --key release.pem")]
+    /// Sign a bundle that states its release, so that an app can tell who made it
+    #[command(after_help = "Examples:
+  bundle sign --input pocket --key release.pem
+  bundle sign --input pocket --key new.pem --statement new.json")]
     Sign {
-        /// The bundle's folder
+        /// The bundle's folder; its .zip, where it has one, is signed too
         #[arg(long, value_name = "DIR")]
         input: PathBuf,
         /// The secret key that keygen wrote
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// Statement of rotate-key or revoke-key to pass on with the bundle; may be given several
+        /// times (none)
+        #[arg(long, value_name = "FILE")]
+        statement: Vec<PathBuf>,
         /// Replace a signature that is there (off)
+        #[arg(long)]
+        force: bool,
+    },
+    /// State that another key takes the place of this one
+    #[command(after_help = "Example: bundle rotate-key --key release.pem --new-key new.pem.pub \
+--output new.json")]
+    RotateKey {
+        /// The secret key that is replaced
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The public key that takes its place
+        #[arg(long, value_name = "FILE")]
+        new_key: PathBuf,
+        /// File of the statement, for sign --statement
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace the output if it exists (off)
+        #[arg(long)]
+        force: bool,
+    },
+    /// State that nothing counts any more which this key signed
+    #[command(after_help = "Example: bundle revoke-key --key release.pem --output revoked.json")]
+    RevokeKey {
+        /// The secret key that is revoked
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// File of the statement, for sign --statement and verify --statement
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Replace the output if it exists (off)
         #[arg(long)]
         force: bool,
     },
@@ -143,6 +178,27 @@ pub enum Verb {
         #[arg(long, value_name = "TOKENS")]
         vocab_size: Option<usize>,
     },
+}
+
+/// The flags of `verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VerifyArgs {
+    /// The bundle's folder or .zip
+    #[arg(long, value_name = "PATH")]
+    pub input: PathBuf,
+    /// Require a signature by this public key, or by one that it says replaces it (none)
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Require this release or a later one (any)
+    #[arg(long, value_name = "N", requires = "key")]
+    pub at_least: Option<u64>,
+    /// Statement of rotate-key or revoke-key that counts besides those in the bundle; may be given
+    /// several times (none)
+    #[arg(long, value_name = "FILE")]
+    pub statement: Vec<PathBuf>,
+    /// Take a bundle whose last day is past (off)
+    #[arg(long)]
+    pub allow_expired: bool,
 }
 
 /// The flags of `serve`.
@@ -212,6 +268,13 @@ pub struct PackArgs {
     /// LicenseRef-NAME (none)
     #[arg(long, value_name = "FILE")]
     pub license_file: Option<PathBuf>,
+    /// Which release of this model it is: 1, 2, 3 ...; a bundle without one cannot be signed (what
+    /// the run file says, or none)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(config::RELEASES))]
+    pub release: Option<u64>,
+    /// Last day, in UTC, on which devices should install it (what the run file says, or none)
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    pub expires: Option<String>,
     /// Text that the self-test continues
     #[arg(long, value_name = "TEXT", default_value = "Every effort moves you")]
     pub prompt: String,
@@ -243,11 +306,9 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
             let _lock = lock(&pack_args)?;
             pack(&pack_job(pack_args)?).map(Report::Pack)
         }
-        Verb::Verify { input, key } => {
-            if let Some(key) = key {
-                require_signed_by(&input, &key)?;
-            }
-            let report = verify(&input)?;
+        Verb::Verify(VerifyArgs { input, key, at_least, statement, allow_expired }) => {
+            let demands = Demands { key, at_least, statements: statement, allow_expired };
+            let report = verify_as(&input, &demands)?;
             if let Err(error) = report.require_sound() {
                 // The verdict counts, also where nobody reads the list.
                 cli::print_report(&report, args.json).ok();
@@ -256,7 +317,15 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
             Ok(Report::Verify(report))
         }
         Verb::Keygen { output, force } => keygen(&output, force).map(Report::Key),
-        Verb::Sign { input, key, force } => sign(&input, &key, force).map(Report::Key),
+        Verb::Sign { input, key, statement, force } => {
+            sign(&input, &key, &statement, force).map(Report::Sign)
+        }
+        Verb::RotateKey { key, new_key, output, force } => {
+            rotate_key(&key, &new_key, &output, force).map(Report::Statement)
+        }
+        Verb::RevokeKey { key, output, force } => {
+            revoke_key(&key, &output, force).map(Report::Statement)
+        }
         Verb::Serve(serve_args) => {
             serve(&serve_args.job()?, &cli::Interrupt::install()?).map(Report::Serve)
         }
@@ -305,6 +374,8 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
         }
     };
     job.zip |= args.zip;
+    job.release = args.release.or(job.release);
+    job.expires = args.expires.or(job.expires);
     job.force = args.force;
     job.app = if args.no_app { AppChoice::Left } else { AppChoice::Required };
     Ok(job)
@@ -315,6 +386,13 @@ fn license_sources(args: &PackArgs) -> Vec<PathBuf> {
     let variants = args.variant.iter().filter_map(|text| variant(text).ok());
     let files = args.tokenizer.clone().into_iter().chain(variants.map(|(_, path)| path));
     files.filter_map(|file| Some(file.parent()?.to_owned())).collect()
+}
+
+fn day(text: &str) -> Result<String, String> {
+    if config::is_day(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("expected {}", config::DAY_FORM))
 }
 
 fn variant(text: &str) -> anyhow::Result<(String, PathBuf)> {

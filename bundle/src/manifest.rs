@@ -63,6 +63,13 @@ pub struct BundleManifest {
     pub parameters: usize,
     /// SPDX expression for the weights.
     pub license: String,
+    /// Which release of this model it is, within [`config::RELEASES`]: devices refuse a lower one
+    /// than they have. `None` states no order; such a bundle cannot be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<u64>,
+    /// Last day, in UTC, on which devices should install it, as `YYYY-MM-DD`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
     /// The same model in several sizes, smallest first.
     pub variants: Vec<Variant>,
     /// How to sample if the user has not said.
@@ -227,6 +234,12 @@ impl BundleManifest {
         self.files.iter().any(|file| file.path == APP_PAGE)
     }
 
+    /// Whether `day`, as `YYYY-MM-DD`, is past the last one of this bundle.
+    pub(crate) fn is_expired_on(&self, day: &str) -> bool {
+        // Days in this form are ordered as their texts are.
+        self.expires.as_deref().is_some_and(|last| last < day)
+    }
+
     /// The listed files by path.
     pub(crate) fn by_path(&self) -> HashMap<&str, &FileEntry> {
         self.files.iter().map(|file| (file.path.as_str(), file)).collect()
@@ -289,6 +302,18 @@ impl BundleManifest {
                 !text.contains(char::is_control),
                 "{key} is {text:?}: expected no control characters"
             );
+        }
+        if let Some(release) = self.release {
+            let range = config::RELEASES;
+            ensure!(
+                range.contains(&release),
+                "release is {release}: expected {} to {}",
+                range.start(),
+                range.end()
+            );
+        }
+        if let Some(day) = &self.expires {
+            ensure!(config::is_day(day), "expires is {day:?}: expected {}", config::DAY_FORM);
         }
         check_count("context_length", self.context_length as u64, 1)?;
         check_count("parameters", self.parameters as u64, 0)?;

@@ -44,6 +44,10 @@ pub struct PackJob {
     pub name: String,
     /// Under which licence the weights are passed on.
     pub license: License,
+    /// Which release of this model it is; `None` states no order.
+    pub release: Option<u64>,
+    /// Last day, in UTC, on which devices should install it, as `YYYY-MM-DD`.
+    pub expires: Option<String>,
     /// The same model in one or more sizes.
     pub variants: Vec<VariantInput>,
     /// Most bytes in one fragment, where a variant is not in fragments yet.
@@ -110,7 +114,7 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
     for variant in &job.variants {
         atomic::ensure_outside(&variant.source, &job.output)?;
     }
-    let archive_path = archive_path(&job.output)?;
+    let archive_path = archive::path_beside(&job.output)?;
     ensure!(
         job.force || !job.zip || !archive_path.exists(),
         "{} exists: add --force to replace it",
@@ -135,16 +139,6 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
             .with_context(|| format!("cannot remove the old {}", archive_path.display()))?;
     }
     Ok(PackReport::new(&job.output, job.zip.then_some(archive_path), &manifest))
-}
-
-/// `OUTPUT.zip`, beside the folder; a slash at the end of its path is no part of its name.
-fn archive_path(output: &Path) -> anyhow::Result<PathBuf> {
-    let mut name = output
-        .file_name()
-        .with_context(|| format!("{} does not end in a name", output.display()))?
-        .to_owned();
-    name.push(".zip");
-    Ok(output.with_file_name(name))
 }
 
 fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
@@ -177,6 +171,8 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
         context_length: config.context_length,
         parameters: config.parameter_count(),
         license: job.license.expression().to_owned(),
+        release: job.release,
+        expires: job.expires.clone(),
         variants,
         generation,
         special_tokens,

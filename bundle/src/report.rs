@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use fragment::Problem;
 use serde::Serialize;
 
+use crate::keys::KeyReport;
 use crate::manifest::{BundleManifest, Variant};
 use crate::plan::{PlanReport, megabytes};
 use crate::serve::ServeReport;
-use crate::signature::KeyReport;
+use crate::signature::SignReport;
+use crate::statement::StatementReport;
 use crate::static_site::StaticReport;
 
 /// The report of whichever command ran.
@@ -22,8 +24,12 @@ pub enum Report {
     Verify(VerifyReport),
     /// Of `plan`.
     Plan(PlanReport),
-    /// Of `keygen` and `sign`.
+    /// Of `keygen`.
     Key(KeyReport),
+    /// Of `sign`.
+    Sign(SignReport),
+    /// Of `rotate-key` and `revoke-key`.
+    Statement(StatementReport),
     /// Of `serve`.
     Serve(ServeReport),
     /// Of `export-static`.
@@ -37,6 +43,8 @@ impl fmt::Display for Report {
             Report::Verify(report) => report.fmt(f),
             Report::Plan(report) => report.fmt(f),
             Report::Key(report) => report.fmt(f),
+            Report::Sign(report) => report.fmt(f),
+            Report::Statement(report) => report.fmt(f),
             Report::Serve(report) => report.fmt(f),
             Report::Static(report) => report.fmt(f),
         }
@@ -114,8 +122,14 @@ pub struct VerifyReport {
     pub input: PathBuf,
     /// Name of the model.
     pub name: String,
+    /// Which release of the model it is, where the bundle states it.
+    pub release: Option<u64>,
+    /// Its last day, where it has one.
+    pub expires: Option<String>,
     /// The public key whose signature holds; `None` where nobody signed.
     pub signed_by: Option<String>,
+    /// The keys that led from the one asked for to `signed_by`; empty where that one signed itself.
+    pub replaced: Vec<String>,
     /// Files that should be there.
     pub files: usize,
     /// Their bytes, `bundle.json` not counted.
@@ -177,6 +191,15 @@ impl fmt::Display for VerifyReport {
         }
         if let Some(key) = &self.signed_by {
             writeln!(f, "signed by {key}")?;
+        }
+        for key in self.replaced.iter().rev() {
+            writeln!(f, "which replaced {key}")?;
+        }
+        match (self.release, &self.expires) {
+            (Some(release), Some(day)) => writeln!(f, "release {release}, until {day}")?,
+            (Some(release), None) => writeln!(f, "release {release}")?,
+            (None, Some(day)) => writeln!(f, "until {day}")?,
+            (None, None) => {}
         }
         let verdict = if self.require_sound().is_ok() { "sound" } else { "NOT SOUND" };
         let size = cli::bytes(self.size);

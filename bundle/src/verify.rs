@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use checkpoint::hash;
 use fragment::{FragmentFolder, Problem, ProblemKind};
 use gguf::TensorSource;
@@ -12,10 +12,25 @@ use gguf::TensorSource;
 use crate::archive;
 use crate::device::DeviceTokenizer;
 use crate::files::list_files;
+use crate::keys::read_public;
 use crate::manifest::{BUNDLE_NAME, BundleManifest, FileEntry, MAX_BYTES, Variant, piece_path};
 use crate::report::{SelfTestResult, VerifyReport};
 use crate::self_test::continuation;
-use crate::signature::{self, SIGNATURE_NAME};
+use crate::signature::{SIGNATURE_NAME, Signature, read_signature};
+use crate::statement::Statement;
+
+/// What [`verify_as`] asks for beyond a sound bundle.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// File of the public key that must have signed, or must lead to the one that did.
+    pub key: Option<PathBuf>,
+    /// Least release.
+    pub at_least: Option<u64>,
+    /// Files of statements by keys, besides those in `bundle.sig`.
+    pub statements: Vec<PathBuf>,
+    /// Whether a bundle counts after its last day.
+    pub allow_expired: bool,
+}
 
 /// Verifies a bundle's folder or `.zip`: every file against its hashes, every variant's fragments
 /// against the whole file, the signature if there is one, then the self-test of every variant,
@@ -25,15 +40,23 @@ use crate::signature::{self, SIGNATURE_NAME};
 /// only on sound files.
 ///
 /// # Errors
-/// When there is no `bundle.json`, it is refused, or the system refuses.
+/// When there is no `bundle.json`, it is refused or expired, or the system refuses.
 pub fn verify(input: &Path) -> anyhow::Result<VerifyReport> {
+    verify_as(input, &Demands::default())
+}
+
+/// As [`verify`], and holds the bundle to `demands` before anything else.
+///
+/// # Errors
+/// Those of [`verify`], and when a demand is not met.
+pub fn verify_as(input: &Path, demands: &Demands) -> anyhow::Result<VerifyReport> {
     if input.is_dir() {
-        return verify_folder(input, input);
+        return verify_folder(input, input, demands);
     }
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     archive::extract(input, folder.path())
         .with_context(|| format!("cannot unpack {}", input.display()))?;
-    verify_folder(folder.path(), input)
+    verify_folder(folder.path(), input, demands)
 }
 
 /// Reads and checks the `bundle.json` of a folder.
@@ -41,6 +64,12 @@ pub fn verify(input: &Path) -> anyhow::Result<VerifyReport> {
 /// # Errors
 /// When it is missing, or with the rule that it breaks.
 pub fn read_manifest(folder: &Path) -> anyhow::Result<BundleManifest> {
+    Ok(read_bundle(folder)?.1)
+}
+
+/// The `bundle.json` of a folder: its bytes, and what they say. Read once, so that a signature is
+/// held against the very bytes that were understood.
+pub(crate) fn read_bundle(folder: &Path) -> anyhow::Result<(Vec<u8>, BundleManifest)> {
     let path = folder.join(BUNDLE_NAME);
     let mut text = Vec::new();
     fragment::open_plain(&path)?
@@ -48,13 +77,22 @@ pub fn read_manifest(folder: &Path) -> anyhow::Result<BundleManifest> {
         .read_to_end(&mut text)
         .with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(text.len() as u64 <= MAX_BYTES, "{} is larger than {MAX_BYTES} bytes", path.display());
-    BundleManifest::parse(&text).with_context(|| path.display().to_string())
+    let manifest = BundleManifest::parse(&text).with_context(|| path.display().to_string())?;
+    Ok((text, manifest))
 }
 
-fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
-    let manifest = read_manifest(folder)?;
+fn verify_folder(folder: &Path, input: &Path, demands: &Demands) -> anyhow::Result<VerifyReport> {
+    let (bytes, manifest) = read_bundle(folder)?;
+    let signed = check_signature(folder, &bytes, demands);
+    let replaced = match &demands.key {
+        Some(key) => {
+            require_signed_by(&signed, key).with_context(|| input.display().to_string())?
+        }
+        None => Vec::new(),
+    };
+    require_fresh(&manifest, demands).with_context(|| input.display().to_string())?;
     let mut problems = check_files(folder, &manifest)?;
-    let signed_by = signature::signer(folder).unwrap_or_else(|error| {
+    let signed_by = signed.unwrap_or_else(|error| {
         let (file, what) = (SIGNATURE_NAME.to_owned(), cli::one_line(&error));
         problems.push(Problem { file, kind: ProblemKind::Damaged, what });
         None
@@ -79,12 +117,62 @@ fn verify_folder(folder: &Path, input: &Path) -> anyhow::Result<VerifyReport> {
     Ok(VerifyReport {
         input: input.to_owned(),
         name: manifest.name,
-        signed_by,
+        release: manifest.release,
+        expires: manifest.expires,
+        signed_by: signed_by.map(|signature| signature.key),
+        replaced,
         files: manifest.files.len() + 1,
         size: manifest.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size)),
         problems,
         self_test,
     })
+}
+
+/// The signature of `bytes`, which are the folder's `bundle.json`; `None` where nobody signed.
+fn check_signature(
+    folder: &Path,
+    bytes: &[u8],
+    demands: &Demands,
+) -> anyhow::Result<Option<Signature>> {
+    let read = |path: &PathBuf| Statement::read(path);
+    let more = demands.statements.iter().map(read).collect::<anyhow::Result<_>>()?;
+    let Some(text) = read_signature(folder)? else { return Ok(None) };
+    Signature::check(bytes, &text, more).map(Some).context(SIGNATURE_NAME)
+}
+
+/// The keys that led from the one in the file `key` to the signer, without the signer.
+fn require_signed_by(
+    signed: &anyhow::Result<Option<Signature>>,
+    key: &Path,
+) -> anyhow::Result<Vec<String>> {
+    let trusted = read_public(key)?;
+    let signature = match signed {
+        Ok(Some(signature)) => signature,
+        Ok(None) => bail!("no {SIGNATURE_NAME}: expected one by {trusted}"),
+        Err(error) => bail!("{}", cli::one_line(error)),
+    };
+    let mut path = signature.statements.path(&trusted, &signature.key).with_context(|| {
+        format!("expected a signature by {trusted}, the key of {}", key.display())
+    })?;
+    path.pop();
+    Ok(path)
+}
+
+fn require_fresh(manifest: &BundleManifest, demands: &Demands) -> anyhow::Result<()> {
+    if let Some(least) = demands.at_least {
+        let stated = manifest.release.map_or("not stated".to_owned(), |n| n.to_string());
+        ensure!(
+            manifest.release.is_some_and(|release| release >= least),
+            "its release is {stated}: expected at least {least}"
+        );
+    }
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
+    ensure!(
+        demands.allow_expired || !manifest.is_expired_on(&today),
+        "it expired on {}: take a newer one, or add --allow-expired",
+        manifest.expires.as_deref().unwrap_or_default()
+    );
+    Ok(())
 }
 
 /// Compares what is there with what is listed, both ways.

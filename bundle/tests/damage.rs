@@ -252,6 +252,55 @@ fn hostile_archives_are_refused() {
     }
 }
 
+/// An archive of stored entries.
+fn zipped(path: &std::path::Path, entries: &[(&str, &[u8])]) {
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, content) in entries {
+        archive.start_file(*name, options).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// One reader would show the first of two entries, another one the second.
+#[test]
+fn archives_with_a_path_twice_are_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.path("evil.zip");
+    zipped(&path, &[("bundle.json", b"{}"), ("bundle.jsox", b"[]")]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    while let Some(at) = bytes.windows(11).position(|name| name == b"bundle.jsox") {
+        bytes[at + 10] = b'n';
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let error = cli::one_line(&verify(&path).unwrap_err());
+    assert!(error.contains("a path is listed twice"), "{error}");
+
+    zipped(&path, &[("bundle.json", b"{}"), ("Bundle.json", b"[]")]);
+    let error = cli::one_line(&verify(&path).unwrap_err());
+    assert!(error.contains("Bundle.json: another entry differs from it in case only"), "{error}");
+}
+
+/// Many entries that lie in the same bytes: a folder much larger than the archive.
+#[test]
+fn archives_whose_entries_share_bytes_are_refused() {
+    let fixture = Fixture::new();
+    let path = fixture.path("evil.zip");
+    zipped(&path, &[("a", b"0123456789"), ("b", b"0123456789")]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The second central header (46 bytes and the name) says where its entry begins, 42 bytes in.
+    let headers: Vec<usize> =
+        (0..bytes.len() - 4).filter(|at| bytes[*at..].starts_with(b"PK\x01\x02")).collect();
+    let offset = headers[1] + 42;
+    assert_ne!(bytes[offset..offset + 4], [0; 4]);
+    bytes[offset..offset + 4].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let error = cli::one_line(&verify(&path).unwrap_err());
+    assert!(error.contains("two entries share bytes"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 

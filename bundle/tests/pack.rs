@@ -213,6 +213,21 @@ fn the_archive_lies_beside_the_folder_and_goes_with_it() {
 }
 
 #[test]
+fn releases_and_days_that_are_none_are_refused_by_the_command_line() {
+    for (flag, value, expected) in [
+        ("--release", "0", "not in 1..=9007199254740991"),
+        ("--release", "9007199254740992", "not in 1..=9007199254740991"),
+        ("--expires", "2027-02-29", "expected a day that exists, as YYYY-MM-DD"),
+    ] {
+        let arguments = ["pack", "--run", "run", flag, value];
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_bundle")).args(arguments).output();
+        let error = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn a_bundle_is_not_packed_over_what_it_is_made_from() {
     let fixture = Fixture::packed();
     let inside = fixture.output().join("Q8_0.gguf");

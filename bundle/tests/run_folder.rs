@@ -17,7 +17,7 @@ fn run_folder(run: &Path, gates_met: bool) {
     let tokenizer = data::Tokenizer::simple("every effort moves you");
     let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..tiny() };
     let config_toml = "[quantize]\nrecipes = [\"Q4_0\", \"Q8_0\"]\n\
-        [bundle]\nname = \"from a run\"\nlicense = \"MIT\"\nprompt = \"every effort\"\nself_test_tokens = 5\n";
+        [bundle]\nrelease = 4\nexpires = \"9999-12-31\"\nname = \"from a run\"\nlicense = \"MIT\"\nprompt = \"every effort\"\nself_test_tokens = 5\n";
     std::fs::write(run.join("config.toml"), config_toml).unwrap();
 
     let weights: Vec<NamedTensor> = checkpoint::names::tensors(&config)
@@ -76,6 +76,7 @@ fn a_run_folder_becomes_a_bundle() {
     assert_eq!(job.prompt_tokens.len(), 2);
     assert!(job.variants[0].source.ends_with("fragments/Q4_0"), "fragments come first");
     assert!(job.variants[1].source.ends_with("gguf/tiny-Q8_0.gguf"));
+    assert_eq!((job.release, job.expires.as_deref()), (Some(4), Some("9999-12-31")));
     let report = pack(&job).unwrap();
     assert_eq!(report.output, folder.path().join("bundle"));
     verify(&report.output).unwrap().require_sound().unwrap();

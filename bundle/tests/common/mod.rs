@@ -122,6 +122,8 @@ impl Fixture {
             app: AppChoice::Left,
             name: "tiny".to_owned(),
             license: License::new("MIT", None).unwrap(),
+            release: Some(3),
+            expires: None,
             variants: vec![
                 variant("F16", self.path("F16.gguf")),
                 variant("Q8_0", self.path("Q8_0.gguf")),

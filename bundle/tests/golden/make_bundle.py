@@ -13,6 +13,8 @@ bundle = {
     "context_length": 48,
     "parameters": 20000,
     "license": "MIT",
+    "release": 3,
+    "expires": "2027-06-30",
     "variants": [{
         "recipe": "Q8_0",
         "manifest": "model/Q8_0.manifest.json",

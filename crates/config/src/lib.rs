@@ -17,6 +17,7 @@ pub mod limits;
 mod load;
 mod model;
 mod qat;
+mod release;
 mod run_file;
 pub mod sampling;
 mod sources;
@@ -34,6 +35,7 @@ pub use experts::{Experts, HasExperts};
 pub use license::canonical_license;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
 pub use qat::{Qat, QatStart};
+pub use release::{DAY_FORM, RELEASES, is_day};
 pub use run_file::{
     Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Kernels, Lora, LoraTarget,
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,

@@ -268,6 +268,14 @@ mod tests {
         assert_eq!(error, "train.batch_size = 0: expected at least 1");
         let error = load("[bundle]\nself_test_tokens = 0\n", &[]).unwrap_err();
         assert_eq!(error, "bundle.self_test_tokens = 0: expected at least 1");
+        let error = load("[bundle]\nrelease = 0\n", &[]).unwrap_err();
+        assert_eq!(error, "bundle.release = 0: expected from 1 to 9007199254740991");
+        let error = load("[bundle]\nexpires = \"2027-02-29\"\n", &[]).unwrap_err();
+        assert_eq!(
+            error,
+            "bundle.expires = \"2027-02-29\": expected a day that exists, as YYYY-MM-DD"
+        );
+        load("[bundle]\nrelease = 1\nexpires = \"2028-02-29\"\n", &[]).unwrap();
         let error = load("[optimizer]\nepsilon = 0.0\n", &[]).unwrap_err();
         assert_eq!(error, "optimizer.epsilon = 0: expected a finite number above 0");
     }

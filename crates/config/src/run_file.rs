@@ -660,6 +660,11 @@ pub struct Bundle {
     pub license: Option<String>,
     /// The file with the text of that licence.
     pub license_file: Option<PathBuf>,
+    /// Which release of this model it is: 1, 2, 3 ... Nothing can be derived for it, so without one
+    /// the bundle states no order and cannot be signed.
+    pub release: Option<u64>,
+    /// Last day, in UTC, on which devices should install it, as YYYY-MM-DD.
+    pub expires: Option<String>,
     /// Text that the self-test continues.
     pub prompt: String,
     /// Tokens that the self-test expects.
@@ -674,6 +679,8 @@ impl Default for Bundle {
             name: "pocketgpt".to_owned(),
             license: None,
             license_file: None,
+            release: None,
+            expires: None,
             prompt: "Every effort moves you".to_owned(),
             self_test_tokens: 16,
             zip: false,

@@ -203,6 +203,8 @@ mod tests {
                 name: "name".to_owned(),
                 license: Some("MIT".to_owned()),
                 license_file: Some(PathBuf::from("LICENSE")),
+                release: Some(2),
+                expires: Some("2027-06-30".to_owned()),
                 prompt: "prompt".to_owned(),
                 self_test_tokens: 3,
                 zip: true,
@@ -230,10 +232,12 @@ mod tests {
     #[test]
     fn every_key_says_which_stages_read_it() {
         let expected = "\
+            bundle.expires: Bundle\n\
             bundle.license: Bundle\n\
             bundle.license_file: Bundle\n\
             bundle.name: Export Bundle\n\
             bundle.prompt: Bundle\n\
+            bundle.release: Bundle\n\
             bundle.self_test_tokens: Bundle\n\
             bundle.zip: Bundle\n\
             data.chat_format: Train Bundle\n\

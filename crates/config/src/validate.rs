@@ -2,8 +2,8 @@
 
 use crate::run_file::{recipe_name, recipe_names};
 use crate::{
-    Architecture, ConfigError, DataFormat, QatStart, ROPE_BASE, RopeScaling, RunFile,
-    TokenizerKind, TooLong, TrainOn, canonical_license, limits,
+    Architecture, ConfigError, DAY_FORM, DataFormat, QatStart, RELEASES, ROPE_BASE, RopeScaling,
+    RunFile, TokenizerKind, TooLong, TrainOn, canonical_license, is_day, limits,
 };
 
 impl RunFile {
@@ -42,6 +42,7 @@ impl RunFile {
         self.check_optimizer()?;
         self.check_qat()?;
         self.check_license()?;
+        self.check_release()?;
         self.check_recipes()?;
         require(
             "bundle.prompt",
@@ -354,6 +355,17 @@ impl RunFile {
         match canonical_license(license, self.bundle.license_file.is_some()) {
             Ok(_) => Ok(()),
             Err(expected) => require("bundle.license", format!("{license:?}"), false, &expected),
+        }
+    }
+
+    fn check_release(&self) -> Result<(), ConfigError> {
+        if let Some(release) = self.bundle.release {
+            let expected = format!("from {} to {}", RELEASES.start(), RELEASES.end());
+            require("bundle.release", release, RELEASES.contains(&release), &expected)?;
+        }
+        match &self.bundle.expires {
+            Some(day) => require("bundle.expires", format!("{day:?}"), is_day(day), DAY_FORM),
+            None => Ok(()),
         }
     }
 
