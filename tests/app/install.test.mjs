@@ -182,33 +182,115 @@ test('an engine that was tampered with is not started', async (t) => {
   await page.getByText('could not be started').waitFor();
 });
 
-test('a signature is checked, and its key is the only one from then on', async (t) => {
-  const text = JSON.stringify(small);
-  const keys = [1, 2].map(() => generateKeyPairSync('ed25519'));
-  const signatureBy = ({ publicKey, privateKey }, bytes) =>
-    JSON.stringify({
+/** A key that signs bundles, by Node's own Ed25519. */
+function newSigner() {
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  return (text) => {
+    const head = Buffer.from('pocketgpt-signature 2 bundle\n');
+    return JSON.stringify({
       format: 'pocketgpt-signature',
-      version: 1,
+      version: 2,
       algorithm: 'Ed25519',
       public_key: publicKey.export({ format: 'der', type: 'spki' }).subarray(-32).toString('hex'),
-      signature: sign(null, Buffer.from(bytes), privateKey).toString('hex'),
+      signature: sign(null, Buffer.concat([head, Buffer.from(text)]), privateKey).toString('hex'),
+      statements: [],
     });
-  let signature = signatureBy(keys[0], text);
-  const { page } = await open(t, {
-    pieces: true,
-    before: ({ server }) => {
-      server.faults.replace = (path) =>
-        path === '/bundle.sig' ? signature : path === '/bundle.json' ? text : null;
-    },
-  });
-  await page.getByText(/^Signed, key/).waitFor();
-  signature = signatureBy(keys[1], text);
+  };
+}
+
+/** Serves `served.text` as `bundle.json`, and `served.signature`, null for none, as `bundle.sig`. */
+const servingSigned =
+  (served) =>
+  ({ server }) => {
+    server.faults.status = (path) =>
+      path === '/bundle.sig' && served.signature === null ? 404 : null;
+    server.faults.replace = (path) =>
+      path === '/bundle.sig' ? served.signature : path === '/bundle.json' ? served.text : null;
+  };
+
+test('a signature is checked, and its key is the only one from then on', async (t) => {
+  const text = JSON.stringify({ ...small, release: 1 });
+  const keys = [newSigner(), newSigner()];
+  const served = { text, signature: keys[0](text) };
+  const { page } = await open(t, { pieces: true, before: servingSigned(served) });
+  await page.getByText(/^Signed, key .* release 1$/).waitFor();
+  served.signature = keys[1](text);
   await page.reload();
   await page.getByText('not signed with the key that was seen here first').waitFor();
   assert.equal(await offered(page, first.recipe).count(), 0);
-  signature = signatureBy(keys[0], `${text} `);
+  served.signature = keys[0](`${text} `);
   await page.reload();
   await page.getByText('does not belong to this bundle').waitFor();
+  // The key of what did not verify was not taken for the new one.
+  served.signature = keys[1](text);
+  await page.reload();
+  await page.getByRole('button', { name: 'Trust the new key' }).click();
+  await offered(page, first.recipe).waitFor();
+});
+
+test('a bundle that lost its signature is refused or taken by hand', async (t) => {
+  const text = JSON.stringify(small);
+  const served = { text, signature: newSigner()(text) };
+  const { page } = await open(t, { pieces: true, before: servingSigned(served) });
+  await page.getByText(/^Signed, key .* no release stated/).waitFor();
+  served.signature = null;
+  await page.reload();
+  await page.getByText('is not signed, and an earlier one from here was').waitFor();
+  assert.equal(await offered(page, first.recipe).count(), 0);
+  await page.getByRole('button', { name: 'Refuse it' }).click();
+  await page.getByText('You refused bundles without a signature from here').waitFor();
+  await page.reload();
+  await page.getByRole('button', { name: 'Decide again' }).click();
+  await page.getByRole('button', { name: 'Take it without a signature' }).click();
+  await page.getByText('Not signed: anybody may have made it').waitFor();
+  await offered(page, first.recipe).waitFor();
+});
+
+test('a release below the one installed is refused, unless the user wants it', async (t) => {
+  const key = newSigner();
+  const served = { text: '', signature: '' };
+  const serve = (release) => {
+    served.text = JSON.stringify({ ...small, release });
+    served.signature = key(served.text);
+  };
+  serve(2);
+  const { page } = await open(t, { pieces: true, before: servingSigned(served) });
+  await install(page, first.recipe);
+  serve(1);
+  await page.reload();
+  await visit(page, 'models');
+  await page.getByText('This bundle is older than release 2').waitFor();
+  assert.equal(await offered(page, TWIN).count(), 0);
+  await page.getByRole('button', { name: 'Take it all the same' }).click();
+  await offered(page, TWIN).waitFor();
+});
+
+test('a stored piece that was changed is fetched again before the model is loaded', async (t) => {
+  const { page, server } = await open(t, { pieces: true });
+  await install(page, first.recipe);
+  const [file] = await storedFragments(page);
+  const spoil = () =>
+    page.evaluate(async (name) => {
+      const root = await navigator.storage.getDirectory();
+      const handle = await (await root.getDirectoryHandle('fragments')).getFileHandle(name);
+      const bytes = new Uint8Array(await (await handle.getFile()).arrayBuffer());
+      bytes[bytes.length - 1] ^= 1;
+      const out = await handle.createWritable();
+      await out.write(bytes);
+      await out.close();
+    }, file);
+  await spoil();
+  server.requests.length = 0;
+  await page.reload();
+  await ready(page);
+  const asked = fragments(server).map(({ path }) => path.split('/').pop());
+  assert.deepEqual(asked, [file]);
+  await spoil();
+  server.faults.status = (path) => (path.endsWith(file) ? 404 : null);
+  await page.reload();
+  await page.getByText('did not come again from where it was installed').waitFor();
+  await page.getByText('Details').click();
+  await page.getByText(file).waitFor();
 });
 
 test('a manifest that was replaced is refused', async (t) => {
@@ -241,6 +323,18 @@ test('a file that the host does not deliver leaves a page that works and says so
   await page.getByText('This page could not be kept on this device').waitFor();
   await install(page, first.recipe);
   assert.deepEqual(await selfTestTokens(page), expectedTokens(small, first.recipe));
+});
+
+test('a file of the app that the host changed is not kept', async (t) => {
+  const { page } = await open(t, {
+    pieces: true,
+    isolate: false,
+    before: ({ server }) => {
+      // Nothing but the service worker asks for it.
+      server.faults.damage = (path) => path.endsWith('/icon-512.png');
+    },
+  });
+  await page.getByText('This page could not be kept on this device').waitFor();
 });
 
 test('a browser without JSPI gets the compat engine, with the same answer', async (t) => {

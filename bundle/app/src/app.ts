@@ -36,7 +36,7 @@ export class App {
   private constructor(store: Store, conversations: Conversations, workerProblem: WorkerProblem) {
     this.workerProblem = workerProblem;
     // The app lies in a folder of the bundle.
-    this.models = new Models(store, new URL('../', document.baseURI).href);
+    this.models = new Models(store, new URL('../', document.baseURI).href, localStorage);
     this.#conversations = conversations;
     const around = {
       open: (model: Installed) => this.models.open(model),

@@ -4,6 +4,7 @@
 
 import {
   asCount,
+  asDay,
   asDigest,
   asLine,
   asList,
@@ -47,6 +48,10 @@ export interface Bundle {
   /** Weights in the file. */
   parameters: number;
   license: string;
+  /** Which release of the model it is; null where it states no order. */
+  release: number | null;
+  /** Last day, in UTC, on which it should be installed, as YYYY-MM-DD; null where it has none. */
+  expires: string | null;
   /** Smallest first. */
   variants: Variant[];
   generation: Generation;
@@ -135,6 +140,8 @@ export function parseBundle(text: string): Bundle {
     contextLength,
     parameters: asCount(json['parameters'], 'parameters'),
     license: asLine(json['license'], 'license', LIMITS.lineCharacters),
+    release: json['release'] == null ? null : asCount(json['release'], 'release', 1),
+    expires: json['expires'] == null ? null : asDay(json['expires'], 'expires'),
     variants: variants.sort((a, b) => a.size - b.size),
     generation: parseGeneration(generation),
     ends: ids(generation['eos_token_ids'] ?? [], 'eos_token_ids', LIMITS.specialTokens),

@@ -74,6 +74,16 @@ export function asCount(value: unknown, what: string, min = 0, max = Number.MAX_
   return number;
 }
 
+/** `value` as a day of the calendar, YYYY-MM-DD: days in this form are ordered as their texts are. */
+export function asDay(value: unknown, what: string): string {
+  const text = asText(value, what);
+  const time = /^\d{4}-\d\d-\d\d$/.test(text) ? Date.parse(`${text}T00:00:00Z`) : NaN;
+  // Some engines take the 30th of February for the 1st of March.
+  const exists = !Number.isNaN(time) && new Date(time).toISOString().startsWith(text);
+  demand(exists, `${what} is ${shown(value)}: expected a day that exists, as YYYY-MM-DD`);
+  return text;
+}
+
 /** `value` as 64 lower-case hexadecimal digits. */
 export function asDigest(value: unknown, what: string): string {
   const text = asText(value, what);

@@ -4,6 +4,7 @@
 import { sha256 } from './check.ts';
 import type { Fragment } from './bundle.ts';
 import type { FragmentStore } from './store.ts';
+import { readSound } from './stored.ts';
 
 /** Connections at a time. */
 const PARALLEL = 4;
@@ -82,7 +83,7 @@ export async function fetchFragments(job: FetchJob): Promise<void> {
 
 async function bring(fragment: Fragment, job: FetchJob, meter: Meter): Promise<void> {
   job.signal.throwIfAborted();
-  if (await isStored(fragment, job.store)) {
+  if (await readSound(fragment, job.store)) {
     meter.found(fragment);
     return;
   }
@@ -96,12 +97,6 @@ async function bring(fragment: Fragment, job: FetchJob, meter: Meter): Promise<v
     meter.reset(fragment);
   }
   throw new FetchFailed('damaged', fragment.file, `damaged on the server (${MAX_DAMAGED} tries)`);
-}
-
-async function isStored({ file, size, sha256: digest }: Fragment, store: FragmentStore) {
-  const blob = await store.read(file);
-  if (blob?.size !== size) return false;
-  return (await sha256(new Uint8Array(await blob.arrayBuffer()))) === digest;
 }
 
 /** All bytes of a fragment, not yet verified. */

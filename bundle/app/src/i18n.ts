@@ -60,11 +60,32 @@ const en = {
   other: 'The download failed.',
   signed: (key: string) => `Signed, key ${key}`,
   unsigned: 'Not signed: anybody may have made it.',
-  unchecked: (key: string) => `Signed with key ${key}, which this browser cannot check.`,
+  release: (number: number) => `release ${number}`,
+  noRelease: 'no release stated: an older bundle cannot be told from a newer one',
   invalid: 'The signature does not belong to this bundle. It is not installed.',
   changed:
     'This bundle is not signed with the key that was seen here first. It is not installed, unless you know why the key changed.',
   trust: 'Trust the new key',
+  signatureGone:
+    'This bundle is not signed, and an earlier one from here was: anybody may have made it. It is not installed, unless you know why the signature is gone.',
+  acceptUnsigned: 'Take it without a signature',
+  refuse: 'Refuse it',
+  keyRefused: (key: string | null) =>
+    key === null
+      ? 'You refused bundles without a signature from here.'
+      : `You refused bundles signed with key ${key} from here.`,
+  reconsider: 'Decide again',
+  revoked:
+    'The owner of this bundle’s key revoked it: somebody else may have the key. It is not installed.',
+  revokedHere:
+    'The owner of this model’s key revoked it: somebody else may have made this model. Remove it unless you know better.',
+  older: (newest: number) =>
+    `This bundle is older than release ${newest}, which was installed on this device. It is not installed, unless you want to go back.`,
+  expired: (day: string) =>
+    `This bundle was to be installed until ${day} only. Ask its maker for a newer one.`,
+  takeStale: 'Take it all the same',
+  appChanged:
+    'This host serves another web chat than the signed bundle lists. After an update reload the page; if this stays, do not trust the host.',
   private: 'Everything stays on this device: no message ever leaves it.',
 
   // Chat
@@ -88,7 +109,7 @@ const en = {
   model: 'Model',
   shortened: 'The text is longer than what the model can see: its oldest part was left out.',
   idleNote: 'The model was unloaded to give its memory back. The next message loads it again.',
-  gone: 'A part of this model is gone from this device. Remove it and download it again.',
+  gone: 'A part of this model is damaged or gone on this device, and did not come again from where it was installed. Connect and load it again, or remove it and download it.',
   memory:
     'There is not enough memory to load this model. Close other pages, or choose a smaller model.',
   engine: 'The model could not be started. Reload the page and try again.',
@@ -218,11 +239,32 @@ const fr: Texts = {
   other: 'Le téléchargement a échoué.',
   signed: (key) => `Signé, clé ${key}`,
   unsigned: 'Non signé : n’importe qui peut l’avoir fait.',
-  unchecked: (key) => `Signé avec la clé ${key}, que ce navigateur ne peut pas vérifier.`,
+  release: (number) => `version ${number}`,
+  noRelease: 'sans numéro de version : rien ne distingue un ancien paquet d’un récent',
   invalid: 'La signature n’est pas celle de ce paquet. Il n’est pas installé.',
   changed:
     'Ce paquet n’est pas signé avec la clé vue ici la première fois. Il n’est pas installé, sauf si vous savez pourquoi la clé a changé.',
   trust: 'Accepter la nouvelle clé',
+  signatureGone:
+    'Ce paquet n’est pas signé, alors qu’un paquet précédent d’ici l’était : n’importe qui peut l’avoir fait. Il n’est pas installé, sauf si vous savez pourquoi la signature a disparu.',
+  acceptUnsigned: 'Le prendre sans signature',
+  refuse: 'Le refuser',
+  keyRefused: (key) =>
+    key === null
+      ? 'Vous avez refusé les paquets sans signature venant d’ici.'
+      : `Vous avez refusé les paquets d’ici signés avec la clé ${key}.`,
+  reconsider: 'Décider de nouveau',
+  revoked:
+    'Le propriétaire de la clé de ce paquet l’a révoquée : quelqu’un d’autre l’a peut-être. Il n’est pas installé.',
+  revokedHere:
+    'Le propriétaire de la clé de ce modèle l’a révoquée : quelqu’un d’autre a peut-être fait ce modèle. Retirez-le, sauf si vous en savez plus.',
+  older: (newest) =>
+    `Ce paquet est plus ancien que la version ${newest}, déjà installée sur cet appareil. Il n’est pas installé, sauf si vous voulez revenir en arrière.`,
+  expired: (day) =>
+    `Ce paquet n’était à installer que jusqu’au ${day}. Demandez-en un plus récent à son auteur.`,
+  takeStale: 'Le prendre quand même',
+  appChanged:
+    'Cet hôte sert une autre application que celle du paquet signé. Après une mise à jour, rechargez la page ; si cela reste, ne faites pas confiance à l’hôte.',
   private: 'Tout reste sur cet appareil : aucun message ne le quitte.',
 
   welcomeChat: 'Posez une question. Le modèle tourne sur cet appareil.',
@@ -246,7 +288,7 @@ const fr: Texts = {
   shortened: 'Le texte dépasse ce que le modèle peut voir : son début a été laissé de côté.',
   idleNote:
     'Le modèle a été déchargé pour rendre sa mémoire. Le prochain message le chargera de nouveau.',
-  gone: 'Une partie de ce modèle n’est plus sur cet appareil. Retirez-le et téléchargez-le de nouveau.',
+  gone: 'Une partie de ce modèle est abîmée ou manque sur cet appareil, et n’a pas pu être reprise là d’où il vient. Connectez-vous et rechargez-le, ou retirez-le et téléchargez-le de nouveau.',
   memory:
     'La mémoire ne suffit pas pour charger ce modèle. Fermez d’autres pages, ou prenez un modèle plus petit.',
   engine: 'Le modèle n’a pas pu démarrer. Rechargez la page et réessayez.',

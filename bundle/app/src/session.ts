@@ -9,6 +9,7 @@ import { Engine } from './engine.ts';
 import type { EngineInfo, Figures, Prompt } from './engine.ts';
 import { IdleTimer } from './idle.ts';
 import type { IdleMinutes } from './idle.ts';
+import { PiecesGone } from './models.ts';
 import { Observable } from './observable.ts';
 import { selfTest } from './self_test.ts';
 import type { SelfTestResult } from './self_test.ts';
@@ -48,8 +49,8 @@ export interface SessionState {
 
 /** What the session takes from its surroundings. */
 export interface Surroundings {
-  /** The GGUF; null if a part of it is gone. */
-  open: (model: Installed) => Promise<Blob | null>;
+  /** The GGUF. Throws `PiecesGone` if a part of it is gone and does not come again. */
+  open: (model: Installed) => Promise<Blob>;
   save: (conversation: Conversation) => Promise<void>;
   threads: () => number;
   generation: (model: Installed) => Generation;
@@ -194,11 +195,11 @@ export class Session {
     this.#set({ engine: 'loading', problem: null });
     try {
       const blob = await this.#around.open(model);
-      if (!blob) return this.#fail({ kind: 'gone', detail: '' });
       const context = Math.min(model.bundle.contextLength, MAX_CONTEXT);
       this.#engine = await Engine.load(blob, { context, threads: this.#around.threads() });
     } catch (error) {
       const detail = error instanceof Error ? error.message : String(error);
+      if (error instanceof PiecesGone) return this.#fail({ kind: 'gone', detail });
       const memory = /memory|alloc|OOM|RangeError/i.test(`${error}`);
       return this.#fail({ kind: memory ? 'memory' : 'engine', detail });
     }

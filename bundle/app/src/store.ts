@@ -79,17 +79,6 @@ export class Store implements FragmentStore {
     return sizes.reduce((sum, size) => sum + size, 0);
   }
 
-  /** The whole GGUF as one blob, which is read from disk piece by piece. Null if a piece is gone. */
-  async open(fragments: readonly Fragment[]): Promise<Blob | null> {
-    const parts: Blob[] = [];
-    for (const { file, size } of fragments) {
-      const part = await this.read(file);
-      if (part?.size !== size) return null;
-      parts.push(part);
-    }
-    return new Blob(parts);
-  }
-
   /** Records that a model is complete. */
   async install(id: string, source: InstalledSource): Promise<void> {
     const bytes = new TextEncoder().encode(JSON.stringify(source));
@@ -124,7 +113,8 @@ export class Store implements FragmentStore {
   }
 }
 
-function parseRecord(text: string): Installed {
+/** Reads and checks a record. Throws `Refused`, or an error, for one that is damaged. */
+export function parseRecord(text: string): Installed {
   const json = asObject(parseJson(text, 'record'), 'record');
   const source: InstalledSource = {
     recipe: asText(json['recipe'], 'recipe'),

@@ -7,7 +7,8 @@ const worker = globalThis as unknown as ServiceWorkerGlobalScope;
 
 interface Build {
   version: string;
-  files: string[];
+  /** Subresource integrity of each file of the app, by path. */
+  files: Record<string, string>;
 }
 
 // Replaced by vite/precache.ts.
@@ -20,8 +21,12 @@ const CACHE = PREFIX + build.version;
 worker.addEventListener('install', (event) => {
   const fill = async () => {
     const cache = await caches.open(CACHE);
-    // Past the browser's own cache: these must all be of one build.
-    await cache.addAll(build.files.map((file) => new Request(file, { cache: 'reload' })));
+    // Past the browser's own cache, and by their hashes: these must all be of one build. So the
+    // hash of this script, which bundle.json lists, stands for the whole app.
+    const requests = Object.entries(build.files).map(
+      ([file, integrity]) => new Request(file, { cache: 'reload', integrity }),
+    );
+    await cache.addAll(requests);
   };
   event.waitUntil(fill());
 });
@@ -47,7 +52,7 @@ worker.addEventListener('fetch', (event) => {
 async function answer(request: Request, path: string): Promise<Response> {
   const cache = await caches.open(CACHE);
   const file = path === '' ? 'index.html' : path;
-  const kept = build.files.includes(file) ? await cache.match(file) : undefined;
+  const kept = Object.hasOwn(build.files, file) ? await cache.match(file) : undefined;
   return isolated(kept ?? (await fetch(request)));
 }
 

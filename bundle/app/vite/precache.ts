@@ -26,7 +26,14 @@ export function precache(): Plugin {
       const shell = files.filter((file) => !file.endsWith('.z'));
       const hash = createHash('sha256');
       for (const file of shell) hash.update(file).update(readFileSync(join(folder, file)));
-      const value = JSON.stringify({ version: hash.digest('hex').slice(0, 16), files: shell });
+      const integrity = (file: string) =>
+        `sha256-${createHash('sha256')
+          .update(readFileSync(join(folder, file)))
+          .digest('base64')}`;
+      const value = JSON.stringify({
+        version: hash.digest('hex').slice(0, 16),
+        files: Object.fromEntries(shell.map((file) => [file, integrity(file)])),
+      });
       const path = join(folder, 'sw.js');
       const script = readFileSync(path, 'utf8');
       if (!script.includes(PLACEHOLDER))

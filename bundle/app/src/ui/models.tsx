@@ -4,10 +4,10 @@ import { useState } from 'preact/hooks';
 
 import type { Variant } from '../bundle.ts';
 import { chooseVariant, fits } from '../choose.ts';
-import { isTrusted } from '../models.ts';
-import type { ModelsState, Offer } from '../models.ts';
-import type { Signature } from '../signature.ts';
+import { isInstallable } from '../models.ts';
+import type { ModelsState, Offer, Stale } from '../models.ts';
 import type { Installed } from '../store.ts';
+import type { Signature } from '../trust.ts';
 import { useApp, useValue } from './context.ts';
 import { Facts, Heading, Problem } from './parts.tsx';
 import type { PageProps } from './root.tsx';
@@ -73,8 +73,12 @@ function InstalledList({
             </h3>
             <p class="note">
               {app.format.bytes(model.variant.size)}
+              {model.bundle.release !== null && ` · ${texts.release(model.bundle.release)}`}
               {model.signer && ` · ${texts.signed(fingerprint(model.signer))}`}
             </p>
+            {model.signer && app.models.isRevoked(model.signer) && (
+              <p class="warning">{texts.revokedHere}</p>
+            )}
             <p class="actions">
               {model.id !== used?.id && (
                 <button type="button" onClick={() => use(model)}>
@@ -105,9 +109,11 @@ function OfferList({
   const { downloadProblem: problem } = state;
   return (
     <>
-      <SignatureLine signature={offer.signature} />
+      <SignatureLine signature={offer.signature} release={offer.bundle.release} />
+      {offer.stale && <StaleLine stale={offer.stale} />}
+      {state.appChanged && <Problem text={texts.appChanged} />}
       {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
-      {isTrusted(offer.signature) && (
+      {isInstallable(offer) && (
         <ul class="cards">
           {missing.map((variant) => (
             <VariantCard
@@ -125,33 +131,73 @@ function OfferList({
   );
 }
 
-function SignatureLine({ signature }: { signature: Signature }) {
-  const { language, models } = useApp();
-  const { texts } = language;
+function SignatureLine({ signature, release }: { signature: Signature; release: number | null }) {
+  const { texts } = useApp().language;
   switch (signature.state) {
     case 'unsigned':
       return <p class="note">{texts.unsigned}</p>;
-    case 'valid':
-      return <p class="note">{texts.signed(fingerprint(signature.key))}</p>;
-    case 'unchecked':
-      return <p class="note">{texts.unchecked(fingerprint(signature.key))}</p>;
+    case 'valid': {
+      const order = release === null ? texts.noRelease : texts.release(release);
+      return <p class="note">{`${texts.signed(fingerprint(signature.key))} · ${order}`}</p>;
+    }
     case 'invalid':
-      return <Problem text={texts.invalid} />;
+      return <Problem text={texts.invalid} detail={signature.detail} />;
+    case 'revoked':
+      return <Problem text={texts.revoked} detail={signature.key} />;
     case 'changed':
-      return (
-        <>
-          <Problem
-            text={texts.changed}
-            detail={`${fingerprint(signature.pinned)} → ${fingerprint(signature.key ?? '–')}`}
-          />
-          {signature.key && (
-            <button type="button" class="quiet" onClick={() => models.trustNewKey()}>
-              {texts.trust}
-            </button>
-          )}
-        </>
-      );
+      return <ChangedLine signature={signature} />;
   }
+}
+
+/** The user decides: the bundle is by another key than before, or by nobody. */
+function ChangedLine({ signature }: { signature: Signature & { state: 'changed' } }) {
+  const { key, pinned, refused } = signature;
+  const { language, models } = useApp();
+  const { texts } = language;
+  if (refused) {
+    return (
+      <>
+        <p class="note">{texts.keyRefused(key === null ? null : fingerprint(key))}</p>
+        <button type="button" class="quiet" onClick={() => void models.reconsiderKey()}>
+          {texts.reconsider}
+        </button>
+      </>
+    );
+  }
+  return (
+    <>
+      <Problem
+        text={key === null ? texts.signatureGone : texts.changed}
+        detail={`${pinned} → ${key ?? '–'}`}
+      />
+      <p class="actions">
+        <button type="button" onClick={() => void models.refuseKey()}>
+          {texts.refuse}
+        </button>
+        <button type="button" class="quiet" onClick={() => void models.acceptKey()}>
+          {key === null ? texts.acceptUnsigned : texts.trust}
+        </button>
+      </p>
+    </>
+  );
+}
+
+/** The signature is in order and the bundle is not: the user may take it all the same. */
+function StaleLine({ stale }: { stale: Stale }) {
+  const { language, models } = useApp();
+  const { texts } = language;
+  return (
+    <>
+      <Problem
+        text={stale.kind === 'older' ? texts.older(stale.newest) : texts.expired(stale.day)}
+      />
+      <p class="actions">
+        <button type="button" class="quiet" onClick={() => models.acceptStale()}>
+          {texts.takeStale}
+        </button>
+      </p>
+    </>
+  );
 }
 
 interface VariantProps extends Pick<PageProps, 'open'> {
