@@ -113,7 +113,10 @@ test('a connection that is cut goes on where it broke', async (t) => {
     return starts[1];
   });
   // A slow page may lose what it had not read yet, but not every time.
-  assert.ok(seconds.some((start) => start > 0), `${seconds}`);
+  assert.ok(
+    seconds.some((start) => start > 0),
+    `${seconds}`,
+  );
 });
 
 test('a download that is cancelled resumes, also after a reload', async (t) => {

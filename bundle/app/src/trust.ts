@@ -42,7 +42,10 @@ export class Trust {
       const refused = this.#memory.getItem(refusalName(address)) === (key ?? NONE);
       return { state: 'changed', key, pinned: pin, refused };
     };
-    if (signature === null) return pinned === null ? { state: 'unsigned' } : changed(null, pinned);
+    if (signature === null) {
+      const isExpected = pinned === null || pinned === NONE;
+      return isExpected ? { state: 'unsigned' } : changed(null, pinned);
+    }
     const checked = await checkSignature(bundle, signature);
     if (checked.state === 'invalid') return checked;
     const { key, statements } = checked;
@@ -58,11 +61,10 @@ export class Trust {
     return { state: 'valid', key };
   }
 
-  /** From now on `key` is the one for this address; null forgets the one that was. */
+  /** From now on `key` is the one for this address, or none where it is null. */
   accept(address: string, key: string | null): void {
     this.#memory.removeItem(refusalName(address));
-    if (key === null) this.#memory.removeItem(pinName(address));
-    else this.#memory.setItem(pinName(address), key);
+    this.#memory.setItem(pinName(address), key ?? NONE);
   }
 
   /** Remembers that the user wants nothing by `key`, or nothing unsigned, from this address. */

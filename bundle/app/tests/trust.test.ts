@@ -55,6 +55,12 @@ describe('a key', () => {
     expect(await judge(null)).toMatchObject({ state: 'changed', refused: false });
     trust.accept(ADDRESS, null);
     expect(await judge(null)).toEqual({ state: 'unsigned' });
+    // Whoever takes what anybody may have made has not said yes to the next key that comes.
+    expect(await judge(mallory.sign(BUNDLE))).toMatchObject({
+      state: 'changed',
+      key: mallory.key,
+      pinned: 'none',
+    });
   });
 
   it('that the pinned one replaced is followed, and not back', async () => {
