@@ -168,10 +168,16 @@ test('a conversation that is deleted while it is answered stays deleted', async 
   assert.equal(await page.locator('.conversations .open').count(), 0);
 });
 
+/** From now on a piece that is gone from the device does not come again. */
+function withholdFragments(server) {
+  server.faults.status = (path) => (path.endsWith('.dat') ? 404 : null);
+}
+
 test('an answer that cannot be made again is not lost', async (t) => {
-  const { page } = await chatting(t);
+  const { page, server } = await chatting(t);
   await chooseGreedy(page, 4);
   const answer = await say(page, 'The');
+  withholdFragments(server);
   await page.evaluate(async () => {
     document.dispatchEvent(new Event('freeze'));
     const root = await navigator.storage.getDirectory();
@@ -180,7 +186,7 @@ test('an answer that cannot be made again is not lost', async (t) => {
   });
   await page.getByText('was unloaded').waitFor();
   await page.getByRole('button', { name: 'Again' }).click();
-  await page.getByText('A part of this model is gone').waitFor();
+  await page.getByText('A part of this model is damaged or gone').waitFor();
   await until(async () => (await answers(page).count()) === 1);
   assert.equal(await answers(page).textContent(), answer);
 });
@@ -245,17 +251,19 @@ test('a frozen page gives its memory back', async (t) => {
 });
 
 test('a model of which a part is gone says what to do', async (t) => {
-  const { page } = await chatting(t);
+  const { page, server } = await chatting(t);
+  withholdFragments(server);
   await page.evaluate(async () => {
     const root = await navigator.storage.getDirectory();
     const fragments = await root.getDirectoryHandle('fragments');
     for await (const name of fragments.keys()) return fragments.removeEntry(name);
   });
   await page.reload();
-  await page.getByText('A part of this model is gone').waitFor();
+  await page.getByText('A part of this model is damaged or gone').waitFor();
   await visit(page, 'models');
   await installed(page, recipe).getByRole('button', { name: 'Remove' }).click();
   await page.getByText('No model is on this device yet').waitFor();
+  server.faults.status = () => null;
   await install(page, recipe);
 });
 

@@ -135,6 +135,12 @@ def ed25519_cases():
             else:
                 continue
             break
+        # The same beside an R that is sound: S = r, where k is a multiple of 8.
+        r = encode(times(54321, BASE))
+        text = next(text for text in (b"sound %d" % count for count in range(1000))
+                    if challenge(r, encode(small), text) % 8 == 0)
+        cases.append((f"with the key {order} T of small order and a sound R", encode(small), text,
+                      r + number(54321)))
     for what, data in (("identity", number(P + 1)), ("identity with a sign", number(1 | 1 << 255)),
                        ("point of order 4", number(P))):
         cases.append((f"with another spelling of the {what} as its key", data, message,
