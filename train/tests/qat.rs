@@ -9,7 +9,7 @@ use std::fs;
 use checkpoint::Checkpoint;
 use common::{Fixture, assert_same_end, assert_same_figures, failure, metrics, resume, train};
 use config::{Architecture, Initialization, Precision, Qat, QatStart, RunFile, TokenizerKind};
-use data::{Split, TokenFile, Windows};
+use data::{Split, TokenFile, Window, Windows};
 use gguf::GgufFile;
 use quantize::{QuantizeJob, Recipe, quantize_file};
 
@@ -55,7 +55,7 @@ fn reference_loss(run_file: &RunFile, model: &reference::Model) -> f64 {
     let windows = Windows::new(&tokens, range, context, stride).unwrap();
     let mut sum = 0.0;
     for index in 0..windows.len() {
-        let (inputs, targets) = windows.get(index);
+        let Window { inputs, targets, .. } = windows.get(index);
         let logits = model.logits(&inputs).unwrap();
         let rows = logits.chunks_exact(model.config().vocab_size).zip(targets);
         sum += rows
