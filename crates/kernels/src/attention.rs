@@ -237,6 +237,15 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
     }
 
+    /// Documents of which each row has its own length, or none.
+    fn documents(batch: usize, time: usize) -> [Option<Documents>; 2] {
+        let starts = (0..batch).flat_map(|row| {
+            let len = time / 2 + row + 1;
+            (0..time).map(move |position| (position / len * len) as u32)
+        });
+        [None, Some(Documents::new(starts.collect::<Vec<_>>(), [batch, time]))]
+    }
+
     /// The kernel's own tests compare it with its definition and its gradient; here it is compared
     /// with Burn's operations.
     #[test]
@@ -245,14 +254,17 @@ mod tests {
         for ([b, t, h, d], window) in
             shapes.into_iter().flat_map(|shape| [(shape, 200), (shape, 2)])
         {
-            let mask = CausalMask::with_window(t, window, &Device::flex());
             let qkv = draw("qkv", [b * t, 3 * h * d]);
             let weights = draw("y", [b * t, h * d]).detach();
             let run = |y: Tensor<2>| {
                 let gradient = qkv.grad(&(y.clone() * weights.clone()).sum().backward()).unwrap();
                 (y.inner().into_data(), gradient.into_data())
             };
-            for dropout in [None, Dropout::new(0.3, 5)] {
+            let dropouts = [None, Dropout::new(0.3, 5)];
+            for (dropout, documents) in
+                dropouts.into_iter().flat_map(|drop| documents(b, t).map(|some| (drop, some)))
+            {
+                let mask = CausalMask::with_window(t, window, &Device::flex()).within(documents);
                 let pass = Pass { dropout, ..Pass::default() };
                 let (y, dqkv) = run(causal_attention(qkv.clone(), h, &mask, pass));
                 let (y_plain, dqkv_plain) = run(with_tensors(qkv.clone(), h, &mask, dropout));
@@ -268,8 +280,11 @@ mod tests {
     #[test]
     fn both_bodies_of_grouped_attention_agree() {
         let shapes = [[1, 1, 1, 1, 1], [2, 3, 9, 3, 7], [1, 33, 4, 1, 6]];
-        for ([b, t, h, kv, d], window) in shapes.into_iter().flat_map(|s| [(s, 200), (s, 2)]) {
-            let mask = CausalMask::with_window(t, window, &Device::flex());
+        let runs = shapes.into_iter().flat_map(|s @ [b, t, ..]| {
+            documents(b, t).into_iter().flat_map(move |some| [(s, 200, some.clone()), (s, 2, some)])
+        });
+        for ([b, t, h, kv, d], window, documents) in runs {
+            let mask = CausalMask::with_window(t, window, &Device::flex()).within(documents);
             let inputs = [("q", h), ("k", kv), ("v", kv)].map(|(n, h)| draw(n, [b * t, h * d]));
             let weights = draw("y", [b * t, h * d]).detach();
             let run = |y: Tensor<2>| {
@@ -308,6 +323,14 @@ mod tests {
             let found = all.clone().slice([last..last + 1, 0..d]).inner().into_data();
             found.assert_approx_eq::<f32>(&alone, Tolerance::absolute(1e-5));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "rows and positions of the documents")]
+    fn documents_of_other_rows_are_refused() {
+        let [_, documents] = documents(2, 5);
+        let mask = CausalMask::new(5, &Device::flex()).within(documents);
+        causal_attention(draw("qkv", [15, 6]), 1, &mask, Pass::default());
     }
 
     #[test]

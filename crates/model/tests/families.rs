@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
+mod common;
 #[path = "../../reference/tests/random_weights/mod.rs"]
 mod random_weights;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use checkpoint::names;
-use config::{Attention, Initialization, Lora, LoraTarget, ModelConfig, RopeScaling, Window};
-use gguf::TensorSource;
+use common::{golden_model, windowed};
+use config::{Initialization, Lora, LoraTarget, ModelConfig};
 use kernels::{Dropout, Pass};
 use model::{Batch, Model, lora};
 use random_weights::{families, phi3_longrope, source};
@@ -16,22 +17,6 @@ use random_weights::{families, phi3_longrope, source};
 fn tokens(rows: usize, device: &Device) -> Tensor<2, Int> {
     let ids: Vec<i32> = (0..rows * 7).map(|i| (i * 5 % 29) as i32).collect();
     Tensor::from_data(TensorData::new(ids, [rows, 7]), device)
-}
-
-/// The model whose logits transformers computed in float64 (`golden/make_golden.py` there).
-fn golden_model(config: &ModelConfig) -> Model {
-    let (table, source) = (names::tensors(config), source(config, |_| ()));
-    Model::load(config, &Device::flex(), |path, shape| {
-        let row = table.iter().find(|row| row.burn == path).unwrap();
-        let mut values = gguf::read_f32(&source, source.tensor(&row.gguf)?)?;
-        values.iter_mut().for_each(|value| *value -= row.offset);
-        // Matrices are `[out, in]` in a GGUF and `[in, out]` here; embeddings are the same.
-        Ok::<_, gguf::GgufError>(match (shape, path.starts_with("w")) {
-            (&[input, output], false) => checkpoint::transpose(&values, output, input),
-            _ => values,
-        })
-    })
-    .unwrap()
 }
 
 #[test]
@@ -59,7 +44,8 @@ fn logits_are_those_of_hugging_face() {
         let (_, config) = families.find(|(family, _)| *family == name).unwrap();
         let shape = [1, ids.len()];
         let tokens = Tensor::from_data(TensorData::new(ids, shape), &Device::flex());
-        let logits = golden_model(&config).forward(tokens, Pass::default()).into_data();
+        let logits =
+            golden_model(&config, &Device::flex()).forward(tokens, Pass::default()).into_data();
         let (mut error, mut size) = (0.0, 0.0);
         for (&x, expected) in logits.as_slice::<f32>().unwrap().iter().zip(expected) {
             error += (f64::from(x) - expected).powi(2);
@@ -70,21 +56,6 @@ fn logits_are_those_of_hugging_face() {
     }
 }
 
-/// A LLaMA with every setting of attention: two of three layers have a window of three positions
-/// and their own rotation, two thirds of a head are rotated, by scaled angles, and the scale is not
-/// `1 / sqrt(D)`.
-fn windowed() -> (&'static str, ModelConfig) {
-    let attention = Attention {
-        head_width: Some(12),
-        rotated_width: Some(8),
-        rope_scaling: RopeScaling::Linear { factor: 2.5 },
-        window: Some(Window { size: 3, global_every: 3, rope_base: Some(50.0) }),
-        scale: Some(0.4),
-    };
-    let (_, llama) = families().into_iter().find(|(name, _)| *name == "llama").unwrap();
-    ("windowed llama", ModelConfig { n_layer: 4, attention, ..llama })
-}
-
 #[test]
 fn windows_partial_rotations_and_scales_are_those_of_the_reference() {
     let (name, config) = windowed();
@@ -93,7 +64,8 @@ fn windows_partial_rotations_and_scales_are_those_of_the_reference() {
     let expected = reference.logits(&ids).unwrap();
     let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
     let tokens = Tensor::from_data(TensorData::new(ids, [1, 23]), &Device::flex());
-    let logits = golden_model(&config).forward(tokens, Pass::default()).into_data();
+    let logits =
+        golden_model(&config, &Device::flex()).forward(tokens, Pass::default()).into_data();
     let (mut error, mut size) = (0.0, 0.0);
     for (&x, &expected) in logits.as_slice::<f32>().unwrap().iter().zip(&expected) {
         error += f64::from(x - expected).powi(2);

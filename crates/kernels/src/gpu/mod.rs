@@ -212,16 +212,28 @@ mod tests {
         }
     }
 
-    /// Windows shorter than a block of queries, of one block, and of several.
+    /// Texts shorter than a block of queries, of one block, and of several; one document or more.
     #[test]
     fn attention_has_the_gradients_of_plain_attention() {
         for (precision, tolerance) in TOLERANCES {
             for [b, t, h, d] in [[1, 1, 1, 1], [2, 3, 5, 7], [1, 33, 2, 17], [1, 600, 1, 4]] {
                 // Without a window, and with one of several positions.
-                for (drop, window) in
-                    [(None, t), (Dropout::new(0.2, 5), t), (Dropout::new(0.2, 5), 7)]
-                {
+                // Documents of which each row has its own length.
+                let starts = (0..b).flat_map(|row| {
+                    let len = t / 2 + row + 1;
+                    (0..t).map(move |position| (position / len * len) as u32)
+                });
+                let documents = crate::Documents::new(starts.collect::<Vec<_>>(), [b, t]);
+                let drop = Dropout::new(0.2, 5);
+                for (drop, window, documents) in [
+                    (None, t, None),
+                    (drop, t, None),
+                    (drop, 7, None),
+                    (None, t, Some(documents.clone())),
+                    (drop, 7, Some(documents)),
+                ] {
                     let mask = crate::CausalMask::with_window(t, window, &Device::flex());
+                    let mask = mask.within(documents);
                     let pass = crate::Pass { dropout: drop, precision, checkpointing: false };
                     let qkv = draw("qkv", [b * t, 3 * h * d]);
                     let ours = || causal_attention::<Flex>(qkv.clone(), h, &mask, pass);

@@ -310,10 +310,14 @@ def exact_rotary(self, x, position_ids, layer_type=None):
     return angles.cos() * magnitude, angles.sin() * magnitude
 
 
-for family in (
+FAMILIES = (
     gpt2, gptneox, llama, qwen2, qwen3, llama3, smollm3, olmo2, gemma3, phi3, phi3_longrope,
     mixtral, qwen3moe,
-):
+)
+
+
+def exact_model(family):
+    """A family's model in float64 throughout."""
     model, weights = family(Numbers())
     model = model.double().eval()
     model.load_state_dict(weights, strict=True)
@@ -334,8 +338,18 @@ for family in (
             module.gate = ExactRouter(module.gate)
             after = module.gate(torch.ones(1, model.config.hidden_size, dtype=torch.float64))
             assert torch.allclose(before[1].double(), after[1], rtol=1e-5) and torch.equal(before[2], after[2])
-    with torch.no_grad():
-        logits = model(torch.tensor([TOKENS])).logits[0]
-    rows = [[float(f"{x:.9g}") for x in row] for row in logits.tolist()]
-    path = Path(__file__).with_name(f"{family.__name__}.json")
-    path.write_text(json.dumps({"tokens": TOKENS, "logits": rows}) + "\n")
+    return model
+
+
+def main():
+    for family in FAMILIES:
+        model = exact_model(family)
+        with torch.no_grad():
+            logits = model(torch.tensor([TOKENS])).logits[0]
+        rows = [[float(f"{x:.9g}") for x in row] for row in logits.tolist()]
+        path = Path(__file__).with_name(f"{family.__name__}.json")
+        path.write_text(json.dumps({"tokens": TOKENS, "logits": rows}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
