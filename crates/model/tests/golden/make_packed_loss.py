@@ -40,6 +40,8 @@ for family in FAMILIES:
     if family.__name__ in ("mixtral", "qwen3moe"):
         continue  # not trained
     model = exact_model(family)
+    # Gemma's has one, whose row would not train.
+    model.get_input_embeddings().padding_idx = None
     tokens = torch.tensor(TOKENS)
     found = logits(model, tokens)
     other = tokens.clone()
