@@ -6,7 +6,7 @@ PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
 	bench-convert bench-gpu bench-quantize bench-train learning \
-	test-real test-real-short
+	test-real test-real-short test-faults test-faults-short fuzz
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -35,6 +35,19 @@ end-to-end: build
 # The web chat, driven in a real browser through a real bundle.
 test-app: build
 	tests/app.sh target/release
+
+# Kills and input/output errors at every system call that writes, in every command that writes; hours.
+# Needs Linux 5.5, a C compiler and Python.
+test-faults: build
+	tests/faults/faults.py target/release
+
+# The same at two calls of each command.
+test-faults-short: build
+	tests/faults/faults.py target/release --calls 2
+
+# Every parser of files that others made, SECONDS_EACH (60) each, with the stable compiler.
+fuzz:
+	fuzz/run.sh
 
 # The model on a GPU (or a software Vulkan driver) against the CPU; builds for 20 minutes.
 test-wgpu: setup

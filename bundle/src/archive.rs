@@ -4,12 +4,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
+use crate::failed_once::FailedOnce;
 use crate::manifest::{BUNDLE_NAME, BundleManifest};
 use crate::signature::SIGNATURE_NAME;
 
@@ -42,7 +44,8 @@ pub fn write<W: Write + Seek>(
     manifest: &BundleManifest,
     out: W,
 ) -> anyhow::Result<()> {
-    let mut archive = ZipWriter::new(out);
+    // Dropped after an error, it would write its end, fail again and say so on standard error.
+    let mut archive = ManuallyDrop::new(ZipWriter::new(FailedOnce::new(out)));
     let listed = manifest.files.iter().map(|file| (file.path.as_str(), file.size));
     let signed = folder.join(SIGNATURE_NAME).try_exists()?;
     let signature = signed.then_some((SIGNATURE_NAME, 0));
@@ -58,7 +61,7 @@ pub fn write<W: Write + Seek>(
             .and_then(|mut file| std::io::copy(&mut file, &mut archive))
             .with_context(|| format!("cannot add {} to the archive", file.display()))?;
     }
-    archive.finish()?.flush()?;
+    ManuallyDrop::into_inner(archive).finish()?.flush()?;
     Ok(())
 }
 

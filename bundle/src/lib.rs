@@ -18,6 +18,7 @@ mod archive;
 mod card;
 mod device;
 mod estimate;
+mod failed_once;
 mod files;
 mod inputs;
 mod keys;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use config::Gates;
 use gguf::TensorSource;
 use llama_cpp::{Arithmetic, Llama, Settings};
@@ -90,7 +90,6 @@ fn save(report: &Report, path: &Path, overwrite: bool) -> Result<()> {
         std::io::Write::write_all(out, b"\n")?;
         anyhow::Ok(())
     })
-    .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The state of a running evaluation.

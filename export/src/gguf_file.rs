@@ -62,7 +62,7 @@ pub fn export_gguf(job: &ExportJob) -> anyhow::Result<Report> {
         .into_checkpoint(&output, job.overwrite, with_tokenizer)
         .with_context(cannot_export)?;
     let view = job.input.view(checkpoint, job.tensor_type, &name).with_context(cannot_export)?;
-    let digests = write(&view, &output, job.overwrite).with_context(|| cannot_write(&output))?;
+    let digests = write(&view, &output, job.overwrite).with_context(cannot_export)?;
     Ok(Report {
         output,
         format: format!("GGUF {}", job.tensor_type),
@@ -91,16 +91,12 @@ fn file_name(name: &str, tensor_type: TensorType) -> String {
     format!("{safe}-{tensor_type}.gguf")
 }
 
-fn cannot_write(output: &Path) -> String {
-    format!("cannot write {}", output.display())
-}
-
 fn write(view: &GgufView, output: &Path, overwrite: bool) -> anyhow::Result<Digests> {
     let plan: Vec<_> =
         view.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), t.tensor_type)).collect();
     let progress = Progress::new("export", view.layout().file_size, Meter::Bytes);
     let digests = atomic::write_file(output, overwrite, |out| {
-        let file = out.get_ref().try_clone().with_context(|| cannot_write(output))?;
+        let file = out.get_ref().try_clone()?;
         flush_behind(&file, |flush| {
             let hashing = Hashing { out, hasher: Hasher::new() };
             let mut writer = Writer::new(hashing, view.metadata(), &plan)?;

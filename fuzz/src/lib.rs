@@ -32,3 +32,9 @@ pub fn bounded<T>(size: usize, factor: usize, constant: usize, work: impl FnOnce
     assert!(peak <= bound, "{peak} bytes were held for an input of {size}; expected at most {bound}");
     result
 }
+
+/// Lets the code under test catch panics: libFuzzer's own hook ends the process at each one. A panic
+/// that is not caught still ends it.
+pub fn allow_caught_panics() {
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+}

@@ -121,7 +121,7 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let calibration = job.calibration(&input)?;
     let scratch = output.parent().filter(|folder| !folder.as_os_str().is_empty());
     let scratch = scratch.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(scratch)
+    atomic::create_folders(scratch)
         .with_context(|| format!("cannot make {}", scratch.display()))?;
 
     let (rules, new_plan) = job.rules(source, calibration.as_ref(), scratch, &peak)?;
@@ -252,8 +252,7 @@ impl NewPlan {
     fn write(self, path: PathBuf, overwrite: bool) -> anyhow::Result<PlanReport> {
         atomic::write_file(&path, overwrite, |out| {
             std::io::Write::write_all(out, self.text.as_bytes()).map_err(anyhow::Error::from)
-        })
-        .with_context(|| format!("cannot write {}", path.display()))?;
+        })?;
         Ok(PlanReport { path, divergence: self.divergence })
     }
 }

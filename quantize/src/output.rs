@@ -6,14 +6,13 @@
 //! Buffers are reused, so their memory is allocated once; the disk starts writing before the last
 //! tensor is done.
 
-use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use anyhow::{Context, anyhow};
-use checkpoint::atomic;
+use checkpoint::atomic::{self, NamedFile};
 use cli::memory::AnonymousPeak;
 use cli::{Interrupt, Interrupted, Meter, Progress};
 use gguf::{TensorInfo, TensorType, Writer, blocks};
@@ -68,7 +67,7 @@ pub(crate) fn write(
 
 /// The thread that writes the file.
 fn write_parts(
-    mut writer: Writer<&mut BufWriter<File>>,
+    mut writer: Writer<&mut BufWriter<NamedFile>>,
     parts: &Receiver<Part<'_>>,
     written: &Sender<Vec<u8>>,
 ) -> anyhow::Result<()> {

@@ -4,6 +4,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from leftovers import is_leftover
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = str(ROOT / "configs/tiny.toml")
 # A vocabulary of 300 tokens: 36,096 parameters, half a second.
@@ -31,6 +33,7 @@ class Case:
     again: list = None  # the second command, where it is not the same
     stdin: str = ""
     slow: bool = False  # takes more than a second
+    faults: tuple = ("kill", "EIO", "ENOSPC")
     extra: object = staticmethod(lambda check, tree: ())
 
     def calls_of(self, most):
@@ -137,7 +140,7 @@ class Fixture:
         yield Case("bundle pack --zip", pack("--zip", "--force"), ["new/pocket", "new/pocket.zip"],
                    ["pieces", self.tokenizer()], [pack("--zip", "--name", "old")])
         yield Case("bundle keygen", ["bundle", "keygen", "--output", "new/k.pem", "--force"], [], [],
-                   [["bundle", "keygen", "--output", "new/k.pem"]], free=[r"new/k\.pem(\.pub)?"], extra=self.keys)
+                   [["bundle", "keygen", "--output", "new/k.pem"]], free=[r"new(/k\.pem(\.pub)?)?"], extra=self.keys)
         sign = ["bundle", "sign", "--input", "packed", "--key"]
         yield Case("bundle sign", [*sign, "key.pem", "--force"], ["packed/bundle.sig"], ["packed", "key.pem"],
                    [["bundle", "keygen", "--output", "other.pem"], [*sign, "other.pem"]])
@@ -164,20 +167,22 @@ class Fixture:
     def others(self):
         """Commands that continue what they find."""
         run = r"run(/.*)?"
+        # On a disk that stays full, training waits for room, without an end.
+        faults = ("kill", "EIO", "ENOSPC-once")
         train = ["train", "--config", TINY, *settings("run.dir=run")]
-        yield Case("train", train, [], [], free=[run], extra=self.checkpoints)
+        yield Case("train", train, [], [], free=[run], extra=self.checkpoints, faults=faults)
         more = ["train", "--config", TINY, *settings("run.dir=run", "train.max_steps=18"), "--resume"]
-        yield Case("train --resume", more, [], ["run"], free=[run], extra=self.checkpoints)
-        yield Case("train --force", train + ["--force"], [], ["run"], free=[run], extra=self.checkpoints)
+        yield Case("train --resume", more, [], ["run"], free=[run], extra=self.checkpoints, faults=faults)
+        yield Case("train --force", train + ["--force"], [], ["run"], free=[run], extra=self.checkpoints, faults=faults)
         whole = ["pocketgpt", "run", "--config", TINY, *settings("run.dir=run", "quantize.recipes=[\"Q8_0\"]")]
-        yield Case("pocketgpt run", whole, [], [], free=[run], extra=self.checkpoints, slow=True)
+        yield Case("pocketgpt run", whole, [], [], free=[run], extra=self.checkpoints, faults=faults, slow=True)
 
     def checkpoints(self, check, tree):
         """Whatever bears a name in a run folder is whole: as in the undisturbed run or as before."""
         varying = ("trainer.json", "config.toml", "metrics.jsonl", "stages.json", ".lock", "bundle.json", "MODEL_CARD.md")
         for path, value in tree.items():
             name = Path(path).name
-            if is_marked(path) or name in varying or name in ("latest", "samples.txt", "loss.pdf", "report.json"):
+            if is_leftover(path) or name in varying or name in ("latest", "samples.txt", "loss.pdf", "report.json"):
                 continue
             if value not in (check.new.get(path), check.old.get(path)):
                 yield f"{path} is {'new' if path not in check.new else 'neither the old nor the new one'}"
@@ -203,7 +208,3 @@ class Fixture:
             elif public.exists() and made.stdout.split() != public.read_bytes().split():
                 yield "the public key is of another secret"
 
-
-def is_marked(path):
-    from faults import is_leftover
-    return is_leftover(path)

@@ -22,12 +22,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from leftovers import MARK, is_leftover
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-FAULTS = ("kill", "EIO", "ENOSPC")
 KILLED = 137
-# The names of output that is being written, and of a folder that is being replaced.
-MARK = re.compile(r"\.(?P<name>.+)\.(pocketgpt-tmp-\d+-[A-Za-z0-9]{6}|replaced-by-pocketgpt)$")
+# In place of an exit code, where a command has not ended after LONGEST seconds.
+HANGS = "none, it hangs"
+LONGEST = 120
 REMOVALS = {"unlink", "unlinkat", "rmdir"}
 
 
@@ -60,10 +61,6 @@ def part(tree, of):
     return {path: value for path, value in tree.items() if is_part(path, of)}
 
 
-def is_leftover(path):
-    return any(MARK.match(name) for name in Path(path).parts)
-
-
 class Runner:
     """Runs commands in one working folder, under the injector."""
 
@@ -85,8 +82,11 @@ class Runner:
         environment = dict(os.environ, HOME=str(self.work), RUST_BACKTRACE="0", NO_COLOR="1")
         environment.pop("XDG_CACHE_HOME", None)
         injector = [self.inject, self.work, self.log, fault, str(at), self.bin / program]
-        done = subprocess.run(injector + arguments, cwd=self.work, env=environment, input=stdin,
-                              capture_output=True, text=True, timeout=300)
+        try:
+            done = subprocess.run(injector + arguments, cwd=self.work, env=environment, input=stdin,
+                                  capture_output=True, text=True, timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            return HANGS, [], self.calls()
         if done.returncode == 126:
             sys.exit(f"faults: the injector failed: {done.stderr}")
         return done.returncode, done.stderr.splitlines(), self.calls()
@@ -199,13 +199,15 @@ class Check:
             yield f"exit code {code}"
         elif len(said) != 1 or errors[-1] != said[0]:
             yield f"{len(said)} error lines"
+        elif re.search(r"(cannot write \S+): \1", said[0]):
+            yield "the error says it twice"
         elif not any(name in said[0] for name in self.names(call)):
             yield "the error names no file"
 
     def names(self, call):
         """Names of which an error must mention one: of the call's files, and of the outputs."""
-        names = {Path(unit).name for unit in self.case.outputs}
-        for path in call.paths:
+        names = set()
+        for path in [*call.paths, *self.case.outputs]:
             for name in Path(path).parts:
                 mark = MARK.match(name)
                 names.add(mark["name"] if mark else name)
@@ -293,7 +295,7 @@ def run(options, scratch):
         check.prepare()
         count = len(check.undisturbed)
         if not options.list:
-            for fault in FAULTS:
+            for fault in case.faults:
                 for at in evenly(count, case.calls_of(options.calls)):
                     check.fault(fault, at)
         runs, injected, failed = runs + 1, injected + check.runs, failed + len(check.found)

@@ -1,11 +1,11 @@
 /* Runs a command and counts its system calls that change files below one folder; at one of them it
  * kills the command, or lets the call fail.
  *
- *   inject FOLDER LOG none|kill|EIO|ENOSPC N COMMAND...
+ *   inject FOLDER LOG none|kill|EIO|ENOSPC|ENOSPC-once N COMMAND...
  *
  * Calls are counted from 1. "kill" sends SIGKILL to the command and its children before call N takes
  * place. "EIO" lets call N fail and no other. "ENOSPC" lets call N fail and every later one that
- * needs room, as a full disk does. LOG gets one line for each call: number, name, paths, separated by
+ * needs room, as a full disk does; "ENOSPC-once" lets only call N fail. LOG gets one line for each call: number, name, paths, separated by
  * tabs. The exit status is the command's, 128 + SIGNAL if a signal ended it, and 126 if this program
  * could not do its work.
  *
@@ -233,7 +233,7 @@ static const struct call *call_of(int number) {
 struct plan {
     const char *folder;
     FILE *log;
-    int kill, error;
+    int kill, error, stays_full;
     long at, seen;
 };
 
@@ -254,7 +254,7 @@ static int judge(struct plan *plan, const struct seccomp_notif *event) {
     fflush(plan->log);
     if (plan->at == 0 || plan->seen < plan->at) return 0;
     if (plan->seen == plan->at) return plan->kill ? -1 : plan->error;
-    return plan->error == ENOSPC && call->needs_room ? ENOSPC : 0;
+    return plan->stays_full && call->needs_room ? ENOSPC : 0;
 }
 
 static void watch(int listener, pid_t child, struct plan *plan) {
@@ -287,13 +287,14 @@ static void watch(int listener, pid_t child, struct plan *plan) {
 
 int main(int count, char **arguments) {
     if (count < 6) {
-        fprintf(stderr, "usage: inject FOLDER LOG none|kill|EIO|ENOSPC N COMMAND...\n");
+        fprintf(stderr, "usage: inject FOLDER LOG none|kill|EIO|ENOSPC|ENOSPC-once N COMMAND...\n");
         return 126;
     }
     struct plan plan = {.folder = realpath(arguments[1], NULL), .log = fopen(arguments[2], "we")};
     if (!plan.folder || !plan.log) die(arguments[1]);
     plan.kill = strcmp(arguments[3], "kill") == 0;
-    plan.error = strcmp(arguments[3], "EIO") == 0 ? EIO : strcmp(arguments[3], "ENOSPC") == 0 ? ENOSPC : 0;
+    plan.error = strcmp(arguments[3], "EIO") == 0 ? EIO : strncmp(arguments[3], "ENOSPC", 6) == 0 ? ENOSPC : 0;
+    plan.stays_full = strcmp(arguments[3], "ENOSPC") == 0;
     plan.at = atol(arguments[4]);
     int sockets[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets)) die("socketpair");
@@ -301,6 +302,7 @@ int main(int count, char **arguments) {
     if (child < 0) die("fork");
     if (child == 0) {
         setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever ends the injector ends the command */
         int listener = listen_to_myself();
         send_fd(sockets[1], listener);
         close(listener);

@@ -29,7 +29,7 @@ pub fn write(path: &Path, lines: &[Metrics]) -> anyhow::Result<()> {
     let figures = [chart("Loss", Scale::Linear), chart("Loss, logarithmic", Scale::Log)];
     let pdf = plot::render_pdf(&figures).context("cannot draw the losses")?;
     atomic::write_file(path, true, |out| {
-        out.write_all(&pdf).map_err(|source| AtomicError::Write { path: path.to_owned(), source })
+        out.write_all(&pdf).map_err(|source| AtomicError::write(path, source))
     })?;
     Ok(())
 }

@@ -287,7 +287,7 @@ fn gone(path: &Path, removed: std::io::Result<()>) -> anyhow::Result<()> {
 pub fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     atomic::write_file(path, true, |out| {
         out.write_all(text.as_bytes())
-            .map_err(|source| AtomicError::Write { path: path.to_owned(), source })
+            .map_err(|source| AtomicError::write(path, source))
     })?;
     Ok(())
 }

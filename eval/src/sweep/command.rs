@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use checkpoint::atomic::write_file;
 use llama_cpp::Cache;
 
@@ -125,5 +125,4 @@ fn save(path: &Path, overwrite: bool, bytes: &[u8]) -> Result<()> {
         std::io::Write::write_all(out, bytes)?;
         anyhow::Ok(())
     })
-    .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -23,6 +23,8 @@ pub(crate) struct Overlay<'a> {
     /// Offsets of the bytes of replaced tensors.
     replaced: HashMap<String, u64>,
     scratch: Mutex<File>,
+    /// Where the scratch file is, for errors.
+    folder: PathBuf,
     end: u64,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Overlay<'a> {
             places,
             replaced: HashMap::new(),
             scratch: Mutex::new(scratch),
+            folder: folder.to_owned(),
             end: 0,
         })
     }
@@ -58,7 +61,10 @@ impl<'a> Overlay<'a> {
         let file = self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(self.end))
             .and_then(|_| file.write_all(bytes))
-            .with_context(|| format!("cannot keep tensor {name} in the scratch file"))?;
+            .with_context(|| {
+                let folder = self.folder.display();
+                format!("cannot keep tensor {name} in a scratch file in {folder}")
+            })?;
         self.replaced.insert(name.to_owned(), self.end);
         self.end += bytes.len() as u64;
         let tensor = &mut self.tensors[place];

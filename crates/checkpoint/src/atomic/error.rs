@@ -1,7 +1,7 @@
 //! Why output could not be put in its place.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a file or folder was not written. What was there before is still there.
 #[derive(Debug, thiserror::Error)]
@@ -69,4 +69,15 @@ pub enum AtomicError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl AtomicError {
+    /// That `path` was not written. An error of [`super::NamedFile`] says so already and is taken as
+    /// it is.
+    pub fn write(path: &Path, source: io::Error) -> Self {
+        match source.downcast::<AtomicError>() {
+            Ok(named) => named,
+            Err(source) => AtomicError::Write { path: path.to_owned(), source },
+        }
+    }
 }

@@ -7,6 +7,7 @@
 
 mod error;
 mod leftovers;
+mod named;
 mod place;
 mod space;
 mod swap;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{TempDir, TempPath};
 
 pub use error::AtomicError;
+pub use named::NamedFile;
 pub use place::{ensure_outside, same_place};
 pub use space::available_space;
 
@@ -34,7 +36,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub fn write_file<T, E: From<AtomicError>>(
     path: &Path,
     overwrite: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    write: impl FnOnce(&mut BufWriter<NamedFile>) -> Result<T, E>,
 ) -> Result<T, E> {
     write_file_for(Readers::AsUmaskSays, path, overwrite, write)
 }
@@ -47,7 +49,7 @@ pub fn write_file<T, E: From<AtomicError>>(
 pub fn write_secret_file<T, E: From<AtomicError>>(
     path: &Path,
     overwrite: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    write: impl FnOnce(&mut BufWriter<NamedFile>) -> Result<T, E>,
 ) -> Result<T, E> {
     write_file_for(Readers::OwnerOnly, path, overwrite, write)
 }
@@ -56,7 +58,7 @@ fn write_file_for<T, E: From<AtomicError>>(
     readers: Readers,
     path: &Path,
     overwrite: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    write: impl FnOnce(&mut BufWriter<NamedFile>) -> Result<T, E>,
 ) -> Result<T, E> {
     let (value, file) = prepare_file_for(readers, path, overwrite, write)?;
     file.publish()?;
@@ -72,7 +74,7 @@ fn write_file_for<T, E: From<AtomicError>>(
 pub fn prepare_file<T, E: From<AtomicError>>(
     path: &Path,
     overwrite: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    write: impl FnOnce(&mut BufWriter<NamedFile>) -> Result<T, E>,
 ) -> Result<(T, PreparedFile), E> {
     prepare_file_for(Readers::AsUmaskSays, path, overwrite, write)
 }
@@ -81,11 +83,11 @@ fn prepare_file_for<T, E: From<AtomicError>>(
     readers: Readers,
     path: &Path,
     overwrite: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    write: impl FnOnce(&mut BufWriter<NamedFile>) -> Result<T, E>,
 ) -> Result<(T, PreparedFile), E> {
     let target = Target::for_file(path, overwrite)?;
     let (file, temporary) = target.create_file(readers)?;
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, NamedFile::new(file, path));
     let value = write(&mut out)?;
     let file = target.sync_file(out)?;
     Ok((value, PreparedFile { target, _lock: file, temporary, overwrite }))
@@ -262,8 +264,8 @@ impl Target {
         Ok((folder, lock))
     }
 
-    fn sync_file(&self, out: BufWriter<File>) -> Result<File, AtomicError> {
-        let file = out.into_inner().map_err(|error| self.write_error(error.into_error()))?;
+    fn sync_file(&self, out: BufWriter<NamedFile>) -> Result<File, AtomicError> {
+        let file = out.into_inner().map_err(|error| self.write_error(error.into_error()))?.into_file();
         file.sync_all().map_err(|source| self.write_error(source))?;
         Ok(file)
     }
@@ -301,12 +303,16 @@ impl Target {
         Ok(())
     }
 
+    /// The folder is named, unless it is the current one, which has no name to the user.
     fn folder_error(&self, source: io::Error) -> AtomicError {
+        if self.parent == Path::new(".") {
+            return self.write_error(source);
+        }
         AtomicError::Folder { folder: self.parent.clone(), source }
     }
 
     fn write_error(&self, source: io::Error) -> AtomicError {
-        AtomicError::Write { path: self.path.clone(), source }
+        AtomicError::write(&self.path, source)
     }
 }
 
