@@ -58,7 +58,7 @@ pub fn write<W: Write + Seek>(
         archive.start_file(path, options)?;
         let file = folder.join(path);
         File::open(&file)
-            .and_then(|mut file| std::io::copy(&mut file, &mut archive))
+            .and_then(|mut file| std::io::copy(&mut file, &mut *archive))
             .with_context(|| format!("cannot add {} to the archive", file.display()))?;
     }
     ManuallyDrop::into_inner(archive).finish()?.flush()?;

@@ -23,18 +23,13 @@
 //!
 //! Opening reads the header only, whatever the file's size; [`TokenFile::verify`] reads it all.
 
-<<<<<<< HEAD
 mod writer;
 
 use std::io::Read;
-=======
-use std::io::{BufWriter, Seek, SeekFrom, Write};
->>>>>>> 8747a06 (atomic, bundle, quantize: errors of the disk name the output, one line for a zip without room; faults and fuzz targets (under way))
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use checkpoint::atomic::NamedFile;
 use memmap2::Mmap;
 
 pub use writer::{TokenWriter, Written};
@@ -353,7 +348,6 @@ impl Header {
     }
 }
 
-<<<<<<< HEAD
 /// Bytes of a whole file; none where that is beyond 64 bits.
 fn size_of_file(len: u64, width: u32, documents: u64, mask: bool, version: u32) -> Option<u64> {
     let tokens = len.checked_mul(width.into())?;
@@ -366,55 +360,4 @@ fn size_of_file(len: u64, width: u32, documents: u64, mask: bool, version: u32) 
         .checked_add(documents.checked_mul(END_BYTES as u64)?)?
         .checked_add(mask)?
         .checked_add(HEADER as u64)
-=======
-/// Writes the tokens as they come; the header, which knows their number and hash, goes last.
-#[derive(Debug)]
-pub(crate) struct TokenWriter<'a> {
-    out: &'a mut BufWriter<NamedFile>,
-    header: Header,
-    hasher: blake3::Hasher,
-    bytes: Vec<u8>,
-}
-
-impl<'a> TokenWriter<'a> {
-    /// Leaves room for the header. Ids take two bytes where the vocabulary allows it.
-    pub fn new(out: &'a mut BufWriter<NamedFile>, tokenizer: &Tokenizer) -> Result<Self> {
-        out.write_all(&[0; HEADER])?;
-        let vocab_size = tokenizer.vocab_size() as u64;
-        let header = Header {
-            token_bytes: if vocab_size <= 1 << 16 { 2 } else { 4 },
-            len: 0,
-            vocab_size,
-            text_bytes: 0,
-            tokenizer_hash: tokenizer.hash(),
-            payload_hash: [0; 32],
-        };
-        Ok(TokenWriter { out, header, hasher: blake3::Hasher::new(), bytes: Vec::new() })
-    }
-
-    /// Appends tokens, which must be below the size of the vocabulary.
-    pub fn push(&mut self, tokens: &[u32]) -> Result<()> {
-        self.bytes.clear();
-        if self.header.token_bytes == 2 {
-            self.bytes.extend(tokens.iter().flat_map(|&token| (token as u16).to_le_bytes()));
-        } else {
-            self.bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
-        }
-        self.header.len += tokens.len();
-        self.hasher.update(&self.bytes);
-        self.out.write_all(&self.bytes)?;
-        Ok(())
-    }
-
-    /// Completes the header; gives the number of tokens, the bytes of each and their hash.
-    pub fn finish(mut self, text_bytes: u64) -> Result<(u64, usize, String)> {
-        let hash = self.hasher.finalize();
-        self.header.text_bytes = text_bytes;
-        self.header.payload_hash = *hash.as_bytes();
-        self.out.seek(SeekFrom::Start(0))?;
-        self.out.write_all(&self.header.to_bytes())?;
-        self.out.seek(SeekFrom::End(0))?;
-        Ok((self.header.len as u64, self.header.token_bytes, hash.to_hex().to_string()))
-    }
->>>>>>> 8747a06 (atomic, bundle, quantize: errors of the disk name the output, one line for a zip without room; faults and fuzz targets (under way))
 }

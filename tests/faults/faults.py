@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from leftovers import MARK, is_leftover
+from leftovers import is_leftover, target
 
 HERE = Path(__file__).resolve().parent
 KILLED = 137
@@ -209,8 +209,7 @@ class Check:
         names = set()
         for path in [*call.paths, *self.case.outputs]:
             for name in Path(path).parts:
-                mark = MARK.match(name)
-                names.add(mark["name"] if mark else name)
+                names.add(target(name))
         return names - {"", "."}
 
 
@@ -253,6 +252,8 @@ def power_cut(calls, old, new):
         if name in new and not is_leftover(name):
             yield f"{name} is new in {parent}, which is not synced afterwards"
     for file, how in dirty.items():
+        if os.path.basename(file) == ".lock":
+            continue  # says who is at work now
         if new.get(file, "folder") != "folder":
             yield f"{file} is not synced after {how}"
 

@@ -1,6 +1,6 @@
 //! A text file that is written in whole entries and tolerates a disk that is full for a while.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,17 @@ impl Journal {
             Err(_) if is_behind => Ok(()),
             result => result,
         }
+    }
+
+    /// Writes the entries that are still in memory, and waits until the disk has all of them.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn sync(&mut self) -> anyhow::Result<()> {
+        self.catch_up()?;
+        File::open(&self.path)
+            .and_then(|file| file.sync_all())
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     /// Writes the entries that are still in memory.

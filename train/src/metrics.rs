@@ -72,12 +72,12 @@ impl MetricsLog {
         self.file.append(&text)
     }
 
-    /// Writes the lines that could not be written so far.
+    /// Writes the lines that could not be written so far, and waits until the disk has all of them.
     ///
     /// # Errors
-    /// As [`Journal::catch_up`].
-    pub fn catch_up(&mut self) -> anyhow::Result<()> {
-        self.file.catch_up()
+    /// As [`Journal::sync`].
+    pub fn sync(&mut self) -> anyhow::Result<()> {
+        self.file.sync()
     }
 
     /// All lines of the run so far.

@@ -1,6 +1,5 @@
 //! Writes a token file.
 
-use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, Result, ensure};
@@ -16,7 +15,7 @@ const SECTION_IN_MEMORY: usize = 16 << 20;
 /// hash, goes last. A file without sections is of version 1.
 #[derive(Debug)]
 pub struct TokenWriter<'a> {
-    out: &'a mut BufWriter<File>,
+    out: &'a mut BufWriter<NamedFile>,
     header: Header,
     hasher: blake3::Hasher,
     bytes: Vec<u8>,
@@ -41,7 +40,7 @@ impl<'a> TokenWriter<'a> {
     ///
     /// # Errors
     /// When the disk is full; so for all that writes.
-    pub fn new(out: &'a mut BufWriter<File>, tokenizer: &Tokenizer) -> Result<Self> {
+    pub fn new(out: &'a mut BufWriter<NamedFile>, tokenizer: &Tokenizer) -> Result<Self> {
         out.write_all(&[0; HEADER])?;
         let vocab_size = tokenizer.vocab_size() as u64;
         let header = Header {

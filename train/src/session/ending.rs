@@ -16,14 +16,14 @@ impl Session<'_> {
         if self.resumed_from.unwrap_or(0) < self.state.step {
             self.save_at_last(None)?;
         }
-        self.catch_up();
+        self.sync_logs();
         self.progress.finish();
         Err(Interrupted.into())
     }
 
-    /// Writes the log lines that could not be written while the disk was full.
-    pub(super) fn catch_up(&mut self) {
-        for written in [self.log.catch_up(), self.samples.catch_up()] {
+    /// Writes the log lines that could not be written while the disk was full, and waits for the disk.
+    pub(super) fn sync_logs(&mut self) {
+        for written in [self.log.sync(), self.samples.sync()] {
             self.note_failure(written);
         }
     }
@@ -31,7 +31,7 @@ impl Session<'_> {
     /// Writes the last checkpoint, then evaluates, which may take long, and returns the report.
     pub(super) fn finish(mut self) -> anyhow::Result<Report> {
         self.save_with_golden()?;
-        self.catch_up();
+        self.sync_logs();
         let train = self.loss(Split::Train)?;
         let validation = match self.state.metrics.get("val_loss") {
             Some(&loss) if !self.step_seconds.is_empty() => Some(loss),
