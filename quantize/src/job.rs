@@ -154,7 +154,7 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let plan = plan.reading(&overlay)?;
     let encoder = Rounding { importance };
     let mut tensors = output::write(&plan, &encoder, &output, job, &peak)
-        .with_context(|| format!("cannot write {}", output.display()))?;
+        .with_context(|| format!("cannot quantize {}", job.input.display()))?;
     let written = new_plan.zip(plan_path).map(|(plan, path)| plan.write(path, job.overwrite));
     let plan_report = written.transpose()?;
     for (report, tensor) in tensors.iter_mut().zip(source.tensors()) {

@@ -207,7 +207,7 @@ class Check:
     def names(self, call):
         """Names of which an error must mention one: of the call's files, and of the outputs."""
         names = set()
-        for path in [*call.paths, *self.case.outputs]:
+        for path in [*call.paths, *self.case.outputs, *self.case.command]:
             for name in Path(path).parts:
                 names.add(target(name))
         return names - {"", "."}

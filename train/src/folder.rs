@@ -286,8 +286,7 @@ fn gone(path: &Path, removed: std::io::Result<()>) -> anyhow::Result<()> {
 /// Writes a small text file whole or not at all.
 pub fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     atomic::write_file(path, true, |out| {
-        out.write_all(text.as_bytes())
-            .map_err(|source| AtomicError::write(path, source))
+        out.write_all(text.as_bytes()).map_err(|source| AtomicError::write(path, source))
     })?;
     Ok(())
 }

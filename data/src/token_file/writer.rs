@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, Result, ensure};
+use checkpoint::atomic::NamedFile;
 use tempfile::SpooledTempFile;
 
 use super::{END_BYTES, HEADER, Header};

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use checkpoint::atomic;
 use gguf::{Array, GgufFile, Metadata, TensorInfo, TensorSource, TensorType, Value, Writer};
 
@@ -158,7 +158,6 @@ impl ImatrixFile {
             writer.finish()?;
             Ok::<_, anyhow::Error>(())
         })
-        .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -59,12 +59,12 @@ impl<'a> Overlay<'a> {
             .get(name)
             .ok_or_else(|| GgufError::MissingTensor { name: name.to_owned() })?;
         let file = self.scratch.get_mut().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.end))
-            .and_then(|_| file.write_all(bytes))
-            .with_context(|| {
+        file.seek(SeekFrom::Start(self.end)).and_then(|_| file.write_all(bytes)).with_context(
+            || {
                 let folder = self.folder.display();
                 format!("cannot keep tensor {name} in a scratch file in {folder}")
-            })?;
+            },
+        )?;
         self.replaced.insert(name.to_owned(), self.end);
         self.end += bytes.len() as u64;
         let tensor = &mut self.tensors[place];

@@ -265,7 +265,8 @@ impl Target {
     }
 
     fn sync_file(&self, out: BufWriter<NamedFile>) -> Result<File, AtomicError> {
-        let file = out.into_inner().map_err(|error| self.write_error(error.into_error()))?.into_file();
+        let file =
+            out.into_inner().map_err(|error| self.write_error(error.into_error()))?.into_file();
         file.sync_all().map_err(|source| self.write_error(source))?;
         Ok(file)
     }
