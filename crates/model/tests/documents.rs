@@ -127,7 +127,7 @@ fn model(config: &ModelConfig) -> Model {
 
 fn with_adapters(model: Model) -> Model {
     let targets = vec![LoraTarget::Query, LoraTarget::Value, LoraTarget::Down];
-    let settings = Lora { rank: 2, alpha: 4.0, targets };
+    let settings = Lora { rank: 2, alpha: 4.0, targets, ..Lora::default() };
     let values = |path: &str, shape: &[usize]| {
         let values = lora::initial_values(1, path, shape);
         Ok::<_, ()>(values.into_iter().map(|value| value + 0.02).collect())
