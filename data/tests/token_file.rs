@@ -5,9 +5,9 @@
 mod common;
 
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use checkpoint::atomic::write_file;
 use data::{
     BUILTIN_STORY, Corpus, EncodeReport, Split, TokenFile, TokenWriter, Tokenizer, Window, Windows,
     inspect, inspect_tokens,
@@ -133,19 +133,26 @@ fn pair(window: Window) -> (Vec<u32>, Vec<u32>) {
 /// Three documents of 3, 0 and 4 tokens, the middle of it with a mask.
 fn with_sections(folder: &Path) -> PathBuf {
     let path = folder.join("sections.bin");
-    let mut out = BufWriter::new(fs::File::create(&path).unwrap());
-    let mut writer = TokenWriter::new(&mut out, &Tokenizer::gpt2().unwrap()).unwrap();
-    writer.push(&[10, 11]).unwrap();
-    writer.push_masked(&[12], &[false]).unwrap();
-    writer.end_document().unwrap();
-    writer.end_document().unwrap();
-    writer.push_masked(&[13, 14, 15], &[false, true, false]).unwrap();
-    writer.push(&[16, 17]).unwrap();
-    assert!(writer.push_masked(&[1, 2], &[true]).is_err());
-    let written = writer.finish(99).unwrap();
-    assert_eq!((written.tokens, written.token_bytes), (8, 2));
-    out.flush().unwrap();
+    write(&path, |writer| {
+        writer.push(&[10, 11]).unwrap();
+        writer.push_masked(&[12], &[false]).unwrap();
+        writer.end_document().unwrap();
+        writer.end_document().unwrap();
+        writer.push_masked(&[13, 14, 15], &[false, true, false]).unwrap();
+        writer.push(&[16, 17]).unwrap();
+        assert!(writer.push_masked(&[1, 2], &[true]).is_err());
+    });
     path
+}
+
+/// A token file of GPT-2's tokens, as `fill` writes it, of 99 bytes of text.
+fn write(path: &Path, fill: impl FnOnce(&mut TokenWriter<'_>)) {
+    let written = write_file::<_, anyhow::Error>(path, false, |out| {
+        let mut writer = TokenWriter::new(out, &Tokenizer::gpt2()?)?;
+        fill(&mut writer);
+        writer.finish(99)
+    });
+    assert_eq!(written.unwrap().token_bytes, 2);
 }
 
 /// The layout by hand: no code of the crate makes these bytes.
@@ -216,11 +223,7 @@ fn sections_that_are_damaged_are_refused() {
 fn bits_behind_the_last_token_are_zero() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.bin");
-    let mut out = BufWriter::new(fs::File::create(&path).unwrap());
-    let mut writer = TokenWriter::new(&mut out, &Tokenizer::gpt2().unwrap()).unwrap();
-    writer.push_masked(&[1, 2, 3], &[true; 3]).unwrap();
-    writer.finish(3).unwrap();
-    out.flush().unwrap();
+    write(&path, |writer| writer.push_masked(&[1, 2, 3], &[true; 3]).unwrap());
     let file = TokenFile::open(&path).unwrap();
     file.verify().unwrap();
     assert_eq!((file.documents().len(), file.document(0)), (1, 0..3));
