@@ -37,7 +37,7 @@ pub enum Bound {
 }
 
 impl GateResult {
-    fn measured(name: String, value: f64, bound: Bound, limit: f64) -> Self {
+    pub(crate) fn measured(name: String, value: f64, bound: Bound, limit: f64) -> Self {
         let passed = match bound {
             Bound::AtMost => value <= limit,
             Bound::AtLeast => value >= limit,

@@ -14,7 +14,7 @@
 //! printed and saved.
 //!
 //! [`sweep`] answers another question: not whether one file is good enough, but how any number of
-//! files compare in quality, size, speed and memory.
+//! files compare in quality, size, speed and memory. [`tasks`] asks questions: what can a model do?
 
 mod evaluate;
 mod gates;
@@ -22,6 +22,7 @@ pub mod metrics;
 mod report;
 mod run_folder;
 pub mod sweep;
+pub mod tasks;
 mod tokens;
 
 use std::fmt;
@@ -36,6 +37,7 @@ pub use evaluate::{EvalJob, Variant, evaluate};
 pub use gates::{Bound, GateResult};
 pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 pub use sweep::{ProbeArgs, Speed, SweepArgs, SweepReport};
+pub use tasks::{TasksArgs, TasksReport};
 pub use tokens::TextTokens;
 
 /// Shown after the help text.
@@ -45,6 +47,7 @@ Examples:
   eval --checkpoint runs/a/checkpoints/step-000090 --f32 a-F32.gguf --quantized a-Q4_K_M.gguf
   eval --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from book.txt
   eval sweep --base model-F32.gguf --text book.txt model-Q8_0.gguf model-Q4_K_M.gguf
+  eval tasks --model model-F32.gguf --model model-Q4_K_M.gguf hellaswag.jsonl arc.jsonl
 
 Exit code 1 if a gate is missed: the report is printed and saved all the same.";
 
@@ -102,6 +105,9 @@ pub enum Verb {
     /// Compare any number of variants in one table: quality, size, speed and memory.
     #[command(after_help = sweep::EXAMPLES)]
     Sweep(SweepArgs),
+    /// Measure what models can do: choices by likelihood, generated answers.
+    #[command(after_help = tasks::EXAMPLES)]
+    Tasks(TasksArgs),
     /// Load one variant and measure it; `sweep` starts this for each variant.
     #[command(hide = true)]
     Probe(ProbeArgs),
@@ -115,6 +121,8 @@ pub enum Outcome {
     Report(Report),
     /// Of `sweep`.
     Sweep(SweepReport),
+    /// Of `tasks`.
+    Tasks(TasksReport),
     /// Of `probe`.
     Probe(Speed),
 }
@@ -129,7 +137,7 @@ impl Outcome {
         match self {
             Outcome::Report(report) => report.check(),
             Outcome::Sweep(report) => report.check(),
-            Outcome::Probe(_) => Ok(()),
+            Outcome::Tasks(_) | Outcome::Probe(_) => Ok(()),
         }
     }
 }
@@ -139,6 +147,7 @@ impl fmt::Display for Outcome {
         match self {
             Outcome::Report(report) => report.fmt(f),
             Outcome::Sweep(report) => report.fmt(f),
+            Outcome::Tasks(report) => report.fmt(f),
             Outcome::Probe(speed) => speed.fmt(f),
         }
     }
@@ -156,6 +165,7 @@ pub fn run(args: Args) -> Result<Outcome> {
             Ok(Outcome::Report(evaluate(&job(args)?)?))
         }
         Some(Verb::Sweep(args)) => Ok(Outcome::Sweep(sweep::run(args)?)),
+        Some(Verb::Tasks(args)) => Ok(Outcome::Tasks(tasks::run(args)?)),
         Some(Verb::Probe(args)) => Ok(Outcome::Probe(sweep::probe(&args)?)),
     }
 }

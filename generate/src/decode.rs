@@ -132,6 +132,11 @@ mod tests {
             Ok(logits)
         }
 
+        fn truncate(&mut self, tokens: usize) -> Result<()> {
+            self.position = tokens;
+            Ok(())
+        }
+
         fn position(&self) -> usize {
             self.position
         }

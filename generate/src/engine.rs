@@ -15,6 +15,12 @@ pub trait Engine {
     /// When the tokens do not fit in the context, or an id is not in the vocabulary.
     fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>>;
 
+    /// Forgets all tokens but the first `tokens`.
+    ///
+    /// # Errors
+    /// When the model cannot go back.
+    fn truncate(&mut self, tokens: usize) -> Result<()>;
+
     /// Tokens read so far.
     fn position(&self) -> usize;
 
@@ -25,6 +31,11 @@ pub trait Engine {
 impl Engine for reference::Session {
     fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         Ok(reference::Session::push(self, tokens)?)
+    }
+
+    fn truncate(&mut self, tokens: usize) -> Result<()> {
+        reference::Session::truncate(self, tokens);
+        Ok(())
     }
 
     fn position(&self) -> usize {
@@ -39,6 +50,10 @@ impl Engine for reference::Session {
 impl Engine for llama_cpp::Session<'_> {
     fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         Ok(llama_cpp::Session::push(self, tokens)?)
+    }
+
+    fn truncate(&mut self, tokens: usize) -> Result<()> {
+        Ok(llama_cpp::Session::truncate(self, tokens)?)
     }
 
     fn position(&self) -> usize {

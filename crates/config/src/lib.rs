@@ -11,6 +11,7 @@ mod attention;
 mod block;
 mod chat;
 mod error;
+mod eval_task;
 mod experts;
 mod license;
 pub mod limits;
@@ -31,6 +32,7 @@ pub use block::{
 };
 pub use chat::{ChatFormat, DataFormat, DocumentMask, TooLong, TrainOn};
 pub use error::ConfigError;
+pub use eval_task::{EvalTask, TaskKind};
 pub use experts::{Experts, HasExperts};
 pub use license::canonical_license;
 pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};

@@ -55,7 +55,9 @@ impl RunFile {
             shown.bundle.license_file.as_mut(),
             teacher,
         ];
-        for path in always.into_iter().chain(maybe.into_iter().flatten()) {
+        let tasks = shown.eval.task.iter_mut();
+        let tasks = tasks.flat_map(|task| std::iter::once(&mut task.path).chain(&mut task.shots_from));
+        for path in always.into_iter().chain(maybe.into_iter().flatten()).chain(tasks) {
             *path = path.file_name().map(PathBuf::from).unwrap_or_default();
         }
         shown
@@ -147,11 +149,22 @@ mod tests {
         let qat = "format = \"Q4_0\"\nteacher = \"/home/me/teacher\"";
         run_file.train.qat = Some(toml::from_str(qat).unwrap());
         run_file.bundle.license_file = Some("/home/me/LICENSE".into());
+        let task = "path = \"/home/me/arc.jsonl\"\nshots_from = \"/home/me/dev.jsonl\"";
+        run_file.eval.task = vec![toml::from_str(task).unwrap()];
         let shown = run_file.without_folders();
         let text = shown.to_toml().unwrap();
         assert!(!text.contains('/'), "{text}");
-        for name in ["\"a\"", "text.txt", "tokenizer.json", "base", "teacher", "LICENSE", "a.jsonl"]
-        {
+        for name in [
+            "\"a\"",
+            "text.txt",
+            "tokenizer.json",
+            "base",
+            "teacher",
+            "LICENSE",
+            "a.jsonl",
+            "arc.jsonl",
+            "dev.jsonl",
+        ] {
             assert!(text.contains(name), "{name}: {text}");
         }
         let default = RunFile::default().without_folders();

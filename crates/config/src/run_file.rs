@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Architecture, Attention, ChatFormat, DataFormat, DataSource, DocumentMask, ModelConfig,
-    OnError, Paths, Qat, ROPE_BASE, TooLong, TrainOn,
+    Architecture, Attention, ChatFormat, DataFormat, DataSource, DocumentMask, EvalTask,
+    ModelConfig, OnError, Paths, Qat, ROPE_BASE, TooLong, TrainOn,
 };
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
@@ -559,11 +559,14 @@ pub struct Eval {
     pub golden_windows: usize,
     /// Limits that a bundle must meet.
     pub gates: Gates,
+    /// `[[eval.task]]`: questions that every variant must answer well enough.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub task: Vec<EvalTask>,
 }
 
 impl Default for Eval {
     fn default() -> Self {
-        Eval { golden_windows: 4, gates: Gates::default() }
+        Eval { golden_windows: 4, gates: Gates::default(), task: Vec::new() }
     }
 }
 

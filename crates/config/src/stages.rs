@@ -199,6 +199,10 @@ mod tests {
                 }),
                 ..Train::default()
             },
+            eval: Eval {
+                task: vec![EvalTask { path: PathBuf::from("arc.jsonl"), ..EvalTask::default() }],
+                ..Eval::default()
+            },
             bundle: Bundle {
                 name: "name".to_owned(),
                 license: Some("MIT".to_owned()),
@@ -262,6 +266,7 @@ mod tests {
             eval.gates.mean_kl.Q8_0: Eval Bundle\n\
             eval.gates.reference_vs_burn_relative_rms: Eval Bundle\n\
             eval.golden_windows: Train Eval Bundle\n\
+            eval.task: Eval Bundle\n\
             export.tensor_type: Train Export Bundle\n\
             fragment.max_bytes: Fragment Bundle\n\
             lora.alpha: Train Bundle\n\

@@ -44,6 +44,7 @@ impl RunFile {
         self.check_license()?;
         self.check_release()?;
         self.check_recipes()?;
+        self.check_tasks()?;
         require(
             "bundle.prompt",
             "\"\"",
@@ -128,6 +129,29 @@ impl RunFile {
             model.norm_epsilon > 0.0 && model.norm_epsilon < 1.0,
             "between 0 and 1, both excluded",
         )
+    }
+
+    /// What `[[eval.task]]` asks for.
+    fn check_tasks(&self) -> Result<(), ConfigError> {
+        for task in &self.eval.task {
+            let has_path = !task.path.as_os_str().is_empty();
+            require("eval.task.path", "\"\"", has_path, "a file of questions")?;
+            let of = |value: &dyn std::fmt::Display| format!("{value} (of {})", task.path.display());
+            for (key, count) in
+                [("eval.task.limit", task.limit.unwrap_or(1)), ("eval.task.max_tokens", task.max_tokens)]
+            {
+                require(key, of(&count), count >= 1, "at least 1")?;
+            }
+            for (key, share) in [
+                ("eval.task.minimum", task.minimum),
+                ("eval.task.largest_loss", task.largest_loss),
+            ] {
+                let share = share.unwrap_or(0.0);
+                let is_share = (0.0..=1.0).contains(&share);
+                require(key, of(&share), is_share, "0 to 1; 0.02 are two points of a hundred")?;
+            }
+        }
+        Ok(())
     }
 
     /// What `[model.attention]` asks for.

@@ -98,6 +98,14 @@ pub enum LlamaError {
         /// Number of token ids.
         vocab_size: usize,
     },
+    /// The model's layers keep a state that has no earlier one.
+    #[error("llama.cpp cannot go back from token {position} to {wanted} with this model")]
+    NoWayBack {
+        /// Tokens read.
+        position: usize,
+        /// Tokens to keep.
+        wanted: usize,
+    },
     /// A batch has less room than it was made with.
     #[error("llama.cpp's batch does not take the tokens")]
     Batch(#[from] BatchAddError),

@@ -1,7 +1,8 @@
 //! llama.cpp in this process: what devices run, and the judge that everything built on it will
 //! agree with.
 //!
-//! A [`Llama`] is a GGUF file that llama.cpp has mapped; a [`Session`] reads tokens with it. The
+//! A [`Llama`] is a GGUF file that llama.cpp has mapped; a [`Session`] reads tokens with it, and
+//! [`Branches`] several texts with one beginning. The
 //! [`Arithmetic`] of a session is either what a device will use, or as near to a plain pass in f32
 //! as llama.cpp comes. What keys and values are kept in is a [`Cache`].
 //!
@@ -11,6 +12,7 @@
 //! llama.cpp's own log goes to `tracing` where `RUST_LOG=info` (or finer) asks for it, and nowhere
 //! otherwise.
 
+mod branches;
 mod cache;
 mod error;
 mod session;
@@ -24,6 +26,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
+pub use branches::{BranchRow, Branches};
 pub use cache::{Cache, CacheType};
 pub use error::LlamaError;
 pub use session::{Arithmetic, Session, Settings};

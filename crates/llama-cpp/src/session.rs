@@ -70,7 +70,7 @@ impl Llama {
     }
 }
 
-fn params(size: NonZeroU32, settings: Settings) -> LlamaContextParams {
+pub(crate) fn params(size: NonZeroU32, settings: Settings) -> LlamaContextParams {
     let threads = match settings.threads {
         0 => available_parallelism().map_or(1, |n| n.get()),
         n => n,
@@ -138,6 +138,24 @@ impl Session<'_> {
     pub fn clear(&mut self) {
         self.context.clear_kv_cache();
         self.position = 0;
+    }
+
+    /// Forgets all tokens but the first `tokens`.
+    ///
+    /// # Errors
+    /// When the model cannot go back (recurrent layers).
+    pub fn truncate(&mut self, tokens: usize) -> Result<(), LlamaError> {
+        if tokens >= self.position {
+            return Ok(());
+        }
+        // Positions are below the limit, which llama.cpp took as an i32.
+        let removed = self.context.clear_kv_cache_seq(Some(0), Some(tokens as u32), None);
+        match removed {
+            Ok(true) => self.position = tokens,
+            _ if tokens == 0 => self.clear(),
+            _ => return Err(LlamaError::NoWayBack { position: self.position, wanted: tokens }),
+        }
+        Ok(())
     }
 
     /// Tokens read so far.

@@ -195,7 +195,20 @@ impl Session {
     /// # Errors
     /// As [`Model::logits`]; nothing was read then.
     pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ReferenceError> {
-        let before = self.cache.len;
+        self.logits_from(tokens, tokens.len().saturating_sub(1))
+    }
+
+    /// Reads more tokens and returns the logits after those from place `first` of them on,
+    /// `[T] -> [T - first, V]`; otherwise as [`Session::push`].
+    ///
+    /// # Errors
+    /// As [`Model::logits`]; nothing was read then.
+    pub fn logits_from(
+        &mut self,
+        tokens: &[u32],
+        first: usize,
+    ) -> Result<Vec<f32>, ReferenceError> {
+        let before = self.tokens.len();
         self.model.check_tokens(tokens, before)?;
         let after = before + tokens.len();
         self.cache.reserve(after);
@@ -206,13 +219,29 @@ impl Session {
         let unread = &self.tokens[self.cache.len..];
         let decoder = &self.model.decoder;
         let hidden = decoder.hidden(unread, &mut self.cache, &mut Trace::Off)?;
-        let last = &hidden[hidden.len() - self.model.config.n_embd..];
+        let wanted = tokens.len().saturating_sub(first) * self.model.config.n_embd;
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        let last = &hidden[hidden.len() - wanted..];
         Ok(decoder.logits(&decoder.normed(last, &mut Trace::Off)))
+    }
+
+    /// Forgets all tokens but the first `tokens`. If a shorter text is rotated by other angles
+    /// (LongRoPE), the next call reads them again.
+    pub fn truncate(&mut self, tokens: usize) {
+        let before = self.tokens.len();
+        if tokens >= before {
+            return;
+        }
+        self.tokens.truncate(tokens);
+        let rotates = tokens > 0 && self.model.config.rotation_changes(tokens, before);
+        self.cache.len = if rotates { 0 } else { self.cache.len.min(tokens) };
     }
 
     /// Tokens read so far.
     pub fn position(&self) -> usize {
-        self.cache.len
+        self.tokens.len()
     }
 
     /// The model that reads.

@@ -256,10 +256,7 @@ impl Form {
                 job.model.path.display()
             );
         };
-        let text = |id: u32| tokenizer.token_bytes(id).map(String::from_utf8_lossy);
-        let bos = tokenizer.bos().and_then(text);
-        let eos = tokenizer.end_of_text().and_then(text);
-        let template = ChatTemplate::new(source, bos.as_deref(), eos.as_deref())?;
+        let template = ChatTemplate::with_tokens_of(tokenizer, source)?;
         Ok(Form::Template(Box::new(template)))
     }
 
