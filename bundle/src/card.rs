@@ -25,6 +25,7 @@ fn write_card(card: &mut String, manifest: &BundleManifest) -> std::fmt::Result 
     )?;
     writeln!(card, "Licence of the weights: {}.\n", one_line(&manifest.license))?;
     write_quality(card, &manifest.variants)?;
+    write_tasks(card, &manifest.variants)?;
     write_memory(card, manifest)?;
     writeln!(card, "## Origin\n")?;
     let origin = &manifest.provenance;
@@ -54,7 +55,8 @@ fn write_quality(card: &mut String, variants: &[Variant]) -> std::fmt::Result {
          |---|---|---|---|---|---|---|"
     )?;
     for variant in variants {
-        let Quality { mean_kl, top1_agreement, perplexity, reference_perplexity } = variant.quality;
+        let &Quality { mean_kl, top1_agreement, perplexity, reference_perplexity, .. } =
+            &variant.quality;
         writeln!(
             card,
             "| {} | {} | {:.2} | {} | {} | {} | {} |",
@@ -65,6 +67,35 @@ fn write_quality(card: &mut String, variants: &[Variant]) -> std::fmt::Result {
             figure(top1_agreement, |x| format!("{:.2} %", 100.0 * x)),
             figure(perplexity, |x| format!("{x:.3}")),
             figure(reference_perplexity, |x| format!("{x:.3}")),
+        )?;
+    }
+    writeln!(card)
+}
+
+/// What the variants answered of the run file's tasks.
+fn write_tasks(card: &mut String, variants: &[Variant]) -> std::fmt::Result {
+    if variants.iter().all(|variant| variant.quality.tasks.is_empty()) {
+        return Ok(());
+    }
+    writeln!(
+        card,
+        "| variant | task | questions | metric | value | standard error | unquantized |\n\
+         |---|---|---|---|---|---|---|"
+    )?;
+    for (variant, score) in variants
+        .iter()
+        .flat_map(|variant| variant.quality.tasks.iter().map(move |it| (variant, it)))
+    {
+        writeln!(
+            card,
+            "| {} | {} | {} | {} | {:.4} | {} | {} |",
+            variant.recipe,
+            score.task,
+            score.questions,
+            score.metric,
+            score.value,
+            figure(score.standard_error, |x| format!("{x:.4}")),
+            figure(score.unquantized, |x| format!("{x:.4}")),
         )?;
     }
     writeln!(card)

@@ -47,7 +47,7 @@ pub use app::digest as app_digest;
 pub use inputs::Inputs;
 pub use keys::{KeyReport, keygen};
 pub use license::License;
-pub use manifest::{BundleManifest, Generation, Provenance, Quality};
+pub use manifest::{BundleManifest, Generation, Provenance, Quality, TaskScore};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
 pub use pack::{AppChoice, PackJob, VariantInput, pack};
 pub use plan::{

@@ -109,7 +109,7 @@ pub struct Variant {
 }
 
 /// How far a variant is from the model that was trained; `None` where it was not measured.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
     /// Mean KL divergence of the next-token distribution from the unquantized file's, in nats.
@@ -120,6 +120,29 @@ pub struct Quality {
     pub perplexity: Option<f64>,
     /// Perplexity of the unquantized file on the same tokens.
     pub reference_perplexity: Option<f64>,
+    /// What it answered of the run file's tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskScore>,
+}
+
+/// A variant's figure on a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskScore {
+    /// `hellaswag`, ...
+    pub task: String,
+    /// Name of the file of questions.
+    pub file: String,
+    /// `acc`, ...
+    pub metric: String,
+    /// From 0 to 1.
+    pub value: f64,
+    /// Its standard error; `None` for one question.
+    pub standard_error: Option<f64>,
+    /// The unquantized file's on the same questions.
+    pub unquantized: Option<f64>,
+    /// Questions asked.
+    pub questions: usize,
 }
 
 /// How to sample if the user has not said.

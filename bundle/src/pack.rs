@@ -275,7 +275,7 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
         sha256: file.sha256.clone(),
         blake3: file.blake3.clone(),
         bits_per_weight: file.size as f64 * 8.0 / config.parameter_count().max(1) as f64,
-        quality: input.quality,
+        quality: input.quality.clone(),
         memory,
     };
     let text = device.shown(&tokens);

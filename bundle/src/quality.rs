@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::manifest::Quality;
+use crate::manifest::{Quality, TaskScore};
 
 const FORMAT: &str = "pocketgpt.report";
 const VERSION: u32 = 1;
@@ -23,7 +23,26 @@ pub struct Measured {
     version: u32,
     files: Vec<File>,
     pairs: Vec<Pair>,
+    #[serde(default)]
+    tasks: Vec<Task>,
     gates: Vec<Gate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Task {
+    task: String,
+    file: String,
+    questions: usize,
+    shots: usize,
+    model: String,
+    metrics: Vec<Figure>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Figure {
+    name: String,
+    value: f64,
+    standard_error: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -107,12 +126,40 @@ impl Measured {
                 && pair.candidate.recipe == recipe
         };
         let metrics = self.pairs.iter().find(judged).and_then(|pair| pair.metrics.as_ref());
+        let tasks = self.tasks(recipe);
         metrics.map_or_else(Quality::default, |metrics| Quality {
             mean_kl: Some(metrics.kl.mean),
             top1_agreement: Some(metrics.top1_agreement),
             perplexity: metrics.perplexity,
             reference_perplexity: metrics.base_perplexity,
+            tasks,
         })
+    }
+
+    /// What `recipe` answered, beside the unquantized file, which `eval` asks first.
+    fn tasks(&self, recipe: &str) -> Vec<TaskScore> {
+        let base = self.tasks.first().map(|task| task.model.as_str());
+        let of_recipe = self.tasks.iter().filter(|task| task.model == recipe);
+        let scores = of_recipe.flat_map(|task| {
+            let alike = |other: &&Task| {
+                Some(other.model.as_str()) == base
+                    && (&other.task, &other.file, other.shots)
+                        == (&task.task, &task.file, task.shots)
+            };
+            let base = self.tasks.iter().find(alike);
+            task.metrics.iter().map(move |figure| TaskScore {
+                task: task.task.clone(),
+                file: task.file.clone(),
+                metric: figure.name.clone(),
+                value: figure.value,
+                standard_error: figure.standard_error,
+                unquantized: base
+                    .and_then(|base| base.metrics.iter().find(|it| it.name == figure.name))
+                    .map(|figure| figure.value),
+                questions: task.questions,
+            })
+        });
+        scores.collect()
     }
 
     /// The file of `recipe` that was measured.
@@ -167,6 +214,11 @@ mod tests {
         let quality = measured.quality("Q8_0");
         assert_eq!((quality.mean_kl, quality.top1_agreement), (Some(0.0012), Some(0.985)));
         assert_eq!((quality.reference_perplexity, quality.perplexity), (Some(21.25), Some(21.5)));
+        let task = |task: &TaskScore| {
+            (task.task.clone(), task.metric.clone(), task.value, task.unquantized, task.questions)
+        };
+        let expected = ("arc".to_owned(), "acc".to_owned(), 0.5, Some(0.75), 4);
+        assert_eq!(quality.tasks.iter().map(task).collect::<Vec<_>>(), [expected]);
         assert_eq!(measured.quality("F32"), Quality::default());
         let unquantized = measured.file("F32").unwrap();
         assert!(unquantized.sha256.is_some() && unquantized.tensor_bytes == Some(128));

@@ -89,7 +89,7 @@ impl fmt::Display for PackReport {
             "variant", "size, MB", "bits", "mean KL", "top-1", "perplexity", "memory, MB"
         )?;
         for variant in &self.variants {
-            let quality = variant.quality;
+            let quality = &variant.quality;
             let figure = |value: Option<f64>, show: fn(f64) -> String| {
                 value.map_or_else(|| "-".to_owned(), show)
             };

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use config::Gates;
+use config::{EvalTask, Gates};
+use generate::EngineKind;
 use gguf::TensorSource;
 use llama_cpp::{Arithmetic, Llama, Settings};
 use reference::Model;
 
-use crate::gates::judge;
+use crate::gates::{GateResult, judge};
 use crate::metrics::{Comparison, Side};
 use crate::report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
+use crate::tasks::{self, Task, TaskModel, TaskResult};
 use crate::tokens::{Base, GoldenFile, TextTokens, tokenizer};
 
 /// A model to evaluate: the path that each engine reads.
@@ -42,6 +44,8 @@ pub struct EvalJob {
     pub tokens_from: Option<TextTokens>,
     /// Limits.
     pub gates: Gates,
+    /// Questions that every model is asked, with their limits.
+    pub tasks: Vec<EvalTask>,
     /// The path of `report.json`.
     pub output: Option<PathBuf>,
     /// Whether an existing report may be replaced.
@@ -58,12 +62,15 @@ pub struct EvalJob {
 /// read.
 pub fn evaluate(job: &EvalJob) -> Result<Report> {
     check_inputs(job)?;
+    let tasks = job.tasks.iter().map(|spec| Task::read(spec, &[])).collect::<Result<Vec<_>>>()?;
     let mut run = Run::new(job);
     let mut base = run.base_pass()?;
     run.llama_pass(&job.base, &mut base)?;
     for variant in &job.variants {
         run.variant_pass(variant, &mut base)?;
     }
+    drop(base);
+    run.ask(&tasks)?;
     let report = run.finish();
     if let Some(path) = &job.output {
         save(&report, path, job.overwrite)?;
@@ -99,6 +106,8 @@ struct Run<'a> {
     tokens: Option<Tokens>,
     files: Vec<FileSize>,
     pairs: Vec<Pair>,
+    tasks: Vec<TaskResult>,
+    task_gates: Vec<GateResult>,
     notes: Vec<String>,
 }
 
@@ -110,6 +119,8 @@ impl<'a> Run<'a> {
             tokens: None,
             files: Vec::new(),
             pairs: Vec::new(),
+            tasks: Vec::new(),
+            task_gates: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -295,6 +306,42 @@ impl<'a> Run<'a> {
         self.pairs.push(Pair { base, candidate, metrics, problem });
     }
 
+    /// Asks every model the questions of every task, with llama.cpp if it reads all of them: only
+    /// figures of one engine can be compared.
+    fn ask(&mut self, tasks: &[Task]) -> Result<()> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let variants: Vec<&Variant> =
+            std::iter::once(&self.job.base).chain(&self.job.variants).collect();
+        let paths: Option<Vec<&PathBuf>> =
+            variants.iter().map(|variant| variant.gguf.as_ref()).collect();
+        let (engine, paths) = match paths {
+            Some(paths) => (EngineKind::Llama, paths),
+            None => {
+                let sources = variants.iter().map(|variant| &variant.source).collect();
+                (EngineKind::Reference, sources)
+            }
+        };
+        for (file, path) in self.files.iter().zip(paths) {
+            let model = TaskModel {
+                label: file.recipe.clone(),
+                path: path.clone(),
+                tokenizer: None,
+                engine,
+                threads: 0,
+                context: None,
+            };
+            self.tasks.extend(tasks::ask(&model, tasks, &self.job.interrupt, &mut |_| {})?);
+        }
+        for (index, (spec, task)) in self.job.tasks.iter().zip(tasks).enumerate() {
+            let results: Vec<TaskResult> =
+                self.tasks.iter().skip(index).step_by(tasks.len()).cloned().collect();
+            self.task_gates.extend(tasks::judge(spec, task, &results)?);
+        }
+        Ok(())
+    }
+
     /// Records the file's size and returns its recipe.
     fn describe(&mut self, path: &Path, source: &dyn TensorSource) -> Result<String> {
         let recipe = gguf::recipe_of(path, source.metadata());
@@ -338,6 +385,7 @@ impl<'a> Run<'a> {
                 Err(note) => notes.push(note),
             }
         }
+        gates.extend(self.task_gates);
         Report {
             format: FORMAT.to_owned(),
             version: VERSION,
@@ -345,6 +393,7 @@ impl<'a> Run<'a> {
             tokens: self.tokens.unwrap_or(Tokens { source: String::new(), windows: 0, context: 0 }),
             files: self.files,
             pairs: self.pairs,
+            tasks: self.tasks,
             gates,
             notes,
         }

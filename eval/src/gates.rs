@@ -65,6 +65,7 @@ impl fmt::Display for GateResult {
         }
         let (Some(value), Some(limit)) = (self.measured, self.limit) else { return Ok(()) };
         let (bound, by) = match self.bound {
+            Bound::AtMost if limit == 0.0 => ("at most", format!("{} above it", short(value))),
             Bound::AtMost => ("at most", format!("{} times the limit", short(value / limit))),
             Bound::AtLeast => ("at least", format!("{} below the limit", short(limit - value))),
         };

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use checkpoint::RunLock;
-use config::{Gates, RunFile};
+use config::{Eval, RunFile};
 use serde::Serialize;
 
 pub use evaluate::{EvalJob, Variant, evaluate};
@@ -71,7 +71,7 @@ pub struct Args {
     /// Quantized GGUF (or folder of pieces); may be repeated [default: none]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub quantized: Vec<PathBuf>,
-    /// Run file with the gates; with --run, its config.toml [default: built-in gates]
+    /// Run file with the gates and tasks; with --run, its config.toml [default: built-in gates]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Override a key of the run file; may be repeated, e.g. eval.gates.mean_kl.Q8_0=1e-3
@@ -186,7 +186,8 @@ fn job(args: Args) -> Result<EvalJob> {
         let resolved = args.run.as_ref()?.join("config.toml");
         resolved.exists().then_some(resolved)
     });
-    let gates = gates(config.as_deref(), &args.set)?;
+    let settings = settings(config.as_deref(), &args.set)?;
+    let gates = settings.gates;
     let tokens_from = args.tokens_from.map(|path| TextTokens {
         path,
         context: args.context.map(|context| context as usize),
@@ -200,12 +201,14 @@ fn job(args: Args) -> Result<EvalJob> {
             variants: args.quantized.iter().map(|path| Variant::at(path)).collect(),
             tokens_from: None,
             gates,
+            tasks: Vec::new(),
             output: None,
             overwrite: args.force,
             interrupt: cli::Interrupt::default(),
         },
     };
     job.tokens_from = tokens_from;
+    job.tasks = settings.task;
     if let Some(output) = args.output {
         job.output = Some(output);
         job.overwrite = args.force;
@@ -213,10 +216,10 @@ fn job(args: Args) -> Result<EvalJob> {
     Ok(job)
 }
 
-fn gates(config: Option<&Path>, overrides: &[String]) -> Result<Gates> {
+fn settings(config: Option<&Path>, overrides: &[String]) -> Result<Eval> {
     let run_file = match config {
         Some(path) => RunFile::load(path, overrides)?,
         None => RunFile::parse(Path::new("(defaults)"), "", overrides)?,
     };
-    Ok(run_file.eval.gates)
+    Ok(run_file.eval)
 }

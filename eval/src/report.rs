@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gates::GateResult;
 use crate::metrics::Metrics;
+use crate::tasks::{TaskResult, table};
 
 /// Identifies the file among other JSON.
 pub const FORMAT: &str = "pocketgpt.report";
@@ -27,6 +28,9 @@ pub struct Report {
     pub files: Vec<FileSize>,
     /// The comparisons, in the order they were made.
     pub pairs: Vec<Pair>,
+    /// What every model answered, model by model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskResult>,
     /// The limits and whether they hold.
     pub gates: Vec<GateResult>,
     /// What was left out, and why.
@@ -155,6 +159,9 @@ impl fmt::Display for Report {
         writeln!(f, "{windows} windows of {context} tokens from {source}\n")?;
         write_files(f, &self.files)?;
         write_pairs(f, &self.pairs)?;
+        if !self.tasks.is_empty() {
+            writeln!(f, "{}", table(&self.tasks))?;
+        }
         for gate in &self.gates {
             writeln!(f, "{} {gate}", if gate.passed { "ok  " } else { "FAIL" })?;
         }

@@ -53,6 +53,7 @@ impl EvalJob {
             variants: found.into_iter().map(|(_, variant)| variant).collect(),
             tokens_from: None,
             gates,
+            tasks: Vec::new(),
             output: Some(dir.join("report.json")),
             overwrite: true,
             interrupt: cli::Interrupt::default(),

@@ -81,6 +81,10 @@ pub fn run(args: Args) -> anyhow::Result<Summary> {
         run_file.bundle.license_file.as_deref(),
         run_file.train.init_from.as_slice(),
     )?;
+    for task in &run_file.eval.task {
+        // Hours later it would be too late.
+        eval::tasks::Task::read(task, &[])?;
+    }
     let run_dir = run_file.run.dir.clone();
     train::check_device(run_file.device)?;
     let lock = train::claim(&run_dir, "pocketgpt run")?;
@@ -315,6 +319,10 @@ impl Pipeline {
         let output = self.run_dir.join("report.json");
         let mut inputs = vec![checkpoint.to_owned(), base.to_owned()];
         inputs.extend(variants.iter().flat_map(|(file, pieces)| [file.clone(), pieces.clone()]));
+        for task in &self.run_file.eval.task {
+            inputs.push(task.path.clone());
+            inputs.extend(task.shots_from.clone());
+        }
         let settings = self.run_file.settings(Stage::Eval)?;
         self.stage("eval", &settings, &inputs, |this| {
             let report = eval::evaluate(&eval::EvalJob {
@@ -330,6 +338,7 @@ impl Pipeline {
                     .collect(),
                 tokens_from: None,
                 gates: this.run_file.eval.gates.clone(),
+                tasks: this.run_file.eval.task.clone(),
                 output: Some(output.clone()),
                 overwrite: true,
                 interrupt: this.interrupt.clone(),

@@ -81,6 +81,7 @@ pub fn variant(recipe: &str, source: PathBuf) -> VariantInput {
         top1_agreement: Some(0.985),
         perplexity: Some(21.5),
         reference_perplexity: Some(21.25),
+        tasks: Vec::new(),
     };
     let recipe = recipe.to_owned();
     VariantInput { recipe, source, quality, measured: MeasuredFile::default() }

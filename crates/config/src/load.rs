@@ -56,7 +56,8 @@ impl RunFile {
             teacher,
         ];
         let tasks = shown.eval.task.iter_mut();
-        let tasks = tasks.flat_map(|task| std::iter::once(&mut task.path).chain(&mut task.shots_from));
+        let tasks =
+            tasks.flat_map(|task| std::iter::once(&mut task.path).chain(&mut task.shots_from));
         for path in always.into_iter().chain(maybe.into_iter().flatten()).chain(tasks) {
             *path = path.file_name().map(PathBuf::from).unwrap_or_default();
         }

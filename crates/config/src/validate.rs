@@ -136,16 +136,17 @@ impl RunFile {
         for task in &self.eval.task {
             let has_path = !task.path.as_os_str().is_empty();
             require("eval.task.path", "\"\"", has_path, "a file of questions")?;
-            let of = |value: &dyn std::fmt::Display| format!("{value} (of {})", task.path.display());
-            for (key, count) in
-                [("eval.task.limit", task.limit.unwrap_or(1)), ("eval.task.max_tokens", task.max_tokens)]
-            {
+            let of =
+                |value: &dyn std::fmt::Display| format!("{value} (of {})", task.path.display());
+            for (key, count) in [
+                ("eval.task.limit", task.limit.unwrap_or(1)),
+                ("eval.task.max_tokens", task.max_tokens),
+            ] {
                 require(key, of(&count), count >= 1, "at least 1")?;
             }
-            for (key, share) in [
-                ("eval.task.minimum", task.minimum),
-                ("eval.task.largest_loss", task.largest_loss),
-            ] {
+            for (key, share) in
+                [("eval.task.minimum", task.minimum), ("eval.task.largest_loss", task.largest_loss)]
+            {
                 let share = share.unwrap_or(0.0);
                 let is_share = (0.0..=1.0).contains(&share);
                 require(key, of(&share), is_share, "0 to 1; 0.02 are two points of a hundred")?;

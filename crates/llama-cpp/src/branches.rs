@@ -153,9 +153,13 @@ impl Branches<'_> {
         let kept = common.min(first);
         // Lengths and sequences fit an i32.
         let is_left = kept > 0
-            && (1..MOST_BRANCHES as u32)
-                .all(|other| matches!(self.context.clear_kv_cache_seq(Some(other), None, None), Ok(true)))
-            && matches!(self.context.clear_kv_cache_seq(Some(0), Some(kept as u32), None), Ok(true))
+            && (1..MOST_BRANCHES as u32).all(|other| {
+                matches!(self.context.clear_kv_cache_seq(Some(other), None, None), Ok(true))
+            })
+            && matches!(
+                self.context.clear_kv_cache_seq(Some(0), Some(kept as u32), None),
+                Ok(true)
+            )
             && (1..count as i32)
                 .all(|other| self.context.copy_kv_cache_seq(0, other, None, None).is_ok());
         if is_left {

@@ -23,6 +23,9 @@ pub enum Arithmetic {
     Default,
     /// The defaults, except for what keys and values are kept in.
     Cached(Cache),
+    /// Keys and values in f32, no flash attention: what is measured are the weights. In batches, so
+    /// that a long context does not take more memory.
+    Plain,
     /// Nothing but the order of additions (and llama.cpp's f16 table for GELU) can differ from a
     /// plain f32 pass: keys and values in f32, no flash attention, one batch.
     Exact,
@@ -88,10 +91,13 @@ pub(crate) fn params(size: NonZeroU32, settings: Settings) -> LlamaContextParams
             cached(params, cache).with_flash_attention_policy(FLASH_ATTENTION_ON)
         }
         Arithmetic::Cached(cache) => cached(params, cache),
-        Arithmetic::Exact => cached(params, Cache::both(CacheType::F32))
-            .with_n_ubatch(size.get())
-            .with_flash_attention_policy(FLASH_ATTENTION_OFF),
+        Arithmetic::Plain => plain(params),
+        Arithmetic::Exact => plain(params).with_n_ubatch(size.get()),
     }
+}
+
+fn plain(params: LlamaContextParams) -> LlamaContextParams {
+    cached(params, Cache::both(CacheType::F32)).with_flash_attention_policy(FLASH_ATTENTION_OFF)
 }
 
 fn cached(params: LlamaContextParams, cache: Cache) -> LlamaContextParams {

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use generate::decode::{Limits, decode};
 use generate::sampling::{Sampler, Sampling};
 use generate::{Engine, LoadedModel, Ready};
-use llama_cpp::{Arithmetic, Cache, CacheType, Settings};
+use llama_cpp::{Arithmetic, Settings};
 
 use super::likelihood::common;
 
@@ -30,7 +30,7 @@ impl<'m> Writer<'m> {
         let engine: Box<dyn Engine + 'm> = match &ready.model {
             LoadedModel::Reference(model) => Box::new(model.session()),
             LoadedModel::Llama(llama, threads) => {
-                let arithmetic = Arithmetic::Cached(Cache::both(CacheType::F32));
+                let arithmetic = Arithmetic::Plain;
                 let settings = Settings { context: context.max(1), threads: *threads, arithmetic };
                 Box::new(llama.session(settings)?)
             }
@@ -43,7 +43,12 @@ impl<'m> Writer<'m> {
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn answer(&mut self, prompt: &[u32], max_tokens: usize, stops: &[String]) -> Result<String> {
+    pub fn answer(
+        &mut self,
+        prompt: &[u32],
+        max_tokens: usize,
+        stops: &[String],
+    ) -> Result<String> {
         // The logits after the last token choose the next one, so that one is read again.
         let kept = common(&self.read, prompt).min(prompt.len().saturating_sub(1));
         self.engine.truncate(kept)?;

@@ -157,7 +157,8 @@ impl TasksArgs {
     }
 
     fn models(&self) -> Result<Vec<TaskModel>> {
-        let is_gguf = |path: &Path| path.is_file() && path.extension().is_none_or(|it| it != "json");
+        let is_gguf =
+            |path: &Path| path.is_file() && path.extension().is_none_or(|it| it != "json");
         let engine = match self.engine {
             TasksEngine::Reference => EngineKind::Reference,
             TasksEngine::Llama => EngineKind::Llama,

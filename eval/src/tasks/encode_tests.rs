@@ -93,8 +93,7 @@ fn what_cannot_be_scored_is_refused() {
     let refused = |choice: &str| {
         let choices = vec!["a".to_owned(), choice.to_owned()];
         let answer = Answer::Choice { choices, gold: 0 };
-        let spec =
-            EvalTask { path: folder().join("multiple-choice.jsonl"), ..EvalTask::default() };
+        let spec = EvalTask { path: folder().join("multiple-choice.jsonl"), ..EvalTask::default() };
         let task = Task::read(&spec, &[]).unwrap();
         format!("{:#}", encoder.choices(&task, "Q", &answer).unwrap_err())
     };

@@ -161,8 +161,7 @@ fn of_choices(prompt: String, choices: Vec<String>, gold: usize) -> Asked {
 }
 
 fn hellaswag(record: &Record) -> Result<Asked> {
-    let context =
-        format!("{} {}", record.text("ctx_a")?, capitalize(record.text("ctx_b")?));
+    let context = format!("{} {}", record.text("ctx_a")?, capitalize(record.text("ctx_b")?));
     let query = without_artifacts(&format!("{}: {context}", record.text("activity_label")?));
     let endings = texts(record.field("endings")?, "endings", MOST_CHOICES)?;
     let choices: Vec<String> = endings.iter().map(|ending| without_artifacts(ending)).collect();
@@ -277,8 +276,9 @@ fn generated(record: &Record) -> Result<Asked> {
 
 fn messages(record: &Record) -> Result<Vec<Message>> {
     let value = record.field("messages")?;
-    let messages = Vec::<Message>::deserialize(value)
-        .with_context(|| format!("`messages` is {}; expected role and content of each", kind(value)))?;
+    let messages = Vec::<Message>::deserialize(value).with_context(|| {
+        format!("`messages` is {}; expected role and content of each", kind(value))
+    })?;
     let last = messages.last().context("`messages` is empty; expected a question")?;
     ensure!(
         last.role == generate::chat::Speaker::User,

@@ -61,23 +61,39 @@ fn too_many_choices_are_refused_before_they_are_read() {
 #[test]
 fn every_layout_has_its_own_errors() {
     for (record, expected) in [
-        (r#"{"question": "q", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"}"#,
-         "2 texts in `choices.text` and 1 in `choices.label`"),
-        (r#"{"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "C"}"#,
-         "`answerKey` is \"C\"; expected one of A, B"),
+        (
+            r#"{"question": "q", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"}"#,
+            "2 texts in `choices.text` and 1 in `choices.label`",
+        ),
+        (
+            r#"{"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "C"}"#,
+            "`answerKey` is \"C\"; expected one of A, B",
+        ),
         (r#"{"question": "q", "choices": ["a"], "answerKey": "A"}"#, "no field `choices.text`"),
-        (r#"{"goal": "g", "sol1": "a", "sol2": "b", "label": -1}"#, "`label` is -1; expected 0 to 1"),
+        (
+            r#"{"goal": "g", "sol1": "a", "sol2": "b", "label": -1}"#,
+            "`label` is -1; expected 0 to 1",
+        ),
         (r#"{"question": "q", "choices": ["a", "b", "c"], "answer": 0}"#, "3 choices; expected 4"),
-        (r#"{"ctx_a": "a", "ctx_b": "b", "activity_label": "c", "endings": ["[x]", "y"], "label": "0"}"#,
-         "choice 0 (from 0) is empty"),
+        (
+            r#"{"ctx_a": "a", "ctx_b": "b", "activity_label": "c", "endings": ["[x]", "y"], "label": "0"}"#,
+            "choice 0 (from 0) is empty",
+        ),
         (r#"{"question": "q", "answer": "7"}"#, "`answer` has no `#### ` before its number"),
         (r#"{"messages": [], "answer": "7"}"#, "`messages` is empty"),
-        (r#"{"messages": [{"role": "assistant", "content": "x"}], "answer": "7"}"#,
-         "`messages` ends with the role Assistant"),
-        (r#"{"messages": [{"role": "tool", "content": "x"}], "answer": "7"}"#,
-         "`messages` is a list; expected role and content of each"),
+        (
+            r#"{"messages": [{"role": "assistant", "content": "x"}], "answer": "7"}"#,
+            "`messages` ends with the role Assistant",
+        ),
+        (
+            r#"{"messages": [{"role": "tool", "content": "x"}], "answer": "7"}"#,
+            "`messages` is a list; expected role and content of each",
+        ),
         (r#"{"prompt": "p", "answer": "a", "pattern": "("}"#, "the pattern \"(\" is not a regular"),
-        (r#"{"text": "p"}"#, "the fields text are of no known task (hellaswag: ctx_a endings; arc:"),
+        (
+            r#"{"text": "p"}"#,
+            "the fields text are of no known task (hellaswag: ctx_a endings; arc:",
+        ),
     ] {
         let error = refused(record);
         assert!(error.starts_with(&format!("q.jsonl:1: {expected}")), "{error}");

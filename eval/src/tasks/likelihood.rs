@@ -8,7 +8,7 @@
 
 use anyhow::{Result, ensure};
 use generate::LoadedModel;
-use llama_cpp::{Arithmetic, Branches, Cache, CacheType, Settings};
+use llama_cpp::{Arithmetic, Branches, Settings};
 use rayon::prelude::*;
 use reference::Session;
 use reference::ops::argmax;
@@ -72,8 +72,7 @@ impl<'m> Reader<'m> {
             LoadedModel::Llama(llama, threads) => {
                 let longest = questions.flatten().map(|choice| choice.read().len()).max();
                 let context = longest.unwrap_or(1).max(LEAST_ROOM);
-                // What is measured are the weights, so nothing else is rounded.
-                let arithmetic = Arithmetic::Cached(Cache::both(CacheType::F32));
+                let arithmetic = Arithmetic::Plain;
                 let settings = Settings { context, threads: *threads, arithmetic };
                 Ok(Reader::Llama(llama.branches(settings)?))
             }
@@ -127,9 +126,9 @@ impl<'q> Sums<'q> {
     fn prefix(&self) -> &'q [u32] {
         let Some((first, others)) = self.choices.split_first() else { return &[] };
         let whole = first.read();
-        let length = others.iter().fold(whole.len(), |length, choice| {
-            common(&whole[..length], choice.read())
-        });
+        let length = others
+            .iter()
+            .fold(whole.len(), |length, choice| common(&whole[..length], choice.read()));
         &whole[..length]
     }
 

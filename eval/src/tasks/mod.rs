@@ -141,11 +141,7 @@ impl Asking<'_> {
     }
 
     /// Whether each question was answered right, for each metric of choices.
-    fn choose(
-        &self,
-        encoder: &Encoder<'_>,
-        see: &mut dyn FnMut(Sample),
-    ) -> Result<Vec<Vec<bool>>> {
+    fn choose(&self, encoder: &Encoder<'_>, see: &mut dyn FnMut(Sample)) -> Result<Vec<Vec<bool>>> {
         let mut encoded: Vec<(String, Vec<Scored>)> = Vec::with_capacity(self.task.questions.len());
         for question in &self.task.questions {
             let encode = || -> Result<(String, Vec<Scored>)> {
@@ -161,8 +157,7 @@ impl Asking<'_> {
         let progress = self.progress();
         for (question, (context, scored)) in self.task.questions.iter().zip(&encoded) {
             self.check_interrupt()?;
-            let likelihoods =
-                reader.question(scored).with_context(|| self.place(question))?;
+            let likelihoods = reader.question(scored).with_context(|| self.place(question))?;
             let Answer::Choice { choices, gold } = &question.asked.answer else { continue };
             let chosen = chosen(&likelihoods, choices);
             for (right, chosen) in right.iter_mut().zip(chosen) {

@@ -68,7 +68,8 @@ mod tests {
         }
         assert_eq!(strip("\u{1f}\u{a0} a\u{200b}\t"), "a\u{200b}");
         assert_eq!(rstrip(" a \n\u{85}"), " a");
-        for (text, expected) in [("4.", "4"), ("4.\n", "4\n"), ("4..", "4."), ("4.\n\n", "4.\n\n")] {
+        for (text, expected) in [("4.", "4"), ("4.\n", "4\n"), ("4..", "4."), ("4.\n\n", "4.\n\n")]
+        {
             assert_eq!(without_final_point(text), expected);
         }
     }

@@ -37,7 +37,11 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
         };
         records.push(Record { line: index + 1, fields });
     }
-    ensure!(!records.is_empty(), "{}: no records; expected one JSON object in a line", path.display());
+    ensure!(
+        !records.is_empty(),
+        "{}: no records; expected one JSON object in a line",
+        path.display()
+    );
     Ok(records)
 }
 

@@ -103,7 +103,8 @@ pub fn table(results: &[TaskResult]) -> String {
             tasks.push(result);
         }
     }
-    let mut rows = vec![["task", "file", "questions", "shots", "metric"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["task", "file", "questions", "shots", "metric"].map(str::to_owned).to_vec()];
     rows[0].extend(models.iter().map(|&model| model.to_owned()));
     for task in tasks {
         let of = |model: &&str| {
