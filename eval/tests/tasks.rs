@@ -286,15 +286,15 @@ fn what_cannot_be_asked_is_refused_in_one_line() {
         (
             format!("{good}\n{long}"),
             &[][..],
-            "q.jsonl:2: choice 1 (from 0) has 41 tokens; expected at most the context of 32",
+            "q.jsonl: line 2: choice 1 (from 0) has 41 tokens; expected at most the context of 32",
         ),
         (spaces, &[], "has no chat template"),
-        (good.to_owned(), &["--shots", "1"], "q.jsonl:1: "),
-        (good.to_owned(), &["--task", "piqa"], "q.jsonl:1: no field `goal`"),
+        (good.to_owned(), &["--shots", "1"], "q.jsonl: line 1: "),
+        (good.to_owned(), &["--task", "piqa"], "q.jsonl: line 1: no field `goal`"),
         (good.to_owned(), &["--task", "winogrande"], "is not a task"),
         (good.to_owned(), &["--context", "33"], "expected from 1 to the model's context of 32"),
         (good.to_owned(), &["--chat"], "has no chat template"),
-        ("{".to_owned(), &[], "q.jsonl:1: expected one JSON object in a line"),
+        ("{".to_owned(), &[], "q.jsonl: line 1: expected one JSON object in a line"),
     ] {
         let questions = write(&fixture, "q.jsonl", &records);
         let file = fixture.f32();

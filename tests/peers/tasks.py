@@ -287,7 +287,7 @@ def golden():
             for part in found["samples"].values():
                 # Every third, so that the file stays small.
                 for sample in part[::3]:
-                    line = 1 + next(i for i, doc in enumerate(docs) if is_of(sample, doc))
+                    number = 1 + next(i for i, doc in enumerate(docs) if is_of(sample, doc))
                     pairs = [tuple(pair) for pair in sample["arguments"]]
                     choices = []
                     for context, continuation in pairs:
@@ -298,7 +298,7 @@ def golden():
                             before = [model.prefix_token_id]
                         read = (before + own)[-(length + 1) :][:-1]
                         choices.append({"context": before, "continuation": own, "read": read})
-                    kept.append({"line": line, "context": pairs[0][0], "choices": choices})
+                    kept.append({"number": number, "context": pairs[0][0], "choices": choices})
             task = {"file": os.path.basename(file), "shots": int(arguments[1])}
             if "--shots-from" in arguments:
                 task["shots_from"] = os.path.basename(arguments[3])

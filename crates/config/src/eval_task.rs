@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalTask {
-    /// The questions, one JSON object in a line. Relative to the working directory.
+    /// The questions: JSON Lines, JSON, CSV or Parquet. Relative to the working directory.
     pub path: PathBuf,
     /// The layout of the questions; recognised from the fields if not given.
     #[serde(skip_serializing_if = "Option::is_none")]

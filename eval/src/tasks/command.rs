@@ -18,7 +18,7 @@ Examples:
   eval tasks --model runs/a --shots 5 --shots-from mmlu-dev.jsonl mmlu-test.jsonl
   eval tasks --model model.gguf --chat --max-tokens 400 --limit 100 gsm8k.jsonl
 
-Files hold one JSON object in a line, with the fields of one of these layouts:
+Files are JSON Lines, JSON, CSV or Parquet with the fields of one of these layouts:
   hellaswag        activity_label ctx_a ctx_b endings label
   arc              question choices.text choices.label answerKey
   piqa             goal sol1 sol2 label
@@ -32,7 +32,7 @@ first of their file, without the question itself.";
 /// Measure what models can do: choices by likelihood, generated answers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TasksArgs {
-    /// Files of questions, one JSON object in a line
+    /// Files of questions: JSON Lines, JSON, CSV or Parquet
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Checkpoint, run or Hugging Face folder, GGUF or folder of pieces; may be repeated, and
@@ -193,7 +193,7 @@ impl TasksArgs {
 fn save(
     path: &Path,
     overwrite: bool,
-    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    write_file(path, overwrite, write).with_context(|| format!("cannot write {}", path.display()))
+    write_file(path, overwrite, |out| write(out)).with_context(|| format!("cannot write {}", path.display()))
 }

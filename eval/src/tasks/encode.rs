@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use data::Tokenizer;
-use generate::chat::ChatTemplate;
+use generate::chat::{ChatTemplate, template_of};
 
 use super::layout::Answer;
 use super::likelihood::Scored;
@@ -38,12 +38,13 @@ impl<'m> Encoder<'m> {
             let spelling = tokenizer.token_bytes(id).map(String::from_utf8_lossy);
             (id, spelling.unwrap_or_default().into_owned())
         });
-        let template = match converses {
-            false => None,
-            true => Some(ChatTemplate::of(tokenizer)?.context(
+        let template = match (converses, tokenizer.chat_template()) {
+            (false, _) => None,
+            (true, Some(source)) => Some(template_of(tokenizer, source)?),
+            (true, None) => bail!(
                 "the model has no chat template, so it was not made for conversations: leave --chat \
-                 out, and give `prompt` in place of `messages`",
-            )?),
+                 out, and give `prompt` in place of `messages`"
+            ),
         };
         Ok(Encoder { tokenizer, rows, prefix, template, context_length })
     }

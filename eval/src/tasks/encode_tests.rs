@@ -25,7 +25,7 @@ struct GoldenTask {
 
 #[derive(Deserialize)]
 struct GoldenQuestion {
-    line: usize,
+    number: usize,
     context: String,
     choices: Vec<GoldenChoice>,
 }
@@ -63,8 +63,8 @@ fn prompts_and_tokens_are_those_of_the_harness() {
         };
         let read = Task::read(&spec, &[]).unwrap();
         for expected in &task.questions {
-            let place = format!("{}:{}, {} shots", task.file, expected.line, task.shots);
-            let question = read.questions.iter().find(|it| it.line == expected.line).unwrap();
+            let place = format!("{}:{}, {} shots", task.file, expected.number, task.shots);
+            let question = read.questions.iter().find(|it| it.number == expected.number).unwrap();
             let context = encoder.text(read.context(question)).unwrap();
             assert_eq!(context, expected.context, "{place}");
             let Answer::Choice { choices: texts, .. } = &question.asked.answer else { continue };

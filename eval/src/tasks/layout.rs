@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use config::TaskKind;
+use data::Place;
 use generate::chat::Message;
 use serde::Deserialize;
 
@@ -17,10 +18,12 @@ const MOST_CHOICES: usize = 1024;
 const LONGEST_PATTERN: usize = 4096;
 
 /// A question and where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Question {
-    /// Its line in the file, from 1.
-    pub line: usize,
+    /// Its number in the file, from 1.
+    pub number: usize,
+    /// Where it stands, for messages.
+    pub place: Place,
     /// What is asked.
     pub asked: Asked,
 }
@@ -85,8 +88,8 @@ pub fn read(path: &Path, wanted: Option<TaskKind>) -> Result<(TaskKind, Vec<Ques
     let records = super::records::read(path)?;
     let mut layout = wanted;
     let mut questions = Vec::with_capacity(records.len());
-    for record in &records {
-        let place = || format!("{}:{}", path.display(), record.line);
+    for (index, record) in records.iter().enumerate() {
+        let place = || record.place.to_string();
         let kind = match layout {
             Some(kind) => kind,
             None => *layout.insert(recognise(record).with_context(place)?),
@@ -95,7 +98,7 @@ pub fn read(path: &Path, wanted: Option<TaskKind>) -> Result<(TaskKind, Vec<Ques
         if let Some(first) = questions.first() {
             check_alike(first, &asked).with_context(place)?;
         }
-        questions.push(Question { line: record.line, asked });
+        questions.push(Question { number: index + 1, place: record.place.clone(), asked });
     }
     let kind = layout.with_context(|| format!("{}: no questions", path.display()))?;
     Ok((kind, questions))
@@ -110,7 +113,7 @@ fn check_alike(first: &Question, asked: &Asked) -> Result<()> {
         Answer::Text { pattern: Some(_), .. } => "`answer` and `pattern`",
     };
     let (before, here) = (form(&first.asked.answer), form(&asked.answer));
-    ensure!(before == here, "{here} here and {before} in line {}; divide the file", first.line);
+    ensure!(before == here, "{here} here and {before} in {}; divide the file", first.place);
     Ok(())
 }
 

@@ -41,7 +41,7 @@ fn a_record_that_is_not_a_question_is_refused_with_its_line() {
         (r#"{"query": "q""#, "expected one JSON object in a line: EOF while parsing"),
     ] {
         let error = refused(&format!("{good}\n\n{record}\n"));
-        assert!(error.starts_with(&format!("q.jsonl:3: {expected}")), "{error}");
+        assert!(error.starts_with(&format!("q.jsonl: line 3: {expected}")), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
 }
@@ -52,10 +52,10 @@ fn too_many_choices_are_refused_before_they_are_read() {
     let record = serde_json::json!({"query": "q", "choices": choices, "gold": 0});
     assert_eq!(
         refused(&record.to_string()),
-        "q.jsonl:1: `choices` has 100000 entries; expected at most 1024"
+        "q.jsonl: line 1: `choices` has 100000 entries; expected at most 1024"
     );
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(refused(&deep).starts_with("q.jsonl:1: "), "nested too deep");
+    assert!(refused(&deep).starts_with("q.jsonl: line 1: "), "nested too deep");
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn every_layout_has_its_own_errors() {
         ),
     ] {
         let error = refused(record);
-        assert!(error.starts_with(&format!("q.jsonl:1: {expected}")), "{error}");
+        assert!(error.starts_with(&format!("q.jsonl: line 1: {expected}")), "{error}");
     }
     assert_eq!(refused("\n \n"), "q.jsonl: no records; expected one JSON object in a line");
     let mixed = "{\"prompt\": \"p\", \"answer\": \"a\"}\n\
                  {\"prompt\": \"p\", \"answer\": \"a\", \"pattern\": \"a\"}";
     assert_eq!(
         refused(mixed),
-        "q.jsonl:2: `answer` and `pattern` here and `answer` without `pattern` in line 1; divide \
+        "q.jsonl: line 2: `answer` and `pattern` here and `answer` without `pattern` in line 1; divide \
          the file"
     );
 }

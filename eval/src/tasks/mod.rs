@@ -208,7 +208,7 @@ impl Asking<'_> {
     }
 
     fn place(&self, question: &Question) -> String {
-        format!("{}:{}", self.task.path.display(), question.line)
+        question.place.to_string()
     }
 
     fn progress(&self) -> cli::Progress {

@@ -1,47 +1,39 @@
-//! JSON records of a file, one in a line, and their fields. A file of another form has its own
-//! reader; everything behind sees [`Record`] only.
+//! The records of a file of questions, and their fields.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use data::{Inputs, Place};
 use serde_json::{Map, Value};
 
-/// Largest file that is read, in bytes.
-const FILE_LIMIT: u64 = 1 << 30;
+/// Most records of a file.
+const MOST_RECORDS: usize = 1_000_000;
 
 /// A record and where it stands.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Its line in the file, from 1.
-    pub line: usize,
+    /// Where it stands.
+    pub place: Place,
     /// Its fields.
     pub fields: Map<String, Value>,
 }
 
-/// Reads the records of a JSONL file; empty lines are skipped.
+/// Reads the records of a file: JSON Lines, a JSON array, CSV or Parquet.
 ///
 /// # Errors
-/// When the file cannot be read or has no record, or a line is not a JSON object.
+/// When the file cannot be read or has no record, or a record is not an object.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text = checkpoint::read_text(path, FILE_LIMIT)?;
+    let inputs = Inputs::open(&[path], None)?;
     let mut records = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let place = || format!("{}:{}", path.display(), index + 1);
-        let value: Value = serde_json::from_str(line)
-            .with_context(|| format!("{}: expected one JSON object in a line", place()))?;
-        let Value::Object(fields) = value else {
-            bail!("{}: found {}; expected one JSON object in a line", place(), kind(&value));
-        };
-        records.push(Record { line: index + 1, fields });
+    for record in data::records(&inputs) {
+        let data::Record { place, fields } = record?;
+        ensure!(
+            records.len() < MOST_RECORDS,
+            "{place}: expected at most {MOST_RECORDS} records; divide the file"
+        );
+        records.push(Record { place, fields });
     }
-    ensure!(
-        !records.is_empty(),
-        "{}: no records; expected one JSON object in a line",
-        path.display()
-    );
+    ensure!(!records.is_empty(), "{}: no records; expected questions", path.display());
     Ok(records)
 }
 

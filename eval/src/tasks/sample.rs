@@ -15,8 +15,8 @@ pub struct Sample {
     pub task: String,
     /// Name of the file of questions.
     pub file: String,
-    /// The question's line in it, from 1.
-    pub line: usize,
+    /// The question's number in it, from 1.
+    pub question: usize,
     /// What the model read.
     pub context: String,
     /// What it said.
@@ -62,7 +62,7 @@ impl Sample {
             model: asking.model.label.clone(),
             task: asking.task.name.to_owned(),
             file: file_name(&asking.task.path),
-            line: question.line,
+            question: question.number,
             context: context.to_owned(),
             outcome,
         }

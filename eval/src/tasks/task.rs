@@ -97,7 +97,7 @@ impl Task {
             return Ok(());
         }
         for question in &self.questions {
-            let place = format!("{}:{}", self.path.display(), question.line);
+            let place = &question.place;
             ensure!(
                 matches!(question.asked.prompt, Prompt::Text(_)),
                 "{place}: examples cannot go before `messages`: put them there, and leave --shots out"
