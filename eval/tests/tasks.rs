@@ -124,7 +124,9 @@ fn branches_read_what_sessions_read() {
     let settings = Settings { context: 32, threads: 1, arithmetic: Arithmetic::Plain };
     let mut branches = llama.branches(settings).unwrap();
     let mut session = llama.session(settings).unwrap();
-    let texts: [(&[u32], usize, &[&[u32]]); 4] = [
+    /// A prefix, the first of its places whose logits are wanted, and the branches behind it.
+    type Text<'t> = (&'t [u32], usize, &'t [&'t [u32]]);
+    let texts: [Text<'_>; 4] = [
         (&[1, 2, 3, 4, 5], 4, &[&[6, 7], &[8], &[9, 10, 11]]),
         // The first three are kept; fewer branches.
         (&[1, 2, 3, 20], 2, &[&[6]]),

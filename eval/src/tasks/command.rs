@@ -195,5 +195,6 @@ fn save(
     overwrite: bool,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
-    write_file(path, overwrite, |out| write(out)).with_context(|| format!("cannot write {}", path.display()))
+    write_file(path, overwrite, |out| write(out))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
