@@ -124,7 +124,7 @@ impl TokenFile {
         blake3::Hash::from_bytes(self.header.payload_hash).to_hex().to_string()
     }
 
-    /// [`Tokenizer::hash`] of the tokenizer that made the file.
+    /// [`crate::Tokenizer::hash`] of the tokenizer that made the file.
     pub fn tokenizer_hash(&self) -> [u8; 32] {
         self.header.tokenizer_hash
     }

@@ -6,7 +6,7 @@
 //! `strftime_now` and `tojson`.
 //!
 //! They come from strangers, so a template is read and rendered in a process of its own, which has
-//! bounds of time, memory, depth and output ([`isolated`]). Whatever a template does beyond them is
+//! bounds of time, memory, depth and output (`isolated`). Whatever a template does beyond them is
 //! an error.
 
 mod answers;
