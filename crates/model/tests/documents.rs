@@ -118,6 +118,18 @@ fn assert_alike(
     }
 }
 
+/// How far all gradients together are from others, relative to their length: some single ones are
+/// almost zero, as those of queries with a steep softmax.
+fn distance(found: &ParameterGradients, exact: &ParameterGradients) -> f64 {
+    let square = |x: Tensor<1>| f64::from(x.square().sum().into_scalar::<f32>());
+    let (mut error, mut size) = (0.0, 0.0);
+    for (path, exact) in exact {
+        error += square(found[path].clone() - exact.clone());
+        size += square(exact.clone());
+    }
+    (error / size).sqrt()
+}
+
 /// A model with room for the documents, all of whose values differ from their first ones.
 fn model(config: &ModelConfig) -> Model {
     let config = ModelConfig { context_length: 512, ..config.clone() };
@@ -149,9 +161,11 @@ fn documents_in_a_row_are_what_they_are_alone() {
             let both = || [vec![packed(&rows).unwrap()], alone(&rows)];
             let [packed, alone] = both().map(|batches| run(batches, Precision::F32));
             assert_alike(name, packed, alone.clone(), F32);
-            let [packed, _] = both();
-            // Coarse; that documents are independent in bf16 too is tested to the bit below.
-            assert_alike(name, run(packed, Precision::Bf16), alone.clone(), 0.3);
+            // In bf16, as close to the gradients in f32 as the documents alone are.
+            let [packed, single] = both().map(|batches| run(batches, Precision::Bf16));
+            let [packed_off, single_off] = [&packed, &single].map(|x| distance(&x.1, &alone.1));
+            assert!(packed_off < 1.5 * single_off, "{name}: {packed_off}, alone {single_off}");
+            assert!((packed.0 - single.0).abs() < 0.03, "{name}: {}, {}", packed.0, single.0);
             if every == 3 {
                 let [packed, _] = both();
                 let plain = kernels::with_plain_operations(|| run(packed, Precision::F32));
