@@ -103,7 +103,7 @@ fn every_layout_has_its_own_errors() {
                  {\"prompt\": \"p\", \"answer\": \"a\", \"pattern\": \"a\"}";
     assert_eq!(
         refused(mixed),
-        "q.jsonl: line 2: `answer` and `pattern` here and `answer` without `pattern` in line 1; divide \
+        "q.jsonl: line 2: `answer` and `pattern` here and `answer` without `pattern` in q.jsonl: line 1; divide \
          the file"
     );
 }
