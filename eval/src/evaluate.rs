@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
         };
         for (file, path) in self.files.iter().zip(paths) {
             let model = TaskModel {
-                label: file.recipe.clone(),
+                label: self.label(file),
                 path: path.clone(),
                 tokenizer: None,
                 engine,
@@ -340,6 +340,12 @@ impl<'a> Run<'a> {
             self.task_gates.extend(tasks::judge(spec, task, &results)?);
         }
         Ok(())
+    }
+
+    /// The recipe, or the file's name where several have one recipe.
+    fn label(&self, file: &FileSize) -> String {
+        let alike = self.files.iter().filter(|other| other.recipe == file.recipe).count();
+        if alike > 1 { file.name.clone() } else { file.recipe.clone() }
     }
 
     /// Records the file's size and returns its recipe.

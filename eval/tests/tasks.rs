@@ -84,7 +84,8 @@ fn likelihoods_are_those_of_one_pass_for_each_choice() {
         for (path, engine, tolerance) in [
             (fixture.checkpoint(), "reference", 1e-5),
             (fixture.f32(), "reference", 1e-5),
-            (fixture.f32(), "llama", 1e-3),
+            // Its GELU is a table in f16.
+            (fixture.f32(), "llama", 1e-2),
         ] {
             for sample in samples(&fixture, &path, engine, shots) {
                 let context = sample["context"].as_str().unwrap();
@@ -117,6 +118,9 @@ fn examples_are_the_first_others_of_the_file() {
     assert_eq!(contexts[3], "the bee a\n\nthe bee  s\n\na long query of many letters");
 }
 
+/// A prefix, the first place whose logits are wanted, and what follows.
+type Text<'a> = (&'a [u32], usize, &'a [&'a [u32]]);
+
 #[test]
 fn branches_read_what_sessions_read() {
     let fixture = Fixture::new();
@@ -124,8 +128,6 @@ fn branches_read_what_sessions_read() {
     let settings = Settings { context: 32, threads: 1, arithmetic: Arithmetic::Plain };
     let mut branches = llama.branches(settings).unwrap();
     let mut session = llama.session(settings).unwrap();
-    /// A prefix, the first of its places whose logits are wanted, and the branches behind it.
-    type Text<'t> = (&'t [u32], usize, &'t [&'t [u32]]);
     let texts: [Text<'_>; 4] = [
         (&[1, 2, 3, 4, 5], 4, &[&[6, 7], &[8], &[9, 10, 11]]),
         // The first three are kept; fewer branches.
@@ -296,7 +298,7 @@ fn what_cannot_be_asked_is_refused_in_one_line() {
         (good.to_owned(), &["--task", "winogrande"], "is not a task"),
         (good.to_owned(), &["--context", "33"], "expected from 1 to the model's context of 32"),
         (good.to_owned(), &["--chat"], "has no chat template"),
-        ("{".to_owned(), &[], "q.jsonl: line 1: expected one JSON object in a line"),
+        ("{".to_owned(), &[], "q.jsonl: line 1: \"{\": not JSON"),
     ] {
         let questions = write(&fixture, "q.jsonl", &records);
         let file = fixture.f32();
@@ -314,20 +316,19 @@ fn what_cannot_be_asked_is_refused_in_one_line() {
 #[test]
 fn a_variant_that_lost_its_skill_fails_the_gates() {
     let fixture = Fixture::new();
-    // What the model says is right, so that the F32 file answers everything and noise loses it.
+    // What the F32 file says is right; a file with its logits negated says the opposite.
     write(&fixture, "q.jsonl", &skill(&fixture));
-    let noisy = fixture.changed("noisy.gguf", |name, weights| {
-        if name.contains("attn") || name.contains("ffn") {
-            weights
-                .iter_mut()
-                .enumerate()
-                .for_each(|(i, x)| *x = ((i * 37 % 101) as f32 - 50.0) / 60.0);
+    let negated = fixture.changed("negated-Q4_0.gguf", |name, weights| {
+        if name.starts_with("output_norm") {
+            weights.iter_mut().for_each(|weight| *weight = -*weight);
         }
     });
     let settings = |gates: &str| {
         let file = fixture.path("q.jsonl");
         let text = format!(
-            "[eval.gates.mean_kl]\nQ8_0 = 1e3\n[[eval.task]]\npath = {:?}\n{gates}\n",
+            "[eval.gates]\nllama_vs_reference_mean_kl = 1.0\nllama_vs_reference_top1 = 0.0\n\
+             [eval.gates.mean_kl]\nQ4_0 = 1e3\nQ8_0 = 1e3\n\
+             [[eval.task]]\npath = {:?}\n{gates}\n",
             file.display().to_string()
         );
         write(&fixture, "run.toml", &text)
@@ -350,7 +351,7 @@ fn a_variant_that_lost_its_skill_fails_the_gates() {
         let report: eval::Report = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
         (output.status.code(), stderr(&output), report)
     };
-    let good = fixture.quantized("good.gguf", TensorType::Q8_0);
+    let good = fixture.quantized("good-Q8_0.gguf", TensorType::Q8_0);
     let gates = settings("metric = \"acc\"\nminimum = 0.9\nlargest_loss = 0.1");
     let (code, error, report) = judged(&gates, &good);
     assert_eq!(code, Some(0), "{error}");
@@ -362,8 +363,8 @@ fn a_variant_that_lost_its_skill_fails_the_gates() {
         "{names:?}"
     );
 
-    let (code, error, report) = judged(&gates, &noisy);
-    assert_eq!(code, Some(1), "{error}");
+    let (code, error, report) = judged(&gates, &negated);
+    assert_eq!(code, Some(1), "{error} {:?}", report.tasks);
     let missed: Vec<&str> = report
         .gates
         .iter()

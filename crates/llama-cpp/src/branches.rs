@@ -28,6 +28,8 @@ pub struct Branches<'a> {
     /// Tokens of the prefix and of all branches there is room for.
     capacity: usize,
     vocab_size: usize,
+    /// Sequences; llama.cpp wants no more of them than tokens in a batch.
+    sequences: usize,
     /// What sequence 0 holds of the last prefix.
     prefix: Vec<u32>,
 }
@@ -62,15 +64,23 @@ impl Llama {
             |source| LlamaError::NoRoom { path: self.path.clone(), context: capacity, source };
         let size = i32::try_from(capacity).ok().and_then(|n| NonZeroU32::new(n as u32));
         let size = size.ok_or_else(|| no_room(None))?;
+        let sequences = MOST_BRANCHES.min(capacity);
         let params = params(size, settings)
             .with_n_batch(size.get().min(BATCH as u32))
-            .with_n_seq_max(MOST_BRANCHES as u32)
+            .with_n_ubatch(size.get().min(BATCH as u32))
+            .with_n_seq_max(sequences as u32)
             .with_kv_unified(true);
         let context = self
             .model
             .new_context(&self.backend, params)
             .map_err(|source| no_room(Some(source)))?;
-        Ok(Branches { context, capacity, vocab_size: self.vocab_size, prefix: Vec::new() })
+        Ok(Branches {
+            context,
+            capacity,
+            vocab_size: self.vocab_size,
+            sequences,
+            prefix: Vec::new(),
+        })
     }
 }
 
@@ -84,7 +94,7 @@ impl Branches<'_> {
             free = left.unwrap_or(0);
             left.is_some()
         };
-        branches.iter().take(MOST_BRANCHES).take_while(|branch| fits(branch)).count()
+        branches.iter().take(self.sequences).take_while(|branch| fits(branch)).count()
     }
 
     /// Reads `prefix` and each of `branches` behind it, and passes the logits after the tokens of
@@ -106,7 +116,7 @@ impl Branches<'_> {
         if wanted == 0 {
             return Err(LlamaError::NoTokens);
         }
-        if wanted > self.capacity || branches.len() > MOST_BRANCHES {
+        if wanted > self.capacity || branches.len() > self.sequences {
             return Err(LlamaError::ContextOverflow { wanted, limit: self.capacity });
         }
         let kept = self.keep(prefix, first, branches.len());
@@ -153,7 +163,7 @@ impl Branches<'_> {
         let kept = common.min(first);
         // Lengths and sequences fit an i32.
         let is_left = kept > 0
-            && (1..MOST_BRANCHES as u32).all(|other| {
+            && (1..self.sequences as u32).all(|other| {
                 matches!(self.context.clear_kv_cache_seq(Some(other), None, None), Ok(true))
             })
             && matches!(
@@ -170,7 +180,7 @@ impl Branches<'_> {
     }
 
     fn decode(&mut self, entries: &[Entry], all: &[i32]) -> Result<(), LlamaError> {
-        let mut batch = LlamaBatch::new(entries.len(), MOST_BRANCHES as i32);
+        let mut batch = LlamaBatch::new(entries.len(), self.sequences as i32);
         for entry in entries {
             let (token, vocab_size) = (entry.token, self.vocab_size);
             let id = i32::try_from(token).ok().filter(|_| (token as usize) < vocab_size);
