@@ -59,6 +59,25 @@ fn a_session_reads_again_what_becomes_too_long_for_its_rotation() {
     assert_eq!(first(13), first(40));
 }
 
+/// Also where the rotation changes on the way back, or on the way on from there.
+#[test]
+fn a_session_that_goes_back_gives_the_bits_of_the_full_pass() {
+    let longrope = [("longrope", phi3_longrope())];
+    for (name, config) in families().into_iter().chain(longrope) {
+        let (model, tokens) = (load(&config), tokens(40));
+        for (kept, more) in [(5, 3), (5, 12), (13, 9), (20, 20), (0, 4)] {
+            let mut session = model.session();
+            session.push(&tokens[..20]).unwrap();
+            session.truncate(kept);
+            assert_eq!(session.position(), kept);
+            let other: Vec<u32> = tokens[40 - more..].to_vec();
+            let rows = session.logits_from(&other, 1).unwrap();
+            let full = model.logits(&[&tokens[..kept], &other].concat()).unwrap();
+            assert_eq!(rows, full[(kept + 1) * 101..], "{name}: {kept} and {more}");
+        }
+    }
+}
+
 #[test]
 fn the_future_changes_nothing() {
     for (name, config) in families() {
