@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use chat_template::{ChatTemplate, Message};
+use chat_template::Message;
 use config::{DataFormat, DocumentMask};
-use data::chat::{ChatReport, ChatSettings, ConversationWindows, TrainingTemplate, encode_chat};
+use data::chat::{
+    ChatCounts, ChatSettings, ConversationWindows, TrainingTemplate, encode_chat, template_of,
+};
 use data::{Shuffle, TokenFile, Tokenizer, Window, Windows};
 use kernels::Documents;
 
@@ -29,7 +31,7 @@ pub struct Corpus {
     context: usize,
     mask: DocumentMask,
     /// What became of the conversations, if the run trains on some.
-    report: Option<ChatReport>,
+    counts: Option<ChatCounts>,
     is_kept: bool,
 }
 
@@ -68,7 +70,7 @@ impl Corpus {
         folder: &RunFolder,
     ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
-        let report = match settings.format {
+        let counts = match settings.format {
             DataFormat::Text => {
                 let text = data::Corpus::of_run_file(settings)?;
                 data::encode_file(&text, &tokenizer, &path, true)?;
@@ -85,7 +87,7 @@ impl Corpus {
             },
             DataFormat::Chat => conversations(&tokens, settings),
         };
-        let corpus = Corpus { tokenizer, tokens, layout, context, mask, report, is_kept: false };
+        let corpus = Corpus { tokenizer, tokens, layout, context, mask, counts, is_kept: false };
         if corpus.tokenizer.vocab_size() > rows {
             corpus.check_rows(rows)?;
         }
@@ -121,8 +123,8 @@ impl Corpus {
     }
 
     /// What became of the conversations, if the run trains on some.
-    pub fn chat_report(&self) -> Option<&ChatReport> {
-        self.report.as_ref()
+    pub fn chat_counts(&self) -> Option<&ChatCounts> {
+        self.counts.as_ref()
     }
 
     /// Hash of the tokens, in hexadecimal.
@@ -144,13 +146,8 @@ impl Corpus {
         let Layout::Chat { .. } = self.layout else {
             return Ok(self.tokenizer.encode_prompt(text)?);
         };
-        let spelling = |id: u32| self.tokenizer.token_bytes(id).map(String::from_utf8_lossy);
-        let (bos, eos) = (self.tokenizer.bos(), self.tokenizer.end_of_text());
-        let template = ChatTemplate::new(
-            &TrainingTemplate::source(&self.tokenizer, None)?,
-            bos.and_then(spelling).as_deref(),
-            eos.and_then(spelling).as_deref(),
-        )?;
+        let source = TrainingTemplate::source(&self.tokenizer, None)?;
+        let template = template_of(&self.tokenizer, &source)?;
         let render = |messages: &[Message]| template.render(messages);
         data::encode_conversation(&self.tokenizer, &[Message::user(text)], false, render)
     }
@@ -175,11 +172,12 @@ impl Corpus {
     /// The tokens of windows of a split whose predictions train: those that have a target in
     /// [`Corpus::batch`].
     pub fn trained_tokens(&self, split: Split, windows: &[usize]) -> usize {
-        match (self.chat(split), self.sliding(split)) {
-            (Some(chat), _) => windows.iter().map(|&at| chat.trained(&self.tokens, at)).sum(),
-            (None, Ok(sliding)) => windows.iter().map(|&at| sliding.trained(at)).sum(),
-            (None, Err(_)) => 0,
+        if let Some(chat) = self.chat(split) {
+            return windows.iter().map(|&at| chat.trained(&self.tokens, at)).sum();
         }
+        // A split without windows trains nothing.
+        let sliding = self.sliding(split);
+        sliding.map_or(0, |sliding| windows.iter().map(|&at| sliding.trained(at)).sum())
     }
 
     /// Several windows of a split as one batch.
@@ -231,7 +229,7 @@ fn encode_conversations(
     settings: &config::Data,
     tokenizer: &Tokenizer,
     path: &std::path::Path,
-) -> anyhow::Result<ChatReport> {
+) -> anyhow::Result<ChatCounts> {
     let template = TrainingTemplate::source(tokenizer, None)?;
     let template = TrainingTemplate::new(tokenizer, template)?;
     let chat = ChatSettings {

@@ -5,21 +5,12 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use checkpoint::Checkpoint;
 use common::{Fixture, assert_same_figures, failure, metrics, resume, train};
 use config::{DataFormat, DocumentMask, RunFile, TokenizerKind, TooLong, TrainOn};
 use data::Tokenizer;
 use serde_json::{Value, json};
-
-/// Templates are rendered in copies of this process, which hold the locks of all run folders for as
-/// long as they live, so these tests run one by one.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A base model that was trained on a text, and a run that is to make a chat model of it.
 fn base() -> (Fixture, RunFile) {
@@ -71,7 +62,6 @@ fn losses(run_file: &RunFile) -> [f64; 2] {
 
 #[test]
 fn a_base_model_gets_a_template_and_rows_for_its_tokens() {
-    let _alone = alone();
     let (fixture, run_file) = base();
     let report = train(&run_file);
     let before = Checkpoint::open(&checkpoint::locate(&fixture.run_file.run.dir).unwrap()).unwrap();
@@ -103,7 +93,6 @@ fn a_base_model_gets_a_template_and_rows_for_its_tokens() {
 
 #[test]
 fn new_rows_are_the_mean_of_the_others() {
-    let _alone = alone();
     let (fixture, mut run_file) = base();
     // A step that changes nothing.
     run_file.train.max_steps = Some(1);
@@ -128,7 +117,6 @@ fn new_rows_are_the_mean_of_the_others() {
 
 #[test]
 fn a_run_that_goes_on_learns_the_same() {
-    let _alone = alone();
     let (fixture, run_file) = base();
     train(&run_file);
     let mut halves = run_file.clone();
@@ -142,7 +130,6 @@ fn a_run_that_goes_on_learns_the_same() {
 
 #[test]
 fn what_trains_and_what_is_seen_can_be_chosen() {
-    let _alone = alone();
     let (fixture, run_file) = base();
     let mut first_losses = Vec::new();
     for (name, train_on, documents) in [
@@ -165,7 +152,6 @@ fn what_trains_and_what_is_seen_can_be_chosen() {
 
 #[test]
 fn documents_of_a_text_can_be_read_one_by_one() {
-    let _alone = alone();
     let mut fixture = Fixture::new();
     let line =
         |at: usize| json!({ "text": "the sea waits . ".repeat(1 + at % 4) }).to_string() + "\n";
@@ -185,7 +171,6 @@ fn documents_of_a_text_can_be_read_one_by_one() {
 
 #[test]
 fn what_cannot_train_is_refused_with_its_place() {
-    let _alone = alone();
     let (fixture, run_file) = base();
     let path = fixture.path().join("chats.jsonl");
     let good = fs::read_to_string(&path).unwrap();

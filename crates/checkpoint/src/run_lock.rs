@@ -16,12 +16,23 @@ const HOLDER_BYTES: u64 = 256;
 
 /// A run folder that only this process writes into.
 ///
-/// The operating system releases the lock when the last clone is dropped or the process ends in any
-/// way. On a file system without locks there is no protection.
+/// The lock is released when the last clone is dropped, or by the operating system when the process
+/// ends in any way. On a file system without locks there is no protection.
 #[derive(Debug, Clone)]
 pub struct RunLock {
-    /// Kept open: closing it releases the lock.
-    _file: Arc<File>,
+    _held: Arc<Held>,
+}
+
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    /// Closing the file is not enough: a copy of this process (chat templates are rendered in some)
+    /// has it open too, and keeps the lock for as long as it lives.
+    fn drop(&mut self) {
+        // What is not released here is released when all copies have ended.
+        let _ = self.0.unlock();
+    }
 }
 
 impl RunLock {
@@ -50,7 +61,7 @@ impl RunLock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()));
-        Ok(RunLock { _file: Arc::new(file) })
+        Ok(RunLock { _held: Arc::new(Held(file)) })
     }
 }
 
@@ -79,6 +90,16 @@ mod tests {
         assert!(error.contains(&expected), "{error}");
         drop(clone);
         RunLock::take(run.path(), "pocketgpt run").unwrap();
+    }
+
+    /// A copied descriptor shares the lock, as that of a forked process does.
+    #[test]
+    fn a_copy_of_the_process_does_not_keep_the_lock() {
+        let run = tempfile::tempdir().unwrap();
+        let first = RunLock::take(run.path(), "train").unwrap();
+        let _copy = first._held.0.try_clone().unwrap();
+        drop(first);
+        RunLock::take(run.path(), "train").unwrap();
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Conversations to a token file.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use checkpoint::atomic;
 use config::{ChatFormat, TooLong, TrainOn};
 use rayon::prelude::*;
-use serde::Serialize;
 use serde_json::Value;
 
+use super::counts::ChatCounts;
 use super::formats::{Example, example};
 use super::template::TrainingTemplate;
 use super::tokens::{ChatTokens, chat_tokens};
@@ -17,7 +16,6 @@ use crate::Tokenizer;
 use crate::corpus::Corpus;
 use crate::inputs::Counter;
 use crate::records::{BadRecord, Record, Records};
-use crate::skipped::Skipped;
 use crate::token_file::TokenWriter;
 
 /// Conversations that are rendered in one process.
@@ -37,76 +35,6 @@ pub struct ChatSettings<'a> {
     pub too_long: TooLong,
     /// Positions of a window.
     pub context: usize,
-}
-
-/// What became of the conversations.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct ChatReport {
-    /// The files, as they were named.
-    pub input: String,
-    /// The token file.
-    pub output: PathBuf,
-    /// Conversations in it.
-    pub conversations: u64,
-    /// Their tokens.
-    pub tokens: u64,
-    /// Those of them that train.
-    pub trained_tokens: u64,
-    /// Conversations in it that were cut, since they were too long.
-    pub cut: u64,
-    /// Conversations that were left out, since they were too long.
-    pub dropped: u64,
-    /// Records that were left out, since they are not conversations.
-    pub skipped: Skipped,
-    /// BLAKE3 of the tokens, in hexadecimal.
-    pub tokens_blake3: String,
-    /// Wall time in seconds.
-    pub seconds: f64,
-}
-
-impl ChatReport {
-    /// One line: how many conversations and tokens there are, and what was left out.
-    pub fn summary(&self) -> String {
-        let mut text = format!(
-            "{} conversations of {} tokens, of which {} train",
-            cli::count(self.conversations),
-            cli::count(self.tokens),
-            cli::count(self.trained_tokens)
-        );
-        for (count, what) in [
-            (self.cut, "cut to data.context"),
-            (self.dropped, "left out as too long for data.context"),
-            (self.skipped.count(), "left out as not readable"),
-        ] {
-            if count > 0 {
-                text.push_str(&format!("; {} {what}", cli::count(count)));
-            }
-        }
-        text
-    }
-}
-
-impl fmt::Display for ChatReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trained = 100.0 * self.trained_tokens as f64 / self.tokens.max(1) as f64;
-        writeln!(f, "conversations  {} of {}", cli::count(self.conversations), self.input)?;
-        writeln!(
-            f,
-            "tokens         {}, of which {} train ({trained:.1} %)",
-            cli::count(self.tokens),
-            cli::count(self.trained_tokens)
-        )?;
-        writeln!(
-            f,
-            "too long       {} cut, {} left out",
-            cli::count(self.cut),
-            cli::count(self.dropped)
-        )?;
-        write!(f, "{}", self.skipped)?;
-        writeln!(f, "blake3         {}", self.tokens_blake3)?;
-        writeln!(f, "time           {}", cli::seconds(self.seconds))?;
-        write!(f, "output         {}", self.output.display())
-    }
 }
 
 /// A conversation whose length is known.
@@ -130,54 +58,39 @@ pub fn encode_chat(
     settings: &ChatSettings<'_>,
     output: &Path,
     force: bool,
-) -> Result<ChatReport> {
-    let start = std::time::Instant::now();
-    let mut report = ChatReport {
-        input: corpus.to_string(),
-        output: output.to_owned(),
-        skipped: Skipped::new(corpus.on_error()),
-        ..ChatReport::default()
-    };
+) -> Result<ChatCounts> {
     for path in corpus.files() {
         ensure!(
             !atomic::same_place(path, output),
-            "{} is read and the output at once; name another output",
+            "{} is an input and the output at once; name another output",
             path.display()
         );
     }
+    let mut counts = ChatCounts::new(corpus.on_error());
     let progress = cli::Progress::new("encode", corpus.size()?, cli::Meter::Bytes);
-    let hash = atomic::write_file::<_, anyhow::Error>(output, force, |out| {
+    atomic::write_file::<_, anyhow::Error>(output, force, |out| {
         let mut writer = TokenWriter::new(out, tokenizer)?;
         let read = Counter::default();
         for_each_conversation(corpus, tokenizer, settings, &read, |_, fitted| {
             progress.set(read.get());
-            match fitted {
-                Err(bad) => report.skipped.add(bad)?,
-                Ok(Fitted::Dropped) => report.dropped += 1,
-                Ok(Fitted::Kept(tokens, is_cut)) => {
-                    report.conversations += 1;
-                    report.tokens += tokens.ids.len() as u64;
-                    report.trained_tokens += tokens.trained() as u64;
-                    report.cut += u64::from(is_cut);
-                    writer.push_masked(&tokens.ids, &tokens.trains)?;
-                    writer.end_document()?;
-                }
+            if let Some(tokens) = counts.add(fitted)? {
+                writer.push_masked(&tokens.ids, &tokens.trains)?;
+                writer.end_document()?;
             }
             Ok(())
         })?;
         ensure!(
-            report.conversations > 0,
-            "{} holds no conversation that trains: {} left out as too long for data.context = {}, \
-             {} as not readable",
-            report.input,
-            report.dropped,
+            counts.conversations > 0,
+            "{corpus} holds no conversation that trains: {} left out as too long for data.context = \
+             {}, {} as not readable",
+            counts.dropped,
             settings.context,
-            report.skipped.count()
+            counts.skipped.count()
         );
-        Ok(writer.finish(read.get())?.hash)
+        writer.finish(read.get())
     })?;
     progress.finish();
-    Ok(ChatReport { tokens_blake3: hash, seconds: start.elapsed().as_secs_f64(), ..report })
+    Ok(counts)
 }
 
 /// Calls `visit` with the tokens of each record of a corpus, in order; counts what was read.
@@ -303,17 +216,15 @@ fn without_oldest_turn(example: &Example) -> Option<Example> {
     let system = usize::from(example.messages.first().is_some_and(|first| role(first, "system")));
     let is_question = |&at: &usize| role(&example.messages[at], "user");
     let mut questions = (system..example.messages.len()).filter(is_question);
-    let (first, second) = (questions.next()?, questions.next()?);
+    let second = questions.nth(1)?;
     let kept = &example.messages[second..];
-    let removed = second - first.min(system);
-    let first_answer = example.first.saturating_sub(removed).max(system);
     if !kept.iter().any(|message| role(message, "assistant")) {
         return None;
     }
     Some(Example {
         messages: [&example.messages[..system], kept].concat(),
         tools: example.tools.clone(),
-        first: if example.first == 0 { 0 } else { first_answer },
+        first: example.first.saturating_sub(second - system),
     })
 }
 

@@ -6,33 +6,24 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::encode::{ChatSettings, Fitted, for_each_conversation};
+use super::counts::ChatCounts;
+use super::encode::{ChatSettings, for_each_conversation};
 use super::tokens::ChatTokens;
 use crate::Tokenizer;
 use crate::corpus::Corpus;
 use crate::inputs::Counter;
 use crate::records::Record;
-use crate::skipped::Skipped;
 
 /// The result of [`inspect_chat`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ChatInspection {
     /// The files, as they were named.
     pub input: String,
-    /// Conversations that fit.
-    pub conversations: u64,
-    /// Their tokens.
-    pub tokens: u64,
-    /// Those of them that train.
-    pub trained_tokens: u64,
+    /// What became of them.
+    #[serde(flatten)]
+    pub counts: ChatCounts,
     /// Length of the shortest, the middle and the longest conversation in tokens.
     pub lengths: [usize; 3],
-    /// Conversations that were cut, since they are longer than a window.
-    pub cut: u64,
-    /// Conversations without a place in a window.
-    pub dropped: u64,
-    /// Records that are not conversations.
-    pub skipped: Skipped,
     /// The first conversations.
     pub shown: Vec<Shown>,
     /// Whether to show in colour what trains.
@@ -84,22 +75,11 @@ impl fmt::Display for ChatInspection {
             writeln!(f)?;
         }
         let [shortest, middle, longest] = self.lengths;
-        let trained = 100.0 * self.trained_tokens as f64 / self.tokens.max(1) as f64;
-        writeln!(f, "conversations  {} of {}", cli::count(self.conversations), self.input)?;
-        writeln!(
-            f,
-            "tokens         {}, of which {} train ({trained:.1} %)",
-            cli::count(self.tokens),
-            cli::count(self.trained_tokens)
-        )?;
+        let conversations = cli::count(self.counts.conversations);
+        writeln!(f, "conversations  {conversations} of {}", self.input)?;
         writeln!(f, "lengths        {shortest} to {longest} tokens, {middle} in the middle")?;
-        write!(
-            f,
-            "too long       {} cut, {} left out",
-            cli::count(self.cut),
-            cli::count(self.dropped)
-        )?;
-        write!(f, "{}", self.skipped)
+        // A report ends without a line break.
+        f.write_str(self.counts.to_string().trim_end())
     }
 }
 
@@ -115,25 +95,17 @@ pub fn inspect_chat(
 ) -> Result<ChatInspection> {
     let mut found = ChatInspection {
         input: corpus.to_string(),
-        skipped: Skipped::new(corpus.on_error()),
+        counts: ChatCounts::new(corpus.on_error()),
         is_terminal: std::io::stdout().is_terminal(),
         ..ChatInspection::default()
     };
     let mut lengths = Vec::new();
     let read = Counter::default();
     for_each_conversation(corpus, tokenizer, settings, &read, |record, fitted| {
-        match fitted {
-            Err(bad) => found.skipped.add(bad)?,
-            Ok(Fitted::Dropped) => found.dropped += 1,
-            Ok(Fitted::Kept(tokens, is_cut)) => {
-                found.conversations += 1;
-                found.tokens += tokens.ids.len() as u64;
-                found.trained_tokens += tokens.trained() as u64;
-                found.cut += u64::from(is_cut);
-                lengths.push(tokens.ids.len());
-                if let (Ok(record), true) = (record, found.shown.len() < show) {
-                    found.shown.push(shown(record, tokenizer, &tokens));
-                }
+        if let Some(tokens) = found.counts.add(fitted)? {
+            lengths.push(tokens.ids.len());
+            if let (Ok(record), true) = (record, found.shown.len() < show) {
+                found.shown.push(shown(record, tokenizer, &tokens));
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! ```
 
 mod command;
+mod counts;
 mod encode;
 mod formats;
 mod inspect;
@@ -15,10 +16,11 @@ mod tokens;
 mod typed;
 
 pub(crate) use command::ChatArgs;
-pub use encode::{ChatReport, ChatSettings, encode_chat};
+pub use counts::ChatCounts;
+pub use encode::{ChatSettings, encode_chat};
 pub use formats::{Example, example};
 pub use inspect::{ChatInspection, inspect_chat};
 pub use packing::{ConversationWindows, pack};
-pub use template::{CHATML, TrainingTemplate};
+pub use template::{CHATML, TrainingTemplate, template_of};
 pub use tokens::{ChatTokens, chat_tokens};
 pub use typed::encode_conversation;

@@ -25,6 +25,17 @@ const CHATML_TEMPLATE: &str = "\
 /// The special tokens that it writes; the second ends an answer.
 const CHATML_TOKENS: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
 
+/// The template `source`, in which `bos_token` and `eos_token` are those of `tokenizer`.
+///
+/// # Errors
+/// When it is not a template.
+pub fn template_of(tokenizer: &Tokenizer, source: &str) -> Result<ChatTemplate> {
+    let text = |id: u32| tokenizer.token_bytes(id).map(String::from_utf8_lossy);
+    let bos = tokenizer.bos().and_then(text);
+    let eos = tokenizer.end_of_text().and_then(text);
+    ChatTemplate::new(source, bos.as_deref(), eos.as_deref())
+}
+
 /// A template, and the tokenizer's tokens that it has to know.
 pub struct TrainingTemplate {
     template: ChatTemplate,
@@ -53,7 +64,7 @@ impl TrainingTemplate {
                 Some(template) => Ok(template.to_owned()),
                 None => bail!(
                     "the model has no chat template; name one with data.chat_template = \"{CHATML}\" \
-                     or a file"
+                     or a file (--chat-template)"
                 ),
             },
         }
@@ -95,9 +106,7 @@ impl TrainingTemplate {
     /// When it is not a template.
     pub fn new(tokenizer: &Tokenizer, source: String) -> Result<Self> {
         let text = |id: u32| Some(String::from_utf8_lossy(tokenizer.token_bytes(id)?).into_owned());
-        let bos = tokenizer.bos().and_then(text);
-        let eos = tokenizer.end_of_text().and_then(text);
-        let template = ChatTemplate::new(&source, bos.as_deref(), eos.as_deref())?;
+        let template = template_of(tokenizer, &source)?;
         let specials = tokenizer.specials().into_iter().map(str::to_owned).collect();
         let ends = tokenizer.ends().iter().filter_map(|&id| text(id)).collect();
         Ok(TrainingTemplate { template, source, specials, ends })

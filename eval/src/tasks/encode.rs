@@ -3,7 +3,8 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use data::Tokenizer;
-use generate::chat::{ChatTemplate, template_of};
+use data::chat::template_of;
+use generate::chat::ChatTemplate;
 
 use super::layout::Answer;
 use super::likelihood::Scored;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::atomic::same_place;
+use data::chat::template_of;
 use data::encode_conversation;
 use serde::Serialize;
 
@@ -283,17 +284,6 @@ impl Form {
             }
         }
     }
-}
-
-/// The template `source`, whose `bos_token` and `eos_token` are those of `tokenizer`.
-///
-/// # Errors
-/// When it is not a template.
-pub fn template_of(tokenizer: &data::Tokenizer, source: &str) -> Result<ChatTemplate> {
-    let text = |id: u32| tokenizer.token_bytes(id).map(String::from_utf8_lossy);
-    let bos = tokenizer.bos().and_then(text);
-    let eos = tokenizer.end_of_text().and_then(text);
-    ChatTemplate::new(source, bos.as_deref(), eos.as_deref())
 }
 
 fn read_template(path: &Path) -> Result<String> {

@@ -236,8 +236,8 @@ impl<'a> Session<'a> {
             cli::count(self.plan.steps_per_epoch),
             from.unwrap_or_default(),
         ));
-        if let Some(report) = self.corpus.chat_report() {
-            self.progress.note(&report.summary());
+        if let Some(counts) = self.corpus.chat_counts() {
+            self.progress.note(&counts.summary());
         }
         if let Some(qat) = &self.qat {
             self.progress.note(&format!(
