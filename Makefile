@@ -46,7 +46,8 @@ test-faults-short: build
 	tests/faults/faults.py target/release --calls 2
 
 # Every parser of files that others made, SECONDS_EACH (60) each, with the stable compiler.
-fuzz:
+fuzz: build
+	fuzz/make_corpus.py target/release
 	fuzz/run.sh
 
 # The model on a GPU (or a software Vulkan driver) against the CPU; builds for 20 minutes.

@@ -47,8 +47,6 @@ def main():
     run("eval", "--checkpoint", step, "--f32", "model.gguf", "--quantized", "q8.gguf", "--output", "report.json")
     run("bundle", "pack", "--variant", "Q8_0=q8.gguf", "--tokenizer", step / "tokenizer.json", "--license", "MIT",
         "--no-app", "--prompt", "a", "--self-test-tokens", "2", "--output", "pocket")
-    run("bundle", "keygen", "--output", "key.pem")
-    run("bundle", "sign", "--input", "pocket", "--key", "key.pem")
     run("data", "encode", "text.txt", "--output", "tokens.bin")
     run("generate", "chat", "--model", "gpt2", "--plain", "--greedy", "--max-tokens", "2", "--system", "s", "--save",
         "chat.json", stdin="a\n")
@@ -56,8 +54,6 @@ def main():
         seed(target, "model", work / "q8.gguf")
     seed("manifest", "pieces", work / "pocket/model/Q8_0.manifest.json")
     seed("bundle_manifest", "packed", work / "pocket/bundle.json")
-    seed("bundle_signature", "signature", work / "pocket/bundle.sig")
-    seed("bundle_signature", "key", work / "key.pem.pub")
     seed("tokenizer_json", "bpe", step / "tokenizer.json")
     seed("tokenizer_json", "words", words())
     seed("tokenizer_json", "unigram", unigram())
