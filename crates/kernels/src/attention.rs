@@ -172,23 +172,31 @@ fn grouped_with_tensors(
     drop: Option<Dropout>,
 ) -> Tensor<2> {
     let [n, columns] = q.dims();
-    let (t, d) = (mask.time, columns / h);
-    let b = mask.rows(n);
-    let heads = |x: Tensor<2>, count: usize| x.reshape([b, t, count, d]).swap_dims(1, 2);
-    let repeat = |x: Tensor<2>| {
-        let x = heads(x, kv).reshape([b, kv, 1, t * d]).repeat_dim(2, h / kv);
-        x.reshape([b, h, t, d])
-    };
-    let p = attention_probabilities(heads(q, h), repeat(k), mask);
-    let y = drop_probabilities(p, drop).matmul(repeat(v)); // [B, H, T, D]
+    let p = probabilities(split_heads(q, h, mask), repeat_heads(k, [h, kv], mask), mask);
+    let y = drop_probabilities(p, drop).matmul(repeat_heads(v, [h, kv], mask)); // [B, H, T, D]
     y.swap_dims(1, 2).reshape([n, columns])
+}
+
+/// `x [B * T, H D]` -> `[B, H, T, D]`.
+fn split_heads(x: Tensor<2>, h: usize, mask: &CausalMask) -> Tensor<4> {
+    let [n, columns] = x.dims();
+    x.reshape([mask.rows(n), mask.time, h, columns / h]).swap_dims(1, 2)
+}
+
+/// `x [B * T, K D]` -> `[B, H, T, D]`: each head `H / K` times.
+fn repeat_heads(x: Tensor<2>, [h, kv]: [usize; 2], mask: &CausalMask) -> Tensor<4> {
+    let x = split_heads(x, kv, mask);
+    let [b, _, t, d] = x.dims();
+    x.reshape([b, kv, 1, t * d]).repeat_dim(2, h / kv).reshape([b, h, t, d])
 }
 
 fn with_tensors(qkv: Tensor<2>, h: usize, mask: &CausalMask, drop: Option<Dropout>) -> Tensor<2> {
     let [n, columns] = qkv.dims();
-    let (t, c) = (mask.time, columns / 3);
-    let [q, k, v] = split_heads(qkv, [mask.rows(n), t, h, c / h]);
-    let p = attention_probabilities(q, k, mask);
+    let c = columns / 3;
+    let [q, k, v] = [0, 1, 2].map(|part| {
+        split_heads(qkv.clone().slice([0..n, part * c..(part + 1) * c]), h, mask) // [B, H, T, D]
+    });
+    let p = probabilities(q, k, mask);
     let y = drop_probabilities(p, drop).matmul(v); // [B, H, T, D]
     y.swap_dims(1, 2).reshape([n, c])
 }
@@ -203,20 +211,23 @@ fn drop_probabilities(p: Tensor<4>, drop: Option<Dropout>) -> Tensor<4> {
     p * factors.autodiff()
 }
 
-/// `qkv [B * T, 3 C]` -> `q`, `k`, `v`, each `[B, H, T, D]`.
-pub fn split_heads(qkv: Tensor<2>, [b, t, h, d]: [usize; 4]) -> [Tensor<4>; 3] {
-    let (n, c) = (b * t, h * d);
-    [0, 1, 2].map(|part| {
-        let heads = qkv.clone().slice([0..n, part * c..(part + 1) * c]); // [N, C]
-        heads.reshape([b, t, h, d]).swap_dims(1, 2) // [B, H, T, D]
-    })
-}
-
-/// `softmax(q k^T / sqrt(D) + mask)`: the weight of each key (column) for each query (row).
+/// `softmax(q k^T / sqrt(D) + mask)`: the weight of each key (column) for each query (row), for
+/// traces; [`grouped_attention`] computes it one part at a time.
 ///
 /// # Shapes
-/// `q`, `k [B, H, T, D]` -> `[B, H, T, T]`.
-pub fn attention_probabilities(q: Tensor<4>, k: Tensor<4>, mask: &CausalMask) -> Tensor<4> {
+/// `q [B * T, H D]`, `k [B * T, K D]`, heads side by side -> `[B * H, T, T]`.
+pub fn attention_probabilities(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    [h, kv]: [usize; 2],
+    mask: &CausalMask,
+) -> Tensor<3> {
+    let p = probabilities(split_heads(q, h, mask), repeat_heads(k, [h, kv], mask), mask);
+    p.flatten(0, 1)
+}
+
+/// `softmax(q k^T / sqrt(D) + mask)`, `[B, H, T, T]` of `q`, `k [B, H, T, D]`.
+fn probabilities(q: Tensor<4>, k: Tensor<4>, mask: &CausalMask) -> Tensor<4> {
     let [_, _, _, d] = q.dims();
     // Scaling q costs T / D times less than scaling the scores.
     let scores = (q / (d as f64).sqrt()).matmul(k.swap_dims(2, 3)); // [B, H, T, T]

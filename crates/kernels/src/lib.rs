@@ -61,9 +61,7 @@ mod swiglu;
 use burn::tensor::{Device, FloatDType};
 
 pub use accumulation::accumulate_gradient;
-pub use attention::{
-    CausalMask, attention_probabilities, causal_attention, grouped_attention, split_heads,
-};
+pub use attention::{CausalMask, attention_probabilities, causal_attention, grouped_attention};
 pub use checkpointing::checkpointed;
 pub use dispatch::with_plain_operations;
 pub use distillation::{DistilledLoss, OutputHead, distilled_head_loss};

@@ -6,7 +6,7 @@ use config::{ModelConfig, Rotation};
 use kernels::{CausalMask, Documents, Pass, Rope, checkpointed, rope, rope_first};
 
 use crate::layers::{Embedding, Linear};
-use crate::trace::Trace;
+use crate::trace::{BlockTrace, Trace};
 
 /// A model without its head.
 pub(crate) trait Family {
@@ -33,8 +33,8 @@ pub(crate) trait Family {
 }
 
 /// A block's forward pass. The arguments are the block, `x [N, C]`, its frame, the pass for its
-/// site, its number and the trace.
-type Forward<B> = fn(&B, Tensor<2>, &Frame, Pass, usize, &mut Trace) -> Tensor<2>;
+/// site and its trace.
+type Forward<B> = fn(&B, Tensor<2>, &Frame, Pass, BlockTrace<'_>) -> Tensor<2>;
 
 /// Runs `x [N, C]` through all blocks, each with its own entry of `frames`; `pass` determines what
 /// they keep for the backward pass.
@@ -50,10 +50,10 @@ pub(crate) fn through<B: Module + 'static>(
         let pass = pass.at(i as u64 + 1);
         x = if pass.checkpointing {
             let frame = frame.clone();
-            let again = move |block: &B, x| forward(block, x, &frame, pass, i, &mut Trace::Off);
+            let again = move |block: &B, x| forward(block, x, &frame, pass, Trace::Off.block(i));
             checkpointed(block, x, again)
         } else {
-            forward(block, x, frame, pass, i, trace)
+            forward(block, x, frame, pass, trace.block(i))
         };
     }
     x
@@ -62,7 +62,6 @@ pub(crate) fn through<B: Module + 'static>(
 /// The mask and the rotation of a block. Blocks with the same mask or rotation share it.
 #[derive(Clone)]
 pub(crate) struct Frame {
-    shape: [usize; 2],
     mask: CausalMask,
     rope: Option<Rope>,
 }
@@ -98,19 +97,19 @@ impl Frame {
                 Rotation::Local => local.clone(),
             });
             let mask = attention.window.and_then(|_| last.clone()).unwrap_or_else(|| all.clone());
-            Frame { shape, mask, rope }
+            Frame { mask, rope }
         };
         (0..config.n_layer).map(frame).collect()
-    }
-
-    /// `B` and `T`.
-    pub fn shape(&self) -> [usize; 2] {
-        self.shape
     }
 
     /// The mask that hides later positions, those before the window and those of other documents.
     pub fn mask(&self) -> &CausalMask {
         &self.mask
+    }
+
+    /// Whether the layer has a rotation.
+    pub fn rotates(&self) -> bool {
+        self.rope.is_some()
     }
 
     /// Rotates each head by the angles of its position; does nothing if the layer has no rotation.

@@ -16,15 +16,18 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use config::ModelConfig;
+use config::BlockStage::{
+    Activated, AttentionHeads, AttentionNorm, AttentionOutput, AttentionResidual, AttentionWeights,
+    Down, FeedForwardNorm, K, KRope, Output, Q, QRope, Up, V,
+};
+use config::{ForwardStage, ModelConfig};
 use kernels::{
     Documents, Pass, Precision, attention_probabilities, causal_attention, dropout, gelu,
-    split_heads,
 };
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};
-use crate::trace::Trace;
+use crate::trace::{BlockTrace, Trace};
 
 /// The whole model.
 #[derive(Module, Debug)]
@@ -92,7 +95,7 @@ impl Family for Gpt2 {
         let x = dropout(x, pass.at(0).dropout);
         let x = through(&self.blocks, x, Block::forward, &frames, pass, trace);
         let x = self.ln_f.forward(x);
-        trace.keep(|| "ln_f".to_owned(), &x);
+        trace.keep(ForwardStage::OutputNorm, &x);
         x
     }
 }
@@ -109,7 +112,7 @@ impl Gpt2 {
         let ([b, t], device) = (tokens.dims(), tokens.device());
         let c = self.config.n_embd;
         let tok_emb = self.wte.forward(tokens.flatten(0, 1), precision); // [N, C]
-        trace.keep(|| "wte".to_owned(), &tok_emb);
+        trace.keep(ForwardStage::TokenEmbedding, &tok_emb);
         let Some(wpe) = &self.wpe else { return tok_emb };
         if let Some(documents) = documents {
             // A position is below the context length, which is far below 2^31.
@@ -118,10 +121,10 @@ impl Gpt2 {
             return tok_emb + wpe.forward(positions, precision);
         }
         let pos_emb = wpe.weight.val().slice([0..t, 0..c]); // [T, C]
-        trace.keep(|| "wpe".to_owned(), &pos_emb);
+        trace.keep(ForwardStage::PositionEmbedding, &pos_emb);
         let x = tok_emb.reshape([b, t, c]) + pos_emb.unsqueeze::<3>(); // [B, T, C]
         let x = x.reshape([b * t, c]);
-        trace.keep(|| "embedding".to_owned(), &x);
+        trace.keep(ForwardStage::Embedding, &x);
         x
     }
 }
@@ -156,17 +159,17 @@ impl Block {
         x: Tensor<2>,
         frame: &Frame,
         pass: Pass,
-        i: usize,
-        trace: &mut Trace,
+        mut trace: BlockTrace<'_>,
     ) -> Tensor<2> {
         let normed = self.ln_1.forward(x.clone());
-        trace.keep(|| format!("h.{i}.ln_1"), &normed);
-        let x = x + self.attn.forward(normed, frame, pass, i, trace);
-        trace.keep(|| format!("h.{i}.attn.residual"), &x);
+        trace.keep(AttentionNorm, &normed);
+        let x = x + self.attn.forward(normed, frame, pass, &mut trace);
+        trace.keep(AttentionResidual, &x);
+
         let normed = self.ln_2.forward(x.clone());
-        trace.keep(|| format!("h.{i}.ln_2"), &normed);
-        let x = x + self.mlp.forward(normed, pass.at(2), i, trace);
-        trace.keep(|| format!("h.{i}"), &x);
+        trace.keep(FeedForwardNorm, &normed);
+        let x = x + self.mlp.forward(normed, pass.at(2), &mut trace);
+        trace.keep(Output, &x);
         x
     }
 }
@@ -197,26 +200,27 @@ impl Attention {
         x: Tensor<2>,
         frame: &Frame,
         pass: Pass,
-        i: usize,
-        trace: &mut Trace,
+        trace: &mut BlockTrace<'_>,
     ) -> Tensor<2> {
         let h = self.n_head;
         let qkv = self.c_attn.forward(x, pass.precision); // [N, 3 C]
-        trace.keep(|| format!("h.{i}.attn.c_attn"), &qkv);
-        let [_, columns] = qkv.dims();
-        let qkv = frame.rotate_first(qkv, columns / 3 * 2); // queries and keys
-        if trace.is_on() {
-            let [b, t] = frame.shape();
-            let [q, k, v] = split_heads(qkv.clone(), [b, t, h, columns / 3 / h]); // [B, H, T, D]
-            let weights = attention_probabilities(q.clone(), k.clone(), frame.mask());
-            for (name, tensor) in [("q", &q), ("k", &k), ("v", &v), ("weights", &weights)] {
-                trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
-            }
+        let [_, all] = qkv.dims();
+        let part = |qkv: &Tensor<2>, part| qkv.clone().narrow(1, part * all / 3, all / 3); // [N, C]
+        trace.keep_inner(Q, || part(&qkv, 0));
+        trace.keep_inner(K, || part(&qkv, 1));
+        trace.keep_inner(V, || part(&qkv, 2));
+        let qkv = frame.rotate_first(qkv, all / 3 * 2); // queries and keys
+        if frame.rotates() {
+            trace.keep_inner(QRope, || part(&qkv, 0));
+            trace.keep_inner(KRope, || part(&qkv, 1));
         }
-        let y = causal_attention(qkv, h, frame.mask(), pass.at(0)); // [N, C]
-        trace.keep(|| format!("h.{i}.attn.heads"), &y);
-        let y = self.c_proj.forward(y, pass.precision);
-        trace.keep(|| format!("h.{i}.attn.c_proj"), &y);
+        trace.keep_inner(AttentionWeights, || {
+            attention_probabilities(part(&qkv, 0), part(&qkv, 1), [h, h], frame.mask())
+        });
+        let heads = causal_attention(qkv, h, frame.mask(), pass.at(0)); // [N, C]
+        trace.keep(AttentionHeads, &heads);
+        let y = self.c_proj.forward(heads, pass.precision); // [N, C]
+        trace.keep(AttentionOutput, &y);
         dropout(y, pass.at(1).dropout)
     }
 }
@@ -240,14 +244,12 @@ impl Mlp {
     }
 
     /// `x [N, C]` -> `[N, C]`.
-    fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
-        let x = self.c_fc.forward(x, pass.precision); // [N, F]
-        trace.keep(|| format!("h.{i}.mlp.c_fc"), &x);
-        if trace.is_on() {
-            trace.keep(|| format!("h.{i}.mlp.gelu"), &gelu(x.clone()));
-        }
-        let x = self.c_proj.forward_gelu(x, pass.precision); // [N, C]
-        trace.keep(|| format!("h.{i}.mlp.c_proj"), &x);
-        dropout(x, pass.dropout)
+    fn forward(&self, x: Tensor<2>, pass: Pass, trace: &mut BlockTrace<'_>) -> Tensor<2> {
+        let up = self.c_fc.forward(x, pass.precision); // [N, F]
+        trace.keep(Up, &up);
+        trace.keep_inner(Activated, || gelu(up.clone()));
+        let y = self.c_proj.forward_gelu(up, pass.precision); // [N, C]
+        trace.keep(Down, &y);
+        dropout(y, pass.dropout)
     }
 }

@@ -22,7 +22,7 @@ use std::convert::Infallible;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
-use config::{Initialization, ModelConfig};
+use config::{ForwardStage, Initialization, ModelConfig, StageValues};
 use kernels::{DistilledLoss, Documents, OutputHead, Pass, Precision, distilled_head_loss};
 
 pub use crate::batch::Batch;
@@ -31,7 +31,7 @@ use crate::gpt2::Gpt2;
 use crate::layers::Loader;
 use crate::llama::Llama;
 use crate::parameters::{Parameter, ParameterGradients};
-pub use crate::trace::{Stage, Trace};
+use crate::trace::Trace;
 
 /// A model of any architecture.
 #[derive(Module, Debug)]
@@ -162,12 +162,13 @@ impl Model {
         OutputHead { x, weight, tied }
     }
 
-    /// Every intermediate result of a forward pass without dropout, by name.
-    pub fn stages(&self, tokens: Tensor<2, Int>) -> Vec<Stage> {
+    /// Every intermediate result of a forward pass without dropout. The first dimension is
+    /// `N = B * T`, or `B * H` of attention's weights.
+    pub fn stages(&self, tokens: Tensor<2, Int>) -> Vec<StageValues> {
         let mut trace = Trace::On(Vec::new());
         let hidden = self.family().hidden(tokens, None, Pass::default(), &mut trace);
         let logits = self.head(hidden, Precision::F32);
-        trace.keep(|| "logits".to_owned(), &logits);
+        trace.keep(ForwardStage::Logits, &logits);
         trace.into_stages()
     }
 

@@ -10,12 +10,21 @@
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use config::{EmbeddingScale, FeedForward, ModelConfig, Projections, QkNorm};
-use kernels::{Documents, Pass, Precision, dropout, gelu, grouped_attention, swiglu};
+use config::BlockStage::{
+    Activated, AttentionHeads, AttentionNorm, AttentionOutput, AttentionPostNorm,
+    AttentionResidual, AttentionWeights, Down, FeedForwardNorm, FeedForwardPostNorm, Gate, K,
+    KNorm, KRope, Output, Q, QNorm, QRope, Up, V,
+};
+use config::{
+    BlockStage, EmbeddingScale, FeedForward, ForwardStage, ModelConfig, Projections, QkNorm,
+};
+use kernels::{
+    Documents, Pass, Precision, attention_probabilities, dropout, gelu, grouped_attention, swiglu,
+};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, Linear, Loader, RmsNorm};
-use crate::trace::Trace;
+use crate::trace::{BlockTrace, Trace};
 
 /// The whole model.
 #[derive(Module, Debug)]
@@ -73,15 +82,15 @@ impl Family for Llama {
     ) -> Tensor<2> {
         let frames = Frame::of_layers(&self.config, tokens.dims(), documents.as_ref(), &self.wte);
         let x = self.wte.forward(tokens.flatten(0, 1), pass.precision); // [N, C]
-        trace.keep(|| "wte".to_owned(), &x);
         let x = match self.config.architecture.block().embedding_scale {
             EmbeddingScale::One => x,
             EmbeddingScale::SqrtWidth => x * (self.config.n_embd as f64).sqrt(),
         };
+        trace.keep(ForwardStage::TokenEmbedding, &x);
         let x = dropout(x, pass.at(0).dropout);
         let x = through(&self.blocks, x, Block::forward, &frames, pass, trace);
         let x = self.norm.forward(x);
-        trace.keep(|| "norm".to_owned(), &x);
+        trace.keep(ForwardStage::OutputNorm, &x);
         x
     }
 }
@@ -126,17 +135,20 @@ impl Block {
         x: Tensor<2>,
         frame: &Frame,
         pass: Pass,
-        i: usize,
-        trace: &mut Trace,
+        mut trace: BlockTrace<'_>,
     ) -> Tensor<2> {
-        let y = normed(&self.attn_norm, x.clone(), || format!("h.{i}.attn_norm"), trace);
-        let y = self.attn.forward(y, frame, pass, i, trace);
-        let x = x + normed(&self.attn_post_norm, y, || format!("h.{i}.attn_post_norm"), trace);
-        trace.keep(|| format!("h.{i}.attn.residual"), &x);
-        let y = normed(&self.ffn_norm, x.clone(), || format!("h.{i}.ffn_norm"), trace);
-        let y = self.mlp.forward(y, pass.at(2), i, trace);
-        let x = x + normed(&self.ffn_post_norm, y, || format!("h.{i}.ffn_post_norm"), trace);
-        trace.keep(|| format!("h.{i}"), &x);
+        let trace = &mut trace;
+        let y = normed(&self.attn_norm, x.clone(), AttentionNorm, trace);
+        let y = self.attn.forward(y, frame, pass, trace);
+        let y = normed(&self.attn_post_norm, y, AttentionPostNorm, trace);
+        let x = x + y;
+        trace.keep(AttentionResidual, &x);
+
+        let y = normed(&self.ffn_norm, x.clone(), FeedForwardNorm, trace);
+        let y = self.mlp.forward(y, pass.at(2), trace);
+        let y = normed(&self.ffn_post_norm, y, FeedForwardPostNorm, trace);
+        let x = x + y;
+        trace.keep(Output, &x);
         x
     }
 }
@@ -145,12 +157,12 @@ impl Block {
 fn normed(
     norm: &Option<RmsNorm>,
     x: Tensor<2>,
-    name: impl FnOnce() -> String,
-    trace: &mut Trace,
+    stage: BlockStage,
+    trace: &mut BlockTrace<'_>,
 ) -> Tensor<2> {
     let Some(norm) = norm else { return x };
     let y = norm.forward(x);
-    trace.keep(name, &y);
+    trace.keep(stage, &y);
     y
 }
 
@@ -231,23 +243,31 @@ impl Attention {
         x: Tensor<2>,
         frame: &Frame,
         pass: Pass,
-        i: usize,
-        trace: &mut Trace,
+        trace: &mut BlockTrace<'_>,
     ) -> Tensor<2> {
-        let [q, k, v] = self.project(x, pass.precision);
-        let q = frame.rotate(normed_heads(&self.q_norm, q));
-        let k = frame.rotate(normed_heads(&self.k_norm, k));
-        for (name, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
-            trace.keep(|| format!("h.{i}.attn.{name}"), tensor);
+        let [q, k, v] = self.project(x, pass.precision); // [N, H D], [N, K D] twice
+        trace.keep(Q, &q);
+        trace.keep(K, &k);
+        trace.keep(V, &v);
+        let q = normed_heads(&self.q_norm, q, QNorm, trace);
+        let k = normed_heads(&self.k_norm, k, KNorm, trace);
+        let (q, k) = (frame.rotate(q), frame.rotate(k));
+        if frame.rotates() {
+            trace.keep(QRope, &q);
+            trace.keep(KRope, &k);
         }
         let q = match self.q_scale {
             Some(scale) => q * scale,
             None => q,
         };
-        let y = grouped_attention(q, k, v, [self.n_head, self.n_kv_head], frame.mask(), pass.at(0));
-        trace.keep(|| format!("h.{i}.attn.heads"), &y); // [N, H D]
-        let y = self.output.forward(y, pass.precision);
-        trace.keep(|| format!("h.{i}.attn.output"), &y);
+        let counts = [self.n_head, self.n_kv_head];
+        trace.keep_inner(AttentionWeights, || {
+            attention_probabilities(q.clone(), k.clone(), counts, frame.mask())
+        });
+        let heads = grouped_attention(q, k, v, counts, frame.mask(), pass.at(0)); // [N, H D]
+        trace.keep(AttentionHeads, &heads);
+        let y = self.output.forward(heads, pass.precision); // [N, C]
+        trace.keep(AttentionOutput, &y);
         dropout(y, pass.at(1).dropout)
     }
 }
@@ -262,10 +282,17 @@ fn columns<const PARTS: usize>(x: Tensor<2>, widths: [usize; PARTS]) -> [Tensor<
 }
 
 /// Normalises `x [N, heads D]`: each head separately if `norm` is as wide as a head.
-fn normed_heads(norm: &Option<RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+fn normed_heads(
+    norm: &Option<RmsNorm>,
+    x: Tensor<2>,
+    stage: BlockStage,
+    trace: &mut BlockTrace<'_>,
+) -> Tensor<2> {
     let Some(norm) = norm else { return x };
     let ([n, columns], [width]) = (x.dims(), norm.gamma.dims());
-    norm.forward(x.reshape([n * columns / width, width])).reshape([n, columns])
+    let y = norm.forward(x.reshape([n * columns / width, width])).reshape([n, columns]);
+    trace.keep(stage, &y);
+    y
 }
 
 /// The gated feed-forward layer (Shazeer, 2020): projections up to `F`, and one down to `C`.
@@ -314,22 +341,22 @@ impl Mlp {
     }
 
     /// `x [N, C]` -> `[N, C]`.
-    fn forward(&self, x: Tensor<2>, pass: Pass, i: usize, trace: &mut Trace) -> Tensor<2> {
-        let [gate, up] = self.project(x, pass.precision);
-        let x = match self.kind {
+    fn forward(&self, x: Tensor<2>, pass: Pass, trace: &mut BlockTrace<'_>) -> Tensor<2> {
+        let [gate, up] = self.project(x, pass.precision); // [N, F] both
+        trace.keep(Gate, &gate);
+        trace.keep(Up, &up);
+        let y = match self.kind {
             FeedForward::GeGlu => {
-                let x = gelu(gate) * up;
-                trace.keep(|| format!("h.{i}.mlp.geglu"), &x);
-                self.down.forward(x, pass.precision) // [N, C]
+                let activated = gelu(gate) * up;
+                trace.keep(Activated, &activated);
+                self.down.forward(activated, pass.precision) // [N, C]
             }
             FeedForward::Gelu | FeedForward::SwiGlu => {
-                if trace.is_on() {
-                    trace.keep(|| format!("h.{i}.mlp.swiglu"), &swiglu(gate.clone(), up.clone()));
-                }
+                trace.keep_inner(Activated, || swiglu(gate.clone(), up.clone()));
                 self.down.forward_swiglu(gate, up, pass.precision) // [N, C]
             }
         };
-        trace.keep(|| format!("h.{i}.mlp.down"), &x);
-        dropout(x, pass.dropout)
+        trace.keep(Down, &y);
+        dropout(y, pass.dropout)
     }
 }

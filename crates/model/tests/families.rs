@@ -9,7 +9,7 @@ mod random_weights;
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use checkpoint::names;
 use common::{golden_model, windowed};
-use config::{Initialization, Lora, LoraTarget, ModelConfig};
+use config::{Initialization, Lora, LoraTarget, ModelConfig, StageValues};
 use kernels::{Dropout, Pass};
 use model::{Batch, Model, lora};
 use random_weights::{families, phi3_longrope, source};
@@ -53,6 +53,34 @@ fn logits_are_those_of_hugging_face() {
         }
         let relative = (error / size).sqrt();
         assert!(relative < 2e-6, "{name}: relative RMS error {relative:e}");
+    }
+}
+
+/// Both implementations have the same stages in the same order, so that traces can be compared line
+/// by line.
+#[test]
+fn every_stage_is_that_of_the_reference() {
+    let ids: Vec<u32> = (0..23).map(|i| (i * 37 + i * i * 11) % 101).collect();
+    for (name, config) in
+        families().into_iter().chain([windowed(), ("phi3_longrope", phi3_longrope())])
+    {
+        let weights = source(&config, |_| ());
+        let reference = reference::Model::from_parts(config.clone(), &weights).unwrap();
+        let expected = reference.stages(&ids).unwrap();
+        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let tokens = Tensor::from_data(TensorData::new(ids, [1, 23]), &Device::flex());
+        let found = golden_model(&config, &Device::flex()).stages(tokens);
+        let list = |stages: &[StageValues]| -> Vec<_> {
+            stages.iter().map(|s| (s.stage.to_string(), s.shape.clone())).collect()
+        };
+        assert_eq!(list(&found), list(&expected), "{name}");
+        for (found, expected) in found.iter().zip(&expected) {
+            let pairs = found.values.iter().zip(&expected.values);
+            let error: f64 = pairs.map(|(&x, &y)| f64::from(x - y).powi(2)).sum();
+            let size: f64 = expected.values.iter().map(|&x| f64::from(x).powi(2)).sum();
+            let relative = (error / size).sqrt();
+            assert!(relative < 5e-6, "{name} {}: relative RMS error {relative:e}", found.stage);
+        }
     }
 }
 

@@ -103,47 +103,55 @@ fn every_recorded_activation_is_matched() {
     let ids: Vec<i32> = values(&partials["idx"]).iter().map(|&id| id as i32).collect();
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [3, 11]), &Device::flex());
     let stages = load(&weights).stages(tokens);
-    let stage = |name: &str| stages.iter().find(|stage| stage.name == name).unwrap();
+    let stage = |name: &str| stages.iter().find(|stage| stage.stage.to_string() == name).unwrap();
 
     let recorded = [
-        ("tok_emb", "wte"),
-        ("pos_emb", "wpe"),
+        ("tok_emb", "token_embd"),
+        ("pos_emb", "position_embd"),
         ("x", "embedding"),
-        ("ln1", "h.0.ln_1"),
-        ("qkv", "h.0.attn.c_attn"),
-        ("q", "h.0.attn.q"),
-        ("k", "h.0.attn.k"),
-        ("v", "h.0.attn.v"),
-        ("attSm", "h.0.attn.weights"),
-        ("y", "h.0.attn.heads"),
-        ("yProj", "h.0.attn.c_proj"),
-        ("attnResid", "h.0.attn.residual"),
-        ("ln2", "h.0.ln_2"),
-        ("fc", "h.0.mlp.c_fc"),
-        ("gelu", "h.0.mlp.gelu"),
-        ("mlp", "h.0.mlp.c_proj"),
-        ("mlpResid", "h.0"),
-        ("block0", "h.0"),
-        ("block1", "h.1"),
-        ("block2", "h.2"),
-        ("ln_f", "ln_f"),
+        ("ln1", "blk.0.attn_norm"),
+        ("attSm", "blk.0.attn_weights"),
+        ("y", "blk.0.attn_heads"),
+        ("yProj", "blk.0.attn_output"),
+        ("attnResid", "blk.0.attn_residual"),
+        ("ln2", "blk.0.ffn_norm"),
+        ("fc", "blk.0.ffn_up"),
+        ("gelu", "blk.0.ffn_activated"),
+        ("mlp", "blk.0.ffn_down"),
+        ("mlpResid", "blk.0.output"),
+        ("block0", "blk.0.output"),
+        ("block1", "blk.1.output"),
+        ("block2", "blk.2.output"),
+        ("ln_f", "output_norm"),
         ("lm_head", "logits"),
     ];
     for (theirs, ours) in recorded {
-        assert_close(theirs, &stage(ours).data, &values(&partials[theirs]));
+        assert_close(theirs, &stage(ours).values, &values(&partials[theirs]));
+    }
+    for name in ["q", "k", "v"] {
+        let ours = &stage(&format!("blk.0.attn_{name}")).values;
+        assert_close(name, ours, &heads_side_by_side(&values(&partials[name])));
     }
 
     let logits = stage("logits");
     let logits =
-        Tensor::<2>::from_data(TensorData::new(logits.data.clone(), [33, 3]), &Device::flex());
+        Tensor::<2>::from_data(TensorData::new(logits.values.clone(), [33, 3]), &Device::flex());
     let probabilities = activation::softmax(logits, 1).into_data();
     assert_close("probs", probabilities.as_slice().unwrap(), &values(&partials["probs"]));
 
     // `att` is recorded before the softmax, whose result does not change if a constant is added to
-    // a row; its softmax is compared as `attSm`. Every other key has been compared.
+    // a row; its softmax is compared as `attSm`. `qkv` is `q`, `k` and `v` side by side. Every other
+    // key has been compared.
     let compared: Vec<&str> = recorded.iter().map(|&(theirs, _)| theirs).collect();
     let rest = partials.as_object().unwrap().keys().filter(|key| !compared.contains(&key.as_str()));
-    assert_eq!(rest.collect::<Vec<_>>(), ["att", "config", "idx", "probs"]);
+    assert_eq!(rest.collect::<Vec<_>>(), ["att", "config", "idx", "k", "probs", "q", "qkv", "v"]);
+}
+
+/// `[B, H, T, D]` -> `[B * T, H * D]`, for 3 rows of 11 tokens and 3 heads of 16.
+fn heads_side_by_side(x: &[f32]) -> Vec<f32> {
+    let rows = (0..3).flat_map(|b| (0..11).map(move |t| (b, t)));
+    let heads = rows.flat_map(|(b, t)| (0..3).map(move |h| ((b * 3 + h) * 11 + t) * 16));
+    heads.flat_map(|at| x[at..at + 16].iter().copied()).collect()
 }
 
 fn assert_close(name: &str, ours: &[f32], theirs: &[f32]) {

@@ -1,5 +1,6 @@
 //! Causal attention with several heads over all positions read so far.
 
+use config::BlockStage::{AttentionHeads, AttentionWeights};
 use config::{LayerAttention, ModelConfig};
 use rayon::prelude::*;
 
@@ -26,8 +27,6 @@ pub(crate) struct Sizes {
     pub head_width: usize,
     /// Positions that the cache can hold.
     pub capacity: usize,
-    /// Width of the residual stream, `C`.
-    pub embedding: usize,
     /// Positions that a query sees, up to and including its own; `None` if it sees all.
     pub window: Option<usize>,
     /// Factor on the products of queries and keys.
@@ -49,7 +48,6 @@ impl Sizes {
             kv_heads: config.n_kv_head,
             head_width: config.head_width(),
             capacity: queries,
-            embedding: config.n_embd,
             window: None,
             scale: config.attention_scale(),
         }
@@ -87,13 +85,11 @@ impl Sizes {
     }
 }
 
-/// The result of attention; `scores` and `weights` are empty unless they were requested.
+/// The result of attention; `weights` is empty unless requested.
 struct Attended {
     /// `[T, H * D]`
     y: Vec<f32>,
-    /// `[H, T, S]`: scaled products, `-inf` where the position is masked.
-    scores: Vec<f32>,
-    /// `[H, T, S]`: their softmax.
+    /// `[H, T, S]`: softmax of the scaled products, 0 where the position is masked.
     weights: Vec<f32>,
 }
 
@@ -106,31 +102,26 @@ struct Attended {
 /// y[t]          = Σ_s weights[t, s] · v[s]
 /// ```
 ///
-/// `q` has rows `stride` apart, heads side by side; keys and values of all `S` positions are in the
-/// cache. In most models `scale` is `1 / sqrt(D)` and the window is unlimited. The result is
-/// `[T, H * D]`.
+/// `q` is `[T, H * D]`; keys and values of all `S` positions are in the cache. In most models `scale`
+/// is `1 / sqrt(D)` and the window is unlimited. The result is `[T, H * D]`.
 pub(crate) fn attend(
     q: &[f32],
-    stride: usize,
     cache: &LayerCache,
     sizes: &Sizes,
     trace: &mut BlockTrace<'_, '_>,
 ) -> Vec<f32> {
-    let keep_steps = trace.keeps_stages();
+    let keep_weights = trace.keeps_stages();
     let tasks: Vec<(usize, usize)> = (0..sizes.heads)
         .flat_map(|head| (0..sizes.queries).step_by(TASK_QUERIES).map(move |first| (head, first)))
         .collect();
     let parts: Vec<Part> = tasks
         .into_par_iter()
-        .map(|(head, first)| attend_part(q, stride, cache, sizes, head, first, keep_steps))
+        .map(|(head, first)| attend_part(q, cache, sizes, head, first, keep_weights))
         .collect();
-    let Attended { y, scores, weights } = assemble(parts, sizes, keep_steps);
-    if keep_steps {
-        let shape = [sizes.heads, sizes.queries, sizes.past + sizes.queries];
-        trace.keep("attn.scores", &shape, &scores);
-        trace.keep("attn.weights", &shape, &weights);
-    }
-    trace.keep("attn.y", &[sizes.queries, sizes.width()], &y);
+    let Attended { y, weights } = assemble(parts, sizes, keep_weights);
+    let shape = [sizes.heads, sizes.queries, sizes.past + sizes.queries];
+    trace.keep_shaped(AttentionWeights, shape, &weights);
+    trace.keep(AttentionHeads, sizes.queries, &y);
     y
 }
 
@@ -145,19 +136,16 @@ struct Part {
     /// `[queries, D]`
     y: Vec<f32>,
     /// `[queries, seen]`, empty unless kept.
-    scores: Vec<f32>,
-    /// `[queries, seen]`, empty unless kept.
     weights: Vec<f32>,
 }
 
 fn attend_part(
     q: &[f32],
-    stride: usize,
     cache: &LayerCache,
     sizes: &Sizes,
     head: usize,
     first: usize,
-    keep_steps: bool,
+    keep_weights: bool,
 ) -> Part {
     let (d, kv_start) = (sizes.head_width, sizes.kv_head(head) * sizes.head_width);
     let queries = TASK_QUERIES.min(sizes.queries - first);
@@ -165,18 +153,13 @@ fn attend_part(
     let from = sizes.first_seen(first) / matmul::BLOCK * matmul::BLOCK;
     let seen = sizes.position(first + queries) - from;
 
+    let stride = sizes.width();
     let q = Rows::strided(&q[first * stride + head * d..], queries, d, stride);
     let keys = &cache.keys[from * sizes.kv_width() + kv_start..];
     let mut weights = product(q, Rows::strided(keys, seen, d, sizes.kv_width())); // [queries, seen]
-    let mut scores = Vec::new();
     for (i, row) in (first..).zip(weights.chunks_exact_mut(seen)) {
         let visible = sizes.first_seen(i) - from..sizes.position(i) + 1 - from;
         row[visible.clone()].iter_mut().for_each(|score| *score *= sizes.scale);
-        if keep_steps {
-            row[..visible.start].fill(f32::NEG_INFINITY);
-            row[visible.end..].fill(f32::NEG_INFINITY);
-            scores.extend_from_slice(row);
-        }
         row[..visible.start].fill(0.0);
         row[visible.end..].fill(0.0);
         ops::softmax(&mut row[visible]);
@@ -185,29 +168,23 @@ fn attend_part(
     let values = &cache.values[kv_start * sizes.capacity + from..];
     let values = Rows::strided(values, d, seen, sizes.capacity);
     let y = product(Rows::new(&weights, seen), values); // [queries, D]
-    let weights = if keep_steps { weights } else { Vec::new() };
-    Part { head, first, from, seen, y, scores, weights }
+    let weights = if keep_weights { weights } else { Vec::new() };
+    Part { head, first, from, seen, y, weights }
 }
 
 /// Copies the parts into the result: heads are side by side in `y`, and one after the other in
-/// `scores` and `weights`.
-fn assemble(parts: Vec<Part>, sizes: &Sizes, keep_steps: bool) -> Attended {
+/// `weights`.
+fn assemble(parts: Vec<Part>, sizes: &Sizes, keep_weights: bool) -> Attended {
     let (d, total, width) = (sizes.head_width, sizes.past + sizes.queries, sizes.width());
-    let steps = if keep_steps { sizes.heads * sizes.queries * total } else { 0 };
-    let mut all = Attended {
-        y: vec![0.0; sizes.queries * width],
-        scores: vec![f32::NEG_INFINITY; steps],
-        weights: vec![0.0; steps],
-    };
+    let kept = if keep_weights { sizes.heads * sizes.queries * total } else { 0 };
+    let mut all = Attended { y: vec![0.0; sizes.queries * width], weights: vec![0.0; kept] };
     for part in parts {
         for (i, row) in part.y.chunks_exact(d).enumerate() {
             let at = (part.first + i) * width + part.head * d;
             all.y[at..at + d].copy_from_slice(row);
         }
-        let rows = part.scores.chunks_exact(part.seen).zip(part.weights.chunks_exact(part.seen));
-        for (i, (scores, weights)) in rows.enumerate() {
+        for (i, weights) in part.weights.chunks_exact(part.seen).enumerate() {
             let at = (part.head * sizes.queries + part.first + i) * total + part.from;
-            all.scores[at..at + part.seen].copy_from_slice(scores);
             all.weights[at..at + part.seen].copy_from_slice(weights);
         }
     }
@@ -272,16 +249,14 @@ mod tests {
                 kv_heads: 2,
                 head_width: 6,
                 capacity,
-                embedding: 24,
                 window,
                 scale: 0.3,
             };
             let q = numbers(queries * sizes.width(), 1);
             let [k, v] = [2, 3].map(|seed| numbers((past + queries) * sizes.kv_width(), seed));
             let mut cache = LayerCache::new(sizes.kv_width(), capacity);
-            let rows = k.chunks_exact(sizes.kv_width()).zip(v.chunks_exact(sizes.kv_width()));
-            rows.enumerate().for_each(|(i, (k, v))| cache.put(i, capacity, k, v));
-            let y = attend(&q, sizes.width(), &cache, &sizes, &mut Trace::Off.block(0));
+            cache.put_rows(0, capacity, sizes.kv_width(), &k, &v);
+            let y = attend(&q, &cache, &sizes, &mut Trace::Off.block(0));
             for (y, expected) in y.iter().zip(by_definition(&q, &k, &v, &sizes)) {
                 assert!((f64::from(*y) - expected).abs() < 1e-5, "{past} {queries} {window:?}");
             }
@@ -289,7 +264,7 @@ mod tests {
             for (t, row) in y.chunks_exact(sizes.width()).enumerate() {
                 let one = Sizes { queries: 1, past: past + t, ..sizes };
                 let q = &q[t * sizes.width()..];
-                assert_eq!(attend(q, sizes.width(), &cache, &one, &mut Trace::Off.block(0)), row);
+                assert_eq!(attend(q, &cache, &one, &mut Trace::Off.block(0)), row);
             }
         }
     }

@@ -55,8 +55,23 @@ impl LayerCache {
         self.values = values;
     }
 
+    /// Stores keys and values `[T, width]` of the positions from `first` on.
+    pub fn put_rows(
+        &mut self,
+        first: usize,
+        capacity: usize,
+        width: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
+        for (i, (key, value)) in rows.enumerate() {
+            self.put(first + i, capacity, key, value);
+        }
+    }
+
     /// Stores the key and the value of one position, each `[K * D]`.
-    pub fn put(&mut self, position: usize, capacity: usize, key: &[f32], value: &[f32]) {
+    fn put(&mut self, position: usize, capacity: usize, key: &[f32], value: &[f32]) {
         let width = key.len();
         self.keys[position * width..(position + 1) * width].copy_from_slice(key);
         for (channel, &v) in value.iter().enumerate() {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use config::BlockStage::{Down, Router};
 use gguf::{TensorInfo, TensorSource};
 
 use crate::ReferenceError;
@@ -130,7 +131,7 @@ impl<'a> Experts<'a> {
         trace.input([&self.router], x);
         let mut probabilities = self.router.forward(x); // [T, E]
         let experts = probabilities.len() / t;
-        trace.keep("mlp.router", &[t, experts], &probabilities);
+        trace.keep(Router, t, &probabilities);
         let choice = Choice::new(&mut probabilities, experts, self.used);
 
         let mut y = vec![0.0; x.len()];
@@ -144,7 +145,7 @@ impl<'a> Experts<'a> {
                 y.iter_mut().zip(out).for_each(|(y, out)| *y += weight * out);
             }
         }
-        trace.keep("mlp.down", &[t, c], &y);
+        trace.keep(Down, t, &y);
         Ok(y)
     }
 
@@ -156,11 +157,12 @@ impl<'a> Experts<'a> {
         trace: &mut BlockTrace<'_, '_>,
     ) -> Result<Vec<f32>, ReferenceError> {
         show(trace, &[&self.gate, &self.up], expert, x);
-        let mut wide = self.gate.forward(expert, x)?; // [n, F]
+        let gate = self.gate.forward(expert, x)?; // [n, F]
         let up = self.up.forward(expert, x)?; // [n, F]
-        ops::swiglu(&mut wide, &up);
-        show(trace, &[&self.down], expert, &wide);
-        self.down.forward(expert, &wide)
+        let mut activated = gate;
+        ops::swiglu(&mut activated, &up);
+        show(trace, &[&self.down], expert, &activated);
+        self.down.forward(expert, &activated)
     }
 }
 

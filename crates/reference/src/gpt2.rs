@@ -4,15 +4,19 @@
 //!
 //! Follows OpenAI's `gpt-2/src/model.py`, Karpathy's nanoGPT, and `src/models/gpt2.cpp` and
 //! `src/models/gptneox.cpp` of llama.cpp (`use_parallel_residual = false`); tensor names are
-//! llama.cpp's, stage names minGPT's.
+//! llama.cpp's, and so are those of stages ([`config::ForwardStage`]).
 
-use config::{ModelConfig, Rotation};
+use config::BlockStage::{
+    Activated, AttentionNorm, AttentionOutput, AttentionResidual, Down, FeedForwardNorm, K, KRope,
+    Output, Q, QRope, Up, V,
+};
+use config::{ForwardStage, ModelConfig, Rotation};
 use gguf::TensorSource;
 
 use crate::ReferenceError;
 use crate::attention::{Sizes, attend};
 use crate::cache::{Cache, LayerCache};
-use crate::layers::{Embedding, LayerNorm, Linear};
+use crate::layers::{Embedding, LayerNorm, Linear, Projection};
 use crate::model::Decoder;
 use crate::ops;
 use crate::rope::{Rope, Rotations};
@@ -43,7 +47,7 @@ pub(crate) struct Block {
     /// `ln_1`
     attention_norm: LayerNorm,
     /// `attn.c_attn`, rows: all Q, all K, all V
-    qkv: Linear,
+    qkv: Projection<3>,
     /// `attn.c_proj`
     attention_output: Linear,
     /// `ln_2`
@@ -72,7 +76,7 @@ impl Decoder for Gpt2 {
 
     fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32> {
         let x = self.output_norm.forward(hidden); // [T, C]
-        trace.keep(|| "ln_f".into(), &[x.len() / self.config.n_embd, self.config.n_embd], &x);
+        trace.keep(ForwardStage::OutputNorm, x.len() / self.config.n_embd, &x);
         x
     }
 
@@ -92,13 +96,13 @@ impl Gpt2 {
     ) -> (Vec<f32>, Option<Rotations>) {
         let (t, c) = (tokens.len(), self.config.n_embd);
         let mut x = self.embedding.look_up(tokens);
-        trace.keep(|| "tok_emb".into(), &[t, c], &x);
+        trace.keep(ForwardStage::TokenEmbedding, t, &x);
         match &self.positions {
             Positions::Learned(table) => {
                 let positions = &table[past * c..(past + t) * c];
-                trace.keep(|| "pos_emb".into(), &[t, c], positions);
+                trace.keep(ForwardStage::PositionEmbedding, t, positions);
                 ops::add(&mut x, positions);
-                trace.keep(|| "x".into(), &[t, c], &x);
+                trace.keep(ForwardStage::Embedding, t, &x);
                 (x, None)
             }
             Positions::Rotary(rope) => (x, Some(rope.at(past, t))),
@@ -116,16 +120,16 @@ impl Block {
         rotations: Option<&Rotations>,
         mut trace: BlockTrace<'_, '_>,
     ) {
-        let shape = [sizes.queries, sizes.width()];
+        let t = sizes.queries;
         let normed = self.attention_norm.forward(x); // [T, C]
-        trace.keep("ln_1", &shape, &normed);
+        trace.keep(AttentionNorm, t, &normed);
         ops::add(x, &self.attention(&normed, cache, sizes, rotations, &mut trace));
-        trace.keep("attn_residual", &shape, x);
+        trace.keep(AttentionResidual, t, x);
 
         let normed = self.feed_forward_norm.forward(x); // [T, C]
-        trace.keep("ln_2", &shape, &normed);
-        ops::add(x, &self.feed_forward(&normed, sizes.queries, &mut trace));
-        trace.keep("output", &shape, x);
+        trace.keep(FeedForwardNorm, t, &normed);
+        ops::add(x, &self.feed_forward(&normed, t, &mut trace));
+        trace.keep(Output, t, x);
     }
 
     /// `[T, C] -> [T, C]`; new keys and values go into the cache.
@@ -137,36 +141,37 @@ impl Block {
         rotations: Option<&Rotations>,
         trace: &mut BlockTrace<'_, '_>,
     ) -> Vec<f32> {
-        let (t, c) = (sizes.queries, sizes.width());
-        trace.input([&self.qkv], x);
-        let mut qkv = self.qkv.forward(x); // [T, 3C]
-        trace.keep("attn.qkv", &[t, 3 * c], &qkv);
+        let t = sizes.queries;
+        trace.input(self.qkv.linears(), x);
+        let [mut q, mut k, v] = self.qkv.forward(x); // [T, C] each
+        trace.keep(Q, t, &q);
+        trace.keep(K, t, &k);
+        trace.keep(V, t, &v);
         if let Some(rotations) = rotations {
-            for (i, row) in qkv.chunks_exact_mut(3 * c).enumerate() {
-                rotations.turn(i, &mut row[..2 * c]); // queries and keys
-            }
-            trace.keep("attn.qkv_rope", &[t, 3 * c], &qkv);
+            rotations.turn_rows(&mut q);
+            rotations.turn_rows(&mut k);
+            trace.keep(QRope, t, &q);
+            trace.keep(KRope, t, &k);
         }
-        for (i, row) in qkv.chunks_exact(3 * c).enumerate() {
-            cache.put(sizes.past + i, sizes.capacity, &row[c..2 * c], &row[2 * c..]);
-        }
-        let y = attend(&qkv, 3 * c, cache, sizes, trace); // [T, C]
-        trace.input([&self.attention_output], &y);
-        let y = self.attention_output.forward(&y); // [T, C]
-        trace.keep("attn.c_proj", &[t, c], &y);
+        cache.put_rows(sizes.past, sizes.capacity, sizes.kv_width(), &k, &v);
+        let heads = attend(&q, cache, sizes, trace); // [T, C]
+        trace.input([&self.attention_output], &heads);
+        let y = self.attention_output.forward(&heads); // [T, C]
+        trace.keep(AttentionOutput, t, &y);
         y
     }
 
     /// `[T, C] -> [T, F] -> [T, C]`
     fn feed_forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
         trace.input([&self.up], x);
-        let mut wide = self.up.forward(x); // [T, F]
-        trace.keep("mlp.c_fc", &[t, wide.len() / t], &wide);
-        ops::gelu(&mut wide);
-        trace.keep("mlp.gelu", &[t, wide.len() / t], &wide);
-        trace.input([&self.down], &wide);
-        let y = self.down.forward(&wide); // [T, C]
-        trace.keep("mlp.c_proj", &[t, y.len() / t], &y);
+        let up = self.up.forward(x); // [T, F]
+        trace.keep(Up, t, &up);
+        let mut activated = up;
+        ops::gelu(&mut activated);
+        trace.keep(Activated, t, &activated);
+        trace.input([&self.down], &activated);
+        let y = self.down.forward(&activated); // [T, C]
+        trace.keep(Down, t, &y);
         y
     }
 }
@@ -203,7 +208,7 @@ impl Block {
         let linear = |part, width| Linear::load(source, &name(part), width, true);
         Ok(Block {
             attention_norm: norm("attn_norm")?,
-            qkv: linear("attn_qkv", c)?,
+            qkv: Projection::new(vec![linear("attn_qkv", c)?], [c, c, c]),
             attention_output: linear("attn_output", c)?,
             feed_forward_norm: norm("ffn_norm")?,
             up: linear("ffn_up", c)?,
@@ -214,7 +219,7 @@ impl Block {
     /// Every matrix, in the order of computation.
     pub fn matrices(&self) -> Vec<&Linear> {
         let Block { qkv, attention_output, up, down, .. } = self;
-        vec![qkv, attention_output, up, down]
+        qkv.linears().iter().chain([attention_output, up, down]).collect()
     }
 }
 

@@ -41,4 +41,4 @@ pub use blockwise::{Blockwise, LoadedBlock, LoadedEmbedding, LoadedHead, LoadedN
 pub use error::ReferenceError;
 pub use memory::MemorySource;
 pub use model::{Model, Session};
-pub use trace::{MatrixInput, Stage};
+pub use trace::MatrixInput;

@@ -2,10 +2,18 @@
 //! differences between the other families and LLaMA are in [`config::BlockDesign`].
 //!
 //! Follows `modeling_llama.py` of transformers and the files of the other families, Karpathy's
-//! llama2.c, and `src/models/*.cpp` of llama.cpp; the tensor names are llama.cpp's. If a rotation
-//! pairs neighbouring channels, the rows of query and key matrices are in GGUF's order.
+//! llama2.c, and `src/models/*.cpp` of llama.cpp; tensor names are llama.cpp's, and so are those of
+//! stages ([`config::ForwardStage`]). If a rotation pairs neighbouring channels, the rows of query
+//! and key matrices are in GGUF's order.
 
-use config::{BlockDesign, EmbeddingScale, FeedForward, ModelConfig, Projections, QkNorm};
+use config::BlockStage::{
+    Activated, AttentionNorm, AttentionOutput, AttentionPostNorm, AttentionResidual, Down,
+    FeedForwardNorm, FeedForwardPostNorm, Gate, K, KNorm, KRope, Output, Q, QNorm, QRope, Up, V,
+};
+use config::{
+    BlockDesign, BlockStage, EmbeddingScale, FeedForward, ForwardStage, ModelConfig, Projections,
+    QkNorm,
+};
 use gguf::TensorSource;
 
 use crate::ReferenceError;
@@ -67,7 +75,7 @@ impl Decoder for Llama {
     ) -> Result<Vec<f32>, ReferenceError> {
         let mut x = self.embedding.look_up(tokens); // [T, C]
         scale_embedding(&self.config, &mut x);
-        trace.keep(|| "tok_emb".into(), &[tokens.len(), self.config.n_embd], &x);
+        trace.keep(ForwardStage::TokenEmbedding, tokens.len(), &x);
         let rotations = AllRotations::new(&self.config, cache.len, tokens.len());
         let sizes = Sizes::new(&self.config, tokens.len(), cache);
         for (layer, (block, cache)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
@@ -81,7 +89,7 @@ impl Decoder for Llama {
 
     fn normed(&self, hidden: &[f32], trace: &mut Trace<'_>) -> Vec<f32> {
         let x = self.output_norm.forward(hidden); // [T, C]
-        trace.keep(|| "norm".into(), &[x.len() / self.config.n_embd, self.config.n_embd], &x);
+        trace.keep(ForwardStage::OutputNorm, x.len() / self.config.n_embd, &x);
         x
     }
 
@@ -115,22 +123,21 @@ impl Block<'_> {
         rotations: Option<&Rotations>,
         mut trace: BlockTrace<'_, '_>,
     ) -> Result<(), ReferenceError> {
-        let shape = [sizes.queries, sizes.embedding];
-        let trace = &mut trace;
-        let y = normed(&self.attention_norm, x, "attn_norm", shape, trace); // [T, C]
+        let (t, trace) = (sizes.queries, &mut trace);
+        let y = normed(&self.attention_norm, x, AttentionNorm, t, trace); // [T, C]
         let y = self.attention(&y, cache, sizes, rotations, trace);
-        let y = normed(&self.attention_post_norm, &y, "attn_post_norm", shape, trace);
+        let y = normed(&self.attention_post_norm, &y, AttentionPostNorm, t, trace);
         ops::add(x, &y);
-        trace.keep("attn_residual", &shape, x);
+        trace.keep(AttentionResidual, t, x);
 
-        let y = normed(&self.feed_forward_norm, x, "ffn_norm", shape, trace); // [T, C]
+        let y = normed(&self.feed_forward_norm, x, FeedForwardNorm, t, trace); // [T, C]
         let y = match &self.mlp {
-            Mlp::Dense(dense) => dense.forward(&y, sizes.queries, trace),
+            Mlp::Dense(dense) => dense.forward(&y, t, trace),
             Mlp::Experts(experts) => experts.forward(&y, trace)?,
         };
-        let y = normed(&self.feed_forward_post_norm, &y, "ffn_post_norm", shape, trace);
+        let y = normed(&self.feed_forward_post_norm, &y, FeedForwardPostNorm, t, trace);
         ops::add(x, &y);
-        trace.keep("output", &shape, x);
+        trace.keep(Output, t, x);
         Ok(())
     }
 
@@ -143,31 +150,29 @@ impl Block<'_> {
         rotations: Option<&Rotations>,
         trace: &mut BlockTrace<'_, '_>,
     ) -> Vec<f32> {
-        let (t, width, kv) = (sizes.queries, sizes.width(), sizes.kv_width());
+        let t = sizes.queries;
         trace.input(self.qkv.linears(), x);
         let [mut q, mut k, v] = self.qkv.forward(x); // [T, H * D], [T, K * D] twice
-        trace.keep("attn.q", &[t, width], &q);
-        trace.keep("attn.k", &[t, kv], &k);
-        trace.keep("attn.v", &[t, kv], &v);
+        trace.keep(Q, t, &q);
+        trace.keep(K, t, &k);
+        trace.keep(V, t, &v);
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             // Each head separately, or all heads of a position together, as wide as the weight is.
             (q, k) = (q_norm.forward(&q), k_norm.forward(&k));
-            trace.keep("attn.q_norm", &[t, width], &q);
-            trace.keep("attn.k_norm", &[t, kv], &k);
+            trace.keep(QNorm, t, &q);
+            trace.keep(KNorm, t, &k);
         }
         if let Some(rotations) = rotations {
             rotations.turn_rows(&mut q);
             rotations.turn_rows(&mut k);
-            trace.keep("attn.q_rope", &[t, width], &q);
-            trace.keep("attn.k_rope", &[t, kv], &k);
+            trace.keep(QRope, t, &q);
+            trace.keep(KRope, t, &k);
         }
-        for (i, (k, v)) in k.chunks_exact(kv).zip(v.chunks_exact(kv)).enumerate() {
-            cache.put(sizes.past + i, sizes.capacity, k, v);
-        }
-        let y = attend(&q, width, cache, sizes, trace); // [T, H * D]
-        trace.input([&self.attention_output], &y);
-        let y = self.attention_output.forward(&y); // [T, C]
-        trace.keep("attn.output", &[t, sizes.embedding], &y);
+        cache.put_rows(sizes.past, sizes.capacity, sizes.kv_width(), &k, &v);
+        let heads = attend(&q, cache, sizes, trace); // [T, H * D]
+        trace.input([&self.attention_output], &heads);
+        let y = self.attention_output.forward(&heads); // [T, C]
+        trace.keep(AttentionOutput, t, &y);
         y
     }
 }
@@ -176,23 +181,18 @@ impl Dense {
     /// SwiGLU or GeGLU (Shazeer, 2020), `[T, C] -> [T, F] -> [T, C]`.
     fn forward(&self, x: &[f32], t: usize, trace: &mut BlockTrace<'_, '_>) -> Vec<f32> {
         trace.input(self.gate_up.linears(), x);
-        let [mut wide, up] = self.gate_up.forward(x); // [T, F] both
-        trace.keep("mlp.gate", &[t, wide.len() / t], &wide);
-        trace.keep("mlp.up", &[t, up.len() / t], &up);
-        let stage = match self.kind {
-            FeedForward::GeGlu => {
-                ops::geglu(&mut wide, &up);
-                "mlp.geglu"
-            }
-            FeedForward::Gelu | FeedForward::SwiGlu => {
-                ops::swiglu(&mut wide, &up);
-                "mlp.swiglu"
-            }
-        };
-        trace.keep(stage, &[t, wide.len() / t], &wide);
-        trace.input([&self.down], &wide);
-        let y = self.down.forward(&wide); // [T, C]
-        trace.keep("mlp.down", &[t, y.len() / t], &y);
+        let [gate, up] = self.gate_up.forward(x); // [T, F] both
+        trace.keep(Gate, t, &gate);
+        trace.keep(Up, t, &up);
+        let mut activated = gate;
+        match self.kind {
+            FeedForward::GeGlu => ops::geglu(&mut activated, &up),
+            FeedForward::Gelu | FeedForward::SwiGlu => ops::swiglu(&mut activated, &up),
+        }
+        trace.keep(Activated, t, &activated);
+        trace.input([&self.down], &activated);
+        let y = self.down.forward(&activated); // [T, C]
+        trace.keep(Down, t, &y);
         y
     }
 }
@@ -201,13 +201,13 @@ impl Dense {
 fn normed(
     norm: &Option<RmsNorm>,
     x: &[f32],
-    stage: &str,
-    shape: [usize; 2],
+    stage: BlockStage,
+    t: usize,
     trace: &mut BlockTrace<'_, '_>,
 ) -> Vec<f32> {
     let Some(norm) = norm else { return x.to_vec() };
     let y = norm.forward(x);
-    trace.keep(stage, &shape, &y);
+    trace.keep(stage, t, &y);
     y
 }
 

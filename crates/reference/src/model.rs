@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::ModelConfig;
+use config::{ForwardStage, ModelConfig, StageValues};
 use gguf::TensorSource;
 
 use crate::ReferenceError;
@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::gpt2::Gpt2;
 use crate::layers::head_tensor;
 use crate::llama::Llama;
-use crate::trace::{MatrixInput, Stage, Trace};
+use crate::trace::{MatrixInput, Trace};
 
 /// What each architecture implements; everything else here is the same for all.
 pub(crate) trait Decoder: Send + Sync {
@@ -86,9 +86,8 @@ impl Model {
     /// `inputs` gets the names of the tensors that share an input (`blk.3.attn_qkv.weight` alone;
     /// `blk.3.ffn_gate.weight` and `blk.3.ffn_up.weight`) and that input, `[T, in]`, row-major. The
     /// last one is the head's, under `output.weight` or, if the head is tied, `token_embd.weight`.
-    /// They are the stages `ln_1`, `attn.y`, `ln_2`, `mlp.gelu` and `ln_f` of [`Model::stages`], or
-    /// `attn_norm`, `attn.y`, `ffn_norm`, `mlp.swiglu` and `norm`, but nothing is kept, and no
-    /// logits are computed. Matrices of experts, which only some tokens use, are left out.
+    /// They are the stages `attn_norm`, `attn_heads`, `ffn_norm` and `ffn_activated` of each block in
+    /// [`Model::stages`], and `output_norm`, but nothing is kept, and no logits are computed. Matrices of experts, which only some tokens use, are left out.
     ///
     /// # Errors
     /// As [`Model::logits`]; `inputs` was not called then.
@@ -109,30 +108,18 @@ impl Model {
 
     /// Every intermediate result of [`Model::logits`], in the order they are computed.
     ///
-    /// For `gpt2`: `tok_emb`, `pos_emb`, `x`; per block `h.N.` `ln_1`, `attn.qkv` `[T, 3C]`,
-    /// `attn.scores` and `attn.weights` `[H, T, T]`, `attn.y`, `attn.c_proj`, `attn_residual`,
-    /// `ln_2`, `mlp.c_fc` `[T, F]`, `mlp.gelu` `[T, F]`, `mlp.c_proj`, `output`; `ln_f`;
-    /// `lm_head` `[T, V]`. For `gptneox` the same with `attn.qkv_rope` `[T, 3C]`, and without
-    /// `pos_emb` and `x`.
-    ///
-    /// For `llama` and the families derived from it: `tok_emb`; per block `h.N.` `attn_norm`,
-    /// `attn.q` `[T, H * D]`, `attn.k` and `attn.v` `[T, K * D]`, `attn.q_norm` and `attn.k_norm`,
-    /// `attn.q_rope` and `attn.k_rope` if the layer rotates, `attn.scores` and `attn.weights`
-    /// `[H, T, T]`, `attn.y` `[T, H * D]`, `attn.output`, `attn_post_norm`, `attn_residual`,
-    /// `ffn_norm`, `mlp.gate`, `mlp.up` and `mlp.swiglu` or `mlp.geglu` `[T, F]`, `mlp.down`, or
-    /// with experts `mlp.router` `[T, E]` and `mlp.down`; `ffn_post_norm`, `output`; `norm`;
-    /// `lm_head` `[T, V]`. All others are `[T, C]`. Only the norms that the family has are present.
+    /// Their names are the same for all families: [`config::ForwardStage`].
     ///
     /// # Errors
     /// As [`Model::logits`].
-    pub fn stages(&self, tokens: &[u32]) -> Result<Vec<Stage>, ReferenceError> {
+    pub fn stages(&self, tokens: &[u32]) -> Result<Vec<StageValues>, ReferenceError> {
         self.check_tokens(tokens, 0)?;
         let mut trace = Trace::Stages(Vec::new());
         let mut cache = self.cache(tokens.len());
         let hidden = self.decoder.hidden(tokens, &mut cache, &mut trace)?;
         let normed = self.decoder.normed(&hidden, &mut trace);
         let logits = self.decoder.logits(&normed);
-        trace.keep(|| "lm_head".into(), &[tokens.len(), self.config.vocab_size], &logits);
+        trace.keep(ForwardStage::Logits, tokens.len(), &logits);
         Ok(trace.into_stages())
     }
 

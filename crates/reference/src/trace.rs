@@ -1,18 +1,9 @@
 //! What a pass reports besides its logits: every intermediate result by name, to find the first one
 //! that differs, or the inputs of the matrices, for quantization.
 
-use crate::layers::Linear;
+use config::{BlockStage, ForwardStage, StageValues};
 
-/// One intermediate result.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stage {
-    /// For example `h.0.attn.weights`; names follow minGPT and Hugging Face.
-    pub name: String,
-    /// Slowest dimension first.
-    pub shape: Vec<usize>,
-    /// Row-major.
-    pub data: Vec<f32>,
-}
+use crate::layers::Linear;
 
 /// The input of one or several matrices.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +37,7 @@ pub(crate) enum Trace<'o> {
     /// Nothing is reported.
     Off,
     /// Every intermediate result so far.
-    Stages(Vec<Stage>),
+    Stages(Vec<StageValues>),
     /// Each matrix's input goes here, and nothing is kept.
     Inputs(&'o mut Inputs<'o>),
 }
@@ -57,11 +48,11 @@ impl<'o> Trace<'o> {
         matches!(self, Trace::Stages(_))
     }
 
-    /// Adds a copy of `data` if stages are kept; `name` is only built then.
-    pub fn keep(&mut self, name: impl FnOnce() -> String, shape: &[usize], data: &[f32]) {
+    /// Adds a copy of `values`, which have `t` rows, if stages are kept.
+    pub fn keep(&mut self, stage: ForwardStage, t: usize, values: &[f32]) {
         if let Trace::Stages(stages) = self {
-            debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-            stages.push(Stage { name: name(), shape: shape.to_vec(), data: data.to_vec() });
+            let shape = vec![t, values.len() / t];
+            stages.push(StageValues { stage, shape, values: values.to_vec() });
         }
     }
 
@@ -72,13 +63,13 @@ impl<'o> Trace<'o> {
         }
     }
 
-    /// The trace of one block, whose names begin with `h.LAYER.`.
+    /// The trace of one block, whose stages are `blk.LAYER.*`.
     pub fn block(&mut self, layer: usize) -> BlockTrace<'_, 'o> {
         BlockTrace { trace: self, layer }
     }
 
     /// The stages that were kept.
-    pub fn into_stages(self) -> Vec<Stage> {
+    pub fn into_stages(self) -> Vec<StageValues> {
         match self {
             Trace::Stages(stages) => stages,
             Trace::Off | Trace::Inputs(_) => Vec::new(),
@@ -98,9 +89,17 @@ impl BlockTrace<'_, '_> {
         self.trace.keeps_stages()
     }
 
-    /// Adds a copy of `data`.
-    pub fn keep(&mut self, step: &str, shape: &[usize], data: &[f32]) {
-        self.trace.keep(|| format!("h.{}.{step}", self.layer), shape, data);
+    /// As [`Trace::keep`].
+    pub fn keep(&mut self, stage: BlockStage, t: usize, values: &[f32]) {
+        self.trace.keep(ForwardStage::Block(self.layer, stage), t, values);
+    }
+
+    /// As [`BlockTrace::keep`], of values that are not `[T, width]`.
+    pub fn keep_shaped(&mut self, stage: BlockStage, shape: [usize; 3], values: &[f32]) {
+        if let Trace::Stages(stages) = self.trace {
+            let stage = ForwardStage::Block(self.layer, stage);
+            stages.push(StageValues { stage, shape: shape.to_vec(), values: values.to_vec() });
+        }
     }
 
     /// Reports the input of these matrices, `[T, in]`.

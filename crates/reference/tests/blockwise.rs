@@ -7,7 +7,7 @@ mod random_weights;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use config::{FeedForward, ModelConfig};
+use config::{BlockStage, ForwardStage, ModelConfig};
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, blocks};
 use random_weights::{families, source};
 use reference::{Blockwise, MemorySource, Model, ReferenceError};
@@ -34,35 +34,29 @@ fn observed(model: &Model, tokens: &[u32]) -> Inputs {
 }
 
 /// The stage that is the input of `tensor`.
-fn stage_of(tensor: &str, config: &ModelConfig) -> String {
-    let (design, gated) = (config.architecture.block(), config.architecture.is_gated());
+fn stage_of(tensor: &str, config: &ModelConfig) -> ForwardStage {
     if tensor == "output.weight" || tensor == "token_embd.weight" {
-        return if gated { "norm" } else { "ln_f" }.to_owned();
+        return ForwardStage::OutputNorm;
     }
     let (layer, matrix) = tensor.strip_prefix("blk.").unwrap().split_once('.').unwrap();
-    let is_before = design.norm_placement.is_before();
-    let stage = match (matrix.strip_suffix(".weight").unwrap(), gated) {
-        ("attn_qkv", false) => "ln_1",
+    let layer = layer.parse::<usize>().unwrap();
+    let is_before = config.architecture.block().norm_placement.is_before();
+    let stage = match (matrix.strip_suffix(".weight").unwrap(), is_before) {
         // The output of the block before.
-        ("attn_q" | "attn_k" | "attn_v", true) if !is_before => {
-            return match layer.parse::<usize>().unwrap() {
-                0 => "tok_emb".to_owned(),
-                layer => format!("h.{}.output", layer - 1),
+        ("attn_q" | "attn_k" | "attn_v", false) => {
+            return match layer {
+                0 => ForwardStage::TokenEmbedding,
+                layer => ForwardStage::Block(layer - 1, BlockStage::Output),
             };
         }
-        ("attn_q" | "attn_k" | "attn_v" | "attn_qkv", true) => "attn_norm",
-        ("attn_output", _) => "attn.y",
-        ("ffn_up", false) => "ln_2",
-        ("ffn_gate" | "ffn_up", true) if !is_before => "attn_residual",
-        ("ffn_gate" | "ffn_up", true) => "ffn_norm",
-        ("ffn_down", _) => match design.feed_forward {
-            FeedForward::Gelu => "mlp.gelu",
-            FeedForward::SwiGlu => "mlp.swiglu",
-            FeedForward::GeGlu => "mlp.geglu",
-        },
+        ("attn_q" | "attn_k" | "attn_v" | "attn_qkv", true) => BlockStage::AttentionNorm,
+        ("attn_output", _) => BlockStage::AttentionHeads,
+        ("ffn_gate" | "ffn_up", false) => BlockStage::AttentionResidual,
+        ("ffn_gate" | "ffn_up", true) => BlockStage::FeedForwardNorm,
+        ("ffn_down", _) => BlockStage::Activated,
         other => panic!("{other:?}"),
     };
-    format!("h.{layer}.{stage}")
+    ForwardStage::Block(layer, stage)
 }
 
 #[test]
@@ -72,8 +66,8 @@ fn every_matrix_is_observed_once_with_its_stage() {
         let model = Model::from_parts(config.clone(), &weights).unwrap();
         let tokens = tokens(40);
         let inputs = observed(&model, &tokens);
-        let stages: HashMap<String, Vec<f32>> =
-            model.stages(&tokens).unwrap().into_iter().map(|s| (s.name, s.data)).collect();
+        let stages: HashMap<ForwardStage, Vec<f32>> =
+            model.stages(&tokens).unwrap().into_iter().map(|s| (s.stage, s.values)).collect();
 
         let head = if config.tie_embeddings { "token_embd.weight" } else { "output.weight" };
         let is_matrix = |tensor: &&TensorInfo| {

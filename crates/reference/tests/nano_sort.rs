@@ -4,8 +4,9 @@
 mod nano;
 mod test_data;
 
+use config::StageValues;
 use nano::{array, nano_sort, nano_sort_config, read_json};
-use reference::{Model, Stage};
+use reference::Model;
 use test_data::test_data;
 
 /// The model and the recorded activations.
@@ -27,25 +28,23 @@ fn batch(recorded: &serde_json::Value) -> Vec<Vec<u32>> {
 fn every_recorded_stage_agrees() {
     let Some((model, recorded)) = load("every_recorded_stage_agrees") else { return };
     let names = [
-        ("tok_emb", "tok_emb"),
-        ("x", "x"),
-        ("ln1", "h.0.ln_1"),
-        ("qkv", "h.0.attn.qkv"),
-        ("att", "h.0.attn.scores"),
-        ("attSm", "h.0.attn.weights"),
-        ("y", "h.0.attn.y"),
-        ("yProj", "h.0.attn.c_proj"),
-        ("attnResid", "h.0.attn_residual"),
-        ("ln2", "h.0.ln_2"),
-        ("fc", "h.0.mlp.c_fc"),
-        ("gelu", "h.0.mlp.gelu"),
-        ("mlp", "h.0.mlp.c_proj"),
-        ("mlpResid", "h.0.output"),
-        ("block0", "h.0.output"),
-        ("block1", "h.1.output"),
-        ("block2", "h.2.output"),
-        ("ln_f", "ln_f"),
-        ("lm_head", "lm_head"),
+        ("tok_emb", "token_embd"),
+        ("x", "embedding"),
+        ("ln1", "blk.0.attn_norm"),
+        ("attSm", "blk.0.attn_weights"),
+        ("y", "blk.0.attn_heads"),
+        ("yProj", "blk.0.attn_output"),
+        ("attnResid", "blk.0.attn_residual"),
+        ("ln2", "blk.0.ffn_norm"),
+        ("fc", "blk.0.ffn_up"),
+        ("gelu", "blk.0.ffn_activated"),
+        ("mlp", "blk.0.ffn_down"),
+        ("mlpResid", "blk.0.output"),
+        ("block0", "blk.0.output"),
+        ("block1", "blk.1.output"),
+        ("block2", "blk.2.output"),
+        ("ln_f", "output_norm"),
+        ("lm_head", "logits"),
     ];
     for (b, tokens) in batch(&recorded).iter().enumerate() {
         let stages = model.stages(tokens).unwrap();
@@ -54,40 +53,41 @@ fn every_recorded_stage_agrees() {
             let expected = &all[b * all.len() / shape[0]..(b + 1) * all.len() / shape[0]];
             let stage = stage(&stages, ours);
             assert_eq!(stage.shape, shape[1..], "{ours}");
-            assert_close(ours, &stage.data, expected);
+            assert_close(ours, &stage.values, expected);
         }
         let (_, positions) = array(&recorded, "pos_emb");
-        assert_close("pos_emb", &stage(&stages, "pos_emb").data, &positions);
+        assert_close("pos_emb", &stage(&stages, "position_embd").values, &positions);
         check_heads(&stages, &recorded, b);
         check_probabilities(&stages, &recorded, b);
     }
 }
 
-/// The queries, keys and values of each head, which minGPT also recorded separately.
-fn check_heads(stages: &[Stage], recorded: &serde_json::Value, b: usize) {
-    let qkv = &stage(stages, "h.0.attn.qkv").data; // [T, 3C]
-    for (third, name) in ["q", "k", "v"].into_iter().enumerate() {
+/// The queries, keys and values, which minGPT recorded head by head.
+fn check_heads(stages: &[StageValues], recorded: &serde_json::Value, b: usize) {
+    for name in ["q", "k", "v"] {
+        let rows = &stage(stages, &format!("blk.0.attn_{name}")).values; // [T, C]
         let (shape, all) = array(recorded, name);
         assert_eq!(shape, [3, 3, 11, 16]); // [B, H, T, D]
         let heads = &all[b * 3 * 11 * 16..(b + 1) * 3 * 11 * 16];
         for (i, &expected) in heads.iter().enumerate() {
             let (h, t, d) = (i / (11 * 16), i / 16 % 11, i % 16);
-            let ours = qkv[t * 144 + third * 48 + h * 16 + d];
+            let ours = rows[t * 48 + h * 16 + d];
             assert!((ours - expected).abs() < 1e-4, "{name}[{h}, {t}, {d}]");
         }
     }
 }
 
 /// The softmax of the logits.
-fn check_probabilities(stages: &[Stage], recorded: &serde_json::Value, b: usize) {
-    let mut probabilities = stage(stages, "lm_head").data.clone();
+fn check_probabilities(stages: &[StageValues], recorded: &serde_json::Value, b: usize) {
+    let mut probabilities = stage(stages, "logits").values.clone();
     probabilities.chunks_mut(3).for_each(reference::ops::softmax);
     let (_, all) = array(recorded, "probs");
     assert_close("probs", &probabilities, &all[b * 33..(b + 1) * 33]);
 }
 
-fn stage<'a>(stages: &'a [Stage], name: &str) -> &'a Stage {
-    stages.iter().find(|stage| stage.name == name).unwrap_or_else(|| panic!("no stage {name}"))
+fn stage<'a>(stages: &'a [StageValues], name: &str) -> &'a StageValues {
+    let found = stages.iter().find(|stage| stage.stage.to_string() == name);
+    found.unwrap_or_else(|| panic!("no stage {name}"))
 }
 
 fn assert_close(name: &str, ours: &[f32], theirs: &[f32]) {
@@ -103,7 +103,7 @@ fn logits_are_the_last_stage() {
     let Some((model, recorded)) = load("logits_are_the_last_stage") else { return };
     for tokens in batch(&recorded) {
         let stages = model.stages(&tokens).unwrap();
-        assert_eq!(model.logits(&tokens).unwrap(), stage(&stages, "lm_head").data);
+        assert_eq!(model.logits(&tokens).unwrap(), stage(&stages, "logits").values);
     }
 }
 

@@ -5,7 +5,7 @@ mod random_weights;
 
 use std::collections::HashSet;
 
-use config::{Architecture, ModelConfig, QkNorm};
+use config::{Architecture, ForwardStage, ModelConfig, QkNorm};
 use gguf::TensorSource;
 use random_weights::{config, families, phi3_longrope, source};
 use reference::{MemorySource, Model, ReferenceError};
@@ -163,12 +163,12 @@ fn the_stages_end_in_the_logits_and_have_names_of_their_own() {
     for (name, config) in families() {
         let model = load(&config);
         let stages = model.stages(&tokens(9)).unwrap();
-        let names: HashSet<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        let names: HashSet<String> = stages.iter().map(|s| s.stage.to_string()).collect();
         assert_eq!(names.len(), stages.len(), "{name}");
-        assert!(stages.iter().all(|s| s.shape.iter().product::<usize>() == s.data.len()));
+        assert!(stages.iter().all(|s| s.shape.iter().product::<usize>() == s.values.len()));
         let last = stages.last().unwrap();
-        assert_eq!((last.name.as_str(), &last.shape), ("lm_head", &vec![9, 101]), "{name}");
-        assert_eq!(last.data, model.logits(&tokens(9)).unwrap(), "{name}");
+        assert_eq!((last.stage, &last.shape), (ForwardStage::Logits, &vec![9, 101]), "{name}");
+        assert_eq!(last.values, model.logits(&tokens(9)).unwrap(), "{name}");
     }
 }
 
