@@ -56,6 +56,7 @@ print("3 passed, 0 failed")
 PY
 
 "$python" "$root/tests/peers/conformance.py" "$bin/export" "$logits" "$bin/examples/burn_logits"
+"$python" "$root/tests/peers/trace.py" "$bin/eval"
 "$python" "$root/tests/peers/forms.py" "$bin/export" "$logits"
 "$python" "$root/tests/peers/tokenizer_ids.py" "$bin/export" "$ids"
 "$python" "$root/tests/peers/chat_templates.py" "$bin/examples/render_chat"

@@ -15,6 +15,7 @@
 //!
 //! [`sweep`] answers another question: not whether one file is good enough, but how any number of
 //! files compare in quality, size, speed and memory. [`tasks`] asks questions: what can a model do?
+//! [`trace`] shows the intermediate results of one pass, and where two models begin to differ.
 
 mod evaluate;
 mod gates;
@@ -24,6 +25,7 @@ mod run_folder;
 pub mod sweep;
 pub mod tasks;
 mod tokens;
+pub mod trace;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,7 @@ pub use report::{Engine, FORMAT, FileSize, Pair, Pass, Report, Tokens, VERSION};
 pub use sweep::{ProbeArgs, Speed, SweepArgs, SweepReport};
 pub use tasks::{TasksArgs, TasksReport};
 pub use tokens::TextTokens;
+pub use trace::{TraceArgs, TraceReport};
 
 /// Shown after the help text.
 pub const EXAMPLES: &str = "\
@@ -48,6 +51,7 @@ Examples:
   eval --f32 model-F32.gguf --quantized model-Q8_0.gguf --tokens-from book.txt
   eval sweep --base model-F32.gguf --text book.txt model-Q8_0.gguf model-Q4_K_M.gguf
   eval tasks --model model-F32.gguf --model model-Q4_K_M.gguf hellaswag.jsonl arc.jsonl
+  eval trace --model model-F32.gguf --text 'Once upon a time'
 
 Exit code 1 if a gate is missed: the report is printed and saved all the same.";
 
@@ -108,6 +112,9 @@ pub enum Verb {
     /// Measure what models can do: choices by likelihood, generated answers.
     #[command(after_help = tasks::EXAMPLES)]
     Tasks(TasksArgs),
+    /// Print the intermediate results of a forward pass, and the first that differs from another's
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(TraceArgs),
     /// Load one variant and measure it; `sweep` starts this for each variant.
     #[command(hide = true)]
     Probe(ProbeArgs),
@@ -123,13 +130,15 @@ pub enum Outcome {
     Sweep(SweepReport),
     /// Of `tasks`.
     Tasks(TasksReport),
+    /// Of `trace`.
+    Trace(TraceReport),
     /// Of `probe`.
     Probe(Speed),
 }
 
 impl Outcome {
-    /// Returns missed gates, and logits that are not finite, as an error that ends a command with
-    /// exit code 1.
+    /// Returns missed gates, logits that are not finite, and a stage over its tolerance as an error
+    /// that ends a command with exit code 1.
     ///
     /// # Errors
     /// [`cli::GateFailed`].
@@ -137,6 +146,7 @@ impl Outcome {
         match self {
             Outcome::Report(report) => report.check(),
             Outcome::Sweep(report) => report.check(),
+            Outcome::Trace(report) => report.check(),
             Outcome::Tasks(_) | Outcome::Probe(_) => Ok(()),
         }
     }
@@ -148,6 +158,7 @@ impl fmt::Display for Outcome {
             Outcome::Report(report) => report.fmt(f),
             Outcome::Sweep(report) => report.fmt(f),
             Outcome::Tasks(report) => report.fmt(f),
+            Outcome::Trace(report) => report.fmt(f),
             Outcome::Probe(speed) => speed.fmt(f),
         }
     }
@@ -157,7 +168,7 @@ impl fmt::Display for Outcome {
 /// gate into the error that ends the command.
 ///
 /// # Errors
-/// Those of [`evaluate()`] and [`sweep::sweep`].
+/// Those of [`evaluate()`], [`sweep::sweep`] and [`trace::run`].
 pub fn run(args: Args) -> Result<Outcome> {
     match args.verb {
         None => {
@@ -166,6 +177,7 @@ pub fn run(args: Args) -> Result<Outcome> {
         }
         Some(Verb::Sweep(args)) => Ok(Outcome::Sweep(sweep::run(args)?)),
         Some(Verb::Tasks(args)) => Ok(Outcome::Tasks(tasks::run(args)?)),
+        Some(Verb::Trace(args)) => Ok(Outcome::Trace(trace::run(&args)?)),
         Some(Verb::Probe(args)) => Ok(Outcome::Probe(sweep::probe(&args)?)),
     }
 }
