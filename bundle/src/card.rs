@@ -1,9 +1,9 @@
-//! `MODEL_CARD.md`: what a person should know before they use the model.
+//! `MODEL_CARD.md`: what to know before using the model.
 
 use std::fmt::Write;
 
 use crate::manifest::{BundleManifest, Quality, Variant};
-use crate::plan::megabytes;
+use crate::memory::megabytes;
 
 /// The card as Markdown. All figures are those of the manifest.
 pub fn model_card(manifest: &BundleManifest) -> String {

@@ -1,4 +1,4 @@
-//! A model that does not exist yet: what its run file says about its size.
+//! The size of a model that is not trained yet, computed from its run file.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use config::{ModelConfig, RunFile, TokenizerKind, limits};
 use gguf::TensorType;
 use quantize::Recipe;
 
-use crate::plan::{Candidate, Planned};
+use crate::planned::{Candidate, Planned};
 use crate::training::TrainingNeed;
 
 /// Tokens of GPT-2's vocabulary, which a run file with that tokenizer implies.
@@ -39,7 +39,7 @@ pub(crate) fn from_run_file(path: &Path, vocab_size: Option<usize>) -> anyhow::R
     Ok(Planned { config, candidates, training })
 }
 
-/// The model's shape: that of the folder it goes on from, if it is there, or the run file's.
+/// The model's settings: those of the folder `train.init_from`, if it exists, or the run file's.
 fn model(run_file: &RunFile, vocab_size: Option<usize>) -> anyhow::Result<ModelConfig> {
     let folder = run_file.train.init_from.as_deref();
     if let Some(folder) = folder.filter(|folder| folder.is_dir()) {
@@ -60,7 +60,7 @@ fn model(run_file: &RunFile, vocab_size: Option<usize>) -> anyhow::Result<ModelC
     Ok(run_file.model.config(size))
 }
 
-/// The size of the vocabulary, where the run file alone decides it.
+/// The size of the vocabulary, if it follows from the run file alone.
 fn implied_vocabulary(run_file: &RunFile) -> anyhow::Result<Option<usize>> {
     if run_file.train.init_from.is_some() {
         return Ok(None);

@@ -1,12 +1,12 @@
-//! What goes onto the device: one folder (or one `.zip`) with the model in fragments, its
-//! tokenizer and licence, what was measured, and a test that it works.
+//! Packs what the device needs: one folder (or one `.zip`) with the model in fragments, its
+//! tokenizer and licence, the measurements of `eval`, and a self-test.
 //!
 //! ```text
 //! bundle.json             everything the app needs to choose a variant, and every file's hashes
 //! model/                  Q4_K_M.manifest.json, Q8_0.manifest.json, <blake3>.dat shared by them
 //! tokenizer.json  generation_config.json  LICENSE  MODEL_CARD.md
 //! app/                    the web chat, with everything it loads
-//! bundle.sig              who vouches for it (optional)
+//! bundle.sig              signature of bundle.json (optional)
 //! ```
 //!
 //! The self-test runs the model that was packed, from the fragments that were packed, through
@@ -27,6 +27,7 @@ pub mod manifest;
 mod memory;
 mod pack;
 mod plan;
+mod planned;
 mod quality;
 mod report;
 mod self_test;
@@ -38,10 +39,12 @@ mod static_site;
 mod training;
 mod verify;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use checkpoint::RunLock;
+use serde::Serialize;
 
 pub use app::digest as app_digest;
 pub use inputs::Inputs;
@@ -50,11 +53,10 @@ pub use license::License;
 pub use manifest::{BundleManifest, Generation, Provenance, Quality, TaskScore};
 pub use memory::{MemoryNeed, compute_bytes, kv_cache_bytes};
 pub use pack::{AppChoice, PackJob, VariantInput, pack};
-pub use plan::{
-    Candidate, DevicePlan, PlanReport, Planned, PlannedVariant, budget, candidates, plan, proposed,
-};
+pub use plan::{DevicePlan, PlanReport, PlannedVariant, budget, candidates, plan, proposed};
+pub use planned::{Candidate, Planned};
 pub use quality::{Measured, MeasuredFile};
-pub use report::{PackReport, Report, SelfTestResult, VerifyReport};
+pub use report::{PackReport, SelfTestResult, VerifyReport};
 pub use self_test::continuation;
 pub use serve::{Certificate, HostName, Limits, Reach, ServeJob, ServeReport, serve};
 pub use signature::{SignReport, sign};
@@ -72,6 +74,43 @@ pub struct Args {
     /// Print the report as JSON instead of a table.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// The report of whichever command ran.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Of `pack`.
+    Pack(PackReport),
+    /// Of `verify`.
+    Verify(VerifyReport),
+    /// Of `plan`.
+    Plan(PlanReport),
+    /// Of `keygen`.
+    Key(KeyReport),
+    /// Of `sign`.
+    Sign(SignReport),
+    /// Of `rotate-key` and `revoke-key`.
+    Statement(StatementReport),
+    /// Of `serve`.
+    Serve(ServeReport),
+    /// Of `export-static`.
+    Static(StaticReport),
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::Pack(report) => report.fmt(f),
+            Report::Verify(report) => report.fmt(f),
+            Report::Plan(report) => report.fmt(f),
+            Report::Key(report) => report.fmt(f),
+            Report::Sign(report) => report.fmt(f),
+            Report::Statement(report) => report.fmt(f),
+            Report::Serve(report) => report.fmt(f),
+            Report::Static(report) => report.fmt(f),
+        }
+    }
 }
 
 /// The commands of this crate.
@@ -296,8 +335,8 @@ pub struct PackArgs {
     pub no_app: bool,
 }
 
-/// Runs the command. A bundle that `verify` finds unsound is reported on stdout, file by file,
-/// before the error that ends the process.
+/// Runs the command. If `verify` finds a problem, the report is printed to stdout, file by file,
+/// before the error ends the process.
 ///
 /// # Errors
 /// Those of the command.
@@ -311,7 +350,7 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
             let demands = Demands { key, at_least, statements: statement, allow_expired };
             let report = verify_as(&input, &demands)?;
             if let Err(error) = report.require_sound() {
-                // The verdict counts, also where nobody reads the list.
+                // The exit code must be right even if stdout is closed.
                 cli::print_report(&report, args.json).ok();
                 return Err(error);
             }
@@ -339,7 +378,7 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
     }
 }
 
-/// The run folder, where the bundle goes into it.
+/// The run folder, if the bundle is written into it.
 fn lock(args: &PackArgs) -> anyhow::Result<Option<RunLock>> {
     let (Some(run), None) = (&args.run, &args.output) else { return Ok(None) };
     if !run.is_dir() {

@@ -1,11 +1,9 @@
 //! The `LICENSE` of a bundle: the texts that its SPDX expression names.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, anyhow, bail, ensure};
-
-use crate::source_license;
+use anyhow::{Context, anyhow, ensure};
 
 /// Longest text of a licence that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -16,7 +14,7 @@ const TEXTS: [(&str, &str); 2] = [
     ("Apache-2.0", include_str!("../../LICENSE-APACHE")),
 ];
 
-/// Under which licence weights are passed on.
+/// The licence of the weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct License {
     /// As SPDX writes it.
@@ -29,8 +27,8 @@ impl License {
     /// An SPDX expression, and the file with the text of the `LicenseRef` in it.
     ///
     /// # Errors
-    /// When the expression is none or lacks the file ([`config::canonical_license`]); when the
-    /// file cannot be read or holds no text.
+    /// When the expression is not valid or its `LicenseRef` has no file
+    /// ([`config::canonical_license`]); when the file cannot be read or is empty.
     pub fn new(expression: &str, file: Option<&Path>) -> anyhow::Result<Self> {
         let expression = config::canonical_license(expression, file.is_some())
             .map_err(|expected| anyhow!("license = {expression:?}: expected {expected}"))?;
@@ -38,36 +36,7 @@ impl License {
         Ok(License { expression, own_text })
     }
 
-    /// The expression that was given, or else what one of the folders `sources` says of itself.
-    ///
-    /// # Errors
-    /// Those of [`License::new`] and `source_license::read`; when neither
-    /// says a licence.
-    pub fn of(
-        given: Option<&str>,
-        file: Option<&Path>,
-        sources: &[PathBuf],
-    ) -> anyhow::Result<Self> {
-        if let Some(expression) = given {
-            return License::new(expression, file);
-        }
-        ensure!(
-            file.is_none(),
-            "a licence's text is given without its name: expected bundle.license (--license) \
-             LicenseRef-NAME beside it"
-        );
-        for folder in sources {
-            if let Some(license) = source_license::read(folder)? {
-                return Ok(license);
-            }
-        }
-        bail!(
-            "nothing says under which licence the weights may be passed on: set bundle.license in \
-             the run file (--license with bundle pack) to an SPDX expression, as \"Apache-2.0\""
-        )
-    }
-
-    /// A licence with the text that came with the weights, which has their authors' names in it.
+    /// A licence with the text that came with the weights, which names their authors.
     pub(crate) fn with_text(expression: String, text: Option<String>) -> Self {
         License { expression, own_text: text }
     }
@@ -77,7 +46,7 @@ impl License {
         &self.expression
     }
 
-    /// The expression, then the text of each licence in it, or where to find it.
+    /// The expression, then the text of each licence in it, or the address of the text.
     pub fn text(&self, name: &str) -> String {
         let expression = &self.expression;
         let mut text = format!("The weights of {name} are licensed as: {expression}\n");

@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! n_ctx    context, rounded up to 256
-//! weights  the tensors as they lie in the file
+//! weights  the tensors as they are stored
 //! cache    2 * n_layer * n_ctx * K * D * 2 bytes           keys and values in f16
-//! compute  the largest of these, since ggml reuses what is no longer read, in f32:
+//! compute  the largest of these, because ggml reuses buffers that are not read any more, in f32:
 //!            head          batch * (V + C)
 //!            attention     batch * (2C + H * D + 2 * K * D + H * n_ctx)   without flash attention
 //!            feed-forward  batch * (2C + 2F), or of E experts, k to a token,
@@ -18,7 +18,7 @@
 //! ```
 //!
 //! `batch` is `min(n_ctx, 512)`, llama.cpp's default `n_ubatch`. With flash attention the scores
-//! are never held as a whole, so this is an upper bound there.
+//! are never all in memory, so this is an upper bound then.
 
 use config::{Experts, ModelConfig};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub const BATCH: usize = 512;
 /// llama.cpp rounds the context up to a multiple of this.
 const CONTEXT_STEP: usize = 256;
 
-/// Bytes that a model takes while it runs.
+/// Bytes of memory that a running model needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryNeed {
@@ -45,7 +45,7 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// The need of a model whose tensors have `weights` bytes, with `context` tokens.
+    /// The memory of a model whose tensors have `weights` bytes, with `context` tokens.
     pub fn of(config: &ModelConfig, weights: u64, context: usize) -> Self {
         let kv_cache = kv_cache_bytes(config, context);
         let compute = compute_bytes(config, context);
@@ -59,7 +59,7 @@ pub fn kv_cache_bytes(config: &ModelConfig, context: usize) -> u64 {
     product(&[2, config.n_layer, padded(context), config.kv_width(), 2])
 }
 
-/// Activations of one batch, with everything that is alive at the same time.
+/// Activations of one batch that are in memory at the same time.
 pub fn compute_bytes(config: &ModelConfig, context: usize) -> u64 {
     let n_ctx = padded(context);
     let batch = n_ctx.min(BATCH);
@@ -95,9 +95,14 @@ fn padded(context: usize) -> usize {
     context.max(1).checked_next_multiple_of(CONTEXT_STEP).unwrap_or(usize::MAX)
 }
 
-/// Sizes may come from a hostile file: too large stays too large and never wraps to small.
+/// Saturates, because sizes may come from a hostile file and must not wrap around.
 fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
+}
+
+/// Millions of bytes, with one decimal.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
 }
 
 #[cfg(test)]

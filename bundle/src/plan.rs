@@ -1,4 +1,4 @@
-//! Which variant for which device, before anything is downloaded or even trained.
+//! Chooses the variant for each size of device, before a model is downloaded or trained.
 
 use std::fmt;
 use std::path::Path;
@@ -11,18 +11,19 @@ use serde::Serialize;
 
 use crate::estimate;
 use crate::manifest::BUNDLE_NAME;
-use crate::memory::MemoryNeed;
+use crate::memory::{MemoryNeed, megabytes};
+use crate::planned::{Candidate, Planned};
 use crate::training::TrainingNeed;
 
-/// Memory of the devices that are planned for, in GiB.
+/// Memory of the devices in a plan, in GiB.
 pub const DEVICES_GIB: [u64; 6] = [1, 2, 4, 6, 8, 16];
 
-/// Share of a device's memory that one app can count on, in percent. iOS ends apps at about half
-/// of the memory; Android and browsers are of the same mind.
+/// Share of a device's memory that one app can use, in percent. iOS ends apps at about half of the
+/// memory; Android and browsers do about the same.
 pub const SHARE_PERCENT: u64 = 50;
 
-/// The size to take on a device with `memory_gib` GiB, of sizes given as recipe and bytes that the
-/// model takes while it runs, with `budget` bytes of the memory for the model.
+/// The recipe to use on a device with `memory_gib` GiB of which the model may use `budget` bytes.
+/// Each size is a recipe and the bytes that the running model needs.
 ///
 /// The rule is that of the web chat (`bundle/app/src/choose.ts`), and both are held to
 /// `bundle/tests/golden/proposals.json`: of those that fit, the largest with at most 4 bits a
@@ -53,29 +54,7 @@ fn recipe_bits(recipe: &str) -> u32 {
     number[..end].parse().unwrap_or(32)
 }
 
-/// A model in one size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// llama.cpp's name of the quantization, or the file's.
-    pub recipe: String,
-    /// Bytes of its tensors.
-    pub weights: u64,
-    /// Whether `weights` is computed and not read from a file.
-    pub estimated: bool,
-}
-
-/// A model, and the sizes that it comes in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
-    /// Its shape.
-    pub config: ModelConfig,
-    /// Its sizes.
-    pub candidates: Vec<Candidate>,
-    /// What training it takes, if it is described by a run file.
-    pub training: Option<TrainingNeed>,
-}
-
-/// What [`plan`] found out.
+/// The result of [`plan`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
     /// `general.architecture`.
@@ -84,7 +63,7 @@ pub struct PlanReport {
     pub parameters: usize,
     /// Tokens of context that this is for.
     pub context: usize,
-    /// What training takes, where a run file says how it is done.
+    /// Memory of training, if there is a run file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingNeed>,
     /// Largest first.
@@ -93,7 +72,7 @@ pub struct PlanReport {
     pub devices: Vec<DevicePlan>,
 }
 
-/// What one variant takes.
+/// The memory of one variant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedVariant {
     /// llama.cpp's name of the quantization, or the file's.
@@ -104,7 +83,7 @@ pub struct PlannedVariant {
     pub memory: MemoryNeed,
 }
 
-/// What one device can take.
+/// The variants for one device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DevicePlan {
     /// Its memory in GiB.
@@ -166,7 +145,7 @@ pub fn plan(model: &Planned, context: usize) -> PlanReport {
 /// nor `train.init_from` fixes it.
 ///
 /// # Errors
-/// When `input` is none of these, or is damaged.
+/// When `input` is another kind of file, or is damaged.
 pub fn candidates(input: &Path, vocab_size: Option<usize>) -> anyhow::Result<Planned> {
     if input.extension().is_some_and(|extension| extension == "toml") {
         return estimate::from_run_file(input, vocab_size);
@@ -252,9 +231,4 @@ impl fmt::Display for PlanReport {
         }
         Ok(())
     }
-}
-
-/// Millions of bytes, with one decimal.
-pub(crate) fn megabytes(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / 1e6)
 }

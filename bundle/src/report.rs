@@ -1,4 +1,4 @@
-//! What the commands say when they are done: JSON by `serde`, tables by `Display`.
+//! The reports of the commands: JSON by `serde`, tables by `Display`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,57 +6,15 @@ use std::path::{Path, PathBuf};
 use fragment::Problem;
 use serde::Serialize;
 
-use crate::keys::KeyReport;
 use crate::manifest::{BundleManifest, Variant};
-use crate::plan::{PlanReport, megabytes};
-use crate::serve::ServeReport;
-use crate::signature::SignReport;
-use crate::statement::StatementReport;
-use crate::static_site::StaticReport;
-
-/// The report of whichever command ran.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Report {
-    /// Of `pack`.
-    Pack(PackReport),
-    /// Of `verify`.
-    Verify(VerifyReport),
-    /// Of `plan`.
-    Plan(PlanReport),
-    /// Of `keygen`.
-    Key(KeyReport),
-    /// Of `sign`.
-    Sign(SignReport),
-    /// Of `rotate-key` and `revoke-key`.
-    Statement(StatementReport),
-    /// Of `serve`.
-    Serve(ServeReport),
-    /// Of `export-static`.
-    Static(StaticReport),
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Report::Pack(report) => report.fmt(f),
-            Report::Verify(report) => report.fmt(f),
-            Report::Plan(report) => report.fmt(f),
-            Report::Key(report) => report.fmt(f),
-            Report::Sign(report) => report.fmt(f),
-            Report::Statement(report) => report.fmt(f),
-            Report::Serve(report) => report.fmt(f),
-            Report::Static(report) => report.fmt(f),
-        }
-    }
-}
+use crate::memory::megabytes;
 
 /// What `pack` wrote.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PackReport {
     /// The folder.
     pub output: PathBuf,
-    /// The archive, if one was asked for.
+    /// The archive, if it was requested.
     pub archive: Option<PathBuf>,
     /// Bytes of all files in the folder but `bundle.json`.
     pub size: u64,
@@ -126,7 +84,7 @@ pub struct VerifyReport {
     pub release: Option<u64>,
     /// Its last day, where it has one.
     pub expires: Option<String>,
-    /// The public key whose signature holds; `None` where nobody signed.
+    /// The public key of the valid signature; `None` if the bundle is not signed.
     pub signed_by: Option<String>,
     /// The keys that led from the one asked for to `signed_by`; empty where that one signed itself.
     pub replaced: Vec<String>,
@@ -134,13 +92,13 @@ pub struct VerifyReport {
     pub files: usize,
     /// Their bytes, `bundle.json` not counted.
     pub size: u64,
-    /// By name; empty if all is well.
+    /// By name; empty if every file is right.
     pub problems: Vec<Problem>,
     /// For each variant; empty if there are problems.
     pub self_test: Vec<SelfTestResult>,
 }
 
-/// How one variant did in the self-test.
+/// The self-test of one variant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SelfTestResult {
     /// The variant.
@@ -154,7 +112,7 @@ pub struct SelfTestResult {
 }
 
 impl VerifyReport {
-    /// Turns damage, or else a failed self-test, into an error.
+    /// Returns damage, or a failed self-test, as an error.
     ///
     /// # Errors
     /// Damage is bad input; a failed self-test is a gate.

@@ -1,12 +1,12 @@
-//! What a folder that weights come from says about their licence.
+//! Reads the licence of weights from the folder that they come from.
 //!
 //! A model's folder on Hugging Face has it as `license:` in the front matter of `README.md`: an
 //! identifier of SPDX in lower case, one of Hugging Face's own (`gemma`, `llama3.2`), or `other`
 //! with `license_name:`. The text is in `LICENSE`, where there is one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::license::{License, read_text};
 
@@ -15,7 +15,38 @@ const README: &str = "README.md";
 /// Names of the file with the text.
 const TEXTS: [&str; 4] = ["LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING"];
 
-/// The licence that `folder` states; `None` where it states none.
+impl License {
+    /// The given expression, or the licence that the first of the folders `sources` with one
+    /// states.
+    ///
+    /// # Errors
+    /// Those of [`License::new`] and `read`; when neither names a licence.
+    pub fn of(
+        given: Option<&str>,
+        file: Option<&Path>,
+        sources: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        if let Some(expression) = given {
+            return License::new(expression, file);
+        }
+        ensure!(
+            file.is_none(),
+            "a licence's text is given without its name: expected bundle.license (--license) \
+             LicenseRef-NAME beside it"
+        );
+        for folder in sources {
+            if let Some(license) = read(folder)? {
+                return Ok(license);
+            }
+        }
+        bail!(
+            "nothing says under which licence the weights may be passed on: set bundle.license in \
+             the run file (--license with bundle pack) to an SPDX expression, as \"Apache-2.0\""
+        )
+    }
+}
+
+/// The licence that `folder` states, if it states one.
 ///
 /// # Errors
 /// When the licence is not on SPDX's list and the folder does not have its text; when a file cannot

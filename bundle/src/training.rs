@@ -1,11 +1,11 @@
-//! How much memory training takes on the CPU: what each weight has beside it, and what the
-//! forward pass keeps for the backward pass.
+//! How much memory training takes on the CPU: weights, gradients, the optimizer's state, and the
+//! activations that the forward pass keeps for the backward pass.
 //!
 //! ```text
 //! weights      4 bytes for each parameter; as many again where they are rounded ([train.qat]), and
 //!              for a teacher, which is counted as large as the student
-//! gradients    4 bytes for each one that is trained; where several passes make a step, the head's
-//!              twice, since its share of a pass exists before it can be added
+//! gradients    4 bytes for each one that is trained; with several passes in a step, the head's
+//!              twice, because the gradient of one pass exists before it is accumulated
 //! moments      8 bytes for each one that is trained (AdamW's two)
 //! activations  4 bytes * batch * T * (what a block keeps * n_layer + both ends)
 //!                GPT-2, GPT-NeoX  2C normed inputs, 2C sums, 3C qkv, C heads, 2F, H
@@ -16,15 +16,15 @@
 //!                ends             2C, and the gradient of the head's input, C
 //! ```
 //!
-//! Counted after the states that `crates/kernels` keeps (`cpu_autodiff/*.rs`). What a product packs
-//! for its own use, the buffers of one backward step and the program come on top.
+//! The activations are those that `crates/kernels` saves (`cpu_autodiff/*.rs`). Not counted are the
+//! packed copies inside of a matrix product, the buffers of one backward step, and the program.
 
 use std::fmt;
 
 use config::{LoraTarget, ModelConfig, NormPlacement, Projections, QkNorm, RunFile};
 use serde::Serialize;
 
-use crate::plan::megabytes;
+use crate::memory::megabytes;
 
 /// Bytes of a number; everything that training keeps is in f32.
 const FLOAT: usize = 4;
@@ -51,7 +51,7 @@ pub struct TrainingNeed {
 }
 
 impl TrainingNeed {
-    /// The need of a run.
+    /// The memory of a run.
     pub fn of(run_file: &RunFile, config: &ModelConfig) -> Self {
         let (batch_size, context) = (run_file.train.batch_size, run_file.data.context);
         let lora = &run_file.lora;
@@ -113,14 +113,14 @@ fn adapter_widths(config: &ModelConfig, targets: &[LoraTarget]) -> usize {
     widths.iter().map(|(_, width)| width).sum()
 }
 
-/// Numbers that the forward pass keeps for each token.
+/// Numbers that the forward pass saves for each token.
 fn kept_per_token(config: &ModelConfig, checkpointed: bool) -> usize {
     let (c, f, h) = (config.n_embd, config.n_inner, config.n_head);
     let wide = if config.architecture.is_gated() { 3 * f } else { 2 * f };
     let (q, kv, design) = (config.q_width(), config.kv_width(), config.architecture.block());
     let after = if design.norm_placement == NormPlacement::Both { 2 * c } else { 0 };
     let qk_norm = if design.qk_norm == QkNorm::None { 0 } else { q + kv };
-    // What is cut out of a joined matrix is kept beside it.
+    // The parts of a joined result are saved beside it.
     let cut = match (design.projections, config.architecture.is_gated()) {
         (Projections::Joined, true) => q + 2 * kv + 2 * f,
         _ => 0,
@@ -133,7 +133,7 @@ fn kept_per_token(config: &ModelConfig, checkpointed: bool) -> usize {
     blocks + 3 * c
 }
 
-/// Too large stays too large and never wraps to small.
+/// Saturates instead of wrapping around.
 fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use checkpoint::{Checkpoint, WEIGHTS_FILE, hash};
 
-use crate::input::{Model, NO_TOKENIZER};
+use crate::input::Model;
+use crate::tokenizer_file::NO_TOKENIZER;
 use crate::{Input, Report};
 
 /// The settings of [`export_hugging_face`].

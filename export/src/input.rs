@@ -15,12 +15,7 @@ use gguf::TensorType;
 use crate::llama2c::Llama2c;
 use crate::nanogpt::NanoGpt;
 use crate::single_file;
-
-/// Largest `tokenizer.json` that is read; the largest in use have 30 MB.
-const TOKENIZER_BYTES: u64 = 256 << 20;
-
-/// The value that exports without a tokenizer.
-pub const NO_TOKENIZER: &str = "none";
+use crate::tokenizer_file::{NO_TOKENIZER, tokenizer_text};
 
 /// The input of an export, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,15 +74,6 @@ fn vocabulary(path: &Path) -> Result<Vocabulary> {
         false => Vocabulary::parse(&text),
     };
     vocabulary.with_context(|| path.display().to_string())
-}
-
-/// The text of a `tokenizer.json`, or of that of a folder.
-pub(crate) fn tokenizer_text(path: &Path) -> Result<String> {
-    if !path.is_dir() {
-        return Ok(checkpoint::read_text(path, TOKENIZER_BYTES)?);
-    }
-    let text = checkpoint::tokenizer_json(path)?;
-    Ok(text.ok_or_else(|| CheckpointError::NoTokenizer { path: path.to_owned() })?)
 }
 
 /// An [`Input`], opened and checked.

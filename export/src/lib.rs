@@ -13,9 +13,11 @@ mod llama2c;
 mod nanogpt;
 mod report;
 mod single_file;
+mod tokenizer_file;
 
 pub use command::{Args, ConvertArgs, Format, Outcome, Verb, run};
 pub use gguf_file::{ExportJob, export_gguf};
 pub use hugging_face::{HuggingFaceJob, export_hugging_face};
-pub use input::{Input, NO_TOKENIZER};
+pub use input::Input;
 pub use report::Report;
+pub use tokenizer_file::NO_TOKENIZER;

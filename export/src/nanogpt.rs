@@ -22,7 +22,7 @@ use checkpoint::{
 };
 use config::{Architecture, ModelConfig, ROPE_BASE, limits};
 
-use crate::input::{self, NO_TOKENIZER};
+use crate::tokenizer_file::{NO_TOKENIZER, tokenizer_text};
 
 /// Rows of the embedding with GPT-2's vocabulary: its number of tokens, and nanoGPT's default, the
 /// next multiple of 64.
@@ -254,7 +254,7 @@ fn shown_keys(pickle: &Pickle, entries: &[(Value, Value)]) -> String {
 fn tokenizer(path: &Path, named: Option<&Path>, vocab_size: usize) -> Result<Option<String>> {
     match named {
         Some(name) if name.as_os_str() == NO_TOKENIZER => Ok(None),
-        Some(named) => input::tokenizer_text(named).map(Some),
+        Some(named) => tokenizer_text(named).map(Some),
         None if GPT2_VOCABULARY.contains(&vocab_size) => {
             data::Tokenizer::gpt2()?.tokenizer_json().map(Some)
         }

@@ -116,7 +116,7 @@ pub fn quantize_file(job: &QuantizeJob) -> anyhow::Result<Report> {
     let importance = job.importance.as_deref().map(Importance::open).transpose()?;
     let importance = importance.as_ref();
     let source = input.source();
-    experts::refuse(job, source)
+    experts::refuse(job.search, job.target.is_some(), source)
         .with_context(|| format!("cannot quantize {}", job.input.display()))?;
     let calibration = job.calibration(&input)?;
     let scratch = output.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -43,9 +43,8 @@ pub use calibration::Calibration;
 pub use command::{Args, ImatrixArgs, Outcome, Verb, run};
 pub use importance::{ImatrixFile, ImatrixJob, ImatrixReport, Importance, Sums, collect};
 pub use job::{CalibrationText, QuantizeJob, quantize_file};
+pub use plan::Fallback;
 pub use planned::{PlannedTensor, planned};
 pub use recipe::Recipe;
-pub use report::{
-    Fallback, ImportanceReport, PlanReport, Report, SearchReport, TensorReport, TypeReport,
-};
+pub use report::{ImportanceReport, PlanReport, Report, SearchReport, TensorReport, TypeReport};
 pub use rules::{Choice, Override, Rules};

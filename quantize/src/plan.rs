@@ -2,8 +2,8 @@
 
 use anyhow::bail;
 use gguf::{Layout, Metadata, TensorInfo, TensorSource, TensorType, Value};
+use serde::Serialize;
 
-use crate::report::Fallback;
 use crate::{Calibration, Choice, Importance, Recipe, Rules};
 
 /// The layout of the blocks, `GGML_QNT_VERSION` of `ggml.h`.
@@ -203,4 +203,19 @@ fn refuse_without_importance(
         ),
         ColumnWeights::Imported(_) | ColumnWeights::Measured => Ok(()),
     }
+}
+
+/// A tensor whose rows are not a whole number of blocks of the type that the recipe chose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fallback {
+    /// Its name.
+    pub tensor: String,
+    /// The type that the recipe chose.
+    pub wanted: &'static str,
+    /// The type that it got.
+    pub got: &'static str,
+    /// Weights in one of its rows.
+    pub row_len: usize,
+    /// Weights in a block of the chosen type.
+    pub block_len: usize,
 }

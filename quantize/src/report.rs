@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use gguf::{TensorInfo, TensorType};
 use serde::Serialize;
 
-use crate::plan::FilePlan;
+use crate::plan::{Fallback, FilePlan};
 use crate::search::Verdict;
 use crate::{Calibration, Importance, Recipe};
 
@@ -133,21 +133,6 @@ pub struct TypeReport {
     pub tensors: usize,
     /// Bytes of their data.
     pub bytes: u64,
-}
-
-/// A tensor whose rows are not a whole number of blocks of the type that the recipe chose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fallback {
-    /// Its name.
-    pub tensor: String,
-    /// The type that the recipe chose.
-    pub wanted: &'static str,
-    /// The type that it got.
-    pub got: &'static str,
-    /// Weights in one of its rows.
-    pub row_len: usize,
-    /// Weights in a block of the chosen type.
-    pub block_len: usize,
 }
 
 /// The importance data of one run.

@@ -16,7 +16,7 @@ use reference::Blockwise;
 
 use super::factor::Factors;
 use super::guard::{self, Compared, Streams, Verdict};
-use super::inputs::{BlockFit, MatrixInputs, Place, Writers, difference};
+use super::inputs::{BlockFit, MatrixInputs, Place, Stored, Writers, difference};
 use super::lockstep;
 use super::matrix::{Encoded, encode_matrix};
 use super::moments::{Drift, Moments};
@@ -302,14 +302,6 @@ fn rounded(
     Rounding { importance: importance.as_ref() }
         .encode(&Slab { tensor, to, first_row: 0, rows: weights }, &mut bytes)?;
     Ok(bytes)
-}
-
-/// A matrix `[R, N]` with the values that are read back, and its bias `[R]` if it has one.
-pub(super) struct Stored {
-    pub weights: Vec<f32>,
-    pub bias: Option<Vec<f32>>,
-    /// The original bias minus the new one.
-    pub lost_bias: Option<Vec<f32>>,
 }
 
 /// The search: codes that make the error of the outputs small.

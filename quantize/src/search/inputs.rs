@@ -4,7 +4,6 @@ use gguf::TensorSource;
 use reference::matmul::{Rows, linear};
 use reference::{LoadedBlock, ReferenceError};
 
-use super::calibrate::Stored;
 use super::guard::{HeldInputs, Streams, Window};
 use super::moments::{Drift, Moments, token_weights};
 use crate::importance::{Sums, squares};
@@ -212,4 +211,12 @@ impl Writers {
         }
         (self.feed_forward.as_ref() == Some(name)).then_some(Place::Last)
     }
+}
+
+/// A matrix `[R, N]` with the values that are read back, and its bias `[R]` if it has one.
+pub(super) struct Stored {
+    pub weights: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+    /// The original bias minus the new one.
+    pub lost_bias: Option<Vec<f32>>,
 }

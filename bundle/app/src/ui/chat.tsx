@@ -8,7 +8,7 @@ import type { Message } from '../conversations.ts';
 import type { SessionState } from '../session.ts';
 import { useApp, useValue } from './context.ts';
 import { CopyButton, Problem, SelfTestLine } from './parts.tsx';
-import type { PageProps } from './root.tsx';
+import type { PageProps } from './page.ts';
 
 /** The page of the conversation. */
 export function ChatPage({ open }: PageProps) {

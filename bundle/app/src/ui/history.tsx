@@ -6,7 +6,7 @@ import { MAX_IMPORT_BYTES, exportJson, search } from '../conversations.ts';
 import type { Conversation } from '../conversations.ts';
 import { useApp, useValue } from './context.ts';
 import { Heading, Problem } from './parts.tsx';
-import type { PageProps } from './root.tsx';
+import type { PageProps } from './page.ts';
 
 /** The page of conversations. */
 export function HistoryPage({ open }: PageProps) {

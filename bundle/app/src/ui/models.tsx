@@ -10,7 +10,7 @@ import type { Installed } from '../store.ts';
 import type { Signature } from '../trust.ts';
 import { useApp, useValue } from './context.ts';
 import { Facts, Heading, Problem } from './parts.tsx';
-import type { PageProps } from './root.tsx';
+import type { PageProps } from './page.ts';
 
 /** The page of models. */
 export function ModelsPage({ open }: PageProps) {

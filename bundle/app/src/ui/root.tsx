@@ -8,16 +8,9 @@ import { AppContext, useApp, useValue } from './context.ts';
 import { ChatPage } from './chat.tsx';
 import { HistoryPage } from './history.tsx';
 import { ModelsPage } from './models.tsx';
+import type { Page, PageProps } from './page.ts';
 import { PerformancePage } from './performance.tsx';
 import { SettingsPage } from './settings.tsx';
-
-/** The pages, by the name that stands in the address after #. */
-export type Page = 'chat' | 'history' | 'models' | 'performance' | 'settings';
-
-/** What each page is given. */
-export interface PageProps {
-  open: (page: Page) => void;
-}
 
 const PAGES: Record<Page, FunctionComponent<PageProps>> = {
   chat: ChatPage,
