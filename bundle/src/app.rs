@@ -1,7 +1,7 @@
-//! The web chat, as it was built from `bundle/app` and compiled into this program.
+//! The web chat, built from `bundle/app` and compiled into this program.
 //!
-//! Everything it loads is in here, its WebAssembly too, so that a bundle runs where there is no
-//! network. A program that was built without Node.js has none, and says so.
+//! Everything that it loads is included, also its WebAssembly, so that a bundle runs without a
+//! network. A program that was built without Node.js does not have the web chat; its error says so.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub fn is_built() -> bool {
     App::iter().next().is_some()
 }
 
-/// What tells this program's web chat from others, in hexadecimal; also where it has none.
+/// Identifies this program's web chat, in hexadecimal; also defined if the program has none.
 pub fn digest() -> String {
     let mut hasher = blake3::Hasher::new();
     for name in App::iter() {
@@ -35,7 +35,7 @@ pub fn digest() -> String {
 /// Writes the web chat to `folder/app`, which must not exist yet.
 ///
 /// # Errors
-/// When this program has none, or the system refuses.
+/// When this program does not have the web chat, or the system refuses.
 pub fn write(folder: &Path) -> anyhow::Result<()> {
     ensure!(is_built(), "{HOW_TO_BUILD}");
     let app = folder.join("app");

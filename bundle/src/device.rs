@@ -1,5 +1,5 @@
-//! What llama.cpp on the device does with text, as far as a GGUF's own keys say it: they are all
-//! that the device has, so whatever it should answer is computed from them.
+//! How llama.cpp on the device tokenizes text. The device only has the GGUF's keys, so expected
+//! tokens are computed from them.
 
 use checkpoint::Vocabulary;
 use data::Tokenizer;
@@ -7,7 +7,7 @@ use gguf::Metadata;
 
 /// The tokenizer of one GGUF.
 pub struct DeviceTokenizer {
-    /// `None` where its rules are known to llama.cpp only.
+    /// `None` if only llama.cpp implements its rules.
     tokenizer: Option<Tokenizer>,
     /// The tokens that end an answer.
     pub ends: Vec<u32>,
@@ -39,14 +39,14 @@ impl DeviceTokenizer {
         self.tokenizer.as_ref()?.encode_prompt(text).ok()
     }
 
-    /// How the tokens are spelled that a message must not be able to make.
+    /// The special tokens as text, which a message must not be able to insert.
     pub fn specials(&self) -> Vec<String> {
         let specials = self.tokenizer.as_ref().map(Tokenizer::specials).unwrap_or_default();
         specials.into_iter().map(str::to_owned).collect()
     }
 
-    /// The text that the device shows for `tokens`: nothing for special tokens, and a character
-    /// only once it is whole.
+    /// The text that the device shows for `tokens`: special tokens are left out, and an incomplete
+    /// character at the end too.
     pub fn shown(&self, tokens: &[u32]) -> Option<String> {
         let tokenizer = self.tokenizer.as_ref()?;
         let texts = tokens.iter().filter(|id| !tokenizer.is_special(**id));

@@ -1,10 +1,10 @@
-//! The files below a folder, without following a single link.
+//! Lists the files below a folder, without following links.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
-/// Deeper folders than any bundle has.
+/// Deepest level of folders; a bundle has fewer.
 const MAX_DEPTH: usize = 8;
 
 /// Paths of all files below `folder`, relative to it, joined by `/`, sorted.

@@ -1,4 +1,4 @@
-//! From a run folder, or from files named one by one, to what [`pack`](crate::pack()) needs.
+//! Collects the input of [`pack`](crate::pack()) from a run folder or from files named one by one.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct Inputs {
     pub report: Option<PathBuf>,
     /// Shown to the user.
     pub name: String,
-    /// SPDX expression for the weights; without one, what `license_sources` say.
+    /// SPDX expression for the weights; without one, that of `license_sources`.
     pub license: Option<String>,
     /// The file with the text of a licence that is not on SPDX's list.
     pub license_file: Option<PathBuf>,
@@ -41,8 +41,8 @@ impl PackJob {
     /// A job for files named one by one, with empty provenance.
     ///
     /// # Errors
-    /// When nothing says under which licence the weights are, the tokenizer or the report cannot be
-    /// read or lies inside of the output, or a gate of the report was missed.
+    /// When the weights' licence is not known, the tokenizer or the report cannot be read or is
+    /// inside of the output, or a gate of the report was missed.
     pub fn from_inputs(inputs: Inputs, output: PathBuf) -> anyhow::Result<Self> {
         let license = License::of(
             inputs.license.as_deref(),
@@ -89,7 +89,7 @@ impl PackJob {
         })
     }
 
-    /// A job for what a run folder holds: one variant for each recipe of its run file, from
+    /// A job for a run folder: one variant for each recipe of its run file, from
     /// `fragments/RECIPE` or else `gguf/*-RECIPE.gguf`, measured by `report.json`.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ fn find_variant(run: &Path, recipe: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// A `tokenizer.json` together with the files beside it, which say what begins a text.
+/// A `tokenizer.json` with the files beside it, which name the token that begins a text.
 fn open_tokenizer(path: &Path) -> anyhow::Result<Tokenizer> {
     match path.parent() {
         Some(folder) if path.ends_with(checkpoint::TOKENIZER_FILE) => {

@@ -1,4 +1,4 @@
-//! From measured GGUFs to the folder that goes onto the device.
+//! Packs measured GGUFs into the folder for the device.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -28,13 +28,13 @@ use crate::quality::MeasuredFile;
 use crate::report::PackReport;
 use crate::self_test::continuation;
 
-/// What [`pack`] is to do.
+/// The input of [`pack`].
 #[derive(Debug, Clone)]
 pub struct PackJob {
     /// The bundle's folder.
     pub output: PathBuf,
-    /// Also write the bundle as `OUTPUT.zip`. An archive of that name which is there already is
-    /// replaced with `force`, or else removed, since it is of another bundle then.
+    /// Also write the bundle as `OUTPUT.zip`. With `force`, an existing archive of that name is
+    /// replaced, or removed if no new one is written, because it is of another bundle.
     pub zip: bool,
     /// Replace folder and archive if they exist.
     pub force: bool,
@@ -42,7 +42,7 @@ pub struct PackJob {
     pub app: AppChoice,
     /// Shown to the user.
     pub name: String,
-    /// Under which licence the weights are passed on.
+    /// The licence of the weights.
     pub license: License,
     /// Which release of this model it is; `None` states no order.
     pub release: Option<u64>,
@@ -54,7 +54,7 @@ pub struct PackJob {
     pub max_bytes: u64,
     /// Text of `tokenizer.json`.
     pub tokenizer_json: String,
-    /// How to sample if the user has not said.
+    /// The default sampling settings.
     pub generation: Generation,
     /// Text that the self-test continues.
     pub prompt: String,
@@ -62,19 +62,19 @@ pub struct PackJob {
     pub prompt_tokens: Vec<u32>,
     /// Tokens that the self-test expects, at most; the context may leave room for fewer.
     pub self_test_tokens: usize,
-    /// Where the weights come from.
+    /// The origin of the weights.
     pub provenance: Provenance,
 }
 
 /// Whether the web chat goes into a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AppChoice {
-    /// If this program has it.
+    /// Included if this program has it.
     #[default]
     IfBuilt,
-    /// Or nothing is packed.
+    /// Included; packing fails if this program does not have it.
     Required,
-    /// Not, for bundles that another app opens.
+    /// Left out, for bundles that another app opens.
     Left,
 }
 
@@ -101,7 +101,7 @@ pub struct VariantInput {
     pub measured: MeasuredFile,
 }
 
-/// Writes the bundle. The folder, and then the archive, appear whole or not at all.
+/// Writes the bundle: the folder, then the archive. A failure does not leave an incomplete one.
 ///
 /// # Errors
 /// When a variant is damaged, is not the file that was measured or does not share its settings
@@ -122,7 +122,8 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
     );
     let (manifest, archive) = atomic::write_dir(&job.output, job.force, |folder| {
         let manifest = fill(folder, job)?;
-        // Before the folder appears: where there is no room for it, neither does.
+        // Before the folder is renamed: if the disk is too small for the archive, neither is
+        // written.
         let archive = job.zip.then(|| {
             atomic::prepare_file(&archive_path, job.force, |out| {
                 archive::write(folder, &manifest, out)
@@ -134,7 +135,7 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
     if let Some(archive) = archive {
         archive.publish()?;
     } else if job.force && archive::is_bundle(&archive_path) {
-        // That of the bundle which was replaced: whoever took it for the new one would be wrong.
+        // The archive of the bundle that was replaced could be mistaken for one of the new bundle.
         std::fs::remove_file(&archive_path)
             .with_context(|| format!("cannot remove the old {}", archive_path.display()))?;
     }
@@ -192,7 +193,7 @@ fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {
     Ok(manifest)
 }
 
-/// Whether the web chat goes in: it is of no use where llama.cpp cannot read text.
+/// Whether the web chat is included: it cannot be used if llama.cpp cannot tokenize text.
 fn with_app(choice: AppChoice, metadata: &gguf::Metadata) -> anyhow::Result<bool> {
     const REASON: &str = "llama.cpp has no tokenizer for this model (the GGUF says no_vocab), so \
                           the web chat could not read what is typed";
@@ -207,7 +208,7 @@ fn with_app(choice: AppChoice, metadata: &gguf::Metadata) -> anyhow::Result<bool
     }
 }
 
-/// A variant that lies in the bundle, and what its header says of it.
+/// A variant in the bundle, and the settings in its header.
 struct Packed {
     variant: Variant,
     prompt_tokens: Vec<u32>,
@@ -286,7 +287,7 @@ fn pack_variant(folder: &Path, input: &VariantInput, job: &PackJob) -> anyhow::R
     Ok(Packed { variant, prompt_tokens, expected, config, metadata, device, pieces })
 }
 
-/// The device turns text into tokens with llama.cpp alone, by what the file says.
+/// On the device, only llama.cpp tokenizes text, from the keys of the file.
 fn check_tokenizer(metadata: &Metadata) -> anyhow::Result<()> {
     ensure!(
         metadata.get("tokenizer.ggml.add_eos_token") != Some(&Value::Bool(true)),
@@ -296,7 +297,7 @@ fn check_tokenizer(metadata: &Metadata) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Figures that were measured on another file are worse than none.
+/// Refuses figures that were measured on another file.
 fn check_measured(input: &VariantInput, manifest: &Manifest, bytes: u64) -> anyhow::Result<()> {
     let VariantInput { recipe, source, measured, .. } = input;
     let same_hash = measured.sha256.as_ref().is_none_or(|hash| *hash == manifest.file.sha256);
@@ -333,7 +334,7 @@ fn place_fragments(path: &Path, input: &VariantInput, max_bytes: u64) -> anyhow:
     Ok(manifest)
 }
 
-/// The settings that all variants have: they are one model.
+/// The settings that all variants share, because they are one model.
 fn shared_config(packed: &[Packed]) -> anyhow::Result<&ModelConfig> {
     let first = packed.first().context("a bundle needs at least one variant")?;
     for other in packed {
@@ -369,7 +370,7 @@ fn write_text(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     write(&folder.join(name), text.as_bytes())
 }
 
-/// Into the folder that `atomic` syncs and renames when all is there.
+/// Writes into the folder that `atomic` syncs and renames when it is complete.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::File::create_new(path)
         .and_then(|mut file| file.write_all(bytes))

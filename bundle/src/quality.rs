@@ -1,8 +1,8 @@
-//! What of `report.json` a bundle needs: whether the gates were met, and the figures by recipe.
+//! Reads from `report.json` whether the gates were met, and the figures of each recipe.
 //!
-//! `eval` writes the file. Only the fields below are read, so that this crate need not link
-//! llama.cpp, which `eval` does. The tests of both read `eval/tests/golden/report.json`, so a field
-//! that is renamed there is missed here.
+//! `eval` writes the file. This crate has its own structs for it, because `eval` links llama.cpp.
+//! The tests of both read `eval/tests/golden/report.json`, so they fail if a field is renamed in
+//! only one.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::manifest::{Quality, TaskScore};
 
 const FORMAT: &str = "pocketgpt.report";
 const VERSION: u32 = 1;
-/// Who measures quality: the pass that reads quantized weights exactly as they are stored.
+/// The engine whose figures are used: it reads quantized weights exactly as they are stored.
 const ENGINE: &str = "reference";
 
 /// A report whose gates were met.
@@ -165,7 +165,7 @@ impl Measured {
     /// The file of `recipe` that was measured.
     ///
     /// # Errors
-    /// When the report says nothing of it.
+    /// When the report does not contain it.
     pub fn file(&self, recipe: &str) -> anyhow::Result<MeasuredFile> {
         let file = self.files.iter().find(|file| file.recipe == recipe);
         let file =

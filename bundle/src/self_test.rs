@@ -1,19 +1,19 @@
-//! Does the model in these fragments still say what it said when it was packed?
+//! The self-test: the model in the fragments must continue a prompt as it did when it was packed.
 //!
-//! The answer is greedy and comes from `reference`, whose sums do not depend on the number of
-//! threads, so it is the same tokens on every machine of one kind.
+//! The continuation is greedy and computed by `reference`, whose sums do not depend on the number
+//! of threads, so the tokens are the same on every machine of one kind.
 
 use anyhow::{Context, bail};
 use gguf::TensorSource;
 use reference::Model;
 use reference::ops::argmax;
 
-/// The `count` tokens that follow `prompt`, each the likeliest; fewer, if one of `ends` is among
-/// them, which is the last then. So llama.cpp on the device does it.
+/// The `count` tokens that follow `prompt`, each the most likely one. They end early with a token
+/// of `ends`, as in llama.cpp on the device.
 ///
 /// # Errors
-/// When the model cannot be loaded, the tokens do not fit its context or vocabulary, or it says a
-/// number that is none: every token would be as good as any other.
+/// When the model cannot be loaded, the tokens do not fit its context or vocabulary, or a logit is
+/// not finite, so that the tokens cannot be ranked.
 pub fn continuation(
     source: &dyn TensorSource,
     prompt: &[u32],
@@ -21,7 +21,7 @@ pub fn continuation(
     ends: &[u32],
 ) -> anyhow::Result<Vec<u32>> {
     let config = checkpoint::gguf_config(source)?;
-    // A device makes room for the whole context.
+    // A device allocates memory for the whole context.
     let room = config.context_length;
     let model = Model::from_parts(config.with_rotation_for(room), source)
         .context("the model does not load")?;

@@ -1,4 +1,4 @@
-//! A bundle for hosts that only hand out files.
+//! Copies a bundle for static web hosts.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::serve::HEADERS;
 use crate::signature::SIGNATURE_NAME;
 use crate::verify::read_manifest;
 
-/// Leads from the site's address to the page.
+/// The page that redirects from the site's address to the web chat.
 const ROOT_PAGE: &str = "<!doctype html>
 <meta charset=\"utf-8\">
 <meta http-equiv=\"refresh\" content=\"0; url=app/\">
@@ -38,17 +38,17 @@ impl std::fmt::Display for StaticReport {
     }
 }
 
-/// Copies a bundle to a folder that can be uploaded as it is: its files, a page that leads to the
-/// web chat, and `_headers` for the hosts that read it (Netlify, Cloudflare Pages). On all others
-/// the web chat's service worker sets the headers that threads need.
+/// Copies a bundle to a folder that can be uploaded as it is: its files, a page that redirects to
+/// the web chat, and `_headers` for the hosts that read it (Netlify, Cloudflare Pages). On all
+/// others the web chat's service worker sets the headers that threads need.
 ///
 /// # Errors
-/// When the bundle is invalid, holds a link or has no web chat, the output exists and `force` is off,
-/// or the system refuses.
+/// When the bundle is invalid, contains a link or does not have the web chat, the output exists and
+/// `force` is off, or the system refuses.
 pub fn export_static(input: &Path, output: &Path, force: bool) -> anyhow::Result<StaticReport> {
     atomic::ensure_outside(input, output)?;
     let manifest = read_manifest(input)?;
-    // Fails on a link, which could lead anywhere.
+    // Refuses links, which could point anywhere.
     let there = list_files(input)?;
     ensure!(manifest.has_app(), "{} has no web chat: pack it without --no-app", input.display());
     let mut paths: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();

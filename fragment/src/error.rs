@@ -41,13 +41,13 @@ pub enum ManifestError {
         /// How many there may be.
         limit: usize,
     },
-    /// The whole file's name is a path, or no name at all.
+    /// The whole file's name is a path or empty.
     #[error("file name {name:?}: expected a plain name without any folder")]
     FileName {
         /// What the manifest says.
         name: String,
     },
-    /// The whole file's size is nothing or beyond what JSON can count.
+    /// The whole file's size is 0, or larger than the largest integer that JSON keeps exactly.
     #[error("file size {size}: expected 1 to {limit} bytes")]
     FileSize {
         /// What the manifest says.
@@ -55,7 +55,7 @@ pub enum ManifestError {
         /// Most bytes.
         limit: u64,
     },
-    /// A hash is not written as one.
+    /// A hash is not 64 hexadecimal digits.
     #[error("{which} of {whose} is {found:?}: expected 64 lower-case hexadecimal digits")]
     Digest {
         /// The file or a fragment.
@@ -73,7 +73,7 @@ pub enum ManifestError {
         /// The id it has.
         found: usize,
     },
-    /// A piece's name is not its hash; paths of any kind end here.
+    /// A piece's name is not its hash, for example because it is a path.
     #[error("fragment {id} has the file {found:?}: expected {expected}")]
     FragmentFile {
         /// The fragment.
@@ -89,7 +89,7 @@ pub enum ManifestError {
         /// The later fragment.
         id: usize,
     },
-    /// A piece of no bytes, or of more than a program should hold in memory.
+    /// A piece is empty, or larger than a program should hold in memory.
     #[error("fragment {id} has {size} bytes: expected 1 to {limit}")]
     FragmentSize {
         /// The fragment.
@@ -119,13 +119,13 @@ pub enum ManifestError {
         /// Bytes of the file.
         size: u64,
     },
-    /// A name that would garble a terminal.
+    /// A name with characters that control a terminal.
     #[error("tensor {name:?}: expected a name without control characters")]
     TensorName {
         /// What the manifest says.
         name: String,
     },
-    /// Two tensors of one name.
+    /// Two tensors with the same name.
     #[error("tensor {name} is listed twice")]
     DuplicateTensor {
         /// The tensor.
@@ -163,7 +163,7 @@ pub enum ManifestError {
         /// The tensor.
         name: String,
     },
-    /// A shard that cannot be.
+    /// A shard that contradicts the rest of the manifest.
     #[error("shard {shard} of tensor {name}: {problem}")]
     Shard {
         /// The tensor.
@@ -178,7 +178,7 @@ pub enum ManifestError {
 /// What is wrong with one piece.
 #[derive(Debug, thiserror::Error)]
 pub enum PieceError {
-    /// It is not there.
+    /// The file is missing.
     #[error("{} is missing", path.display())]
     Missing {
         /// Where it should be.
@@ -200,7 +200,7 @@ pub enum PieceError {
         /// Bytes by the manifest.
         expected: u64,
     },
-    /// Its bytes are not those that were written.
+    /// Its hash is not the manifest's.
     #[error("{} is damaged: its {which} is {found}, expected {expected}", path.display())]
     Damaged {
         /// The piece.
@@ -217,7 +217,7 @@ pub enum PieceError {
     Io {
         /// The piece.
         path: PathBuf,
-        /// What it said.
+        /// Its message.
         source: std::io::Error,
     },
 }

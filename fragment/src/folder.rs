@@ -1,4 +1,4 @@
-//! A GGUF that is read where it lies in pieces, without joining it.
+//! Reads a GGUF from its pieces, without joining them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,19 +17,19 @@ use crate::pieces::{Pieces, open_plain};
 /// A manifest and the folder that holds its pieces.
 #[derive(Debug)]
 pub struct Located {
-    /// Where the manifest lies.
+    /// Path of the manifest.
     pub path: PathBuf,
-    /// Checked.
+    /// The manifest, checked.
     pub manifest: Manifest,
-    /// The manifest's neighbours.
+    /// The pieces in the manifest's folder.
     pub pieces: Pieces,
 }
 
 impl Located {
-    /// Finds the manifest that `input` means: itself, or `manifest.json` in it.
+    /// Finds the manifest at `input`: the file itself, or `manifest.json` in the folder.
     ///
     /// # Errors
-    /// When there is none, or it is refused.
+    /// When there is no manifest, or it is refused.
     pub fn find(input: &Path) -> anyhow::Result<Self> {
         let path = if input.is_dir() { input.join(MANIFEST_NAME) } else { input.to_owned() };
         let manifest = read_manifest(&path)?;
@@ -41,7 +41,7 @@ impl Located {
 /// Reads and checks one manifest.
 ///
 /// # Errors
-/// When it cannot be read, or with the rule that it breaks.
+/// When it cannot be read, or breaks a rule, which the error names.
 pub fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
     let mut text = Vec::new();
     open_plain(path)?
@@ -51,17 +51,17 @@ pub fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
     Manifest::parse(&text).with_context(|| path.display().to_string())
 }
 
-/// The pieces of one file, seen as the file.
+/// The pieces of one file, read as if they were the file.
 ///
-/// Opening reads the header; a tensor is read from its pieces when it is asked for. The BLAKE3 of
-/// a piece is verified when its first byte is needed, and once.
+/// Opening reads the header; a tensor is read from its pieces on request. The BLAKE3 of a piece is
+/// verified once, before its first byte is used.
 #[derive(Debug)]
 pub struct FragmentFolder {
     manifest: Manifest,
     pieces: Pieces,
     metadata: Metadata,
     layout: Layout,
-    /// For each piece, whether its hash was found right.
+    /// For each piece, whether its hash was verified.
     verified: Vec<AtomicBool>,
 }
 
@@ -70,7 +70,7 @@ impl FragmentFolder {
     ///
     /// # Errors
     /// When the manifest is refused, a piece is missing or has the wrong size, or the header in
-    /// the pieces tells of other tensors than the manifest.
+    /// the pieces and the manifest list different tensors.
     pub fn open(input: &Path) -> anyhow::Result<Self> {
         let Located { path, manifest, pieces } = Located::find(input)?;
         for fragment in &manifest.fragments {
@@ -90,12 +90,12 @@ impl FragmentFolder {
         &self.manifest
     }
 
-    /// Where everything lies in the file that the pieces make up.
+    /// The layout of the file that the pieces form.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Some bytes of a tensor, from the pieces that they lie in.
+    /// Some bytes of a tensor, from the pieces that contain them.
     fn read_range(
         &self,
         tensor: &TensorInfo,
@@ -120,7 +120,7 @@ impl FragmentFolder {
         Ok(Cow::Owned(bytes))
     }
 
-    /// Appends a part of a piece, whose hash is verified the first time.
+    /// Appends a part of a piece, whose hash is verified on first use.
     fn append(
         &self,
         fragment: usize,
@@ -174,7 +174,8 @@ pub fn open_source(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
     }
 }
 
-/// [`open_source`] for who has a tokenizer already: that of a checkpoint folder is not looked at.
+/// [`open_source`] for callers that already have a tokenizer: that of a checkpoint folder is not
+/// read.
 ///
 /// # Errors
 /// As for [`open_source`].
@@ -212,7 +213,7 @@ fn read_header(
     Ok(header)
 }
 
-/// The header inside the pieces and the manifest beside them must tell of the same tensors.
+/// The header in the pieces and the manifest must list the same tensors.
 fn check_layout(manifest: &Manifest, layout: &Layout) -> anyhow::Result<()> {
     let data_end = layout.tensors.last().map_or(0, |last| last.offset + last.size);
     let end = layout.data_start.saturating_add(data_end);

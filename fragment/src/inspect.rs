@@ -1,4 +1,4 @@
-//! What is in a folder of pieces, by its manifest alone.
+//! Describes a folder of pieces from its manifest.
 
 use std::path::Path;
 

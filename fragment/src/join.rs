@@ -1,4 +1,4 @@
-//! Pieces back into the one file they were cut from, byte for byte.
+//! Joins pieces into the file that they were cut from, byte for byte.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::pieces::Pieces;
 use crate::report::JoinReport;
 
-/// What [`join`] is to do.
+/// The input of [`join`].
 #[derive(Debug, Clone)]
 pub struct JoinJob {
     /// A folder with `manifest.json`, or the manifest itself.
@@ -30,7 +30,7 @@ pub struct JoinJob {
 /// the pieces, it exists and `force` is off, or the system refuses.
 pub fn join(job: &JoinJob) -> anyhow::Result<JoinReport> {
     let Located { path, manifest, pieces } = Located::find(&job.input)?;
-    // Beside the manifest it would take a piece's place, or be foreign to the folder.
+    // In the manifest's folder it would replace a piece, or be a file that no manifest lists.
     atomic::ensure_outside(path.parent().unwrap_or(Path::new("")), &job.output)?;
     atomic::write_file(&job.output, job.force, |out| {
         write_whole(&manifest, &pieces, out)
@@ -62,7 +62,7 @@ fn write_whole<W: Write + Send>(
     check_whole(manifest, hasher)
 }
 
-/// Compares what the pieces add up to with what the manifest says of the whole.
+/// Compares size and hashes of the joined file with the manifest's.
 pub(crate) fn check_whole(manifest: &Manifest, hasher: Hasher) -> anyhow::Result<()> {
     let (found, expected) = (hasher.finish(), &manifest.file);
     for (which, found, expected) in

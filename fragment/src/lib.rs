@@ -63,7 +63,7 @@ pub enum Verb {
         /// Most bytes in one piece (10 MiB)
         #[arg(long, value_name = "BYTES", default_value_t = 10 << 20)]
         max_bytes: u64,
-        /// Replace the folder if it exists (off)
+        /// Replace the folder if it exists [default: refuse]
         #[arg(long)]
         force: bool,
     },
@@ -76,7 +76,7 @@ pub enum Verb {
         /// The GGUF file to write
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
-        /// Replace the file if it exists (off)
+        /// Replace the file if it exists [default: refuse]
         #[arg(long)]
         force: bool,
     },
@@ -96,8 +96,8 @@ pub enum Verb {
     },
 }
 
-/// Runs the command. A folder that `verify` finds unsound is reported on stdout, piece by piece,
-/// before the error that ends the process.
+/// Runs the command. If `verify` finds a problem, the report is printed to stdout, piece by piece,
+/// before the error ends the process.
 ///
 /// # Errors
 /// Those of the command.
@@ -112,7 +112,7 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
         Verb::Verify { input } => {
             let report = verify(&input)?;
             if let Err(error) = report.require_sound() {
-                // The verdict counts, also where nobody reads the list.
+                // The exit code must be right even if stdout is closed.
                 cli::print_report(&report, args.json).ok();
                 return Err(error);
             }

@@ -1,8 +1,8 @@
-//! `manifest.json`: which bytes of which file lie in which piece.
+//! `manifest.json`: which bytes of a file are in which piece.
 //!
-//! A manifest may come from anybody, so it is checked as a whole before a single piece is opened:
-//! after [`Manifest::parse`] the pieces tile the file without gap or overlap, every tensor lies
-//! inside its pieces, and no file name can lead out of the folder.
+//! A manifest may come from anybody, so all of it is checked before a piece is opened: after
+//! [`Manifest::parse`] the pieces cover the file without gap or overlap, every tensor is inside its
+//! pieces, and file names stay inside the folder.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ManifestError;
 
-/// What `format` says in every manifest.
+/// The value of `format` in every manifest.
 pub const FORMAT: &str = "pocketgpt-fragments";
-/// The one version that is written and read.
+/// The only version that is written and read.
 pub const VERSION: u32 = 1;
 /// Name of the manifest in a folder that holds one file's pieces.
 pub const MANIFEST_NAME: &str = "manifest.json";
@@ -37,7 +37,7 @@ pub struct Manifest {
     pub format: String,
     /// Always [`VERSION`].
     pub version: u32,
-    /// The file that the pieces make up.
+    /// The file that the pieces form.
     pub file: WholeFile,
     /// In file order: joining is concatenation.
     pub fragments: Vec<Fragment>,
@@ -63,7 +63,7 @@ pub struct WholeFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fragment {
-    /// Its place in the list, from 0.
+    /// Its index in the list, from 0.
     pub id: usize,
     /// `<blake3>.dat`. Equal pieces, of one file or of several, share it.
     pub file: String,
@@ -90,7 +90,7 @@ impl Fragment {
     }
 }
 
-/// What a tensor is to its layer.
+/// How a layer uses a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TensorKind {
@@ -101,36 +101,36 @@ pub enum TensorKind {
 }
 
 impl TensorKind {
-    /// The kind that llama.cpp's naming gives: `blk.0.attn_qkv.bias` is a bias.
+    /// The kind, from the tensor's name in llama.cpp: `blk.0.attn_qkv.bias` is a bias.
     pub fn of(name: &str) -> Self {
         if name.ends_with(".bias") { TensorKind::Bias } else { TensorKind::Weight }
     }
 }
 
-/// Where one tensor lies.
+/// The position of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tensor {
     /// As in the GGUF.
     pub tensor_name: String,
-    /// What it is to its layer.
+    /// How its layer uses it.
     pub tensor_type: TensorKind,
     /// Fastest dimension first, as GGUF stores it.
     pub shape: Vec<u64>,
     /// Number format, by ggml's name.
     #[serde(with = "dtype")]
     pub dtype: TensorType,
-    /// Its parts in order. Padding after the last one lies in the same piece and is not counted.
+    /// Its parts in order. Padding after the last one is in the same piece and is not counted.
     pub shards: Vec<Shard>,
 }
 
-/// The part of a tensor that lies in one piece.
+/// The part of a tensor in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
     /// [`Fragment::id`].
     pub fragment_id: usize,
-    /// Place among the tensor's shards, from 0.
+    /// Index among the tensor's shards, from 0.
     pub shard_index: usize,
     /// Number of the tensor's shards.
     pub total_shards: usize,
@@ -140,7 +140,8 @@ pub struct Shard {
     pub length: u64,
 }
 
-/// Format and version alone: read first, so that a newer manifest is called newer and not broken.
+/// Format and version only: read first, so that the error for a newer manifest says that it is
+/// newer.
 #[derive(Deserialize)]
 struct FormatVersion {
     format: String,
@@ -171,7 +172,7 @@ impl Manifest {
     /// The text of `manifest.json`. The same manifest always gives the same bytes.
     ///
     /// # Errors
-    /// When this manifest would not be read again.
+    /// When [`Manifest::parse`] would refuse this manifest.
     pub fn to_json(&self) -> Result<String, ManifestError> {
         self.check()?;
         Ok(serde_json::to_string_pretty(self)? + "\n")
@@ -189,7 +190,7 @@ impl Manifest {
         first.unwrap_or(self.file.size)
     }
 
-    /// The pieces that hold some byte of `start..end` of the whole file.
+    /// The pieces that contain bytes of `start..end` of the whole file.
     pub fn covering(&self, start: u64, end: u64) -> &[Fragment] {
         let first = self.fragments.partition_point(|fragment| fragment.end() <= start);
         let last = self.fragments.partition_point(|fragment| fragment.offset < end);
@@ -339,8 +340,8 @@ fn check_digest(whose: &str, which: &'static str, text: &str) -> Result<(), Mani
     Err(ManifestError::Digest { whose: whose.to_owned(), which, found: text.to_owned() })
 }
 
-/// Whether Windows has the name for a device, whatever follows its first dot: a file cannot be
-/// called so there.
+/// Whether the name belongs to a device on Windows, whatever follows its first dot: a file cannot
+/// have it there.
 pub fn is_device_name(name: &str) -> bool {
     const WORDS: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
     let stem = name.split('.').next().unwrap_or_default().trim_end();

@@ -1,9 +1,9 @@
-//! Where the cuts go.
+//! Chooses where a file is cut into pieces.
 //!
 //! The header (with the metadata) and each tensor (with the padding behind it) are the *items* of
-//! a file. They are packed in order: an item that does not fit in the room left starts the next
-//! piece, one that is larger than a piece has a run of pieces to itself. So a reader that wants
-//! one tensor fetches as few pieces as can be, and the cuts of a small change stay local.
+//! a file. They are packed in order: an item that does not fit into the rest of a piece starts the
+//! next one, and an item that is larger than a piece gets pieces of its own. So a reader of one
+//! tensor fetches as few pieces as possible, and a small change moves only the cuts near it.
 
 use std::ops::Range;
 
@@ -14,8 +14,8 @@ use crate::manifest::{MAX_ENTRIES, Shard};
 
 /// The byte ranges of the pieces of a file of this layout and size, none longer than `max_bytes`.
 ///
-/// Cuts inside an item fall on multiples of the alignment, so that the last shard of a tensor
-/// always holds some of its bytes and not padding alone.
+/// Cuts inside an item are at multiples of the alignment, so that the last shard of a tensor always
+/// contains some of its bytes and not only padding.
 ///
 /// # Errors
 /// When `max_bytes` is smaller than the file's alignment or gives more pieces than a manifest may
@@ -28,7 +28,7 @@ pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<V
         "--max-bytes {max_bytes}: expected at least the file's alignment {alignment}"
     );
 
-    // No file has fewer pieces than this: known before the first of them takes memory.
+    // The smallest possible number of pieces, checked before memory is allocated for them.
     check_count(file_size.div_ceil(room), file_size, max_bytes)?;
     let mut pieces: Vec<Range<u64>> = Vec::new();
     let mut open: Option<Range<u64>> = None;
@@ -50,7 +50,7 @@ pub fn pack(layout: &Layout, file_size: u64, max_bytes: u64) -> anyhow::Result<V
     Ok(pieces)
 }
 
-/// Pieces may be half empty where tensors do not fill them, so the advice leaves room for that.
+/// Pieces may be half empty if tensors do not fill them, so the suggested size is larger.
 fn check_count(pieces: u64, file_size: u64, max_bytes: u64) -> anyhow::Result<()> {
     let enough = file_size.div_ceil(MAX_ENTRIES as u64 / 4).next_power_of_two();
     ensure!(

@@ -1,5 +1,5 @@
-//! The pieces of a folder, opened with suspicion: only plain files, only of the size and hash
-//! that the manifest gives.
+//! Opens the pieces of a folder: only plain files, and only with the size and hash that the
+//! manifest gives.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -20,7 +20,7 @@ impl Pieces {
         Pieces { folder: folder.into() }
     }
 
-    /// Where a piece lies. A checked manifest's names are hashes, so this cannot leave the folder.
+    /// Path of a piece. The names in a checked manifest are hashes, so it is inside the folder.
     pub fn path(&self, fragment: &Fragment) -> PathBuf {
         self.folder.join(&fragment.file)
     }
@@ -57,7 +57,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Reads a whole piece into `buffer`, for who hashes the bytes in another way.
+    /// Reads a whole piece into `buffer`, for callers that compute other hashes of it.
     ///
     /// # Errors
     /// All of [`PieceError`] but [`PieceError::Damaged`].
@@ -102,7 +102,7 @@ impl Pieces {
     }
 }
 
-/// Opens `path` if it is a plain file: no link that leads elsewhere, no pipe that would block.
+/// Opens `path` if it is a plain file: a link could point elsewhere, and a pipe could block.
 ///
 /// # Errors
 /// [`PieceError::Missing`], [`PieceError::NotAFile`] or [`PieceError::Io`].

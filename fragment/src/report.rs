@@ -1,4 +1,4 @@
-//! What the commands say when they are done: JSON by `serde`, tables by `Display`.
+//! The reports of the commands: JSON by `serde`, tables by `Display`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub struct SplitReport {
     pub size: u64,
     /// Pieces listed in the manifest.
     pub pieces: usize,
-    /// Files they take: equal pieces share one.
+    /// Number of files: equal pieces share one.
     pub files: usize,
     /// Bytes of the largest piece.
     pub largest: u64,
@@ -98,24 +98,24 @@ impl fmt::Display for JoinReport {
     }
 }
 
-/// In what way a file of a folder is not as it should be.
+/// The kinds of problems with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProblemKind {
-    /// Listed, but not there.
+    /// In a manifest, but missing.
     Missing,
-    /// There, but not with the bytes that were written.
+    /// Present, but its bytes differ from those that were written.
     Damaged,
-    /// There, but in no manifest.
+    /// Present, but not in a manifest.
     Foreign,
 }
 
-/// One file that is not as it should be.
+/// A problem with one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Its name in the folder.
     pub file: String,
-    /// In what way.
+    /// Its kind.
     pub kind: ProblemKind,
     /// One sentence with what was found and expected.
     pub what: String,
@@ -132,7 +132,7 @@ pub struct VerifyReport {
     pub pieces: usize,
     /// Bytes of those pieces.
     pub size: u64,
-    /// By name; empty if all is well.
+    /// By name; empty if every piece is right.
     pub problems: Vec<Problem>,
 }
 

@@ -1,7 +1,7 @@
-//! One GGUF into pieces and a manifest.
+//! Cuts a GGUF into pieces with a manifest.
 //!
-//! SHA-256 decides how long this takes: it goes over the data twice, once for the whole file and
-//! once for the pieces, and the two run beside each other. Memory is one piece for each thread.
+//! Most of the time is spent on SHA-256, of the whole file and of the pieces, which are computed in
+//! parallel. Memory is one piece for each thread.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,7 +23,7 @@ use crate::packing;
 use crate::report::SplitReport;
 use crate::whole::Whole;
 
-/// What [`split`] is to do.
+/// The input of [`split`].
 #[derive(Debug, Clone)]
 pub struct SplitJob {
     /// The GGUF, or any one part of a model in several, which are joined.
@@ -36,11 +36,11 @@ pub struct SplitJob {
     pub force: bool,
 }
 
-/// Writes a folder with the pieces of one file and its `manifest.json`; the folder appears whole
-/// or not at all.
+/// Writes a folder with the pieces of one file and its `manifest.json`. After a failure the folder
+/// does not exist.
 ///
 /// # Errors
-/// When the input is no canonical GGUF, one of its parts is missing, it lies inside of the output,
+/// When the input is not a canonical GGUF, one of its parts is missing, it is inside of the output,
 /// the output exists and `force` is off, or the system refuses.
 pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
     guard_replaced(&job.output, MANIFEST_NAME)?;
@@ -54,11 +54,11 @@ pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
     Ok(SplitReport::new(&job.output, &manifest))
 }
 
-/// Refuses to replace a folder that is no output of ours: `--force` with a mistyped path must not
-/// cost somebody a home folder.
+/// Refuses to replace a folder that this program did not write: `--force` with a mistyped path must
+/// not delete a home folder.
 ///
 /// # Errors
-/// When `folder` exists, is not empty and holds no file called `marker` of our making.
+/// When `folder` exists, is not empty and does not contain a `marker` that this program wrote.
 pub fn guard_replaced(folder: &Path, marker: &str) -> anyhow::Result<()> {
     let Ok(mut entries) = std::fs::read_dir(folder) else { return Ok(()) };
     ensure!(
@@ -69,8 +69,8 @@ pub fn guard_replaced(folder: &Path, marker: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a marker begins as ours do: damaged further on, it may still be replaced. A web page's
-/// `manifest.json` does not.
+/// Whether a marker begins as this program writes it; it may be damaged after that. The
+/// `manifest.json` of a web page begins differently.
 fn is_ours(marker: &Path) -> bool {
     let mut start = Vec::new();
     let read = plain_file::open(marker).and_then(|file| file.take(1024).read_to_end(&mut start));
@@ -78,12 +78,12 @@ fn is_ours(marker: &Path) -> bool {
 }
 
 /// Writes the pieces of one file and its manifest, called `manifest_name`, into a folder that may
-/// hold the pieces of others already; pieces with equal bytes are written once.
+/// already contain pieces of other files; pieces with equal bytes are written once.
 ///
-/// The folder is not synced: it is the caller's, who has more to put into it.
+/// The folder is not synced, because the caller writes more files into it.
 ///
 /// # Errors
-/// When the input is no canonical GGUF, `max_bytes` is out of range, or the system refuses.
+/// When the input is not a canonical GGUF, `max_bytes` is out of range, or the system refuses.
 pub fn split_into(
     folder: &Path,
     manifest_name: &str,
@@ -157,7 +157,8 @@ fn tensors(layout: &Layout, pieces: &[Range<u64>]) -> Vec<Tensor> {
 struct PieceWriter<'a> {
     whole: &'a Whole,
     folder: &'a Path,
-    /// Pieces that this run has written or is writing, so that equal ones do not meet.
+    /// Pieces that this run has written or is writing, so that two threads do not write the same
+    /// one.
     written: Mutex<HashSet<String>>,
 }
 

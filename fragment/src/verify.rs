@@ -1,4 +1,4 @@
-//! Is every piece there, whole, and does it belong here?
+//! Checks that every piece exists, is undamaged and is in a manifest.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::manifest::{Fragment, MANIFEST_NAME, Manifest};
 use crate::pieces::Pieces;
 use crate::report::{Problem, ProblemKind, VerifyReport};
 
-/// Verifies every piece of every manifest in a folder (or of one manifest, given by its own
-/// name), then the whole files that they make up, then the headers inside them.
+/// Verifies every piece of every manifest in a folder (or of one manifest, given by its own name),
+/// then the whole files that they form, then the headers in them.
 ///
-/// What is wrong with a piece is in the report, by the name of the piece, and is no error.
+/// Problems with a piece are in the report, by the name of the piece, and are not errors.
 ///
 /// # Errors
 /// When there is no manifest, one is refused, or the folder cannot be listed.
@@ -100,7 +100,7 @@ fn check_pieces<'a>(
     fragments.par_iter().map_init(Vec::new, problem).flatten().collect()
 }
 
-/// Both hashes: a browser trusts SHA-256, so a manifest that is wrong only there is caught here.
+/// Verifies both hashes: a browser verifies SHA-256, so an error in that alone must be found too.
 fn check_piece(
     pieces: &Pieces,
     fragment: &Fragment,
@@ -129,7 +129,7 @@ fn foreign_files(
         expected.contains(name) || manifests.iter().any(|found| found.path == path)
     };
     let foreign = list(folder)?.into_iter().filter(|path| !known(path)).map(|path| {
-        // Whoever put it there chose the name, which may hold what a terminal obeys.
+        // The file's name may contain characters that control a terminal.
         let name =
             path.file_name().unwrap_or_default().to_string_lossy().replace(char::is_control, "?");
         Problem {
@@ -141,11 +141,11 @@ fn foreign_files(
     Ok(foreign.collect())
 }
 
-/// Verifies the whole file that the pieces of one manifest make up, and the header inside it, for
-/// who has verified each piece already.
+/// Verifies the whole file that the pieces of one manifest form, and the header in it, for callers
+/// that have verified each piece already.
 ///
 /// # Errors
-/// When the manifest is refused, a piece is missing, or the whole is another file than it says.
+/// When the manifest is refused, a piece is missing, or the whole file has another hash.
 pub fn verify_whole(manifest: &Path) -> anyhow::Result<Manifest> {
     let found = Located::find(manifest)?;
     check_located(&found)?;
@@ -157,15 +157,15 @@ fn check_located(found: &Located) -> anyhow::Result<()> {
     FragmentFolder::open(&found.path).map(drop)
 }
 
-/// The whole that sound pieces make up, and the header inside it.
+/// Verifies the file that undamaged pieces form, and the header in it.
 fn check_file(found: &Located) -> Option<Problem> {
     let error = check_located(found).err()?;
     let file = found.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Some(Problem { file, kind: ProblemKind::Damaged, what: cli::one_line(&error) })
 }
 
-/// The pieces were verified one by one, and the hashes of the whole say whether they still are what
-/// they were.
+/// The pieces were verified one by one before; the hashes of the whole file show whether they
+/// changed since.
 fn hash_whole(manifest: &Manifest, pieces: &Pieces) -> anyhow::Result<Hasher> {
     let mut hasher = Hasher::new();
     let mut buffer = Vec::new();

@@ -1,5 +1,5 @@
-//! The one file that is cut: a GGUF as it lies on the disk, or the file that the parts of a model
-//! in several GGUFs make up.
+//! The file that is cut: a GGUF on the disk, or the file that results from joining the GGUFs of one
+//! model.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -12,8 +12,7 @@ use gguf::{GgufFile, GgufParts, Layout, TensorSource};
 /// Bytes of a joined file that are hashed at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// Size and hashes of the GGUF at `path`; where that is one part of several, of the file that the
-/// parts make up.
+/// Size and hashes of the GGUF at `path`; if it is one part of several, those of the joined file.
 ///
 /// # Errors
 /// When it cannot be read, or a part is missing.
@@ -26,7 +25,7 @@ pub(crate) struct Whole {
     name: String,
     size: u64,
     parts: GgufParts,
-    /// Of the joined file; none where there is a file already.
+    /// The header of the joined file; `None` if there is only one file.
     header: Option<Vec<u8>>,
 }
 
@@ -59,7 +58,7 @@ impl Whole {
         self.size
     }
 
-    /// Where everything lies.
+    /// The layout of the file.
     pub fn layout(&self) -> &Layout {
         match self.parts.files() {
             [file] => file.layout(),
@@ -72,7 +71,7 @@ impl Whole {
         self.parts.files().iter().map(GgufFile::path)
     }
 
-    /// Replaces what is in `buffer` by the bytes of `range`.
+    /// Replaces the content of `buffer` with the bytes of `range`.
     pub fn read(&self, range: &Range<u64>, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
         match (&self.header, self.parts.files()) {
             (None, [file]) => read_file(file.path(), range, buffer)
@@ -101,7 +100,7 @@ impl Whole {
         buffer.resize((range.end - range.start) as usize, 0);
         copy_overlap(header, 0, range, buffer);
         let layout = self.parts.layout();
-        // In the order of their places: those that end before the range come first.
+        // In the order of their positions: those that end before the range come first.
         let first = layout.tensors.partition_point(|tensor| {
             layout.data_start + tensor.offset + tensor.size <= range.start
         });
@@ -117,8 +116,8 @@ impl Whole {
     }
 }
 
-/// Copies the bytes of `from`, which lies at `start`, that are in `range` to their places in
-/// `buffer`, which lies at the start of `range`.
+/// Copies those bytes of `from`, which begins at `start`, that are in `range` to `buffer`, which
+/// begins at the start of `range`.
 fn copy_overlap(from: &[u8], start: u64, range: &Range<u64>, buffer: &mut [u8]) {
     let (first, last) = (start.max(range.start), (start + from.len() as u64).min(range.end));
     if first < last {
@@ -134,7 +133,7 @@ fn file_size(path: &Path) -> anyhow::Result<u64> {
 fn read_file(path: &Path, range: &Range<u64>, buffer: &mut Vec<u8>) -> io::Result<()> {
     let mut file = plain_file::open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
-    // Every byte is overwritten: only a longer buffer than the last one is cleared first.
+    // Every byte is overwritten below, so only the part that is longer than before is cleared.
     buffer.resize((range.end - range.start) as usize, 0);
     file.read_exact(buffer)
 }

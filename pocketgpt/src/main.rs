@@ -1,4 +1,4 @@
-//! The one command: every stage by its name, and `run` for all of them in a row.
+//! The `pocketgpt` command: every stage by its name, and `run` for all of them in order.
 
 mod pipeline;
 mod prospect;
@@ -43,7 +43,7 @@ enum Stage {
     Bundle(bundle::Args),
 }
 
-/// Runs a stage and prints its report as its arguments ask for.
+/// Runs a stage and prints its report as a table or as JSON.
 macro_rules! report {
     ($run:path, $args:expr) => {{
         let args = $args;

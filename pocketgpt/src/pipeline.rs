@@ -1,8 +1,8 @@
-//! All stages of a run file in a row: train, export, quantize, fragment, eval, bundle.
+//! Runs all stages of a run file in order: train, export, quantize, fragment, eval, bundle.
 //!
-//! Stages talk through files in the run folder only. Each is skipped when [`crate::record`] finds
-//! that its inputs, settings and program are those of its last output. A missed gate ends the run
-//! before there is a bundle.
+//! Stages pass data only through files in the run folder. A stage is skipped when [`crate::record`]
+//! finds that inputs, settings and program are the same as when it last ran. A missed gate ends the
+//! run before the bundle is written.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,14 +46,14 @@ pub struct Args {
 /// The stage that makes the run folder.
 const TRAIN: &str = "train";
 
-/// What a stage's work comes to.
+/// The result of a stage.
 struct Done {
     outputs: Vec<PathBuf>,
     bytes: u64,
     quality: String,
 }
 
-/// A run under way.
+/// The state of a run.
 struct Pipeline {
     run_file: RunFile,
     run_dir: PathBuf,
@@ -68,14 +68,14 @@ struct Pipeline {
 /// Runs every stage.
 ///
 /// # Errors
-/// What the run file asks of later stages in vain is refused first. Then the first stage that
-/// fails ends the run; [`cli::GateFailed`] if what failed was a gate.
+/// When a later stage could not do what the run file says, which is checked first; when a stage
+/// fails; [`cli::GateFailed`] when a gate is missed.
 pub fn run(args: Args) -> anyhow::Result<Summary> {
     let mut run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
     let recipes = recipes(&run_file)?;
-    // Folders are named after recipes, so what is saved has their own names, not `q4_k`.
+    // Folders are named after recipes, so the saved run file has the full names, not `q4_k`.
     run_file.quantize.recipes = recipes.iter().map(|recipe| recipe.name().to_owned()).collect();
-    // Nothing may say one, and its file may be missing.
+    // Checked here because the licence, or its file, may be missing.
     License::of(
         run_file.bundle.license.as_deref(),
         run_file.bundle.license_file.as_deref(),
@@ -139,7 +139,7 @@ fn recipes(run_file: &RunFile) -> anyhow::Result<Vec<Recipe>> {
 }
 
 impl Pipeline {
-    /// Runs one stage, or finds that it has nothing to do.
+    /// Runs one stage, or skips it if its output is current.
     ///
     /// `settings` is what the stage reads of the run file, `inputs` the files it reads.
     fn stage(
@@ -161,8 +161,8 @@ impl Pipeline {
         }
         cli::note(&format!("{name} ..."));
         let start = Instant::now();
-        // Training may yet refuse to touch the folder and what it holds; its outputs name the
-        // last checkpoint, so once that changes the old entry is void by itself.
+        // The entry of training stays, because training may still refuse to change the folder. Its
+        // outputs name the last checkpoint, so the entry is invalid as soon as that changes.
         let before = self.record.outputs(name);
         if name != TRAIN {
             self.record.start(&self.run_dir, name, &key)?;
@@ -186,7 +186,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Trains, or goes on with a run that was interrupted; gives the last checkpoint.
+    /// Trains, or resumes an interrupted run; returns the last checkpoint.
     fn train(&mut self) -> anyhow::Result<PathBuf> {
         let settings = self.run_file.training_settings()?;
         let inputs = training_inputs(&self.run_file)?;
@@ -270,11 +270,11 @@ impl Pipeline {
                 interrupt: pipeline.interrupt.clone(),
                 ..quantize::QuantizeJob::new(base, recipe)
             })?;
-            // Tensors only, as the evaluation counts; the header would count in a small file.
+            // Only tensors, as in the evaluation: in a small file the header would matter.
             let tensors: u64 = report.tensors.iter().map(|tensor| tensor.bytes).sum();
             let bits = tensors as f64 * 8.0 / report.weights as f64;
             let mut quality = format!("{bits:.2} bits per weight");
-            // Such a file is as good as one without a search; the gates judge it like any other.
+            // Such a file is as good as one without a search, and the gates apply to it too.
             if report.search.is_some_and(|search| !search.used) {
                 quality.push_str(", rounded: the search was no better");
             }
@@ -350,7 +350,7 @@ impl Pipeline {
         })
     }
 
-    /// Packs what was measured.
+    /// Packs the files that were measured.
     fn bundle(
         &mut self,
         checkpoint: &Path,
@@ -375,7 +375,7 @@ impl Pipeline {
         Ok(output)
     }
 
-    /// Checks the bundle as the device will: every hash, then the self-test. Always runs.
+    /// Checks the bundle as the device does: every hash, then the self-test. Never skipped.
     fn verify(&mut self, bundle: &Path) -> anyhow::Result<()> {
         cli::note("verify ...");
         let start = Instant::now();

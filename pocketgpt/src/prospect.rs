@@ -1,4 +1,4 @@
-//! What the stages after training need of a model, asked before its first step.
+//! Checks before training what the later stages need of a model.
 
 use anyhow::{Context, ensure};
 use checkpoint::Vocabulary;
@@ -9,7 +9,7 @@ use train::Prospect;
 /// Refuses a model that could be trained but not quantized or packed.
 ///
 /// # Errors
-/// With what the later stage would say, and that `train` alone has no need of it.
+/// The later stage's objection, and that `train` alone does not need it.
 pub fn require_usable(prospect: &Prospect<'_>) -> anyhow::Result<()> {
     device_can_tokenize(prospect)?;
     can_be_quantized(prospect)?;

@@ -1,4 +1,4 @@
-//! What each stage last did, so that a stage whose inputs did not change is skipped.
+//! Records what each stage read and wrote, so that a stage with the same inputs is skipped.
 //!
 //! `RUN/stages.json` holds, for each stage, a key and the digests of what it wrote. The key is a
 //! hash of everything that decides the output: the program's version, the settings that the stage
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::summary::Row;
 
-/// Changes whenever the meaning of `stages.json` does; an older file is then as good as none.
+/// Increased when the meaning of `stages.json` changes; a file of an older version is ignored.
 const FORMAT: u32 = 1;
 
 /// The records of a run folder.
@@ -25,14 +25,14 @@ pub struct Record {
     stages: BTreeMap<String, Entry>,
 }
 
-/// What a stage did when it last ran.
+/// The last run of a stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// Hash of version, settings and inputs.
     pub key: String,
     /// BLAKE3 of each output, by path relative to the run folder; empty while the stage runs.
     pub outputs: BTreeMap<PathBuf, String>,
-    /// What the summary says of it.
+    /// Its line in the summary.
     pub row: Row,
 }
 
@@ -58,7 +58,7 @@ impl Record {
         Record { format: FORMAT, stages: BTreeMap::new() }
     }
 
-    /// The entry of `stage`, if it finished with this key and its outputs are untouched.
+    /// The entry of `stage`, if it finished with this key and its outputs are unchanged.
     pub fn current(
         &self,
         run_dir: &Path,
@@ -83,8 +83,8 @@ impl Record {
         self.stages.get(stage).map(|entry| entry.outputs.clone()).unwrap_or_default()
     }
 
-    /// Removes what a stage wrote `before` and what is not among its `outputs` now. A file that has
-    /// changed since, and anything outside of the folders that stages write into, stays.
+    /// Removes the files that a stage wrote `before` and that are not among its `outputs` now. A
+    /// file that has changed since, or is outside of the folders that stages write into, is kept.
     pub fn remove_outdated(
         &self,
         run_dir: &Path,
@@ -120,14 +120,14 @@ impl Record {
         Ok(())
     }
 
-    /// Writes down that `stage` begins: its outputs are nobody's until it ends.
+    /// Records that `stage` begins: until it ends, its entry does not list outputs.
     pub fn start(&mut self, run_dir: &Path, stage: &str, key: &str) -> anyhow::Result<()> {
         let entry = Entry { key: key.to_owned(), outputs: BTreeMap::new(), row: Row::default() };
         self.stages.insert(stage.to_owned(), entry);
         self.save(run_dir)
     }
 
-    /// Writes down what `stage` made.
+    /// Records the outputs of `stage`.
     pub fn finish(
         &mut self,
         run_dir: &Path,
@@ -171,7 +171,7 @@ fn is_made_here(relative: &Path) -> bool {
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
-    // A link goes, and not what it leads to.
+    // A link is removed, but not its target.
     if path.symlink_metadata()?.is_dir() {
         std::fs::remove_dir_all(path)
     } else {
@@ -191,7 +191,7 @@ pub fn key_of(
 ) -> anyhow::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
-        // The length first, so that no two lists of parts read the same.
+        // Each length comes first, so that different lists never give the same bytes.
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };

@@ -1,14 +1,14 @@
-//! What a run ends with: one line for each stage, and the bundle's path.
+//! The summary of a run: one line for each stage, and the bundle's path.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What one stage did.
+/// One stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Name of the stage, with the recipe where there is one file for each.
+    /// Name of the stage, with the recipe if each recipe has a file.
     pub stage: String,
     /// Wall time, in seconds.
     pub seconds: f64,
@@ -18,7 +18,7 @@ pub struct Row {
     pub bytes: u64,
     /// What was measured.
     pub quality: String,
-    /// Nothing had changed, so the output of an earlier run stands.
+    /// Whether it was skipped because the output of an earlier run is current.
     #[serde(default)]
     pub skipped: bool,
 }
