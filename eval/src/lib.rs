@@ -168,7 +168,7 @@ impl fmt::Display for Outcome {
 /// gate into the error that ends the command.
 ///
 /// # Errors
-/// Those of [`evaluate()`], [`sweep::sweep`] and [`trace::run`].
+/// Those of [`evaluate()`], [`sweep::sweep`], [`tasks::run`] and [`trace::run`].
 pub fn run(args: Args) -> Result<Outcome> {
     match args.verb {
         None => {
