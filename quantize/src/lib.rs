@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `recipe`, `mixture`, `role`, `rules` | which tensor gets which type |
+//! | `recipe`, `recipe_types`, `role`, `rules` | which tensor gets which type |
 //! | `importance`, `calibration` | how much each column counts, from a text |
 //! | `search` | codes that make up for each other's errors |
 //! | `divergence` | how far predictions are from those of the model as it was |
@@ -24,11 +24,11 @@ mod experts;
 mod importance;
 mod input;
 mod job;
-mod mixture;
 mod output;
 mod plan;
 mod planned;
 mod recipe;
+mod recipe_types;
 mod report;
 mod role;
 mod rules;

@@ -2,7 +2,7 @@
 //!
 //! They are those of `llama-quantize` that do not need a grid of the IQ1 to IQ3 formats, so that a
 //! file made here has the quality (and the bytes) that users expect from the recipe's name. The
-//! types that each recipe chooses for each tensor are in [`mixture`](crate::mixture).
+//! types that each recipe chooses for each tensor are in [`recipe_types`](crate::recipe_types).
 
 use std::fmt;
 use std::str::FromStr;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use gguf::{Metadata, TensorInfo, TensorType};
 use regex::Regex;
 
-use crate::mixture::{Seat, fits, fitting, wanted};
+use crate::recipe_types::{Seat, fits, fitting, wanted};
 use crate::role::{Model, TensorRole, is_value, layer, role};
 use crate::{PlanFile, Recipe};
 

@@ -7,6 +7,7 @@
 //! quickstart.toml + --set train.batch_size=4  --load-->  RunFile  --save-->  RUN/config.toml
 //! ```
 
+mod architecture;
 mod attention;
 mod block;
 mod chat;
@@ -26,6 +27,7 @@ mod sources;
 mod stages;
 mod validate;
 
+pub use architecture::{Architecture, RopePairs};
 pub use attention::{Attention, LayerAttention, RopeScaling, RopeShape, Rotation, Window};
 pub use block::{
     BlockDesign, EmbeddingScale, FeedForward, NormKind, NormPlacement, NormWeight, Positions,
@@ -37,7 +39,7 @@ pub use eval_task::{EvalTask, TaskKind};
 pub use experts::{Experts, HasExperts};
 pub use forward_stage::{BlockStage, ForwardStage, StageValues};
 pub use license::canonical_license;
-pub use model::{Architecture, ModelConfig, ROPE_BASE, RopePairs};
+pub use model::{ModelConfig, ROPE_BASE};
 pub use qat::{Qat, QatStart};
 pub use release::{DAY_FORM, RELEASES, is_day};
 pub use run_file::{
