@@ -14,8 +14,10 @@ run: build
 setup:
 	./setup.sh
 
+# One program; links to it, by which the stages are called, lie beside it.
 build: setup
 	$(CARGO) build $(PROFILE) --workspace
+	target/release/pocketgpt links
 
 test: check unit end-to-end
 
@@ -102,5 +104,5 @@ bench-train: build
 
 # The same on an NVIDIA card: TEXT is a corpus of a few hundred thousand tokens.
 bench-gpu: setup
-	$(CARGO) build $(PROFILE) -p train --features cuda
+	$(CARGO) build $(PROFILE) -p pocketgpt --features cuda
 	tests/bench_gpu.sh target/release $(TEXT)

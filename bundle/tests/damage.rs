@@ -1,12 +1,10 @@
 //! Bundles that are not as they were packed: each kind of damage is found for its own reason.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
 use std::io::Write;
 
+use crate::common::Fixture;
 use bundle::{PackJob, VerifyReport, pack, verify};
-use common::Fixture;
 use fragment::ProblemKind;
 use proptest::prelude::*;
 use serde_json::{Value, json};

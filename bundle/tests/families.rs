@@ -1,12 +1,9 @@
 //! A model of every family, with its tokenizer, goes into a bundle and answers out of it.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-#[path = "../../generate/tests/tiny/mod.rs"]
-mod tiny;
-
+use crate::common::{Fixture, variant};
+use crate::tiny;
 use bundle::{PackJob, pack, verify};
-use common::{Fixture, variant};
 use quantize::{QuantizeJob, Recipe, quantize_file};
 
 #[test]

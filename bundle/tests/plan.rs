@@ -1,10 +1,8 @@
 //! Which variant fits which device.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
+use crate::common::{Fixture, tiny};
 use bundle::{Candidate, Planned, candidates, plan};
-use common::{Fixture, tiny};
 
 fn candidate(recipe: &str, weights: u64) -> Candidate {
     Candidate { recipe: recipe.to_owned(), weights, estimated: false }

@@ -1,13 +1,11 @@
 //! From a run folder, as `pocketgpt run` leaves it, to a bundle.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
 use std::path::Path;
 
+use crate::common::{tiny, write_gguf};
 use bundle::{PackJob, pack, verify};
 use checkpoint::{CheckpointContents, NamedTensor, TrainerState};
-use common::{tiny, write_gguf};
 use config::ModelConfig;
 use gguf::TensorType;
 use serde_json::{Value, json};

@@ -1,11 +1,9 @@
 //! The server: what is listed comes whole or in parts, and nothing else comes, whoever asks how.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
+use crate::common::Fixture;
+use crate::common::server::{Server, body, job};
 use checkpoint::hash::Hasher;
-use common::Fixture;
-use common::server::{Server, body, job};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use ureq::http::StatusCode;

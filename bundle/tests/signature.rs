@@ -1,14 +1,12 @@
 //! Who vouches for a bundle, and what a change does to that.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
 use std::path::Path;
 
+use crate::common::Fixture;
 use bundle::{
     Demands, PackJob, VerifyReport, keygen, pack, revoke_key, rotate_key, sign, verify, verify_as,
 };
-use common::Fixture;
 use fragment::ProblemKind;
 
 fn signed() -> (Fixture, String) {

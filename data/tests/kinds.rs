@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
 use std::sync::LazyLock;
 
+use crate::common::{conformance_inputs, shared};
 use checkpoint::Vocabulary;
-use common::{conformance_inputs, shared};
 use data::{BUILTIN_STORY, Corpus, END_OF_TEXT, Tokenizer, train_tokenizer};
 use gguf::Metadata;
 use proptest::prelude::*;

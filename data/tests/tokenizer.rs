@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-mod common;
-
 use std::sync::LazyLock;
 
+use crate::common::shared;
 use checkpoint::{TokenType, Vocabulary};
-use common::shared;
 use data::{BUILTIN_STORY, END_OF_TEXT, Tokenizer};
 use gguf::{Array, Metadata, Value};
 use proptest::prelude::*;

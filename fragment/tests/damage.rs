@@ -1,9 +1,7 @@
 //! Folders that are not as they were written: each kind of damage is refused for its own reason.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
-use common::Fixture;
+use crate::common::Fixture;
 use fragment::{FragmentFolder, JoinJob, ProblemKind, join, verify};
 use gguf::TensorSource;
 

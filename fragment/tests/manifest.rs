@@ -1,9 +1,7 @@
 //! The manifest's exact bytes, and one refusal for each rule that it can break.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-#[path = "common/invariant.rs"]
-mod invariant;
-
+use crate::invariant;
 use fragment::{Manifest, ManifestError};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,11 +1,10 @@
 //! A model in several GGUFs is cut as the one file that its parts make up.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
+use crate::common;
 use std::path::{Path, PathBuf};
 
-use common::{content, metadata, write};
+use crate::common::{content, metadata, write};
 use fragment::{JoinJob, SplitJob, join, split};
 use gguf::{Metadata, TensorType, Value, Writer};
 

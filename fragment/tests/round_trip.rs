@@ -1,9 +1,7 @@
 //! Whatever is split is joined to the same bytes, and every tensor reads the same from pieces.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
-mod common;
-
-use common::{Fixture, metadata, tensors, write};
+use crate::common::{Fixture, metadata, tensors, write};
 use fragment::{FragmentFolder, JoinJob, SplitJob, join, split};
 use gguf::{GgufFile, TensorSource, TensorType};
 use proptest::prelude::*;

@@ -1,11 +1,10 @@
 //! Two engines with the same model: their results, and what they refuse.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod tiny;
-
+use crate::tiny;
+use crate::tiny::{families, tiny};
 use config::ModelConfig;
 use generate::{EngineKind, LoadedModel};
-use tiny::{families, tiny};
 
 fn load(kind: EngineKind, config: &ModelConfig) -> (tempfile::TempDir, LoadedModel) {
     let folder = tempfile::tempdir().unwrap();

@@ -1,16 +1,11 @@
 //! A trained model that sorts letters, greedily.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "../../crates/reference/tests/nano/mod.rs"]
-mod nano;
-#[path = "../../crates/reference/tests/test_data/mod.rs"]
-mod test_data;
-
+use crate::nano::{array, nano_sort, nano_sort_config, read_json};
+use crate::test_data::test_data;
 use generate::decode::{Limits, Stop, decode};
 use generate::sampling::{Sampler, Sampling};
-use nano::{array, nano_sort, nano_sort_config, read_json};
 use reference::Model;
-use test_data::test_data;
 
 #[test]
 fn greedy_decoding_sorts() {

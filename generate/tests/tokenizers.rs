@@ -2,9 +2,7 @@
 //! the same inputs: devices must tokenize as in training.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "tiny/alphabet.rs"]
-mod alphabet;
-
+use crate::alphabet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 

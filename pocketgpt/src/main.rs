@@ -1,5 +1,9 @@
 //! The `pocketgpt` command: every stage by its name, and `run` for all of them in order.
+//!
+//! A link to the program that bears the name of a stage is that stage's command, as in busybox:
+//! `train --config FILE` is `pocketgpt train --config FILE`. `pocketgpt links` makes the links.
 
+mod links;
 mod pipeline;
 mod prospect;
 mod record;
@@ -9,9 +13,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Training frees and allocates the same large buffers at each step.
+#[global_allocator]
+static ALLOCATOR: train::PageAllocator = train::PageAllocator;
+
 /// From a text file to a GPT that runs on a phone, with proof that nothing was lost on the way.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "pocketgpt", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     stage: Stage,
@@ -41,6 +49,8 @@ enum Stage {
     Generate(generate::Args),
     /// Pack, verify or plan what goes onto the device.
     Bundle(bundle::Args),
+    /// Make links to this program, so that each stage has a command of its own: train, quantize, ...
+    Links(links::Args),
 }
 
 /// Runs a stage and prints its report as a table or as JSON.
@@ -53,7 +63,8 @@ macro_rules! report {
 }
 
 fn main() -> ExitCode {
-    cli::main(|| match Cli::parse().stage {
+    cli::main(|| match Cli::parse_from(links::arguments(std::env::args_os())).stage {
+        Stage::Links(args) => links::run(&args),
         Stage::Run(args) => report!(pipeline::run, args),
         Stage::Data(args) => report!(data::run, args),
         Stage::Train(args) => report!(train::run, args),

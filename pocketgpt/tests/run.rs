@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// A folder to run in, with a run file that trains in a moment.
 struct Fixture(tempfile::TempDir);
@@ -26,11 +26,7 @@ impl Fixture {
     }
 
     fn command(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pocketgpt"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .output()
-            .unwrap()
+        crate::program::command().args(arguments).current_dir(self.0.path()).output().unwrap()
     }
 
     /// `pocketgpt run` with some values of the run file set.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const LONGEST: Duration = Duration::from_secs(30);
 
 fn run(folder: &std::path::Path, arguments: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pocketgpt"))
+    let mut child = crate::program::command()
         .args(arguments.split(' '))
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -9,8 +9,8 @@
 //! the next buffer. Memory above the highest amount that was live at once is returned to the
 //! system. Smaller buffers are left to the system allocator.
 //!
-//! Every process that links training uses this allocator. Outside of training it keeps at most
-//! [`SPARE`] bytes.
+//! A program takes it as its global allocator; the library does not decide that. Outside of training
+//! it keeps at most [`SPARE`] bytes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
@@ -27,36 +27,32 @@ const SPARE: usize = 32 << 20;
 /// Most free ranges that are kept: a fixed table, because an allocator cannot allocate.
 const RANGES: usize = 1024;
 
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator { pages: Mutex::new(Pages::new()) };
+static PAGES: Mutex<Pages> = Mutex::new(Pages::new());
+
+fn pages() -> MutexGuard<'static, Pages> {
+    PAGES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// While this value exists, the process keeps as much memory as it used at any time. When it is
-/// dropped, free memory is returned to the system.
+/// dropped, free memory is returned to the system. Without [`PageAllocator`] it does nothing.
 pub struct KeepFreedMemory(());
 
 impl KeepFreedMemory {
     /// Starts keeping freed memory, for the whole process.
     pub fn until_dropped() -> Self {
-        ALLOCATOR.pages().keep(true);
+        pages().keep(true);
         KeepFreedMemory(())
     }
 }
 
 impl Drop for KeepFreedMemory {
     fn drop(&mut self) {
-        ALLOCATOR.pages().keep(false);
+        pages().keep(false);
     }
 }
 
-struct Allocator {
-    pages: Mutex<Pages>,
-}
-
-impl Allocator {
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// The allocator: `#[global_allocator] static ALLOCATOR: train::PageAllocator = train::PageAllocator;`
+pub struct PageAllocator;
 
 /// The bytes of pages for a buffer, if [`Pages`] serves it.
 fn pages_of(layout: Layout) -> Option<usize> {
@@ -68,10 +64,10 @@ fn pages_of(layout: Layout) -> Option<usize> {
 // SAFETY: the layout alone decides which of the two allocators serves it, and `pages_of` returns
 // the same for a layout when it is freed. `Pages` returns disjoint ranges of mapped memory, aligned
 // to pages; `System` is an allocator.
-unsafe impl GlobalAlloc for Allocator {
+unsafe impl GlobalAlloc for PageAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match pages_of(layout) {
-            Some(len) => self.pages().take(len).map_or(ptr::null_mut(), |taken| taken.start()),
+            Some(len) => pages().take(len).map_or(ptr::null_mut(), |taken| taken.start()),
             // SAFETY: the caller guarantees a layout that is not empty.
             None => unsafe { System.alloc(layout) },
         }
@@ -82,7 +78,7 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: the caller guarantees a layout that is not empty.
             return unsafe { System.alloc_zeroed(layout) };
         };
-        let taken = self.pages().take(len);
+        let taken = pages().take(len);
         if let Some(Taken::Used(start)) = taken {
             // SAFETY: the range is at least this long and is not used by anything else.
             unsafe { start.write_bytes(0, layout.size()) };
@@ -92,7 +88,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
         match pages_of(layout) {
-            Some(len) => self.pages().give(start as usize, len),
+            Some(len) => pages().give(start as usize, len),
             // SAFETY: the caller guarantees that `System` allocated this with this layout.
             None => unsafe { System.dealloc(start, layout) },
         }
@@ -303,6 +299,9 @@ mod system {
 #[cfg(unix)]
 mod tests {
     use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: PageAllocator = PageAllocator;
 
     const G: usize = GRANULE;
 

@@ -39,6 +39,7 @@ use cli::Interrupt;
 use config::{ModelConfig, RunFile};
 use data::Tokenizer;
 
+pub use allocator::PageAllocator;
 pub use device::check as check_device;
 pub use folder::claim;
 pub use report::{Losses, Report};

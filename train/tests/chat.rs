@@ -1,13 +1,11 @@
 //! Training on conversations: a base model becomes a chat model.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 
+use crate::common::{Fixture, assert_same_figures, failure, metrics, resume, train};
 use checkpoint::Checkpoint;
-use common::{Fixture, assert_same_figures, failure, metrics, resume, train};
 use config::{DataFormat, DocumentMask, RunFile, TokenizerKind, TooLong, TrainOn};
 use data::Tokenizer;
 use serde_json::{Value, json};

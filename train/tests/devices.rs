@@ -6,9 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
-use common::{Fixture, metrics, train};
+use crate::common::{Fixture, metrics, train};
 use config::{Architecture, Device, Precision};
 
 /// The allowed relative difference. Devices sum in different orders, in bf16 they also round

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 
+use crate::common::{Fixture, assert_same_end, failure, metrics, resume, train};
 use checkpoint::lora::{Adapter, Merged};
 use checkpoint::{Checkpoint, Tensors, names};
-use common::{Fixture, assert_same_end, failure, metrics, resume, train};
 use config::{Architecture, LoraTarget, Model, Projections, RunFile, TokenizerKind, Window};
 
 /// A fixture of a family; in LLaMA two heads share keys and values.

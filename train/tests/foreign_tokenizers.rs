@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
 use std::fs;
 
+use crate::common::{Fixture, resume, train};
 use checkpoint::Checkpoint;
-use common::{Fixture, resume, train};
 use config::TokenizerKind;
 use serde_json::{Value, json};
 

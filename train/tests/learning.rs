@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
 use std::fs;
 
+use crate::common::{Fixture, assert_same_end, assert_same_figures, metrics, resume, train};
 use checkpoint::{Checkpoint, TrainerState};
-use common::{Fixture, assert_same_end, assert_same_figures, metrics, resume, train};
 use config::{Architecture, Kernels, Precision, RunFile, ScheduleKind};
 
 #[test]

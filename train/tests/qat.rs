@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
 use std::fs;
 
+use crate::common::{
+    Fixture, assert_same_end, assert_same_figures, failure, metrics, resume, train,
+};
 use checkpoint::Checkpoint;
-use common::{Fixture, assert_same_end, assert_same_figures, failure, metrics, resume, train};
 use config::{Architecture, Initialization, Precision, Qat, QatStart, RunFile, TokenizerKind};
 use data::{Split, TokenFile, Window, Windows};
 use gguf::GgufFile;

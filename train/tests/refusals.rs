@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
 use std::fs;
 
+use crate::common::{Fixture, failure, metrics, resume, text_of, train, visible};
 use checkpoint::{HuggingFaceFiles, NamedTensor, names};
-use common::{Fixture, failure, metrics, resume, text_of, train, visible};
 use config::Device;
 use train::Options;
 

@@ -5,9 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-
-use common::{Fixture, assert_same_end, assert_same_figures, failure, resume, train};
+use crate::common::{Fixture, assert_same_end, assert_same_figures, failure, resume, train};
 use config::{Architecture, Kernels, Precision, Qat, QatStart, RunFile};
 
 /// Four passes in a step; the same run on one device and on `devices`.

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
+use crate::common::{family, write};
 use checkpoint::{Checkpoint, GgufView, NamedTensor};
-use common::{family, write};
 use config::{Architecture, Experts, ModelConfig};
 use gguf::{TensorSource, TensorType};
 use safetensors::tensor::{Dtype, TensorView};

@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
+use crate::common::{Altered, TOKENIZER, family, write};
 use checkpoint::{Checkpoint, GgufView, NamedTensor, gguf_config};
-use common::{Altered, TOKENIZER, family, write};
 use config::{Architecture, Attention, ModelConfig, RopeScaling};
 use gguf::{Metadata, TensorSource, TensorType, Value};
 use half::f16;

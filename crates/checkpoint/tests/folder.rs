@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::common::{TOKENIZER, config, weights, write};
 use checkpoint::{
     Checkpoint, CheckpointContents, CheckpointError, Dtype, Golden, HuggingFaceFiles, NamedTensor,
     TrainerState, Weights, latest, locate, save, save_hugging_face,
 };
-use common::{TOKENIZER, config, weights, write};
 use config::ModelConfig;
 use proptest::prelude::*;
 

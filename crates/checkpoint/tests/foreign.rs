@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
+use crate::common::{TOKENIZER, family, write};
 use checkpoint::{Checkpoint, Dtype, HuggingFaceFiles, NamedTensor, Tensors, Weights};
-use common::{TOKENIZER, family, write};
 use config::{Architecture, ModelConfig};
 use half::{bf16, f16};
 use proptest::prelude::*;

@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
+use crate::common::{Altered, config, write};
 use checkpoint::{Checkpoint, GgufView, gguf_config, open_source, transpose};
-use common::{Altered, config, write};
 use config::ModelConfig;
 use gguf::{GgufFile, TensorSource, TensorType, Writer};
 use half::{bf16, f16};

@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
+use crate::common::torch::{archive, entries};
+use crate::common::{family, write};
 use checkpoint::lora::{Adapter, Merged};
 use checkpoint::{Checkpoint, Dtype, NamedTensor, Tensors};
-use common::torch::{archive, entries};
-use common::{family, write};
 use config::Architecture;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};

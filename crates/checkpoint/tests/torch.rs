@@ -2,16 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-mod common;
-#[path = "common/pickle_invariant.rs"]
-mod pickle_invariant;
-
+use crate::pickle_invariant;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::torch::{archive, entries, text};
+use crate::common::{family, write};
 use checkpoint::{Checkpoint, Dictionary, NamedTensor, TorchFile, Weights, pickle};
-use common::torch::{archive, entries, text};
-use common::{family, write};
 use config::Architecture;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
-use common::raw::Raw;
+use crate::common::raw::Raw;
 use gguf::{Array, GgufError, GgufFile, Layout, Metadata, TensorType, Value, Writer, parse_header};
 
 /// Asserts that the bytes are refused for the given reason, with a message that contains `hint`.

@@ -3,11 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 
-use common::raw::Raw;
+use crate::common::raw::Raw;
 use gguf::{Array, GgufFile, Metadata, TensorSource, TensorType, Value, Writer, parse_header};
 
 fn tiny_path() -> &'static Path {

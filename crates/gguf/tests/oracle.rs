@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
-mod common;
-
+use crate::common;
 use std::ffi::{CStr, CString};
 
-use common::raw::Raw;
-use common::strategies::{apply, damage, metadata, tensors};
+use crate::common::raw::Raw;
+use crate::common::strategies::{apply, damage, metadata, tensors};
 use gguf::{Array, Metadata, TensorType, Value};
 use llama_cpp_sys_2 as ggml;
 use proptest::collection::vec;

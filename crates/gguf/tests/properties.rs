@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
-mod common;
-
-use common::invariant;
-use common::strategies::{apply, damage, metadata, tensors};
+use crate::common;
+use crate::common::invariant;
+use crate::common::strategies::{apply, damage, metadata, tensors};
 use gguf::parse_header;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "where a test cannot go on, it fails")]
 
-mod common;
-
 use std::ffi::CStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::raw::Raw;
+use crate::common::raw::Raw;
 use gguf::{Array, ByteOrder, GgufError, GgufFile, RawHeader, RawModel, StoredFormat, Value};
 use llama_cpp_sys_2 as ggml;
 use serde_json::{Value as Json, json};

@@ -3,19 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-#[path = "../../reference/tests/random_weights/mod.rs"]
-mod random_weights;
-
 use std::collections::BTreeMap;
 
+use crate::common::{golden_model, windowed};
+use crate::random_weights::{families, phi3_longrope};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use common::{golden_model, windowed};
 use config::{Initialization, Lora, LoraTarget, ModelConfig};
 use kernels::{Documents, Pass, Precision};
 use model::parameters::ParameterGradients;
 use model::{Batch, Model, lora};
-use random_weights::{families, phi3_longrope};
 
 /// Tokens of the documents of each row; they end just before, at and after the borders of squares
 /// of 128 scores, at other places in each row.

@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 
-mod common;
-#[path = "../../reference/tests/random_weights/mod.rs"]
-mod random_weights;
-
+use crate::common::{golden_model, windowed};
+use crate::random_weights::{families, phi3_longrope, source};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use checkpoint::names;
-use common::{golden_model, windowed};
 use config::{Initialization, Lora, LoraTarget, ModelConfig, StageValues};
 use kernels::{Dropout, Pass};
 use model::{Batch, Model, lora};
-use random_weights::{families, phi3_longrope, source};
 
 fn tokens(rows: usize, device: &Device) -> Tensor<2, Int> {
     let ids: Vec<i32> = (0..rows * 7).map(|i| (i * 5 % 29) as i32).collect();

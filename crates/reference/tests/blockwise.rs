@@ -2,14 +2,13 @@
 //! bits.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod random_weights;
-
+use crate::random_weights;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::random_weights::{families, source};
 use config::{BlockStage, ForwardStage, ModelConfig};
 use gguf::{GgufError, Metadata, TensorInfo, TensorSource, TensorType, blocks};
-use random_weights::{families, source};
 use reference::{Blockwise, MemorySource, Model, ReferenceError};
 
 fn tokens(n: u32) -> Vec<u32> {

@@ -1,13 +1,11 @@
 //! Experts in memory and in the source give the same bits, and each gets the tokens that use it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod random_weights;
-
 use std::collections::BTreeMap;
 
+use crate::random_weights::{source, with_experts};
 use config::ModelConfig;
 use gguf::TensorSource;
-use random_weights::{source, with_experts};
 use reference::{Blockwise, Model};
 
 fn tokens(n: u32) -> Vec<u32> {

@@ -1,9 +1,7 @@
 //! Compares logits with those of another implementation: Hugging Face's models in float64.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod random_weights;
-
-use random_weights::{families, phi3_longrope, source, with_experts};
+use crate::random_weights::{families, phi3_longrope, source, with_experts};
 use reference::Model;
 
 /// Root of the mean squared difference over that of `golden`'s logits, for the family `name`.

@@ -1,13 +1,10 @@
 //! Compares every stage of a trained model with what PyTorch recorded.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod nano;
-mod test_data;
-
+use crate::nano::{array, nano_sort, nano_sort_config, read_json};
+use crate::test_data::test_data;
 use config::StageValues;
-use nano::{array, nano_sort, nano_sort_config, read_json};
 use reference::Model;
-use test_data::test_data;
 
 /// The model and the recorded activations.
 fn load(test: &str) -> Option<(Model, serde_json::Value)> {

@@ -1,13 +1,11 @@
 //! Properties that hold for any weights: causality, the cache, threads, and refused inputs.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod random_weights;
-
 use std::collections::HashSet;
 
+use crate::random_weights::{config, families, phi3_longrope, source};
 use config::{Architecture, ForwardStage, ModelConfig, QkNorm};
 use gguf::TensorSource;
-use random_weights::{config, families, phi3_longrope, source};
 use reference::{MemorySource, Model, ReferenceError};
 
 fn model() -> Model {

@@ -1,11 +1,9 @@
 //! stories260K: a trained LLaMA whose 200 most likely tokens are known.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod test_data;
-
+use crate::test_data::test_data;
 use config::{Architecture, ModelConfig};
 use reference::{MemorySource, Model};
-use test_data::test_data;
 
 /// The token that every text begins with.
 const BEGIN: u32 = 1;

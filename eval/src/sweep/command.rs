@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use checkpoint::atomic::write_file;
 use llama_cpp::Cache;
 
-use super::{NamedFile, PIECE_BYTES, ProbeCommand, SweepEngine, SweepJob, SweepReport, sweep};
+use super::{NamedFile, PIECE_BYTES, ProbeProgram, SweepEngine, SweepJob, SweepReport, sweep};
 
 /// Shown after the help text.
 pub const EXAMPLES: &str = "\
@@ -99,7 +99,7 @@ pub fn run(args: SweepArgs) -> Result<SweepReport> {
         threads: args.threads,
         probe: match args.no_speed {
             true => None,
-            false => Some(ProbeCommand::of_this_process("sweep")?),
+            false => Some(ProbeProgram::of_this_process()?),
         },
         overwrite: args.force,
         interrupt: cli::Interrupt::install()?,

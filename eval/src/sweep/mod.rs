@@ -30,7 +30,7 @@ use checkpoint::hash::{Digests, hash_file};
 use llama_cpp::Cache;
 
 pub use command::{EXAMPLES, SweepArgs, run};
-pub use probe::{ProbeArgs, ProbeCommand, Speed, probe};
+pub use probe::{ProbeArgs, ProbeProgram, Speed, probe};
 pub use report::{FORMAT, KlRatio, Row, SweepReport, SweepText, VERSION};
 pub use variant::{FileRole, NamedFile};
 
@@ -73,7 +73,7 @@ pub struct SweepJob {
     /// Threads that compute; 0 uses all cores.
     pub threads: usize,
     /// How to start the child process that measures speed and memory; `None` skips this.
-    pub probe: Option<ProbeCommand>,
+    pub probe: Option<ProbeProgram>,
     /// Whether a base that belongs to another model or text, or is damaged, may be replaced.
     pub overwrite: bool,
     /// Checked between windows.

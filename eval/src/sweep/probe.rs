@@ -13,7 +13,6 @@
 //! peak          most bytes that were resident, mapped weights included
 //! ```
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -72,25 +71,17 @@ pub struct ProbeArgs {
     prompt: Vec<u32>,
 }
 
-/// The command that starts this program as the child.
+/// The program that is started as the child: as `PROGRAM eval probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// The arguments before `probe`.
-    pub arguments: Vec<OsString>,
-}
+pub struct ProbeProgram(PathBuf);
 
-impl ProbeCommand {
-    /// This process's own program and the arguments before `verb`: `pocketgpt eval sweep ...` gives
-    /// `pocketgpt eval`.
+impl ProbeProgram {
+    /// The program of this process, which has `eval` among its commands.
     ///
     /// # Errors
     /// When the system does not report the path of this program.
-    pub fn of_this_process(verb: &str) -> Result<Self> {
-        let program = std::env::current_exe().context("which program is this?")?;
-        let words = std::env::args_os().skip(1).take_while(|word| word != verb);
-        Ok(ProbeCommand { program, arguments: words.collect() })
+    pub fn of_this_process() -> Result<Self> {
+        std::env::current_exe().map(Self).context("the path of this program is unknown")
     }
 
     /// Runs the child on the file at `path` with the beginning of `window` as the prompt.
@@ -106,15 +97,14 @@ impl ProbeCommand {
     ) -> Result<Speed> {
         let (prompt, _) = lengths(window.len());
         let prompt: Vec<String> = window[..prompt].iter().map(u32::to_string).collect();
-        let output = Command::new(&self.program)
-            .args(&self.arguments)
-            .args(["probe", "--json", "--model"])
+        let output = Command::new(&self.0)
+            .args(["eval", "probe", "--json", "--model"])
             .arg(path)
             .args(["--context", &window.len().to_string(), "--cache", &cache.to_string()])
             .args(["--threads", &threads.to_string(), "--prompt", &prompt.join(",")])
             .stdin(Stdio::null())
             .output()
-            .with_context(|| format!("cannot start {}", self.program.display()))?;
+            .with_context(|| format!("cannot start {}", self.0.display()))?;
         if !output.status.success() {
             let error = String::from_utf8_lossy(&output.stderr);
             let error = error.trim().trim_start_matches("error: ");

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use checkpoint::{CheckpointContents, CheckpointError, Tensors, TrainerState, names, save};
 use config::{Architecture, ModelConfig};
@@ -74,20 +73,4 @@ pub fn test_data(test: &str, file: &str) -> Option<PathBuf> {
     }
     println!("{test} skipped: {} not found", path.display());
     None
-}
-
-/// Runs the command in `folder`.
-pub fn export(folder: &Path, args: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_export");
-    Command::new(program).args(args).current_dir(folder).output().unwrap()
-}
-
-/// Runs a command that must be refused: exit code 2, one line, and nothing on stdout.
-pub fn refusal(folder: &Path, args: &[&str]) -> String {
-    let output = export(folder, args);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
-    assert!(output.stdout.is_empty());
-    error
 }

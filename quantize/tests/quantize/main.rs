@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod imatrix_llama;
 mod importance;
 mod models;
 mod options;

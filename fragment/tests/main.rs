@@ -1,0 +1,9 @@
+//! The tests of this crate from outside, as one program: it links once.
+
+mod common;
+mod damage;
+#[path = "common/invariant.rs"]
+mod invariant;
+mod manifest;
+mod parts;
+mod round_trip;

@@ -1,0 +1,3 @@
+//! The `data` command.
+
+mod command;

@@ -1,0 +1,7 @@
+//! The `eval` command.
+
+mod common;
+mod judge;
+mod sweep;
+mod tasks;
+mod trace;

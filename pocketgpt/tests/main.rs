@@ -1,0 +1,17 @@
+//! Tests of the program: its commands, what they print, and what a kill leaves behind.
+//! The tests of a crate's functions stand in the crate.
+
+mod bundle;
+mod data;
+mod dependencies;
+mod eval;
+mod export;
+mod fragment;
+mod generate;
+mod links;
+mod program;
+mod quantize;
+mod run;
+mod special_files;
+mod test_files;
+mod train;
