@@ -16,12 +16,12 @@ pub struct Args {
     folder: Option<PathBuf>,
 }
 
-/// The arguments as `pocketgpt` takes them: called by the name of a stage, that stage comes first.
+/// The arguments as `pocketgpt` takes them: `train ARGUMENTS` is `pocketgpt train ARGUMENTS`.
 pub fn arguments(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let called = arguments.first().and_then(|program| Path::new(program).file_stem()?.to_str());
     if let Some(&stage) = STAGES.iter().find(|&&stage| called == Some(stage)) {
-        arguments.insert(1, stage.into());
+        arguments.splice(..1, ["pocketgpt".into(), stage.into()]);
     }
     arguments
 }
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_link_that_bears_the_name_of_a_stage_is_its_command() {
-        assert_eq!(called(&["/bin/train", "-h"]), ["/bin/train", "train", "-h"]);
-        assert_eq!(called(&["quantize.exe"]), ["quantize.exe", "quantize"]);
+        assert_eq!(called(&["/bin/train", "-h"]), ["pocketgpt", "train", "-h"]);
+        assert_eq!(called(&["quantize.exe"]), ["pocketgpt", "quantize"]);
         assert_eq!(called(&["./pocketgpt", "train"]), ["./pocketgpt", "train"]);
         assert_eq!(called(&["trainer"]), ["trainer"]);
         assert!(called(&[]).is_empty());
