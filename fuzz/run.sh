@@ -3,7 +3,7 @@
 #
 # usage: fuzz/run.sh [TARGET...]     SECONDS_EACH=60 by default; the targets are those of fuzz_targets/
 #
-# What a target finds lies in fuzz/artifacts/TARGET afterwards, and the exit code is 1.
+# What a target finds is in fuzz/artifacts/TARGET afterwards, and the exit code is 1.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${SECONDS_EACH:-60}
@@ -31,7 +31,7 @@ for target in "${targets[@]}"; do
 done
 if [ ${#found[@]} -gt 0 ]; then
     for target in "${found[@]}"; do
-        echo "fuzz: $target fell; its log is fuzz/target/$target.log, its inputs are:" >&2
+        echo "fuzz: $target failed; its log is fuzz/target/$target.log, its inputs are:" >&2
         ls "artifacts/$target" >&2
     done
     exit 1

@@ -46,7 +46,7 @@ use anyhow::{Context, ensure};
 use checkpoint::RunLock;
 use serde::Serialize;
 
-pub use app::digest as app_digest;
+pub use app::{digest as app_digest, is_built as has_app};
 pub use inputs::Inputs;
 pub use keys::{KeyReport, keygen};
 pub use license::License;

@@ -3,15 +3,18 @@
 //! A link to the program that bears the name of a stage is that stage's command, as in busybox:
 //! `train --config FILE` is `pocketgpt train --config FILE`. `pocketgpt links` makes the links.
 
+mod doctor;
 mod links;
 mod pipeline;
 mod prospect;
 mod record;
+mod shell;
 mod summary;
+mod versions;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Training frees and allocates the same large buffers at each step.
 #[global_allocator]
@@ -19,7 +22,7 @@ static ALLOCATOR: train::PageAllocator = train::PageAllocator;
 
 /// From a text file to a GPT that runs on a phone, with proof that nothing was lost on the way.
 #[derive(Parser)]
-#[command(name = "pocketgpt", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "pocketgpt", version, long_version = versions::LONG.as_str(), propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     stage: Stage,
@@ -49,6 +52,15 @@ enum Stage {
     Generate(generate::Args),
     /// Pack, verify or plan what goes onto the device.
     Bundle(bundle::Args),
+    /// Say what this machine has, and what that means for each stage.
+    Doctor(doctor::Args),
+    /// Print a script that completes commands and flags in a shell.
+    #[command(after_help = "Example:\n  pocketgpt completions bash > \
+                            ~/.local/share/bash-completion/completions/pocketgpt")]
+    Completions(shell::CompletionsArgs),
+    /// Write a manual page for each command.
+    #[command(after_help = "Example: pocketgpt man ~/.local/share/man/man1")]
+    Man(shell::ManArgs),
     /// Make links to this program, so that each stage has a command of its own: train, quantize, ...
     Links(links::Args),
 }
@@ -65,6 +77,9 @@ macro_rules! report {
 fn main() -> ExitCode {
     cli::main(|| match Cli::parse_from(links::arguments(std::env::args_os())).stage {
         Stage::Links(args) => links::run(&args),
+        Stage::Doctor(args) => report!(doctor::run, args),
+        Stage::Completions(args) => shell::completions(Cli::command(), &args),
+        Stage::Man(args) => shell::man(Cli::command(), &args),
         Stage::Run(args) => report!(pipeline::run, args),
         Stage::Data(args) => report!(data::run, args),
         Stage::Train(args) => report!(train::run, args),

@@ -12,6 +12,7 @@ mod links;
 mod program;
 mod quantize;
 mod run;
+mod shell;
 mod special_files;
 mod test_files;
 mod train;

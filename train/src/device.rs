@@ -87,6 +87,14 @@ fn several(name: &str, first: Device, count: usize) -> anyhow::Result<Vec<Device
     Ok(devices)
 }
 
+/// The device that `auto` takes on this machine.
+///
+/// # Errors
+/// As [`select`].
+pub fn auto_name() -> anyhow::Result<&'static str> {
+    default_of(Choice::Auto).map(|(_, name)| name)
+}
+
 /// Whether training can run on a device.
 ///
 /// # Errors

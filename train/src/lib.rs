@@ -40,7 +40,7 @@ use config::{ModelConfig, RunFile};
 use data::Tokenizer;
 
 pub use allocator::PageAllocator;
-pub use device::check as check_device;
+pub use device::{auto_name as auto_device_name, check as check_device};
 pub use folder::claim;
 pub use report::{Losses, Report};
 pub use session::train;
