@@ -6,7 +6,7 @@ PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
 	bench-convert bench-gpu bench-quantize bench-train learning \
-	test-real test-real-short test-faults test-faults-short fuzz
+	test-wheel test-real test-real-short test-faults test-faults-short fuzz
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -37,6 +37,10 @@ end-to-end: build
 # The web chat, driven in a real browser through a real bundle.
 test-app: build
 	tests/app.sh target/release
+
+# The Python wheel, built, installed into an empty environment and run to a bundle there.
+test-wheel: build
+	tests/wheel.sh
 
 # Kills and input/output errors at every system call that writes, in every command that writes; hours.
 # Needs Linux 5.5, a C compiler and Python.
