@@ -67,10 +67,11 @@ class Fixture:
         yield ["fragment", "split", "--input", "q8.gguf", "--output", "pieces"]
         yield ["eval", "--checkpoint", self.checkpoint(), "--f32", "model.gguf", "--quantized", "q8.gguf", "--output", "judged.json"]
         yield ["bundle", "pack", "--variant", "Q8_0=pieces", "--tokenizer", self.tokenizer(), "--license", "MIT",
-               "--no-app", "--output", "packed"]
+               "--no-app", "--release", "1", "--output", "packed"]
         yield ["bundle", "pack", "--variant", "Q8_0=pieces", "--tokenizer", self.tokenizer(), "--license", "MIT",
                "--output", "with-app"]
         yield ["bundle", "keygen", "--output", "key.pem"]
+        yield ["bundle", "keygen", "--output", "next.pem"]
 
     def tokenizer(self):
         return self.checkpoint() + "/tokenizer.json"
@@ -144,6 +145,14 @@ class Fixture:
         sign = ["bundle", "sign", "--input", "packed", "--key"]
         yield Case("bundle sign", [*sign, "key.pem", "--force"], ["packed/bundle.sig"], ["packed", "key.pem"],
                    [["bundle", "keygen", "--output", "other.pem"], [*sign, "other.pem"]])
+        yield Case("bundle rotate-key", ["bundle", "rotate-key", "--key", "key.pem", "--new-key", "next.pem.pub",
+                                         "--output", "new/rotated.json", "--force"], ["new/rotated.json"],
+                   ["key.pem", "next.pem.pub"],
+                   [["bundle", "keygen", "--output", "other.pem"],
+                    ["bundle", "rotate-key", "--key", "key.pem", "--new-key", "other.pem.pub", "--output", "new/rotated.json"]])
+        revoke = lambda key: ["bundle", "revoke-key", "--key", key, "--output", "new/revoked.json"]
+        yield Case("bundle revoke-key", [*revoke("key.pem"), "--force"], ["new/revoked.json"], ["key.pem", "next.pem"],
+                   [revoke("next.pem")])
         static = ["bundle", "export-static", "--input", "with-app", "--output", "new/site"]
         yield Case("bundle export-static", [*static, "--force"], ["new/site"], ["with-app"],
                    [static])
