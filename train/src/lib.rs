@@ -14,7 +14,9 @@
 mod allocator;
 mod chart;
 mod chat_tokenizer;
+mod command;
 mod corpus;
+mod curves;
 mod device;
 mod evaluate;
 mod folder;
@@ -40,33 +42,12 @@ use config::{ModelConfig, RunFile};
 use data::Tokenizer;
 
 pub use allocator::PageAllocator;
+pub use command::{Args, EXAMPLES, Outcome, PlotArgs, Verb, run};
+pub use curves::{CurvesReport, RunSummary};
 pub use device::{auto_name as auto_device_name, check as check_device};
 pub use folder::claim;
 pub use report::{Losses, Report};
 pub use session::train;
-
-/// Shown below the help text.
-pub const EXAMPLES: &str = "\
-Example:
-  train --config configs/quickstart.toml --set train.batch_size=4";
-
-/// The command's arguments.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Args {
-    /// Where the settings come from.
-    #[command(flatten)]
-    pub run_file: cli::RunFileArgs,
-    /// Resume from the run folder's last checkpoint, also with changed settings [default: off; an
-    /// unfinished run with the same settings resumes automatically].
-    #[arg(long, conflicts_with = "force")]
-    pub resume: bool,
-    /// Start over: delete what an earlier run left in the run folder [default: off].
-    #[arg(long)]
-    pub force: bool,
-    /// Print the report as JSON [default: a table].
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// Settings of the caller that are not in the run file.
 #[derive(Debug, Clone, Default)]
@@ -99,16 +80,4 @@ pub struct Prospect<'a> {
     pub tokenizer_json: &'a str,
     /// The folder whose other files are copied with `tokenizer.json`.
     pub tokenizer_folder: Option<&'a Path>,
-}
-
-/// Runs the command.
-///
-/// # Errors
-/// As [`train`], and when the run file is invalid.
-pub fn run(args: Args) -> anyhow::Result<Report> {
-    let run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
-    let interrupt = Interrupt::install()?;
-    let options =
-        Options { resume: args.resume, overwrite: args.force, interrupt, ..Options::default() };
-    train(&run_file, &options)
 }

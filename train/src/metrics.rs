@@ -90,7 +90,11 @@ fn text_of(line: &Metrics) -> serde_json::Result<String> {
     Ok(serde_json::to_string(line)? + "\n")
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<Metrics>> {
+/// The lines of a log; what a killed process left of a line is skipped.
+///
+/// # Errors
+/// When a file that exists cannot be read.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Metrics>> {
     let text = match plain_file::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
