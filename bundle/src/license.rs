@@ -8,10 +8,10 @@ use anyhow::{Context, anyhow, ensure};
 /// Longest text of a licence that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Identifiers whose text this program has.
+/// Identifiers whose text this program has, without the name of an author.
 const TEXTS: [(&str, &str); 2] = [
-    ("MIT", include_str!("../../LICENSE-MIT")),
-    ("Apache-2.0", include_str!("../../LICENSE-APACHE")),
+    ("MIT", include_str!("../licenses/MIT.txt")),
+    ("Apache-2.0", include_str!("../licenses/Apache-2.0.txt")),
 ];
 
 /// The licence of the weights.
