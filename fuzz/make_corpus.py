@@ -46,7 +46,11 @@ def main():
     run("quantize", "imatrix", "--input", "model.gguf", "--text", "text.txt", "--context", "16", "--output", "imatrix.gguf")
     run("eval", "--checkpoint", step, "--f32", "model.gguf", "--quantized", "q8.gguf", "--output", "report.json")
     run("bundle", "pack", "--variant", "Q8_0=q8.gguf", "--tokenizer", step / "tokenizer.json", "--license", "MIT",
-        "--no-app", "--prompt", "a", "--self-test-tokens", "2", "--output", "pocket")
+        "--no-app", "--prompt", "a", "--self-test-tokens", "2", "--release", "1", "--output", "pocket")
+    for key in ("key.pem", "next.pem"):
+        run("bundle", "keygen", "--output", key)
+    run("bundle", "rotate-key", "--key", "key.pem", "--new-key", "next.pem.pub", "--output", "rotated.json")
+    run("bundle", "sign", "--input", "pocket", "--key", "next.pem", "--statement", "rotated.json")
     run("data", "encode", "text.txt", "--output", "tokens.bin")
     run("generate", "chat", "--model", "gpt2", "--plain", "--greedy", "--max-tokens", "2", "--system", "s", "--save",
         "chat.json", stdin="a\n")
@@ -54,6 +58,8 @@ def main():
         seed(target, "model", work / "q8.gguf")
     seed("manifest", "pieces", work / "pocket/model/Q8_0.manifest.json")
     seed("bundle_manifest", "packed", work / "pocket/bundle.json")
+    seed("signature", "rotated", (work / "pocket/bundle.json").read_bytes() + b"\0" + (work / "pocket/bundle.sig").read_bytes())
+    seed("signature", "short", b"{}\0" + (work / "pocket/bundle.sig").read_bytes())
     seed("tokenizer_json", "bpe", step / "tokenizer.json")
     seed("tokenizer_json", "words", words())
     seed("tokenizer_json", "unigram", unigram())

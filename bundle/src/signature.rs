@@ -95,6 +95,15 @@ impl Signature {
     }
 }
 
+/// Who signed a bundle: the public key as hexadecimal digits, from the bytes of `bundle.json` and the
+/// text of `bundle.sig`.
+///
+/// # Errors
+/// When the signature is malformed or of other bytes, or what it has of earlier keys does not hold.
+pub fn signer(bundle: &[u8], signature: &str) -> anyhow::Result<String> {
+    Signature::check(bundle, signature, Vec::new()).map(|signature| signature.key)
+}
+
 /// What [`sign`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignReport {
