@@ -63,7 +63,7 @@ macro_rules! report {
 }
 
 fn main() -> ExitCode {
-    cli::main(|| match Cli::parse_from(links::arguments(std::env::args_os())).stage {
+    cli::main(|| match cli::parse::<Cli>(links::arguments(std::env::args_os()))?.stage {
         Stage::Links(args) => links::run(&args),
         Stage::Run(args) => report!(pipeline::run, args),
         Stage::Data(args) => report!(data::run, args),
