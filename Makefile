@@ -6,7 +6,7 @@ PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
 	bench-convert bench-gpu bench-quantize bench-train learning \
-	test-wheel test-real test-real-short test-faults test-faults-short fuzz
+	test-wheel test-real test-real-short test-faults test-faults-short fuzz notices sbom
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -93,6 +93,14 @@ bench-quantize: build
 # The Verdict from three seeds with plain and with fused operations; an hour on two cores.
 learning: build
 	tests/learning.sh target/release
+
+# The licences of what is in the program and in the web chat, after a dependency has changed.
+notices: setup
+	licenses/notices.py
+
+# What both consist of, as CycloneDX files.
+sbom: setup
+	licenses/sbom.py target/sbom
 
 bench: build
 	tests/bench.sh target/release

@@ -67,19 +67,36 @@ pub fn write<W: Write + Seek>(
 
 /// Whether `path` is the archive of a bundle, as far as its list of entries tells.
 pub fn is_bundle(path: &Path) -> bool {
+    has_entry(path, BUNDLE_NAME)
+}
+
+/// Whether `path` is the archive of a signed bundle, as far as its list of entries tells.
+pub fn is_signed(path: &Path) -> bool {
+    has_entry(path, SIGNATURE_NAME)
+}
+
+fn has_entry(path: &Path, name: &str) -> bool {
     let archive =
         plain_file::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
-    archive.is_some_and(|archive| archive.index_for_name(BUNDLE_NAME).is_some())
+    archive.is_some_and(|archive| archive.index_for_name(name).is_some())
+}
+
+/// Whether the file at `path` has exactly these bytes.
+pub fn file_holds(path: &Path, bytes: &[u8]) -> bool {
+    plain_file::open(path).is_ok_and(|file| holds_bytes(file, bytes).unwrap_or(false))
+}
+
+fn holds_bytes(reader: impl Read, bytes: &[u8]) -> std::io::Result<bool> {
+    let mut found = Vec::new();
+    reader.take(bytes.len() as u64 + 1).read_to_end(&mut found)?;
+    Ok(found == bytes)
 }
 
 /// Whether `path` is the archive of the bundle with this `bundle.json`.
 pub fn holds(path: &Path, bundle: &[u8]) -> bool {
     let read = || -> anyhow::Result<bool> {
         let mut archive = ZipArchive::new(BufReader::new(plain_file::open(path)?))?;
-        let entry = archive.by_name(BUNDLE_NAME)?;
-        let mut bytes = Vec::new();
-        entry.take(bundle.len() as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(bytes == bundle)
+        Ok(holds_bytes(archive.by_name(BUNDLE_NAME)?, bundle)?)
     };
     read().unwrap_or(false)
 }

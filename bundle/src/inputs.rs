@@ -70,6 +70,7 @@ impl PackJob {
             output,
             zip: false,
             force: false,
+            replace_signed: false,
             app: AppChoice::default(),
             variants: inputs.variants.into_iter().map(variant).collect::<anyhow::Result<_>>()?,
             name: inputs.name,

@@ -33,6 +33,7 @@ mod report;
 mod self_test;
 pub mod serve;
 mod signature;
+mod signed_output;
 mod source_license;
 mod statement;
 mod static_site;
@@ -327,7 +328,8 @@ pub struct PackArgs {
     /// Also write OUTPUT.zip (off, or as the run file says)
     #[arg(long)]
     pub zip: bool,
-    /// Replace the output if it exists (off)
+    /// Replace the output if it exists; a signature that holds for the new bundle too is kept, one
+    /// that does not is named (off)
     #[arg(long)]
     pub force: bool,
     /// Leave the web chat out (off)
@@ -417,6 +419,7 @@ fn pack_job(args: PackArgs) -> anyhow::Result<PackJob> {
     job.release = args.release.or(job.release);
     job.expires = args.expires.or(job.expires);
     job.force = args.force;
+    job.replace_signed = args.force;
     job.app = if args.no_app { AppChoice::Left } else { AppChoice::Required };
     Ok(job)
 }

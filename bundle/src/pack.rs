@@ -27,6 +27,7 @@ use crate::plan::weight_bytes;
 use crate::quality::MeasuredFile;
 use crate::report::PackReport;
 use crate::self_test::continuation;
+use crate::signed_output::keep_signature;
 
 /// The input of [`pack`].
 #[derive(Debug, Clone)]
@@ -38,6 +39,9 @@ pub struct PackJob {
     pub zip: bool,
     /// Replace folder and archive if they exist.
     pub force: bool,
+    /// Replace a signed bundle also where its signature does not hold for the new one. A signature
+    /// that does hold is kept in any case.
+    pub replace_signed: bool,
     /// Whether the web chat goes in.
     pub app: AppChoice,
     /// Shown to the user.
@@ -106,6 +110,7 @@ pub struct VariantInput {
 /// # Errors
 /// When a variant is damaged, is not the file that was measured or does not share its settings
 /// with the others, when it lies inside of the output, when the output exists and `force` is off,
+/// when it is signed, the signature does not hold for the new bundle and `replace_signed` is off,
 /// or when the system refuses.
 pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
     ensure!(!job.variants.is_empty(), "a bundle needs at least one variant");
@@ -120,8 +125,9 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
         "{} exists: add --force to replace it",
         archive_path.display()
     );
-    let (manifest, archive) = atomic::write_dir(&job.output, job.force, |folder| {
+    let (manifest, signed, archive) = atomic::write_dir(&job.output, job.force, |folder| {
         let manifest = fill(folder, job)?;
+        let signed = keep_signature(folder, job)?;
         // Before the folder is renamed: if the disk is too small for the archive, neither is
         // written.
         let archive = job.zip.then(|| {
@@ -130,7 +136,7 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
             })
         });
         let archive = archive.transpose()?.map(|((), archive)| archive);
-        anyhow::Ok((manifest, archive))
+        anyhow::Ok((manifest, signed, archive))
     })?;
     if let Some(archive) = archive {
         archive.publish()?;
@@ -139,7 +145,7 @@ pub fn pack(job: &PackJob) -> anyhow::Result<PackReport> {
         std::fs::remove_file(&archive_path)
             .with_context(|| format!("cannot remove the old {}", archive_path.display()))?;
     }
-    Ok(PackReport::new(&job.output, job.zip.then_some(archive_path), &manifest))
+    Ok(PackReport::new(&job.output, job.zip.then_some(archive_path), &manifest, signed))
 }
 
 fn fill(folder: &Path, job: &PackJob) -> anyhow::Result<BundleManifest> {

@@ -22,18 +22,27 @@ pub struct PackReport {
     pub files: usize,
     /// Whether the web chat is among them.
     pub has_app: bool,
+    /// Whether it is signed: it replaced a signed bundle with the same `bundle.json`, so that the
+    /// signature was kept.
+    pub signature_kept: bool,
     /// Smallest first.
     pub variants: Vec<Variant>,
 }
 
 impl PackReport {
-    pub(crate) fn new(output: &Path, archive: Option<PathBuf>, manifest: &BundleManifest) -> Self {
+    pub(crate) fn new(
+        output: &Path,
+        archive: Option<PathBuf>,
+        manifest: &BundleManifest,
+        signature_kept: bool,
+    ) -> Self {
         PackReport {
             output: output.to_owned(),
             archive,
             size: manifest.files.iter().map(|file| file.size).sum(),
             files: manifest.files.len() + 1,
             has_app: manifest.has_app(),
+            signature_kept,
             variants: manifest.variants.clone(),
         }
     }
@@ -66,6 +75,9 @@ impl fmt::Display for PackReport {
         let size = cli::bytes(self.size);
         let app = if self.has_app { "with" } else { "without" };
         write!(f, "{}: {} files, {size}, {app} the web chat", self.output.display(), self.files)?;
+        if self.signature_kept {
+            write!(f, "\nstill signed: bundle.json is the same as before")?;
+        }
         match &self.archive {
             Some(archive) => write!(f, "\n{}", archive.display()),
             None => Ok(()),

@@ -10,6 +10,7 @@ use crate::files::list_files;
 use crate::manifest::BUNDLE_NAME;
 use crate::serve::HEADERS;
 use crate::signature::SIGNATURE_NAME;
+use crate::signed_output::note_unsigned_copy;
 use crate::verify::read_manifest;
 
 /// The page that redirects from the site's address to the web chat.
@@ -56,6 +57,7 @@ pub fn export_static(input: &Path, output: &Path, force: bool) -> anyhow::Result
     if there.iter().any(|path| path == SIGNATURE_NAME) {
         paths.push(SIGNATURE_NAME);
     }
+    note_unsigned_copy(input, output)?;
     let copied = atomic::write_dir(output, force, |folder| -> anyhow::Result<u64> {
         let mut size = write(folder, "index.html", ROOT_PAGE)?;
         size += write(folder, "_headers", &headers_file())?;

@@ -270,6 +270,53 @@ fn an_archive_of_another_bundle_is_left_as_it_is() {
     assert_eq!(std::fs::read(fixture.path("pocket.zip")).unwrap(), before);
 }
 
+/// `sign` changes the folder after `pack` wrote it, so packing again is not a change of the bundle.
+#[test]
+fn packing_the_same_again_keeps_the_signature_with_its_statements() {
+    let (fixture, [_, new]) = rotated();
+    let before = std::fs::read(fixture.output().join("bundle.sig")).unwrap();
+    let report = pack(&PackJob { zip: true, force: true, ..fixture.job() }).unwrap();
+    assert!(report.signature_kept && report.to_string().contains("still signed"), "{report}");
+    assert_eq!(std::fs::read(fixture.output().join("bundle.sig")).unwrap(), before);
+    for input in [fixture.output(), fixture.path("pocket.zip")] {
+        let report = sound(&input, &by(&fixture, "release.pem.pub"));
+        assert_eq!(report.signed_by.as_ref(), Some(&new));
+    }
+}
+
+#[test]
+fn a_signed_bundle_is_not_replaced_by_an_unsigned_one_unless_that_is_wanted() {
+    let (fixture, public_key) = signed();
+    let next = PackJob { release: Some(4), force: true, ..fixture.job() };
+    let error = cli::one_line(&pack(&next).unwrap_err());
+    assert!(error.contains("pocket is signed, and its signature does not hold"), "{error}");
+    assert!(error.contains("bundle sign --input") && error.contains("bundle.sig"), "{error}");
+    let report = sound(&fixture.output(), &by(&fixture, "release.pem.pub"));
+    assert_eq!((report.release, report.signed_by), (Some(3), Some(public_key)));
+
+    let report = pack(&PackJob { replace_signed: true, ..next }).unwrap();
+    assert!(!report.signature_kept);
+    let report = sound(&fixture.output(), &Demands::default());
+    assert_eq!((report.release, report.signed_by), (Some(4), None));
+}
+
+/// Of a folder that was removed or moved, the archive may be all that is left.
+#[test]
+fn a_signed_archive_without_its_folder_is_not_replaced_either() {
+    let fixture = Fixture::new();
+    pack(&PackJob { zip: true, ..fixture.job() }).unwrap();
+    let (fixture, _) = signed_after(fixture);
+    std::fs::remove_dir_all(fixture.output()).unwrap();
+    let archive = fixture.path("pocket.zip");
+    let before = std::fs::read(&archive).unwrap();
+    for zip in [true, false] {
+        let error = pack(&PackJob { zip, force: true, ..fixture.job() }).unwrap_err();
+        assert!(cli::one_line(&error).contains("pocket.zip is signed"), "{error:#}");
+        assert!(std::fs::read(&archive).unwrap() == before);
+        assert!(!fixture.output().exists());
+    }
+}
+
 /// A byte-order mark is no part of what was signed, and no JSON either.
 #[test]
 fn what_is_verified_is_the_bytes() {

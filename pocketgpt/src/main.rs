@@ -75,7 +75,7 @@ macro_rules! report {
 }
 
 fn main() -> ExitCode {
-    cli::main(|| match Cli::parse_from(links::arguments(std::env::args_os())).stage {
+    cli::main(|| match cli::parse::<Cli>(links::arguments(std::env::args_os()))?.stage {
         Stage::Links(args) => links::run(&args),
         Stage::Doctor(args) => report!(doctor::run, args),
         Stage::Completions(args) => shell::completions(Cli::command(), &args),

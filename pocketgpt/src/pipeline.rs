@@ -366,8 +366,12 @@ impl Pipeline {
         });
         self.stage("bundle", &settings, &inputs, |this| {
             let job = bundle::PackJob::from_run(&this.run_dir, Some(output.clone()))?;
-            let report = bundle::pack(&bundle::PackJob { force: true, ..job })?;
-            let quality = format!("{} variants", report.variants.len());
+            let report =
+                bundle::pack(&bundle::PackJob { force: true, replace_signed: this.force, ..job })?;
+            let mut quality = format!("{} variants", report.variants.len());
+            if report.signature_kept {
+                quality.push_str(", signature kept");
+            }
             let bytes = size_of(&output)?;
             let outputs = std::iter::once(output.clone()).chain(report.archive).collect();
             Ok(Done { outputs, bytes, quality })

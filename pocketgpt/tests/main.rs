@@ -9,6 +9,7 @@ mod export;
 mod fragment;
 mod generate;
 mod links;
+mod notices;
 mod program;
 mod quantize;
 mod run;

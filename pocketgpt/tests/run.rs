@@ -146,3 +146,52 @@ fn a_folder_in_use_is_left_alone() {
     drop(lock);
     succeeds(&fixture.run(&[]));
 }
+
+/// The pages that have seen the key would ask their users, or refuse.
+#[test]
+fn a_signed_bundle_stays_signed_or_the_run_says_why_not() {
+    let fixture = Fixture::new();
+    let settings = ["bundle.release=1", "bundle.zip=true", "quantize.recipes=[\"Q8_0\"]"];
+    succeeds(&fixture.run(&settings));
+    succeeds(&fixture.command(&["bundle", "keygen", "--output", "k.pem"]));
+    let sign = ["bundle", "sign", "--input", "run/bundle", "--key", "k.pem"];
+    succeeds(&fixture.command(&sign));
+    let signature = || fs::read(fixture.path("run/bundle/bundle.sig")).ok();
+    let (signed, archive) = (signature(), fs::read(fixture.path("run/bundle.zip")).unwrap());
+    assert!(signed.is_some());
+
+    // Signing changed what the stage wrote, so the first run packs again, and the second does not.
+    for expected in ["signature kept", "unchanged"] {
+        let output = fixture.run(&settings);
+        succeeds(&output);
+        let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+        let row = summary.lines().find(|line| line.contains("bundle")).unwrap();
+        assert!(row.contains(expected), "{expected}: {summary}");
+        assert!(signature() == signed, "{expected}");
+        assert!(fs::read(fixture.path("run/bundle.zip")).unwrap() == archive, "{expected}");
+    }
+
+    let next = ["bundle.release=2", settings[1], settings[2]];
+    let message = is_refused(&fixture.run(&next));
+    assert!(message.contains("run/bundle is signed"), "{message}");
+    assert!(message.contains("bundle sign --input run/bundle"), "the way out: {message}");
+    let verify = ["bundle", "verify", "--input", "run/bundle", "--key", "k.pem.pub"];
+    succeeds(&fixture.command(&verify));
+
+    // The way out.
+    fs::rename(fixture.path("run/bundle"), fixture.path("release-1")).unwrap();
+    let message = is_refused(&fixture.run(&next));
+    assert!(message.contains("run/bundle.zip is signed"), "{message}");
+    fs::remove_file(fixture.path("run/bundle.zip")).unwrap();
+    succeeds(&fixture.run(&next));
+    assert!(signature().is_none());
+    succeeds(&fixture.command(&sign));
+    succeeds(&fixture.command(&[&verify[..], &["--at-least", "2"]].concat()));
+
+    // By hand it is replaced, and the loss is said.
+    let pack = ["bundle", "pack", "--run", "run", "--release", "3", "--no-app"];
+    is_refused(&fixture.command(&pack));
+    let message = succeeds(&fixture.command(&[&pack[..], &["--force"]].concat()));
+    assert!(message.contains("the signature of run/bundle is gone"), "{message}");
+    assert!(signature().is_none());
+}

@@ -2,7 +2,8 @@
 //!
 //! `eval` computes the same quantity (`eval/src/metrics/agreement.rs`) together with perplexity and
 //! top-1 agreement, in f64 from the logits of both models. Here the original's log-probabilities
-//! are stored in f32, since a search compares with them many times.
+//! are stored in f32, since a search compares with them many times. The functions of `libm` give the
+//! same bits on every machine, and the search decides by the result.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -33,8 +34,8 @@ pub(crate) fn log_probabilities(
 /// `x - ln Σ exp x`
 fn log_softmax(row: &mut [f32]) {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|&x| f64::from(x - largest).exp()).sum();
-    let shift = largest + sum.ln() as f32;
+    let sum: f64 = row.iter().map(|&x| libm::exp(f64::from(x - largest))).sum();
+    let shift = largest + libm::log(sum) as f32;
     row.iter_mut().for_each(|x| *x -= shift);
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn mean_divergence(expected: &[Vec<f32>], found: &[Vec<f32>], vocab_s
         .collect::<Vec<_>>()
         .into_par_iter()
         .map(|(p, q)| {
-            let terms = p.iter().zip(q).map(|(&p, &q)| f64::from(p).exp() * f64::from(p - q));
+            let terms = p.iter().zip(q).map(|(&p, &q)| libm::exp(f64::from(p)) * f64::from(p - q));
             terms.sum::<f64>().max(0.0)
         })
         .collect();

@@ -120,6 +120,7 @@ impl Fixture {
             output: self.output(),
             zip: false,
             force: false,
+            replace_signed: false,
             app: AppChoice::Left,
             name: "tiny".to_owned(),
             license: License::new("MIT", None).unwrap(),

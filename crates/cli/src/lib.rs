@@ -10,6 +10,7 @@
 //! | 130 | stopped by Ctrl-C, after everything worth keeping was written |
 //! | 131 | stopped at once by a second Ctrl-C |
 
+mod environment;
 mod interrupt;
 pub mod memory;
 mod progress;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
+pub use environment::parse;
 pub use interrupt::Interrupt;
 pub use progress::{Meter, Progress, note};
 pub use units::{bytes, count, seconds};

@@ -181,7 +181,7 @@ impl RopeScaling {
                 let [factor, low, high] =
                     [*factor, *low_freq_factor, *high_freq_factor].map(f64::from);
                 let of_pair = |i: usize| {
-                    let length = f64::from(base).powf(2.0 * i as f64 / width as f64);
+                    let length = libm::pow(f64::from(base), 2.0 * i as f64 / width as f64);
                     // The number of wavelengths that fit into the original context.
                     let waves = *original_context as f64 / (std::f64::consts::TAU * length);
                     let share = ((waves - low) / (high - low)).clamp(0.0, 1.0);

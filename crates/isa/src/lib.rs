@@ -2,18 +2,24 @@
 //!
 //! Every kernel takes the instruction set as a value, so that a test can run it on each one that
 //! the machine has. An [`Isa`] exists only for instructions that were detected, so it is sound to
-//! run code that was compiled for them. [`vectorised`] defines such functions.
+//! run code that was compiled for them. [`vectorised`] defines such functions. The environment
+//! variable [`VARIABLE`] limits what is used, as on a lesser machine.
 //!
-//! On processors other than x86-64 there is only [`Level::Plain`]: the compiler vectorises the
+//! On processors other than x86-64 there is only [`Level::Scalar`]: the compiler vectorises the
 //! kernels' loops for the target's baseline, which contains NEON on AArch64.
 
+mod detect;
+mod setting;
+
 use std::sync::LazyLock;
+
+pub use setting::{IsaError, VARIABLE, check};
 
 /// A set of instructions, each containing those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Instructions that every processor of the target has.
-    Plain,
+    /// Instructions that every processor of the target has; no code for wider vectors.
+    Scalar,
     /// 256-bit vectors: AVX2 and FMA, which every processor with AVX2 has.
     Avx2,
     /// 512-bit vectors: AVX-512 F, BW, DQ and VL.
@@ -24,17 +30,37 @@ pub enum Level {
     Amx,
 }
 
+impl Level {
+    /// All of them, slowest first.
+    pub const ALL: [Level; 5] =
+        [Level::Scalar, Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
+
+    /// What [`VARIABLE`] calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Scalar => "scalar",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
+            Level::Amx => "amx",
+        }
+    }
+}
+
 /// An instruction set that this processor and operating system offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Isa(Level);
 
 impl Isa {
-    /// All that were detected, slowest first. If the processor has tile registers, this requests
-    /// them from Linux.
+    /// All that were detected, up to the limit of [`VARIABLE`], slowest first. If the processor has
+    /// tile registers and they may be used, this requests them from Linux.
+    ///
+    /// # Panics
+    /// When the variable is not one of the machine's; programs call [`check`] first.
     pub fn available() -> &'static [Isa] {
         static AVAILABLE: LazyLock<Vec<Isa>> = LazyLock::new(|| {
             let mut found = Isa::with_vectors().to_vec();
-            if Isa::vectors().has_bf16() && has_amx() {
+            if Isa::vectors().has_bf16() && limit() >= Level::Amx && detect::has_amx() {
                 found.push(Isa(Level::Amx));
             }
             found
@@ -43,20 +69,32 @@ impl Isa {
     }
 
     /// The fastest of [`Isa::available`].
+    ///
+    /// # Panics
+    /// As [`Isa::available`].
     pub fn best() -> Isa {
-        Self::available().last().copied().unwrap_or(Isa(Level::Plain))
+        Self::available().last().copied().unwrap_or(Isa(Level::Scalar))
     }
 
     /// Those of [`Isa::available`] without tile registers, which are not requested here.
+    ///
+    /// # Panics
+    /// As [`Isa::available`].
     pub fn with_vectors() -> &'static [Isa] {
-        static VECTORS: LazyLock<Vec<Isa>> =
-            LazyLock::new(|| detect_vectors().into_iter().map(Isa).collect());
+        static VECTORS: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+            let limit = limit();
+            let found = detect::vectors().into_iter();
+            found.filter(|level| *level <= limit).map(Isa).collect()
+        });
         &VECTORS
     }
 
     /// The widest of [`Isa::with_vectors`], for code without matrix products.
+    ///
+    /// # Panics
+    /// As [`Isa::available`].
     pub fn vectors() -> Isa {
-        Self::with_vectors().last().copied().unwrap_or(Isa(Level::Plain))
+        Self::with_vectors().last().copied().unwrap_or(Isa(Level::Scalar))
     }
 
     /// The level of this instruction set.
@@ -67,6 +105,23 @@ impl Isa {
     /// Whether there are instructions for products of bf16 numbers.
     pub fn has_bf16(self) -> bool {
         self.0 >= Level::Avx512Bf16
+    }
+}
+
+/// Whether [`VARIABLE`] keeps this process from instructions that the machine has. Libraries that
+/// detect instructions by themselves do not know of it and have to be avoided then.
+///
+/// # Panics
+/// As [`Isa::available`].
+pub fn is_limited() -> bool {
+    setting::detected().last().is_some_and(|highest| limit() < *highest)
+}
+
+/// The level of [`VARIABLE`]; without it, the highest.
+fn limit() -> Level {
+    match setting::read() {
+        Ok(level) => level.unwrap_or(Level::Amx),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -124,78 +179,6 @@ macro_rules! vectorised {
     )+};
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn detect_vectors() -> Vec<Level> {
-    vec![Level::Plain]
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_amx() -> bool {
-    false
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detect_vectors() -> Vec<Level> {
-    let has_avx512 = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    let mut found = vec![Level::Plain];
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        found.push(Level::Avx2);
-        if has_avx512 {
-            found.push(Level::Avx512);
-            if is_x86_feature_detected!("avx512bf16") {
-                found.push(Level::Avx512Bf16);
-            }
-        }
-    }
-    found
-}
-
-/// Other systems than Linux provide tile registers in other ways, which are not supported.
-#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
-fn has_amx() -> bool {
-    false
-}
-
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn has_amx() -> bool {
-    has_amx_bf16() && request_amx()
-}
-
-/// CPUID leaf 7: EDX bit 22 is AMX-BF16, bit 24 AMX-TILE (Intel SDM, volume 2, CPUID).
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn has_amx_bf16() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    let deepest = __cpuid(0).eax;
-    deepest >= 7 && __cpuid_count(7, 0).edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
-}
-
-/// Linux gives a process the tile registers only on request (Linux, `arch/x86/xstate.rst`).
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn request_amx() -> bool {
-    const SYS_ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
-    const XFEATURE_XTILEDATA: i64 = 18;
-    let status: i64;
-    // SAFETY: the call takes two integers, does not access our memory, and returns a number.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") SYS_ARCH_PRCTL => status,
-            in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA,
-            out("rcx") _,
-            out("r11") _,
-            options(nostack),
-        );
-    }
-    status == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +208,7 @@ mod tests {
 
     #[test]
     fn each_set_contains_those_before_it() {
-        assert_eq!(Isa::available()[0].level(), Level::Plain);
+        assert_eq!(Isa::available()[0].level(), Level::Scalar);
         assert!(Isa::available().is_sorted());
         assert!(Isa::available().starts_with(Isa::with_vectors()));
         assert!(Isa::vectors().level() < Level::Amx && Isa::vectors() <= Isa::best());

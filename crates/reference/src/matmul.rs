@@ -5,12 +5,14 @@
 //! reads `M + N` vectors for every `M · N` multiplications. Each output is
 //!
 //! ```text
-//! y[i, j] = Σ_blocks Σ_lanes Σ_steps  x[i, k] · w[j, k],   k = block · 1024 + step · LANES + lane
+//! y[i, j] = Σ_blocks Σ_lanes Σ_steps  x[i, k] · w[j, k],   k = block · 1024 + step · 16 + lane
 //! ```
 //!
-//! and this order depends only on the number of lanes, not on the tile of an output, the number of
-//! rows or the number of threads. Summing in lanes and blocks also keeps the rounding error close
-//! to that of pairwise summation.
+//! Steps are summed with fused multiply-adds (one rounding each), lanes in the tree of
+//! [`lanes::Lanes::sum`]. Every instruction set computes exactly this, whatever the width of its
+//! registers ([`lanes`]), so a result has the same bits on every machine; nor does it depend on the
+//! tile of an output, the number of rows or the number of threads. Summing in lanes and blocks also
+//! keeps the rounding error close to that of pairwise summation.
 //!
 //! Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
 //! (2008), without packing, since rows of weights are contiguous already.
@@ -18,7 +20,7 @@
 use isa::Isa;
 use rayon::prelude::*;
 
-use crate::matmul::lanes::Lanes;
+use crate::matmul::lanes::{LANES, Lanes};
 
 mod lanes;
 
@@ -138,6 +140,16 @@ pub fn product(x: Rows<'_>, w: Rows<'_>) -> Vec<f32> {
     y
 }
 
+/// Adds `x Wᵀ`, `[M, N]`, to `y` on this thread; the rows of `y` are `stride` numbers apart.
+///
+/// # Panics
+/// When the numbers of columns differ, or `y` has fewer rows or shorter ones.
+pub fn add_product_to(x: Rows<'_>, w: Rows<'_>, y: &mut [f32], stride: usize) {
+    assert_eq!(x.columns, w.columns, "x and w: number of columns");
+    assert!(w.rows <= stride, "rows of {} sums every {stride} numbers", w.rows);
+    add_product(x, w, Sums { data: y, down: stride, across: 1 });
+}
+
 /// Transposes rows of `columns` numbers.
 fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
     let rows = data.len() / columns;
@@ -155,8 +167,8 @@ fn add_product(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
 
 fn add_product_with(isa: Isa, x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     match isa.level() {
-        // SAFETY: an `Isa` exists only for detected instructions, and this level has AVX-512F and
-        // VL, which are all that the function requires.
+        // SAFETY: an `Isa` exists only for detected instructions, and this level has AVX-512F, DQ
+        // and VL, which are all that the function requires.
         #[cfg(target_arch = "x86_64")]
         level if level >= isa::Level::Avx512 => unsafe { add_product_avx512(x, w, y) },
         // SAFETY: likewise, with AVX2 and FMA.
@@ -169,12 +181,12 @@ fn add_product_with(isa: Isa, x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
 /// 24 sums in 32 registers of 16 lanes. The compiler uses the upper 16 registers only if VL is
 /// enabled too; without them this is half as fast.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
 fn add_product_avx512(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
     add_product_in::<lanes::Avx512, 6, 4>(x, w, y);
 }
 
-/// 12 sums in 16 registers of 8 lanes.
+/// 12 sums of 8 lanes in 16 registers, twice.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn add_product_avx2(x: Rows<'_>, w: Rows<'_>, y: Sums<'_>) {
@@ -218,45 +230,69 @@ fn tile<L: Lanes, const M: usize, const N: usize>(
     w: [&[f32]; N],
     len: usize,
 ) -> [[f32; N]; M] {
-    debug_assert!(x.iter().chain(&w).all(|row| row.len() == len));
+    let first = part_of_tile::<L, M, N>(x, w, len, 0);
+    let mut products = [[0.0; N]; M];
+    if L::WIDTH == LANES {
+        for m in 0..M {
+            for n in 0..N {
+                // SAFETY: callers checked that the processor has the instructions of `L`.
+                products[m][n] = unsafe { L::sum(first[m][n]) };
+            }
+        }
+        return products;
+    }
+    // A register has half of the lanes, and the sums of both halves do not fit into the registers.
+    let second = part_of_tile::<L, M, N>(x, w, len, L::WIDTH);
+    for m in 0..M {
+        for n in 0..N {
+            // SAFETY: as above.
+            products[m][n] = unsafe { L::sum(L::add(first[m][n], second[m][n])) };
+        }
+    }
+    products
+}
+
+/// The sums of the lanes from `first` on, `L::WIDTH` of them.
+#[inline(always)]
+fn part_of_tile<L: Lanes, const M: usize, const N: usize>(
+    x: [&[f32]; M],
+    w: [&[f32]; N],
+    len: usize,
+    first: usize,
+) -> [[L; N]; M] {
+    debug_assert!(x.iter().chain(&w).all(|row| row.len() == len) && first + L::WIDTH <= LANES);
     // SAFETY: callers checked that the processor has the instructions of `L`. All rows are `len`
-    // long, so every whole vector read at `k <= len - WIDTH` and the rest read at
-    // `k = len - len % WIDTH` lie within them.
+    // long, so the `WIDTH` numbers from `k + first` on lie within them while `k + LANES <= len`.
     //
     // Loops instead of closures: a closure is not compiled for the instructions of `L`, and a call
     // to a closure that captures `sums` keeps all of it in memory.
     unsafe {
         let mut sums = [[L::zero(); N]; M];
-        let whole = len - len % L::WIDTH;
+        let whole = len - len % LANES;
         let mut k = 0;
         while k < whole {
             let mut xk = [L::zero(); M];
             for m in 0..M {
-                xk[m] = L::load(x[m].as_ptr().add(k));
+                xk[m] = L::load(x[m].as_ptr().add(k + first));
             }
             for n in 0..N {
-                let wk = L::load(w[n].as_ptr().add(k));
+                let wk = L::load(w[n].as_ptr().add(k + first));
                 for m in 0..M {
                     sums[m][n] = L::multiply_add(xk[m], wk, sums[m][n]);
                 }
             }
-            k += L::WIDTH;
+            k += LANES;
         }
-        if whole < len {
+        if whole + first < len {
             for n in 0..N {
-                let wk = L::load_part(&w[n][whole..]);
+                let wk = L::load_part(&w[n][whole + first..]);
                 for m in 0..M {
-                    sums[m][n] = L::multiply_add(L::load_part(&x[m][whole..]), wk, sums[m][n]);
+                    let xk = L::load_part(&x[m][whole + first..]);
+                    sums[m][n] = L::multiply_add(xk, wk, sums[m][n]);
                 }
             }
         }
-        let mut products = [[0.0; N]; M];
-        for m in 0..M {
-            for n in 0..N {
-                products[m][n] = L::sum(sums[m][n]);
-            }
-        }
-        products
+        sums
     }
 }
 
@@ -292,27 +328,45 @@ mod tests {
             let bias = numbers(out, 3);
             let y = linear(Rows::new(&x, columns), Rows::new(&w, columns), Some(&bias));
             for (y, expected) in y.iter().zip(in_f64(&x, &w, columns, &bias)) {
-                // Sums of 1500 products in 8 lanes sometimes have an error of 1e-5.
+                // Sums of 1500 products sometimes have an error of 1e-5.
                 assert!((f64::from(*y) - expected).abs() < 3e-5, "{rows} {columns} {out}");
             }
         }
     }
 
+    /// The definition at the top of this module, one output at a time.
+    fn by_definition(x: &[f32], w: &[f32]) -> f32 {
+        let mut y = 0.0;
+        for (x, w) in x.chunks(BLOCK).zip(w.chunks(BLOCK)) {
+            let mut lanes = [0.0_f32; 16];
+            for (k, (&x, &w)) in x.iter().zip(w).enumerate() {
+                lanes[k % 16] = x.mul_add(w, lanes[k % 16]);
+            }
+            for half in [8, 4, 2, 1] {
+                (0..half).for_each(|lane| lanes[lane] += lanes[lane + half]);
+            }
+            y += lanes[0];
+        }
+        y
+    }
+
     #[test]
-    fn all_instruction_sets_agree() {
-        let (x, w) = (numbers(11 * 1111, 4), numbers(10 * 1111, 5));
-        let rows = || (Rows::new(&x, 1111), Rows::new(&w, 1111));
-        let run = |add: &dyn Fn(Rows<'_>, Rows<'_>, Sums<'_>)| {
-            let mut y = vec![0.0; 110];
-            add(rows().0, rows().1, Sums { data: &mut y, down: 10, across: 1 });
-            y
-        };
-        let expected = in_f64(&x, &w, 1111, &[0.0; 10]);
-        let check = |y: Vec<f32>| {
-            assert!(y.iter().zip(&expected).all(|(&y, e)| (f64::from(y) - e).abs() < 1e-5));
-        };
-        for &isa in Isa::with_vectors() {
-            check(run(&|x, w, y| add_product_with(isa, x, w, y)));
+    fn every_instruction_set_gives_the_bits_of_the_definition() {
+        for columns in [1, 15, 16, 17, 1024, 1111, 2500] {
+            let (mut x, w) = (numbers(11 * columns, 4), numbers(10 * columns, 5));
+            // Sizes that differ: each rounding shows.
+            x.iter_mut().enumerate().for_each(|(i, x)| *x *= [1e-4, 1.0, 300.0][i % 3]);
+            let expected: Vec<u32> = x
+                .chunks(columns)
+                .flat_map(|x| w.chunks(columns).map(|w| by_definition(x, w).to_bits()))
+                .collect();
+            for &isa in Isa::with_vectors() {
+                let mut y = vec![0.0; 110];
+                let sums = Sums { data: &mut y, down: 10, across: 1 };
+                add_product_with(isa, Rows::new(&x, columns), Rows::new(&w, columns), sums);
+                let found: Vec<u32> = y.iter().map(|y| y.to_bits()).collect();
+                assert_eq!(found, expected, "{isa:?}, {columns} columns");
+            }
         }
     }
 

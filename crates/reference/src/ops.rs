@@ -2,6 +2,9 @@
 //!
 //! Means and normalizers are summed in f64: compared with the matrix products the cost is not
 //! measurable, and the rounding errors do not affect comparisons.
+//!
+//! Exponentials, here and in [`crate::rope`], are those of the `libm` crate: the standard library
+//! calls the system's, whose last bits differ between systems and processors.
 
 use rayon::prelude::*;
 
@@ -53,7 +56,7 @@ pub fn gelu(x: &mut [f32]) {
     x.par_chunks_mut(4096).for_each(|chunk| {
         for x in chunk {
             let inner = SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x);
-            *x *= 0.5 * (1.0 + inner.tanh());
+            *x *= 0.5 * (1.0 + libm::tanhf(inner));
         }
     });
 }
@@ -66,7 +69,7 @@ pub fn gelu(x: &mut [f32]) {
 pub fn swiglu(gate: &mut [f32], up: &[f32]) {
     gate.par_chunks_mut(4096).zip(up.par_chunks(4096)).for_each(|(gate, up)| {
         for (gate, up) in gate.iter_mut().zip(up) {
-            *gate *= up / (1.0 + (-*gate).exp());
+            *gate *= up / (1.0 + libm::expf(-*gate));
         }
     });
 }
@@ -90,7 +93,7 @@ pub fn softmax(x: &mut [f32]) {
     let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
     for x in x.iter_mut() {
-        *x = (*x - max).exp();
+        *x = libm::expf(*x - max);
         sum += f64::from(*x);
     }
     for x in x.iter_mut() {

@@ -30,7 +30,7 @@ impl Rope {
         let shape = config.rope(rotation, positions)?;
         let RopeShape { pairs, head_width, width, base, magnitude, .. } = shape;
         let base = f64::from(base);
-        let speed = |i: usize| base.powf(-2.0 * i as f64 / width as f64) / shape.factor(i);
+        let speed = |i: usize| libm::pow(base, -2.0 * i as f64 / width as f64) / shape.factor(i);
         let speeds = (0..width / 2).map(speed).collect();
         Some(Rope { pairs, head_width, speeds, magnitude: f64::from(magnitude) })
     }
@@ -39,7 +39,7 @@ impl Rope {
     pub fn at(&self, first: usize, count: usize) -> Rotations {
         let turns = (first..first + count)
             .flat_map(|position| self.speeds.iter().map(move |speed| position as f64 * speed))
-            .map(|angle| [angle.cos(), angle.sin()].map(|x| (x * self.magnitude) as f32))
+            .map(|angle| [libm::cos(angle), libm::sin(angle)].map(|x| (x * self.magnitude) as f32))
             .collect();
         let (pairs, head_width) = (self.pairs, self.head_width);
         Rotations { pairs, head_width, half: self.speeds.len(), turns }

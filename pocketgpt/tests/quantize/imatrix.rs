@@ -447,3 +447,69 @@ fn a_search_that_is_worse_as_a_whole_leaves_what_importance_data_gives() {
         assert!(same, "{}", tensor.name);
     }
 }
+
+/// The names of the instruction sets that the program offers on this machine.
+fn instruction_sets(fixture: &Fixture) -> Vec<String> {
+    let output = crate::program::stage("quantize")
+        .args(["imatrix", "--input", "model.gguf", "--text", "text.txt"])
+        .current_dir(fixture.dir.path())
+        .env("POCKETGPT_ISA", "mmx")
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(!fixture.path("imatrix.gguf").exists());
+    let (_, names) = message
+        .split_once("POCKETGPT_ISA is \"mmx\", which is unknown: expected one of ")
+        .unwrap_or_else(|| panic!("{message}"));
+    let (names, _) = names.split_once(", or unset it").unwrap();
+    names.split(", ").map(str::to_owned).collect()
+}
+
+/// Importance data and searched weights depend on many sums; one that is added up in another order
+/// on another machine would show in the files.
+#[test]
+fn every_instruction_set_gives_the_same_files() {
+    let wide = Model { width: 256, inner: 512, layers: 2, ..LLAMA };
+    for (model, recipes) in [(SMALL, ["Q4_0", "Q5_1"]), (wide, ["Q3_K_S", "Q4_K_M"])] {
+        let fixture = Fixture::new(model);
+        let names = instruction_sets(&fixture);
+        assert_eq!(names[0], "scalar");
+        if names.len() == 1 {
+            eprintln!("skipped: this machine has one instruction set");
+        }
+        let outputs = |isa: &str| -> Vec<Vec<u8>> {
+            let run = |arguments: &[&str]| {
+                let output = crate::program::stage("quantize")
+                    .args(arguments)
+                    .args(["--output", "out.gguf", "--force"])
+                    .current_dir(fixture.dir.path())
+                    .env("POCKETGPT_ISA", isa)
+                    .output()
+                    .unwrap();
+                let message = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success(), "{isa}: {message}");
+                std::fs::read(fixture.path("out.gguf")).unwrap()
+            };
+            let imatrix = run(&[
+                "imatrix",
+                "--input",
+                "model.gguf",
+                "--text",
+                "text.txt",
+                "--process-output",
+            ]);
+            let searched = recipes.map(|recipe| {
+                let input = ["--input", "model.gguf", "--type", recipe];
+                run(&[&input[..], &["--search", "--calibration", "text.txt"]].concat())
+            });
+            std::iter::once(imatrix).chain(searched).collect()
+        };
+        let expected = outputs(&names[0]);
+        for name in &names[1..] {
+            for (file, (found, expected)) in outputs(name).iter().zip(&expected).enumerate() {
+                assert!(found == expected, "file {file}: {name} and scalar differ");
+            }
+        }
+    }
+}

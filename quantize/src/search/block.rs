@@ -234,14 +234,14 @@ fn shrunken_pairs<const L: usize>(grid: &Grid, target: &Target<L>, a: &mut Lanes
     let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
     for j in 0..L {
         let wanted = target.weights[j] - target.feedback[j];
-        low = low.min(wanted);
-        high = high.max(wanted);
+        low = lesser(low, wanted);
+        high = greater(high, wanted);
     }
     let (lowest, highest) = grid.codebook.ends();
     let codes = grid.codebook.len() as f32;
     if grid.offset == OffsetGrid::None {
         // Both signs: the longer side of the codes may cover the positive or the negative weights.
-        let reach = (low.abs().max(high.abs())) / lowest.abs();
+        let reach = greater(low.abs(), high.abs()) / lowest.abs();
         let shortest = (1.0 - 3.6 / codes).max(0.45);
         for lane in 0..LANES {
             let share = (lane / 2) as f32 / (LANES / 2 - 1) as f32;
@@ -252,7 +252,7 @@ fn shrunken_pairs<const L: usize>(grid: &Grid, target: &Target<L>, a: &mut Lanes
         return;
     }
     if grid.offset != OffsetGrid::Free {
-        low = low.min(0.0);
+        low = lesser(low, 0.0);
     }
     let shrink = (1.2 / codes).min(0.14);
     for lane in 0..LANES {
@@ -260,8 +260,8 @@ fn shrunken_pairs<const L: usize>(grid: &Grid, target: &Target<L>, a: &mut Lanes
         let middle = 0.5 * (low + high);
         let from = low + (middle - low) * shrink * 2.0 * l / 1.5;
         let to = high - (high - middle) * shrink * 2.0 * h / 1.5;
-        let from = if grid.offset == OffsetGrid::Free { from } else { from.min(0.0) };
-        a[lane] = storable(grid, ((to - from) / (highest - lowest)).max(0.0));
+        let from = if grid.offset == OffsetGrid::Free { from } else { lesser(from, 0.0) };
+        a[lane] = storable(grid, greater((to - from) / (highest - lowest), 0.0));
         b[lane] = storable(grid, from);
     }
 }
@@ -286,13 +286,28 @@ fn best_around<const L: usize>(
         let (s, m) = ((lane % 4) as f32 - 1.0, (lane / 4) as f32 - 1.0);
         let (_, highest) = grid.codebook.ends();
         let offset = center.1 + 0.5 * m * reach * center.0 * highest * 0.5;
-        a[lane] = storable(grid, (center.0 * (1.0 + 0.5 * s * reach)).max(0.0));
-        b[lane] =
-            storable(grid, if grid.offset == OffsetGrid::Free { offset } else { offset.min(0.0) });
+        a[lane] = storable(grid, greater(center.0 * (1.0 + 0.5 * s * reach), 0.0));
+        b[lane] = storable(
+            grid,
+            if grid.offset == OffsetGrid::Free { offset } else { lesser(offset, 0.0) },
+        );
     }
     let all = costs(&grid.codebook, metric, target, &a, &b);
     let lane = least(&all);
     ((a[lane], b[lane]), all[lane])
+}
+
+/// The lesser number, the first if neither is. `f32::min` leaves open which of two zeros it returns,
+/// so it may differ between instruction sets, and the sign of a zero is stored.
+#[inline(always)]
+fn lesser(x: f32, y: f32) -> f32 {
+    if y < x { y } else { x }
+}
+
+/// The greater number, the first if neither is.
+#[inline(always)]
+fn greater(x: f32, y: f32) -> f32 {
+    if y > x { y } else { x }
 }
 
 /// A scale or offset with the value that is read back, if it is stored separately.
@@ -310,7 +325,7 @@ fn shared_floats(grid: &Grid, fitted: &[Pair]) -> Pair {
     let mut deepest = 0.0_f32;
     for &(a, b) in fitted {
         outermost = if a.abs() > outermost.abs() { a } else { outermost };
-        deepest = deepest.max(-b);
+        deepest = greater(deepest, -b);
     }
     // Signed integers reach one step further below zero.
     let most = if lowest < 0 { lowest } else { highest };

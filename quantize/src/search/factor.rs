@@ -6,9 +6,9 @@
 //! them into account, and once for each group, to improve a group while everything else is fixed.
 
 use anyhow::{Result, anyhow};
-use faer::{Mat, MatRef, Side};
 use rayon::prelude::*;
 
+use super::dense::{Cholesky, Dense};
 use super::group::Metric;
 
 /// Added to the diagonal of `H`, as a share of each of its elements: an error in a direction that
@@ -36,17 +36,15 @@ impl<const L: usize> Factors<L> {
     ///
     /// # Errors
     /// When `H` is not a matrix of second moments of finite numbers.
-    pub fn new(mut h: Mat<f64>) -> Result<Self> {
-        let n = h.nrows();
+    pub fn new(mut h: Dense) -> Result<Self> {
+        let n = h.rows;
         damp(&mut h, DAMPING);
 
         // Cholesky starts at the first column; on the reversed matrix it gives the upper factor.
-        let turned = h.as_ref().reverse_rows_and_cols();
-        let lower = turned
-            .llt(Side::Lower)
-            .map_err(|_| anyhow!("the inputs seen in calibration are no finite numbers"))?;
-        let lower = lower.L();
-        let upper = |i: usize, j: usize| lower[(n - 1 - i, n - 1 - j)];
+        let reversed = Dense::from_fn(n, n, |i, j| h[(n - 1 - i, n - 1 - j)]);
+        let factor = Cholesky::new(reversed)
+            .ok_or_else(|| anyhow!("the inputs seen in calibration are no finite numbers"))?;
+        let upper = |i: usize, j: usize| factor.lower(n - 1 - i, n - 1 - j);
         let mut unit = vec![0.0_f32; n * n];
         unit.par_chunks_mut(n).enumerate().for_each(|(j, row)| {
             for (i, u) in row.iter_mut().enumerate().take(j) {
@@ -58,20 +56,17 @@ impl<const L: usize> Factors<L> {
             .par_iter()
             .map(|&start| Metric::new(|i, j| upper(start + i, start + j)))
             .collect();
-        let alone = groups.par_iter().map(|&start| alone(h.as_ref(), start)).collect();
-        let mut flat = vec![0.0_f32; n * n];
-        flat.par_chunks_mut(n).enumerate().for_each(|(i, row)| {
-            row.iter_mut().enumerate().for_each(|(j, x)| *x = h[(i, j)] as f32);
-        });
-        Ok(Factors { width: n, h: flat, unit, whole, alone })
+        let alone = groups.par_iter().map(|&start| alone(&h, start)).collect();
+        let h = h.data.par_iter().map(|&x| x as f32).collect();
+        Ok(Factors { width: n, h, unit, whole, alone })
     }
 }
 
 /// Adds to the diagonal of `H` a share of each of its own elements, and a small share of its mean
 /// where a column's inputs were all zero. If all inputs are zero, every weight has the same weight
 /// in the error.
-pub(super) fn damp(h: &mut Mat<f64>, share: f64) {
-    let n = h.nrows();
+pub(super) fn damp(h: &mut Dense, share: f64) {
+    let n = h.rows;
     let mean = (0..n).map(|i| h[(i, i)]).sum::<f64>() / n as f64;
     if mean <= 0.0 {
         (0..n).for_each(|i| h[(i, i)] = 1.0);
@@ -81,7 +76,7 @@ pub(super) fn damp(h: &mut Mat<f64>, share: f64) {
 }
 
 /// The factors of one group's own moments.
-fn alone<const L: usize>(h: MatRef<'_, f64>, start: usize) -> Metric<L> {
+fn alone<const L: usize>(h: &Dense, start: usize) -> Metric<L> {
     let mut m = [[0.0_f64; L]; L];
     for j in (0..L).rev() {
         for i in (0..=j).rev() {
@@ -99,10 +94,9 @@ mod tests {
     use super::*;
 
     /// Second moments of 40 pseudo-random inputs of width 32.
-    fn moments() -> Mat<f64> {
-        let x =
-            Mat::from_fn(40, 32, |i, j| ((i * 37 + j * 101 + i * j * 7) % 61) as f64 / 30.0 - 1.0);
-        x.transpose() * &x
+    fn moments() -> Dense {
+        let x = |i: usize, j: usize| ((i * 37 + j * 101 + i * j * 7) % 61) as f64 / 30.0 - 1.0;
+        Dense::from_fn(32, 32, |i, j| (0..40).map(|t| x(t, i) * x(t, j)).sum())
     }
 
     fn assert_close(a: f64, b: f64, scale: f64) {
@@ -146,6 +140,6 @@ mod tests {
         let mut h = moments();
         h[(3, 3)] = f64::NAN;
         assert!(Factors::<16>::new(h).is_err());
-        assert!(Factors::<16>::new(Mat::zeros(32, 32)).is_ok());
+        assert!(Factors::<16>::new(Dense::from_fn(32, 32, |_, _| 0.0)).is_ok());
     }
 }

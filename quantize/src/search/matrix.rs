@@ -35,11 +35,19 @@ pub(super) fn encode_matrix<const L: usize>(
     factors: &Factors<L>,
     weights: &[f32],
 ) -> Encoded {
+    encode_with(Isa::vectors(), grid, factors, weights)
+}
+
+fn encode_with<const L: usize>(
+    isa: Isa,
+    grid: &Grid,
+    factors: &Factors<L>,
+    weights: &[f32],
+) -> Encoded {
     let n = factors.width;
     let row_bytes = n / grid.block_len() * grid.tensor_type.block_bytes();
     let mut bytes = vec![0; weights.len() / n * row_bytes];
     let mut errors = vec![0.0; weights.len()];
-    let isa = Isa::vectors();
     weights
         .par_chunks(TILE * n)
         .zip(errors.par_chunks_mut(TILE * n))
@@ -209,10 +217,10 @@ impl<'a, const L: usize> Tile<'a, L> {
 
 #[cfg(test)]
 mod tests {
-    use faer::Mat;
     use gguf::{TensorType, blocks};
 
     use super::*;
+    use crate::search::dense::Dense;
 
     const WIDTH: usize = 512;
     const ROWS: usize = 40;
@@ -228,14 +236,16 @@ mod tests {
     }
 
     /// Moments of correlated inputs: a few directions have most of their energy.
-    fn moments() -> Mat<f64> {
+    fn moments() -> Dense {
         let (directions, noise) = (numbers(24 * WIDTH, 3), numbers(300 * WIDTH, 4));
         let mix = numbers(300 * 24, 5);
-        let x = Mat::from_fn(300, WIDTH, |t, j| {
+        // By input, so that the sums below read neighbours.
+        let x = Dense::from_fn(WIDTH, 300, |j, t| {
             let common: f32 = (0..24).map(|d| mix[24 * t + d] * directions[WIDTH * d + j]).sum();
             f64::from(common + noise[WIDTH * t + j])
         });
-        x.transpose() * &x
+        let row = |j: usize| &x.data[300 * j..][..300];
+        Dense::from_fn(WIDTH, WIDTH, |i, j| row(i).iter().zip(row(j)).map(|(a, b)| a * b).sum())
     }
 
     fn searched(tensor_type: TensorType, weights: &[f32]) -> Encoded {
@@ -287,6 +297,24 @@ mod tests {
             let ours = cost(&searched(tensor_type, &weights).stored, &weights);
             let alone = cost(&read, &weights);
             assert!(ours < 0.5 * alone, "{tensor_type}: {ours} against {alone}");
+        }
+    }
+
+    /// Numbers of the tile's passes are compared, so a difference in one bit would show in many
+    /// codes.
+    #[test]
+    fn instruction_sets_change_nothing() {
+        let weights = numbers(ROWS * WIDTH, 7);
+        for tensor_type in quantized() {
+            let grid = Grid::of(tensor_type).unwrap();
+            let run = |isa| match grid.group_len {
+                16 => encode_with(isa, &grid, &Factors::<16>::new(moments()).unwrap(), &weights),
+                _ => encode_with(isa, &grid, &Factors::<32>::new(moments()).unwrap(), &weights),
+            };
+            let expected = run(Isa::with_vectors()[0]);
+            for &isa in Isa::with_vectors() {
+                assert!(run(isa).bytes == expected.bytes, "{tensor_type}, {isa:?}");
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `lockstep` | all windows through one block, stopping at each matrix |
 //! | `inputs` | what reaches a matrix, and what its outputs are to be |
 //! | `moments` | `H` and the mean of a matrix's inputs |
+//! | `dense` | Cholesky factors with the same bits on every machine |
 //! | `factor` | `H` in the form that rounding needs |
 //! | `matrix` | the passes over a matrix: LDLQ first, then group by group |
 //! | `block` | scales, offsets and codes of one block |
@@ -28,6 +29,7 @@
 
 mod block;
 mod calibrate;
+mod dense;
 mod factor;
 mod group;
 mod guard;

@@ -6,9 +6,13 @@
 //! in Large Language Models", 2024), and would dominate a plain sum. The layer after a block
 //! normalises the stream, so a token's error is weighted relative to its size ([`token_weights`]).
 
-use faer::linalg::matmul::matmul;
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
+use reference::matmul::{Rows, add_product_to};
+
+use super::dense::Dense;
+
+/// Rows of a product of moments that one task computes.
+const TASK_ROWS: usize = 48;
 
 /// The known missing difference, `d`, `[M]` for each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +59,16 @@ impl Moments {
     /// Adds the inputs `x`, `[T, N]`, with a weight for each token, on all threads.
     pub fn add(&mut self, x: &[f32], weights: &[f32]) {
         let (n, t) = (self.width, weights.len());
-        let scaled = scaled(x, weights);
-        let scaled = MatRef::from_row_major_slice(&scaled, t, n);
-        // The product is symmetric, so only half of it is computed.
-        triangular::matmul(
-            MatMut::from_row_major_slice_mut(&mut self.squares, n, n),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            scaled.transpose(),
-            BlockStructure::Rectangular,
-            scaled,
-            BlockStructure::Rectangular,
-            1.0,
-            Par::rayon(0),
-        );
+        if t == 0 {
+            return;
+        }
+        let scaled = scaled_columns(x, weights);
+        let columns = |from: usize, to: usize| Rows::new(&scaled[from * t..to * t], t);
+        // The product is symmetric, so what is right of the diagonal's tiles is left out.
+        self.squares.par_chunks_mut(TASK_ROWS * n).enumerate().for_each(|(task, squares)| {
+            let (from, to) = (task * TASK_ROWS, n.min((task + 1) * TASK_ROWS));
+            add_product_to(columns(from, to), columns(0, to), squares, n);
+        });
         add_rows(&mut self.sum, x, weights);
         self.total += weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
     }
@@ -77,18 +77,17 @@ impl Moments {
     /// output.
     pub fn add_drift(&mut self, drift: &[f32], x: &[f32], weights: &[f32]) {
         let (n, t) = (self.width, weights.len());
+        if t == 0 {
+            return;
+        }
         let m = drift.len() / t;
         self.drift.resize(m * n, 0.0);
         self.drift_sum.resize(m, 0.0);
-        let (scaled_drift, scaled_x) = (scaled(drift, weights), scaled(x, weights));
-        matmul(
-            MatMut::from_row_major_slice_mut(&mut self.drift, m, n),
-            Accum::Add,
-            MatRef::from_row_major_slice(&scaled_drift, t, m).transpose(),
-            MatRef::from_row_major_slice(&scaled_x, t, n),
-            1.0,
-            Par::rayon(0),
-        );
+        let (scaled_drift, scaled_x) = (scaled_columns(drift, weights), scaled_columns(x, weights));
+        let tasks = self.drift.par_chunks_mut(TASK_ROWS * n);
+        tasks.zip(scaled_drift.par_chunks(TASK_ROWS * t)).for_each(|(sums, drift)| {
+            add_product_to(Rows::new(drift, t), Rows::new(&scaled_x, t), sums, n);
+        });
         add_rows(&mut self.drift_sum, drift, weights);
     }
 
@@ -108,21 +107,21 @@ impl Moments {
     }
 
     /// `H`, `[N, N]`: the mean of `x xᵀ`, or of `(x - μ)(x - μ)ᵀ` if a bias compensates the mean.
-    pub fn matrix(&self, centered: bool) -> Mat<f64> {
+    pub fn matrix(&self, centered: bool) -> Dense {
         let n = self.width;
         let (count, mean) = (self.count(), self.about(centered));
-        Mat::from_fn(n, n, |i, j| {
+        Dense::from_fn(n, n, |i, j| {
             let (row, column) = (i.max(j), i.min(j));
             f64::from(self.squares[row * n + column]) / count - mean[i] * mean[j]
         })
     }
 
     /// `A`, `[M, N]`: the mean of `d xᵀ`, or of `(d - δ)(x - μ)ᵀ`; none without drift.
-    pub fn drift(&self, centered: bool) -> Option<Mat<f64>> {
+    pub fn drift(&self, centered: bool) -> Option<Dense> {
         let n = self.width;
         let (count, mean, drift) = (self.count(), self.about(centered), self.mean_drift());
         (!self.drift.is_empty()).then(|| {
-            Mat::from_fn(drift.len(), n, |i, j| {
+            Dense::from_fn(drift.len(), n, |i, j| {
                 f64::from(self.drift[i * n + j]) / count - drift[i] * mean[j]
             })
         })
@@ -148,14 +147,17 @@ pub(super) fn token_weights(x: &[f32], width: usize) -> Vec<f32> {
     squares.map(|square| if square > 0.0 { width as f32 / square } else { 0.0 }).collect()
 }
 
-/// Rows times the roots of their weights: products of two such matrices are weighted sums.
-fn scaled(x: &[f32], weights: &[f32]) -> Vec<f32> {
-    let rows = x.chunks_exact(x.len() / weights.len().max(1)).zip(weights);
-    rows.flat_map(|(row, weight)| {
-        let root = weight.sqrt();
-        row.iter().map(move |x| x * root)
-    })
-    .collect()
+/// The columns of `x`, `[T, N]`, one after the other, each number times the root of its row's
+/// weight: products of two such columns are weighted sums. There is at least one row.
+fn scaled_columns(x: &[f32], weights: &[f32]) -> Vec<f32> {
+    let (t, n) = (weights.len(), x.len() / weights.len());
+    let roots: Vec<f32> = weights.iter().map(|weight| weight.sqrt()).collect();
+    let mut columns = vec![0.0; x.len()];
+    columns.par_chunks_mut(t).enumerate().for_each(|(j, column)| {
+        let numbers = x[j..].iter().step_by(n).zip(&roots);
+        column.iter_mut().zip(numbers).for_each(|(out, (x, root))| *out = x * root);
+    });
+    columns
 }
 
 /// Adds all rows of `x`, times their weights, to `sum`.

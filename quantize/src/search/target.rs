@@ -23,10 +23,9 @@
 //! ```
 
 use anyhow::{Result, anyhow};
-use faer::linalg::matmul::matmul;
-use faer::linalg::solvers::Solve;
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use reference::matmul::{Rows, linear};
 
+use super::dense::Cholesky;
 use super::factor::damp;
 use super::moments::{Drift, Moments};
 
@@ -42,29 +41,21 @@ pub(super) fn target(weights: &[f32], moments: &Moments, centered: bool) -> Resu
     let Some(drift) = moments.drift(centered) else { return Ok(target) };
     let mut h = moments.matrix(centered);
     damp(&mut h, RIDGE);
-    let (m, n) = (drift.nrows(), h.nrows());
-    let cholesky = h
-        .llt(Side::Lower)
-        .map_err(|_| anyhow!("the inputs seen in calibration are no finite numbers"))?;
-    // (A H⁻¹)ᵀ = H⁻¹ Aᵀ, since H is symmetric.
-    let correction = cholesky.solve(drift.transpose());
-    let correction = Mat::<f32>::from_fn(m, n, |i, j| correction[(j, i)] as f32);
-    let rows = weights.len() / n;
-    match moments.drift_of() {
-        Drift::OfInputs => matmul(
-            MatMut::from_row_major_slice_mut(&mut target, rows, n),
-            Accum::Add,
-            MatRef::from_row_major_slice(weights, rows, n),
-            correction.as_ref(),
-            1.0,
-            Par::rayon(0),
-        ),
-        Drift::OfOutputs => {
-            target.chunks_exact_mut(n).zip(correction.row_iter()).for_each(|(row, correction)| {
-                row.iter_mut().zip(correction.iter()).for_each(|(w, c)| *w += c)
-            })
+    let (m, n) = (drift.rows, h.rows);
+    let cholesky = Cholesky::new(h)
+        .ok_or_else(|| anyhow!("the inputs seen in calibration are no finite numbers"))?;
+    // The rows of A H⁻¹ are those of A, each times H⁻¹, since H is symmetric.
+    let mut correction = drift;
+    cholesky.solve_rows(&mut correction);
+    let correction = match moments.drift_of() {
+        Drift::OfInputs => {
+            let columns = (0..n).flat_map(|j| (0..m).map(move |i| (i, j)));
+            let columns: Vec<f32> = columns.map(|at| correction[at] as f32).collect();
+            linear(Rows::new(weights, n), Rows::new(&columns, m), None)
         }
-    }
+        Drift::OfOutputs => correction.data.iter().map(|&x| x as f32).collect(),
+    };
+    target.iter_mut().zip(&correction).for_each(|(w, c)| *w += c);
     Ok(target)
 }
 

@@ -80,7 +80,7 @@ fn scaling(
     let magnitude = match nested.get(optional[1]) {
         Some(_) => nested.float(optional[1], 1.0)?,
         None if factor <= 1.0 => 1.0,
-        None => (1.0 + factor.ln() / (original as f64).ln()).sqrt() as f32,
+        None => (1.0 + libm::log(factor) / libm::log(original as f64)).sqrt() as f32,
     };
     Ok(RopeScaling::LongRope {
         short: numbers(nested, SHORT)?,

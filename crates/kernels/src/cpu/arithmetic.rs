@@ -4,6 +4,7 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::limited;
 use super::matmul::pack::{Matrix, Packed};
 use super::matmul::split::{Split, is_exact};
 use super::matmul::{OutputMode, multiply, outputs, product_once};
@@ -65,7 +66,8 @@ impl Arithmetic for Bf16 {
 }
 
 /// Operands and sums in f32: in bf16 parts on tile registers ([`split`](super::matmul::split)),
-/// elsewhere with the `gemm` crate, which detects the instructions itself.
+/// elsewhere with the `gemm` crate, which detects the instructions itself; where fewer are to be
+/// used than it would find (`isa::VARIABLE`), with a loop of this crate.
 #[derive(Debug, Clone, Copy)]
 pub struct F32(pub Isa);
 
@@ -174,6 +176,16 @@ unsafe fn gemm_raw(a: &Matrix<'_>, b: &Matrix<'_>, out: *mut f32, into: OutputMo
     assert_eq!(k, b.rows(), "the operands' inner lengths");
     let (a_row, a_column) = a.strides();
     let (b_row, b_column) = b.strides();
+    if isa::is_limited() {
+        // SAFETY: guaranteed by the caller.
+        let out = unsafe {
+            if into == OutputMode::Replace {
+                out.write_bytes(0, m * n);
+            }
+            std::slice::from_raw_parts_mut(out, m * n)
+        };
+        return limited::add_product(Isa::vectors(), a, b, out);
+    }
     let threads = if m.saturating_mul(k).saturating_mul(n) <= WORTH_SHARING {
         Parallelism::None
     } else {

@@ -12,6 +12,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod head;
 pub mod layer_norm;
+mod limited;
 pub mod linear;
 pub mod matmul;
 pub mod rms_norm;

@@ -1,13 +1,12 @@
 //! A token whose residual stream is far larger than that of all others, as in trained models (Sun
 //! et al., "Massive Activations in Large Language Models", 2024).
 
-use faer::Side;
-use faer::linalg::solvers::Solve;
 use gguf::{TensorSource, read_f32};
 use reference::{Blockwise, MemorySource};
 
 use super::{CONTEXT, INNER, WIDTH, divergence, model, searched, unseen, windows};
 use crate::search::Overlay;
+use crate::search::dense::Cholesky;
 use crate::search::guard::HeldInputs;
 use crate::search::inputs::difference;
 use crate::search::moments::{Drift, Moments, token_weights};
@@ -99,12 +98,12 @@ fn moments(windows: &[Seen], weights: impl Fn(&Seen) -> Vec<f32>) -> Moments {
 /// `W*` with the damping of GPTQ and GPTAQ: a hundredth of the mean of `H`'s diagonal.
 fn target_with_little_damping(weights: &[f32], moments: &Moments) -> Vec<f32> {
     let mut h = moments.matrix(false);
-    let n = h.nrows();
+    let n = h.rows;
     let mean = (0..n).map(|i| h[(i, i)]).sum::<f64>() / n as f64;
     (0..n).for_each(|i| h[(i, i)] += 0.01 * mean);
-    let drift = moments.drift(false).unwrap();
-    let correction = h.llt(Side::Lower).unwrap().solve(drift.transpose());
-    let corrected = |(i, w): (usize, &f32)| w + correction[(i % n, i / n)] as f32;
+    let mut correction = moments.drift(false).unwrap();
+    Cholesky::new(h).unwrap().solve_rows(&mut correction);
+    let corrected = |(i, w): (usize, &f32)| w + correction[(i / n, i % n)] as f32;
     weights.iter().enumerate().map(corrected).collect()
 }
 

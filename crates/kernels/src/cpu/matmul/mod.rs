@@ -179,27 +179,25 @@ impl Output {
     ) -> f32 {
         let (deep, depth_block) = (a.tiles_deep(), depth_block::<P>());
         let mut largest = 0.0;
-        with_state(isa, || {
-            for k in (0..deep).step_by(depth_block) {
-                let depth = k..deep.min(k + depth_block);
-                let add = k > 0 || into == OutputMode::Add;
-                for first in columns.clone().step_by(PANEL) {
-                    let squares = first..columns.end.min(first + PANEL);
-                    let panel = b.panel(isa, depth.clone(), squares.clone());
-                    largest = larger(largest, panel.largest());
-                    for j in squares {
-                        for i in rows.clone() {
-                            let operands = Operands {
-                                a: [2 * i, 2 * i + 1].map(|s| &a.strip(s)[depth.clone()]),
-                                b: panel.strips(j),
-                            };
-                            // SAFETY: guaranteed by the caller.
-                            unsafe { self.update(isa, operands, i * SQUARE, j * SQUARE, add) };
-                        }
+        for k in (0..deep).step_by(depth_block) {
+            let depth = k..deep.min(k + depth_block);
+            let add = k > 0 || into == OutputMode::Add;
+            for first in columns.clone().step_by(PANEL) {
+                let squares = first..columns.end.min(first + PANEL);
+                let panel = b.panel(isa, depth.clone(), squares.clone());
+                largest = larger(largest, panel.largest());
+                for j in squares {
+                    for i in rows.clone() {
+                        let operands = Operands {
+                            a: [2 * i, 2 * i + 1].map(|s| &a.strip(s)[depth.clone()]),
+                            b: panel.strips(j),
+                        };
+                        // SAFETY: guaranteed by the caller.
+                        unsafe { self.update(isa, operands, i * SQUARE, j * SQUARE, add) };
                     }
                 }
             }
-        });
+        }
         largest
     }
 
@@ -241,20 +239,10 @@ impl Output {
     }
 }
 
-/// Runs `work` with the thread's registers set up for [`square`].
-fn with_state(isa: Isa, work: impl FnOnce()) {
-    match isa.level() {
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        Level::Amx => amx::with_tiles(work),
-        _ => work(),
-    }
-}
-
 /// Computes one square into memory whose rows are `stride` numbers apart.
 ///
 /// # Safety
-/// The square must lie in memory that this thread may write, and the call must be inside
-/// [`with_state`].
+/// The square must lie in memory that this thread may write, and read if it is added to.
 unsafe fn square<const P: usize>(
     isa: Isa,
     operands: Operands<'_, P>,
