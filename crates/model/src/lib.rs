@@ -16,6 +16,7 @@ pub mod layers;
 pub mod llama;
 pub mod lora;
 pub mod parameters;
+pub mod preference;
 mod trace;
 
 use std::convert::Infallible;

@@ -302,3 +302,47 @@ fn a_factor_that_cannot_be_read_is_an_error() {
     let error = model.with_adapters(&settings, |path, _| Err(path.to_owned())).unwrap_err();
     assert_eq!(error, "blocks.0.attn.q.weight.lora.a");
 }
+
+/// Of the first row the last three positions train, of the second the last one, as in a padded
+/// batch of answers; expected are sums of the log-softmax of transformers' logits.
+#[test]
+fn log_probabilities_of_rows_are_those_of_hugging_face() {
+    for (name, golden) in [
+        ("gpt2", include_str!("../../reference/tests/golden/gpt2.json")),
+        ("llama", include_str!("../../reference/tests/golden/llama.json")),
+    ] {
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<f64> {
+            value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+        };
+        let ids: Vec<i32> = numbers(&golden["tokens"]).iter().map(|&id| id as i32).collect();
+        let logits: Vec<Vec<f64>> =
+            golden["logits"].as_array().unwrap().iter().map(numbers).collect();
+        let log_probability = |at: usize, target: i32| {
+            let sum: f64 = logits[at].iter().map(|logit| logit.exp()).sum();
+            logits[at][target as usize] - sum.ln()
+        };
+        let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
+        let device = Device::flex();
+        let time = ids.len();
+        let (trained, targets) = ([time - 3, time - 2, time - 1, 2 * time - 1], [4, 1, 7, 2]);
+        let expected = [
+            (0..3).map(|at| log_probability(time - 3 + at, targets[at])).sum::<f64>(),
+            log_probability(time - 1, targets[3]),
+        ];
+        let integers = |values: Vec<i32>| {
+            let len = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), &device)
+        };
+        let batch = Batch {
+            tokens: integers([ids.clone(), ids].concat()).reshape([2, time]),
+            documents: None,
+            trained: Some(integers(trained.map(|at| at as i32).to_vec())),
+            targets: integers(targets.to_vec()),
+        };
+        let found = golden_model(&config).log_probabilities(batch, &[3, 1], Pass::default());
+        for (found, expected) in found.into_data().iter::<f64>().zip(expected) {
+            assert!((found - expected).abs() < 1e-4, "{name}: {found}, expected {expected}");
+        }
+    }
+}

@@ -51,7 +51,7 @@ fn recognised(record: &Map<String, Value>) -> Result<ChatFormat> {
 }
 
 /// At most ten keys, for an error.
-fn keys(record: &Map<String, Value>) -> String {
+pub(super) fn keys(record: &Map<String, Value>) -> String {
     let mut keys: Vec<String> = record.keys().take(10).map(|key| format!("`{key}`")).collect();
     if record.len() > keys.len() {
         keys.push("...".to_owned());
@@ -67,7 +67,7 @@ fn list<'r>(record: &'r Map<String, Value>, key: &str) -> Result<&'r [Value]> {
     }
 }
 
-fn text<'r>(record: &'r Map<String, Value>, key: &str) -> Result<&'r str> {
+pub(super) fn text<'r>(record: &'r Map<String, Value>, key: &str) -> Result<&'r str> {
     match record.get(key) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => bail!("`{key}` is {}; expected a text", kind(other)),
@@ -94,7 +94,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn message(role: &str, content: &str) -> Value {
+pub(super) fn message(role: &str, content: &str) -> Value {
     json!({ "role": role, "content": content })
 }
 
@@ -159,7 +159,7 @@ fn alpaca(record: &Map<String, Value>) -> Result<Example> {
 }
 
 /// What every layout must give: roles, contents and an answer.
-fn check(messages: &[Value]) -> Result<()> {
+pub(super) fn check(messages: &[Value]) -> Result<()> {
     for (at, message) in messages.iter().enumerate() {
         let number = at + 1;
         let Value::Object(fields) = message else {
