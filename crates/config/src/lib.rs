@@ -19,6 +19,7 @@ mod license;
 pub mod limits;
 mod load;
 mod model;
+mod objective;
 mod qat;
 mod release;
 mod run_file;
@@ -40,6 +41,7 @@ pub use experts::{Experts, HasExperts};
 pub use forward_stage::{BlockStage, ForwardStage, StageValues};
 pub use license::canonical_license;
 pub use model::{ModelConfig, ROPE_BASE};
+pub use objective::Objective;
 pub use qat::{Qat, QatStart};
 pub use release::{DAY_FORM, RELEASES, is_day};
 pub use run_file::{

@@ -189,6 +189,7 @@ mod tests {
             },
             train: Train {
                 init_from: Some(PathBuf::from("base")),
+                objective: Some(Objective::NextToken),
                 max_steps: Some(10),
                 eval_windows: Some(3),
                 qat: Some(Qat {
@@ -306,6 +307,8 @@ mod tests {
             train.batch_size: Train Bundle\n\
             train.checkpoint_interval: Train Bundle\n\
             train.devices: Train Bundle\n\
+            train.dpo_beta: Train Bundle\n\
+            train.dpo_label_smoothing: Train Bundle\n\
             train.epochs: Train Bundle\n\
             train.eval_interval: Train Bundle\n\
             train.eval_windows: Train Bundle\n\
@@ -315,6 +318,7 @@ mod tests {
             train.keep_checkpoints: Train Bundle\n\
             train.kernels: Train Bundle\n\
             train.max_steps: Train Bundle\n\
+            train.objective: Train Bundle\n\
             train.precision: Train Bundle\n\
             train.qat.format: Train Quantize Bundle\n\
             train.qat.start: Train Bundle\n\

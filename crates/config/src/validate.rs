@@ -2,7 +2,7 @@
 
 use crate::run_file::{recipe_name, recipe_names};
 use crate::{
-    Architecture, ConfigError, DAY_FORM, DataFormat, QatStart, RELEASES, ROPE_BASE, RopeScaling,
+    Architecture, ChatFormat, ConfigError, DAY_FORM, DataFormat, Objective, QatStart, RELEASES, ROPE_BASE, RopeScaling,
     RunFile, TokenizerKind, TooLong, TrainOn, canonical_license, is_day, limits,
 };
 
@@ -40,6 +40,7 @@ impl RunFile {
         self.check_model()?;
         self.check_data()?;
         self.check_optimizer()?;
+        self.check_objective()?;
         self.check_qat()?;
         self.check_license()?;
         self.check_release()?;
@@ -311,6 +312,71 @@ impl RunFile {
             "\"gpt2\" or \"huggingface\" where data.format = \"chat\", or that of train.init_from: the \
              words of conversations are not a text to take a vocabulary from",
         )
+    }
+
+    fn check_objective(&self) -> Result<(), ConfigError> {
+        let (data, train) = (&self.data, &self.train);
+        let beta = train.dpo_beta;
+        require(
+            "train.dpo_beta",
+            beta,
+            beta > 0.0 && beta.is_finite(),
+            "a finite number above 0",
+        )?;
+        let smoothing = train.dpo_label_smoothing;
+        require(
+            "train.dpo_label_smoothing",
+            smoothing,
+            (0.0..0.5).contains(&smoothing),
+            "from 0 to below 0.5: the share of pairs that are labelled the wrong way round",
+        )?;
+        let is_of_pairs = data.chat_format == Some(ChatFormat::Preference);
+        require(
+            "train.objective",
+            "next-token",
+            !(is_of_pairs && train.objective == Some(Objective::NextToken)),
+            "dpo, which is what data.chat_format = \"preference\" is for; to learn the preferred \
+             answers alone, keep them as `messages`",
+        )?;
+        if !is_of_pairs && train.objective != Some(Objective::Dpo) {
+            return Ok(());
+        }
+        self.check_preference()
+    }
+
+    /// What training on pairs of answers asks for, once it is known to be that.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with the first key that does not hold.
+    pub fn check_preference(&self) -> Result<(), ConfigError> {
+        let (data, train) = (&self.data, &self.train);
+        require(
+            "train.objective",
+            "dpo",
+            data.format == DataFormat::Chat,
+            "data.format = \"chat\" beside it, with records of `chosen` and `rejected`",
+        )?;
+        require(
+            "data.chat_format",
+            data.chat_format.map_or("", ChatFormat::name),
+            matches!(data.chat_format, None | Some(ChatFormat::Preference)),
+            "preference, or nothing, where train.objective = \"dpo\"",
+        )?;
+        require(
+            "train.init_from",
+            "(nothing)",
+            train.init_from.is_some(),
+            "the model whose answers are compared, where train.objective = \"dpo\"",
+        )?;
+        for (key, is_set) in [
+            ("data.train_on", data.train_on != TrainOn::default()),
+            ("data.documents", data.documents.is_some()),
+        ] {
+            let expected = "nothing: of a pair the answers behind the prompt are compared, each read \
+                            by itself";
+            require(key, "(something)", !is_set, expected)?;
+        }
+        Ok(())
     }
 
     fn check_optimizer(&self) -> Result<(), ConfigError> {

@@ -21,8 +21,14 @@ pub struct OutputHead {
 }
 
 impl OutputHead {
+    /// The same numbers outside of any graph.
+    #[must_use]
+    pub fn inner(self) -> Self {
+        OutputHead { x: self.x.inner(), weight: self.weight.inner(), tied: self.tied }
+    }
+
     /// `[N, V]`
-    fn logits(self, precision: Precision) -> Tensor<2> {
+    pub(crate) fn logits(self, precision: Precision) -> Tensor<2> {
         let weight = if self.tied { self.weight.transpose() } else { self.weight };
         linear(self.x, weight, None, precision)
     }

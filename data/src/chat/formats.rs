@@ -29,22 +29,31 @@ pub fn example(record: &Map<String, Value>, format: Option<ChatFormat>) -> Resul
         ChatFormat::Sharegpt => sharegpt(record)?,
         ChatFormat::PromptCompletion => prompt_completion(record)?,
         ChatFormat::Alpaca => alpaca(record)?,
+        ChatFormat::Preference => bail!(
+            "a pair of answers (`chosen`, `rejected`) among conversations; train.objective = \"dpo\" \
+             learns from pairs, and to learn one of the answers alone it is kept as `messages`"
+        ),
     };
     check(&example.messages)?;
     Ok(example)
 }
 
 /// The layout that the keys of a record show.
-fn recognised(record: &Map<String, Value>) -> Result<ChatFormat> {
+///
+/// # Errors
+/// With the keys, if they show none.
+pub(super) fn recognised(record: &Map<String, Value>) -> Result<ChatFormat> {
     let has = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
     Ok(match () {
         () if has("messages") => ChatFormat::Messages,
         () if has("conversations") => ChatFormat::Sharegpt,
         () if has("prompt") && has("completion") => ChatFormat::PromptCompletion,
         () if has("instruction") && has("output") => ChatFormat::Alpaca,
+        () if has("chosen") && has("rejected") => ChatFormat::Preference,
         () => bail!(
             "not a conversation: the keys are {}; expected `messages` (role, content), \
-             `conversations` (from, value), `prompt` and `completion`, or `instruction` and `output`",
+             `conversations` (from, value), `prompt` and `completion`, `instruction` and `output`, or a \
+             pair of answers: `chosen` and `rejected`",
             keys(record)
         ),
     })

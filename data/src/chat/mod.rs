@@ -8,6 +8,7 @@
 mod command;
 mod counts;
 mod encode;
+mod encode_pairs;
 mod formats;
 mod inspect;
 mod packing;
@@ -17,8 +18,9 @@ mod tokens;
 mod typed;
 
 pub(crate) use command::ChatArgs;
-pub use counts::ChatCounts;
+pub use counts::{ChatCounts, Unit};
 pub use encode::{ChatSettings, encode_chat};
+pub use encode_pairs::{PairSettings, PairWindows, encode_pairs, holds_pairs};
 pub use formats::{Example, example};
 pub use inspect::{ChatInspection, inspect_chat};
 pub use packing::{ConversationWindows, pack};

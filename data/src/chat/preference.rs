@@ -27,8 +27,9 @@ pub struct PreferenceTokens {
 }
 
 /// The pair of a record with `chosen` and `rejected`, each a text or a list of messages, and
-/// perhaps `prompt`. Without it, both are whole conversations, and the prompt is the beginning that
-/// they have in common (TRL's implicit prompt); the last message of each is never part of it.
+/// perhaps `prompt`. Without it, the prompt is what both begin with (TRL's implicit prompt): of
+/// conversations the messages that they have in common, but never the last one; of texts the
+/// characters. A text as prompt beside whole conversations repeats their question, and is not read.
 ///
 /// # Errors
 /// When a key is missing or of another kind, a message lacks what one must have, or a side has no
@@ -37,19 +38,25 @@ pub fn preference_pair(record: &Map<String, Value>) -> Result<PreferencePair> {
     for key in ["chosen", "rejected"] {
         ensure!(
             record.get(key).is_some_and(|value| !value.is_null()),
-            "not a pair: `{key}` is missing; the keys are {}; expected `chosen` and `rejected`, \
-             and perhaps `prompt`",
+            "not a pair of answers: `{key}` is missing; the keys are {}; expected `chosen` and \
+             `rejected`, and perhaps `prompt`",
             keys(record)
         );
     }
-    let (chosen, rejected, prompt) = match record.get("prompt") {
-        None | Some(Value::Null) => {
-            let (chosen, rejected) =
-                (conversation(record, "chosen")?, conversation(record, "rejected")?);
-            let common = common_beginning(&chosen, &rejected);
-            (chosen, rejected, common)
+    let (chosen, rejected, prompt) = match (record.get("prompt"), &record["chosen"], &record["rejected"])
+    {
+        (None | Some(Value::Null), Value::Array(chosen), Value::Array(rejected)) => {
+            implicit(chosen, rejected)
         }
-        Some(_) => {
+        (Some(Value::String(_)), Value::Array(chosen), Value::Array(rejected))
+            if asks(chosen) && asks(rejected) =>
+        {
+            implicit(chosen, rejected)
+        }
+        (None | Some(Value::Null), _, _) => {
+            implicit_text(text(record, "chosen")?, text(record, "rejected")?)?
+        }
+        (Some(_), _, _) => {
             let prompt = side(record, "prompt", "user")?;
             let behind = |key| Ok([prompt.clone(), side(record, key, "assistant")?].concat());
             let behind: (Result<_>, Result<_>) = (behind("chosen"), behind("rejected"));
@@ -72,6 +79,9 @@ pub fn preference_pair(record: &Map<String, Value>) -> Result<PreferencePair> {
     })
 }
 
+/// Both conversations of a pair, and the number of messages of their prompt.
+type Sides = (Vec<Value>, Vec<Value>, usize);
+
 /// A list of messages, or a text as the one message of `role`.
 fn side(record: &Map<String, Value>, key: &str, role: &str) -> Result<Vec<Value>> {
     Ok(match record.get(key) {
@@ -80,15 +90,32 @@ fn side(record: &Map<String, Value>, key: &str, role: &str) -> Result<Vec<Value>
     })
 }
 
-/// A whole conversation.
-fn conversation(record: &Map<String, Value>, key: &str) -> Result<Vec<Value>> {
-    match record.get(key) {
-        Some(Value::Array(messages)) => Ok(messages.clone()),
-        _ => anyhow::bail!(
-            "`{key}` is not a list of messages and there is no `prompt`; add the question as \
-             `prompt`"
-        ),
-    }
+/// Whether a conversation has its own question.
+fn asks(messages: &[Value]) -> bool {
+    messages.iter().any(|message| message["role"] == "user")
+}
+
+/// Whole conversations, whose prompt is what they begin with.
+fn implicit(chosen: &[Value], rejected: &[Value]) -> Sides {
+    (chosen.to_vec(), rejected.to_vec(), common_beginning(chosen, rejected))
+}
+
+/// Whole texts: what they begin with is the question. A space before the first difference belongs to
+/// the answers (TRL, `extract_prompt`).
+fn implicit_text(chosen: &str, rejected: &str) -> Result<Sides> {
+    let pairs = chosen.chars().zip(rejected.chars());
+    let common: usize = pairs.take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    let prompt = &chosen[..common];
+    let prompt = prompt.strip_suffix(' ').unwrap_or(prompt);
+    ensure!(
+        !prompt.is_empty(),
+        "`chosen` and `rejected` begin with different letters and there is no `prompt`; add the \
+         question as `prompt`"
+    );
+    let conversation = |whole: &str| {
+        vec![message("user", prompt), message("assistant", &whole[prompt.len()..])]
+    };
+    Ok((conversation(chosen), conversation(rejected), 1))
 }
 
 /// The number of messages that both begin with; the last of each is an answer.
@@ -145,7 +172,8 @@ mod tests {
         example.messages.iter().filter_map(|message| message["content"].as_str()).collect()
     }
 
-    /// The first case without `prompt` is the example of TRL's `extract_prompt`.
+    /// The first case of conversations and of texts without `prompt` are the examples of TRL's
+    /// `extract_prompt`.
     #[test]
     fn the_prompt_is_named_or_what_both_begin_with() {
         let user = |text: &str| json!({ "role": "user", "content": text });
@@ -169,6 +197,25 @@ mod tests {
                     "rejected": [user("What color is the sky?"), assistant("It is green.")] }),
                 vec!["What color is the sky?", "It is blue."],
                 vec!["What color is the sky?", "It is green."],
+                1,
+            ),
+            (
+                json!({ "chosen": "The sky is blue.", "rejected": "The sky is green." }),
+                vec!["The sky is", " blue."],
+                vec!["The sky is", " green."],
+                1,
+            ),
+            (
+                json!({ "prompt": "q", "chosen": [user("q"), assistant("a")],
+                    "rejected": [user("q"), assistant("b")] }),
+                vec!["q", "a"],
+                vec!["q", "b"],
+                1,
+            ),
+            (
+                json!({ "prompt": "q", "chosen": [assistant("a")], "rejected": [assistant("b")] }),
+                vec!["q", "a"],
+                vec!["q", "b"],
                 1,
             ),
             (

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::{Operand, Raw};
 use crate::cpu::distillation::{Distilled, Teacher, distill};
-use crate::cpu::head::{self, HeadWeight};
+use crate::cpu::head::{self, HeadWeight, RowWeights};
 use crate::distillation::{DistilledLoss, OutputHead};
 use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
@@ -45,29 +45,41 @@ fn scaled(gradient: Raw, scale: f32) -> Raw {
     raw(numbers(&gradient).iter().map(|g| g * scale).collect(), shape)
 }
 
-/// Shapes as in [`crate::head_loss`].
+/// Shapes as in [`crate::head_loss`] and [`crate::weighted_head_loss`].
 pub(crate) fn head_loss(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    tied: bool,
+    head: OutputHead,
     targets: &[u32],
+    row_weights: RowWeights<'_>,
     precision: Precision,
 ) -> Tensor<1> {
-    let ([rows, channels], weight_shape) = (x.dims(), weight.dims());
-    let (x, weight) = (Operand::new(x), Operand::new(weight));
+    let ([rows, channels], weight_shape) = (head.x.dims(), head.weight.dims());
+    let (x, weight, tied) = (Operand::new(head.x), Operand::new(head.weight), head.tied);
     apply(HeadBackward, [&x, &weight], |wants_state| {
         let (x, numbers) = (x.numbers(), weight.numbers());
         let weight = lying(&numbers, tied);
-        if !wants_state {
+        if let (false, RowWeights::Mean) = (wants_state, row_weights) {
             let loss =
                 with_math!(precision, |math| head::loss(math, &x, channels, weight, targets));
             return (raw(vec![loss], [1]), None);
         }
         let found = with_math!(precision, |math| {
-            head::loss_and_gradients(math, &x, channels, weight, targets)
+            head::loss_and_gradients(math, &x, channels, weight, targets, row_weights)
         });
         let gradients = [raw(found.dx, [rows, channels]), raw(found.dw, weight_shape)];
-        (raw(vec![found.loss], [1]), Some(State { gradients }))
+        (raw(vec![found.loss], [1]), wants_state.then_some(State { gradients }))
+    })
+}
+
+/// Shapes as in [`crate::head_losses`].
+pub(crate) fn head_losses(head: OutputHead, targets: &[u32], precision: Precision) -> Tensor<1> {
+    let [_, channels] = head.x.dims();
+    let (x, weight) = (Operand::new(head.x), Operand::new(head.weight));
+    apply(HeadBackward, [&x, &weight], |_| {
+        let (x, numbers) = (x.numbers(), weight.numbers());
+        let weight = lying(&numbers, head.tied);
+        let losses =
+            with_math!(precision, |math| head::losses(math, &x, channels, weight, targets));
+        (raw(losses, [targets.len()]), None)
     })
 }
 

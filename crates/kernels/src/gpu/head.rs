@@ -25,7 +25,35 @@ pub(crate) fn head_loss<B: KernelBackend>(
     precision: Precision,
 ) -> Tensor<1> {
     let rows = rows(&head);
-    in_pieces::<B>(head, None, targets, precision, rows).0
+    in_pieces::<B>(head, None, targets, None, precision, rows).0
+}
+
+/// As [`crate::weighted_head_loss`].
+pub(crate) fn weighted_head_loss<B: KernelBackend>(
+    head: OutputHead,
+    targets: Tensor<1, Int>,
+    weights: &[f32],
+    precision: Precision,
+) -> Tensor<1> {
+    let rows = rows(&head);
+    in_pieces::<B>(head, None, targets, Some(weights), precision, rows).0
+}
+
+/// As [`crate::head_losses`].
+pub(crate) fn head_losses<B: KernelBackend>(
+    head: OutputHead,
+    targets: Tensor<1, Int>,
+    precision: Precision,
+) -> Tensor<1> {
+    let rows = rows(&head);
+    let head = Output::new(head.x, head.weight, head.tied, precision);
+    let [n, _] = head.x.dims();
+    let losses = (0..n).step_by(rows).map(|start| {
+        let range = [start, (start + rows).min(n)];
+        let targets = targets.clone().narrow(0, start, range[1] - start);
+        head.losses(&head.log_probabilities::<B>(range), targets)
+    });
+    Tensor::cat(losses.collect(), 0)
 }
 
 /// As [`crate::distilled_head_loss`].
@@ -38,7 +66,7 @@ pub(crate) fn distilled_head_loss<B: KernelBackend>(
 ) -> DistilledLoss {
     let rows = rows(&student);
     let (loss, [entropy, divergence]) =
-        in_pieces::<B>(student, Some((teacher, share)), targets, precision, rows);
+        in_pieces::<B>(student, Some((teacher, share)), targets, None, precision, rows);
     let [entropy, divergence] =
         [entropy, divergence].map(|value| f64::from(value.into_scalar::<f32>()));
     DistilledLoss { loss, divergence, entropy }
@@ -52,11 +80,12 @@ fn rows(head: &OutputHead) -> usize {
 }
 
 /// The loss in the graph of the student, its cross-entropy, and its divergence from a teacher,
-/// which is weighted by a share.
+/// which is weighted by a share. Each is a mean over the rows, or with `weights` their weighted sum.
 pub(super) fn in_pieces<B: KernelBackend>(
     student: OutputHead,
     teacher: Option<(OutputHead, f32)>,
     targets: Tensor<1, Int>,
+    weights: Option<&[f32]>,
     precision: Precision,
     rows: usize,
 ) -> (Tensor<1>, [Tensor<1>; 2]) {
@@ -69,6 +98,10 @@ pub(super) fn in_pieces<B: KernelBackend>(
         .map(|(head, _)| Output::new(head.x.inner(), head.weight.inner(), head.tied, precision));
     let targets = targets.inner();
     let [n, c] = head.x.dims();
+    let weights = weights.map(|weights| {
+        assert_eq!(weights.len(), n, "a weight for each row");
+        Tensor::<1>::from_floats(weights, &head.x.device())
+    });
     let (mut entropies, mut divergences) = (Vec::new(), Vec::new());
     let (mut dx, mut dw) = (Vec::new(), None);
     for start in (0..n).step_by(rows) {
@@ -76,9 +109,7 @@ pub(super) fn in_pieces<B: KernelBackend>(
         let count = range[1] - range[0];
         let targets = targets.clone().narrow(0, start, count);
         let log_q = head.log_probabilities::<B>(range); // [rows, lanes, LANES]
-        let target = log_q.clone().reshape([count, head.columns()]);
-        let target = target.gather(1, targets.clone().unsqueeze_dim::<2>(1)); // [rows, 1]
-        entropies.push(-target.reshape([count]));
+        entropies.push(head.losses(&log_q, targets.clone()));
         let log_p = teacher.as_ref().map(|teacher| teacher.log_probabilities::<B>(range));
         if let Some(log_p) = &log_p {
             let apart = log_p.clone().exp() * (log_p.clone() - log_q.clone());
@@ -92,8 +123,12 @@ pub(super) fn in_pieces<B: KernelBackend>(
             Some(log_p) => log_p.exp() * share + hits * (1.0 - share),
             None => hits,
         };
-        let dlogits = rounded((log_q.exp() - wanted) / n as f64, precision);
-        let dlogits = dlogits.reshape([count, head.columns()]);
+        let dlogits = log_q.exp() - wanted;
+        let dlogits = match &weights {
+            Some(weights) => dlogits * weights.clone().narrow(0, start, count).reshape([count, 1, 1]),
+            None => dlogits / n as f64,
+        };
+        let dlogits = rounded(dlogits, precision).reshape([count, head.columns()]);
         if wants_weight {
             let part = product_of_transposed::<B>(head.rows(range), dlogits.clone()); // [C, columns]
             dw = Some(match dw {
@@ -105,7 +140,10 @@ pub(super) fn in_pieces<B: KernelBackend>(
             dx.push(product::<B, 2>(dlogits, head.back.clone()));
         }
     }
-    let mean = |values: Vec<Tensor<1>>| sum(Tensor::cat(values, 0)) / n as f64;
+    let mean = |values: Vec<Tensor<1>>| match &weights {
+        Some(weights) => sum(Tensor::cat(values, 0) * weights.clone()),
+        None => sum(Tensor::cat(values, 0)) / n as f64,
+    };
     let entropy = mean(entropies);
     let divergence = match divergences.is_empty() {
         true => entropy.zeros_like(),
@@ -181,6 +219,13 @@ impl Output {
         let most = logits.clone().max_dim(2).max_dim(1); // [rows, 1, 1]
         let sum = (logits.clone() - most.clone()).exp().sum_dim(2).sum_dim(1);
         logits - (most + sum.log())
+    }
+
+    /// The loss of each row `[rows]` from the logarithms of its predictions.
+    fn losses(&self, log_probabilities: &Tensor<3>, targets: Tensor<1, Int>) -> Tensor<1> {
+        let [rows] = targets.dims();
+        let by_token = log_probabilities.clone().reshape([rows, self.columns()]);
+        -by_token.gather(1, targets.unsqueeze_dim::<2>(1)).reshape([rows])
     }
 
     /// 1 where a row has its target, 0 elsewhere: `targets [rows]` -> `[rows, lanes, LANES]`.

@@ -28,7 +28,7 @@ pub(crate) use attention::{causal_attention, grouped_attention};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use cube::Products;
 pub(crate) use embedding::embedding;
-pub(crate) use head::{distilled_head_loss, head_loss};
+pub(crate) use head::{distilled_head_loss, head_loss, head_losses, weighted_head_loss};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use rng::dropout;
@@ -270,17 +270,28 @@ mod tests {
                     let inputs = || [student.x.clone(), student.weight.clone()];
                     let ours = || {
                         let head = student.clone();
-                        head::in_pieces::<Flex>(head, None, ids(&targets), precision, rows).0 * 7.0
+                        head::in_pieces::<Flex>(head, None, ids(&targets), None, precision, rows).0
+                            * 7.0
                     };
                     let plain = || {
                         let [x, w] = inputs();
                         crate::head_loss(x, w, tied, ids(&targets), Precision::F32) * 7.0
                     };
                     assert_alike("head", inputs(), &[], [&ours, &plain], tolerance);
+                    let weights = [0.5, -1.0, 0.0, 2.0, 0.25, -0.5, 1.0];
+                    let ours = || {
+                        let (head, weights) = (student.clone(), Some(weights.as_slice()));
+                        head::in_pieces::<Flex>(head, None, ids(&targets), weights, precision, rows).0
+                    };
+                    let plain = || {
+                        let head = student.clone();
+                        crate::weighted_head_loss(head, ids(&targets), &weights, Precision::F32)
+                    };
+                    assert_alike("weighted", inputs(), &[], [&ours, &plain], tolerance);
                     let ours = || {
                         let teacher = Some((teacher.clone(), 0.3));
                         let head = student.clone();
-                        head::in_pieces::<Flex>(head, teacher, ids(&targets), precision, rows).0
+                        head::in_pieces::<Flex>(head, teacher, ids(&targets), None, precision, rows).0
                             * 7.0
                     };
                     let plain = || {
