@@ -21,11 +21,14 @@ mod folder;
 mod init_from;
 mod journal;
 mod metrics;
+mod objective;
 mod optimizer;
 mod passes;
 mod plan;
 mod qat;
+mod reference;
 mod report;
+mod rewards;
 mod sample;
 mod schedule;
 mod session;
@@ -42,6 +45,7 @@ use data::Tokenizer;
 pub use device::check as check_device;
 pub use folder::claim;
 pub use report::{Losses, Report};
+pub use rewards::Rewards;
 pub use session::train;
 
 /// Shown below the help text.

@@ -149,7 +149,7 @@ pub(crate) fn save(
     let text = serde_json::to_string_pretty(&config)
         .map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
     fs::write(&path, text + "\n").map_err(CheckpointError::io(&path))?;
-    store::write_floats(&dir.join(WEIGHTS_FILE), tensors)
+    store::write_tensors(&dir.join(WEIGHTS_FILE), tensors)
 }
 
 /// `self_attn.q_proj` of `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: the

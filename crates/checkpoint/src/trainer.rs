@@ -38,6 +38,9 @@ pub struct TrainerState {
     /// Digest of the weights that adapters are trained for; empty without adapters.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lora_base: String,
+    /// Digest of the reference log-probabilities of training on pairs of answers; empty without.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reference: String,
     /// Lowest validation loss so far, in nats per token.
     pub best_val_loss: Option<f64>,
     /// Hash of the token file: resuming with other tokens is refused.

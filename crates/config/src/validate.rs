@@ -368,6 +368,12 @@ impl RunFile {
             train.init_from.is_some(),
             "the model whose answers are compared, where train.objective = \"dpo\"",
         )?;
+        require(
+            "train.qat.teacher",
+            "(something)",
+            train.qat.as_ref().is_none_or(|qat| qat.teacher.is_none()),
+            "nothing where train.objective = \"dpo\": pairs of answers are compared without a teacher",
+        )?;
         for (key, is_set) in [
             ("data.train_on", data.train_on != TrainOn::default()),
             ("data.documents", data.documents.is_some()),

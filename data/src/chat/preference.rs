@@ -172,7 +172,7 @@ mod tests {
         example.messages.iter().filter_map(|message| message["content"].as_str()).collect()
     }
 
-    /// The first case of conversations and of texts without `prompt` are the examples of TRL's
+    /// Without `prompt`, conversations and texts are cut where TRL cuts them; the first is its example in
     /// `extract_prompt`.
     #[test]
     fn the_prompt_is_named_or_what_both_begin_with() {

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use checkpoint::TrainerState;
 use cli::memory::peak_resident;
 use cli::{Interrupt, Meter, Progress};
-use config::{Kernels, ModelConfig, RunFile};
+use config::{Kernels, ModelConfig, Objective, RunFile};
 use kernels::Precision;
 use model::Model;
 use tempfile::TempDir;
@@ -18,15 +18,17 @@ use tempfile::TempDir;
 use crate::chat_tokenizer::RunTokenizer;
 use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
-use crate::evaluate::Reading;
+use crate::evaluate::{Evaluation, Reading};
 use crate::folder::{RunFolder, Start};
 use crate::init_from::{self, InitialModel};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog};
+use crate::objective::{self, StepLoss};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::passes::{Passes, StepGradients};
 use crate::plan::StepPlan;
 use crate::qat::{Qat, Teacher};
+use crate::reference::Reference;
 use crate::report::{Losses, Report};
 use crate::schedule::LearningRate;
 use crate::state::{self, Restored};
@@ -72,6 +74,8 @@ struct Session<'a> {
     model: Option<Model>,
     qat: Option<Qat>,
     teacher: Option<Teacher>,
+    /// Of training on pairs of answers.
+    reference: Option<Reference>,
     optimizer: Optimizer,
     state: TrainerState,
     log: MetricsLog,
@@ -87,6 +91,7 @@ struct Session<'a> {
     before: Losses,
     began: Instant,
     elapsed_before_s: f64,
+    tokens_before: u64,
     step_seconds: Vec<f64>,
 }
 
@@ -102,6 +107,7 @@ impl<'a> Session<'a> {
     /// Runs all checks that can refuse the run before it deletes any file of an older run.
     fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
         let Parts { folder, start, device, precision } = parts;
+        let objective = objective::of_run(run_file)?;
         let initial = InitialModel::open(run_file, &start)?;
         let RunTokenizer { tokenizer, folder: tokenizer_folder, made } = RunTokenizer::new(
             run_file,
@@ -117,7 +123,8 @@ impl<'a> Session<'a> {
             Some(initial) => initial.config().clone(),
             None => run_file.model.config(tokenizer.vocab_size()),
         };
-        let mut corpus = Corpus::prepare(&run_file.data, tokenizer, config.vocab_size, &folder)?;
+        let mut corpus =
+            Corpus::prepare(&run_file.data, objective, tokenizer, config.vocab_size, &folder)?;
         let plan = StepPlan::new(run_file, corpus.windows(Split::Train))?;
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
@@ -160,6 +167,18 @@ impl<'a> Session<'a> {
         }
         folder.begin(run_file, options.overwrite)?;
         corpus.keep(&folder)?;
+        let reference = match (objective, resumed_from) {
+            (Objective::NextToken, _) => None,
+            (Objective::Dpo, Some(_)) => {
+                Some(Reference::open(&folder.reference(), &state.reference, corpus.pairs())?)
+            }
+            (Objective::Dpo, None) => {
+                let reading = reading(run_file, precision, &options.interrupt);
+                let path = folder.reference();
+                Some(Reference::compute(&model, &corpus, &reading, device.first(), &path)?)
+            }
+        };
+        state.reference = reference.as_ref().map(Reference::digest).unwrap_or_default().to_owned();
         let samples = sample::open(&folder.samples(), state.step)?;
         let log = MetricsLog::open(&folder.metrics(), resumed_from)?;
         let progress = Progress::new("train", plan.total_steps, Meter::Items);
@@ -175,9 +194,11 @@ impl<'a> Session<'a> {
             tokenizer_folder,
             _made_folder: made,
             elapsed_before_s: state.elapsed_s,
+            tokens_before: state.tokens,
             model: Some(model),
             qat,
             teacher,
+            reference,
             before: Losses::default(),
             began: Instant::now(),
             step_seconds: Vec::new(),
@@ -264,12 +285,15 @@ impl<'a> Session<'a> {
         if self.resumed_from.is_some() {
             return Ok(()); // without the log, the losses are lost
         }
-        let (train, validation) = (self.loss(Split::Train)?, self.loss(Split::Validation)?);
-        self.before = Losses { train, validation };
+        let (train, validation) = (self.evaluate(Split::Train)?, self.evaluate(Split::Validation)?);
+        self.before = Losses::of(train, validation);
         self.note_losses(self.before);
+        let rewards = |found: Option<Evaluation>| found.and_then(|found| found.rewards);
         let written = self.log.append(Metrics {
             train_loss: self.before.train,
             val_loss: self.before.validation,
+            rewards: rewards(train),
+            val_rewards: rewards(validation).map(Into::into),
             elapsed_s: self.elapsed_s(),
             peak_rss_bytes: peak_resident(),
             ..Metrics::default()
@@ -286,7 +310,8 @@ impl<'a> Session<'a> {
         if self.qat.as_ref().is_some_and(|qat| qat.start() == step) {
             self.round_weights(step)?;
         }
-        let StepGradients { loss, teacher_divergence, mut gradients } = self.gradients(step)?;
+        let StepGradients { loss, teacher_divergence, rewards, mut gradients } =
+            self.gradients(step)?;
         let grad_norm = global_norm(&mut gradients);
         self.require_finite("loss", loss, step + 1)?;
         self.require_finite("gradient norm", grad_norm, step + 1)?;
@@ -296,7 +321,7 @@ impl<'a> Session<'a> {
         let seconds = began.elapsed().as_secs_f64();
         self.step_seconds.push(seconds);
 
-        let tokens = self.tokens_per_step();
+        let tokens = self.tokens_of(step);
         self.state.step += 1;
         self.state.tokens += tokens;
         self.state.epoch = self.state.step / self.plan.steps_per_epoch;
@@ -310,6 +335,7 @@ impl<'a> Session<'a> {
             tokens: self.state.tokens,
             train_loss: Some(loss),
             teacher_divergence,
+            rewards: rewards.means(),
             learning_rate: Some(learning_rate),
             grad_norm: Some(grad_norm),
             tokens_per_s: Some(speed),
@@ -340,13 +366,27 @@ impl<'a> Session<'a> {
             step,
         };
         let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
-        let found = passes.backward(self.forward()?, teacher, &self.device.devices)?;
+        let loss = match teacher {
+            Some((teacher, share)) => StepLoss::Distilled(teacher, share),
+            None => self.step_loss(),
+        };
+        let found = passes.backward(self.forward()?, loss, &self.device.devices)?;
         Ok(match &self.qat {
             Some(qat) => {
                 StepGradients { gradients: qat.straight_through(found.gradients), ..found }
             }
             None => found,
         })
+    }
+
+    /// What is minimised, without a teacher.
+    fn step_loss(&self) -> StepLoss<'_> {
+        match &self.reference {
+            Some(reference) => {
+                StepLoss::Preference(objective::preference(&self.run_file.train), reference)
+            }
+            None => StepLoss::NextToken,
+        }
     }
 
     /// Stops a run whose loss or gradients are not finite. The loss of a step belongs to the
@@ -377,9 +417,11 @@ impl<'a> Session<'a> {
         let is_last = step == self.plan.total_steps; // then `finish` does the rest
         if is_last || step.is_multiple_of(settings.eval_interval as u64) {
             // Not interruptible: the log line of the step and a resumed run need the result.
-            metrics.val_loss = self.loss_unless(Split::Validation, &Interrupt::default())?;
-            if let Some(loss) = metrics.val_loss {
+            let found = self.evaluate_unless(Split::Validation, &Interrupt::default())?;
+            if let Some(Evaluation { loss, rewards }) = found {
                 self.require_finite("validation loss", loss, step)?;
+                metrics.val_loss = Some(loss);
+                metrics.val_rewards = rewards.map(Into::into);
             }
             let losses = Losses { train: metrics.train_loss, validation: metrics.val_loss };
             if !is_last {
@@ -419,19 +461,18 @@ impl<'a> Session<'a> {
     }
 
     /// Evaluates a split; ends early if the user asks to stop.
-    fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
-        self.loss_unless(split, &self.interrupt)
+    fn evaluate(&self, split: Split) -> anyhow::Result<Option<Evaluation>> {
+        self.evaluate_unless(split, &self.interrupt)
     }
 
-    fn loss_unless(&self, split: Split, interrupt: &Interrupt) -> anyhow::Result<Option<f64>> {
-        let reading = Reading {
-            limit: self.run_file.train.eval_windows,
-            batch_size: self.run_file.train.batch_size,
-            precision: self.precision,
-            interrupt,
-        };
-        let device = self.device.first();
-        evaluate::mean_loss(self.forward()?, &self.corpus, split, &reading, device)
+    fn evaluate_unless(
+        &self,
+        split: Split,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Option<Evaluation>> {
+        let reading = reading(self.run_file, self.precision, interrupt);
+        let (model, device) = (self.forward()?, self.device.first());
+        evaluate::evaluate(model, &self.corpus, split, self.step_loss(), &reading, device)
     }
 
     fn note_losses(&self, losses: Losses) {
@@ -457,14 +498,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn tokens_per_step(&self) -> u64 {
-        let windows = self.plan.batch_size * self.plan.accumulation;
-        (windows * self.corpus.context()) as u64
+    /// The tokens of a step.
+    fn tokens_of(&self, step: u64) -> u64 {
+        let epoch = step / self.plan.steps_per_epoch;
+        let places = self.plan.places_of_step(step);
+        let windows = self.corpus.shuffled(self.run_file.run.seed, epoch, places);
+        self.corpus.positions(Split::Train, &windows) as u64
     }
 
     fn elapsed_s(&self) -> f64 {
         self.elapsed_before_s + self.began.elapsed().as_secs_f64()
     }
+}
+
+fn reading<'a>(
+    run_file: &RunFile,
+    precision: Precision,
+    interrupt: &'a Interrupt,
+) -> Reading<'a> {
+    let (limit, batch_size) = (run_file.train.eval_windows, run_file.train.batch_size);
+    Reading { limit, batch_size, precision, interrupt }
 }
 
 /// Checks before the first step that the run can be saved and its model used.
