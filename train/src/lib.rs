@@ -33,6 +33,7 @@ mod sample;
 mod schedule;
 mod session;
 mod state;
+mod teacher;
 mod tensors;
 
 use std::path::Path;
@@ -46,6 +47,7 @@ pub use device::check as check_device;
 pub use folder::claim;
 pub use report::{Losses, Report};
 pub use rewards::Rewards;
+pub use teacher::{RecordReport, record};
 pub use session::train;
 
 /// Shown below the help text.
@@ -63,9 +65,14 @@ pub struct Args {
     /// unfinished run with the same settings resumes automatically].
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
-    /// Start over: delete what an earlier run left in the run folder [default: off].
+    /// Start over: delete what an earlier run left in the run folder; with --record, replace the
+    /// recording [default: off].
     #[arg(long)]
     pub force: bool,
+    /// Write what train.teacher.model predicts on the training windows to train.teacher.recorded, and
+    /// do not train [default: train].
+    #[arg(long, conflicts_with = "resume")]
+    pub record: bool,
     /// Print the report as JSON [default: a table].
     #[arg(long)]
     pub json: bool,
@@ -104,14 +111,36 @@ pub struct Prospect<'a> {
     pub tokenizer_folder: Option<&'a Path>,
 }
 
+/// The result of the command.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// Of training.
+    Trained(Box<Report>),
+    /// Of `--record`.
+    Recorded(RecordReport),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Trained(report) => report.fmt(f),
+            Outcome::Recorded(report) => report.fmt(f),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// As [`train`], and when the run file is invalid.
-pub fn run(args: Args) -> anyhow::Result<Report> {
+/// As [`train`] and [`record`], and when the run file is invalid.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let run_file = RunFile::load(&args.run_file.config, &args.run_file.overrides)?;
     let interrupt = Interrupt::install()?;
     let options =
         Options { resume: args.resume, overwrite: args.force, interrupt, ..Options::default() };
-    train(&run_file, &options)
+    match args.record {
+        true => record(&run_file, &options).map(Outcome::Recorded),
+        false => train(&run_file, &options).map(Box::new).map(Outcome::Trained),
+    }
 }

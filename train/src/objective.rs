@@ -3,10 +3,11 @@
 use anyhow::Context;
 use config::{ChatFormat, DataFormat, Objective, RunFile};
 use data::chat::holds_pairs;
-use model::Model;
+use kernels::Distillation;
 use model::preference::Preference;
 
 use crate::reference::Reference;
+use crate::teacher::Lessons;
 
 /// The objective that the run file names, or that its data imply.
 ///
@@ -37,8 +38,8 @@ pub fn of_run(run_file: &RunFile) -> anyhow::Result<Objective> {
 pub enum StepLoss<'a> {
     /// Cross-entropy of the next token.
     NextToken,
-    /// The same, and the divergence from the predictions of a teacher, which has a share.
-    Distilled(&'a Model, f32),
+    /// The same, and the divergence from the predictions of a teacher.
+    Distilled(Lessons<'a>, Distillation),
     /// DPO, with the log-probabilities of the answers at the start of the run.
     Preference(Preference, &'a Reference),
 }

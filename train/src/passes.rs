@@ -19,12 +19,13 @@ use config::{Kernels, RunFile};
 use kernels::{Dropout, Pass, Precision, random};
 use model::parameters::ParameterGradients;
 use model::preference::PairRows;
-use model::Model;
+use model::{Model, Teacher};
 
 use crate::corpus::{Batch, Corpus, Split};
 use crate::objective::StepLoss;
 use crate::plan::StepPlan;
 use crate::rewards::RewardSums;
+use crate::teacher::Lessons;
 
 /// The common inputs of the passes of a step.
 #[derive(Clone, Copy)]
@@ -114,14 +115,16 @@ impl Passes<'_> {
                 .map(|(index, device)| {
                     let model = model.clone().fork(device);
                     let teacher = match loss {
-                        StepLoss::Distilled(teacher, share) => {
-                            Some((teacher.clone().fork(&device.clone().inner()), share))
+                        StepLoss::Distilled(Lessons::Model(teacher), settings) => {
+                            Some((teacher.clone().fork(&device.clone().inner()), settings))
                         }
-                        StepLoss::NextToken | StepLoss::Preference(..) => None,
+                        _ => None,
                     };
                     scope.spawn(move || {
                         let loss = match &teacher {
-                            Some((teacher, share)) => StepLoss::Distilled(teacher, *share),
+                            Some((teacher, settings)) => {
+                                StepLoss::Distilled(Lessons::Model(teacher), *settings)
+                            }
                             None => loss,
                         };
                         let own: Vec<_> = parts.iter().skip(index).step_by(devices.len()).collect();
@@ -170,7 +173,7 @@ impl Passes<'_> {
         let mut sum = Sum::new(model, loss, self.plan.accumulation);
         for Part { number, windows, weight } in parts.iter().filter(|part| part.weight > 0.0) {
             let batch = self.corpus.batch(Split::Train, windows)?;
-            sum.add(&batch, device, self.pass(*number), *weight)?;
+            sum.add((&batch, windows), device, self.pass(*number), *weight)?;
         }
         Ok(sum.finish())
     }
@@ -230,7 +233,7 @@ impl<'a> Sum<'a> {
     /// Runs a pass whose mean loss counts `weight` times as much as that of the mean pass.
     fn add(
         &mut self,
-        batch: &Batch,
+        (batch, windows): (&Batch, &[usize]),
         device: &Device,
         pass: Pass,
         weight: f64,
@@ -239,8 +242,12 @@ impl<'a> Sum<'a> {
         // The loss in the graph, and its value where that is known already.
         let (loss, value) = match self.loss {
             StepLoss::NextToken => (self.model.loss(input, pass), None),
-            StepLoss::Distilled(teacher, share) => {
-                let found = self.model.distilled_loss(input, teacher, share, pass);
+            StepLoss::Distilled(lessons, settings) => {
+                let teacher = match lessons {
+                    Lessons::Model(model) => Teacher::Model(model),
+                    Lessons::Recorded(recorded) => recorded.of(windows, device)?,
+                };
+                let found = self.model.distilled_loss(input, teacher, settings, pass);
                 *self.teacher_divergence.get_or_insert(0.0) +=
                     found.divergence * (self.each * weight);
                 (found.loss, Some(found.entropy))

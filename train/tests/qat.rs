@@ -17,7 +17,7 @@ const START: u64 = 4;
 
 fn qat(format: &str) -> Qat {
     let format = format.to_owned();
-    Qat { format, start: Some(QatStart::Step(START)), teacher: None, teacher_weight: 1.0 }
+    Qat { format, start: Some(QatStart::Step(START)) }
 }
 
 /// Eight steps, of which the last four use weights in Q4_0.
@@ -42,8 +42,8 @@ fn with_teacher(fixture: &Fixture) -> RunFile {
     base.run.seed += 1;
     train(&base);
     let mut taught = fixture.other("taught");
-    let settings = taught.train.qat.as_mut().unwrap();
-    (settings.teacher, settings.teacher_weight) = (Some(base.run.dir), 0.75);
+    taught.train.teacher =
+        Some(config::Teacher { model: Some(base.run.dir), share: 0.75, ..Default::default() });
     taught
 }
 
@@ -138,8 +138,8 @@ fn a_student_comes_nearer_to_its_teacher() {
     fixture.run_file.train.epochs = 30;
     fixture.run_file.train.max_steps = Some(60);
     let mut taught = with_teacher(&fixture);
-    let settings = taught.train.qat.as_mut().unwrap();
-    (settings.start, settings.teacher_weight) = (Some(QatStart::Step(0)), 1.0);
+    taught.train.qat.as_mut().unwrap().start = Some(QatStart::Step(0));
+    taught.train.teacher.as_mut().unwrap().share = 1.0;
     train(&taught);
     let apart: Vec<f64> =
         metrics(&taught)[1..].iter().map(|m| m["teacher_divergence"].as_f64().unwrap()).collect();
@@ -220,14 +220,14 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(error.contains("lora.rank") && error.contains("train.qat"), "{error}");
     let taught = with_teacher(&fixture);
     let error = refusal(&|run_file| {
-        run_file.train.qat = taught.train.qat.clone();
+        run_file.train.teacher = taught.train.teacher.clone();
         fs::write(
             &run_file.data.path.as_slice()[0],
             "other words , in another text .\n".repeat(90),
         )
         .unwrap();
     });
-    assert!(error.contains("train.qat.teacher") && error.contains("vocabulary"), "{error}");
+    assert!(error.contains("train.teacher.model") && error.contains("vocabulary"), "{error}");
 }
 
 #[test]
@@ -237,11 +237,12 @@ fn another_teacher_is_noticed() {
     train(&taught);
     let mut other = fixture.other("teacher");
     other.train.qat = None;
+    other.run.seed += 7;
     let force = train::Options { overwrite: true, ..Default::default() };
     train::train(&other, &force).unwrap();
     let mut longer = taught.clone();
     longer.train.max_steps = Some(9);
     let options = train::Options { resume: true, ..Default::default() };
     let error = cli::one_line(&train::train(&longer, &options).unwrap_err());
-    assert!(error.contains("train.qat.teacher") && error.contains("put that one back"), "{error}");
+    assert!(error.contains("train.teacher") && error.contains("put that one back"), "{error}");
 }

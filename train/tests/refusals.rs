@@ -226,8 +226,6 @@ fn a_run_that_rounds_cannot_change_what_it_rounds_from() {
     fixture.run_file.train.qat = Some(config::Qat {
         format: "Q4_0".to_owned(),
         start: None,
-        teacher: None,
-        teacher_weight: 1.0,
     });
     train(&fixture.run_file);
     fixture.run_file.export.tensor_type = "F16".to_owned();

@@ -26,6 +26,7 @@ mod run_file;
 pub mod sampling;
 mod sources;
 mod stages;
+mod teacher;
 mod validate;
 
 pub use architecture::{Architecture, RopePairs};
@@ -51,3 +52,4 @@ pub use run_file::{
 };
 pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};
+pub use teacher::Teacher;

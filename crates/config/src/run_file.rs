@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Architecture, Attention, ChatFormat, DataFormat, DataSource, DocumentMask, EvalTask,
-    ModelConfig, Objective, OnError, Paths, Qat, ROPE_BASE, TooLong, TrainOn,
+    ModelConfig, Objective, OnError, Paths, Qat, ROPE_BASE, Teacher, TooLong, TrainOn,
 };
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
@@ -354,6 +354,8 @@ pub struct Train {
     pub sample_tokens: usize,
     /// `[train.qat]`; without it, nothing is rounded.
     pub qat: Option<Qat>,
+    /// `[train.teacher]`; without it, only the text is learned.
+    pub teacher: Option<Teacher>,
 }
 
 impl Default for Train {
@@ -379,6 +381,7 @@ impl Default for Train {
             sample_prompt: "Every effort moves you".to_owned(),
             sample_tokens: 50,
             qat: None,
+            teacher: None,
         }
     }
 }

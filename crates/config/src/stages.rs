@@ -195,8 +195,13 @@ mod tests {
                 qat: Some(Qat {
                     format: "Q4_0".to_owned(),
                     start: Some(QatStart::Share(0.5)),
-                    teacher: Some(PathBuf::from("teacher")),
-                    teacher_weight: 0.5,
+                }),
+                teacher: Some(Teacher {
+                    model: Some(PathBuf::from("teacher")),
+                    recorded: Some(PathBuf::from("predictions")),
+                    recorded_tokens: 8,
+                    temperature: 2.0,
+                    share: 0.5,
                 }),
                 ..Train::default()
             },
@@ -322,10 +327,13 @@ mod tests {
             train.precision: Train Bundle\n\
             train.qat.format: Train Quantize Bundle\n\
             train.qat.start: Train Bundle\n\
-            train.qat.teacher: Train Bundle\n\
-            train.qat.teacher_weight: Train Bundle\n\
             train.sample_prompt: Train Bundle\n\
-            train.sample_tokens: Train Bundle\n";
+            train.sample_tokens: Train Bundle\n\
+            train.teacher.model: Train Bundle\n\
+            train.teacher.recorded: Train Bundle\n\
+            train.teacher.recorded_tokens: Train Bundle\n\
+            train.teacher.share: Train Bundle\n\
+            train.teacher.temperature: Train Bundle\n";
         let run_file = everything();
         let all = run_file.all_settings().unwrap();
         // One gate stands for those of all recipes.

@@ -42,6 +42,7 @@ impl RunFile {
         self.check_optimizer()?;
         self.check_objective()?;
         self.check_qat()?;
+        self.check_teacher()?;
         self.check_license()?;
         self.check_release()?;
         self.check_recipes()?;
@@ -369,9 +370,9 @@ impl RunFile {
             "the model whose answers are compared, where train.objective = \"dpo\"",
         )?;
         require(
-            "train.qat.teacher",
+            "train.teacher",
             "(something)",
-            train.qat.as_ref().is_none_or(|qat| qat.teacher.is_none()),
+            train.teacher.is_none(),
             "nothing where train.objective = \"dpo\": pairs of answers are compared without a teacher",
         )?;
         for (key, is_set) in [
@@ -477,6 +478,31 @@ impl RunFile {
         Ok(())
     }
 
+    fn check_teacher(&self) -> Result<(), ConfigError> {
+        let Some(teacher) = &self.train.teacher else { return Ok(()) };
+        require(
+            "train.teacher.model",
+            "(nothing)",
+            teacher.model.is_some() || teacher.recorded.is_some(),
+            "a model, or train.teacher.recorded with the predictions of one",
+        )?;
+        let share = teacher.share;
+        require("train.teacher.share", share, (0.0..=1.0).contains(&share), "from 0 to 1")?;
+        let temperature = teacher.temperature;
+        require(
+            "train.teacher.temperature",
+            temperature,
+            temperature > 0.0 && temperature.is_finite(),
+            "a finite number above 0",
+        )?;
+        require(
+            "train.teacher.recorded_tokens",
+            teacher.recorded_tokens,
+            (1..=limits::RECORDED_TOKENS).contains(&teacher.recorded_tokens),
+            &format!("1 to {}", limits::RECORDED_TOKENS),
+        )
+    }
+
     fn check_qat(&self) -> Result<(), ConfigError> {
         let Some(qat) = &self.train.qat else { return Ok(()) };
         check_recipe("train.qat.format", &qat.format)?;
@@ -488,12 +514,6 @@ impl RunFile {
                 "a step, or a share from 0.0 to below 1.0",
             )?;
         }
-        require(
-            "train.qat.teacher_weight",
-            qat.teacher_weight,
-            (0.0..=1.0).contains(&qat.teacher_weight),
-            "from 0 to 1",
-        )?;
         require(
             "lora.rank",
             self.lora.rank,

@@ -6,7 +6,7 @@ mod keeping;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use checkpoint::TrainerState;
 use cli::memory::peak_resident;
 use cli::{Interrupt, Meter, Progress};
@@ -27,11 +27,12 @@ use crate::objective::{self, StepLoss};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::passes::{Passes, StepGradients};
 use crate::plan::StepPlan;
-use crate::qat::{Qat, Teacher};
+use crate::qat::Qat;
 use crate::reference::Reference;
 use crate::report::{Losses, Report};
 use crate::schedule::LearningRate;
 use crate::state::{self, Restored};
+use crate::teacher::Teacher;
 use crate::{Options, Prospect, allocator, evaluate, sample};
 
 /// Trains the model of a run file.
@@ -103,15 +104,33 @@ struct Parts {
     precision: Precision,
 }
 
-impl<'a> Session<'a> {
-    /// Runs all checks that can refuse the run before it deletes any file of an older run.
-    fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
-        let Parts { folder, start, device, precision } = parts;
+/// What a run file says of a run, once its text is encoded.
+pub struct Prepared {
+    /// What is minimised.
+    pub objective: Objective,
+    /// The model that the run starts from, if it starts from one.
+    pub initial: Option<InitialModel>,
+    /// The shape of the model.
+    pub config: ModelConfig,
+    /// The text.
+    pub corpus: Corpus,
+    /// The folder that the tokenizer came from.
+    pub tokenizer_folder: Option<PathBuf>,
+    /// Holds `tokenizer_folder` if it was made for this run.
+    pub made: Option<TempDir>,
+}
+
+impl Prepared {
+    /// Opens the model and the tokenizer of a run, and encodes its text into the run folder.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or they do not fit each other.
+    pub fn new(run_file: &RunFile, folder: &RunFolder, start: &Start) -> anyhow::Result<Self> {
         let objective = objective::of_run(run_file)?;
-        let initial = InitialModel::open(run_file, &start)?;
+        let initial = InitialModel::open(run_file, start)?;
         let RunTokenizer { tokenizer, folder: tokenizer_folder, made } = RunTokenizer::new(
             run_file,
-            init_from::tokenizer(run_file, initial.as_ref(), &start)?,
+            init_from::tokenizer(run_file, initial.as_ref(), start)?,
             init_from::tokenizer_folder(run_file, initial.as_ref()),
         )?;
         let config = match &initial {
@@ -123,8 +142,18 @@ impl<'a> Session<'a> {
             Some(initial) => initial.config().clone(),
             None => run_file.model.config(tokenizer.vocab_size()),
         };
-        let mut corpus =
-            Corpus::prepare(&run_file.data, objective, tokenizer, config.vocab_size, &folder)?;
+        let corpus =
+            Corpus::prepare(&run_file.data, objective, tokenizer, config.vocab_size, folder)?;
+        Ok(Prepared { objective, initial, config, corpus, tokenizer_folder, made })
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Runs all checks that can refuse the run before it deletes any file of an older run.
+    fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
+        let Parts { folder, start, device, precision } = parts;
+        let prepared = Prepared::new(run_file, &folder, &start)?;
+        let Prepared { objective, initial, config, mut corpus, tokenizer_folder, made } = prepared;
         let plan = StepPlan::new(run_file, corpus.windows(Split::Train))?;
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
@@ -151,9 +180,13 @@ impl<'a> Session<'a> {
         }
         let qat = Qat::new(run_file, &config, plan.total_steps, &state)?;
         let tokenizer_json = corpus.tokenizer().tokenizer_json()?;
-        let teacher = Teacher::open(run_file, &config, &tokenizer_json, &state)?;
+        let teacher = Teacher::open(run_file, &config, &tokenizer_json, &corpus, &state)?;
+        ensure!(
+            teacher.is_none() || objective == Objective::NextToken,
+            "pairs of answers are compared without a teacher: leave out [train.teacher]"
+        );
         state.qat_start = qat.as_ref().map(Qat::start);
-        state.qat_teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
+        state.teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
         folder.require_steps_left(state.step, plan.total_steps)?;
         if state.step < plan.total_steps {
             let prospect = Prospect {
@@ -226,6 +259,11 @@ impl<'a> Session<'a> {
             self.round_weights(last)?;
         }
         self.evaluate_first()?;
+        if let (Some(teacher), true) =
+            (&mut self.teacher, self.state.step < self.plan.total_steps)
+        {
+            teacher.wake(self.device.first())?;
+        }
         while self.state.step < self.plan.total_steps {
             if self.interrupt.requested() {
                 self.stop()?;
@@ -347,9 +385,6 @@ impl<'a> Session<'a> {
     fn round_weights(&mut self, step: u64) -> anyhow::Result<()> {
         match (&mut self.qat, &self.model) {
             (Some(qat), Some(model)) if qat.start() <= step => {
-                if let Some(teacher) = &mut self.teacher {
-                    teacher.wake(self.device.first())?;
-                }
                 qat.refresh(model, self.device.first())
             }
             _ => Ok(()),
@@ -365,9 +400,11 @@ impl<'a> Session<'a> {
             precision: self.precision,
             step,
         };
-        let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
-        let loss = match teacher {
-            Some((teacher, share)) => StepLoss::Distilled(teacher, share),
+        let loss = match &self.teacher {
+            Some(teacher) => {
+                let lessons = teacher.lessons().context("the teacher's weights were not read")?;
+                StepLoss::Distilled(lessons, teacher.settings())
+            }
             None => self.step_loss(),
         };
         let found = passes.backward(self.forward()?, loss, &self.device.devices)?;

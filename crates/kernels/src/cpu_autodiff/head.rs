@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use super::{Operand, Raw};
 use crate::cpu::distillation::{Distilled, Teacher, distill};
 use crate::cpu::head::{self, HeadWeight, RowWeights};
-use crate::distillation::{DistilledLoss, OutputHead};
+use crate::distillation::{DistilledLoss, Distillation, OutputHead, Predictions};
 use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
@@ -86,25 +86,47 @@ pub(crate) fn head_losses(head: OutputHead, targets: &[u32], precision: Precisio
 /// Shapes as in [`crate::distilled_head_loss`].
 pub(crate) fn distilled_head_loss(
     student: OutputHead,
-    teacher: OutputHead,
+    teacher: Predictions,
     targets: &[u32],
-    share: f32,
+    settings: Distillation,
+    precision: Precision,
+) -> DistilledLoss {
+    match teacher {
+        Predictions::Head(teacher) => {
+            let (y, weight) = (Operand::new(teacher.x), Operand::new(teacher.weight));
+            let (y, numbers) = (y.numbers(), weight.numbers());
+            let teacher = Teacher::Head { y: &y, weight: lying(&numbers, teacher.tied) };
+            distilled(student, teacher, targets, settings, precision)
+        }
+        Predictions::Recorded { ids, log_probabilities } => {
+            let ids: Vec<u32> = ids.into_data().iter::<u32>().collect();
+            let log_probabilities = Operand::new(log_probabilities);
+            let log_probabilities = log_probabilities.numbers();
+            let teacher =
+                Teacher::Recorded { ids: &ids, log_probabilities: &log_probabilities };
+            distilled(student, teacher, targets, settings, precision)
+        }
+    }
+}
+
+fn distilled(
+    student: OutputHead,
+    teacher: Teacher<'_>,
+    targets: &[u32],
+    settings: Distillation,
     precision: Precision,
 ) -> DistilledLoss {
     let (x_shape, weight_shape) = (student.x.dims(), student.weight.dims());
     let (x, weight) = (Operand::new(student.x), Operand::new(student.weight));
-    let (y, its_weight) = (Operand::new(teacher.x), Operand::new(teacher.weight));
     let mut losses = [0.0; 2];
     let loss = apply(HeadBackward, [&x, &weight], |wants_state| {
         let (x, numbers) = (x.numbers(), weight.numbers());
-        let (y, its_numbers) = (y.numbers(), its_weight.numbers());
-        let teacher = Teacher { y: &y, weight: lying(&its_numbers, teacher.tied), share };
         let weight = lying(&numbers, student.tied);
         let Distilled { divergence, entropy, dx, dw } =
-            with_math!(precision, |math| distill(math, &x, weight, targets, teacher));
+            with_math!(precision, |math| distill(math, &x, weight, targets, teacher, settings));
         losses = [divergence, entropy].map(f64::from);
         let gradients = [raw(dx, x_shape), raw(dw, weight_shape)];
-        let loss = share * divergence + (1.0 - share) * entropy;
+        let loss = settings.share * divergence + (1.0 - settings.share) * entropy;
         (raw(vec![loss], [1]), wants_state.then_some(State { gradients }))
     });
     let [divergence, entropy] = losses;

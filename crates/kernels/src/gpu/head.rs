@@ -1,17 +1,16 @@
 //! The output head and its loss, some rows at a time.
 //!
-//! Both gradients are computed in the forward pass, while the logits exist. With `q` the model's
-//! predictions, `p` a teacher's and `s` its share (0 without a teacher):
-//! `dlogits = (q - s p - (1 - s) onehot(target)) / N`.
+//! Both gradients are computed in the forward pass, while the logits exist, by the formulas of
+//! [`crate::cpu::distillation`].
 //!
 //! The vocabulary is padded to whole rows of [`LANES`]; nanoGPT pads it to 50,304 for the same
 //! reason: GPT-2's 50,257 is odd, and kernels load and store four or more numbers at once.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::product::{product, product_of_transposed};
 use super::{LANES, contiguous, piece, raw, rounded, same, sum};
-use crate::distillation::{DistilledLoss, OutputHead};
+use crate::distillation::{DistilledLoss, Distillation, OutputHead, Predictions};
 use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
 
@@ -59,14 +58,14 @@ pub(crate) fn head_losses<B: KernelBackend>(
 /// As [`crate::distilled_head_loss`].
 pub(crate) fn distilled_head_loss<B: KernelBackend>(
     student: OutputHead,
-    teacher: OutputHead,
+    teacher: Predictions,
     targets: Tensor<1, Int>,
-    share: f32,
+    settings: Distillation,
     precision: Precision,
 ) -> DistilledLoss {
     let rows = rows(&student);
     let (loss, [entropy, divergence]) =
-        in_pieces::<B>(student, Some((teacher, share)), targets, None, precision, rows);
+        in_pieces::<B>(student, Some((teacher, settings)), targets, None, precision, rows);
     let [entropy, divergence] =
         [entropy, divergence].map(|value| f64::from(value.into_scalar::<f32>()));
     DistilledLoss { loss, divergence, entropy }
@@ -83,7 +82,7 @@ fn rows(head: &OutputHead) -> usize {
 /// which is weighted by a share. Each is a mean over the rows, or with `weights` their weighted sum.
 pub(super) fn in_pieces<B: KernelBackend>(
     student: OutputHead,
-    teacher: Option<(OutputHead, f32)>,
+    teacher: Option<(Predictions, Distillation)>,
     targets: Tensor<1, Int>,
     weights: Option<&[f32]>,
     precision: Precision,
@@ -92,10 +91,20 @@ pub(super) fn in_pieces<B: KernelBackend>(
     let tied = student.tied;
     let (x, weight) = (Operand::<B>::new(student.x), Operand::new(student.weight));
     let [wants_x, wants_weight] = [&x, &weight].map(Operand::wants_gradient);
-    let share = teacher.as_ref().map_or(0.0, |(_, share)| f64::from(*share));
+    let share = teacher.as_ref().map_or(0.0, |(_, settings)| f64::from(settings.share));
     let head = Output::new(x.tensor(), weight.tensor(), tied, precision);
-    let teacher = teacher
-        .map(|(head, _)| Output::new(head.x.inner(), head.weight.inner(), head.tied, precision));
+    let teacher = teacher.map(|(teacher, settings)| {
+        let taught = match teacher {
+            Predictions::Head(head) => {
+                let head = head.inner();
+                Taught::Head(Output::new(head.x, head.weight, head.tied, precision))
+            }
+            Predictions::Recorded { ids, log_probabilities } => {
+                Taught::Recorded(ids.inner(), log_probabilities.inner())
+            }
+        };
+        (taught, f64::from(settings.temperature))
+    });
     let targets = targets.inner();
     let [n, c] = head.x.dims();
     let weights = weights.map(|weights| {
@@ -110,20 +119,30 @@ pub(super) fn in_pieces<B: KernelBackend>(
         let targets = targets.clone().narrow(0, start, count);
         let log_q = head.log_probabilities::<B>(range); // [rows, lanes, LANES]
         entropies.push(head.losses(&log_q, targets.clone()));
-        let log_p = teacher.as_ref().map(|teacher| teacher.log_probabilities::<B>(range));
-        if let Some(log_p) = &log_p {
-            let apart = log_p.clone().exp() * (log_p.clone() - log_q.clone());
-            divergences.push(apart.sum_dim(2).sum_dim(1).reshape([count]));
-        }
+        let lesson = teacher.as_ref().map(|(taught, temperature)| {
+            let log_q = tempered(log_q.clone(), *temperature);
+            let lesson = match taught {
+                Taught::Head(head) => {
+                    let log_p = head.log_probabilities::<B>(range);
+                    Lesson::of_all(&log_q, tempered(log_p, *temperature))
+                }
+                Taught::Recorded(ids, log_p) => {
+                    let ids = ids.clone().narrow(0, start, count);
+                    let log_p = log_p.clone().narrow(0, start, count);
+                    Lesson::of_some(&log_q, ids, log_p, head.vocabulary)
+                }
+            };
+            divergences.push(lesson.divergence.clone() * (temperature * temperature));
+            lesson.apart * *temperature
+        });
         if !wants_x && !wants_weight {
             continue;
         }
-        let hits = head.hits(targets);
-        let wanted = match log_p {
-            Some(log_p) => log_p.exp() * share + hits * (1.0 - share),
-            None => hits,
+        let plain = log_q.exp() - head.hits(targets);
+        let dlogits = match lesson {
+            Some(apart) => apart * share + plain * (1.0 - share),
+            None => plain,
         };
-        let dlogits = log_q.exp() - wanted;
         let dlogits = match &weights {
             Some(weights) => dlogits * weights.clone().narrow(0, start, count).reshape([count, 1, 1]),
             None => dlogits / n as f64,
@@ -161,6 +180,76 @@ pub(super) fn in_pieces<B: KernelBackend>(
         [dx, dw]
     });
     (loss, [entropy, divergence])
+}
+
+/// A teacher's head, or its recorded predictions: ids and logarithms `[N, k]`.
+enum Taught {
+    Head(Output),
+    Recorded(Tensor<2, Int>, Tensor<2>),
+}
+
+/// What rows learn from a teacher.
+struct Lesson {
+    /// `[rows]`, without the square of the temperature.
+    divergence: Tensor<1>,
+    /// The derivative of the divergence by the logits over the temperature, `[rows, lanes, LANES]`.
+    apart: Tensor<3>,
+}
+
+impl Lesson {
+    /// From the probabilities of all tokens.
+    fn of_all(log_q: &Tensor<3>, log_p: Tensor<3>) -> Self {
+        let p = log_p.clone().exp();
+        let divergence = rows_of(p.clone() * (log_p - log_q.clone()));
+        Lesson { divergence, apart: log_q.clone().exp() - p }
+    }
+
+    /// From those of the likeliest tokens; all others are one outcome.
+    fn of_some(
+        log_q: &Tensor<3>,
+        ids: Tensor<2, Int>,
+        log_p: Tensor<2>,
+        vocabulary: usize,
+    ) -> Self {
+        let [rows, lanes, width] = log_q.dims();
+        let [_, k] = ids.dims();
+        let by_token = log_q.clone().reshape([rows, lanes * width]);
+        let p = log_p.clone().exp();
+        let known = (p.clone() * (log_p - by_token.clone().gather(1, ids.clone()))).sum_dim(1);
+        let zeros = by_token.zeros_like();
+        let is_known = zeros.clone().scatter(1, ids.clone(), p.ones_like(), IndexingUpdateOp::Add);
+        let expected = zeros.scatter(1, ids, p.clone(), IndexingUpdateOp::Add);
+        let q = by_token.exp();
+        let others = q.clone() * (is_known.ones_like() - is_known);
+        if k >= vocabulary {
+            let apart = (q - expected).reshape([rows, lanes, width]);
+            return Lesson { divergence: known.reshape([rows]), apart };
+        }
+        let left = (p.sum_dim(1).neg() + 1.0).clamp_min(0.0); // [rows, 1]
+        let rest = others.clone().sum_dim(1).clamp_min(f32::MIN_POSITIVE);
+        let log_left = left.clone().clamp_min(f32::MIN_POSITIVE).log();
+        let divergence = known + left.clone() * (log_left - rest.clone().log());
+        let apart = q - expected - others * (left / rest);
+        let apart = apart.reshape([rows, lanes, width]);
+        Lesson { divergence: divergence.reshape([rows]), apart }
+    }
+}
+
+/// Logarithms of predictions at another temperature.
+fn tempered(log_q: Tensor<3>, temperature: f64) -> Tensor<3> {
+    if temperature == 1.0 {
+        return log_q;
+    }
+    let scaled = log_q / temperature;
+    let most = scaled.clone().max_dim(2).max_dim(1);
+    let sum = (scaled.clone() - most.clone()).exp().sum_dim(2).sum_dim(1);
+    scaled - (most + sum.log())
+}
+
+/// The sum of each row: `[rows, lanes, LANES]` -> `[rows]`.
+fn rows_of(values: Tensor<3>) -> Tensor<1> {
+    let [rows, _, _] = values.dims();
+    values.sum_dim(2).sum_dim(1).reshape([rows])
 }
 
 /// A head in the layout that products read, padded with tokens that do not exist, and its input.

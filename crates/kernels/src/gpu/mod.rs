@@ -120,6 +120,7 @@ mod tests {
     use burn::tensor::{Device, Int, TensorData, module};
 
     use super::*;
+    use crate::Predictions;
     use crate::{Dropout, gelu, random, with_plain_operations};
 
     fn draw<const RANK: usize>(name: &str, shape: [usize; RANK]) -> Tensor<RANK> {
@@ -288,22 +289,39 @@ mod tests {
                         crate::weighted_head_loss(head, ids(&targets), &weights, Precision::F32)
                     };
                     assert_alike("weighted", inputs(), &[], [&ours, &plain], tolerance);
-                    let ours = || {
-                        let teacher = Some((teacher.clone(), 0.3));
-                        let head = student.clone();
-                        head::in_pieces::<Flex>(head, teacher, ids(&targets), None, precision, rows).0
-                            * 7.0
-                    };
-                    let plain = || {
-                        let mut teacher = teacher.clone();
-                        teacher.x = teacher.x.inner();
-                        teacher.weight = teacher.weight.inner();
-                        let (head, targets) = (student.clone(), ids(&targets));
-                        let loss =
-                            crate::distilled_head_loss(head, teacher, targets, 0.3, Precision::F32);
-                        loss.loss * 7.0
-                    };
-                    assert_alike("distilled", inputs(), &[], [&ours, &plain], tolerance);
+                    let teacher = teacher.inner();
+                    for temperature in [1.0, 2.0] {
+                        let log_p = teacher.clone().logits(Precision::F32) / temperature;
+                        let log_p = burn::tensor::activation::log_softmax(log_p, 1);
+                        let (log_probabilities, ids_of) = log_p.topk_with_indices(3, 1);
+                        let settings = crate::Distillation { share: 0.3, temperature };
+                        for teacher in [
+                            Predictions::Head(teacher.clone()),
+                            Predictions::Recorded { ids: ids_of, log_probabilities },
+                        ] {
+                            let ours = || {
+                                let (head, teacher) = (student.clone(), (teacher.clone(), settings));
+                                let targets = ids(&targets);
+                                head::in_pieces::<Flex>(
+                                    head,
+                                    Some(teacher),
+                                    targets,
+                                    None,
+                                    precision,
+                                    rows,
+                                )
+                                .0 * 7.0
+                            };
+                            let plain = || {
+                                let (head, teacher) = (student.clone(), teacher.clone());
+                                let (targets, precision) = (ids(&targets), Precision::F32);
+                                crate::distilled_head_loss(head, teacher, targets, settings, precision)
+                                    .loss
+                                    * 7.0
+                            };
+                            assert_alike("distilled", inputs(), &[], [&ours, &plain], tolerance);
+                        }
+                    }
                 }
             }
         }
