@@ -54,8 +54,13 @@ fn write(dir: &Path) {
         trainer: &TrainerState::default(),
         golden: None,
     };
-    let settings =
-        AdapterSettings { rank: 1, alpha: 0.5, rslora: false, base_model: "base".to_owned() };
+    let settings = AdapterSettings {
+        rank: 1,
+        alpha: 0.5,
+        rslora: false,
+        dropout: 0.0,
+        base_model: "base".into(),
+    };
     let adapter = AdapterContents { settings: &settings, tensors: &adapter };
     save_adapted(&dir.join("tuned"), contents, Some(adapter)).unwrap();
 }
@@ -113,7 +118,16 @@ fn an_adapter_is_a_gguf_by_itself() {
     for (args, tensor_type) in [
         (["--input", "tuned", "--adapter", "--output", "own.gguf"].as_slice(), TensorType::F32),
         (
-            &["--input", "base", "--adapter", "tuned/adapter", "--type", "F16", "--output", "b.gguf"],
+            &[
+                "--input",
+                "base",
+                "--adapter",
+                "tuned/adapter",
+                "--type",
+                "F16",
+                "--output",
+                "b.gguf",
+            ],
             TensorType::F16,
         ),
     ] {
@@ -121,9 +135,11 @@ fn an_adapter_is_a_gguf_by_itself() {
         assert!(output.status.success(), "{output:?}");
         let file = GgufFile::open(&dir.join(args.last().unwrap())).unwrap();
         let metadata = file.metadata();
-        for (key, value) in
-            [("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", "llama")]
-        {
+        for (key, value) in [
+            ("general.type", "adapter"),
+            ("adapter.type", "lora"),
+            ("general.architecture", "llama"),
+        ] {
             assert_eq!(metadata.string(key).unwrap(), value);
         }
         assert_eq!(metadata.float("adapter.lora.alpha").unwrap(), 0.5);
@@ -138,7 +154,8 @@ fn an_adapter_is_a_gguf_by_itself() {
     }
     let error = refusal(dir, &["--input", "base", "--adapter", "--output", "c.gguf"]);
     assert!(error.contains("base has no adapter of its own"), "{error}");
-    let error = refusal(dir, &["--input", "tuned", "--type", "Q8_0", "--output", "c.gguf", "--adapter"]);
+    let error =
+        refusal(dir, &["--input", "tuned", "--type", "Q8_0", "--output", "c.gguf", "--adapter"]);
     assert!(error.contains("expected F32, F16 or BF16"), "{error}");
     assert!(!dir.join("c.gguf").exists());
 }

@@ -47,8 +47,8 @@ pub use device::check as check_device;
 pub use folder::claim;
 pub use report::{Losses, Report};
 pub use rewards::Rewards;
-pub use teacher::{RecordReport, record};
 pub use session::train;
+pub use teacher::{RecordReport, record};
 
 /// Shown below the help text.
 pub const EXAMPLES: &str = "\

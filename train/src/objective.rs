@@ -19,7 +19,8 @@ pub fn of_run(run_file: &RunFile) -> anyhow::Result<Objective> {
         (Some(objective), _) => objective,
         (None, Some(ChatFormat::Preference)) => Objective::Dpo,
         (None, None)
-            if data.format == DataFormat::Chat && holds_pairs(&data::Corpus::of_run_file(data)?) =>
+            if data.format == DataFormat::Chat
+                && holds_pairs(&data::Corpus::of_run_file(data)?) =>
         {
             Objective::Dpo
         }

@@ -187,10 +187,13 @@ impl Passes<'_> {
 
     /// The settings of a pass.
     fn pass(&self, number: usize) -> Pass {
-        let key = random::derive_named(self.run_file.run.seed, "dropout");
-        let key = random::derive(random::derive(key, self.step), number as u64);
+        let key = |name| {
+            let key = random::derive_named(self.run_file.run.seed, name);
+            random::derive(random::derive(key, self.step), number as u64)
+        };
         Pass {
-            dropout: Dropout::new(self.run_file.model.dropout, key),
+            dropout: Dropout::new(self.run_file.model.dropout, key("dropout")),
+            adapter_dropout: Dropout::new(self.run_file.lora.dropout, key("adapter dropout")),
             precision: self.precision,
             checkpointing: self.run_file.train.activation_checkpointing,
         }

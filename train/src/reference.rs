@@ -85,8 +85,9 @@ impl Reference {
     pub fn open(path: &Path, before: &str, pairs: usize) -> anyhow::Result<Self> {
         let name = path.display();
         let way_out = "put it back as it was, or start over with --force";
-        let digest = digest(path)
-            .with_context(|| format!("a run that learns from pairs goes on with {name}: {way_out}"))?;
+        let digest = digest(path).with_context(|| {
+            format!("a run that learns from pairs goes on with {name}: {way_out}")
+        })?;
         ensure!(digest == before, "{name} is not the file that this run began with: {way_out}");
         let weights = Weights::open(path)?;
         let log_probabilities = weights.read_f32(TENSOR)?;
@@ -105,7 +106,10 @@ impl Reference {
 
     /// Those of the pairs with the given numbers, of the chosen and of the rejected answer in turn.
     pub fn of(&self, pairs: &[usize]) -> Vec<f32> {
-        pairs.iter().flat_map(|&pair| [0, 1].map(|side| self.log_probabilities[2 * pair + side])).collect()
+        pairs
+            .iter()
+            .flat_map(|&pair| [0, 1].map(|side| self.log_probabilities[2 * pair + side]))
+            .collect()
     }
 }
 

@@ -263,7 +263,8 @@ fn dpo_has_the_figures_of_trl() {
     let evaluation = &expected["evaluation"];
     assert_near(&lines[6]["val_loss"], &evaluation["eval_loss"], "the last validation loss");
     for name in REWARDS {
-        let (found, wanted) = (&lines[6][format!("val_{name}")], &evaluation[format!("eval_{name}")]);
+        let (found, wanted) =
+            (&lines[6][format!("val_{name}")], &evaluation[format!("eval_{name}")]);
         assert_near(found, wanted, name);
     }
     let rewards = report.rewards.unwrap();

@@ -246,3 +246,125 @@ fn another_teacher_is_noticed() {
     let error = cli::one_line(&train::train(&longer, &options).unwrap_err());
     assert!(error.contains("train.teacher") && error.contains("put that one back"), "{error}");
 }
+
+fn taught_by(fixture: &Fixture, name: &str, model: std::path::PathBuf) -> RunFile {
+    let mut taught = fixture.other(name);
+    taught.train.qat = None;
+    taught.train.teacher = Some(config::Teacher { model: Some(model), ..Default::default() });
+    taught
+}
+
+fn divergences(run_file: &RunFile) -> Vec<f64> {
+    let lines = metrics(run_file);
+    lines[1..].iter().map(|line| line["teacher_divergence"].as_f64().unwrap()).collect()
+}
+
+/// A model that begins as its teacher has nothing to learn in its first step, whatever file the
+/// teacher's weights are read from and however its family orders them.
+#[test]
+fn a_teacher_is_the_model_that_its_file_holds() {
+    for architecture in Architecture::trained() {
+        let mut fixture = fixture();
+        let model = &mut fixture.run_file.model;
+        model.architecture = architecture;
+        model.n_kv_head = architecture.is_gated().then_some(1);
+        (model.qkv_bias, model.dropout) = (None, 0.0);
+        fixture.run_file.train.precision = Precision::F32;
+        let mut base = fixture.other("base");
+        base.train.qat = None;
+        train(&base);
+        let file =
+            quantize_file(&QuantizeJob::new(latest(&base).dir(), Recipe::Q8_0)).unwrap().output;
+        for (name, model, most) in [("folder", base.run.dir.clone(), 1e-6), ("gguf", file, 1e-2)] {
+            let mut taught = taught_by(&fixture, name, model);
+            taught.model = config::Model { dropout: 0.0, ..Default::default() };
+            taught.data.tokenizer = TokenizerKind::default();
+            taught.train.init_from = Some(base.run.dir.clone());
+            taught.train.max_steps = Some(1);
+            train(&taught);
+            let found = divergences(&taught)[0];
+            assert!(found.abs() < most, "{}, {name}: {found}", architecture.name());
+        }
+    }
+}
+
+#[test]
+fn a_temperature_and_a_share_are_heard_and_a_run_goes_on_with_the_same_bits() {
+    let fixture = fixture();
+    let teacher = with_teacher(&fixture).train.teacher.unwrap().model.unwrap();
+    let mut whole = taught_by(&fixture, "whole", teacher);
+    let settings = whole.train.teacher.as_mut().unwrap();
+    (settings.temperature, settings.share) = (2.0, 0.5);
+    train(&whole);
+    let mut plain = whole.clone();
+    plain.run.dir = fixture.path().join("plain");
+    plain.train.teacher.as_mut().unwrap().temperature = 1.0;
+    train(&plain);
+    assert_ne!(divergences(&whole)[0], divergences(&plain)[0]);
+    let mut halves = whole.clone();
+    halves.run.dir = fixture.path().join("halves");
+    halves.train.max_steps = Some(3);
+    train(&halves);
+    halves.train.max_steps = whole.train.max_steps;
+    resume(&halves);
+    assert_same_end(&whole, &halves);
+}
+
+#[test]
+fn what_a_teacher_said_once_is_learned_without_it() {
+    let mut fixture = fixture();
+    fixture.run_file.train.precision = Precision::F32;
+    let teacher = with_teacher(&fixture).train.teacher.unwrap().model.unwrap();
+    let mut live = taught_by(&fixture, "live", teacher);
+    live.train.teacher.as_mut().unwrap().temperature = 2.0;
+    train(&live);
+    let recorded = |name: &str, tokens: usize| {
+        let mut run_file = live.clone();
+        run_file.run.dir = fixture.path().join(name);
+        let settings = run_file.train.teacher.as_mut().unwrap();
+        settings.recorded = Some(fixture.path().join(format!("{name}.predictions")));
+        settings.recorded_tokens = tokens;
+        let report = train::record(&run_file, &train::Options::default()).unwrap();
+        assert!(report.probability > 0.5 && report.probability < 1.0 + 1e-6, "{report}");
+        let error = train::record(&run_file, &train::Options::default()).unwrap_err().to_string();
+        assert!(error.contains("exists; add --force"), "{error}");
+        run_file.train.teacher.as_mut().unwrap().model = None;
+        run_file
+    };
+    // Of a small vocabulary all tokens: the same lessons.
+    let all = recorded("all", 4096);
+    train(&all);
+    assert_same_figures(&live, &all, 1e-4);
+    let some = recorded("some", 4);
+    train(&some);
+    for (some, all) in divergences(&some).into_iter().zip(divergences(&all)).take(1) {
+        assert!(some > 0.0 && some < all, "{some}, {all}");
+    }
+
+    let refusal = |change: &dyn Fn(&mut RunFile)| {
+        let mut other = some.clone();
+        other.run.dir = fixture.path().join("refused");
+        change(&mut other);
+        failure(&other)
+    };
+    let error = refusal(&|run_file| run_file.train.teacher.as_mut().unwrap().temperature = 1.0);
+    assert!(error.contains("train.teacher.temperature is 2 there and 1 here"), "{error}");
+    let error = refusal(&|run_file| run_file.data.context = 8);
+    assert!(error.contains("data.context is 16 there and 8 here"), "{error}");
+    let path = fixture.path().join("some.predictions");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let error = refusal(&|_| ());
+    assert!(error.contains("some.predictions has") && error.contains("record again"), "{error}");
+    let mut damaged = bytes.clone();
+    // Of more than half of the windows.
+    let rows = damaged.len() / 8 * 4;
+    let end = damaged.len();
+    damaged[end - rows..].fill(0x40);
+    fs::write(&path, &damaged).unwrap();
+    let error = refusal(&|_| ());
+    assert!(error.contains("is damaged") && error.contains("probability above 1"), "{error}");
+    fs::write(&path, "PGPTOKEN").unwrap();
+    let error = refusal(&|_| ());
+    assert!(error.contains("too short to be a recording"), "{error}");
+}

@@ -43,6 +43,8 @@ pub struct AdapterSettings {
     pub alpha: f32,
     /// By `alpha / sqrt(rank)` instead.
     pub rslora: bool,
+    /// Dropout probability of its input while it was trained.
+    pub dropout: f32,
     /// Folder or name of the model that it adapts.
     pub base_model: String,
 }
@@ -158,7 +160,7 @@ pub(crate) fn save(
         base_model_name_or_path: Some(settings.base_model.clone()),
         r: settings.rank,
         lora_alpha: settings.alpha,
-        lora_dropout: 0.0,
+        lora_dropout: settings.dropout,
         target_modules: targets.into_iter().collect(),
         fan_in_fan_out: is_conv1d,
         bias: none(),
@@ -378,6 +380,7 @@ fn read_settings(path: &Path) -> Result<AdapterSettings, CheckpointError> {
         rank: file.r,
         alpha: file.lora_alpha,
         rslora: file.use_rslora,
+        dropout: file.lora_dropout,
         base_model: file.base_model_name_or_path.unwrap_or_default(),
     })
 }

@@ -61,7 +61,9 @@ impl RunFile {
         let tasks = shown.eval.task.iter_mut();
         let tasks =
             tasks.flat_map(|task| std::iter::once(&mut task.path).chain(&mut task.shots_from));
-        for path in always.into_iter().chain(maybe.into_iter().chain(teacher).flatten()).chain(tasks) {
+        for path in
+            always.into_iter().chain(maybe.into_iter().chain(teacher).flatten()).chain(tasks)
+        {
             *path = path.file_name().map(PathBuf::from).unwrap_or_default();
         }
         shown

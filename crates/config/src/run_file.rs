@@ -421,6 +421,8 @@ pub struct Lora {
     pub rslora: bool,
     /// Which matrices get an adapter.
     pub targets: Vec<LoraTarget>,
+    /// Dropout probability of each adapter's input while training.
+    pub dropout: f32,
 }
 
 impl Lora {
@@ -443,6 +445,7 @@ impl Default for Lora {
             alpha: 16.0,
             rslora: false,
             targets: vec![LoraTarget::Query, LoraTarget::Value],
+            dropout: 0.0,
         }
     }
 }

@@ -192,10 +192,7 @@ mod tests {
                 objective: Some(Objective::NextToken),
                 max_steps: Some(10),
                 eval_windows: Some(3),
-                qat: Some(Qat {
-                    format: "Q4_0".to_owned(),
-                    start: Some(QatStart::Share(0.5)),
-                }),
+                qat: Some(Qat { format: "Q4_0".to_owned(), start: Some(QatStart::Share(0.5)) }),
                 teacher: Some(Teacher {
                     model: Some(PathBuf::from("teacher")),
                     recorded: Some(PathBuf::from("predictions")),
@@ -276,6 +273,7 @@ mod tests {
             export.tensor_type: Train Export Bundle\n\
             fragment.max_bytes: Fragment Bundle\n\
             lora.alpha: Train Bundle\n\
+            lora.dropout: Train Bundle\n\
             lora.rank: Train Bundle\n\
             lora.rslora: Train Bundle\n\
             lora.targets: Train Bundle\n\

@@ -2,8 +2,9 @@
 
 use crate::run_file::{recipe_name, recipe_names};
 use crate::{
-    Architecture, ChatFormat, ConfigError, DAY_FORM, DataFormat, Objective, QatStart, RELEASES, ROPE_BASE, RopeScaling,
-    RunFile, TokenizerKind, TooLong, TrainOn, canonical_license, is_day, limits,
+    Architecture, ChatFormat, ConfigError, DAY_FORM, DataFormat, Objective, QatStart, RELEASES,
+    ROPE_BASE, RopeScaling, RunFile, TokenizerKind, TooLong, TrainOn, canonical_license, is_day,
+    limits,
 };
 
 impl RunFile {
@@ -318,12 +319,7 @@ impl RunFile {
     fn check_objective(&self) -> Result<(), ConfigError> {
         let (data, train) = (&self.data, &self.train);
         let beta = train.dpo_beta;
-        require(
-            "train.dpo_beta",
-            beta,
-            beta > 0.0 && beta.is_finite(),
-            "a finite number above 0",
-        )?;
+        require("train.dpo_beta", beta, beta > 0.0 && beta.is_finite(), "a finite number above 0")?;
         let smoothing = train.dpo_label_smoothing;
         require(
             "train.dpo_label_smoothing",
@@ -405,6 +401,12 @@ impl RunFile {
             lora.alpha,
             lora.alpha > 0.0 && lora.alpha.is_finite(),
             "a finite number above 0",
+        )?;
+        require(
+            "lora.dropout",
+            lora.dropout,
+            (0.0..1.0).contains(&lora.dropout) && (lora.dropout == 0.0 || lora.rank > 0),
+            "from 0 to below 1, and 0 without adapters",
         )?;
         let rate = self.optimizer.learning_rate;
         require(

@@ -196,7 +196,8 @@ mod tests {
                     );
                     let [divergence, entropy] = [plain.divergence, plain.entropy];
                     let plain = run(plain.loss);
-                    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 5e-2)] {
+                    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 5e-2)]
+                    {
                         let found = found(precision);
                         assert!((found.divergence - divergence).abs() < tolerance);
                         assert!((found.entropy - entropy).abs() < tolerance);

@@ -65,9 +65,7 @@ pub use accumulation::accumulate_gradient;
 pub use attention::{CausalMask, attention_probabilities, causal_attention, grouped_attention};
 pub use checkpointing::checkpointed;
 pub use dispatch::with_plain_operations;
-pub use distillation::{
-    DistilledLoss, Distillation, OutputHead, Predictions, distilled_head_loss,
-};
+pub use distillation::{Distillation, DistilledLoss, OutputHead, Predictions, distilled_head_loss};
 pub use documents::Documents;
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;

@@ -63,11 +63,7 @@ pub fn weighted_head_loss(
 ///
 /// # Panics
 /// When the head is in a graph: there is no backward pass.
-pub fn head_losses(
-    head: OutputHead,
-    targets: Tensor<1, Int>,
-    precision: Precision,
-) -> Tensor<1> {
+pub fn head_losses(head: OutputHead, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
     let device = head.x.device();
     assert!(!head.x.is_autodiff() && !head.weight.is_autodiff(), "a head outside of any graph");
     match dispatch(&device) {

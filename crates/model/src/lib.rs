@@ -26,7 +26,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{ForwardStage, Initialization, ModelConfig, StageValues};
 use kernels::{
-    DistilledLoss, Distillation, Documents, OutputHead, Pass, Precision, Predictions,
+    Distillation, DistilledLoss, Documents, OutputHead, Pass, Precision, Predictions,
     distilled_head_loss,
 };
 
@@ -158,7 +158,7 @@ impl Model {
     ) -> DistilledLoss {
         let predictions = match teacher {
             Teacher::Model(teacher) => {
-                let taught = Pass { dropout: None, checkpointing: false, ..pass };
+                let taught = Pass { precision: pass.precision, ..Pass::default() };
                 Predictions::Head(teacher.before_head(batch.clone().inner(), taught))
             }
             Teacher::Recorded { ids, log_probabilities } => {
@@ -186,8 +186,7 @@ impl Model {
         pass: Pass,
     ) -> (Tensor<2, Int>, Tensor<2>) {
         let logits = self.before_head(batch, pass).logits(pass.precision);
-        let (log_probabilities, ids) =
-            log_softmax(logits / temperature, 1).topk_with_indices(k, 1);
+        let (log_probabilities, ids) = log_softmax(logits / temperature, 1).topk_with_indices(k, 1);
         (ids, log_probabilities)
     }
 
@@ -234,7 +233,7 @@ impl Model {
     /// `x [N, C]` -> `[N, V]`.
     fn head(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         match self.family().lm_head() {
-            Some(head) => head.forward(x, precision),
+            Some(head) => head.forward(x, Pass { precision, ..Pass::default() }),
             None => {
                 let wte = self.family().wte().weight.val();
                 kernels::linear(x, wte.transpose(), None, precision)

@@ -79,10 +79,13 @@ impl Preference {
             rejected_rewards: Vec::with_capacity(pairs),
             derivatives: Vec::with_capacity(rows),
         };
-        for (of, from) in log_probabilities.as_chunks::<2>().0.iter().zip(reference.as_chunks::<2>().0) {
+        for (of, from) in
+            log_probabilities.as_chunks::<2>().0.iter().zip(reference.as_chunks::<2>().0)
+        {
             let [chosen, rejected] = [0, 1].map(|side| beta * (of[side] - f64::from(from[side])));
             let margin = chosen - rejected;
-            let loss = (1.0 - wrong) * minus_log_sigmoid(margin) + wrong * minus_log_sigmoid(-margin);
+            let loss =
+                (1.0 - wrong) * minus_log_sigmoid(margin) + wrong * minus_log_sigmoid(-margin);
             let slope = beta * ((1.0 - wrong) * sigmoid(-margin) - wrong * sigmoid(margin));
             found.loss += loss / pairs as f64;
             found.chosen_rewards.push(chosen);

@@ -294,6 +294,37 @@ fn a_merged_adapter_computes_the_same_and_is_gone() {
     assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
 }
 
+/// With a dropout that drops nothing an adapter beside its matrix is what it is as a part of it, and with
+/// one that drops everything the base is left; between the two, each key gives its own result.
+#[test]
+fn dropout_of_an_adapter_is_on_its_own_input_only() {
+    let device = Device::flex();
+    for (name, config) in families() {
+        let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec(), ..Lora::default() };
+        let base = Model::init(&config, Initialization::Gpt2, 1, &device);
+        let adapted = base
+            .clone()
+            .with_adapters(&settings, |_, shape| {
+                Ok::<_, ()>((0..shape.iter().product()).map(|i| (i % 7) as f32 * 0.01).collect())
+            })
+            .unwrap();
+        let logits = |model: &Model, probability: f32, key: u64| {
+            let adapter_dropout = Dropout::new(probability, key);
+            let pass = Pass { adapter_dropout, ..Pass::default() };
+            model.forward(tokens(1, &device), pass).into_data()
+        };
+        let near = Tolerance::absolute(1e-5);
+        let merged = logits(&adapted, 0.0, 1);
+        logits(&adapted, 1e-9, 1).assert_approx_eq::<f32>(&merged, near);
+        let without = logits(&base, 0.0, 1);
+        logits(&adapted, 1.0 - 1e-6, 1).assert_approx_eq::<f32>(&without, near);
+        logits(&base, 0.5, 1).assert_eq(&without, true);
+        assert_ne!(merged, without, "{name}");
+        assert_ne!(logits(&adapted, 0.5, 1), logits(&adapted, 0.5, 2), "{name}");
+        assert_eq!(logits(&adapted, 0.5, 1), logits(&adapted, 0.5, 1), "{name}");
+    }
+}
+
 #[test]
 fn a_factor_that_cannot_be_read_is_an_error() {
     let (_, config) = families().into_iter().nth(2).unwrap();

@@ -35,7 +35,9 @@ pub fn holds_pairs(corpus: &Corpus) -> bool {
         let mut records = Records::new(&source.inputs, None, Counter::default());
         records.find_map(Result::ok)
     });
-    first.is_some_and(|record| recognised(&record.fields).is_ok_and(|it| it == ChatFormat::Preference))
+    first.is_some_and(|record| {
+        recognised(&record.fields).is_ok_and(|it| it == ChatFormat::Preference)
+    })
 }
 
 /// Encodes the pairs of a corpus on all threads of the rayon pool into a token file in which each
@@ -163,8 +165,7 @@ fn without_oldest_turn_of_prompt(pair: &PreferencePair) -> Option<PreferencePair
     let is_whole = [(&pair.chosen, &shorter.chosen), (&pair.rejected, &shorter.rejected)]
         .iter()
         .all(|(before, after)| {
-            after.first > 0
-                && before.messages[before.first..] == after.messages[after.first..]
+            after.first > 0 && before.messages[before.first..] == after.messages[after.first..]
         });
     is_whole.then_some(shorter)
 }

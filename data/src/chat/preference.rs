@@ -43,26 +43,26 @@ pub fn preference_pair(record: &Map<String, Value>) -> Result<PreferencePair> {
             keys(record)
         );
     }
-    let (chosen, rejected, prompt) = match (record.get("prompt"), &record["chosen"], &record["rejected"])
-    {
-        (None | Some(Value::Null), Value::Array(chosen), Value::Array(rejected)) => {
-            implicit(chosen, rejected)
-        }
-        (Some(Value::String(_)), Value::Array(chosen), Value::Array(rejected))
-            if asks(chosen) && asks(rejected) =>
-        {
-            implicit(chosen, rejected)
-        }
-        (None | Some(Value::Null), _, _) => {
-            implicit_text(text(record, "chosen")?, text(record, "rejected")?)?
-        }
-        (Some(_), _, _) => {
-            let prompt = side(record, "prompt", "user")?;
-            let behind = |key| Ok([prompt.clone(), side(record, key, "assistant")?].concat());
-            let behind: (Result<_>, Result<_>) = (behind("chosen"), behind("rejected"));
-            (behind.0?, behind.1?, prompt.len())
-        }
-    };
+    let (chosen, rejected, prompt) =
+        match (record.get("prompt"), &record["chosen"], &record["rejected"]) {
+            (None | Some(Value::Null), Value::Array(chosen), Value::Array(rejected)) => {
+                implicit(chosen, rejected)
+            }
+            (Some(Value::String(_)), Value::Array(chosen), Value::Array(rejected))
+                if asks(chosen) && asks(rejected) =>
+            {
+                implicit(chosen, rejected)
+            }
+            (None | Some(Value::Null), _, _) => {
+                implicit_text(text(record, "chosen")?, text(record, "rejected")?)?
+            }
+            (Some(_), _, _) => {
+                let prompt = side(record, "prompt", "user")?;
+                let behind = |key| Ok([prompt.clone(), side(record, key, "assistant")?].concat());
+                let behind: (Result<_>, Result<_>) = (behind("chosen"), behind("rejected"));
+                (behind.0?, behind.1?, prompt.len())
+            }
+        };
     let example = |messages: Vec<Value>, key: &str| {
         check(&messages).with_context(|| format!("`{key}`"))?;
         ensure!(
@@ -112,9 +112,8 @@ fn implicit_text(chosen: &str, rejected: &str) -> Result<Sides> {
         "`chosen` and `rejected` begin with different letters and there is no `prompt`; add the \
          question as `prompt`"
     );
-    let conversation = |whole: &str| {
-        vec![message("user", prompt), message("assistant", &whole[prompt.len()..])]
-    };
+    let conversation =
+        |whole: &str| vec![message("user", prompt), message("assistant", &whole[prompt.len()..])];
     Ok((conversation(chosen), conversation(rejected), 1))
 }
 

@@ -259,8 +259,7 @@ impl<'a> Session<'a> {
             self.round_weights(last)?;
         }
         self.evaluate_first()?;
-        if let (Some(teacher), true) =
-            (&mut self.teacher, self.state.step < self.plan.total_steps)
+        if let (Some(teacher), true) = (&mut self.teacher, self.state.step < self.plan.total_steps)
         {
             teacher.wake(self.device.first())?;
         }
@@ -548,11 +547,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn reading<'a>(
-    run_file: &RunFile,
-    precision: Precision,
-    interrupt: &'a Interrupt,
-) -> Reading<'a> {
+fn reading<'a>(run_file: &RunFile, precision: Precision, interrupt: &'a Interrupt) -> Reading<'a> {
     let (limit, batch_size) = (run_file.train.eval_windows, run_file.train.batch_size);
     Reading { limit, batch_size, precision, interrupt }
 }

@@ -60,8 +60,9 @@ impl Teacher {
         let settings = Distillation { share: teacher.share, temperature: teacher.temperature };
         let (name, source, digest) = match (&teacher.recorded, &teacher.model) {
             (Some(path), _) => {
-                let recorded = Recorded::open(path, corpus, config.vocab_size, settings.temperature)
-                    .context("train.teacher.recorded")?;
+                let recorded =
+                    Recorded::open(path, corpus, config.vocab_size, settings.temperature)
+                        .context("train.teacher.recorded")?;
                 let digest = digest_of(path)?;
                 (path, Source::Recorded(recorded), digest)
             }
@@ -197,7 +198,8 @@ impl TeacherModel {
             .map(|row| (row.burn.clone(), row))
             .collect();
         Model::load(&self.config, device, |path, _| {
-            let row = rows.get(path).with_context(|| format!("{path} is in no file of this model"))?;
+            let row =
+                rows.get(path).with_context(|| format!("{path} is in no file of this model"))?;
             let tensor = self.source.tensor(&row.gguf)?;
             let values = gguf::read_f32(self.source.as_ref(), tensor)?;
             self.source.release(tensor);

@@ -56,7 +56,8 @@ pub fn record(run_file: &RunFile, options: &Options) -> anyhow::Result<RecordRep
     run_file.validate()?;
     let began = Instant::now();
     let teacher = run_file.train.teacher.as_ref();
-    let teacher = teacher.context("--record writes what a teacher predicts; add [train.teacher]")?;
+    let teacher =
+        teacher.context("--record writes what a teacher predicts; add [train.teacher]")?;
     let (Some(model), Some(output)) = (&teacher.model, &teacher.recorded) else {
         anyhow::bail!(
             "--record asks train.teacher.model and writes train.teacher.recorded; name both"
@@ -69,7 +70,8 @@ pub fn record(run_file: &RunFile, options: &Options) -> anyhow::Result<RecordRep
     );
     let device = device::select(run_file.device, 1)?;
     let precision = device::precision(&run_file.train, &device)?;
-    let (folder, start) = RunFolder::open(run_file, &Options { overwrite: false, ..options.clone() })?;
+    let (folder, start) =
+        RunFolder::open(run_file, &Options { overwrite: false, ..options.clone() })?;
     let Prepared { config, corpus, objective, .. } = Prepared::new(run_file, &folder, &start)?;
     ensure!(
         objective == Objective::NextToken,

@@ -140,7 +140,11 @@ impl Recorded {
             ("the vocabulary", header.vocab_size.to_string(), vocab_size.to_string()),
             ("the hash of the tokens", header.tokens_hash.clone(), expected.tokens_hash.clone()),
             ("the number of windows", header.windows.to_string(), expected.windows.to_string()),
-            ("the number of positions", header.positions.to_string(), expected.positions.to_string()),
+            (
+                "the number of positions",
+                header.positions.to_string(),
+                expected.positions.to_string(),
+            ),
         ] {
             ensure!(
                 found == expected,
@@ -190,7 +194,10 @@ impl Recorded {
         let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
         Ok(Teacher::Recorded {
             ids: Tensor::from_data(TensorData::new(ids, shape), &device),
-            log_probabilities: Tensor::from_data(TensorData::new(log_probabilities, shape), &device),
+            log_probabilities: Tensor::from_data(
+                TensorData::new(log_probabilities, shape),
+                &device,
+            ),
         })
     }
 
@@ -214,11 +221,18 @@ fn read_header(file: &mut File) -> anyhow::Result<(Header, u64)> {
     let (magic, length) = start.split_at(8);
     ensure!(magic == MAGIC, "it is not a recording of a teacher, which `train --record` writes");
     let length = length.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
-    ensure!(length <= HEADER_LIMIT, "its header has {length} bytes, expected at most {HEADER_LIMIT}");
+    ensure!(
+        length <= HEADER_LIMIT,
+        "its header has {length} bytes, expected at most {HEADER_LIMIT}"
+    );
     let mut text = vec![0; length as usize];
     file.read_exact(&mut text).context("its header is cut short")?;
     let header: Header = serde_json::from_slice(&text).context("its header")?;
     let most = config::limits::RECORDED_TOKENS;
-    ensure!((1..=most).contains(&header.k), "it has {} tokens for a position, expected 1 to {most}", header.k);
+    ensure!(
+        (1..=most).contains(&header.k),
+        "it has {} tokens for a position, expected 1 to {most}",
+        header.k
+    );
     Ok((header, 16 + length))
 }

@@ -159,7 +159,11 @@ impl Rows<'_> {
     fn recorded(&self, z: &mut [f32], ids: &[u32], log_probabilities: &[f32]) -> Vec<[f64; 2]> {
         let (rows, vocabulary) = (self.targets.len(), z.len() / self.targets.len());
         let k = ids.len() / rows;
-        assert_eq!((ids.len(), log_probabilities.len()), (rows * k, rows * k), "N rows of k tokens");
+        assert_eq!(
+            (ids.len(), log_probabilities.len()),
+            (rows * k, rows * k),
+            "N rows of k tokens"
+        );
         z.par_chunks_mut(vocabulary)
             .zip(ids.par_chunks(k))
             .zip(log_probabilities.par_chunks(k))
@@ -293,7 +297,13 @@ mod tests {
 
     /// Divergence and cross-entropy; of the teacher's tokens only those below `known` are, the others
     /// are one outcome.
-    fn by_definition(z: &[Vec<f64>], u: &[Vec<f64>], targets: &[u32], t: f64, known: usize) -> [f64; 2] {
+    fn by_definition(
+        z: &[Vec<f64>],
+        u: &[Vec<f64>],
+        targets: &[u32],
+        t: f64,
+        known: usize,
+    ) -> [f64; 2] {
         let mut totals = [0.0; 2];
         let merged = |log_p: Vec<f64>| -> Vec<f64> {
             let (known, others) = log_p.split_at(known);
@@ -317,7 +327,9 @@ mod tests {
         let [x64, w64, y64, t64] =
             [&x, &w, &y, &t].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
         let u = logits(&y64, &t64, d, !tied);
-        for (share, temperature) in [(0.0_f32, 1.0_f32), (0.3, 1.0), (1.0, 1.0), (0.3, 2.0), (1.0, 0.5)] {
+        for (share, temperature) in
+            [(0.0_f32, 1.0_f32), (0.3, 1.0), (1.0, 1.0), (0.3, 2.0), (1.0, 0.5)]
+        {
             let settings = Distillation { share, temperature };
             for known in [v, v.div_ceil(2)] {
                 let (mut ids, mut log_probabilities) = (Vec::new(), Vec::new());
@@ -325,7 +337,8 @@ mod tests {
                     let u: Vec<f64> = u.iter().map(|u| u / f64::from(temperature)).collect();
                     // In any order.
                     ids.extend((0..known as u32).rev());
-                    log_probabilities.extend(log_softmax(&u)[..known].iter().rev().map(|&x| x as f32));
+                    log_probabilities
+                        .extend(log_softmax(&u)[..known].iter().rev().map(|&x| x as f32));
                 }
                 let recorded =
                     Teacher::Recorded { ids: &ids, log_probabilities: &log_probabilities };

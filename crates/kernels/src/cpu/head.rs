@@ -282,8 +282,7 @@ mod tests {
         let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % vocabulary) as u32).collect();
         let weight = if tied { HeadWeight::Tied(&w) } else { HeadWeight::Untied(&w) };
         let [x64, w64] = [&x, &w].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-        let found =
-            loss_and_gradients(math, &x, channels, weight, &targets, RowWeights::Mean);
+        let found = loss_and_gradients(math, &x, channels, weight, &targets, RowWeights::Mean);
         let f = |x: &[f64], w: &[f64]| by_definition(x, w, channels, tied, &targets);
         assert_close(&[found.loss], &f(&x64, &w64), tolerance);
         assert_eq!(found.loss, loss(math, &x, channels, weight, &targets));
@@ -307,15 +306,14 @@ mod tests {
     #[test]
     fn huge_logits_give_a_finite_loss() {
         let weight = [1e4, -1e4];
-        let found =
-            loss_and_gradients(
-                F32(Isa::best()),
-                &[1.0],
-                1,
-                HeadWeight::Untied(&weight),
-                &[1],
-                RowWeights::Mean,
-            );
+        let found = loss_and_gradients(
+            F32(Isa::best()),
+            &[1.0],
+            1,
+            HeadWeight::Untied(&weight),
+            &[1],
+            RowWeights::Mean,
+        );
         assert_eq!(found.loss, 2e4);
         assert_eq!(found.dx, [2e4]);
     }

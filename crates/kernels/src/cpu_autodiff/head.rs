@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use super::{Operand, Raw};
 use crate::cpu::distillation::{Distilled, Teacher, distill};
 use crate::cpu::head::{self, HeadWeight, RowWeights};
-use crate::distillation::{DistilledLoss, Distillation, OutputHead, Predictions};
+use crate::distillation::{Distillation, DistilledLoss, OutputHead, Predictions};
 use crate::graph::{apply, numbers, raw};
 use crate::pass::Precision;
 
@@ -102,8 +102,7 @@ pub(crate) fn distilled_head_loss(
             let ids: Vec<u32> = ids.into_data().iter::<u32>().collect();
             let log_probabilities = Operand::new(log_probabilities);
             let log_probabilities = log_probabilities.numbers();
-            let teacher =
-                Teacher::Recorded { ids: &ids, log_probabilities: &log_probabilities };
+            let teacher = Teacher::Recorded { ids: &ids, log_probabilities: &log_probabilities };
             distilled(student, teacher, targets, settings, precision)
         }
     }

@@ -10,7 +10,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::product::{product, product_of_transposed};
 use super::{LANES, contiguous, piece, raw, rounded, same, sum};
-use crate::distillation::{DistilledLoss, Distillation, OutputHead, Predictions};
+use crate::distillation::{Distillation, DistilledLoss, OutputHead, Predictions};
 use crate::graph::{KernelBackend, Operand, join};
 use crate::pass::Precision;
 
@@ -144,7 +144,9 @@ pub(super) fn in_pieces<B: KernelBackend>(
             None => plain,
         };
         let dlogits = match &weights {
-            Some(weights) => dlogits * weights.clone().narrow(0, start, count).reshape([count, 1, 1]),
+            Some(weights) => {
+                dlogits * weights.clone().narrow(0, start, count).reshape([count, 1, 1])
+            }
             None => dlogits / n as f64,
         };
         let dlogits = rounded(dlogits, precision).reshape([count, head.columns()]);

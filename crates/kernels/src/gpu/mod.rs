@@ -235,7 +235,7 @@ mod tests {
                 ] {
                     let mask = crate::CausalMask::with_window(t, window, &Device::flex());
                     let mask = mask.within(documents);
-                    let pass = crate::Pass { dropout: drop, precision, checkpointing: false };
+                    let pass = crate::Pass { dropout: drop, precision, ..crate::Pass::default() };
                     let qkv = draw("qkv", [b * t, 3 * h * d]);
                     let ours = || causal_attention::<Flex>(qkv.clone(), h, &mask, pass);
                     let plain = || crate::causal_attention(qkv.clone(), h, &mask, pass);
@@ -282,7 +282,8 @@ mod tests {
                     let weights = [0.5, -1.0, 0.0, 2.0, 0.25, -0.5, 1.0];
                     let ours = || {
                         let (head, weights) = (student.clone(), Some(weights.as_slice()));
-                        head::in_pieces::<Flex>(head, None, ids(&targets), weights, precision, rows).0
+                        head::in_pieces::<Flex>(head, None, ids(&targets), weights, precision, rows)
+                            .0
                     };
                     let plain = || {
                         let head = student.clone();
@@ -300,7 +301,8 @@ mod tests {
                             Predictions::Recorded { ids: ids_of, log_probabilities },
                         ] {
                             let ours = || {
-                                let (head, teacher) = (student.clone(), (teacher.clone(), settings));
+                                let (head, teacher) =
+                                    (student.clone(), (teacher.clone(), settings));
                                 let targets = ids(&targets);
                                 head::in_pieces::<Flex>(
                                     head,
@@ -315,8 +317,10 @@ mod tests {
                             let plain = || {
                                 let (head, teacher) = (student.clone(), teacher.clone());
                                 let (targets, precision) = (ids(&targets), Precision::F32);
-                                crate::distilled_head_loss(head, teacher, targets, settings, precision)
-                                    .loss
+                                crate::distilled_head_loss(
+                                    head, teacher, targets, settings, precision,
+                                )
+                                .loss
                                     * 7.0
                             };
                             assert_alike("distilled", inputs(), &[], [&ours, &plain], tolerance);
