@@ -43,13 +43,8 @@ use crate::trace::Trace;
 pub enum Teacher<'a> {
     /// Those of another model.
     Model(&'a Model),
-    /// The likeliest tokens at the positions of a batch that train, as [`Model::likeliest`] gives them.
-    Recorded {
-        /// `[M, k]`
-        ids: Tensor<2, Int>,
-        /// `[M, k]`
-        log_probabilities: Tensor<2>,
-    },
+    /// Recorded ones of the positions of a batch that train.
+    Recorded(Box<Predictions>),
 }
 
 /// A model of any architecture.
@@ -161,9 +156,7 @@ impl Model {
                 let taught = Pass { precision: pass.precision, ..Pass::default() };
                 Predictions::Head(teacher.before_head(batch.clone().inner(), taught))
             }
-            Teacher::Recorded { ids, log_probabilities } => {
-                Predictions::Recorded { ids, log_probabilities }
-            }
+            Teacher::Recorded(predictions) => *predictions,
         };
         let targets = batch.targets.clone();
         let student = self.before_head(batch, pass);

@@ -15,6 +15,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
+use kernels::Predictions;
 use model::Teacher;
 use serde::{Deserialize, Serialize};
 
@@ -192,13 +193,13 @@ impl Recorded {
         let device = device.clone().inner();
         let shape = [ids.len() / k, k];
         let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
-        Ok(Teacher::Recorded {
+        Ok(Teacher::Recorded(Box::new(Predictions::Recorded {
             ids: Tensor::from_data(TensorData::new(ids, shape), &device),
             log_probabilities: Tensor::from_data(
                 TensorData::new(log_probabilities, shape),
                 &device,
             ),
-        })
+        })))
     }
 
     fn window(&self, window: usize) -> anyhow::Result<Vec<u8>> {

@@ -97,10 +97,11 @@ pub(super) fn in_pieces<B: KernelBackend>(
         let taught = match teacher {
             Predictions::Head(head) => {
                 let head = head.inner();
-                Taught::Head(Output::new(head.x, head.weight, head.tied, precision))
+                let head = Output::new(head.x, head.weight, head.tied, precision);
+                Taught::Head(Box::new(head))
             }
             Predictions::Recorded { ids, log_probabilities } => {
-                Taught::Recorded(ids.inner(), log_probabilities.inner())
+                Taught::Recorded(Box::new((ids.inner(), log_probabilities.inner())))
             }
         };
         (taught, f64::from(settings.temperature))
@@ -126,7 +127,8 @@ pub(super) fn in_pieces<B: KernelBackend>(
                     let log_p = head.log_probabilities::<B>(range);
                     Lesson::of_all(&log_q, tempered(log_p, *temperature))
                 }
-                Taught::Recorded(ids, log_p) => {
+                Taught::Recorded(known) => {
+                    let (ids, log_p) = known.as_ref();
                     let ids = ids.clone().narrow(0, start, count);
                     let log_p = log_p.clone().narrow(0, start, count);
                     Lesson::of_some(&log_q, ids, log_p, head.vocabulary)
@@ -186,8 +188,8 @@ pub(super) fn in_pieces<B: KernelBackend>(
 
 /// A teacher's head, or its recorded predictions: ids and logarithms `[N, k]`.
 enum Taught {
-    Head(Output),
-    Recorded(Tensor<2, Int>, Tensor<2>),
+    Head(Box<Output>),
+    Recorded(Box<(Tensor<2, Int>, Tensor<2>)>),
 }
 
 /// What rows learn from a teacher.
