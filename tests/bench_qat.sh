@@ -55,7 +55,7 @@ for case in "$@"; do
         done
         first=${recipes%% *}
         train "$steps" "${shape[@]}" --set train.qat.format="$first" --set train.qat.start=0 \
-            --set train.qat.teacher="$work/teacher" >"$work/taught-$round.json"
+            --set train.teacher.model="$work/teacher" >"$work/taught-$round.json"
         echo "$case: round $round of $rounds done" >&2
     done
     python3 - "$work" "$case" "$rounds" none $recipes taught <<'PY'

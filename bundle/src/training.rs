@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! weights      4 bytes for each parameter; as many again where they are rounded ([train.qat]), and
-//!              for a teacher, which is counted as large as the student
+//!              for a teacher in memory, which is counted as large as the student
 //! gradients    4 bytes for each one that is trained; with several passes in a step, the head's
 //!              twice, because the gradient of one pass exists before it is accumulated
 //! moments      8 bytes for each one that is trained (AdamW's two)
@@ -64,9 +64,9 @@ impl TrainingNeed {
         let accumulates = run_file.train.gradient_accumulation > 1 && lora.rank == 0;
         let head = if accumulates { product(&[config.vocab_size, config.n_embd]) } else { 0 };
         let bytes = |floats: u64| floats.saturating_mul(FLOAT as u64);
-        let qat = run_file.train.qat.as_ref();
-        let teacher = qat.and_then(|qat| qat.teacher.as_ref());
-        let copies = 1 + u64::from(qat.is_some()) + u64::from(teacher.is_some());
+        let train = &run_file.train;
+        let has_teacher = train.teacher.as_ref().is_some_and(|it| it.recorded.is_none());
+        let copies = 1 + u64::from(train.qat.is_some()) + u64::from(has_teacher);
         let weights = bytes(all.saturating_mul(copies).saturating_add(adapters));
         let gradients = bytes(trained_parameters.saturating_add(head));
         let moments = bytes(trained_parameters.saturating_mul(2));
@@ -190,7 +190,10 @@ mod tests {
         let weights = |text: &str| need(text, &config).weights;
         let one = weights("");
         assert_eq!(weights("[train.qat]\nformat = \"Q4_0\"\n"), 2 * one);
-        assert_eq!(weights("[train.qat]\nformat = \"Q4_0\"\nteacher = \"base\"\n"), 3 * one);
+        let teacher = "[train.teacher]\nmodel = \"base\"\n";
+        assert_eq!(weights(teacher), 2 * one);
+        assert_eq!(weights(&format!("[train.qat]\nformat = \"Q4_0\"\n{teacher}")), 3 * one);
+        assert_eq!(weights(&format!("{teacher}recorded = \"predictions\"")), one);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use chat_template::{ChatTemplate, MARKS, TemplateInput};
 use data::Tokenizer;
-use data::chat::{ChatTokens, chat_tokens};
+use data::chat::{
+    CHATML, ChatTokens, PreferencePair, PreferenceTokens, TrainingTemplate, chat_tokens,
+    preference_pair, preference_tokens,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -81,4 +84,62 @@ fn an_installed_template_brings_its_tokens() {
     let error = data::chat::TrainingTemplate::install(&gpt2, None, Path::new("no/such"));
     let error = format!("{:#}", error.unwrap_err());
     assert!(error.contains("no/such") && error.contains("chatml"), "{error}");
+}
+
+fn pair(chosen: &str, rejected: &str) -> PreferencePair {
+    let record = serde_json::json!({
+        "prompt": [
+            { "role": "user", "content": "Hello." },
+            { "role": "assistant", "content": "Hello, too." },
+            { "role": "user", "content": "What color is the sky?" },
+        ],
+        "chosen": chosen,
+        "rejected": rejected,
+    });
+    preference_pair(record.as_object().unwrap()).unwrap()
+}
+
+/// Only the answers behind the prompt train, as in the completion mask of TRL's DPOTrainer.
+#[test]
+fn of_a_pair_the_answers_behind_the_prompt_train() {
+    let (_, tokenizer) = cases().remove(0);
+    let source = TrainingTemplate::source(&tokenizer, Some(Path::new(CHATML))).unwrap();
+    let template = TrainingTemplate::new(&tokenizer, source).unwrap();
+    let pairs = [pair("It is blue.", "It is green."), pair("Blue.", "Blue.")];
+    let trained = |tokens: &ChatTokens| {
+        let chosen = tokens.ids.iter().zip(&tokens.trains).filter(|(_, trains)| **trains);
+        let bytes: Vec<u8> =
+            chosen.flat_map(|(&id, _)| tokenizer.token_bytes(id).unwrap().to_vec()).collect();
+        String::from_utf8(bytes).unwrap().trim_end().to_owned()
+    };
+    let found: Vec<PreferenceTokens> = preference_tokens(&pairs, &template, &tokenizer)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let sides: Vec<[String; 2]> = found
+        .iter()
+        .map(|PreferenceTokens { chosen, rejected }| [trained(chosen), trained(rejected)])
+        .collect();
+    assert_eq!(
+        sides,
+        [
+            ["It is blue.<|im_end|>", "It is green.<|im_end|>"],
+            ["Blue.<|im_end|>", "Blue.<|im_end|>"]
+        ]
+    );
+    let prompt = found[0].chosen.trains.iter().position(|&trains| trains).unwrap();
+    assert_eq!(found[0].chosen.ids[..prompt], found[0].rejected.ids[..prompt]);
+}
+
+#[test]
+fn a_side_without_a_token_is_refused_by_name_and_the_next_pair_is_not() {
+    let (_, tokenizer) = cases().remove(0);
+    let source = "{% for message in messages %}{{ message['content'] }}{% endfor %}".to_owned();
+    let template = TrainingTemplate::new(&tokenizer, source).unwrap();
+    let pairs = [pair("Blue.", ""), pair("", "Blue."), pair("Blue.", "Green.")];
+    let found = preference_tokens(&pairs, &template, &tokenizer);
+    let error = |at: usize| format!("{:#}", found[at].as_ref().unwrap_err());
+    assert!(error(0).starts_with("`rejected`: "), "{}", error(0));
+    assert!(error(1).starts_with("`chosen`: "), "{}", error(1));
+    assert!(found[2].is_ok());
 }

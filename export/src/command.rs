@@ -9,7 +9,10 @@ use gguf::TensorType;
 use serde::Serialize;
 
 use crate::inspect::{InspectArgs, Inspection, inspect};
-use crate::{ExportJob, HuggingFaceJob, Input, Report, export_gguf, export_hugging_face};
+use crate::{
+    AdapterJob, ExportJob, HuggingFaceJob, Input, Report, export_adapter, export_gguf,
+    export_hugging_face,
+};
 
 /// Arguments of `export`.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,6 +60,14 @@ pub struct ConvertArgs {
     /// LoRA adapter to merge into the weights: a folder of peft or of a run [default: none]
     #[arg(long, value_name = "FOLDER")]
     pub merge_lora: Option<PathBuf>,
+
+    /// Write a LoRA adapter by itself, as a GGUF for llama.cpp's --lora: the folder of one, whose model
+    /// --input is, or nothing for the one that the checkpoint was trained with [default: the model]
+    #[arg(
+        long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "",
+        conflicts_with_all = ["merge_lora", "tokenizer", "to"]
+    )]
+    pub adapter: Option<PathBuf>,
 
     /// Format to write
     #[arg(long, value_enum, default_value_t = Format::Gguf)]
@@ -121,6 +132,16 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 fn convert(args: ConvertArgs) -> anyhow::Result<Report> {
+    if let Some(adapter) = args.adapter {
+        return export_adapter(&AdapterJob {
+            input: args.input,
+            adapter: Some(adapter).filter(|folder| !folder.as_os_str().is_empty()),
+            output: args.output,
+            tensor_type: args.tensor_type,
+            name: args.name,
+            overwrite: args.force,
+        });
+    }
     let input = Input { path: args.input, tokenizer: args.tokenizer, adapter: args.merge_lora };
     match args.to {
         Format::Gguf => export_gguf(&ExportJob {

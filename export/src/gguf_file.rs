@@ -86,7 +86,7 @@ fn tokenizer_note(view: &GgufView) -> Option<String> {
 }
 
 /// A name may hold any characters; a file name may not.
-fn file_name(name: &str, tensor_type: TensorType) -> String {
+pub(crate) fn file_name(name: &str, tensor_type: TensorType) -> String {
     let safe = name.replace(|c: char| c == '/' || c == '\\' || c.is_control(), "-");
     format!("{safe}-{tensor_type}.gguf")
 }

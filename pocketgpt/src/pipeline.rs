@@ -418,8 +418,12 @@ fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
     if let Some(folder) = &run_file.train.init_from {
         inputs.push(checkpoint::locate(folder)?);
     }
-    if let Some(folder) = run_file.train.qat.as_ref().and_then(|qat| qat.teacher.as_ref()) {
-        inputs.push(checkpoint::locate(folder)?);
+    if let Some(teacher) = &run_file.train.teacher {
+        match (&teacher.recorded, &teacher.model) {
+            (Some(file), _) => inputs.push(file.clone()),
+            (None, Some(folder)) if folder.is_dir() => inputs.push(checkpoint::locate(folder)?),
+            (None, model) => inputs.extend(model.clone()),
+        }
     }
     Ok(inputs)
 }

@@ -14,11 +14,13 @@ use crate::metrics::Metrics;
 /// # Errors
 /// When it cannot be drawn or written.
 pub fn write(path: &Path, lines: &[Metrics]) -> anyhow::Result<()> {
+    let of_pairs = lines.iter().any(|line| line.rewards.is_some());
+    let unit = if of_pairs { "pair" } else { "token" };
     let chart = |title: &str, y_scale| {
         Figure::from(LineChart {
             title: title.to_owned(),
             x_label: "tokens seen".to_owned(),
-            y_label: "loss (nats per token)".to_owned(),
+            y_label: format!("loss (nats per {unit})"),
             y_scale,
             series: vec![
                 series("training", lines, |line| line.train_loss),

@@ -9,12 +9,13 @@ use config::RunFile;
 use serde::Serialize;
 
 use crate::curves::{self, CurvesReport};
-use crate::{Options, Report, train};
+use crate::{Options, RecordReport, Report, record, train};
 
 /// Shown below the help text.
 pub const EXAMPLES: &str = "\
 Examples:
   train --config configs/quickstart.toml --set train.batch_size=4
+  train --config run.toml --record
   train plot runs/adamw runs/wsd --output curves.pdf";
 
 /// The command's arguments.
@@ -31,9 +32,14 @@ pub struct Args {
     /// unfinished run with the same settings resumes automatically].
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
-    /// Start over: delete what an earlier run left in the run folder [default: off].
+    /// Start over: delete what an earlier run left in the run folder; with --record, replace the
+    /// recording [default: off].
     #[arg(long)]
     pub force: bool,
+    /// Write what train.teacher.model predicts on the training windows to train.teacher.recorded, and
+    /// do not train [default: train].
+    #[arg(long, conflicts_with = "resume")]
+    pub record: bool,
     /// Print the report as JSON [default: a table].
     #[arg(long, global = true)]
     pub json: bool,
@@ -67,6 +73,8 @@ pub struct PlotArgs {
 pub enum Outcome {
     /// A trained model.
     Trained(Box<Report>),
+    /// A teacher's predictions.
+    Recorded(RecordReport),
     /// A picture.
     Plotted(CurvesReport),
 }
@@ -75,6 +83,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Trained(report) => report.fmt(f),
+            Outcome::Recorded(report) => report.fmt(f),
             Outcome::Plotted(report) => report.fmt(f),
         }
     }
@@ -83,7 +92,7 @@ impl fmt::Display for Outcome {
 /// Runs the command.
 ///
 /// # Errors
-/// As [`train`] and [`curves::plot`], and when the run file is invalid.
+/// As [`train`], [`record`] and [`curves::plot`], and when the run file is invalid.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(Verb::Plot(plot)) = args.verb {
         return curves::plot(&plot.runs, &plot.output, plot.force).map(Outcome::Plotted);
@@ -95,5 +104,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let interrupt = Interrupt::install()?;
     let options =
         Options { resume: args.resume, overwrite: args.force, interrupt, ..Options::default() };
+    if args.record {
+        return record(&run_file, &options).map(Outcome::Recorded);
+    }
     train(&run_file, &options).map(|report| Outcome::Trained(Box::new(report)))
 }

@@ -5,9 +5,10 @@ use std::ops::Range;
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use chat_template::Message;
-use config::{DataFormat, DocumentMask};
+use config::{DataFormat, DocumentMask, Objective};
 use data::chat::{
-    ChatCounts, ChatSettings, ConversationWindows, TrainingTemplate, encode_chat, template_of,
+    ChatCounts, ChatSettings, ConversationWindows, PairSettings, PairWindows, TrainingTemplate,
+    encode_chat, encode_pairs, template_of,
 };
 use data::{Shuffle, TokenFile, Tokenizer, Window, Windows};
 use kernels::Documents;
@@ -41,6 +42,8 @@ enum Layout {
     Text { ranges: data::Split, stride: usize },
     /// Conversations: windows of whole ones.
     Chat { train: ConversationWindows, validation: ConversationWindows },
+    /// Pairs of answers: each is a window of two rows.
+    Pairs { train: PairWindows, validation: PairWindows },
 }
 
 impl Drop for Corpus {
@@ -65,27 +68,32 @@ impl Corpus {
     /// something else than `data.format` says.
     pub fn prepare(
         settings: &config::Data,
+        objective: Objective,
         tokenizer: Tokenizer,
         rows: usize,
         folder: &RunFolder,
     ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
-        let counts = match settings.format {
-            DataFormat::Text => {
+        let counts = match (objective, settings.format) {
+            (Objective::Dpo, _) => Some(encode_answers(settings, &tokenizer, &path)?),
+            (Objective::NextToken, DataFormat::Text) => {
                 let text = data::Corpus::of_run_file(settings)?;
                 data::encode_file(&text, &tokenizer, &path, true)?;
                 None
             }
-            DataFormat::Chat => Some(encode_conversations(settings, &tokenizer, &path)?),
+            (Objective::NextToken, DataFormat::Chat) => {
+                Some(encode_conversations(settings, &tokenizer, &path)?)
+            }
         };
         let tokens = TokenFile::open(&path)?;
         let (context, mask) = (settings.context, settings.document_mask());
-        let layout = match settings.format {
-            DataFormat::Text => Layout::Text {
+        let layout = match (objective, settings.format) {
+            (Objective::Dpo, _) => pairs(&tokens, settings),
+            (Objective::NextToken, DataFormat::Text) => Layout::Text {
                 ranges: data::Split::new(tokens.len(), settings.train_fraction),
                 stride: settings.stride(),
             },
-            DataFormat::Chat => conversations(&tokens, settings),
+            (Objective::NextToken, DataFormat::Chat) => conversations(&tokens, settings),
         };
         let corpus = Corpus { tokenizer, tokens, layout, context, mask, counts, is_kept: false };
         if corpus.tokenizer.vocab_size() > rows {
@@ -143,16 +151,24 @@ impl Corpus {
     /// # Errors
     /// When the vocabulary lacks a part of it, or the template refuses it.
     pub fn prompt(&self, text: &str) -> anyhow::Result<Vec<u32>> {
-        let Layout::Chat { .. } = self.layout else {
+        if let Layout::Text { .. } = self.layout {
             return Ok(self.tokenizer.encode_prompt(text)?);
-        };
+        }
         let source = TrainingTemplate::source(&self.tokenizer, None)?;
         let template = template_of(&self.tokenizer, &source)?;
         let render = |messages: &[Message]| template.render(messages);
         data::encode_conversation(&self.tokenizer, &[Message::user(text)], false, render)
     }
 
-    /// Windows in a split; 0 if it is shorter than one window.
+    /// The pairs of answers of both splits.
+    pub fn pairs(&self) -> usize {
+        match &self.layout {
+            Layout::Pairs { .. } => PairWindows::count(&self.tokens),
+            Layout::Text { .. } | Layout::Chat { .. } => 0,
+        }
+    }
+
+    /// Windows in a split; 0 if it is shorter than one window. A pair of answers is one.
     pub fn windows(&self, split: Split) -> usize {
         match &self.layout {
             Layout::Text { .. } => self.sliding(split).map_or(0, |windows| windows.len()),
@@ -160,6 +176,18 @@ impl Corpus {
                 Split::Train => train.len(),
                 Split::Validation => validation.len(),
             },
+            Layout::Pairs { train, validation } => match split {
+                Split::Train => train.len(),
+                Split::Validation => validation.len(),
+            },
+        }
+    }
+
+    /// The positions of windows, without what pairs of answers are padded with.
+    pub fn positions(&self, split: Split, windows: &[usize]) -> usize {
+        match self.answers(split) {
+            Some(pairs) => windows.iter().map(|&at| pairs.positions(&self.tokens, at)).sum(),
+            None => windows.len() * self.context,
         }
     }
 
@@ -175,6 +203,9 @@ impl Corpus {
         if let Some(chat) = self.chat(split) {
             return windows.iter().map(|&at| chat.trained(&self.tokens, at)).sum();
         }
+        if let Some(pairs) = self.answers(split) {
+            return windows.iter().map(|&at| pairs.trained(&self.tokens, at)).sum();
+        }
         // A split without windows trains nothing.
         let sliding = self.sliding(split);
         sliding.map_or(0, |sliding| windows.iter().map(|&at| sliding.trained(at)).sum())
@@ -185,10 +216,13 @@ impl Corpus {
     /// # Errors
     /// When the split has no windows.
     pub fn batch(&self, split: Split, indices: &[usize]) -> anyhow::Result<Batch> {
+        if let Some(pairs) = self.answers(split) {
+            return Ok(self.batch_of_pairs(pairs, indices));
+        }
         let shape = [indices.len(), self.context];
         let mut batch = Batch { shape, ..Batch::default() };
         if let Some(chat) = self.chat(split) {
-            let padding = self.tokenizer.end_of_text().unwrap_or(0);
+            let padding = self.padding();
             indices.iter().for_each(|&index| batch.add(chat.get(&self.tokens, index, padding)));
         } else {
             let windows = self.sliding(split)?;
@@ -200,11 +234,56 @@ impl Corpus {
         Ok(batch)
     }
 
+    /// Two rows for each pair, as long as the longest of them.
+    fn batch_of_pairs(&self, pairs: &PairWindows, indices: &[usize]) -> Batch {
+        let rows: Vec<Window> =
+            indices.iter().flat_map(|&index| pairs.get(&self.tokens, index)).collect();
+        let time = rows.iter().map(|row| row.inputs.len()).max().unwrap_or(0);
+        let mut batch = Batch { shape: [rows.len(), time], ..Batch::default() };
+        batch.pairs = Some(Pairs {
+            numbers: indices.iter().map(|&index| pairs.number(index)).collect(),
+            trained: rows.iter().map(|row| row.targets.len()).collect(),
+        });
+        for mut row in rows {
+            // No position sees what stands behind it.
+            row.inputs.resize(time, self.padding());
+            batch.add(row);
+        }
+        batch
+    }
+
+    /// The tokens of a window of the full context; of a pair of answers, the conversation with the
+    /// chosen one and what it is padded with.
+    ///
+    /// # Errors
+    /// As [`Corpus::batch`].
+    pub fn whole_window(&self, split: Split, index: usize) -> anyhow::Result<Vec<u32>> {
+        let Some(pairs) = self.answers(split) else {
+            return Ok(self.batch(split, &[index])?.inputs);
+        };
+        let [mut chosen, _] = pairs.get(&self.tokens, index);
+        chosen.inputs.resize(self.context, self.padding());
+        Ok(chosen.inputs)
+    }
+
+    /// The token that fills a row.
+    fn padding(&self) -> u32 {
+        self.tokenizer.end_of_text().unwrap_or(0)
+    }
+
     fn chat(&self, split: Split) -> Option<&ConversationWindows> {
         match (&self.layout, split) {
             (Layout::Chat { train, .. }, Split::Train) => Some(train),
             (Layout::Chat { validation, .. }, Split::Validation) => Some(validation),
-            (Layout::Text { .. }, _) => None,
+            (Layout::Text { .. } | Layout::Pairs { .. }, _) => None,
+        }
+    }
+
+    fn answers(&self, split: Split) -> Option<&PairWindows> {
+        match (&self.layout, split) {
+            (Layout::Pairs { train, .. }, Split::Train) => Some(train),
+            (Layout::Pairs { validation, .. }, Split::Validation) => Some(validation),
+            (Layout::Text { .. } | Layout::Chat { .. }, _) => None,
         }
     }
 
@@ -242,21 +321,54 @@ fn encode_conversations(
     encode_chat(&data::Corpus::of_run_file(settings)?, tokenizer, &chat, path, true)
 }
 
-/// The windows of the conversations that train and of the others, which are drawn by number, so
-/// that a file sorted by subject is validated on all of them.
-fn conversations(tokens: &TokenFile, settings: &config::Data) -> Layout {
-    let ranges: Vec<Range<usize>> = tokens.documents().collect();
-    let trains = data::Split::new(ranges.len(), settings.train_fraction).train;
-    let order = Shuffle::new(0, 0, ranges.len());
+fn encode_answers(
+    settings: &config::Data,
+    tokenizer: &Tokenizer,
+    path: &std::path::Path,
+) -> anyhow::Result<ChatCounts> {
+    let template = TrainingTemplate::source(tokenizer, None)?;
+    let template = TrainingTemplate::new(tokenizer, template)?;
+    let (too_long, context) = (settings.too_long, settings.context);
+    let settings_of_pairs = PairSettings { template: &template, too_long, context };
+    let corpus = data::Corpus::of_run_file(settings)?;
+    encode_pairs(&corpus, tokenizer, &settings_of_pairs, path, true)
+}
+
+/// The numbers below `count` that train, and the others. They are drawn, so that a file sorted by
+/// subject is validated on all of them.
+fn drawn(count: usize, train_fraction: f64) -> [Vec<usize>; 2] {
+    let trains = data::Split::new(count, train_fraction).train;
+    let order = Shuffle::new(0, 0, count);
     let mut drawn: Vec<usize> = trains.map(|place| order.window_at(place)).collect();
     drawn.sort_unstable();
-    let is_drawn = |at: &usize| drawn.binary_search(at).is_ok();
-    let (train, validation): (Vec<_>, Vec<_>) = (0..ranges.len()).partition(is_drawn);
-    let windows = |chosen: Vec<usize>| {
+    let (train, validation) = (0..count).partition(|at| drawn.binary_search(at).is_ok());
+    [train, validation]
+}
+
+/// The windows of the conversations that train and of the others.
+fn conversations(tokens: &TokenFile, settings: &config::Data) -> Layout {
+    let ranges: Vec<Range<usize>> = tokens.documents().collect();
+    let [train, validation] = drawn(ranges.len(), settings.train_fraction).map(|chosen| {
         let chosen: Vec<Range<usize>> = chosen.into_iter().map(|at| ranges[at].clone()).collect();
         ConversationWindows::new(&chosen, settings.context)
-    };
-    Layout::Chat { train: windows(train), validation: windows(validation) }
+    });
+    Layout::Chat { train, validation }
+}
+
+/// The pairs that train and the others.
+fn pairs(tokens: &TokenFile, settings: &config::Data) -> Layout {
+    let drawn = drawn(PairWindows::count(tokens), settings.train_fraction);
+    let [train, validation] = drawn.map(PairWindows::new);
+    Layout::Pairs { train, validation }
+}
+
+/// The pairs of a batch, whose rows alternate: with the chosen answer, with the rejected one.
+#[derive(Debug, Clone)]
+pub struct Pairs {
+    /// Their numbers in the token file `[P]`.
+    pub numbers: Vec<usize>,
+    /// Positions of each row that train `[2 P]`.
+    pub trained: Vec<usize>,
 }
 
 /// A batch of windows.
@@ -271,6 +383,8 @@ pub struct Batch {
     pub trained: Option<Vec<u32>>,
     /// `[M]`: the token that follows at each position that trains.
     pub targets: Vec<u32>,
+    /// Which pairs of answers they are, if they are any.
+    pub pairs: Option<Pairs>,
     /// `B` and `T`.
     pub shape: [usize; 2],
 }
@@ -309,7 +423,7 @@ impl Batch {
 }
 
 /// Tokens or positions on a device; vocabularies and batches are far smaller than 2^31.
-fn integers(numbers: &[u32], device: &Device) -> Tensor<1, Int> {
+pub fn integers(numbers: &[u32], device: &Device) -> Tensor<1, Int> {
     let numbers: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
     let len = numbers.len();
     Tensor::from_data(TensorData::new(numbers, [len]), device)

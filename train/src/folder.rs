@@ -30,9 +30,10 @@ pub enum Start {
 }
 
 /// Every file and folder that a stage writes into a run folder.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     "config.toml",
     "tokens.bin",
+    "reference.safetensors",
     "metrics.jsonl",
     "samples.txt",
     "loss.pdf",
@@ -211,7 +212,14 @@ impl RunFolder {
         let removed = self.root.join(".removed-checkpoints");
         gone(&removed, fs::remove_dir_all(&removed))?;
         gone(&self.checkpoints(), fs::rename(self.checkpoints(), &removed))?;
-        for file in [self.metrics(), self.samples(), self.chart(), self.tokens(), self.config()] {
+        for file in [
+            self.metrics(),
+            self.samples(),
+            self.chart(),
+            self.tokens(),
+            self.reference(),
+            self.config(),
+        ] {
             gone(&file, fs::remove_file(&file))?;
         }
         gone(&removed, fs::remove_dir_all(&removed))
@@ -245,6 +253,11 @@ impl RunFolder {
     /// The text as token ids, until the run may begin.
     pub fn new_tokens(&self) -> PathBuf {
         self.root.join(".tokens.bin.new")
+    }
+
+    /// The log-probabilities of answers before the first step.
+    pub fn reference(&self) -> PathBuf {
+        self.root.join("reference.safetensors")
     }
 
     /// One line for each step.
@@ -300,7 +313,13 @@ fn is_fixed(change: &Change) -> bool {
         return before.is_some() && after.is_some();
     }
     let sections = ["model.", "data.", "lora."];
-    let keys = ["run.seed", "train.init_from", "train.batch_size", "train.gradient_accumulation"];
+    let keys = [
+        "run.seed",
+        "train.init_from",
+        "train.objective",
+        "train.batch_size",
+        "train.gradient_accumulation",
+    ];
     sections.iter().any(|section| key.starts_with(section)) || keys.contains(&key.as_str())
 }
 

@@ -23,15 +23,19 @@ mod folder;
 mod init_from;
 mod journal;
 mod metrics;
+mod objective;
 mod optimizer;
 mod passes;
 mod plan;
 mod qat;
+mod reference;
 mod report;
+mod rewards;
 mod sample;
 mod schedule;
 mod session;
 mod state;
+mod teacher;
 mod tensors;
 
 use std::path::Path;
@@ -47,7 +51,9 @@ pub use curves::{CurvesReport, RunSummary};
 pub use device::{auto_name as auto_device_name, check as check_device};
 pub use folder::claim;
 pub use report::{Losses, Report};
+pub use rewards::Rewards;
 pub use session::train;
+pub use teacher::{RecordReport, record};
 
 /// Settings of the caller that are not in the run file.
 #[derive(Debug, Clone, Default)]

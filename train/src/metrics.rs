@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::evaluate::Evaluation;
 use crate::journal::Journal;
+use crate::rewards::{Rewards, ValidationRewards};
 
 /// What is known after a step; unknown values are left out of the line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,6 +24,12 @@ pub struct Metrics {
     /// Divergence of the step's batch from the teacher's predictions in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_divergence: Option<f64>,
+    /// Rewards of the step's pairs, if the run learns from pairs.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
+    /// Rewards of the pairs of the validation split.
+    #[serde(flatten)]
+    pub val_rewards: Option<ValidationRewards>,
     /// Loss of the validation split in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
@@ -39,6 +47,13 @@ pub struct Metrics {
     /// Most memory the process has held so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_rss_bytes: Option<u64>,
+}
+
+impl Metrics {
+    /// What is known of the validation split.
+    pub fn validation(&self) -> Option<Evaluation> {
+        Some(Evaluation { loss: self.val_loss?, rewards: self.val_rewards.map(Into::into) })
+    }
 }
 
 /// The file, and what it holds.
@@ -129,6 +144,19 @@ mod tests {
         assert_eq!(log.lines(), [line(0), line(1), line(2)]);
         log.append(line(3)).unwrap();
         assert_eq!(read(&path).unwrap(), [line(0), line(1), line(2), line(3)]);
+    }
+
+    #[test]
+    fn rewards_have_the_names_of_trl_and_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let rewards = Rewards { chosen: 0.1, rejected: -0.3, margins: 0.4, accuracies: 0.75 };
+        let line = Metrics { rewards: Some(rewards), val_rewards: Some(rewards.into()), ..line(1) };
+        MetricsLog::open(&path, None).unwrap().append(line.clone()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"rewards/margins\":0.4,\"rewards/accuracies\":0.75"), "{text}");
+        assert!(text.contains("\"val_rewards/chosen\":0.1"), "{text}");
+        assert_eq!(MetricsLog::open(&path, Some(1)).unwrap().lines(), [line]);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! sums.
 //!
 //! A step's loss is the mean over all its trained tokens, so the mean of each pass counts by the
-//! number of its trained tokens, as `num_items_in_batch` does in transformers.
+//! number of its trained tokens, as `num_items_in_batch` does in transformers. The loss of pairs of
+//! answers is the mean over the pairs, of which every pass has as many.
 
 use std::thread;
 
@@ -17,10 +18,14 @@ use burn::tensor::Device;
 use config::{Kernels, RunFile};
 use kernels::{Dropout, Pass, Precision, random};
 use model::parameters::ParameterGradients;
-use model::{Batch, Model};
+use model::preference::PairRows;
+use model::{Model, Teacher};
 
-use crate::corpus::{Corpus, Split};
+use crate::corpus::{Batch, Corpus, Split};
+use crate::objective::StepLoss;
 use crate::plan::StepPlan;
+use crate::rewards::RewardSums;
+use crate::teacher::Lessons;
 
 /// The common inputs of the passes of a step.
 #[derive(Clone, Copy)]
@@ -39,16 +44,15 @@ pub struct Passes<'a> {
 
 /// The result of the passes of one step.
 pub struct StepGradients {
-    /// Cross-entropy of the text, in nats.
+    /// Cross-entropy of the text, or the loss of the pairs, in nats.
     pub loss: f64,
     /// KL divergence from the teacher's predictions, in nats.
     pub teacher_divergence: Option<f64>,
-    /// Gradients of the mean over all trained tokens.
+    /// Rewards of the pairs, if there are any.
+    pub rewards: RewardSums,
+    /// Gradients of the mean over all trained tokens, or over all pairs.
     pub gradients: ParameterGradients,
 }
-
-/// The model whose predictions are learned, and the weight of its loss.
-type Teacher<'a> = (&'a Model, f32);
 
 /// One pass of a step.
 struct Part {
@@ -60,30 +64,31 @@ struct Part {
 }
 
 impl Passes<'_> {
-    /// Runs all passes on `devices`; `model`, `teacher` and the gradients are on the first.
+    /// Runs all passes on `devices`; `model`, a teacher and the gradients are on the first.
     ///
     /// # Errors
     /// When the tokens cannot be read, or none of them trains.
     pub fn backward(
         self,
         model: &Model,
-        teacher: Option<Teacher<'_>>,
+        loss: StepLoss<'_>,
         devices: &[Device],
     ) -> anyhow::Result<StepGradients> {
         let parts = self.parts()?;
         match devices {
-            [device] => self.share(model, teacher, device, &parts.iter().collect::<Vec<_>>()),
-            _ => self.pull_from_all(model, teacher, devices, &parts),
+            [device] => self.share(model, loss, device, &parts.iter().collect::<Vec<_>>()),
+            _ => self.pull_from_all(model, loss, devices, &parts),
         }
     }
 
     /// All passes of the step.
     fn parts(&self) -> anyhow::Result<Vec<Part>> {
         let windows: Vec<_> = (0..self.plan.accumulation).map(|n| self.windows(n)).collect();
-        let trained: Vec<usize> = windows
-            .iter()
-            .map(|windows| self.corpus.trained_tokens(Split::Train, windows))
-            .collect();
+        let count = |windows: &Vec<usize>| match self.corpus.pairs() {
+            0 => self.corpus.trained_tokens(Split::Train, windows),
+            _ => windows.len(),
+        };
+        let trained: Vec<usize> = windows.iter().map(count).collect();
         let weights = weights(&trained).with_context(|| {
             format!(
                 "step {}: none of the tokens in its {} windows trains; expected at least one",
@@ -99,7 +104,7 @@ impl Passes<'_> {
     fn pull_from_all(
         self,
         model: &Model,
-        teacher: Option<Teacher<'_>>,
+        loss: StepLoss<'_>,
         devices: &[Device],
         parts: &[Part],
     ) -> anyhow::Result<StepGradients> {
@@ -109,13 +114,21 @@ impl Passes<'_> {
                 .enumerate()
                 .map(|(index, device)| {
                     let model = model.clone().fork(device);
-                    let teacher = teacher.map(|(teacher, weight)| {
-                        (teacher.clone().fork(&device.clone().inner()), weight)
-                    });
+                    let teacher = match loss {
+                        StepLoss::Distilled(Lessons::Model(teacher), settings) => {
+                            Some((teacher.clone().fork(&device.clone().inner()), settings))
+                        }
+                        _ => None,
+                    };
                     scope.spawn(move || {
-                        let teacher = teacher.as_ref().map(|(model, weight)| (model, *weight));
+                        let loss = match &teacher {
+                            Some((teacher, settings)) => {
+                                StepLoss::Distilled(Lessons::Model(teacher), *settings)
+                            }
+                            None => loss,
+                        };
                         let own: Vec<_> = parts.iter().skip(index).step_by(devices.len()).collect();
-                        self.share_on_this_thread(&model, teacher, device, &own)
+                        self.share_on_this_thread(&model, loss, device, &own)
                     })
                 })
                 .collect();
@@ -137,11 +150,11 @@ impl Passes<'_> {
     fn share_on_this_thread(
         self,
         model: &Model,
-        teacher: Option<Teacher<'_>>,
+        loss: StepLoss<'_>,
         device: &Device,
         parts: &[&Part],
     ) -> anyhow::Result<StepGradients> {
-        let run = || self.share(model, teacher, device, parts);
+        let run = || self.share(model, loss, device, parts);
         match self.run_file.train.kernels {
             Kernels::Fused => run(),
             Kernels::Plain => kernels::with_plain_operations(run),
@@ -153,14 +166,14 @@ impl Passes<'_> {
     fn share(
         self,
         model: &Model,
-        teacher: Option<Teacher<'_>>,
+        loss: StepLoss<'_>,
         device: &Device,
         parts: &[&Part],
     ) -> anyhow::Result<StepGradients> {
-        let mut sum = Sum::new(model, teacher, self.plan.accumulation);
+        let mut sum = Sum::new(model, loss, self.plan.accumulation);
         for Part { number, windows, weight } in parts.iter().filter(|part| part.weight > 0.0) {
-            let batch = self.corpus.batch(Split::Train, windows)?.on(device);
-            sum.add(batch, self.pass(*number), *weight)?;
+            let batch = self.corpus.batch(Split::Train, windows)?;
+            sum.add((&batch, windows), device, self.pass(*number), *weight)?;
         }
         Ok(sum.finish())
     }
@@ -174,10 +187,13 @@ impl Passes<'_> {
 
     /// The settings of a pass.
     fn pass(&self, number: usize) -> Pass {
-        let key = random::derive_named(self.run_file.run.seed, "dropout");
-        let key = random::derive(random::derive(key, self.step), number as u64);
+        let key = |name| {
+            let key = random::derive_named(self.run_file.run.seed, name);
+            random::derive(random::derive(key, self.step), number as u64)
+        };
         Pass {
-            dropout: Dropout::new(self.run_file.model.dropout, key),
+            dropout: Dropout::new(self.run_file.model.dropout, key("dropout")),
+            adapter_dropout: Dropout::new(self.run_file.lora.dropout, key("adapter dropout")),
             precision: self.precision,
             checkpointing: self.run_file.train.activation_checkpointing,
         }
@@ -194,49 +210,78 @@ fn weights(trained: &[usize]) -> Option<Vec<f64>> {
 /// The passes of a step that have been run.
 struct Sum<'a> {
     model: &'a Model,
-    teacher: Option<Teacher<'a>>,
+    loss: StepLoss<'a>,
     /// One over the number of passes of the step.
     each: f64,
-    /// Sums over passes, not yet divided by their number.
-    loss: f64,
+    /// Sum over passes, not yet divided by their number.
+    total: f64,
     teacher_divergence: Option<f64>,
+    rewards: RewardSums,
     gradients: ParameterGradients,
 }
 
 impl<'a> Sum<'a> {
-    fn new(model: &'a Model, teacher: Option<Teacher<'a>>, passes: usize) -> Self {
-        let (each, gradients) = (1.0 / passes as f64, ParameterGradients::new());
-        Sum { model, teacher, each, loss: 0.0, teacher_divergence: None, gradients }
+    fn new(model: &'a Model, loss: StepLoss<'a>, passes: usize) -> Self {
+        Sum {
+            model,
+            loss,
+            each: 1.0 / passes as f64,
+            total: 0.0,
+            teacher_divergence: None,
+            rewards: RewardSums::default(),
+            gradients: ParameterGradients::new(),
+        }
     }
 
     /// Runs a pass whose mean loss counts `weight` times as much as that of the mean pass.
-    fn add(&mut self, batch: Batch, pass: Pass, weight: f64) -> anyhow::Result<()> {
-        let loss = match self.teacher {
-            Some((teacher, share)) => {
-                let found = self.model.distilled_loss(batch, teacher, share, pass);
-                self.loss += found.entropy * weight;
+    fn add(
+        &mut self,
+        (batch, windows): (&Batch, &[usize]),
+        device: &Device,
+        pass: Pass,
+        weight: f64,
+    ) -> anyhow::Result<()> {
+        let input = batch.on(device);
+        // The loss in the graph, and its value where that is known already.
+        let (loss, value) = match self.loss {
+            StepLoss::NextToken => (self.model.loss(input, pass), None),
+            StepLoss::Distilled(lessons, settings) => {
+                let teacher = match lessons {
+                    Lessons::Model(model) => Teacher::Model(model),
+                    Lessons::Recorded(recorded) => recorded.of(windows, device)?,
+                };
+                let found = self.model.distilled_loss(input, teacher, settings, pass);
                 *self.teacher_divergence.get_or_insert(0.0) +=
                     found.divergence * (self.each * weight);
-                found.loss
+                (found.loss, Some(found.entropy))
             }
-            None => self.model.loss(batch, pass),
+            StepLoss::Preference(preference, reference) => {
+                let pairs = batch.pairs.as_ref().context("a batch without pairs")?;
+                let reference = reference.of(&pairs.numbers);
+                let rows = PairRows { trained: &pairs.trained, reference: &reference };
+                let (found, loss) = self.model.preference_loss(input, rows, preference, pass);
+                self.rewards.add(&found);
+                (loss, Some(found.loss))
+            }
         };
-        let value = loss.clone().inner();
+        let in_graph = loss.clone().inner();
         let before = std::mem::take(&mut self.gradients);
         let loss = self.model.accumulate(loss * (self.each * weight), before);
         self.gradients = self.model.take_gradients(loss.backward());
-        if self.teacher.is_none() {
-            // Reading waits for the device, which already has the backward pass queued.
-            let value = value.try_into_scalar::<f32>().context("the device failed")?;
-            self.loss += f64::from(value) * weight;
-        }
+        // Reading waits for the device, which already has the backward pass queued.
+        let value = match value {
+            Some(value) => value,
+            None => f64::from(in_graph.try_into_scalar::<f32>().context("the device failed")?),
+        };
+        self.total += value * weight;
         Ok(())
     }
 
     fn finish(self) -> StepGradients {
         StepGradients {
-            loss: self.loss * self.each,
+            loss: self.total * self.each,
             teacher_divergence: self.teacher_divergence,
+            rewards: self.rewards,
             gradients: self.gradients,
         }
     }
@@ -246,6 +291,7 @@ impl StepGradients {
     /// The sum of both, on `device`.
     fn plus(mut self, other: StepGradients, device: &Device) -> Self {
         self.loss += other.loss;
+        self.rewards.merge(other.rewards);
         if let Some(apart) = other.teacher_divergence {
             *self.teacher_divergence.get_or_insert(0.0) += apart;
         }

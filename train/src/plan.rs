@@ -48,6 +48,11 @@ impl StepPlan {
         let first = (step_in_epoch * self.accumulation + micro) * self.batch_size;
         first..first + self.batch_size
     }
+
+    /// The windows of all forward passes of one step.
+    pub fn places_of_step(&self, step: u64) -> Range<usize> {
+        self.places(step, 0).start..self.places(step, self.accumulation - 1).end
+    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,24 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Losses over the two splits, without dropout, in nats per token.
+use crate::evaluate::Evaluation;
+use crate::rewards::Rewards;
+
+/// Losses over the two splits, without dropout, in nats per token; of pairs of answers, in nats per pair.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Losses {
     /// Mean over the windows of the training split.
     pub train: Option<f64>,
     /// Mean over the windows of the validation split; none if it is shorter than a window.
     pub validation: Option<f64>,
+}
+
+impl Losses {
+    /// Those of two evaluations.
+    pub(crate) fn of(train: Option<Evaluation>, validation: Option<Evaluation>) -> Self {
+        let [train, validation] = [train, validation].map(|found| found.map(|found| found.loss));
+        Losses { train, validation }
+    }
 }
 
 /// The result of a run.
@@ -35,6 +46,10 @@ pub struct Report {
     pub before: Losses,
     /// Losses after the last step.
     pub after: Losses,
+    /// Rewards of the validation split after the last step, if the run learns from pairs of answers;
+    /// of the training split where there is no validation split.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
     /// Seconds of this process, including evaluation, samples and checkpoints.
     pub wall_s: f64,
     /// Seconds of all sessions.
@@ -57,6 +72,10 @@ impl fmt::Display for Report {
         row("training loss", change(self.before.train, self.after.train))?;
         row("validation loss", change(self.before.validation, self.after.validation))?;
         row("wall time", cli::seconds(self.wall_s))?;
+        if let Some(Rewards { chosen, rejected, margins, accuracies }) = self.rewards {
+            row("rewards", format!("chosen {chosen:.4}, rejected {rejected:.4}"))?;
+            row("margin", format!("{margins:.4}, right {:.1} %", 100.0 * accuracies))?;
+        }
         if let Some(speed) = self.tokens_per_s {
             row("speed", format!("{speed:.1} tokens/s (median step)"))?;
         }

@@ -62,6 +62,7 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
         rank: lora.rank,
         alpha: lora.alpha,
         rslora: lora.rslora,
+        dropout: lora.dropout,
         base_model: snapshot.init_from.unwrap_or(Path::new("")).display().to_string(),
     };
     let adapters = (lora.rank > 0).then(|| View::adapters(snapshot.model, &trained));

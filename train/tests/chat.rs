@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::common::{Fixture, assert_same_figures, failure, metrics, resume, train};
+use crate::common::{Fixture, assert_same_end, assert_same_figures, failure, metrics, resume, train};
 use checkpoint::Checkpoint;
 use config::{DataFormat, DocumentMask, RunFile, TokenizerKind, TooLong, TrainOn};
 use data::Tokenizer;
@@ -197,4 +197,185 @@ fn what_cannot_train_is_refused_with_its_place() {
     let error = with("", &|run_file| run_file.data.stride = Some(3));
     assert!(error.contains("data.stride"), "{error}");
     assert!(!run_file.run.dir.join("tokens.bin").exists(), "a refused run leaves no tokens");
+}
+
+/// The model, the pairs and TRL's figures of `tests/peers/dpo.py`, which made the folder.
+const TRL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/dpo");
+
+/// A run of DPO as `tests/peers/dpo.py` has it: four pairs in each of six steps, one pair validates.
+fn dpo(folder: &std::path::Path) -> RunFile {
+    let mut run_file = RunFile::default();
+    run_file.run.dir = folder.join("dpo");
+    run_file.data.path = PathBuf::from(TRL).join("pairs.jsonl").into();
+    run_file.data.format = DataFormat::Chat;
+    run_file.data.context = 128;
+    run_file.data.train_fraction = 0.8;
+    run_file.train.init_from = Some(TRL.into());
+    run_file.train.dpo_beta = 0.3;
+    run_file.train.batch_size = 4;
+    run_file.train.epochs = 6;
+    run_file.train.eval_interval = 2;
+    run_file.train.checkpoint_interval = 1;
+    run_file.train.keep_checkpoints = 9;
+    run_file.train.sample_tokens = 3;
+    run_file.train.precision = config::Precision::F32;
+    run_file.optimizer.learning_rate = 3e-3;
+    run_file.optimizer.weight_decay = 0.0;
+    run_file.eval.golden_windows = 2;
+    run_file
+}
+
+fn assert_near(found: &Value, expected: &Value, what: &str) {
+    let [found, expected] = [found, expected].map(|x| x.as_f64().unwrap());
+    assert!((found - expected).abs() < 1e-4, "{what}: {found}, expected {expected}");
+}
+
+const REWARDS: [&str; 4] =
+    ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"];
+
+#[test]
+fn dpo_has_the_figures_of_trl() {
+    let folder = tempfile::tempdir().unwrap();
+    let run_file = dpo(folder.path());
+    let expected = fs::read_to_string(PathBuf::from(TRL).join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let report = train(&run_file);
+    let weights = checkpoint::Weights::open(&run_file.run.dir.join("reference.safetensors"));
+    let sums = weights.unwrap().read_f32("log_probabilities").unwrap();
+    let wanted = expected["reference"].as_array().unwrap().iter();
+    let wanted = wanted.flat_map(|pair| pair.as_array().unwrap());
+    for (at, (found, wanted)) in sums.iter().zip(wanted).enumerate() {
+        assert_near(&json!(found), wanted, &format!("log-probability {at}"));
+    }
+    let lines = metrics(&run_file);
+    assert_eq!(lines.len(), 7);
+    // Before the first step the model is its own reference.
+    assert_near(&lines[0]["train_loss"], &json!(2.0_f64.ln()), "the first loss");
+    for (at, step) in expected["steps"].as_array().unwrap().iter().enumerate() {
+        let line = &lines[at + 1];
+        assert_near(&line["train_loss"], &step["loss"], &format!("the loss of step {at}"));
+        for name in REWARDS {
+            assert_near(&line[name], &step[name], &format!("{name} of step {at}"));
+        }
+    }
+    let evaluation = &expected["evaluation"];
+    assert_near(&lines[6]["val_loss"], &evaluation["eval_loss"], "the last validation loss");
+    for name in REWARDS {
+        let (found, wanted) =
+            (&lines[6][format!("val_{name}")], &evaluation[format!("eval_{name}")]);
+        assert_near(found, wanted, name);
+    }
+    let rewards = report.rewards.unwrap();
+    assert_near(&json!(rewards.margins), &evaluation["eval_rewards/margins"], "the report");
+    assert!(report.to_string().contains("right"), "{report}");
+}
+
+/// Stopped after a step, with all of the model trained and with adapters; passes that add up learn the
+/// same.
+#[test]
+fn dpo_that_goes_on_ends_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    for rank in [0, 2] {
+        let mut whole = dpo(folder.path());
+        whole.run.dir = folder.path().join(format!("whole-{rank}"));
+        whole.lora.rank = rank;
+        whole.train.activation_checkpointing = rank == 0;
+        train(&whole);
+        let lines = metrics(&whole);
+        let margin = |line: &Value| line["rewards/margins"].as_f64().unwrap();
+        assert_eq!(margin(&lines[1]), 0.0);
+        assert!(margin(&lines[6]) > 0.01, "rank {rank}: {}", lines[6]);
+        for stop in [1, 4] {
+            let mut halves = whole.clone();
+            halves.run.dir = folder.path().join(format!("stopped-{rank}-{stop}"));
+            halves.train.max_steps = Some(stop);
+            train(&halves);
+            halves.train.max_steps = None;
+            assert_eq!(resume(&halves).resumed_from, Some(stop as u64));
+            assert_same_end(&whole, &halves);
+            assert_eq!(metrics(&halves), lines);
+        }
+        let mut parts = whole.clone();
+        parts.run.dir = folder.path().join(format!("parts-{rank}"));
+        (parts.train.batch_size, parts.train.gradient_accumulation) = (1, 4);
+        parts.train.devices = 2;
+        train(&parts);
+        assert_same_figures(&whole, &parts, 1e-3);
+    }
+}
+
+#[test]
+fn dpo_goes_on_with_the_reference_that_it_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run_file = dpo(folder.path());
+    run_file.train.max_steps = Some(2);
+    train(&run_file);
+    run_file.train.max_steps = Some(3);
+    let file = run_file.run.dir.join("reference.safetensors");
+    let kept = fs::read(&file).unwrap();
+    let error = || {
+        let options = train::Options { resume: true, ..Default::default() };
+        cli::one_line(&train::train(&run_file, &options).unwrap_err())
+    };
+    fs::remove_file(&file).unwrap();
+    let found = error();
+    assert!(found.contains("reference.safetensors") && found.contains("--force"), "{found}");
+    let mut other = kept.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(&file, &other).unwrap();
+    let found = error();
+    assert!(found.contains("is not the file that this run began with"), "{found}");
+    fs::write(&file, &kept).unwrap();
+    resume(&run_file);
+}
+
+#[test]
+fn the_objective_follows_from_the_data_or_is_refused_with_the_way_out() {
+    let (fixture, run_file) = base();
+    let records = |lines: &[Value]| {
+        let text: String = lines.iter().map(|line| line.to_string() + "\n").collect();
+        fs::write(fixture.path().join("chats.jsonl"), text).unwrap();
+    };
+    let pair = json!({ "prompt": "the sea", "chosen": "waits .", "rejected": "burns ." });
+    let chat = json!({ "prompt": "the sea", "completion": "waits ." });
+    let mut dpo = run_file.clone();
+    dpo.train.objective = Some(config::Objective::Dpo);
+
+    records(&[chat.clone(), pair.clone()]);
+    let error = failure(&run_file);
+    assert!(error.contains("line 2: a pair of answers") && error.contains("dpo"), "{error}");
+    records(&[pair.clone(), chat.clone()]);
+    let error = failure(&run_file);
+    assert!(error.contains("line 2: not a pair of answers: `chosen` is missing"), "{error}");
+    let mut without_start = run_file.clone();
+    without_start.train.init_from = None;
+    let error = failure(&without_start);
+    assert!(error.contains("train.init_from") && error.contains("pairs of answers"), "{error}");
+    let mut next_token = run_file.clone();
+    next_token.train.objective = Some(config::Objective::NextToken);
+    let error = failure(&next_token);
+    assert!(error.contains("line 1: a pair of answers"), "{error}");
+    records(&[chat]);
+    let error = failure(&dpo);
+    assert!(error.contains("line 1: not a pair of answers"), "{error}");
+    let mut short = dpo.clone();
+    short.data.context = 5;
+    records(&vec![pair.clone(); 3]);
+    let error = failure(&short);
+    assert!(error.contains("3 left out as too long for data.context = 5"), "{error}");
+
+    // A record may have conversations beside the pair: what is asked for is learned.
+    let mut both = pair.clone();
+    both["messages"] = json!([{ "role": "user", "content": "the" }, { "role": "assistant",
+        "content": "sea ." }]);
+    records(&vec![both; 8]);
+    dpo.train.max_steps = Some(2);
+    dpo.run.dir = fixture.path().join("both");
+    train(&dpo);
+    assert!(metrics(&dpo)[1].get("rewards/margins").is_some());
+    let mut next_token = run_file.clone();
+    next_token.train.max_steps = Some(2);
+    next_token.run.dir = fixture.path().join("next-token");
+    train(&next_token);
+    assert!(metrics(&next_token)[1].get("rewards/margins").is_none());
 }

@@ -17,7 +17,7 @@ const START: u64 = 4;
 
 fn qat(format: &str) -> Qat {
     let format = format.to_owned();
-    Qat { format, start: Some(QatStart::Step(START)), teacher: None, teacher_weight: 1.0 }
+    Qat { format, start: Some(QatStart::Step(START)) }
 }
 
 /// Eight steps, of which the last four use weights in Q4_0.
@@ -42,8 +42,8 @@ fn with_teacher(fixture: &Fixture) -> RunFile {
     base.run.seed += 1;
     train(&base);
     let mut taught = fixture.other("taught");
-    let settings = taught.train.qat.as_mut().unwrap();
-    (settings.teacher, settings.teacher_weight) = (Some(base.run.dir), 0.75);
+    taught.train.teacher =
+        Some(config::Teacher { model: Some(base.run.dir), share: 0.75, ..Default::default() });
     taught
 }
 
@@ -138,8 +138,8 @@ fn a_student_comes_nearer_to_its_teacher() {
     fixture.run_file.train.epochs = 30;
     fixture.run_file.train.max_steps = Some(60);
     let mut taught = with_teacher(&fixture);
-    let settings = taught.train.qat.as_mut().unwrap();
-    (settings.start, settings.teacher_weight) = (Some(QatStart::Step(0)), 1.0);
+    taught.train.qat.as_mut().unwrap().start = Some(QatStart::Step(0));
+    taught.train.teacher.as_mut().unwrap().share = 1.0;
     train(&taught);
     let apart: Vec<f64> =
         metrics(&taught)[1..].iter().map(|m| m["teacher_divergence"].as_f64().unwrap()).collect();
@@ -220,14 +220,14 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(error.contains("lora.rank") && error.contains("train.qat"), "{error}");
     let taught = with_teacher(&fixture);
     let error = refusal(&|run_file| {
-        run_file.train.qat = taught.train.qat.clone();
+        run_file.train.teacher = taught.train.teacher.clone();
         fs::write(
             &run_file.data.path.as_slice()[0],
             "other words , in another text .\n".repeat(90),
         )
         .unwrap();
     });
-    assert!(error.contains("train.qat.teacher") && error.contains("vocabulary"), "{error}");
+    assert!(error.contains("train.teacher.model") && error.contains("vocabulary"), "{error}");
 }
 
 #[test]
@@ -237,11 +237,134 @@ fn another_teacher_is_noticed() {
     train(&taught);
     let mut other = fixture.other("teacher");
     other.train.qat = None;
+    other.run.seed += 7;
     let force = train::Options { overwrite: true, ..Default::default() };
     train::train(&other, &force).unwrap();
     let mut longer = taught.clone();
     longer.train.max_steps = Some(9);
     let options = train::Options { resume: true, ..Default::default() };
     let error = cli::one_line(&train::train(&longer, &options).unwrap_err());
-    assert!(error.contains("train.qat.teacher") && error.contains("put that one back"), "{error}");
+    assert!(error.contains("train.teacher") && error.contains("put that one back"), "{error}");
+}
+
+fn taught_by(fixture: &Fixture, name: &str, model: std::path::PathBuf) -> RunFile {
+    let mut taught = fixture.other(name);
+    taught.train.qat = None;
+    taught.train.teacher = Some(config::Teacher { model: Some(model), ..Default::default() });
+    taught
+}
+
+fn divergences(run_file: &RunFile) -> Vec<f64> {
+    let lines = metrics(run_file);
+    lines[1..].iter().map(|line| line["teacher_divergence"].as_f64().unwrap()).collect()
+}
+
+/// A model that begins as its teacher has nothing to learn in its first step, whatever file the
+/// teacher's weights are read from and however its family orders them.
+#[test]
+fn a_teacher_is_the_model_that_its_file_holds() {
+    for architecture in Architecture::trained() {
+        let mut fixture = fixture();
+        let model = &mut fixture.run_file.model;
+        model.architecture = architecture;
+        model.n_kv_head = architecture.is_gated().then_some(1);
+        (model.qkv_bias, model.dropout) = (None, 0.0);
+        fixture.run_file.train.precision = Precision::F32;
+        let mut base = fixture.other("base");
+        base.train.qat = None;
+        train(&base);
+        let file =
+            quantize_file(&QuantizeJob::new(latest(&base).dir(), Recipe::Q8_0)).unwrap().output;
+        for (name, model, most) in [("folder", base.run.dir.clone(), 1e-6), ("gguf", file, 1e-2)] {
+            let mut taught = taught_by(&fixture, name, model);
+            taught.model = config::Model { dropout: 0.0, ..Default::default() };
+            taught.data.tokenizer = TokenizerKind::default();
+            taught.train.init_from = Some(base.run.dir.clone());
+            taught.train.max_steps = Some(1);
+            train(&taught);
+            let found = divergences(&taught)[0];
+            assert!(found.abs() < most, "{}, {name}: {found}", architecture.name());
+        }
+    }
+}
+
+#[test]
+fn a_temperature_and_a_share_are_heard_and_a_run_goes_on_with_the_same_bits() {
+    let fixture = fixture();
+    let teacher = with_teacher(&fixture).train.teacher.unwrap().model.unwrap();
+    let mut whole = taught_by(&fixture, "whole", teacher);
+    let settings = whole.train.teacher.as_mut().unwrap();
+    (settings.temperature, settings.share) = (2.0, 0.5);
+    train(&whole);
+    let mut plain = whole.clone();
+    plain.run.dir = fixture.path().join("plain");
+    plain.train.teacher.as_mut().unwrap().temperature = 1.0;
+    train(&plain);
+    assert_ne!(divergences(&whole)[0], divergences(&plain)[0]);
+    let mut halves = whole.clone();
+    halves.run.dir = fixture.path().join("halves");
+    halves.train.max_steps = Some(3);
+    train(&halves);
+    halves.train.max_steps = whole.train.max_steps;
+    resume(&halves);
+    assert_same_end(&whole, &halves);
+}
+
+#[test]
+fn what_a_teacher_said_once_is_learned_without_it() {
+    let mut fixture = fixture();
+    fixture.run_file.train.precision = Precision::F32;
+    let teacher = with_teacher(&fixture).train.teacher.unwrap().model.unwrap();
+    let mut live = taught_by(&fixture, "live", teacher);
+    live.train.teacher.as_mut().unwrap().temperature = 2.0;
+    train(&live);
+    let recorded = |name: &str, tokens: usize| {
+        let mut run_file = live.clone();
+        run_file.run.dir = fixture.path().join(name);
+        let settings = run_file.train.teacher.as_mut().unwrap();
+        settings.recorded = Some(fixture.path().join(format!("{name}.predictions")));
+        settings.recorded_tokens = tokens;
+        let report = train::record(&run_file, &train::Options::default()).unwrap();
+        assert!(report.probability > 0.5 && report.probability < 1.0 + 1e-6, "{report}");
+        let error = train::record(&run_file, &train::Options::default()).unwrap_err().to_string();
+        assert!(error.contains("exists; add --force"), "{error}");
+        run_file.train.teacher.as_mut().unwrap().model = None;
+        run_file
+    };
+    // Of a small vocabulary all tokens: the same lessons.
+    let all = recorded("all", 4096);
+    train(&all);
+    assert_same_figures(&live, &all, 1e-4);
+    let some = recorded("some", 4);
+    train(&some);
+    for (some, all) in divergences(&some).into_iter().zip(divergences(&all)).take(1) {
+        assert!(some > 0.0 && some < all, "{some}, {all}");
+    }
+
+    let refusal = |change: &dyn Fn(&mut RunFile)| {
+        let mut other = some.clone();
+        other.run.dir = fixture.path().join("refused");
+        change(&mut other);
+        failure(&other)
+    };
+    let error = refusal(&|run_file| run_file.train.teacher.as_mut().unwrap().temperature = 1.0);
+    assert!(error.contains("train.teacher.temperature is 2 there and 1 here"), "{error}");
+    let error = refusal(&|run_file| run_file.data.context = 8);
+    assert!(error.contains("data.context is 16 there and 8 here"), "{error}");
+    let path = fixture.path().join("some.predictions");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let error = refusal(&|_| ());
+    assert!(error.contains("some.predictions has") && error.contains("record again"), "{error}");
+    let mut damaged = bytes.clone();
+    // Of more than half of the windows.
+    let rows = damaged.len() / 8 * 4;
+    let end = damaged.len();
+    damaged[end - rows..].fill(0x40);
+    fs::write(&path, &damaged).unwrap();
+    let error = refusal(&|_| ());
+    assert!(error.contains("is damaged") && error.contains("probability above 1"), "{error}");
+    fs::write(&path, "PGPTOKEN").unwrap();
+    let error = refusal(&|_| ());
+    assert!(error.contains("too short to be a recording"), "{error}");
 }

@@ -221,12 +221,7 @@ fn a_finished_run_does_not_take_over_settings_that_it_has_no_steps_for() {
 fn a_run_that_rounds_cannot_change_what_it_rounds_from() {
     let mut fixture = Fixture::new();
     fixture.run_file.model.n_embd = 32;
-    fixture.run_file.train.qat = Some(config::Qat {
-        format: "Q4_0".to_owned(),
-        start: None,
-        teacher: None,
-        teacher_weight: 1.0,
-    });
+    fixture.run_file.train.qat = Some(config::Qat { format: "Q4_0".to_owned(), start: None });
     train(&fixture.run_file);
     fixture.run_file.export.tensor_type = "F16".to_owned();
     for resume in [false, true] {

@@ -52,11 +52,12 @@ fn a_teacher_is_heard_on_every_device() {
     train(&teacher);
     let mut runs = pair(&fixture, 2);
     for run_file in &mut runs {
-        run_file.train.qat = Some(Qat {
-            format: "Q8_0".to_owned(),
-            start: Some(QatStart::Step(2)),
-            teacher: Some(teacher.run.dir.clone()),
-            teacher_weight: 0.5,
+        run_file.train.qat =
+            Some(Qat { format: "Q8_0".to_owned(), start: Some(QatStart::Step(2)) });
+        run_file.train.teacher = Some(config::Teacher {
+            model: Some(teacher.run.dir.clone()),
+            share: 0.5,
+            ..Default::default()
         });
         train(run_file);
     }

@@ -61,6 +61,7 @@ pub use save::{
     AdapterContents, CheckpointContents, HuggingFaceFiles, REHEARSAL_PREFIX, rehearse_save, save,
     save_adapted, save_hugging_face,
 };
+pub use store::write_tensors;
 pub use tensors::{NamedTensor, Tensors, transpose};
 pub use tokenizer::{
     GgufForm, NewTemplate, PreTokenizer, SPACE_MARK, SpacePrefix, SpecialTokens,

@@ -16,12 +16,13 @@ use std::fs;
 use std::path::Path;
 
 use config::ModelConfig;
+use gguf::TensorType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::limits::{SMALL_JSON_BYTES, read_text};
 use crate::names::{self, Orientation, RowOrder, TensorName};
-use crate::{Checkpoint, CheckpointError, Tensors, Weights, store};
+use crate::{Checkpoint, CheckpointError, Tensors, Weights, convert, store, transpose};
 
 /// The folder of a checkpoint that holds its adapters.
 pub const ADAPTER_FOLDER: &str = "adapter";
@@ -42,8 +43,30 @@ pub struct AdapterSettings {
     pub alpha: f32,
     /// By `alpha / sqrt(rank)` instead.
     pub rslora: bool,
+    /// Dropout probability of its input while it was trained.
+    pub dropout: f32,
     /// Folder or name of the model that it adapts.
     pub base_model: String,
+}
+
+impl AdapterSettings {
+    /// The `alpha` with which `alpha / rank` is the adapter's scale, also with rsLoRA.
+    pub fn alpha_over_rank(&self) -> f32 {
+        match self.rslora {
+            true => self.alpha * (self.rank as f32).sqrt(),
+            false => self.alpha,
+        }
+    }
+}
+
+/// A factor of an adapter as a GGUF has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GgufFactor {
+    /// For example `blk.0.attn_q.weight.lora_a`.
+    pub name: String,
+    /// Fastest dimension first: `[in, rank]` of A, `[rank, out]` of B.
+    pub shape: [u64; 2],
+    row: TensorName,
 }
 
 /// `adapter_config.json`.
@@ -137,7 +160,7 @@ pub(crate) fn save(
         base_model_name_or_path: Some(settings.base_model.clone()),
         r: settings.rank,
         lora_alpha: settings.alpha,
-        lora_dropout: 0.0,
+        lora_dropout: settings.dropout,
         target_modules: targets.into_iter().collect(),
         fan_in_fan_out: is_conv1d,
         bias: none(),
@@ -149,7 +172,7 @@ pub(crate) fn save(
     let text = serde_json::to_string_pretty(&config)
         .map_err(|source| CheckpointError::Json { path: path.clone(), source })?;
     fs::write(&path, text + "\n").map_err(CheckpointError::io(&path))?;
-    store::write_floats(&dir.join(WEIGHTS_FILE), tensors)
+    store::write_tensors(&dir.join(WEIGHTS_FILE), tensors)
 }
 
 /// `self_attn.q_proj` of `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: the
@@ -223,6 +246,50 @@ impl Adapter {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The factors as llama.cpp names them, in the order of the model's tensors.
+    ///
+    /// # Errors
+    /// When the adapter is for a matrix of an expert, which a GGUF has no such name for.
+    pub fn gguf_factors(&self, model: &ModelConfig) -> Result<Vec<GgufFactor>, CheckpointError> {
+        let mut found = Vec::new();
+        for weight in matrices(model) {
+            let pair = factors(&weight, self.settings.rank);
+            if !self.weights.contains(&pair[0].hugging_face) {
+                continue;
+            }
+            if weight.expert.is_some() {
+                let reason = format!(
+                    "{} is of an expert, and a GGUF has no factors of single experts; merge the \
+                     adapter instead",
+                    pair[0].hugging_face
+                );
+                return Err(CheckpointError::Content { path: self.weights.path().into(), reason });
+            }
+            for (row, letter) in pair.into_iter().zip(["a", "b"]) {
+                let name = format!("{}.lora_{letter}", weight.gguf);
+                let shape = [row.shape[1] as u64, row.shape[0] as u64];
+                found.push(GgufFactor { name, shape, row });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The bytes of a factor, its rows in the order of a GGUF; `tensor_type` is F32, F16 or BF16.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a value is not finite or too large for the type.
+    pub fn gguf_bytes(
+        &self,
+        factor: &GgufFactor,
+        tensor_type: TensorType,
+    ) -> Result<Vec<u8>, CheckpointError> {
+        let values = self.weights.read_f32(&factor.row.hugging_face)?;
+        let [columns, rows] = factor.shape.map(|n| n as usize);
+        // Burn's rows are in the order of a GGUF, but its matrices are `[in, out]`.
+        let values = transpose(&factor.row.to_burn(values), columns, rows);
+        convert::encoded(&values, &factor.name, tensor_type)
     }
 
     /// Adds this adapter's update to a matrix, row-major as Hugging Face stores it; a matrix
@@ -313,6 +380,7 @@ fn read_settings(path: &Path) -> Result<AdapterSettings, CheckpointError> {
         rank: file.r,
         alpha: file.lora_alpha,
         rslora: file.use_rslora,
+        dropout: file.lora_dropout,
         base_model: file.base_model_name_or_path.unwrap_or_default(),
     })
 }

@@ -135,7 +135,7 @@ pub fn save_adapted(
     write_dir(dir, true, |folder| {
         write_hugging_face(folder, files)?;
         if let Some(optimizer) = optimizer {
-            store::write_floats(&folder.join(OPTIMIZER_FILE), optimizer)?;
+            store::write_tensors(&folder.join(OPTIMIZER_FILE), optimizer)?;
         }
         let path = folder.join(TRAINER_FILE);
         let text = trainer
@@ -219,7 +219,7 @@ fn replaceable(dir: &Path, known: &[&str]) -> Result<(), CheckpointError> {
 fn write_hugging_face(folder: &Path, files: HuggingFaceFiles) -> Result<(), CheckpointError> {
     let weights = Complete::new(files.config, files.weights);
     write_small_files(folder, files, weights.common_dtype())?;
-    store::write_floats(&folder.join(WEIGHTS_FILE), &weights)
+    store::write_tensors(&folder.join(WEIGHTS_FILE), &weights)
 }
 
 /// Everything but the weights, which are stored as `dtype`.

@@ -89,8 +89,12 @@ pub(crate) fn write<'a>(
     })
 }
 
-/// Writes a set of float tensors, each in its own format.
-pub(crate) fn write_floats(path: &Path, tensors: &dyn Tensors) -> Result<(), CheckpointError> {
+/// Writes a set of float tensors, each in its own format, as a safetensors file, which [`crate::Weights`]
+/// reads.
+///
+/// # Errors
+/// When the file exists or cannot be written, or a tensor cannot be read.
+pub fn write_tensors(path: &Path, tensors: &dyn Tensors) -> Result<(), CheckpointError> {
     let entries: Vec<Entry> = tensors
         .list()
         .into_iter()

@@ -32,12 +32,15 @@ pub struct TrainerState {
     /// quantization-aware training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qat_start: Option<u64>,
-    /// Digest of the teacher of that training; empty without one.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub qat_teacher: String,
+    /// Digest of the teacher, or of its recorded predictions; empty without one.
+    #[serde(alias = "qat_teacher", skip_serializing_if = "String::is_empty")]
+    pub teacher: String,
     /// Digest of the weights that adapters are trained for; empty without adapters.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub lora_base: String,
+    /// Digest of the reference log-probabilities of training on pairs of answers; empty without.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reference: String,
     /// Lowest validation loss so far, in nats per token.
     pub best_val_loss: Option<f64>,
     /// Hash of the token file: resuming with other tokens is refused.

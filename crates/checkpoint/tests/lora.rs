@@ -111,6 +111,36 @@ fn a_rank_stabilized_adapter_is_scaled_by_the_root_of_its_rank() {
     }
 }
 
+/// Rows of B go where rows of the matrix go: `reshape(heads, 2, D // 2, rank).swapaxes(1, 2)` for a
+/// LLaMA's queries (`LlamaModel.permute` in `conversion/llama.py` of llama.cpp).
+#[test]
+fn factors_of_a_gguf_have_its_order_of_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = pair("model.layers.1.self_attn.q_proj", 16, 16);
+    let mut settings = settings();
+    settings["use_rslora"] = json!(true);
+    put(folder.path(), &settings, &pair);
+    let config = family(Architecture::Llama);
+    let adapter = Adapter::open(folder.path(), &config).unwrap();
+    let found = adapter.gguf_factors(&config).unwrap();
+    let names: Vec<_> = found.iter().map(|factor| (factor.name.as_str(), factor.shape)).collect();
+    let [a, b] = ["blk.1.attn_q.weight.lora_a", "blk.1.attn_q.weight.lora_b"];
+    assert_eq!(names, [(a, [16, RANK as u64]), (b, [RANK as u64, 16])]);
+    let values = |at: usize| -> Vec<f32> {
+        let bytes = adapter.gguf_bytes(&found[at], gguf::TensorType::F32).unwrap();
+        bytemuck::pod_collect_to_vec(&bytes)
+    };
+    assert_eq!(values(0), pair[0].data);
+    let width = 16 / config.n_head;
+    for (row, found) in values(1).chunks_exact(RANK).enumerate() {
+        let (head, channel) = (row / width, row % width);
+        let before = head * width + channel % 2 * (width / 2) + channel / 2;
+        assert_eq!(found, &pair[1].data[before * RANK..][..RANK], "row {row}");
+    }
+    // llama.cpp divides by the rank.
+    assert_eq!(adapter.settings().alpha_over_rank(), ALPHA * (RANK as f32).sqrt());
+}
+
 #[test]
 fn an_adapter_of_another_kind_or_model_is_refused() {
     let module = "model.layers.0.self_attn.q_proj";

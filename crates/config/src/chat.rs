@@ -25,6 +25,22 @@ pub enum ChatFormat {
     PromptCompletion,
     /// `instruction`, perhaps `input`, and `output`; perhaps `system`.
     Alpaca,
+    /// `chosen` and `rejected`, perhaps `prompt`: a text each, or a list of messages each (TRL). For
+    /// `train.objective = "dpo"`.
+    Preference,
+}
+
+impl ChatFormat {
+    /// The name in a run file.
+    pub fn name(self) -> &'static str {
+        match self {
+            ChatFormat::Messages => "messages",
+            ChatFormat::Sharegpt => "sharegpt",
+            ChatFormat::PromptCompletion => "prompt-completion",
+            ChatFormat::Alpaca => "alpaca",
+            ChatFormat::Preference => "preference",
+        }
+    }
 }
 
 /// Which tokens of a conversation train.

@@ -19,12 +19,14 @@ mod license;
 pub mod limits;
 mod load;
 mod model;
+mod objective;
 mod qat;
 mod release;
 mod run_file;
 pub mod sampling;
 mod sources;
 mod stages;
+mod teacher;
 mod validate;
 
 pub use architecture::{Architecture, RopePairs};
@@ -40,6 +42,7 @@ pub use experts::{Experts, HasExperts};
 pub use forward_stage::{BlockStage, ForwardStage, StageValues};
 pub use license::canonical_license;
 pub use model::{ModelConfig, ROPE_BASE};
+pub use objective::Objective;
 pub use qat::{Qat, QatStart};
 pub use release::{DAY_FORM, RELEASES, is_day};
 pub use run_file::{
@@ -49,3 +52,4 @@ pub use run_file::{
 };
 pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};
+pub use teacher::Teacher;

@@ -23,3 +23,6 @@ pub const EXPERTS: usize = 512;
 pub const ALL_EXPERTS: usize = 1 << 16;
 /// Width of the feed-forward layer.
 pub const N_INNER: usize = 1 << 24;
+
+/// Most tokens whose probabilities are recorded of a teacher at one position.
+pub const RECORDED_TOKENS: usize = 4096;

@@ -44,7 +44,11 @@ impl RunFile {
     /// this machine is set up and who uses it.
     pub fn without_folders(&self) -> Self {
         let mut shown = self.clone();
-        let teacher = shown.train.qat.as_mut().and_then(|qat| qat.teacher.as_mut());
+        let teacher = shown.train.teacher.as_mut();
+        let teacher = teacher
+            .map(|teacher| [teacher.model.as_mut(), teacher.recorded.as_mut()])
+            .into_iter()
+            .flatten();
         let data = &mut shown.data;
         let sources = data.source.iter_mut().map(|source| &mut source.path);
         let texts = std::iter::once(&mut data.path).chain(sources).flat_map(Paths::as_mut_slice);
@@ -53,12 +57,13 @@ impl RunFile {
             data.tokenizer_path.as_mut(),
             shown.train.init_from.as_mut(),
             shown.bundle.license_file.as_mut(),
-            teacher,
         ];
         let tasks = shown.eval.task.iter_mut();
         let tasks =
             tasks.flat_map(|task| std::iter::once(&mut task.path).chain(&mut task.shots_from));
-        for path in always.into_iter().chain(maybe.into_iter().flatten()).chain(tasks) {
+        for path in
+            always.into_iter().chain(maybe.into_iter().chain(teacher).flatten()).chain(tasks)
+        {
             *path = path.file_name().map(PathBuf::from).unwrap_or_default();
         }
         shown
@@ -147,8 +152,8 @@ mod tests {
         run_file.data.source = vec![toml::from_str(source).unwrap()];
         run_file.data.tokenizer_path = Some("/home/me/tok/tokenizer.json".into());
         run_file.train.init_from = Some("/home/me/models/base".into());
-        let qat = "format = \"Q4_0\"\nteacher = \"/home/me/teacher\"";
-        run_file.train.qat = Some(toml::from_str(qat).unwrap());
+        let teacher = "model = \"/home/me/teacher\"\nrecorded = \"/home/me/predictions\"";
+        run_file.train.teacher = Some(toml::from_str(teacher).unwrap());
         run_file.bundle.license_file = Some("/home/me/LICENSE".into());
         let task = "path = \"/home/me/arc.jsonl\"\nshots_from = \"/home/me/dev.jsonl\"";
         run_file.eval.task = vec![toml::from_str(task).unwrap()];
@@ -160,7 +165,8 @@ mod tests {
             "text.txt",
             "tokenizer.json",
             "base",
-            "teacher",
+            "teacher\"",
+            "predictions",
             "LICENSE",
             "a.jsonl",
             "arc.jsonl",

@@ -1,7 +1,6 @@
 //! `[train.qat]`: training with the rounding of the quantized file.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -25,17 +24,6 @@ pub struct Qat {
     /// the last quarter of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<QatStart>,
-    /// A checkpoint, run or Hugging Face folder with the same vocabulary whose predictions are
-    /// learned while weights are rounded; without it, only the text is learned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub teacher: Option<PathBuf>,
-    /// The weight of the teacher's loss: 1 is the teacher alone, 0 the text alone.
-    #[serde(default = "all")]
-    pub teacher_weight: f32,
-}
-
-fn all() -> f32 {
-    1.0
 }
 
 impl Qat {
@@ -129,7 +117,7 @@ mod tests {
         assert_eq!(qat("start = 0.99").start_step(2, false), 1);
         assert_eq!(qat("").start_step(100, false), 75);
         assert_eq!(qat("").start_step(100, true), 0);
-        for text in ["start = 7", "start = 0.0", "teacher = \"runs/base\"\nteacher_weight = 0.5"] {
+        for text in ["start = 7", "start = 0.0"] {
             let run_file = RunFile {
                 train: crate::Train { qat: Some(qat(text)), ..Default::default() },
                 ..Default::default()
@@ -149,10 +137,6 @@ mod tests {
         assert_eq!(
             error("format = \"Q4_0\"\nstart = 1.0"),
             "train.qat.start = 1.0: expected a step, or a share from 0.0 to below 1.0"
-        );
-        assert_eq!(
-            error("format = \"Q4_0\"\nteacher_weight = 1.5"),
-            "train.qat.teacher_weight = 1.5: expected from 0 to 1"
         );
         let lora = "format = \"Q4_0\"\n[lora]\nrank = 4\n[train]\ninit_from = \"base\"";
         assert!(error(lora).starts_with("lora.rank = 4: expected 0: "), "{}", error(lora));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Architecture, Attention, ChatFormat, DataFormat, DataSource, DocumentMask, EvalTask,
-    ModelConfig, OnError, Paths, Qat, ROPE_BASE, TooLong, TrainOn,
+    ModelConfig, Objective, OnError, Paths, Qat, ROPE_BASE, Teacher, TooLong, TrainOn,
 };
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
@@ -314,7 +314,15 @@ pub struct Train {
     /// tokenizer. Keys of `[model]` are best left out then; one that is set to something else than
     /// the folder says is refused. Only `dropout` is the run file's own.
     pub init_from: Option<PathBuf>,
-    /// Windows in one forward pass.
+    /// `next-token` or `dpo`; if not given, `dpo` for pairs of answers (`data.chat_format =
+    /// "preference"`, or recognised by the keys of the first record) and `next-token` for anything
+    /// else.
+    pub objective: Option<Objective>,
+    /// Of `dpo`: the scale of rewards. The larger, the closer the model stays to its start.
+    pub dpo_beta: f64,
+    /// Of `dpo`: the share of pairs that are taken to be labelled the wrong way round.
+    pub dpo_label_smoothing: f64,
+    /// Windows in one forward pass; pairs of answers, if they train.
     pub batch_size: usize,
     /// Forward passes whose gradients are averaged before one optimizer step.
     pub gradient_accumulation: usize,
@@ -346,6 +354,8 @@ pub struct Train {
     pub sample_tokens: usize,
     /// `[train.qat]`; without it, nothing is rounded.
     pub qat: Option<Qat>,
+    /// `[train.teacher]`; without it, only the text is learned.
+    pub teacher: Option<Teacher>,
 }
 
 impl Default for Train {
@@ -353,6 +363,9 @@ impl Default for Train {
         Train {
             initialization: Initialization::Gpt2,
             init_from: None,
+            objective: None,
+            dpo_beta: 0.1,
+            dpo_label_smoothing: 0.0,
             batch_size: 2,
             gradient_accumulation: 1,
             devices: 1,
@@ -368,6 +381,7 @@ impl Default for Train {
             sample_prompt: "Every effort moves you".to_owned(),
             sample_tokens: 50,
             qat: None,
+            teacher: None,
         }
     }
 }
@@ -407,6 +421,8 @@ pub struct Lora {
     pub rslora: bool,
     /// Which matrices get an adapter.
     pub targets: Vec<LoraTarget>,
+    /// Dropout probability of each adapter's input while training.
+    pub dropout: f32,
 }
 
 impl Lora {
@@ -429,6 +445,7 @@ impl Default for Lora {
             alpha: 16.0,
             rslora: false,
             targets: vec![LoraTarget::Query, LoraTarget::Value],
+            dropout: 0.0,
         }
     }
 }

@@ -189,13 +189,16 @@ mod tests {
             },
             train: Train {
                 init_from: Some(PathBuf::from("base")),
+                objective: Some(Objective::NextToken),
                 max_steps: Some(10),
                 eval_windows: Some(3),
-                qat: Some(Qat {
-                    format: "Q4_0".to_owned(),
-                    start: Some(QatStart::Share(0.5)),
-                    teacher: Some(PathBuf::from("teacher")),
-                    teacher_weight: 0.5,
+                qat: Some(Qat { format: "Q4_0".to_owned(), start: Some(QatStart::Share(0.5)) }),
+                teacher: Some(Teacher {
+                    model: Some(PathBuf::from("teacher")),
+                    recorded: Some(PathBuf::from("predictions")),
+                    recorded_tokens: 8,
+                    temperature: 2.0,
+                    share: 0.5,
                 }),
                 ..Train::default()
             },
@@ -270,6 +273,7 @@ mod tests {
             export.tensor_type: Train Export Bundle\n\
             fragment.max_bytes: Fragment Bundle\n\
             lora.alpha: Train Bundle\n\
+            lora.dropout: Train Bundle\n\
             lora.rank: Train Bundle\n\
             lora.rslora: Train Bundle\n\
             lora.targets: Train Bundle\n\
@@ -306,6 +310,8 @@ mod tests {
             train.batch_size: Train Bundle\n\
             train.checkpoint_interval: Train Bundle\n\
             train.devices: Train Bundle\n\
+            train.dpo_beta: Train Bundle\n\
+            train.dpo_label_smoothing: Train Bundle\n\
             train.epochs: Train Bundle\n\
             train.eval_interval: Train Bundle\n\
             train.eval_windows: Train Bundle\n\
@@ -315,13 +321,17 @@ mod tests {
             train.keep_checkpoints: Train Bundle\n\
             train.kernels: Train Bundle\n\
             train.max_steps: Train Bundle\n\
+            train.objective: Train Bundle\n\
             train.precision: Train Bundle\n\
             train.qat.format: Train Quantize Bundle\n\
             train.qat.start: Train Bundle\n\
-            train.qat.teacher: Train Bundle\n\
-            train.qat.teacher_weight: Train Bundle\n\
             train.sample_prompt: Train Bundle\n\
-            train.sample_tokens: Train Bundle\n";
+            train.sample_tokens: Train Bundle\n\
+            train.teacher.model: Train Bundle\n\
+            train.teacher.recorded: Train Bundle\n\
+            train.teacher.recorded_tokens: Train Bundle\n\
+            train.teacher.share: Train Bundle\n\
+            train.teacher.temperature: Train Bundle\n";
         let run_file = everything();
         let all = run_file.all_settings().unwrap();
         // One gate stands for those of all recipes.

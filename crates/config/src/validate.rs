@@ -2,8 +2,9 @@
 
 use crate::run_file::{recipe_name, recipe_names};
 use crate::{
-    Architecture, ConfigError, DAY_FORM, DataFormat, QatStart, RELEASES, ROPE_BASE, RopeScaling,
-    RunFile, TokenizerKind, TooLong, TrainOn, canonical_license, is_day, limits,
+    Architecture, ChatFormat, ConfigError, DAY_FORM, DataFormat, Objective, QatStart, RELEASES,
+    ROPE_BASE, RopeScaling, RunFile, TokenizerKind, TooLong, TrainOn, canonical_license, is_day,
+    limits,
 };
 
 impl RunFile {
@@ -40,7 +41,9 @@ impl RunFile {
         self.check_model()?;
         self.check_data()?;
         self.check_optimizer()?;
+        self.check_objective()?;
         self.check_qat()?;
+        self.check_teacher()?;
         self.check_license()?;
         self.check_release()?;
         self.check_recipes()?;
@@ -313,6 +316,72 @@ impl RunFile {
         )
     }
 
+    fn check_objective(&self) -> Result<(), ConfigError> {
+        let (data, train) = (&self.data, &self.train);
+        let beta = train.dpo_beta;
+        require("train.dpo_beta", beta, beta > 0.0 && beta.is_finite(), "a finite number above 0")?;
+        let smoothing = train.dpo_label_smoothing;
+        require(
+            "train.dpo_label_smoothing",
+            smoothing,
+            (0.0..0.5).contains(&smoothing),
+            "from 0 to below 0.5: the share of pairs that are labelled the wrong way round",
+        )?;
+        let is_of_pairs = data.chat_format == Some(ChatFormat::Preference);
+        require(
+            "train.objective",
+            "next-token",
+            !(is_of_pairs && train.objective == Some(Objective::NextToken)),
+            "dpo, which is what data.chat_format = \"preference\" is for; to learn the preferred \
+             answers alone, keep them as `messages`",
+        )?;
+        if !is_of_pairs && train.objective != Some(Objective::Dpo) {
+            return Ok(());
+        }
+        self.check_preference()
+    }
+
+    /// What training on pairs of answers asks for, once it is known to be that.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with the first key that does not hold.
+    pub fn check_preference(&self) -> Result<(), ConfigError> {
+        let (data, train) = (&self.data, &self.train);
+        require(
+            "train.objective",
+            "dpo",
+            data.format == DataFormat::Chat,
+            "data.format = \"chat\" beside it, with records of `chosen` and `rejected`",
+        )?;
+        require(
+            "data.chat_format",
+            data.chat_format.map_or("", ChatFormat::name),
+            matches!(data.chat_format, None | Some(ChatFormat::Preference)),
+            "preference, or nothing, where train.objective = \"dpo\"",
+        )?;
+        require(
+            "train.init_from",
+            "(nothing)",
+            train.init_from.is_some(),
+            "the model whose answers are compared, where train.objective = \"dpo\"",
+        )?;
+        require(
+            "train.teacher",
+            "(something)",
+            train.teacher.is_none(),
+            "nothing where train.objective = \"dpo\": pairs of answers are compared without a teacher",
+        )?;
+        for (key, is_set) in [
+            ("data.train_on", data.train_on != TrainOn::default()),
+            ("data.documents", data.documents.is_some()),
+        ] {
+            let expected = "nothing: of a pair the answers behind the prompt are compared, each read \
+                            by itself";
+            require(key, "(something)", !is_set, expected)?;
+        }
+        Ok(())
+    }
+
     fn check_optimizer(&self) -> Result<(), ConfigError> {
         let lora = &self.lora;
         require(
@@ -332,6 +401,12 @@ impl RunFile {
             lora.alpha,
             lora.alpha > 0.0 && lora.alpha.is_finite(),
             "a finite number above 0",
+        )?;
+        require(
+            "lora.dropout",
+            lora.dropout,
+            (0.0..1.0).contains(&lora.dropout) && (lora.dropout == 0.0 || lora.rank > 0),
+            "from 0 to below 1, and 0 without adapters",
         )?;
         let rate = self.optimizer.learning_rate;
         require(
@@ -405,6 +480,31 @@ impl RunFile {
         Ok(())
     }
 
+    fn check_teacher(&self) -> Result<(), ConfigError> {
+        let Some(teacher) = &self.train.teacher else { return Ok(()) };
+        require(
+            "train.teacher.model",
+            "(nothing)",
+            teacher.model.is_some() || teacher.recorded.is_some(),
+            "a model, or train.teacher.recorded with the predictions of one",
+        )?;
+        let share = teacher.share;
+        require("train.teacher.share", share, (0.0..=1.0).contains(&share), "from 0 to 1")?;
+        let temperature = teacher.temperature;
+        require(
+            "train.teacher.temperature",
+            temperature,
+            temperature > 0.0 && temperature.is_finite(),
+            "a finite number above 0",
+        )?;
+        require(
+            "train.teacher.recorded_tokens",
+            teacher.recorded_tokens,
+            (1..=limits::RECORDED_TOKENS).contains(&teacher.recorded_tokens),
+            &format!("1 to {}", limits::RECORDED_TOKENS),
+        )
+    }
+
     fn check_qat(&self) -> Result<(), ConfigError> {
         let Some(qat) = &self.train.qat else { return Ok(()) };
         check_recipe("train.qat.format", &qat.format)?;
@@ -416,12 +516,6 @@ impl RunFile {
                 "a step, or a share from 0.0 to below 1.0",
             )?;
         }
-        require(
-            "train.qat.teacher_weight",
-            qat.teacher_weight,
-            (0.0..=1.0).contains(&qat.teacher_weight),
-            "from 0 to 1",
-        )?;
         require(
             "lora.rank",
             self.lora.rank,

@@ -21,6 +21,7 @@
 //! | [`swiglu()`] | `y = gate / (1 + e^-gate) up` |
 //! | [`cross_entropy`] | `mean_i(log sum_j exp(x[i, j]) - x[i, target[i]])` |
 //! | [`head_loss`] | `cross_entropy(x W, target)` |
+//! | [`head_losses`], [`weighted_head_loss`] | the loss of each row, and their sum with weights |
 //! | [`distilled_head_loss`] | the same, and the divergence from another model's predictions |
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
@@ -64,12 +65,12 @@ pub use accumulation::accumulate_gradient;
 pub use attention::{CausalMask, attention_probabilities, causal_attention, grouped_attention};
 pub use checkpointing::checkpointed;
 pub use dispatch::with_plain_operations;
-pub use distillation::{DistilledLoss, OutputHead, distilled_head_loss};
+pub use distillation::{Distillation, DistilledLoss, OutputHead, Predictions, distilled_head_loss};
 pub use documents::Documents;
 pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};
-pub use loss::{cross_entropy, head_loss};
+pub use loss::{cross_entropy, head_loss, head_losses, weighted_head_loss};
 pub use optimizer::{AdamWStep, Moments, adamw, squared_norms};
 pub use pass::{Pass, Precision};
 pub use rewrite::rewrite;

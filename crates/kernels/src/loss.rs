@@ -2,11 +2,11 @@
 
 use burn::tensor::{Int, Tensor};
 
+use crate::cpu::head::RowWeights;
 use crate::cpu_autodiff;
 use crate::dispatch::{Dispatch, dispatch};
 use crate::distillation::OutputHead;
 use crate::gpu::{self, Gpu};
-use crate::layers::linear;
 use crate::pass::Precision;
 
 /// The output head with its loss: [`cross_entropy`] of the head's logits, of which only some rows
@@ -21,16 +21,58 @@ pub fn head_loss(
     targets: Tensor<1, Int>,
     precision: Precision,
 ) -> Tensor<1> {
-    match dispatch(&x.device()) {
+    let head = OutputHead { x, weight, tied };
+    match dispatch(&head.x.device()) {
         Dispatch::Cpu => {
             let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
-            cpu_autodiff::head_loss(x, weight, tied, &targets, precision)
+            cpu_autodiff::head_loss(head, &targets, RowWeights::Mean, precision)
         }
-        Dispatch::Gpu => gpu::head_loss::<Gpu>(OutputHead { x, weight, tied }, targets, precision),
+        Dispatch::Gpu => gpu::head_loss::<Gpu>(head, targets, precision),
+        Dispatch::Plain => cross_entropy(head.logits(precision), targets),
+    }
+}
+
+/// [`head_loss`] with a weight for each row in place of `1 / N`: the sum of the rows' losses, each
+/// times its weight. A weight may be negative.
+///
+/// # Shapes
+/// `targets [N]`, `weights [N]` -> `[1]`.
+pub fn weighted_head_loss(
+    head: OutputHead,
+    targets: Tensor<1, Int>,
+    weights: &[f32],
+    precision: Precision,
+) -> Tensor<1> {
+    match dispatch(&head.x.device()) {
+        Dispatch::Cpu => {
+            let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
+            cpu_autodiff::head_loss(head, &targets, RowWeights::Each(weights), precision)
+        }
+        Dispatch::Gpu => gpu::weighted_head_loss::<Gpu>(head, targets, weights, precision),
         Dispatch::Plain => {
-            let weight = if tied { weight.transpose() } else { weight };
-            cross_entropy(linear(x, weight, None, precision), targets)
+            let weights = Tensor::<1>::from_floats(weights, &head.x.device());
+            (target_losses(head.logits(precision), targets) * weights).sum()
         }
+    }
+}
+
+/// The loss of each row, in nats, for a head outside of any graph.
+///
+/// # Shapes
+/// `targets [N]` -> `[N]`.
+///
+/// # Panics
+/// When the head is in a graph: there is no backward pass.
+pub fn head_losses(head: OutputHead, targets: Tensor<1, Int>, precision: Precision) -> Tensor<1> {
+    let device = head.x.device();
+    assert!(!head.x.is_autodiff() && !head.weight.is_autodiff(), "a head outside of any graph");
+    match dispatch(&device) {
+        Dispatch::Cpu => {
+            let targets: Vec<u32> = targets.into_data().iter::<u32>().collect();
+            cpu_autodiff::head_losses(head, &targets, precision)
+        }
+        Dispatch::Gpu => gpu::head_losses::<Gpu>(head, targets, precision),
+        Dispatch::Plain => target_losses(head.logits(precision), targets),
     }
 }
 
@@ -42,11 +84,16 @@ pub fn head_loss(
 /// # Shapes
 /// `logits [N, V]`, `targets [N]` -> `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    target_losses(logits, targets).mean()
+}
+
+/// Negative log-likelihood of each row's target, in nats: `logits [N, V]`, `targets [N]` -> `[N]`.
+fn target_losses(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let maximum = logits.clone().detach().max_dim(1); // [N, 1]
     let shifted = logits - maximum; // [N, V]
     let target = shifted.clone().gather(1, targets.unsqueeze_dim(1)); // [N, 1]
     let log_sum = shifted.exp().sum_dim(1).log(); // [N, 1]
-    (log_sum - target).mean()
+    (log_sum - target).squeeze_dim(1)
 }
 
 #[cfg(test)]
@@ -117,6 +164,47 @@ mod tests {
                 ours.0.assert_approx_eq::<f32>(&plain.0, Tolerance::absolute(tolerance));
                 for (ours, plain) in ours.1.iter().zip(&plain.1) {
                     ours.assert_approx_eq::<f32>(plain, Tolerance::absolute(tolerance));
+                }
+            }
+        }
+    }
+
+    /// The losses of single rows, and their sum with weights of either sign, are those of plain
+    /// operations; so are the gradients.
+    #[test]
+    fn rows_have_losses_and_weights_of_their_own() {
+        let device = Device::flex().autodiff();
+        let draw = |name, shape: [usize; 2]| {
+            let values = random::normal(random::derive_named(1, name), shape[0] * shape[1], 1.0);
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device).require_grad()
+        };
+        // More rows than there are in one part.
+        let (n, c, v) = (519, 5, 33);
+        let targets: Vec<i32> = (0..n as i32).map(|row| row * 7 % v as i32).collect();
+        let targets: Tensor<1, Int> = Tensor::from_data(TensorData::new(targets, [n]), &device);
+        let weights: Vec<f32> = (0..n).map(|row| (row % 5) as f32 * 0.3 - 0.5).collect();
+        for tied in [false, true] {
+            let x = draw("x", [n, c]);
+            let weight = draw("w", if tied { [v, c] } else { [c, v] });
+            let head = || OutputHead { x: x.clone(), weight: weight.clone(), tied };
+            let run = |loss: Tensor<1>| {
+                let grads = (loss.clone() * 2.0).backward();
+                let gradients = [&x, &weight].map(|t| t.grad(&grads).unwrap().into_data());
+                (loss.inner().into_data(), gradients)
+            };
+            let each = target_losses(head().logits(Precision::F32), targets.clone());
+            let plain = (each.clone() * Tensor::from_floats(weights.as_slice(), &device)).sum();
+            let plain = run(plain);
+            let each = each.inner().into_data();
+            let outside = OutputHead { x: x.clone().inner(), weight: weight.clone().inner(), tied };
+            for (precision, tolerance) in [(Precision::F32, 1e-4), (Precision::Bf16, 0.5)] {
+                let tolerance = Tolerance::absolute(tolerance);
+                let found = head_losses(outside.clone(), targets.clone().inner(), precision);
+                found.into_data().assert_approx_eq::<f32>(&each, tolerance);
+                let ours = run(weighted_head_loss(head(), targets.clone(), &weights, precision));
+                ours.0.assert_approx_eq::<f32>(&plain.0, tolerance);
+                for (ours, plain) in ours.1.iter().zip(&plain.1) {
+                    ours.assert_approx_eq::<f32>(plain, tolerance);
                 }
             }
         }

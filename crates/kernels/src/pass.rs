@@ -17,6 +17,8 @@ pub enum Precision {
 pub struct Pass {
     /// The dropout; `None` outside of training.
     pub dropout: Option<Dropout>,
+    /// The dropout on the inputs of adapters; `None` outside of their training.
+    pub adapter_dropout: Option<Dropout>,
     /// Number format of matrix products.
     pub precision: Precision,
     /// Whether the backward pass computes each block again instead of keeping its activations.
@@ -27,6 +29,8 @@ impl Pass {
     /// The same settings for one site, that is, for a layer or a place in a layer.
     #[must_use]
     pub fn at(self, site: u64) -> Self {
-        Pass { dropout: self.dropout.map(|dropout| dropout.at(site)), ..self }
+        let [dropout, adapter_dropout] =
+            [self.dropout, self.adapter_dropout].map(|dropout| Some(dropout?.at(site)));
+        Pass { dropout, adapter_dropout, ..self }
     }
 }

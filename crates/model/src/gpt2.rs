@@ -27,6 +27,7 @@ use kernels::{
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, LayerNorm, Linear, Loader};
+use crate::lora::ADAPTERS;
 use crate::trace::{BlockTrace, Trace};
 
 /// The whole model.
@@ -203,7 +204,7 @@ impl Attention {
         trace: &mut BlockTrace<'_>,
     ) -> Tensor<2> {
         let h = self.n_head;
-        let qkv = self.c_attn.forward(x, pass.precision); // [N, 3 C]
+        let qkv = self.c_attn.forward(x, pass.at(ADAPTERS)); // [N, 3 C]
         let [_, all] = qkv.dims();
         let part = |qkv: &Tensor<2>, part| qkv.clone().narrow(1, part * all / 3, all / 3); // [N, C]
         trace.keep_inner(Q, || part(&qkv, 0));
@@ -219,7 +220,7 @@ impl Attention {
         });
         let heads = causal_attention(qkv, h, frame.mask(), pass.at(0)); // [N, C]
         trace.keep(AttentionHeads, &heads);
-        let y = self.c_proj.forward(heads, pass.precision); // [N, C]
+        let y = self.c_proj.forward(heads, pass.at(ADAPTERS + 3)); // [N, C]
         trace.keep(AttentionOutput, &y);
         dropout(y, pass.at(1).dropout)
     }
@@ -245,10 +246,10 @@ impl Mlp {
 
     /// `x [N, C]` -> `[N, C]`.
     fn forward(&self, x: Tensor<2>, pass: Pass, trace: &mut BlockTrace<'_>) -> Tensor<2> {
-        let up = self.c_fc.forward(x, pass.precision); // [N, F]
+        let up = self.c_fc.forward(x, pass.at(ADAPTERS + 1)); // [N, F]
         trace.keep(Up, &up);
         trace.keep_inner(Activated, || gelu(up.clone()));
-        let y = self.c_proj.forward_gelu(up, pass.precision); // [N, C]
+        let y = self.c_proj.forward_gelu(up, pass.at(ADAPTERS + 2)); // [N, C]
         trace.keep(Down, &y);
         dropout(y, pass.dropout)
     }

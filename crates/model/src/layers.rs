@@ -4,10 +4,10 @@
 //! tensor after the other from a [`Loader`], so a new model and one from a checkpoint are built by
 //! the same code, with different sources of values.
 
-use burn::module::{Module, Param};
+use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use config::ModelConfig;
-use kernels::Precision;
+use kernels::{Dropout, Pass, Precision};
 
 /// Returns the values of the parameter with a path and a shape, row-major.
 pub type Read<'a, E> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>, E> + 'a;
@@ -100,23 +100,48 @@ impl Linear {
     }
 
     /// `x [N, In]` -> `[N, Out]`.
-    pub fn forward(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-        kernels::linear(x, self.weight.val(), self.bias(), precision)
+    pub fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        match self.dropped_adapter(pass) {
+            Some((adapter, dropout)) => self.beside(adapter, x, dropout, pass.precision),
+            None => kernels::linear(x, self.weight.val(), self.bias(), pass.precision),
+        }
     }
 
     /// [`Linear::forward`] of `gelu(x)`.
-    pub fn forward_gelu(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-        kernels::gelu_linear(x, self.weight.val(), self.bias(), precision)
+    pub fn forward_gelu(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        match self.dropped_adapter(pass) {
+            Some(_) => self.forward(kernels::gelu(x), pass),
+            None => kernels::gelu_linear(x, self.weight.val(), self.bias(), pass.precision),
+        }
     }
 
     /// [`Linear::forward`] of `silu(gate) * up`.
-    pub fn forward_swiglu(
+    pub fn forward_swiglu(&self, gate: Tensor<2>, up: Tensor<2>, pass: Pass) -> Tensor<2> {
+        match self.dropped_adapter(pass) {
+            Some(_) => self.forward(kernels::swiglu(gate, up), pass),
+            None => {
+                kernels::swiglu_linear(gate, up, self.weight.val(), self.bias(), pass.precision)
+            }
+        }
+    }
+
+    /// The adapter, if its input is to be dropped: then it cannot be a part of the matrix.
+    fn dropped_adapter(&self, pass: Pass) -> Option<(&LoraAdapter, Dropout)> {
+        Some((self.weight.adapter()?, pass.adapter_dropout?))
+    }
+
+    /// `x W + b + scale dropout(x) A B` (peft, `lora.Linear.forward`).
+    fn beside(
         &self,
-        gate: Tensor<2>,
-        up: Tensor<2>,
+        adapter: &LoraAdapter,
+        x: Tensor<2>,
+        dropout: Dropout,
         precision: Precision,
     ) -> Tensor<2> {
-        kernels::swiglu_linear(gate, up, self.weight.val(), self.bias(), precision)
+        let y = kernels::linear(x.clone(), self.weight.base(), self.bias(), precision);
+        let x = kernels::dropout(x, Some(dropout));
+        let narrow = kernels::linear(x, adapter.a.val(), None, precision); // [N, rank]
+        y + kernels::linear(narrow, adapter.b.val(), None, precision) * adapter.scale
     }
 
     fn bias(&self) -> Option<Tensor<1>> {

@@ -16,14 +16,19 @@ pub mod layers;
 pub mod llama;
 pub mod lora;
 pub mod parameters;
+pub mod preference;
 mod trace;
 
 use std::convert::Infallible;
 
 use burn::module::Module;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use config::{ForwardStage, Initialization, ModelConfig, StageValues};
-use kernels::{DistilledLoss, Documents, OutputHead, Pass, Precision, distilled_head_loss};
+use kernels::{
+    Distillation, DistilledLoss, Documents, OutputHead, Pass, Precision, Predictions,
+    distilled_head_loss,
+};
 
 pub use crate::batch::Batch;
 use crate::family::Family;
@@ -32,6 +37,15 @@ use crate::layers::Loader;
 use crate::llama::Llama;
 use crate::parameters::{Parameter, ParameterGradients};
 use crate::trace::Trace;
+
+/// Whose predictions a model learns.
+#[derive(Debug, Clone)]
+pub enum Teacher<'a> {
+    /// Those of another model.
+    Model(&'a Model),
+    /// Recorded ones of the positions of a batch that train.
+    Recorded(Box<Predictions>),
+}
 
 /// A model of any architecture.
 #[derive(Module, Debug)]
@@ -124,24 +138,49 @@ impl Model {
         kernels::head_loss(x, weight, tied, targets, pass.precision)
     }
 
-    /// `share` times the divergence from the predictions of `teacher`, plus `1 - share` times
-    /// [`Model::loss`]. The teacher is a model outside of any graph with the same vocabulary, and
-    /// is run without dropout.
+    /// The divergence from the predictions of a teacher and [`Model::loss`], weighted as `settings`
+    /// say. A model as teacher has the same vocabulary, is outside of any graph, and is run without
+    /// dropout.
     ///
     /// # Panics
     /// As [`Model::loss`].
     pub fn distilled_loss(
         &self,
         batch: Batch,
-        teacher: &Model,
-        share: f32,
+        teacher: Teacher<'_>,
+        settings: Distillation,
         pass: Pass,
     ) -> DistilledLoss {
-        let taught = Pass { dropout: None, checkpointing: false, ..pass };
-        let teacher = teacher.before_head(batch.clone().inner(), taught);
+        let predictions = match teacher {
+            Teacher::Model(teacher) => {
+                let taught = Pass { precision: pass.precision, ..Pass::default() };
+                Predictions::Head(teacher.before_head(batch.clone().inner(), taught))
+            }
+            Teacher::Recorded(predictions) => *predictions,
+        };
         let targets = batch.targets.clone();
         let student = self.before_head(batch, pass);
-        distilled_head_loss(student, teacher, targets, share, pass.precision)
+        distilled_head_loss(student, predictions, targets, settings, pass.precision)
+    }
+
+    /// The `k` likeliest tokens at each position of a batch that trains, and the logarithms of their
+    /// probabilities at a temperature. The model is outside of any graph.
+    ///
+    /// # Shapes
+    /// -> `[M, k]`, `[M, k]`, the likeliest first.
+    ///
+    /// # Panics
+    /// As [`Model::loss`], and when the vocabulary has fewer than `k` tokens.
+    pub fn likeliest(
+        &self,
+        batch: Batch,
+        k: usize,
+        temperature: f32,
+        pass: Pass,
+    ) -> (Tensor<2, Int>, Tensor<2>) {
+        let logits = self.before_head(batch, pass).logits(pass.precision);
+        let (log_probabilities, ids) = log_softmax(logits / temperature, 1).topk_with_indices(k, 1);
+        (ids, log_probabilities)
     }
 
     /// The head and its input at the trained positions of a batch.
@@ -187,7 +226,7 @@ impl Model {
     /// `x [N, C]` -> `[N, V]`.
     fn head(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
         match self.family().lm_head() {
-            Some(head) => head.forward(x, precision),
+            Some(head) => head.forward(x, Pass { precision, ..Pass::default() }),
             None => {
                 let wte = self.family().wte().weight.val();
                 kernels::linear(x, wte.transpose(), None, precision)

@@ -18,12 +18,11 @@ use config::BlockStage::{
 use config::{
     BlockStage, EmbeddingScale, FeedForward, ForwardStage, ModelConfig, Projections, QkNorm,
 };
-use kernels::{
-    Documents, Pass, Precision, attention_probabilities, dropout, gelu, grouped_attention, swiglu,
-};
+use kernels::{Documents, Pass, attention_probabilities, dropout, gelu, grouped_attention, swiglu};
 
 use crate::family::{Family, Frame, through};
 use crate::layers::{Embedding, Linear, Loader, RmsNorm};
+use crate::lora::ADAPTERS;
 use crate::trace::{BlockTrace, Trace};
 
 /// The whole model.
@@ -226,15 +225,16 @@ impl Attention {
     }
 
     /// Queries `[N, H D]`, keys and values `[N, K D]` of `x [N, C]`.
-    fn project(&self, x: Tensor<2>, precision: Precision) -> [Tensor<2>; 3] {
+    fn project(&self, x: Tensor<2>, pass: Pass) -> [Tensor<2>; 3] {
         if let Some(qkv) = &self.qkv {
             let (q, kv) = (self.n_head * self.head_width, self.n_kv_head * self.head_width);
-            return columns(qkv.forward(x, precision), [q, kv, kv]);
+            return columns(qkv.forward(x, pass.at(ADAPTERS)), [q, kv, kv]);
         }
         let [Some(q), Some(k), Some(v)] = [&self.q, &self.k, &self.v] else {
             unreachable!("attention without projections")
         };
-        [q, k, v].map(|matrix| matrix.forward(x.clone(), precision))
+        [(q, 0), (k, 1), (v, 2)]
+            .map(|(matrix, site)| matrix.forward(x.clone(), pass.at(ADAPTERS + site)))
     }
 
     /// `x [N, C]` -> `[N, C]`.
@@ -245,7 +245,7 @@ impl Attention {
         pass: Pass,
         trace: &mut BlockTrace<'_>,
     ) -> Tensor<2> {
-        let [q, k, v] = self.project(x, pass.precision); // [N, H D], [N, K D] twice
+        let [q, k, v] = self.project(x, pass); // [N, H D], [N, K D] twice
         trace.keep(Q, &q);
         trace.keep(K, &k);
         trace.keep(V, &v);
@@ -266,7 +266,7 @@ impl Attention {
         });
         let heads = grouped_attention(q, k, v, counts, frame.mask(), pass.at(0)); // [N, H D]
         trace.keep(AttentionHeads, &heads);
-        let y = self.output.forward(heads, pass.precision); // [N, C]
+        let y = self.output.forward(heads, pass.at(ADAPTERS + 3)); // [N, C]
         trace.keep(AttentionOutput, &y);
         dropout(y, pass.at(1).dropout)
     }
@@ -328,32 +328,33 @@ impl Mlp {
     }
 
     /// Gate and up `[N, F]` of `x [N, C]`.
-    fn project(&self, x: Tensor<2>, precision: Precision) -> [Tensor<2>; 2] {
+    fn project(&self, x: Tensor<2>, pass: Pass) -> [Tensor<2>; 2] {
         if let Some(gate_up) = &self.gate_up {
-            let y = gate_up.forward(x, precision); // [N, 2 F]
+            let y = gate_up.forward(x, pass.at(ADAPTERS)); // [N, 2 F]
             let [_, both] = y.dims();
             return columns(y, [both / 2, both / 2]);
         }
         let [Some(gate), Some(up)] = [&self.gate, &self.up] else {
             unreachable!("a feed-forward layer without projections")
         };
-        [gate, up].map(|matrix| matrix.forward(x.clone(), precision))
+        [(gate, 0), (up, 1)]
+            .map(|(matrix, site)| matrix.forward(x.clone(), pass.at(ADAPTERS + site)))
     }
 
     /// `x [N, C]` -> `[N, C]`.
     fn forward(&self, x: Tensor<2>, pass: Pass, trace: &mut BlockTrace<'_>) -> Tensor<2> {
-        let [gate, up] = self.project(x, pass.precision); // [N, F] both
+        let [gate, up] = self.project(x, pass); // [N, F] both
         trace.keep(Gate, &gate);
         trace.keep(Up, &up);
         let y = match self.kind {
             FeedForward::GeGlu => {
                 let activated = gelu(gate) * up;
                 trace.keep(Activated, &activated);
-                self.down.forward(activated, pass.precision) // [N, C]
+                self.down.forward(activated, pass.at(ADAPTERS + 2)) // [N, C]
             }
             FeedForward::Gelu | FeedForward::SwiGlu => {
                 trace.keep_inner(Activated, || swiglu(gate.clone(), up.clone()));
-                self.down.forward_swiglu(gate, up, pass.precision) // [N, C]
+                self.down.forward_swiglu(gate, up, pass.at(ADAPTERS + 2)) // [N, C]
             }
         };
         trace.keep(Down, &y);

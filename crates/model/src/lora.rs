@@ -15,6 +15,10 @@ use crate::layers::Read;
 /// The names of an adapter's two matrices, appended to the path of the adapted matrix.
 const FACTORS: [&str; 2] = ["lora.a", "lora.b"];
 
+/// The first of the sites of a layer, behind those of the model's own dropout, at which the inputs of
+/// adapters are dropped: one for each matrix.
+pub(crate) const ADAPTERS: u64 = 16;
+
 /// The path of the matrix that the adapter at `path` adapts.
 pub fn adapted(path: &str) -> Option<&str> {
     FACTORS.iter().find_map(|factor| path.strip_suffix(factor)?.strip_suffix('.'))

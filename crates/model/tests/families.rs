@@ -290,6 +290,37 @@ fn a_merged_adapter_computes_the_same_and_is_gone() {
     assert!((found - expected).abs() < 1e-6, "{found}, expected {expected}");
 }
 
+/// With a dropout that drops nothing an adapter beside its matrix is what it is as a part of it, and with
+/// one that drops everything the base is left; between the two, each key gives its own result.
+#[test]
+fn dropout_of_an_adapter_is_on_its_own_input_only() {
+    let device = Device::flex();
+    for (name, config) in families() {
+        let settings = Lora { rank: 2, alpha: 4.0, targets: LORA.to_vec(), ..Lora::default() };
+        let base = Model::init(&config, Initialization::Gpt2, 1, &device);
+        let adapted = base
+            .clone()
+            .with_adapters(&settings, |_, shape| {
+                Ok::<_, ()>((0..shape.iter().product()).map(|i| (i % 7) as f32 * 0.01).collect())
+            })
+            .unwrap();
+        let logits = |model: &Model, probability: f32, key: u64| {
+            let adapter_dropout = Dropout::new(probability, key);
+            let pass = Pass { adapter_dropout, ..Pass::default() };
+            model.forward(tokens(1, &device), pass).into_data()
+        };
+        let near = Tolerance::absolute(1e-5);
+        let merged = logits(&adapted, 0.0, 1);
+        logits(&adapted, 1e-9, 1).assert_approx_eq::<f32>(&merged, near);
+        let without = logits(&base, 0.0, 1);
+        logits(&adapted, 1.0 - 1e-6, 1).assert_approx_eq::<f32>(&without, near);
+        logits(&base, 0.5, 1).assert_eq(&without, true);
+        assert_ne!(merged, without, "{name}");
+        assert_ne!(logits(&adapted, 0.5, 1), logits(&adapted, 0.5, 2), "{name}");
+        assert_eq!(logits(&adapted, 0.5, 1), logits(&adapted, 0.5, 1), "{name}");
+    }
+}
+
 #[test]
 fn a_factor_that_cannot_be_read_is_an_error() {
     let (_, config) = families().into_iter().nth(2).unwrap();
@@ -297,4 +328,48 @@ fn a_factor_that_cannot_be_read_is_an_error() {
     let model = Model::init(&config, Initialization::Gpt2, 1, &Device::flex());
     let error = model.with_adapters(&settings, |path, _| Err(path.to_owned())).unwrap_err();
     assert_eq!(error, "blocks.0.attn.q.weight.lora.a");
+}
+
+/// Of the first row the last three positions train, of the second the last one, as in a padded
+/// batch of answers; expected are sums of the log-softmax of transformers' logits.
+#[test]
+fn log_probabilities_of_rows_are_those_of_hugging_face() {
+    for (name, golden) in [
+        ("gpt2", include_str!("../../reference/tests/golden/gpt2.json")),
+        ("llama", include_str!("../../reference/tests/golden/llama.json")),
+    ] {
+        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<f64> {
+            value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+        };
+        let ids: Vec<i32> = numbers(&golden["tokens"]).iter().map(|&id| id as i32).collect();
+        let logits: Vec<Vec<f64>> =
+            golden["logits"].as_array().unwrap().iter().map(numbers).collect();
+        let log_probability = |at: usize, target: i32| {
+            let sum: f64 = logits[at].iter().map(|logit| logit.exp()).sum();
+            logits[at][target as usize] - sum.ln()
+        };
+        let (_, config) = families().into_iter().find(|(family, _)| *family == name).unwrap();
+        let device = Device::flex();
+        let time = ids.len();
+        let (trained, targets) = ([time - 3, time - 2, time - 1, 2 * time - 1], [4, 1, 7, 2]);
+        let expected = [
+            (0..3).map(|at| log_probability(time - 3 + at, targets[at])).sum::<f64>(),
+            log_probability(time - 1, targets[3]),
+        ];
+        let integers = |values: Vec<i32>| {
+            let len = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), &device)
+        };
+        let batch = Batch {
+            tokens: integers([ids.clone(), ids].concat()).reshape([2, time]),
+            documents: None,
+            trained: Some(integers(trained.map(|at| at as i32).to_vec())),
+            targets: integers(targets.to_vec()),
+        };
+        let found = golden_model(&config).log_probabilities(batch, &[3, 1], Pass::default());
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-4, "{name}: {found}, expected {expected}");
+        }
+    }
 }

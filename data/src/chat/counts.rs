@@ -7,14 +7,62 @@ use config::OnError;
 use serde::Serialize;
 
 use super::encode::Fitted;
+use super::preference::PreferenceTokens;
 use super::tokens::ChatTokens;
 use crate::records::BadRecord;
 use crate::skipped::Skipped;
 
+/// What is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Conversations.
+    #[default]
+    Conversations,
+    /// Pairs of answers, with the tokens of both sides.
+    Pairs,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unit::Conversations => "conversations",
+            Unit::Pairs => "pairs",
+        })
+    }
+}
+
+/// Something that becomes tokens.
+pub(super) trait Counted {
+    const UNIT: Unit;
+
+    /// Its tokens, and those of them that train.
+    fn tokens(&self) -> [usize; 2];
+}
+
+impl Counted for ChatTokens {
+    const UNIT: Unit = Unit::Conversations;
+
+    fn tokens(&self) -> [usize; 2] {
+        [self.ids.len(), self.trained()]
+    }
+}
+
+impl Counted for PreferenceTokens {
+    const UNIT: Unit = Unit::Pairs;
+
+    fn tokens(&self) -> [usize; 2] {
+        let [chosen, rejected] = [&self.chosen, &self.rejected].map(Counted::tokens);
+        [chosen[0] + rejected[0], chosen[1] + rejected[1]]
+    }
+}
+
 /// What became of the conversations of some files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ChatCounts {
-    /// Conversations that train.
+    /// What is counted: conversations, or pairs of answers.
+    pub unit: Unit,
+    /// Those that train.
     pub conversations: u64,
     /// Their tokens.
     pub tokens: u64,
@@ -37,14 +85,19 @@ impl ChatCounts {
     ///
     /// # Errors
     /// The record, if it cannot be read and such ones are not left out.
-    pub(super) fn add(&mut self, found: Result<Fitted, BadRecord>) -> Result<Option<ChatTokens>> {
+    pub(super) fn add<T: Counted>(
+        &mut self,
+        found: Result<Fitted<T>, BadRecord>,
+    ) -> Result<Option<T>> {
+        self.unit = T::UNIT;
         match found {
             Err(bad) => self.skipped.add(bad)?,
             Ok(Fitted::Dropped) => self.dropped += 1,
             Ok(Fitted::Kept(tokens, is_cut)) => {
                 self.conversations += 1;
-                self.tokens += tokens.ids.len() as u64;
-                self.trained_tokens += tokens.trained() as u64;
+                let [all, trained] = tokens.tokens();
+                self.tokens += all as u64;
+                self.trained_tokens += trained as u64;
                 self.cut += u64::from(is_cut);
                 return Ok(Some(tokens));
             }
@@ -55,8 +108,9 @@ impl ChatCounts {
     /// One line: how many conversations and tokens there are, and what was left out.
     pub fn summary(&self) -> String {
         let mut text = format!(
-            "{} conversations of {} tokens, of which {} train",
+            "{} {} of {} tokens, of which {} train",
             cli::count(self.conversations),
+            self.unit,
             cli::count(self.tokens),
             cli::count(self.trained_tokens)
         );

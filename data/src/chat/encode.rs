@@ -37,10 +37,10 @@ pub struct ChatSettings<'a> {
     pub context: usize,
 }
 
-/// A conversation whose length is known.
-pub(super) enum Fitted {
+/// A conversation, or a pair of them, whose length is known.
+pub(super) enum Fitted<T = ChatTokens> {
     /// It has a place in a window; whether it was cut for that.
-    Kept(ChatTokens, bool),
+    Kept(T, bool),
     /// It is too long.
     Dropped,
 }
@@ -59,13 +59,7 @@ pub fn encode_chat(
     output: &Path,
     force: bool,
 ) -> Result<ChatCounts> {
-    for path in corpus.files() {
-        ensure!(
-            !atomic::same_place(path, output),
-            "{} is an input and the output at once; name another output",
-            path.display()
-        );
-    }
+    refuse_as_output(corpus, output)?;
     let mut counts = ChatCounts::new(corpus.on_error());
     let progress = cli::Progress::new("encode", corpus.size()?, cli::Meter::Bytes);
     atomic::write_file::<_, anyhow::Error>(output, force, |out| {
@@ -93,13 +87,36 @@ pub fn encode_chat(
     Ok(counts)
 }
 
+/// Refuses an output that is one of the inputs.
+pub(super) fn refuse_as_output(corpus: &Corpus, output: &Path) -> Result<()> {
+    for path in corpus.files() {
+        ensure!(
+            !atomic::same_place(path, output),
+            "{} is an input and the output at once; name another output",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Calls `visit` with the tokens of each record of a corpus, in order; counts what was read.
 pub(super) fn for_each_conversation(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
     settings: &ChatSettings<'_>,
     read: &Counter,
-    mut visit: impl FnMut(&Result<Record, BadRecord>, Result<Fitted, BadRecord>) -> Result<()>,
+    visit: impl FnMut(&Result<Record, BadRecord>, Result<Fitted, BadRecord>) -> Result<()>,
+) -> Result<()> {
+    for_each_record(corpus, read, |batch| encode_batch(batch, tokenizer, settings), visit)
+}
+
+/// Calls `visit` with each record of a corpus, in order, and with what `encode` gives for it: one
+/// value for each record of at most [`BATCH`]. Counts what was read.
+pub(super) fn for_each_record<T: Send>(
+    corpus: &Corpus,
+    read: &Counter,
+    encode: impl Fn(&[Result<Record, BadRecord>]) -> Vec<Result<T, BadRecord>> + Sync,
+    mut visit: impl FnMut(&Result<Record, BadRecord>, Result<T, BadRecord>) -> Result<()>,
 ) -> Result<()> {
     let sources = corpus.sources().iter();
     for source in sources.flat_map(|source| std::iter::repeat_n(source, source.weight as usize)) {
@@ -110,12 +127,10 @@ pub(super) fn for_each_conversation(
             if batch.is_empty() {
                 break;
             }
-            let encoded: Vec<Vec<Result<Fitted, BadRecord>>> = batch
-                .par_chunks(BATCH)
-                .map(|batch| encode_batch(batch, tokenizer, settings))
-                .collect();
-            for (record, fitted) in batch.iter().zip(encoded.into_iter().flatten()) {
-                visit(record, fitted)?;
+            let encoded: Vec<Vec<Result<T, BadRecord>>> =
+                batch.par_chunks(BATCH).map(&encode).collect();
+            for (record, found) in batch.iter().zip(encoded.into_iter().flatten()) {
+                visit(record, found)?;
             }
         }
     }
@@ -186,7 +201,7 @@ struct Open<'r> {
     is_cut: bool,
 }
 
-fn bad(record: &Record, error: &anyhow::Error) -> BadRecord {
+pub(super) fn bad(record: &Record, error: &anyhow::Error) -> BadRecord {
     BadRecord::new(record.place.clone(), format!("{error:#}"))
 }
 
@@ -211,7 +226,7 @@ fn without_first_tokens(mut tokens: ChatTokens, settings: &ChatSettings<'_>) -> 
 
 /// The conversation without its first question and what follows up to the next; the system prompt
 /// stays. `None` if there is one question only, or what is left has no answer that trains.
-fn without_oldest_turn(example: &Example) -> Option<Example> {
+pub(super) fn without_oldest_turn(example: &Example) -> Option<Example> {
     let role = |message: &Value, role: &str| message["role"] == role;
     let system = usize::from(example.messages.first().is_some_and(|first| role(first, "system")));
     let is_question = |&at: &usize| role(&example.messages[at], "user");

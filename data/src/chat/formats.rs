@@ -29,29 +29,38 @@ pub fn example(record: &Map<String, Value>, format: Option<ChatFormat>) -> Resul
         ChatFormat::Sharegpt => sharegpt(record)?,
         ChatFormat::PromptCompletion => prompt_completion(record)?,
         ChatFormat::Alpaca => alpaca(record)?,
+        ChatFormat::Preference => bail!(
+            "a pair of answers (`chosen`, `rejected`) among conversations; train.objective = \"dpo\" \
+             learns from pairs, and to learn one of the answers alone it is kept as `messages`"
+        ),
     };
     check(&example.messages)?;
     Ok(example)
 }
 
 /// The layout that the keys of a record show.
-fn recognised(record: &Map<String, Value>) -> Result<ChatFormat> {
+///
+/// # Errors
+/// With the keys, if they show none.
+pub(super) fn recognised(record: &Map<String, Value>) -> Result<ChatFormat> {
     let has = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
     Ok(match () {
         () if has("messages") => ChatFormat::Messages,
         () if has("conversations") => ChatFormat::Sharegpt,
         () if has("prompt") && has("completion") => ChatFormat::PromptCompletion,
         () if has("instruction") && has("output") => ChatFormat::Alpaca,
+        () if has("chosen") && has("rejected") => ChatFormat::Preference,
         () => bail!(
             "not a conversation: the keys are {}; expected `messages` (role, content), \
-             `conversations` (from, value), `prompt` and `completion`, or `instruction` and `output`",
+             `conversations` (from, value), `prompt` and `completion`, `instruction` and `output`, or a \
+             pair of answers: `chosen` and `rejected`",
             keys(record)
         ),
     })
 }
 
 /// At most ten keys, for an error.
-fn keys(record: &Map<String, Value>) -> String {
+pub(super) fn keys(record: &Map<String, Value>) -> String {
     let mut keys: Vec<String> = record.keys().take(10).map(|key| format!("`{key}`")).collect();
     if record.len() > keys.len() {
         keys.push("...".to_owned());
@@ -67,7 +76,7 @@ fn list<'r>(record: &'r Map<String, Value>, key: &str) -> Result<&'r [Value]> {
     }
 }
 
-fn text<'r>(record: &'r Map<String, Value>, key: &str) -> Result<&'r str> {
+pub(super) fn text<'r>(record: &'r Map<String, Value>, key: &str) -> Result<&'r str> {
     match record.get(key) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => bail!("`{key}` is {}; expected a text", kind(other)),
@@ -94,7 +103,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn message(role: &str, content: &str) -> Value {
+pub(super) fn message(role: &str, content: &str) -> Value {
     json!({ "role": role, "content": content })
 }
 
@@ -159,7 +168,7 @@ fn alpaca(record: &Map<String, Value>) -> Result<Example> {
 }
 
 /// What every layout must give: roles, contents and an answer.
-fn check(messages: &[Value]) -> Result<()> {
+pub(super) fn check(messages: &[Value]) -> Result<()> {
     for (at, message) in messages.iter().enumerate() {
         let number = at + 1;
         let Value::Object(fields) = message else {

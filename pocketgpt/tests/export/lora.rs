@@ -13,7 +13,7 @@ use checkpoint::{
     save_adapted,
 };
 use config::{Architecture, ModelConfig};
-use gguf::read_f32;
+use gguf::{GgufFile, TensorSource, TensorType, read_f32};
 
 const TARGET: &str = "model.layers.1.self_attn.v_proj.weight";
 
@@ -53,8 +53,13 @@ fn write(dir: &Path) {
         trainer: &TrainerState::default(),
         golden: None,
     };
-    let settings =
-        AdapterSettings { rank: 1, alpha: 0.5, rslora: false, base_model: "base".to_owned() };
+    let settings = AdapterSettings {
+        rank: 1,
+        alpha: 0.5,
+        rslora: false,
+        dropout: 0.0,
+        base_model: "base".into(),
+    };
     let adapter = AdapterContents { settings: &settings, tensors: &adapter };
     save_adapted(&dir.join("tuned"), contents, Some(adapter)).unwrap();
 }
@@ -100,4 +105,56 @@ fn nothing_is_merged_twice_or_written_over() {
     let args = ["--input", "base", "--merge-lora", "tuned/adapter", "--output", "a.gguf"];
     assert!(refusal(dir, &args).contains("a.gguf exists already; use --force"));
     assert_eq!(fs::read_dir(dir).unwrap().count(), 3, "nothing is left behind");
+}
+
+/// The keys and the shapes are those of llama.cpp's `convert_lora_to_gguf.py`;
+/// `tests/peers/lora_gguf.py` compares with it, and llama.cpp's logits with the merged model's.
+#[test]
+fn an_adapter_is_a_gguf_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    write(dir);
+    for (args, tensor_type) in [
+        (["--input", "tuned", "--adapter", "--output", "own.gguf"].as_slice(), TensorType::F32),
+        (
+            &[
+                "--input",
+                "base",
+                "--adapter",
+                "tuned/adapter",
+                "--type",
+                "F16",
+                "--output",
+                "b.gguf",
+            ],
+            TensorType::F16,
+        ),
+    ] {
+        let output = export(dir, args);
+        assert!(output.status.success(), "{output:?}");
+        let file = GgufFile::open(&dir.join(args.last().unwrap())).unwrap();
+        let metadata = file.metadata();
+        for (key, value) in [
+            ("general.type", "adapter"),
+            ("adapter.type", "lora"),
+            ("general.architecture", "llama"),
+        ] {
+            assert_eq!(metadata.string(key).unwrap(), value);
+        }
+        assert_eq!(metadata.float("adapter.lora.alpha").unwrap(), 0.5);
+        let names: Vec<_> =
+            file.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+        let [a, b] = ["blk.1.attn_v.weight.lora_a", "blk.1.attn_v.weight.lora_b"];
+        assert_eq!(names, [(a, [8, 1].as_slice()), (b, &[1, 4])]);
+        assert!(file.tensors().iter().all(|tensor| tensor.tensor_type == tensor_type));
+        let values = |name: &str| read_f32(&file, file.tensor(name).unwrap()).unwrap();
+        assert_eq!(values(a), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(values(b), [1.0, -1.0, 1.0, -1.0]);
+    }
+    let error = refusal(dir, &["--input", "base", "--adapter", "--output", "c.gguf"]);
+    assert!(error.contains("base has no adapter of its own"), "{error}");
+    let error =
+        refusal(dir, &["--input", "tuned", "--type", "Q8_0", "--output", "c.gguf", "--adapter"]);
+    assert!(error.contains("expected F32, F16 or BF16"), "{error}");
+    assert!(!dir.join("c.gguf").exists());
 }

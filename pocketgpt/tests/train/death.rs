@@ -43,7 +43,7 @@ fn killed_at_random_moments_a_run_with_rounding_ends_with_the_same_bits() {
     fixture.run_file.model.n_embd = 32;
     let start = Some(QatStart::Share(0.5));
     let format = "Q4_0".to_owned();
-    fixture.run_file.train.qat = Some(Qat { format, start, teacher: None, teacher_weight: 1.0 });
+    fixture.run_file.train.qat = Some(Qat { format, start });
     survives_kills(fixture);
 }
 

@@ -16,7 +16,6 @@
 //! with accumulation or recomputation, use this model without further changes.
 
 mod rounding;
-mod teacher;
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -30,8 +29,6 @@ use gguf::TensorType;
 use model::Model;
 use model::parameters::ParameterGradients;
 use quantize::Recipe;
-
-pub use self::teacher::Teacher;
 
 use self::rounding::{Lie, Rounding, Scratch};
 

@@ -59,7 +59,7 @@ fn tokens(device: &Device) -> Tensor<2, Int> {
 fn run_file(format: &str, exported: &str) -> RunFile {
     let mut run_file = RunFile::default();
     let format = format.to_owned();
-    run_file.train.qat = Some(Settings { format, start: None, teacher: None, teacher_weight: 1.0 });
+    run_file.train.qat = Some(Settings { format, start: None });
     run_file.export.tensor_type = exported.to_owned();
     run_file
 }

@@ -32,12 +32,13 @@ impl Session<'_> {
     pub(super) fn finish(mut self) -> anyhow::Result<Report> {
         self.save_with_golden()?;
         self.sync_logs();
-        let train = self.loss(Split::Train)?;
-        let validation = match self.state.metrics.get("val_loss") {
-            Some(&loss) if !self.step_seconds.is_empty() => Some(loss),
-            _ => self.loss(Split::Validation)?,
+        let train = self.evaluate(Split::Train)?;
+        let validation = match self.log.lines().last().filter(|_| !self.step_seconds.is_empty()) {
+            // Measured after the last step.
+            Some(line) => line.validation(),
+            None => self.evaluate(Split::Validation)?,
         };
-        let after = Losses { train, validation };
+        let after = Losses::of(train, validation);
         self.note_losses(after);
         let step_time = median_after_warm_up(&self.step_seconds);
         Ok(Report {
@@ -50,11 +51,18 @@ impl Session<'_> {
             resumed_from: self.resumed_from,
             before: self.before,
             after,
+            rewards: validation.or(train).and_then(|found| found.rewards),
             wall_s: self.began.elapsed().as_secs_f64(),
             elapsed_s: self.elapsed_s(),
-            tokens_per_s: step_time.map(|seconds| self.tokens_per_step() as f64 / seconds),
+            tokens_per_s: step_time.map(|seconds| self.tokens_per_step() / seconds),
             peak_rss_bytes: peak_resident(),
         })
+    }
+
+    /// Mean tokens of the steps of this process.
+    fn tokens_per_step(&self) -> f64 {
+        let tokens = self.state.tokens - self.tokens_before;
+        tokens as f64 / self.step_seconds.len().max(1) as f64
     }
 
     /// Writes the last checkpoint, unless it exists with as many golden windows as are asked for.

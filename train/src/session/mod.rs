@@ -6,11 +6,11 @@ mod keeping;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use checkpoint::TrainerState;
 use cli::memory::peak_resident;
 use cli::{Interrupt, Meter, Progress};
-use config::{Kernels, ModelConfig, RunFile};
+use config::{Kernels, ModelConfig, Objective, RunFile};
 use kernels::Precision;
 use model::Model;
 use tempfile::TempDir;
@@ -18,18 +18,21 @@ use tempfile::TempDir;
 use crate::chat_tokenizer::RunTokenizer;
 use crate::corpus::{Corpus, Split};
 use crate::device::{self, Selected};
-use crate::evaluate::Reading;
+use crate::evaluate::{Evaluation, Reading};
 use crate::folder::{RunFolder, Start};
 use crate::init_from::{self, InitialModel};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsLog};
+use crate::objective::{self, StepLoss};
 use crate::optimizer::{Optimizer, global_norm};
 use crate::passes::{Passes, StepGradients};
 use crate::plan::StepPlan;
-use crate::qat::{Qat, Teacher};
+use crate::qat::Qat;
+use crate::reference::Reference;
 use crate::report::{Losses, Report};
 use crate::schedule::LearningRate;
 use crate::state::{self, Restored};
+use crate::teacher::Teacher;
 use crate::{Options, Prospect, allocator, evaluate, sample};
 
 /// Trains the model of a run file.
@@ -72,6 +75,8 @@ struct Session<'a> {
     model: Option<Model>,
     qat: Option<Qat>,
     teacher: Option<Teacher>,
+    /// Of training on pairs of answers.
+    reference: Option<Reference>,
     optimizer: Optimizer,
     state: TrainerState,
     log: MetricsLog,
@@ -87,6 +92,7 @@ struct Session<'a> {
     before: Losses,
     began: Instant,
     elapsed_before_s: f64,
+    tokens_before: u64,
     step_seconds: Vec<f64>,
 }
 
@@ -98,14 +104,33 @@ struct Parts {
     precision: Precision,
 }
 
-impl<'a> Session<'a> {
-    /// Runs all checks that can refuse the run before it deletes any file of an older run.
-    fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
-        let Parts { folder, start, device, precision } = parts;
-        let initial = InitialModel::open(run_file, &start)?;
+/// What a run file says of a run, once its text is encoded.
+pub struct Prepared {
+    /// What is minimised.
+    pub objective: Objective,
+    /// The model that the run starts from, if it starts from one.
+    pub initial: Option<InitialModel>,
+    /// The shape of the model.
+    pub config: ModelConfig,
+    /// The text.
+    pub corpus: Corpus,
+    /// The folder that the tokenizer came from.
+    pub tokenizer_folder: Option<PathBuf>,
+    /// Holds `tokenizer_folder` if it was made for this run.
+    pub made: Option<TempDir>,
+}
+
+impl Prepared {
+    /// Opens the model and the tokenizer of a run, and encodes its text into the run folder.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or they do not fit each other.
+    pub fn new(run_file: &RunFile, folder: &RunFolder, start: &Start) -> anyhow::Result<Self> {
+        let objective = objective::of_run(run_file)?;
+        let initial = InitialModel::open(run_file, start)?;
         let RunTokenizer { tokenizer, folder: tokenizer_folder, made } = RunTokenizer::new(
             run_file,
-            init_from::tokenizer(run_file, initial.as_ref(), &start)?,
+            init_from::tokenizer(run_file, initial.as_ref(), start)?,
             init_from::tokenizer_folder(run_file, initial.as_ref()),
         )?;
         let config = match &initial {
@@ -117,7 +142,18 @@ impl<'a> Session<'a> {
             Some(initial) => initial.config().clone(),
             None => run_file.model.config(tokenizer.vocab_size()),
         };
-        let mut corpus = Corpus::prepare(&run_file.data, tokenizer, config.vocab_size, &folder)?;
+        let corpus =
+            Corpus::prepare(&run_file.data, objective, tokenizer, config.vocab_size, folder)?;
+        Ok(Prepared { objective, initial, config, corpus, tokenizer_folder, made })
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Runs all checks that can refuse the run before it deletes any file of an older run.
+    fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
+        let Parts { folder, start, device, precision } = parts;
+        let prepared = Prepared::new(run_file, &folder, &start)?;
+        let Prepared { objective, initial, config, mut corpus, tokenizer_folder, made } = prepared;
         let plan = StepPlan::new(run_file, corpus.windows(Split::Train))?;
         let tokens_hash = corpus.tokens_hash();
         let (model, optimizer, mut state, checkpoint) = match start {
@@ -144,9 +180,13 @@ impl<'a> Session<'a> {
         }
         let qat = Qat::new(run_file, &config, plan.total_steps, &state)?;
         let tokenizer_json = corpus.tokenizer().tokenizer_json()?;
-        let teacher = Teacher::open(run_file, &config, &tokenizer_json, &state)?;
+        let teacher = Teacher::open(run_file, &config, &tokenizer_json, &corpus, &state)?;
+        ensure!(
+            teacher.is_none() || objective == Objective::NextToken,
+            "pairs of answers are compared without a teacher: leave out [train.teacher]"
+        );
         state.qat_start = qat.as_ref().map(Qat::start);
-        state.qat_teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
+        state.teacher = teacher.as_ref().map(Teacher::digest).unwrap_or_default().to_owned();
         folder.require_steps_left(state.step, plan.total_steps)?;
         if state.step < plan.total_steps {
             let prospect = Prospect {
@@ -160,6 +200,18 @@ impl<'a> Session<'a> {
         }
         folder.begin(run_file, options.overwrite)?;
         corpus.keep(&folder)?;
+        let reference = match (objective, resumed_from) {
+            (Objective::NextToken, _) => None,
+            (Objective::Dpo, Some(_)) => {
+                Some(Reference::open(&folder.reference(), &state.reference, corpus.pairs())?)
+            }
+            (Objective::Dpo, None) => {
+                let reading = reading(run_file, precision, &options.interrupt);
+                let path = folder.reference();
+                Some(Reference::compute(&model, &corpus, &reading, device.first(), &path)?)
+            }
+        };
+        state.reference = reference.as_ref().map(Reference::digest).unwrap_or_default().to_owned();
         let samples = sample::open(&folder.samples(), state.step)?;
         let log = MetricsLog::open(&folder.metrics(), resumed_from)?;
         let progress = Progress::new("train", plan.total_steps, Meter::Items);
@@ -175,9 +227,11 @@ impl<'a> Session<'a> {
             tokenizer_folder,
             _made_folder: made,
             elapsed_before_s: state.elapsed_s,
+            tokens_before: state.tokens,
             model: Some(model),
             qat,
             teacher,
+            reference,
             before: Losses::default(),
             began: Instant::now(),
             step_seconds: Vec::new(),
@@ -205,6 +259,10 @@ impl<'a> Session<'a> {
             self.round_weights(last)?;
         }
         self.evaluate_first()?;
+        if let (Some(teacher), true) = (&mut self.teacher, self.state.step < self.plan.total_steps)
+        {
+            teacher.wake(self.device.first())?;
+        }
         while self.state.step < self.plan.total_steps {
             if self.interrupt.requested() {
                 self.stop()?;
@@ -264,12 +322,15 @@ impl<'a> Session<'a> {
         if self.resumed_from.is_some() {
             return Ok(()); // without the log, the losses are lost
         }
-        let (train, validation) = (self.loss(Split::Train)?, self.loss(Split::Validation)?);
-        self.before = Losses { train, validation };
+        let (train, validation) = (self.evaluate(Split::Train)?, self.evaluate(Split::Validation)?);
+        self.before = Losses::of(train, validation);
         self.note_losses(self.before);
+        let rewards = |found: Option<Evaluation>| found.and_then(|found| found.rewards);
         let written = self.log.append(Metrics {
             train_loss: self.before.train,
             val_loss: self.before.validation,
+            rewards: rewards(train),
+            val_rewards: rewards(validation).map(Into::into),
             elapsed_s: self.elapsed_s(),
             peak_rss_bytes: peak_resident(),
             ..Metrics::default()
@@ -286,7 +347,8 @@ impl<'a> Session<'a> {
         if self.qat.as_ref().is_some_and(|qat| qat.start() == step) {
             self.round_weights(step)?;
         }
-        let StepGradients { loss, teacher_divergence, mut gradients } = self.gradients(step)?;
+        let StepGradients { loss, teacher_divergence, rewards, mut gradients } =
+            self.gradients(step)?;
         let grad_norm = global_norm(&mut gradients);
         self.require_finite("loss", loss, step + 1)?;
         self.require_finite("gradient norm", grad_norm, step + 1)?;
@@ -296,7 +358,7 @@ impl<'a> Session<'a> {
         let seconds = began.elapsed().as_secs_f64();
         self.step_seconds.push(seconds);
 
-        let tokens = self.tokens_per_step();
+        let tokens = self.tokens_of(step);
         self.state.step += 1;
         self.state.tokens += tokens;
         self.state.epoch = self.state.step / self.plan.steps_per_epoch;
@@ -310,6 +372,7 @@ impl<'a> Session<'a> {
             tokens: self.state.tokens,
             train_loss: Some(loss),
             teacher_divergence,
+            rewards: rewards.means(),
             learning_rate: Some(learning_rate),
             grad_norm: Some(grad_norm),
             tokens_per_s: Some(speed),
@@ -321,9 +384,6 @@ impl<'a> Session<'a> {
     fn round_weights(&mut self, step: u64) -> anyhow::Result<()> {
         match (&mut self.qat, &self.model) {
             (Some(qat), Some(model)) if qat.start() <= step => {
-                if let Some(teacher) = &mut self.teacher {
-                    teacher.wake(self.device.first())?;
-                }
                 qat.refresh(model, self.device.first())
             }
             _ => Ok(()),
@@ -339,14 +399,30 @@ impl<'a> Session<'a> {
             precision: self.precision,
             step,
         };
-        let teacher = self.teacher.as_ref().and_then(|t| Some((t.model()?, t.share())));
-        let found = passes.backward(self.forward()?, teacher, &self.device.devices)?;
+        let loss = match &self.teacher {
+            Some(teacher) => {
+                let lessons = teacher.lessons().context("the teacher's weights were not read")?;
+                StepLoss::Distilled(lessons, teacher.settings())
+            }
+            None => self.step_loss(),
+        };
+        let found = passes.backward(self.forward()?, loss, &self.device.devices)?;
         Ok(match &self.qat {
             Some(qat) => {
                 StepGradients { gradients: qat.straight_through(found.gradients), ..found }
             }
             None => found,
         })
+    }
+
+    /// What is minimised, without a teacher.
+    fn step_loss(&self) -> StepLoss<'_> {
+        match &self.reference {
+            Some(reference) => {
+                StepLoss::Preference(objective::preference(&self.run_file.train), reference)
+            }
+            None => StepLoss::NextToken,
+        }
     }
 
     /// Stops a run whose loss or gradients are not finite. The loss of a step belongs to the
@@ -377,9 +453,11 @@ impl<'a> Session<'a> {
         let is_last = step == self.plan.total_steps; // then `finish` does the rest
         if is_last || step.is_multiple_of(settings.eval_interval as u64) {
             // Not interruptible: the log line of the step and a resumed run need the result.
-            metrics.val_loss = self.loss_unless(Split::Validation, &Interrupt::default())?;
-            if let Some(loss) = metrics.val_loss {
+            let found = self.evaluate_unless(Split::Validation, &Interrupt::default())?;
+            if let Some(Evaluation { loss, rewards }) = found {
                 self.require_finite("validation loss", loss, step)?;
+                metrics.val_loss = Some(loss);
+                metrics.val_rewards = rewards.map(Into::into);
             }
             let losses = Losses { train: metrics.train_loss, validation: metrics.val_loss };
             if !is_last {
@@ -419,19 +497,18 @@ impl<'a> Session<'a> {
     }
 
     /// Evaluates a split; ends early if the user asks to stop.
-    fn loss(&self, split: Split) -> anyhow::Result<Option<f64>> {
-        self.loss_unless(split, &self.interrupt)
+    fn evaluate(&self, split: Split) -> anyhow::Result<Option<Evaluation>> {
+        self.evaluate_unless(split, &self.interrupt)
     }
 
-    fn loss_unless(&self, split: Split, interrupt: &Interrupt) -> anyhow::Result<Option<f64>> {
-        let reading = Reading {
-            limit: self.run_file.train.eval_windows,
-            batch_size: self.run_file.train.batch_size,
-            precision: self.precision,
-            interrupt,
-        };
-        let device = self.device.first();
-        evaluate::mean_loss(self.forward()?, &self.corpus, split, &reading, device)
+    fn evaluate_unless(
+        &self,
+        split: Split,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Option<Evaluation>> {
+        let reading = reading(self.run_file, self.precision, interrupt);
+        let (model, device) = (self.forward()?, self.device.first());
+        evaluate::evaluate(model, &self.corpus, split, self.step_loss(), &reading, device)
     }
 
     fn note_losses(&self, losses: Losses) {
@@ -457,14 +534,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn tokens_per_step(&self) -> u64 {
-        let windows = self.plan.batch_size * self.plan.accumulation;
-        (windows * self.corpus.context()) as u64
+    /// The tokens of a step.
+    fn tokens_of(&self, step: u64) -> u64 {
+        let epoch = step / self.plan.steps_per_epoch;
+        let places = self.plan.places_of_step(step);
+        let windows = self.corpus.shuffled(self.run_file.run.seed, epoch, places);
+        self.corpus.positions(Split::Train, &windows) as u64
     }
 
     fn elapsed_s(&self) -> f64 {
         self.elapsed_before_s + self.began.elapsed().as_secs_f64()
     }
+}
+
+fn reading<'a>(run_file: &RunFile, precision: Precision, interrupt: &'a Interrupt) -> Reading<'a> {
+    let (limit, batch_size) = (run_file.train.eval_windows, run_file.train.batch_size);
+    Reading { limit, batch_size, precision, interrupt }
 }
 
 /// Checks before the first step that the run can be saved and its model used.

@@ -121,6 +121,19 @@ impl TensorName {
         }
     }
 
+    /// The values of a GGUF as those of the Burn module, which are in the same order of rows.
+    pub fn burn_from_gguf(&self, mut values: Vec<f32>) -> Vec<f32> {
+        if self.offset != 0.0 {
+            values.iter_mut().for_each(|value| *value -= self.offset);
+        }
+        match (self.orientation, self.gguf_shape().as_slice()) {
+            (Orientation::InputFirst | Orientation::OutputFirst, &[input, output]) => {
+                transpose(&values, output as usize, input as usize)
+            }
+            _ => values,
+        }
+    }
+
     /// Number of weights.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

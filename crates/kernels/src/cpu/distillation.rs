@@ -1,14 +1,26 @@
 //! The output head with a distillation loss (Hinton, Vinyals and Dean, "Distilling the knowledge in
-//! a neural network", 2015, at temperature 1), in addition to the text's loss or instead of it.
+//! a neural network", 2015), in addition to the text's loss or instead of it.
 //!
 //! ```text
-//! z [N, V] = x W      u [N, V] = y U, the teacher's      q = softmax(z)      p = softmax(u)
-//! divergence = mean over rows of sum_j p[j] (log p[j] - log q[j])
-//! entropy    = mean over rows of -log q[target]
-//! loss = s divergence + (1 - s) entropy      dz = (q - s p - (1 - s) onehot(target)) / N
+//! z [N, V] = x W      u [N, V] = y U, the teacher's      T the temperature
+//! q = softmax(z / T)      p = softmax(u / T)
+//! divergence = T^2 mean over rows of sum_j p[j] (log p[j] - log q[j])
+//! entropy    = mean over rows of -log softmax(z)[target]
+//! loss = s divergence + (1 - s) entropy
+//! dz = (s T (q - p) + (1 - s) (softmax(z) - onehot(target))) / N
 //! ```
 //!
-//! As in [`head`](super::head), only the logits of some rows exist at a time.
+//! Of recorded predictions only the `k` likeliest tokens are known, the set `K`. All others are one
+//! outcome, with what is left of the probability:
+//!
+//! ```text
+//! divergence = T^2 mean of sum_{j in K} p[j] (log p[j] - log q[j]) + P (log P - log Q)
+//! P = 1 - sum_{j in K} p[j]      Q = sum_{j not in K} q[j]
+//! dz[j] of the divergence = T (q[j] - p[j]) in K, T (q[j] - q[j] P / Q) elsewhere
+//! ```
+//!
+//! By the data processing inequality it is at most the divergence of all tokens, and equal to it where
+//! `K` is all of them. As in [`head`](super::head), only the logits of some rows exist at a time.
 
 use rayon::prelude::*;
 
@@ -16,17 +28,40 @@ use super::arithmetic::Arithmetic;
 use super::head::{HeadWeight, ROWS, add_weight_gradient};
 use super::matmul::pack::Matrix;
 use super::simd::{exp, max, sum};
-use isa::vectorised;
+use crate::distillation::Distillation;
+use isa::{Isa, vectorised};
 
 /// Where the teacher's predictions come from.
 #[derive(Debug, Clone, Copy)]
-pub struct Teacher<'a> {
-    /// Its residual stream after the last normalisation, `[N, D]`.
-    pub y: &'a [f32],
-    /// Its head.
-    pub weight: HeadWeight<'a>,
-    /// The share of the divergence in the loss: `s`, from 0 to 1.
-    pub share: f32,
+pub enum Teacher<'a> {
+    /// The head of a model.
+    Head {
+        /// Its residual stream after the last normalisation, `[N, D]`.
+        y: &'a [f32],
+        /// Its weight.
+        weight: HeadWeight<'a>,
+    },
+    /// The likeliest tokens, recorded at the temperature of the loss.
+    Recorded {
+        /// `[N, k]`; those of a row differ.
+        ids: &'a [u32],
+        /// Logarithms of their probabilities `[N, k]`.
+        log_probabilities: &'a [f32],
+    },
+}
+
+impl<'a> Teacher<'a> {
+    /// For rows `start` to `end` of `n`.
+    fn part(self, n: usize, start: usize, end: usize) -> Teacher<'a> {
+        let cut = |all: &'a [f32]| &all[all.len() / n * start..all.len() / n * end];
+        match self {
+            Teacher::Head { y, weight } => Teacher::Head { y: cut(y), weight },
+            Teacher::Recorded { ids, log_probabilities } => Teacher::Recorded {
+                ids: &ids[ids.len() / n * start..ids.len() / n * end],
+                log_probabilities: cut(log_probabilities),
+            },
+        }
+    }
 }
 
 /// The result of a pass.
@@ -49,27 +84,34 @@ pub fn distill<A: Arithmetic>(
     weight: HeadWeight<'_>,
     targets: &[u32],
     teacher: Teacher<'_>,
+    settings: Distillation,
 ) -> Distilled {
     let n = targets.len();
-    let (channels, wide) = (x.len() / n, teacher.y.len() / n);
-    assert_eq!((x.len(), teacher.y.len()), (n * channels, n * wide), "N targets");
+    let channels = x.len() / n;
+    assert_eq!(x.len(), n * channels, "N targets");
     let vocabulary = weight.numbers().len() / channels;
-    assert_eq!(teacher.weight.numbers().len(), wide * vocabulary, "one vocabulary");
     let (mut dx, mut dw) = (Vec::with_capacity(x.len()), None);
     let mut totals = [0.0; 2];
-    let parts = x.chunks(ROWS * channels).zip(teacher.y.chunks(ROWS * wide));
-    for ((x, y), targets) in parts.zip(targets.chunks(ROWS)) {
+    for ((x, targets), start) in
+        x.chunks(ROWS * channels).zip(targets.chunks(ROWS)).zip((0..n).step_by(ROWS))
+    {
+        let teacher = teacher.part(n, start, start + targets.len());
         let x = Matrix::new(x, targets.len(), channels);
-        let y = Matrix::new(y, targets.len(), wide);
         let mut z = math.product_once(x, weight.matrix(channels));
-        let mut u = math.product_once(y, teacher.weight.matrix(wide));
-        let rows = z.par_chunks_mut(vocabulary).zip(u.par_chunks_mut(vocabulary)).zip(targets);
-        let scale = 1.0 / n as f32;
-        let each: Vec<[f64; 2]> = rows
-            .map(|((z, u), &target)| {
-                row_losses(math.isa(), z, u, target as usize, teacher.share, scale)
-            })
-            .collect();
+        let rows = Rows { targets, scale: 1.0 / n as f32, settings };
+        let each = match teacher {
+            Teacher::Head { y, weight } => {
+                let wide = y.len() / targets.len();
+                assert_eq!(y.len(), targets.len() * wide, "N targets");
+                assert_eq!(weight.numbers().len(), wide * vocabulary, "one vocabulary");
+                let y = Matrix::new(y, targets.len(), wide);
+                let mut u = math.product_once(y, weight.matrix(wide));
+                rows.taught(math.isa(), &mut z, &mut u)
+            }
+            Teacher::Recorded { ids, log_probabilities } => {
+                rows.recorded(&mut z, ids, log_probabilities)
+            }
+        };
         for row in each {
             totals = [totals[0] + row[0], totals[1] + row[1]];
         }
@@ -80,6 +122,120 @@ pub fn distill<A: Arithmetic>(
     let [divergence, entropy] = totals.map(|total| (total / n as f64) as f32);
     let dw = dw.unwrap_or_else(|| vec![0.0; weight.numbers().len()]);
     Distilled { divergence, entropy, dx, dw }
+}
+
+/// Rows whose logits exist.
+struct Rows<'a> {
+    targets: &'a [u32],
+    /// Factor on the gradients: `1 / N`.
+    scale: f32,
+    settings: Distillation,
+}
+
+impl Rows<'_> {
+    /// Divergence and cross-entropy of each row; the logits `z` are replaced by their gradients, the
+    /// teacher's `u` are overwritten.
+    fn taught(&self, isa: Isa, z: &mut [f32], u: &mut [f32]) -> Vec<[f64; 2]> {
+        let vocabulary = z.len() / self.targets.len();
+        let Distillation { share, temperature } = self.settings;
+        z.par_chunks_mut(vocabulary)
+            .zip(u.par_chunks_mut(vocabulary))
+            .zip(self.targets)
+            .map(|((z, u), &target)| {
+                if temperature == 1.0 {
+                    return row_losses(isa, z, u, target as usize, share, self.scale);
+                }
+                let log_sum = log_sum(u, temperature);
+                for u in u.iter_mut() {
+                    *u = *u / temperature - log_sum;
+                }
+                let expected = |token: usize| Some(u[token]);
+                self.row(z, target as usize, expected)
+            })
+            .collect()
+    }
+
+    /// The same for recorded predictions.
+    fn recorded(&self, z: &mut [f32], ids: &[u32], log_probabilities: &[f32]) -> Vec<[f64; 2]> {
+        let (rows, vocabulary) = (self.targets.len(), z.len() / self.targets.len());
+        let k = ids.len() / rows;
+        assert_eq!(
+            (ids.len(), log_probabilities.len()),
+            (rows * k, rows * k),
+            "N rows of k tokens"
+        );
+        z.par_chunks_mut(vocabulary)
+            .zip(ids.par_chunks(k))
+            .zip(log_probabilities.par_chunks(k))
+            .zip(self.targets)
+            .map(|(((z, ids), log_probabilities), &target)| {
+                let mut known: Vec<(u32, f32)> =
+                    ids.iter().copied().zip(log_probabilities.iter().copied()).collect();
+                known.sort_unstable_by_key(|&(id, _)| id);
+                let mut next = known.into_iter().peekable();
+                // Asked for each token in turn.
+                let expected = |token: usize| {
+                    next.next_if(|&(id, _)| id as usize == token).map(|(_, log_p)| log_p)
+                };
+                self.row(z, target as usize, expected)
+            })
+            .collect()
+    }
+
+    /// A row at any temperature; `expected` is the logarithm of the teacher's probability of a token,
+    /// if it is known, and is asked once for each token in its order.
+    fn row(
+        &self,
+        z: &mut [f32],
+        target: usize,
+        expected: impl FnMut(usize) -> Option<f32>,
+    ) -> [f64; 2] {
+        let Distillation { share, temperature } = self.settings;
+        let t = temperature;
+        let (log_sum_1, log_sum_t) = (log_sum(z, 1.0), log_sum(z, t));
+        let expected: Vec<Option<f32>> = (0..z.len()).map(expected).collect();
+        let (mut divergence, mut known, mut rest) = (0.0_f64, 0.0_f64, 0.0_f64);
+        for (&z, expected) in z.iter().zip(&expected) {
+            let log_q = z / t - log_sum_t;
+            match *expected {
+                Some(log_p) => {
+                    let p = f64::from(log_p).exp();
+                    known += p;
+                    // A token of probability 0 adds nothing, whatever its logarithm is.
+                    if p > 0.0 {
+                        divergence += p * f64::from(log_p - log_q);
+                    }
+                }
+                None => rest += f64::from(log_q).exp(),
+            }
+        }
+        // What is left of the teacher's probability and of the student's, if anything is.
+        let left = if expected.contains(&None) { (1.0 - known).max(0.0) } else { 0.0 };
+        let rest = rest.max(f64::MIN_POSITIVE);
+        if left > 0.0 {
+            divergence += left * (left.ln() - rest.ln());
+        }
+        let of_others = (1.0 - left / rest) as f32;
+        let entropy = f64::from(log_sum_1) - f64::from(z[target]);
+        let (taught, plain) = (self.scale * share * t, self.scale * (1.0 - share));
+        for (z, expected) in z.iter_mut().zip(&expected) {
+            let (q_t, q_1) = (exp(*z / t - log_sum_t), exp(*z - log_sum_1));
+            let apart = match expected {
+                Some(log_p) => q_t - exp(*log_p),
+                None => q_t * of_others,
+            };
+            *z = taught * apart + plain * q_1;
+        }
+        z[target] -= plain;
+        [f64::from(t) * f64::from(t) * divergence, entropy]
+    }
+}
+
+/// `log sum_j e^(z[j] / t)`
+fn log_sum(z: &[f32], t: f32) -> f32 {
+    let most = max(z) / t;
+    let sum: f64 = z.iter().map(|&z| f64::from(exp(z / t - most))).sum();
+    (sum.ln() + f64::from(most)) as f32
 }
 
 vectorised! {
@@ -122,7 +278,6 @@ mod tests {
     use super::super::arithmetic::{Bf16, F32};
     use super::super::testing::{assert_close, gradient, noise};
     use super::*;
-    use isa::Isa;
 
     /// `[N, C]` times the head, which is stored as `[V, C]` if it is tied.
     fn logits(x: &[f64], w: &[f64], channels: usize, tied: bool) -> Vec<Vec<f64>> {
@@ -140,13 +295,26 @@ mod tests {
         z.iter().map(|z| z - log_sum).collect()
     }
 
-    /// Divergence and cross-entropy.
-    fn by_definition(z: &[Vec<f64>], u: &[Vec<f64>], targets: &[u32]) -> [f64; 2] {
+    /// Divergence and cross-entropy; of the teacher's tokens only those below `known` are, the others
+    /// are one outcome.
+    fn by_definition(
+        z: &[Vec<f64>],
+        u: &[Vec<f64>],
+        targets: &[u32],
+        t: f64,
+        known: usize,
+    ) -> [f64; 2] {
         let mut totals = [0.0; 2];
+        let merged = |log_p: Vec<f64>| -> Vec<f64> {
+            let (known, others) = log_p.split_at(known);
+            let rest: f64 = others.iter().map(|log_p| log_p.exp()).sum();
+            known.iter().copied().chain((!others.is_empty()).then(|| rest.ln())).collect()
+        };
+        let tempered = |z: &[f64]| z.iter().map(|z| z / t).collect::<Vec<f64>>();
         for ((z, u), &target) in z.iter().zip(u).zip(targets) {
-            let (q, p) = (log_softmax(z), log_softmax(u));
-            totals[0] += p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
-            totals[1] -= q[target as usize];
+            let [q, p] = [z, u].map(|z| merged(log_softmax(&tempered(z))));
+            totals[0] += t * t * p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+            totals[1] -= log_softmax(z)[target as usize];
         }
         totals.map(|total| total / targets.len() as f64)
     }
@@ -159,17 +327,38 @@ mod tests {
         let [x64, w64, y64, t64] =
             [&x, &w, &y, &t].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
         let u = logits(&y64, &t64, d, !tied);
-        for share in [0.0_f32, 0.3, 1.0] {
-            let teacher = Teacher { y: &y, weight: weight(&t, !tied), share };
-            let found = distill(math, &x, weight(&w, tied), &targets, teacher);
-            let f = |x: &[f64], w: &[f64]| by_definition(&logits(x, w, c, tied), &u, &targets);
-            assert_close(&[found.divergence, found.entropy], &f(&x64, &w64), tolerance);
-            let mixed = |x: &[f64], w: &[f64]| {
-                let ([divergence, entropy], s) = (f(x, w), f64::from(share));
-                vec![s * divergence + (1.0 - s) * entropy]
-            };
-            assert_close(&found.dx, &gradient(&x64, &[1.0], |x| mixed(x, &w64)), tolerance);
-            assert_close(&found.dw, &gradient(&w64, &[1.0], |w| mixed(&x64, w)), tolerance);
+        for (share, temperature) in
+            [(0.0_f32, 1.0_f32), (0.3, 1.0), (1.0, 1.0), (0.3, 2.0), (1.0, 0.5)]
+        {
+            let settings = Distillation { share, temperature };
+            for known in [v, v.div_ceil(2)] {
+                let (mut ids, mut log_probabilities) = (Vec::new(), Vec::new());
+                for u in &u {
+                    let u: Vec<f64> = u.iter().map(|u| u / f64::from(temperature)).collect();
+                    // In any order.
+                    ids.extend((0..known as u32).rev());
+                    log_probabilities
+                        .extend(log_softmax(&u)[..known].iter().rev().map(|&x| x as f32));
+                }
+                let recorded =
+                    Teacher::Recorded { ids: &ids, log_probabilities: &log_probabilities };
+                let whole = Teacher::Head { y: &y, weight: weight(&t, !tied) };
+                let teachers = if known == v { vec![whole, recorded] } else { vec![recorded] };
+                for teacher in teachers {
+                    let found = distill(math, &x, weight(&w, tied), &targets, teacher, settings);
+                    let f = |x: &[f64], w: &[f64]| {
+                        let z = logits(x, w, c, tied);
+                        by_definition(&z, &u, &targets, f64::from(temperature), known)
+                    };
+                    assert_close(&[found.divergence, found.entropy], &f(&x64, &w64), tolerance);
+                    let mixed = |x: &[f64], w: &[f64]| {
+                        let ([divergence, entropy], s) = (f(x, w), f64::from(share));
+                        vec![s * divergence + (1.0 - s) * entropy]
+                    };
+                    assert_close(&found.dx, &gradient(&x64, &[1.0], |x| mixed(x, &w64)), tolerance);
+                    assert_close(&found.dw, &gradient(&w64, &[1.0], |w| mixed(&x64, w)), tolerance);
+                }
+            }
         }
     }
 
@@ -188,9 +377,12 @@ mod tests {
     fn a_model_that_is_its_own_teacher_has_nothing_to_learn() {
         let (x, w) = (noise(5 * 33, 1), noise(33 * 17, 2));
         let weight = HeadWeight::Untied(&w);
-        let teacher = Teacher { y: &x, weight, share: 1.0 };
-        let found = distill(F32(Isa::best()), &x, weight, &[0, 1, 2, 3, 4], teacher);
-        assert!(found.divergence.abs() < 1e-7, "{}", found.divergence);
-        assert!(found.dx.iter().chain(&found.dw).all(|g| g.abs() < 1e-7));
+        let teacher = Teacher::Head { y: &x, weight };
+        for temperature in [1.0, 3.0] {
+            let settings = Distillation { share: 1.0, temperature };
+            let found = distill(F32(Isa::best()), &x, weight, &[0, 1, 2, 3, 4], teacher, settings);
+            assert!(found.divergence.abs() < 1e-6, "{}", found.divergence);
+            assert!(found.dx.iter().chain(&found.dw).all(|g| g.abs() < 1e-6));
+        }
     }
 }

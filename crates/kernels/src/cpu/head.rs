@@ -6,6 +6,9 @@
 //! dz = (softmax(z) - onehot(target)) / N      dx = dz W^T      dW = x^T dz
 //! ```
 //!
+//! With [`RowWeights::Each`] the loss is the sum of the rows' losses times their weights, and a row's
+//! weight stands in place of `1 / N`.
+//!
 //! The logits are the largest tensor of a training step (one number for each token and each entry
 //! of the vocabulary), so only those of some rows exist at a time, and their gradient replaces them
 //! in place.
@@ -47,10 +50,48 @@ impl<'a> HeadWeight<'a> {
     }
 }
 
+/// How the losses of the rows become one.
+#[derive(Debug, Clone, Copy)]
+pub enum RowWeights<'a> {
+    /// Their mean.
+    Mean,
+    /// Their sum, each times its weight `[N]`.
+    Each(&'a [f32]),
+}
+
+impl<'a> RowWeights<'a> {
+    /// The weights of each part of at most [`ROWS`] of `rows` rows.
+    fn parts(self, rows: usize) -> Vec<Scales<'a>> {
+        match self {
+            RowWeights::Mean => vec![Scales::Same(1.0 / rows as f32); rows.div_ceil(ROWS)],
+            RowWeights::Each(weights) => {
+                assert_eq!(weights.len(), rows, "a weight for each row");
+                weights.chunks(ROWS).map(Scales::Each).collect()
+            }
+        }
+    }
+}
+
+/// The factors on the gradients of some rows.
+#[derive(Debug, Clone, Copy)]
+enum Scales<'a> {
+    Same(f32),
+    Each(&'a [f32]),
+}
+
+impl Scales<'_> {
+    fn of(self, row: usize) -> f32 {
+        match self {
+            Scales::Same(scale) => scale,
+            Scales::Each(scales) => scales[row],
+        }
+    }
+}
+
 /// The loss and the gradients of its two inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadLoss {
-    /// Mean over all rows, in nats.
+    /// Of all rows together, in nats.
     pub loss: f32,
     /// `[N, C]`
     pub dx: Vec<f32>,
@@ -66,41 +107,77 @@ pub fn loss<A: Arithmetic>(
     weight: HeadWeight<'_>,
     targets: &[u32],
 ) -> f32 {
-    assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
     let mut total = 0.0;
-    for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
-        let x = Matrix::new(x, targets.len(), channels);
-        let mut logits = math.product_once(x, weight.matrix(channels));
-        total += losses(math.isa(), &mut logits, targets, None);
-    }
+    in_parts(math, x, channels, weight, targets, |losses| total += losses.iter().sum::<f64>());
     (total / targets.len() as f64) as f32
 }
 
-/// The mean loss with the gradients of `x` and the weight.
+/// The loss of each row `[N]`, in nats.
+pub fn losses<A: Arithmetic>(
+    math: A,
+    x: &[f32],
+    channels: usize,
+    weight: HeadWeight<'_>,
+    targets: &[u32],
+) -> Vec<f32> {
+    let mut each = Vec::with_capacity(targets.len());
+    in_parts(math, x, channels, weight, targets, |losses| {
+        each.extend(losses.iter().map(|&loss| loss as f32));
+    });
+    each
+}
+
+/// Calls `visit` with the losses of at most [`ROWS`] rows at a time.
+fn in_parts<A: Arithmetic>(
+    math: A,
+    x: &[f32],
+    channels: usize,
+    weight: HeadWeight<'_>,
+    targets: &[u32],
+    mut visit: impl FnMut(&[f64]),
+) {
+    assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
+    for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
+        let x = Matrix::new(x, targets.len(), channels);
+        let mut logits = math.product_once(x, weight.matrix(channels));
+        visit(&row_losses(math.isa(), &mut logits, targets, None));
+    }
+}
+
+/// The loss of all rows together, with the gradients of `x` and the weight.
 pub fn loss_and_gradients<A: Arithmetic>(
     math: A,
     x: &[f32],
     channels: usize,
     weight: HeadWeight<'_>,
     targets: &[u32],
+    weights: RowWeights<'_>,
 ) -> HeadLoss {
     assert_eq!(x.len(), targets.len() * channels, "x of [N, C] and N targets");
     let vocabulary = weight.numbers().len() / channels;
-    let scale = 1.0 / targets.len() as f32;
+    let scales = weights.parts(targets.len());
     let (mut dx, mut dw) = (Vec::with_capacity(x.len()), None);
     let mut total = 0.0;
     // `product_once`, although the weight is used for every part: a packed copy of it would be the
     // memory peak of a training step.
-    for (x, targets) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)) {
+    for ((x, targets), scales) in x.chunks(ROWS * channels).zip(targets.chunks(ROWS)).zip(scales) {
         let x = Matrix::new(x, targets.len(), channels);
         let mut z = math.product_once(x, weight.matrix(channels));
-        total += losses(math.isa(), &mut z, targets, Some(scale));
+        let losses = row_losses(math.isa(), &mut z, targets, Some(scales));
+        total += match scales {
+            Scales::Same(_) => losses.iter().sum::<f64>(),
+            Scales::Each(scales) => losses.iter().zip(scales).map(|(x, &w)| x * f64::from(w)).sum(),
+        };
         let dz = Matrix::new(&z, targets.len(), vocabulary);
         dx.extend(math.product_once(dz, weight.matrix(channels).transpose()));
         add_weight_gradient(math, weight, x, dz, &mut dw);
     }
     let dw = dw.unwrap_or_else(|| vec![0.0; weight.numbers().len()]);
-    HeadLoss { loss: (total / targets.len() as f64) as f32, dx, dw }
+    let loss = match weights {
+        RowWeights::Mean => total / targets.len() as f64,
+        RowWeights::Each(_) => total,
+    };
+    HeadLoss { loss: loss as f32, dx, dw }
 }
 
 /// Adds `dW = x^T dz` to the gradient; its transpose if the weight is stored transposed.
@@ -121,15 +198,22 @@ pub(super) fn add_weight_gradient<A: Arithmetic>(
     }
 }
 
-/// The sum of the rows' losses. With a scale, the logits are replaced by their gradients times it.
-fn losses(isa: Isa, logits: &mut [f32], targets: &[u32], gradient_scale: Option<f32>) -> f64 {
+/// The losses of the rows. With scales, the logits are replaced by their gradients times them.
+fn row_losses(
+    isa: Isa,
+    logits: &mut [f32],
+    targets: &[u32],
+    scales: Option<Scales<'_>>,
+) -> Vec<f64> {
     let vocabulary = logits.len() / targets.len();
-    let each: Vec<f64> = logits
+    logits
         .par_chunks_mut(vocabulary)
         .zip(targets)
-        .map(|(row, &target)| row_loss(isa, row, target as usize, gradient_scale))
-        .collect();
-    each.iter().sum()
+        .enumerate()
+        .map(|(at, (row, &target))| {
+            row_loss(isa, row, target as usize, scales.map(|scales| scales.of(at)))
+        })
+        .collect()
 }
 
 vectorised! {
@@ -198,7 +282,7 @@ mod tests {
         let targets: Vec<u32> = (0..rows).map(|i| (i * 7 % vocabulary) as u32).collect();
         let weight = if tied { HeadWeight::Tied(&w) } else { HeadWeight::Untied(&w) };
         let [x64, w64] = [&x, &w].map(|v| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-        let found = loss_and_gradients(math, &x, channels, weight, &targets);
+        let found = loss_and_gradients(math, &x, channels, weight, &targets, RowWeights::Mean);
         let f = |x: &[f64], w: &[f64]| by_definition(x, w, channels, tied, &targets);
         assert_close(&[found.loss], &f(&x64, &w64), tolerance);
         assert_eq!(found.loss, loss(math, &x, channels, weight, &targets));
@@ -222,8 +306,14 @@ mod tests {
     #[test]
     fn huge_logits_give_a_finite_loss() {
         let weight = [1e4, -1e4];
-        let found =
-            loss_and_gradients(F32(Isa::best()), &[1.0], 1, HeadWeight::Untied(&weight), &[1]);
+        let found = loss_and_gradients(
+            F32(Isa::best()),
+            &[1.0],
+            1,
+            HeadWeight::Untied(&weight),
+            &[1],
+            RowWeights::Mean,
+        );
         assert_eq!(found.loss, 2e4);
         assert_eq!(found.dx, [2e4]);
     }

@@ -35,7 +35,7 @@ mod rope;
 
 pub(crate) use attention::{causal_attention, grouped_attention};
 pub(crate) use embedding::embedding;
-pub(crate) use head::{distilled_head_loss, head_loss};
+pub(crate) use head::{distilled_head_loss, head_loss, head_losses};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pointwise::{dropout, gelu, swiglu};

@@ -28,7 +28,7 @@ pub(crate) use attention::{causal_attention, grouped_attention};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) use cube::Products;
 pub(crate) use embedding::embedding;
-pub(crate) use head::{distilled_head_loss, head_loss};
+pub(crate) use head::{distilled_head_loss, head_loss, head_losses, weighted_head_loss};
 pub(crate) use linear::{gelu_linear, linear, swiglu_linear};
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use rng::dropout;
@@ -120,6 +120,7 @@ mod tests {
     use burn::tensor::{Device, Int, TensorData, module};
 
     use super::*;
+    use crate::Predictions;
     use crate::{Dropout, gelu, random, with_plain_operations};
 
     fn draw<const RANK: usize>(name: &str, shape: [usize; RANK]) -> Tensor<RANK> {
@@ -234,7 +235,7 @@ mod tests {
                 ] {
                     let mask = crate::CausalMask::with_window(t, window, &Device::flex());
                     let mask = mask.within(documents);
-                    let pass = crate::Pass { dropout: drop, precision, checkpointing: false };
+                    let pass = crate::Pass { dropout: drop, precision, ..crate::Pass::default() };
                     let qkv = draw("qkv", [b * t, 3 * h * d]);
                     let ours = || causal_attention::<Flex>(qkv.clone(), h, &mask, pass);
                     let plain = || crate::causal_attention(qkv.clone(), h, &mask, pass);
@@ -270,29 +271,61 @@ mod tests {
                     let inputs = || [student.x.clone(), student.weight.clone()];
                     let ours = || {
                         let head = student.clone();
-                        head::in_pieces::<Flex>(head, None, ids(&targets), precision, rows).0 * 7.0
+                        head::in_pieces::<Flex>(head, None, ids(&targets), None, precision, rows).0
+                            * 7.0
                     };
                     let plain = || {
                         let [x, w] = inputs();
                         crate::head_loss(x, w, tied, ids(&targets), Precision::F32) * 7.0
                     };
                     assert_alike("head", inputs(), &[], [&ours, &plain], tolerance);
+                    let weights = [0.5, -1.0, 0.0, 2.0, 0.25, -0.5, 1.0];
                     let ours = || {
-                        let teacher = Some((teacher.clone(), 0.3));
-                        let head = student.clone();
-                        head::in_pieces::<Flex>(head, teacher, ids(&targets), precision, rows).0
-                            * 7.0
+                        let (head, weights) = (student.clone(), Some(weights.as_slice()));
+                        head::in_pieces::<Flex>(head, None, ids(&targets), weights, precision, rows)
+                            .0
                     };
                     let plain = || {
-                        let mut teacher = teacher.clone();
-                        teacher.x = teacher.x.inner();
-                        teacher.weight = teacher.weight.inner();
-                        let (head, targets) = (student.clone(), ids(&targets));
-                        let loss =
-                            crate::distilled_head_loss(head, teacher, targets, 0.3, Precision::F32);
-                        loss.loss * 7.0
+                        let head = student.clone();
+                        crate::weighted_head_loss(head, ids(&targets), &weights, Precision::F32)
                     };
-                    assert_alike("distilled", inputs(), &[], [&ours, &plain], tolerance);
+                    assert_alike("weighted", inputs(), &[], [&ours, &plain], tolerance);
+                    let teacher = teacher.inner();
+                    for temperature in [1.0, 2.0] {
+                        let log_p = teacher.clone().logits(Precision::F32) / temperature;
+                        let log_p = burn::tensor::activation::log_softmax(log_p, 1);
+                        let (log_probabilities, ids_of) = log_p.topk_with_indices(3, 1);
+                        let settings = crate::Distillation { share: 0.3, temperature };
+                        for teacher in [
+                            Predictions::Head(teacher.clone()),
+                            Predictions::Recorded { ids: ids_of, log_probabilities },
+                        ] {
+                            let ours = || {
+                                let (head, teacher) =
+                                    (student.clone(), (teacher.clone(), settings));
+                                let targets = ids(&targets);
+                                head::in_pieces::<Flex>(
+                                    head,
+                                    Some(teacher),
+                                    targets,
+                                    None,
+                                    precision,
+                                    rows,
+                                )
+                                .0 * 7.0
+                            };
+                            let plain = || {
+                                let (head, teacher) = (student.clone(), teacher.clone());
+                                let (targets, precision) = (ids(&targets), Precision::F32);
+                                crate::distilled_head_loss(
+                                    head, teacher, targets, settings, precision,
+                                )
+                                .loss
+                                    * 7.0
+                            };
+                            assert_alike("distilled", inputs(), &[], [&ours, &plain], tolerance);
+                        }
+                    }
                 }
             }
         }
