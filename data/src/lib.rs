@@ -24,6 +24,7 @@ mod fetch;
 mod inputs;
 mod inspect;
 mod records;
+mod shards;
 mod shuffle;
 mod skipped;
 mod text;
@@ -43,6 +44,7 @@ pub use inspect::{
     inspect_tokens,
 };
 pub use records::{BadRecord, LARGEST_RECORD, Place, Record, Records, records};
+pub use shards::{SHARD_BYTES, encode_shards};
 pub use shuffle::Shuffle;
 pub use skipped::Skipped;
 pub use token_file::{TokenFile, TokenWriter, Written};

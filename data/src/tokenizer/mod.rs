@@ -8,7 +8,7 @@
 //! | `huggingface` | what its `tokenizer.json` says | its own |
 //! | of a GGUF | what its metadata says | its own |
 //!
-//! A file whose kind is GPT-2's, SentencePiece's BPE or `simple` runs through code of our own;
+//! A file whose kind is GPT-2's or SmolLM's, SentencePiece's BPE or `simple` runs through code of our own;
 //! every other one (Llama 3, Qwen2, Unigram, WordPiece, ...) through Hugging Face's `tokenizers`.
 //!
 //! `<|endoftext|>` in a text is ordinary text unless asked for ([`Tokenizer::encode_with_specials`]):
@@ -36,7 +36,7 @@ mod words;
 use std::borrow::Cow;
 
 use anyhow::Result;
-use checkpoint::SpacePrefix;
+use checkpoint::{PreTokenizer, SpacePrefix};
 
 pub use bpe::END_OF_TEXT;
 pub use missing::MissingToken;
@@ -292,7 +292,13 @@ impl Tokenizer {
             }
         };
         match &self.kind {
-            Kind::Bpe(bpe) => add_pairs(bpe.tokens(), bpe.merges()),
+            Kind::Bpe(bpe) => {
+                add_pairs(bpe.tokens(), bpe.merges());
+                // GPT-2's is what a hash without a name stands for.
+                if bpe.pre_tokenizer() != PreTokenizer::GPT2 {
+                    add(bpe.pre_tokenizer().name.as_bytes());
+                }
+            }
             Kind::SentencePiece(pieces) => {
                 add_pairs(pieces.tokens(), pieces.merges());
                 add(format!("{:?}", pieces.prefix()).as_bytes());
