@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::chat::{ChatArgs, ChatInspection};
 use crate::corpus::{Corpus, KNOWN_CORPORA, KnownCorpus};
+use crate::filter::FilterArgs;
 use crate::{
-    EncodeReport, FetchJob, FetchReport, Format, Inputs, InspectReport, SHARD_BYTES, TokenFile,
-    Tokenizer, encode_file, encode_shards, fetch, inspect, inspect_tokens, simple_from_file,
-    train_tokenizer,
+    EncodeReport, FetchJob, FetchReport, FilterReport, Format, Inputs, InspectReport, SHARD_BYTES,
+    TokenFile, Tokenizer, encode_file, encode_shards, fetch, inspect, inspect_tokens,
+    simple_from_file, train_tokenizer,
 };
 
 /// The tokenizer of a corpus's own words.
@@ -47,6 +48,10 @@ enum Verb {
     #[command(after_help = "Examples: data encode builtin --output tokens.bin\n          \
                             data encode 'shards/*.parquet' --output tokens/")]
     Encode(Encode),
+    /// Write the documents that are no duplicates and keep rules for quality as JSON Lines.
+    #[command(after_help = "Example: data filter 'web/*.jsonl.zst' --near-duplicates --show 3 \
+                            --output clean.jsonl.zst")]
+    Filter(FilterArgs),
     /// Show the contents of a token file or a text.
     #[command(after_help = "Example: data inspect tokens.bin --show 20")]
     Inspect(Inspect),
@@ -62,14 +67,14 @@ enum Verb {
 
 /// What is read, and how.
 #[derive(Debug, ClapArgs)]
-struct Reading {
+pub(crate) struct Reading {
     /// Take the inputs for this, whatever their endings say; needed for standard input
     /// [default: by the ending]
     #[arg(long, value_name = "FORMAT", value_enum)]
     format: Option<Format>,
     /// Field of a record that holds its text
     #[arg(long, value_name = "NAME", default_value = "text")]
-    text_field: String,
+    pub text_field: String,
     /// Stop at a record that cannot be read, or skip it and count it
     #[arg(long, value_name = "stop|skip", default_value = "stop", value_parser = on_error)]
     on_error: OnError,
@@ -84,7 +89,7 @@ fn on_error(name: &str) -> Result<OnError, &'static str> {
 }
 
 impl Reading {
-    fn corpus(&self, inputs: &[PathBuf]) -> Result<Corpus> {
+    pub fn corpus(&self, inputs: &[PathBuf]) -> Result<Corpus> {
         let inputs = Inputs::open(inputs, self.format)?;
         Ok(Corpus::new(inputs, &self.text_field, self.on_error))
     }
@@ -180,6 +185,8 @@ struct Fetch {
 pub enum Report {
     /// Of `encode`.
     Encode(EncodeReport),
+    /// Of `filter`.
+    Filter(FilterReport),
     /// Of `inspect`.
     Inspect(InspectReport),
     /// Of `inspect --chat`.
@@ -222,6 +229,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Report::Encode(report) => report.fmt(f),
+            Report::Filter(report) => report.fmt(f),
             Report::Inspect(report) => report.fmt(f),
             Report::Chat(report) => report.fmt(f),
             Report::Fetch(report) => report.fmt(f),
@@ -237,6 +245,7 @@ impl fmt::Display for Report {
 pub fn run(args: Args) -> Result<Report> {
     match args.verb {
         Verb::Encode(encode) => run_encode(&encode).map(Report::Encode),
+        Verb::Filter(job) => job.run().map(Report::Filter),
         Verb::Inspect(job) if job.chat.chat => {
             let corpus = job.reading.corpus(&job.inputs)?;
             let tokenizer = open_tokenizer(&job.tokenizer, &corpus)?;

@@ -21,6 +21,7 @@ mod corpus;
 mod documents;
 mod encode;
 mod fetch;
+mod filter;
 mod inputs;
 mod inspect;
 mod records;
@@ -38,6 +39,7 @@ pub use corpus::{BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, 
 pub use documents::ReadReport;
 pub use encode::{EncodeReport, encode_file, simple_from_file};
 pub use fetch::{FetchJob, FetchReport, fetch};
+pub use filter::{Dropped, Example, FilterJob, FilterReport, Finding, Limits, Rule, filter};
 pub use inputs::{Compression, Format, InputFile, Inputs, STANDARD_INPUT};
 pub use inspect::{
     DocumentsReport, InspectReport, TokenCount, TokenShown, check_tokenizer, inspect,

@@ -93,7 +93,11 @@ fn going_on_behind_any_shard_gives_the_same_shards() {
     let tokenizer = Tokenizer::gpt2().unwrap();
     let folder = tempfile::tempdir().unwrap();
     for (name, corpus) in corpora(folder.path()) {
-        let size = if name == "one text" { 300_000 } else { 9_000 };
+        let size = match name {
+            "one text" => 600_000,
+            "sources" => 60_000,
+            _ => 12_000,
+        };
         let output = folder.path().join(format!("{name}.tokens"));
         let settings = Settings::of(&corpus, &tokenizer, size).unwrap();
         let whole = folder.path().join(format!("{name}.whole"));
