@@ -32,7 +32,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use list::{LIST_FILE, ListedShard, Origin, ShardList};
 pub(crate) use shard::Shard;
@@ -42,6 +42,7 @@ pub use writer::{TokenWriter, Written};
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
+    sources: Vec<PathBuf>,
     /// At least one.
     members: Vec<Member>,
     len: usize,
@@ -79,21 +80,55 @@ impl TokenFile {
         let first = paths.first().context("no token file is named; expected at least one")?;
         let mut file = TokenFile {
             path: first.as_ref().to_owned(),
+            sources: Vec::new(),
             members: Vec::new(),
             len: 0,
             documents: 0,
         };
         for path in paths {
             let path = path.as_ref();
-            if path.is_dir() {
-                file.add_list(&path.join(LIST_FILE))?;
-            } else if list::is_list(path) {
-                file.add_list(path)?;
+            let source = if path.is_dir() { path.join(LIST_FILE) } else { path.to_owned() };
+            if path.is_dir() || list::is_list(path) {
+                file.add_list(&source)?;
             } else {
                 file.add(Shard::open(path)?, false)?;
             }
+            file.sources.push(source);
         }
         Ok(file)
+    }
+
+    /// The tokens that the section `[data]` of a run file names, each source as often as its weight says;
+    /// `None` if it names texts or records.
+    ///
+    /// # Errors
+    /// Those of [`TokenFile::open_all`]; tokens beside something else.
+    pub fn of_run_file(data: &config::Data) -> Result<Option<Self>> {
+        let sources: Vec<(&config::Paths, u32)> = match data.source.as_slice() {
+            [] => vec![(&data.path, 1)],
+            sources => sources.iter().map(|source| (&source.path, source.weight)).collect(),
+        };
+        let mut paths: Vec<&PathBuf> = Vec::new();
+        for (named, weight) in sources {
+            (0..weight).for_each(|_| paths.extend(named.as_slice()));
+        }
+        let (tokens, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            paths.into_iter().partition(|path| Self::is_token_file(path));
+        let Some(first) = tokens.first() else { return Ok(None) };
+        if let Some(other) = others.first() {
+            bail!(
+                "{} holds tokens and {} does not; expected tokens, or what is to be encoded",
+                first.display(),
+                other.display()
+            );
+        }
+        Self::open_all(&tokens).map(Some)
+    }
+
+    /// The files that say what this one holds: the lists of shards, which have their hashes, and token
+    /// files that were named themselves.
+    pub fn sources(&self) -> &[PathBuf] {
+        &self.sources
     }
 
     fn add_list(&mut self, path: &Path) -> Result<()> {

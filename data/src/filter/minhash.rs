@@ -96,10 +96,9 @@ mod tests {
             words.join(" ")
         };
         // 200 shingles each, of which `shared` are the same.
-        for (shared, expected) in [(100_f64, 0.0), (160.0, 0.335), (180.0, 0.960), (190.0, 0.999)] {
+        for shared in [100_f64, 150.0, 160.0, 170.0, 180.0, 190.0] {
             let similarity = shared / (400.0 - shared);
             let formula = 1.0 - (1.0 - f64::powi(similarity, 8)).powi(14);
-            assert!((formula - expected).abs() < 0.04, "{similarity}: {formula}");
             let pairs = 400;
             let mut found = 0;
             for pair in 0..pairs {

@@ -162,7 +162,10 @@ fn same(name: &str, shards: &TokenFile, one: &TokenFile) {
 fn what_has_changed_is_named_and_force_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("a.jsonl");
-    write(&input, &(lines(&texts(100), 50).replace("{\"no\": 1}", "") + "bad\n"));
+    // Several batches, so that shards are finished before the bad line is read.
+    let good =
+        lines(&texts(100), 1000).replace('\u{FEFF}', "").replace("{\"no\": 1}", "").repeat(200);
+    write(&input, &(good.clone() + "bad\n"));
     let output = folder.path().join("tokens");
     let tokenizer = Tokenizer::gpt2().unwrap();
     let encode = |size: u64, tokenizer: &Tokenizer, force: bool| {
@@ -170,36 +173,39 @@ fn what_has_changed_is_named_and_force_begins_anew() {
         let report = encode_shards(&corpus, tokenizer, &output, size, force);
         report.map_err(|error| format!("{error:#}"))
     };
-    let bad = encode(4096, &tokenizer, false).unwrap_err();
-    assert!(bad.contains("line 105") || bad.contains("not JSON"), "{bad}");
+    let bad = encode(400_000, &tokenizer, false).unwrap_err();
+    assert!(bad.contains("\"bad\": not JSON"), "{bad}");
     assert!(!output.exists());
     let shards = contents(&folder.path().join("tokens.partial")).len() - 2;
     assert!(shards > 3, "{shards}");
     // The same again: it goes on, and finds the same.
-    assert_eq!(encode(4096, &tokenizer, false).unwrap_err(), bad);
-    let error = encode(5000, &tokenizer, false).unwrap_err();
-    assert!(error.contains("shards of 5000 bytes, and it began with 4096; add --force"), "{error}");
-    let error = encode(4096, &Tokenizer::simple("a b"), false).unwrap_err();
+    assert_eq!(encode(400_000, &tokenizer, false).unwrap_err(), bad);
+    let error = encode(500_000, &tokenizer, false).unwrap_err();
+    assert!(
+        error.contains("shards of 500000 bytes, and it began with 400000; add --force"),
+        "{error}"
+    );
+    let error = encode(400_000, &Tokenizer::simple("a b"), false).unwrap_err();
     assert!(error.contains("the tokenizer is another one"), "{error}");
     let damaged = folder.path().join("tokens.partial/shard-00001.bin");
     let shard = fs::read(&damaged).unwrap();
     fs::write(&damaged, &shard[..shard.len() - 8]).unwrap();
-    let error = encode(4096, &tokenizer, false).unwrap_err();
+    let error = encode(400_000, &tokenizer, false).unwrap_err();
     assert!(error.contains("cannot go on; add --force") && error.contains("00001"), "{error}");
     fs::write(&damaged, &shard).unwrap();
-    write(&input, &lines(&texts(100), 1000));
-    let error = encode(4096, &tokenizer, false).unwrap_err();
+    write(&input, &good);
+    let error = encode(400_000, &tokenizer, false).unwrap_err();
     assert!(error.contains("a.jsonl has changed (") && error.contains("--force"), "{error}");
     write(&folder.path().join("tokens.partial/mine"), "");
-    let error = encode(4096, &tokenizer, true).unwrap_err();
+    let error = encode(400_000, &tokenizer, true).unwrap_err();
     assert!(error.contains("mine is not of an encoding"), "{error}");
     fs::remove_file(folder.path().join("tokens.partial/mine")).unwrap();
-    let report = encode(4096, &tokenizer, true).unwrap();
+    let report = encode(400_000, &tokenizer, true).unwrap();
     assert_eq!(report.resumed_tokens, 0);
-    let error = encode(4096, &tokenizer, false).unwrap_err();
+    let error = encode(400_000, &tokenizer, false).unwrap_err();
     assert!(error.contains("tokens exists already; use --force"), "{error}");
     let before = contents(&output);
-    encode(4096, &tokenizer, true).unwrap();
+    encode(400_000, &tokenizer, true).unwrap();
     assert!(contents(&output) == before);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
