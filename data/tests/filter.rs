@@ -81,7 +81,8 @@ fn duplicates_go_and_the_first_of_them_stays_with_its_fields() {
         json!({ "id": 7, "text": first }),
         json!({ "id": 8, "text": first }),
     ];
-    fs::write(&input, records.map(|record| record.to_string() + "\n").concat()).unwrap();
+    let text: String = records.iter().map(|record| record.to_string() + "\n").collect();
+    fs::write(&input, text).unwrap();
 
     let output = folder.path().join("exact.jsonl");
     let report = run(&input, &output, false, &[]);
