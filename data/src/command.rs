@@ -12,9 +12,11 @@ use serde::Serialize;
 
 use crate::chat::{ChatArgs, ChatInspection};
 use crate::corpus::{Corpus, KNOWN_CORPORA, KnownCorpus};
+use crate::filter::FilterArgs;
 use crate::{
-    EncodeReport, FetchJob, FetchReport, Format, Inputs, InspectReport, TokenFile, Tokenizer,
-    encode_file, fetch, inspect, inspect_tokens, simple_from_file, train_tokenizer,
+    EncodeReport, FetchJob, FetchReport, FilterReport, Format, Inputs, InspectReport, SHARD_BYTES,
+    TokenFile, Tokenizer, encode_file, encode_shards, fetch, inspect, inspect_tokens,
+    simple_from_file, train_tokenizer,
 };
 
 /// The tokenizer of a corpus's own words.
@@ -24,7 +26,7 @@ const SIMPLE: &str = "simple";
 pub const EXAMPLES: &str = "\
 Examples:
   data encode builtin --output tokens.bin
-  data encode 'shards/*.jsonl.zst' --text-field content --output tokens.bin
+  data encode 'shards/*.jsonl.zst' --text-field content --output tokens/
   data inspect tokens.bin
   data inspect chats.jsonl --chat --tokenizer SmolLM2-135M-Instruct --show 2
   data fetch the-verdict
@@ -43,8 +45,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Encode a text as a token file.
-    #[command(after_help = "Example: data encode builtin --output tokens.bin")]
+    #[command(after_help = "Examples: data encode builtin --output tokens.bin\n          \
+                            data encode 'shards/*.parquet' --output tokens/")]
     Encode(Encode),
+    /// Write the documents that are no duplicates and keep rules for quality as JSON Lines.
+    #[command(after_help = "Example: data filter 'web/*.jsonl.zst' --near-duplicates --show 3 \
+                            --output clean.jsonl.zst")]
+    Filter(FilterArgs),
     /// Show the contents of a token file or a text.
     #[command(after_help = "Example: data inspect tokens.bin --show 20")]
     Inspect(Inspect),
@@ -60,14 +67,14 @@ enum Verb {
 
 /// What is read, and how.
 #[derive(Debug, ClapArgs)]
-struct Reading {
+pub(crate) struct Reading {
     /// Take the inputs for this, whatever their endings say; needed for standard input
     /// [default: by the ending]
     #[arg(long, value_name = "FORMAT", value_enum)]
     format: Option<Format>,
     /// Field of a record that holds its text
     #[arg(long, value_name = "NAME", default_value = "text")]
-    text_field: String,
+    pub text_field: String,
     /// Stop at a record that cannot be read, or skip it and count it
     #[arg(long, value_name = "stop|skip", default_value = "stop", value_parser = on_error)]
     on_error: OnError,
@@ -82,7 +89,7 @@ fn on_error(name: &str) -> Result<OnError, &'static str> {
 }
 
 impl Reading {
-    fn corpus(&self, inputs: &[PathBuf]) -> Result<Corpus> {
+    pub fn corpus(&self, inputs: &[PathBuf]) -> Result<Corpus> {
         let inputs = Inputs::open(inputs, self.format)?;
         Ok(Corpus::new(inputs, &self.text_field, self.on_error))
     }
@@ -116,9 +123,13 @@ struct Encode {
     inputs: Vec<PathBuf>,
     #[command(flatten)]
     reading: Reading,
-    /// The token file to write.
-    #[arg(long, short, value_name = "FILE")]
+    /// The token file to write; or, if it ends in `/`, is a folder, or --max-bytes is given, the folder
+    /// of token files (shards), whose encoding goes on where it was stopped.
+    #[arg(long, short, value_name = "FILE|FOLDER/")]
     output: PathBuf,
+    /// Most bytes of a shard [default: 1073741824]
+    #[arg(long, value_name = "N")]
+    max_bytes: Option<u64>,
     /// `gpt2`, `simple` (words of the inputs), or the path of a tokenizer.json of any kind or of its
     /// folder.
     #[arg(long, value_name = "NAME|FILE", default_value = "gpt2")]
@@ -136,7 +147,7 @@ struct Encode {
 
 #[derive(Debug, ClapArgs)]
 struct Inspect {
-    /// A token file, or what `data encode` reads.
+    /// A token file, a folder of shards, or what `data encode` reads.
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -174,6 +185,8 @@ struct Fetch {
 pub enum Report {
     /// Of `encode`.
     Encode(EncodeReport),
+    /// Of `filter`.
+    Filter(FilterReport),
     /// Of `inspect`.
     Inspect(InspectReport),
     /// Of `inspect --chat`.
@@ -216,6 +229,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Report::Encode(report) => report.fmt(f),
+            Report::Filter(report) => report.fmt(f),
             Report::Inspect(report) => report.fmt(f),
             Report::Chat(report) => report.fmt(f),
             Report::Fetch(report) => report.fmt(f),
@@ -231,6 +245,7 @@ impl fmt::Display for Report {
 pub fn run(args: Args) -> Result<Report> {
     match args.verb {
         Verb::Encode(encode) => run_encode(&encode).map(Report::Encode),
+        Verb::Filter(job) => job.run().map(Report::Filter),
         Verb::Inspect(job) if job.chat.chat => {
             let corpus = job.reading.corpus(&job.inputs)?;
             let tokenizer = open_tokenizer(&job.tokenizer, &corpus)?;
@@ -249,7 +264,7 @@ pub fn run(args: Args) -> Result<Report> {
 
 fn run_inspect(job: &Inspect) -> Result<InspectReport> {
     match job.inputs.as_slice() {
-        [path] if path.is_file() && TokenFile::is_token_file(path) => {
+        [path] if path.exists() && TokenFile::is_token_file(path) => {
             ensure!(
                 job.tokenizer != Path::new(SIMPLE),
                 "the words of {} are in the tokenizer.json that was saved with it; give that with \
@@ -288,6 +303,15 @@ fn check_not_an_input(corpus: &Corpus, output: &Path, what: &str) -> Result<()> 
     Ok(())
 }
 
+impl Encode {
+    /// Most bytes of a shard, if a folder of them is to be written.
+    fn shard_bytes(&self) -> Option<u64> {
+        let text = self.output.to_string_lossy();
+        let is_folder = text.ends_with(std::path::is_separator) || self.output.is_dir();
+        self.max_bytes.or(is_folder.then_some(SHARD_BYTES))
+    }
+}
+
 fn run_encode(encode: &Encode) -> Result<EncodeReport> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(encode.threads)).build()?;
     pool.install(|| {
@@ -296,7 +320,10 @@ fn run_encode(encode: &Encode) -> Result<EncodeReport> {
             check_tokenizer_output(path, encode, &corpus)?;
         }
         let tokenizer = open_tokenizer(&encode.tokenizer, &corpus)?;
-        let report = encode_file(&corpus, &tokenizer, &encode.output, encode.force)?;
+        let report = match encode.shard_bytes() {
+            Some(bytes) => encode_shards(&corpus, &tokenizer, &encode.output, bytes, encode.force)?,
+            None => encode_file(&corpus, &tokenizer, &encode.output, encode.force)?,
+        };
         // Written last: a tokenizer without its tokens would be misleading.
         if let Some(path) = &encode.save_tokenizer {
             write_tokenizer(&tokenizer, path, encode.force)?;

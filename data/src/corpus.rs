@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use config::OnError;
 
+use crate::TokenFile;
 use crate::inputs::{InputFile, Inputs, STANDARD_INPUT};
 
 /// The text that is compiled in, so that a first run needs no download: "The Keeper of the Slow
@@ -121,6 +122,14 @@ impl Corpus {
                 path.as_slice().iter().all(|path| path != Path::new(STANDARD_INPUT)),
                 "standard input cannot be read again when a run goes on; write it into a file"
             );
+            if let Some(tokens) = path.as_slice().iter().find(|path| TokenFile::is_token_file(path))
+            {
+                bail!(
+                    "{} holds tokens, and texts are needed for data.format = \"chat\", \
+                     data.tokenizer = \"simple\" and data.tokenizer = \"trained\"",
+                    tokens.display()
+                );
+            }
             Inputs::open(path.as_slice(), None)
         };
         if data.source.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -9,7 +10,9 @@ use checkpoint::atomic;
 use serde::Serialize;
 
 use crate::corpus::Corpus;
-use crate::documents::{Batch, ReadReport, with_batches};
+use crate::documents::{
+    Batch, FirstSkipped, Part, ReadFrom, ReadReport, with_batches, with_batches_from,
+};
 use crate::inputs::Counter;
 use crate::token_file::TokenWriter;
 use crate::tokenizer::{ParallelEncoder, WordsBuilder};
@@ -28,6 +31,10 @@ pub struct EncodeReport {
     pub vocab_size: usize,
     /// Number of tokens.
     pub tokens: u64,
+    /// Files of the output, if it is a folder of shards.
+    pub shards: Option<usize>,
+    /// Tokens of them that an encoding which was stopped had written.
+    pub resumed_tokens: u64,
     /// Bytes of one token in the file.
     pub token_bytes: usize,
     /// BLAKE3 of the tokens and of where documents end, in hexadecimal.
@@ -37,7 +44,7 @@ pub struct EncodeReport {
     /// Wall time of reading, encoding and writing, in seconds, without the disk's own time to
     /// make the file safe at the end.
     pub seconds: f64,
-    /// Millions of bytes of text a second.
+    /// Millions of bytes of text a second, of those that were encoded now.
     pub megabytes_per_second: f64,
     /// What was read of the inputs.
     #[serde(flatten)]
@@ -63,7 +70,14 @@ impl fmt::Display for EncodeReport {
             self.threads,
             cli::seconds(self.seconds)
         )?;
+        if self.resumed_tokens > 0 {
+            let resumed = cli::count(self.resumed_tokens);
+            writeln!(f, "resumed     {resumed} tokens were there already")?;
+        }
         writeln!(f, "blake3      {}", self.tokens_blake3)?;
+        if let Some(shards) = self.shards {
+            writeln!(f, "shards      {}", cli::count(shards as u64))?;
+        }
         write!(f, "output      {} ({} bytes a token)", self.output.display(), self.token_bytes)
     }
 }
@@ -75,8 +89,8 @@ impl fmt::Display for EncodeReport {
 /// and the file says where documents end. The tokens do not depend on the number of threads.
 ///
 /// Memory does not grow with the corpus: a few MiB are read, encoded and written at a time, or one
-/// record where that is larger. An encoding that was killed starts again from the beginning: it takes
-/// about as long to read and hash what was written as to encode it.
+/// record where that is larger. An encoding that was killed starts again from the beginning;
+/// [`crate::encode_shards`] goes on instead.
 ///
 /// # Errors
 /// Inputs that cannot be read or have something that the vocabulary lacks, documents without an
@@ -111,6 +125,8 @@ pub fn encode_file(
         tokenizer: tokenizer.kind().to_owned(),
         vocab_size: tokenizer.vocab_size(),
         tokens: written.tokens,
+        shards: None,
+        resumed_tokens: 0,
         token_bytes: written.token_bytes,
         tokens_blake3: written.hash,
         threads: rayon::current_num_threads(),
@@ -121,11 +137,11 @@ pub fn encode_file(
 }
 
 /// A token file is no text, and `force` must not replace an input by its tokens.
-fn check_inputs(corpus: &Corpus, output: &Path) -> Result<()> {
+pub(crate) fn check_inputs(corpus: &Corpus, output: &Path) -> Result<()> {
     for input in corpus.files() {
         let name = input.display();
         ensure!(
-            !input.is_file() || !TokenFile::is_token_file(input),
+            !input.exists() || !TokenFile::is_token_file(input),
             "{name} is a token file already; expected a text"
         );
         ensure!(
@@ -137,7 +153,7 @@ fn check_inputs(corpus: &Corpus, output: &Path) -> Result<()> {
 }
 
 /// The token behind each document; none behind a text that is alone.
-fn end_of_document(corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Option<u32>> {
+pub(crate) fn end_of_document(corpus: &Corpus, tokenizer: &Tokenizer) -> Result<Option<u32>> {
     if corpus.is_one_text() {
         return Ok(None);
     }
@@ -180,31 +196,96 @@ pub(crate) fn for_each_token(
     progress: &cli::Progress,
     mut visit: impl FnMut(Encoded<'_>) -> Result<()>,
 ) -> Result<ReadReport> {
-    let encoder = ParallelEncoder::new(tokenizer);
+    let from = ReadFrom::default();
+    let ((), read) = with_tokens(corpus, tokenizer, progress, from, |mut parts| {
+        while let Some(part) = parts.next_part()? {
+            part.tokens.iter().try_for_each(|tokens| visit(Encoded::Tokens(tokens)))?;
+            if part.part.ends_document {
+                visit(Encoded::End)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(read)
+}
+
+/// Calls `consume` with the encoded parts of a corpus from a place on.
+pub(crate) fn with_tokens<T>(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    progress: &cli::Progress,
+    from: ReadFrom,
+    consume: impl FnOnce(EncodedParts<'_>) -> Result<T>,
+) -> Result<(T, ReadReport)> {
     let counter = Counter::default();
-    let mut shown = 0;
-    let encode = |batch: Batch| {
+    let last_cut = |part: &str| tokenizer.last_cut(part);
+    with_batches_from(corpus, from, &counter, last_cut, |batches, skipped| {
+        consume(EncodedParts {
+            batches,
+            skipped,
+            encoder: ParallelEncoder::new(tokenizer),
+            parts: Vec::new().into_iter(),
+            progress,
+            counter: counter.clone(),
+            shown: 0,
+        })
+    })
+}
+
+/// A part of a document and its tokens, in several vectors.
+pub(crate) struct EncodedPart {
+    pub part: Part,
+    pub tokens: Vec<Vec<u32>>,
+}
+
+/// The encoded parts of a corpus. A batch of them is encoded at a time, on all threads of the pool.
+pub(crate) struct EncodedParts<'a> {
+    batches: Receiver<Batch>,
+    skipped: FirstSkipped,
+    encoder: ParallelEncoder<'a>,
+    parts: std::vec::IntoIter<EncodedPart>,
+    progress: &'a cli::Progress,
+    counter: Counter,
+    shown: u64,
+}
+
+impl EncodedParts<'_> {
+    /// The next part; none at the end.
+    ///
+    /// # Errors
+    /// When the vocabulary lacks something of a text.
+    pub fn next_part(&mut self) -> Result<Option<EncodedPart>> {
+        loop {
+            if let Some(part) = self.parts.next() {
+                return Ok(Some(part));
+            }
+            self.progress.advance(self.counter.get() - self.shown);
+            self.shown = self.counter.get();
+            let Ok(batch) = self.batches.recv() else { return Ok(None) };
+            self.parts = self.encode(batch)?.into_iter();
+        }
+    }
+
+    /// The first of the records that were left out.
+    pub fn first_skipped(&self) -> &FirstSkipped {
+        &self.skipped
+    }
+
+    fn encode(&self, batch: Batch) -> Result<Vec<EncodedPart>> {
         let texts: Vec<_> =
             batch.iter().map(|part| (part.text.as_str(), part.start == 0)).collect();
-        let segments = encoder.encode_texts(&texts).map_err(|(index, missing)| {
+        let segments = self.encoder.encode_texts(&texts).map_err(|(index, missing)| {
             let part = &batch[index];
             anyhow::Error::from(missing.behind(part.start)).context(part.place.clone())
         })?;
         let mut segments = segments.into_iter().peekable();
-        for (index, part) in batch.iter().enumerate() {
-            while let Some((_, tokens)) = segments.next_if(|(of, _)| *of == index) {
-                visit(Encoded::Tokens(&tokens))?;
+        let parts = batch.into_iter().enumerate().map(|(index, part)| {
+            let mut tokens = Vec::with_capacity(1);
+            while let Some((_, found)) = segments.next_if(|(of, _)| *of == index) {
+                tokens.push(found);
             }
-            if part.ends_document {
-                visit(Encoded::End)?;
-            }
-        }
-        progress.advance(counter.get() - shown);
-        shown = counter.get();
-        Ok(())
-    };
-    let consume =
-        |batches: std::sync::mpsc::Receiver<Batch>| batches.into_iter().try_for_each(encode);
-    let (_, read) = with_batches(corpus, &counter, |part| tokenizer.last_cut(part), consume)?;
-    Ok(read)
+            EncodedPart { part, tokens }
+        });
+        Ok(parts.collect())
+    }
 }

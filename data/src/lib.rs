@@ -21,9 +21,11 @@ mod corpus;
 mod documents;
 mod encode;
 mod fetch;
+mod filter;
 mod inputs;
 mod inspect;
 mod records;
+mod shards;
 mod shuffle;
 mod skipped;
 mod text;
@@ -37,12 +39,14 @@ pub use corpus::{BUILTIN, BUILTIN_STORY, CORPORA_FOLDER, Corpus, KNOWN_CORPORA, 
 pub use documents::ReadReport;
 pub use encode::{EncodeReport, encode_file, simple_from_file};
 pub use fetch::{FetchJob, FetchReport, fetch};
+pub use filter::{Dropped, Example, FilterJob, FilterReport, Finding, Limits, Rule, filter};
 pub use inputs::{Compression, Format, InputFile, Inputs, STANDARD_INPUT};
 pub use inspect::{
     DocumentsReport, InspectReport, TokenCount, TokenShown, check_tokenizer, inspect,
     inspect_tokens,
 };
 pub use records::{BadRecord, LARGEST_RECORD, Place, Record, Records, records};
+pub use shards::{SHARD_BYTES, encode_shards};
 pub use shuffle::Shuffle;
 pub use skipped::Skipped;
 pub use token_file::{TokenFile, TokenWriter, Written};

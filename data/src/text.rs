@@ -10,55 +10,73 @@ const BATCH: usize = 4 << 20;
 /// would need memory without a limit.
 const LONGEST_RUN: usize = 64 << 20;
 
+/// Where a part of a text begins. Reading that starts here gives the same parts as reading from the
+/// beginning does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PartStart {
+    /// Bytes of text before the part.
+    pub byte: u64,
+    /// Bytes that were read when the part before this one was cut.
+    pub read: u64,
+}
+
 /// Calls `visit` with the parts of a UTF-8 text in order, each ending at the last safe place that
-/// `last_cut` finds in it. Returns the size of the text in bytes.
+/// `last_cut` finds in it. `reader` stands at `from`. Returns the end of the text.
 ///
 /// # Errors
 /// Invalid UTF-8, with its position in the text; a stretch of 64 MiB without a safe place; any
 /// error of `reader` or `visit`.
 pub(crate) fn for_each_part(
     reader: impl Read,
+    from: PartStart,
     last_cut: impl Fn(&str) -> Option<usize>,
-    visit: impl FnMut(&str) -> Result<()>,
-) -> Result<u64> {
-    parts(reader, last_cut, visit, BATCH, LONGEST_RUN)
+    visit: impl FnMut(&str, PartStart) -> Result<()>,
+) -> Result<PartStart> {
+    parts(reader, from, last_cut, visit, BATCH, LONGEST_RUN)
 }
 
 fn parts(
     mut reader: impl Read,
+    from: PartStart,
     last_cut: impl Fn(&str) -> Option<usize>,
-    mut visit: impl FnMut(&str) -> Result<()>,
+    mut visit: impl FnMut(&str, PartStart) -> Result<()>,
     batch: usize,
     longest_run: usize,
-) -> Result<u64> {
+) -> Result<PartStart> {
     let mut pending: Vec<u8> = Vec::with_capacity(batch);
-    let mut visited = 0_u64;
+    let mut start = from;
+    let mut total = from.byte;
+    // What had been read behind `from` is read again, so that reading stops at the same places.
+    let mut wanted = batch as u64 + from.read.saturating_sub(from.byte);
     loop {
         let read = reader
             .by_ref()
-            .take(batch as u64)
+            .take(wanted)
             .read_to_end(&mut pending)
-            .context("cannot read the text")?;
-        let at_end = read < batch;
-        let text = valid_prefix(&pending, visited, at_end)?;
+            .context("cannot read the text")? as u64;
+        let at_end = read < wanted;
+        total += read;
+        wanted = batch as u64;
+        let text = valid_prefix(&pending, start.byte, at_end)?;
         let cut = if at_end { Some(text.len()) } else { last_cut(text).filter(|&cut| cut > 0) };
         match cut {
             Some(cut) => {
-                visit(&text[..cut])?;
-                visited += cut as u64;
+                visit(&text[..cut], start)?;
+                start = PartStart { byte: start.byte + cut as u64, read: total };
                 pending.drain(..cut);
             }
             None if pending.len() > longest_run => bail!(
-                "from byte {visited} on there are {} bytes without a place where this tokenizer's \
+                "from byte {} on there are {} bytes without a place where this tokenizer's \
                  text can be cut (for most, a space, or a change between letters and other \
                  characters; for some, none), and at most {longest_run} are encoded at once; cut \
                  the text into shorter ones, or take a byte-level tokenizer for natural text",
+                start.byte,
                 pending.len()
             ),
             None => {}
         }
         if at_end {
-            return Ok(visited);
+            return Ok(start);
         }
     }
 }
@@ -87,14 +105,37 @@ mod tests {
     }
 
     fn collect(text: &[u8], batch: usize) -> Result<Vec<String>> {
+        Ok(collect_from(text, PartStart::default(), batch)?
+            .into_iter()
+            .map(|(part, _)| part)
+            .collect())
+    }
+
+    fn collect_from(
+        text: &[u8],
+        from: PartStart,
+        batch: usize,
+    ) -> Result<Vec<(String, PartStart)>> {
         let mut found = Vec::new();
-        let visit = |part: &str| {
-            found.push(part.to_owned());
+        let visit = |part: &str, start: PartStart| {
+            found.push((part.to_owned(), start));
             Ok(())
         };
-        let size = parts(text, before_space, visit, batch, 16)?;
-        assert_eq!(size, text.len() as u64);
+        let end = parts(&text[from.byte as usize..], from, before_space, visit, batch, 16)?;
+        assert_eq!(end.byte, text.len() as u64);
         Ok(found)
+    }
+
+    #[test]
+    fn reading_from_the_start_of_any_part_gives_the_same_parts() {
+        let text = "a \u{E4}b \u{4E2D}\u{6587} four letters \u{1F600} end of it".repeat(3);
+        for batch in 1..40 {
+            let whole = collect_from(text.as_bytes(), PartStart::default(), batch).unwrap();
+            for at in 0..whole.len() {
+                let rest = collect_from(text.as_bytes(), whole[at].1, batch).unwrap();
+                assert_eq!(rest, whole[at..], "batch {batch}, part {at}");
+            }
+        }
     }
 
     #[test]

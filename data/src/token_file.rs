@@ -1,4 +1,5 @@
-//! The token file: a corpus as ids, memory-mapped, so that any number of readers share it.
+//! The token file: a corpus as ids, memory-mapped, so that any number of readers share it. A large corpus
+//! is several of them, shards, with a list (`list.rs`); readers see them as one.
 //!
 //! ```text
 //! byte  0  magic "PGPTOKEN"            all numbers little-endian
@@ -23,6 +24,8 @@
 //!
 //! Opening reads the header only, whatever the file's size; [`TokenFile::verify`] reads it all.
 
+mod list;
+mod shard;
 mod writer;
 
 use std::io::Read;
@@ -30,103 +33,239 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
 
+pub(crate) use list::{LIST_FILE, ListedShard, Origin, ShardList};
+pub(crate) use shard::Shard;
 pub use writer::{TokenWriter, Written};
 
-const MAGIC: &[u8; 8] = b"PGPTOKEN";
-/// A file without sections.
-const VERSION: u32 = 1;
-/// A file with sections.
-const VERSION_SECTIONS: u32 = 2;
-const HEADER: usize = 128;
-/// Bytes of the end of one document.
-const END_BYTES: usize = 8;
-/// Tokens that [`TokenFile::verify`] looks at in one go.
-const VERIFY_CHUNK: usize = 1 << 20;
-
-/// A token file, opened for reading.
+/// A token file, or several that are one corpus, opened for reading.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    map: Mmap,
-    header: Header,
+    sources: Vec<PathBuf>,
+    /// At least one.
+    members: Vec<Member>,
+    len: usize,
+    documents: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Header {
-    token_bytes: usize,
-    len: usize,
-    vocab_size: u64,
-    text_bytes: u64,
-    tokenizer_hash: [u8; 32],
-    payload_hash: [u8; 32],
-    documents: usize,
-    has_mask: bool,
+/// A shard and what lies before it.
+#[derive(Debug)]
+struct Member {
+    shard: Shard,
+    /// Tokens before it.
+    start: usize,
+    /// The document that its first one is, or goes on with.
+    first_document: usize,
+    /// Whether its first document began in the shard before.
+    continues: bool,
 }
 
 impl TokenFile {
-    /// Maps the file and checks its header and size.
+    /// Maps a token file, or all files of a folder that `data encode` wrote, and checks headers and
+    /// sizes.
     ///
     /// # Errors
-    /// When it cannot be read, is no token file, is of another version, or is cut short.
+    /// When one cannot be read, is no token file, is of another version, is cut short, or is not the one
+    /// that the list names.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display();
-        let file = plain_file::open(path).with_context(|| format!("cannot open {name}"))?;
-        let is_file = file.metadata().with_context(|| format!("cannot read {name}"))?.is_file();
-        ensure!(is_file, "{name} is not a file");
-        // SAFETY: the map is read-only and private to this value. Our own writers never change
-        // a token file in place but rename a new one over it, which leaves this map intact.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {name}"))?;
-        let header = Header::parse(&map).with_context(|| format!("{name}"))?;
-        Ok(TokenFile { path: path.to_owned(), map, header })
+        Self::open_all(&[path])
     }
 
-    /// Whether the file begins as a token file does. An unreadable one does not.
+    /// The same for several, in this order.
+    ///
+    /// # Errors
+    /// Those of [`TokenFile::open`]; files of different tokenizers.
+    pub fn open_all<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
+        let first = paths.first().context("no token file is named; expected at least one")?;
+        let mut file = TokenFile {
+            path: first.as_ref().to_owned(),
+            sources: Vec::new(),
+            members: Vec::new(),
+            len: 0,
+            documents: 0,
+        };
+        for path in paths {
+            let path = path.as_ref();
+            let source = if path.is_dir() { path.join(LIST_FILE) } else { path.to_owned() };
+            if path.is_dir() || list::is_list(path) {
+                file.add_list(&source)?;
+            } else {
+                file.add(Shard::open(path)?, false)?;
+            }
+            file.sources.push(source);
+        }
+        Ok(file)
+    }
+
+    /// The tokens that the section `[data]` of a run file names, each source as often as its weight says;
+    /// `None` if it names texts or records.
+    ///
+    /// # Errors
+    /// Those of [`TokenFile::open_all`]; tokens beside something else.
+    pub fn of_run_file(data: &config::Data) -> Result<Option<Self>> {
+        let sources: Vec<(&config::Paths, u32)> = match data.source.as_slice() {
+            [] => vec![(&data.path, 1)],
+            sources => sources.iter().map(|source| (&source.path, source.weight)).collect(),
+        };
+        let mut paths: Vec<&PathBuf> = Vec::new();
+        for (named, weight) in sources {
+            (0..weight).for_each(|_| paths.extend(named.as_slice()));
+        }
+        let (tokens, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            paths.into_iter().partition(|path| Self::is_token_file(path));
+        let Some(first) = tokens.first() else { return Ok(None) };
+        if let Some(other) = others.first() {
+            bail!(
+                "{} holds tokens and {} does not; expected tokens, or what is to be encoded",
+                first.display(),
+                other.display()
+            );
+        }
+        Self::open_all(&tokens).map(Some)
+    }
+
+    /// The files that say what this one holds: the lists of shards, which have their hashes, and token
+    /// files that were named themselves.
+    pub fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
+    fn add_list(&mut self, path: &Path) -> Result<()> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for listed in ShardList::read(path)?.shards {
+            let shard = Shard::open(&folder.join(&listed.file))?;
+            ensure!(
+                shard.len() as u64 == listed.tokens
+                    && shard.hash().to_hex().as_str() == listed.blake3,
+                "{}: {} is not the file that this list was written for ({} tokens, expected {}); encode \
+                 again",
+                path.display(),
+                listed.file.display(),
+                shard.len(),
+                listed.tokens
+            );
+            self.add(shard, listed.continues)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, shard: Shard, continues: bool) -> Result<()> {
+        if let Some(first) = self.members.first() {
+            ensure!(
+                first.shard.tokenizer_hash() == shard.tokenizer_hash(),
+                "{} and {} were made with different tokenizers; encode one of them again",
+                first.shard.path().display(),
+                shard.path().display()
+            );
+        }
+        let continues = continues && !self.members.is_empty();
+        let first_document = self.documents - usize::from(continues);
+        self.documents = first_document + shard.documents();
+        let start = self.len;
+        self.len = start.checked_add(shard.len()).context("more tokens than can be addressed")?;
+        self.members.push(Member { shard, start, first_document, continues });
+        Ok(())
+    }
+
+    /// Whether `path` is what [`TokenFile::open`] reads, by how it begins. An unreadable file is not.
     pub fn is_token_file(path: &Path) -> bool {
-        let mut magic = [0; MAGIC.len()];
-        plain_file::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
-            && &magic == MAGIC
+        if path.is_dir() {
+            return list::is_list(&path.join(LIST_FILE));
+        }
+        let mut magic = [0; shard::MAGIC.len()];
+        let begins =
+            plain_file::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok();
+        begins && &magic == shard::MAGIC || list::is_list(path)
     }
 
-    /// Where the file is.
+    /// Writes a list of the files, by which [`TokenFile::open`] finds them from anywhere.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_list(&self, path: &Path) -> Result<()> {
+        let listed = |member: &Member| {
+            let file = member.shard.path();
+            let file = std::path::absolute(file)
+                .with_context(|| format!("cannot find {}", file.display()))?;
+            Ok(ListedShard::new(file, &member.shard, member.continues))
+        };
+        let shards = self.members.iter().map(listed).collect::<Result<_>>()?;
+        ShardList::new(shards, None).write(path, true)
+    }
+
+    fn first(&self) -> &Shard {
+        &self.members[0].shard
+    }
+
+    /// The number of the shard that the token at `position` is in.
+    fn member_at(&self, position: usize) -> usize {
+        self.members.partition_point(|member| member.start <= position).saturating_sub(1)
+    }
+
+    /// The parts of `range` with the shards that they are in.
+    fn parts(&self, range: Range<usize>) -> impl Iterator<Item = (&Shard, Range<usize>)> {
+        let len = self.len;
+        assert!(range.end <= len, "tokens up to {} of a file of {len}", range.end);
+        let members = self.members[self.member_at(range.start)..].iter();
+        members.take_while(move |member| member.start < range.end).filter_map(move |member| {
+            let from = range.start.max(member.start) - member.start;
+            let to = (range.end - member.start).min(member.shard.len());
+            (from < to).then_some((&member.shard, from..to))
+        })
+    }
+
+    /// Where the file is, or the first of several.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Number of files.
+    pub fn shards(&self) -> usize {
+        self.members.len()
+    }
+
     /// Number of tokens.
     pub fn len(&self) -> usize {
-        self.header.len
+        self.len
     }
 
     /// Whether it holds no token.
     pub fn is_empty(&self) -> bool {
-        self.header.len == 0
+        self.len == 0
     }
 
     /// Size of the vocabulary that the tokens are from.
     pub fn vocab_size(&self) -> usize {
-        usize::try_from(self.header.vocab_size).unwrap_or(usize::MAX)
+        self.first().vocab_size()
     }
 
     /// Bytes of text that the tokens were made from.
     pub fn text_bytes(&self) -> u64 {
-        self.header.text_bytes
+        self.members.iter().map(|member| member.shard.text_bytes()).fold(0, u64::saturating_add)
     }
 
     /// Bytes that one token takes in the file: 2 or 4.
     pub fn token_bytes(&self) -> usize {
-        self.header.token_bytes
+        self.first().token_bytes()
     }
 
-    /// BLAKE3 of the tokens and of the sections, in hexadecimal: the identity of the data.
+    /// BLAKE3 of the tokens and of the sections, in hexadecimal: the identity of the data. Of several
+    /// files, BLAKE3 of theirs, each followed by a byte that says whether a document goes on in it.
     pub fn hash(&self) -> String {
-        blake3::Hash::from_bytes(self.header.payload_hash).to_hex().to_string()
+        if let [only] = self.members.as_slice() {
+            return only.shard.hash().to_hex().to_string();
+        }
+        let mut hasher = blake3::Hasher::new();
+        for member in &self.members {
+            hasher.update(member.shard.hash().as_bytes()).update(&[u8::from(member.continues)]);
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// [`crate::Tokenizer::hash`] of the tokenizer that made the file.
     pub fn tokenizer_hash(&self) -> [u8; 32] {
-        self.header.tokenizer_hash
+        self.first().tokenizer_hash()
     }
 
     /// The tokens at `range`.
@@ -134,51 +273,23 @@ impl TokenFile {
     /// # Panics
     /// As a slice does, when `range` reaches past [`TokenFile::len`].
     pub fn get(&self, range: Range<usize>) -> Vec<u32> {
-        let (width, len) = (self.header.token_bytes, self.header.len);
-        assert!(range.end <= len, "tokens up to {} of a file of {len}", range.end);
-        let bytes = &self.tokens()[range.start * width..range.end * width];
-        match width {
-            2 => bytes
-                .chunks_exact(2)
-                .map(|token| u32::from(u16::from_le_bytes([token[0], token[1]])))
-                .collect(),
-            _ => bytes
-                .chunks_exact(4)
-                .map(|token| u32::from_le_bytes([token[0], token[1], token[2], token[3]]))
-                .collect(),
-        }
+        let mut parts = self.parts(range);
+        let mut tokens = parts.next().map(|(shard, range)| shard.get(range)).unwrap_or_default();
+        parts.for_each(|(shard, range)| tokens.extend(shard.get(range)));
+        tokens
     }
 
     /// Reads every token: they must have the recorded hash and lie in the vocabulary.
     ///
     /// # Errors
-    /// When the file is damaged.
+    /// When a file is damaged.
     pub fn verify(&self) -> Result<()> {
-        let name = self.path.display();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_rayon(self.payload());
-        if hasher.finalize().as_bytes() != &self.header.payload_hash {
-            bail!("{name} is damaged: its tokens do not have the hash in its header; encode again");
-        }
-        for start in (0..self.len()).step_by(VERIFY_CHUNK) {
-            let tokens = self.get(start..self.len().min(start + VERIFY_CHUNK));
-            let outside =
-                tokens.iter().position(|&token| u64::from(token) >= self.header.vocab_size);
-            if let Some(at) = outside {
-                bail!(
-                    "{name} is damaged: token {} at position {} is outside of the vocabulary of {}",
-                    tokens[at],
-                    start + at,
-                    self.header.vocab_size
-                );
-            }
-        }
-        self.verify_sections()
+        self.members.iter().try_for_each(|member| member.shard.verify())
     }
 
     /// The positions of each document; of a file without them, all tokens as one.
     pub fn documents(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
-        (0..self.header.documents.max(1)).map(|index| self.document(index))
+        (0..self.documents).map(|index| self.document(index))
     }
 
     /// The positions of one of [`TokenFile::documents`].
@@ -186,36 +297,31 @@ impl TokenFile {
     /// # Panics
     /// When there are fewer documents.
     pub fn document(&self, index: usize) -> Range<usize> {
-        assert!(index < self.header.documents.max(1), "document {index}");
-        let start = if index == 0 { 0 } else { self.document_end(index - 1) };
-        start..self.document_end(index)
-    }
-
-    fn document_end(&self, index: usize) -> usize {
-        let at = self.header.ends_at() + index * END_BYTES;
-        let end = self.map.get(at..).and_then(|bytes| bytes.first_chunk());
-        let end = end.map_or(u64::MAX, |end| u64::from_le_bytes(*end));
-        if self.header.documents == 0 { self.len() } else { end.min(self.len() as u64) as usize }
+        assert!(index < self.documents, "document {index} of {}", self.documents);
+        let last = |member: &Member| member.first_document + member.shard.documents() - 1;
+        let begins = self.members.partition_point(|member| last(member) < index);
+        let ends = self.members.partition_point(|member| member.first_document <= index) - 1;
+        let place = |member: &Member| {
+            let range = member.shard.document(index - member.first_document);
+            member.start + range.start..member.start + range.end
+        };
+        place(&self.members[begins]).start..place(&self.members[ends]).end
     }
 
     /// The number of the document that the token at `position` is of.
     pub fn document_at(&self, position: usize) -> usize {
-        let (mut low, mut high) = (0, self.header.documents.max(1));
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.document(middle).start <= position { low = middle } else { high = middle }
-        }
-        low
+        let member = &self.members[self.member_at(position)];
+        member.first_document + member.shard.document_at(position - member.start)
     }
 
     /// Whether the file says where its documents end.
     pub fn has_documents(&self) -> bool {
-        self.header.documents > 0
+        self.documents > 1 || self.members.iter().any(|member| member.shard.has_documents())
     }
 
     /// Whether the file says which tokens train; otherwise all do.
     pub fn has_mask(&self) -> bool {
-        self.header.has_mask
+        self.members.iter().any(|member| member.shard.has_mask())
     }
 
     /// For each token at `range`, whether predicting it trains.
@@ -223,141 +329,6 @@ impl TokenFile {
     /// # Panics
     /// As a slice does, when `range` reaches past [`TokenFile::len`].
     pub fn trains(&self, range: Range<usize>) -> Vec<bool> {
-        let len = self.len();
-        assert!(range.end <= len, "tokens up to {} of a file of {len}", range.end);
-        if !self.header.has_mask {
-            return vec![true; range.len()];
-        }
-        let mask = &self.map[self.header.mask_at()..];
-        range.map(|at| mask[at / 8] >> (at % 8) & 1 == 1).collect()
+        self.parts(range).flat_map(|(shard, range)| shard.trains(range)).collect()
     }
-
-    fn payload(&self) -> &[u8] {
-        &self.map[HEADER..]
-    }
-
-    fn tokens(&self) -> &[u8] {
-        &self.payload()[..self.header.len * self.header.token_bytes]
-    }
-
-    /// What hash and size cannot say of the sections.
-    fn verify_sections(&self) -> Result<()> {
-        let name = self.path.display();
-        let (header, mut before) = (&self.header, 0);
-        for index in 0..header.documents {
-            let at = header.ends_at() + index * END_BYTES;
-            let end = self.map[at..].first_chunk().map_or(0, |end| u64::from_le_bytes(*end));
-            let is_last = index + 1 == header.documents;
-            if end < before || end > header.len as u64 || is_last && end != header.len as u64 {
-                bail!(
-                    "{name} is damaged: document {} of {} ends at token {end}, the one before at \
-                     {before}, and there are {} tokens",
-                    index + 1,
-                    header.documents,
-                    header.len
-                );
-            }
-            before = end;
-        }
-        let spare = header.len % 8;
-        if header.has_mask && spare > 0 && self.map.last().is_some_and(|last| last >> spare != 0) {
-            bail!("{name} is damaged: bits behind the last token are set");
-        }
-        Ok(())
-    }
-}
-
-impl Header {
-    fn parse(bytes: &[u8]) -> Result<Self> {
-        ensure!(
-            bytes.len() >= HEADER && bytes.starts_with(MAGIC),
-            "not a token file; make one with `data encode TEXT --output FILE`"
-        );
-        let u64_at = |at: usize| bytes[at..].first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
-        let u32_at = |at: usize| bytes[at..].first_chunk().map_or(0, |n| u32::from_le_bytes(*n));
-        let hash_at = |at: usize| bytes[at..].first_chunk().copied().unwrap_or([0; 32]);
-        let version = u32_at(8);
-        ensure!(
-            [VERSION, VERSION_SECTIONS].contains(&version),
-            "token file of version {version}, expected {VERSION} or {VERSION_SECTIONS}; encode the text \
-             again"
-        );
-        let token_bytes = u32_at(12);
-        ensure!(matches!(token_bytes, 2 | 4), "{token_bytes} bytes a token, expected 2 or 4");
-        let len = u64_at(16);
-        let zeros = if version == VERSION { 104 } else { 116 };
-        ensure!(
-            bytes[zeros..HEADER].iter().all(|&byte| byte == 0),
-            "bytes {zeros} to {HEADER} of the header are not zero"
-        );
-        let (documents, mask) = (u64_at(104), u32_at(112));
-        ensure!(mask <= 1, "{mask} where 1 says that the file tells which tokens train, and 0 not");
-        ensure!(
-            version == VERSION || documents > 0 || mask == 1,
-            "a file of version {VERSION_SECTIONS} without sections; encode the text again"
-        );
-        let expected = size_of_file(len, token_bytes, documents, mask == 1, version);
-        ensure!(
-            expected == Some(bytes.len() as u64),
-            "the header promises {len} tokens of {token_bytes} bytes and {documents} documents behind \
-             {HEADER} bytes of header, but the file has {} bytes; it was cut short or added to: encode \
-             again",
-            bytes.len()
-        );
-        let vocab_size = u64_at(24);
-        let largest = if token_bytes == 2 { 1 << 16 } else { 1 << 32 };
-        ensure!(vocab_size <= largest, "a vocabulary of {vocab_size}, expected at most {largest}");
-        Ok(Header {
-            token_bytes: token_bytes as usize,
-            len: usize::try_from(len).context("more tokens than this machine can address")?,
-            vocab_size,
-            text_bytes: u64_at(32),
-            tokenizer_hash: hash_at(40),
-            payload_hash: hash_at(72),
-            documents: usize::try_from(documents)?,
-            has_mask: mask == 1,
-        })
-    }
-
-    fn version(&self) -> u32 {
-        if self.documents > 0 || self.has_mask { VERSION_SECTIONS } else { VERSION }
-    }
-
-    /// Where the ends of documents begin in a file that has sections.
-    fn ends_at(&self) -> usize {
-        HEADER + (self.len * self.token_bytes).next_multiple_of(END_BYTES)
-    }
-
-    fn mask_at(&self) -> usize {
-        self.ends_at() + self.documents * END_BYTES
-    }
-
-    fn to_bytes(&self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&self.version().to_le_bytes());
-        bytes[12..16].copy_from_slice(&(self.token_bytes as u32).to_le_bytes());
-        bytes[16..24].copy_from_slice(&(self.len as u64).to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.vocab_size.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.text_bytes.to_le_bytes());
-        bytes[40..72].copy_from_slice(&self.tokenizer_hash);
-        bytes[72..104].copy_from_slice(&self.payload_hash);
-        bytes[104..112].copy_from_slice(&(self.documents as u64).to_le_bytes());
-        bytes[112..116].copy_from_slice(&u32::from(self.has_mask).to_le_bytes());
-        bytes
-    }
-}
-
-/// Bytes of a whole file; none where that is beyond 64 bits.
-fn size_of_file(len: u64, width: u32, documents: u64, mask: bool, version: u32) -> Option<u64> {
-    let tokens = len.checked_mul(width.into())?;
-    if version == VERSION {
-        return tokens.checked_add(HEADER as u64);
-    }
-    let mask = if mask { len.div_ceil(8) } else { 0 };
-    tokens
-        .checked_next_multiple_of(END_BYTES as u64)?
-        .checked_add(documents.checked_mul(END_BYTES as u64)?)?
-        .checked_add(mask)?
-        .checked_add(HEADER as u64)
 }

@@ -433,3 +433,30 @@ fn what_a_vocabulary_lacks_is_named_with_its_place() {
     let error = missing(pieces, "a\u{4}b");
     assert!(error.contains("at byte 1"), "{error}");
 }
+
+/// A Chinese text, which has no spaces, is cut at its marks; each pre-tokenizer gives the same tokens for
+/// the parts as for the whole, which is encoded on one thread.
+#[test]
+fn texts_without_spaces_are_encoded_in_parts() {
+    let golden: Value = serde_json::from_str(include_str!("golden/pre_tokenizers.json")).unwrap();
+    let marks =
+        ["\u{3002}", "\u{FF0C}", "\u{3001}", "\u{FF01}\n", "\u{FF1F}\u{201D}", "\u{FF1A}12", "'s"];
+    let sentence = |at: usize| {
+        let letters = (0..at % 17 + 1).map(|place| {
+            char::from_u32(0x4E00 + ((at * 7919 + place * 31) % 4000) as u32).unwrap()
+        });
+        letters.collect::<String>() + marks[at % marks.len()]
+    };
+    let text: String = (0..15_000).map(sentence).collect();
+    assert!(text.len() > 3 * (128 << 10) && !text.contains(' '));
+    for (name, case) in golden["cases"].as_object().unwrap() {
+        let mut file = golden["tokenizer"].clone();
+        file["pre_tokenizer"] = case["pre_tokenizer"].clone();
+        file["normalizer"] = case["normalizer"].clone();
+        file["model"]["ignore_merges"] = case["ignore_merges"].clone();
+        let tokenizer = Tokenizer::from_tokenizer_json(&file.to_string()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let parts = pool.install(|| tokenizer.encode_parallel(&text).unwrap());
+        assert!(parts == tokenizer.encode(&text).unwrap(), "{name}");
+    }
+}

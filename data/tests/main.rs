@@ -4,6 +4,7 @@ mod chat;
 mod common;
 mod conformance;
 mod fetch;
+mod filter;
 mod kinds;
 mod older_files;
 mod records;

@@ -60,6 +60,31 @@ fn a_text_of_one_line_takes_no_more_than_one_of_many() {
     assert!(bytes < 64 << 20, "{bytes}");
 }
 
+/// Chinese without a space or a line end, as a text and as one record.
+#[test]
+fn a_text_of_chinese_takes_no_more_memory_than_another() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = tempfile::tempdir().unwrap();
+    let sentence = "\u{4E2D}\u{6587}\u{5B57}\u{7B26}\u{6CA1}\u{6709}\u{7A7A}\u{683C}\u{3002}";
+    let count = (64 << 20) / sentence.len();
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    let each = tokenizer.encode(sentence).unwrap().len();
+    assert_eq!(tokenizer.encode(&sentence.repeat(2)).unwrap().len(), 2 * each);
+    let text = folder.path().join("a.txt");
+    fs::write(&text, sentence.repeat(count)).unwrap();
+    let (bytes, tokens) = peak_of_input(&text);
+    println!("64 MiB of Chinese: peak {} MiB", bytes >> 20);
+    assert_eq!(tokens, Ok((count * each) as u64));
+    assert!(bytes < 96 << 20, "{bytes}");
+    let record = folder.path().join("b.jsonl");
+    fs::write(&record, format!("{{\"text\": \"{}\"}}", sentence.repeat(count))).unwrap();
+    let (bytes, tokens) = peak_of_input(&record);
+    println!("as one record: peak {} MiB", bytes >> 20);
+    assert_eq!(tokens, Ok((count * each + 1) as u64));
+    // The line, its text, and its tokens of four bytes, more than one for each byte here.
+    assert!(bytes < 9 * (64 << 20), "{bytes}");
+}
+
 /// Most bytes that were allocated while an input was encoded, and what became of it.
 fn peak_of_input(path: &Path) -> (usize, Result<u64, String>) {
     let tokenizer = Tokenizer::gpt2().unwrap();

@@ -289,3 +289,45 @@ fn a_format_that_is_named_replaces_the_ending() {
         assert_eq!(record.fields["b"], "2");
     }
 }
+
+#[test]
+fn what_is_empty_is_no_document_and_what_is_not_utf8_is_named() {
+    let tokenizer = Tokenizer::gpt2().unwrap();
+    let encode = |name: &str, bytes: &[u8]| {
+        let (folder, path) = file(name, bytes);
+        let output = folder.path().join("t.bin");
+        let corpus = Corpus::new(Inputs::open(&[&path], None).unwrap(), "text", OnError::Stop);
+        let report = encode_file(&corpus, &tokenizer, &output, false);
+        report.map(|report| report.tokens).map_err(|error| format!("{error:#}"))
+    };
+    for (name, bytes) in [("a.txt", &b""[..]), ("a.txt", b"\xEF\xBB\xBF")] {
+        assert_eq!(encode(name, bytes), Ok(0), "{name}");
+    }
+    for (name, bytes) in [
+        ("a.jsonl", &b""[..]),
+        ("a.jsonl", b"\xEF\xBB\xBF\r\n\n"),
+        ("a.csv", b"text\n"),
+        ("a.json", b"[]"),
+    ] {
+        let error = encode(name, bytes).unwrap_err();
+        assert!(error.contains(&format!("{name}: no record with a text")), "{error}");
+    }
+    // NUL and line ends stay as they are; JSON has them escaped.
+    assert_eq!(
+        encode("a.jsonl", b"{\"text\": \"a\\u0000\\r\\n\"}\r\n"),
+        Ok(1 + tokenizer.encode("a\0\r\n").unwrap().len() as u64)
+    );
+    for (name, bytes, expected) in [
+        (
+            "a.jsonl",
+            &b"{\"text\": \"a\"}\n{\"text\": \"\xFF\"}\n"[..],
+            "line 2: not UTF-8 at byte 11",
+        ),
+        ("a.csv", b"text\na\n\xE4\n", "record 2: column 1 is not UTF-8"),
+        ("a.txt", b"a \xC3", "not UTF-8 at byte 2"),
+        ("a.jsonl", b"{\"text\": \"a\0\"}\n", "line 1: "),
+    ] {
+        let error = encode(name, bytes).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}

@@ -405,8 +405,13 @@ impl Pipeline {
 /// template.
 fn training_inputs(run_file: &RunFile) -> anyhow::Result<Vec<PathBuf>> {
     let mut inputs = Vec::new();
-    let corpus = data::Corpus::of_run_file(&run_file.data)?;
-    inputs.extend(corpus.files().map(Path::to_owned));
+    match data::TokenFile::of_run_file(&run_file.data)? {
+        Some(tokens) => inputs.extend_from_slice(tokens.sources()),
+        None => {
+            let corpus = data::Corpus::of_run_file(&run_file.data)?;
+            inputs.extend(corpus.files().map(Path::to_owned));
+        }
+    }
     if let (TokenizerKind::HuggingFace, Some(path)) =
         (run_file.data.tokenizer, &run_file.data.tokenizer_path)
     {

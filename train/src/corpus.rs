@@ -57,7 +57,8 @@ impl Drop for Corpus {
 
 impl Corpus {
     /// Encodes the text of a run file into the run folder, next to the tokens of an earlier run;
-    /// [`Corpus::keep`] moves them to their final place.
+    /// [`Corpus::keep`] moves them to their final place. Token files that the run file names are read
+    /// where they are, and the run folder gets a list of them.
     ///
     /// The text is encoded each time, also when a run is resumed: 65 MB take a second, and the hash
     /// of the tokens shows whether the text has changed. For a moment both files exist.
@@ -77,8 +78,13 @@ impl Corpus {
         let counts = match (objective, settings.format) {
             (Objective::Dpo, _) => Some(encode_answers(settings, &tokenizer, &path)?),
             (Objective::NextToken, DataFormat::Text) => {
-                let text = data::Corpus::of_run_file(settings)?;
-                data::encode_file(&text, &tokenizer, &path, true)?;
+                match TokenFile::of_run_file(settings).context("data.path")? {
+                    Some(tokens) => list_tokens(&tokens, &tokenizer, &path)?,
+                    None => {
+                        let text = data::Corpus::of_run_file(settings)?;
+                        data::encode_file(&text, &tokenizer, &path, true)?;
+                    }
+                }
                 None
             }
             (Objective::NextToken, DataFormat::Chat) => {
@@ -231,6 +237,7 @@ impl Corpus {
         if self.mask == DocumentMask::Packed {
             batch.documents = None;
         }
+        self.check(&batch)?;
         Ok(batch)
     }
 
@@ -271,6 +278,20 @@ impl Corpus {
         self.tokenizer.end_of_text().unwrap_or(0)
     }
 
+    /// Files that the run did not write itself are not read whole before it begins.
+    fn check(&self, batch: &Batch) -> anyhow::Result<()> {
+        let vocab_size = self.tokens.vocab_size();
+        let mut tokens = batch.inputs.iter().chain(&batch.targets);
+        if let Some(token) = tokens.find(|token| **token as usize >= vocab_size) {
+            anyhow::bail!(
+                "{}: token {token} is outside of the vocabulary of {vocab_size}; a token file is damaged: \
+                 `data inspect` says which, encode it again",
+                self.tokens.path().display()
+            );
+        }
+        Ok(())
+    }
+
     fn chat(&self, split: Split) -> Option<&ConversationWindows> {
         match (&self.layout, split) {
             (Layout::Chat { train, .. }, Split::Train) => Some(train),
@@ -302,6 +323,24 @@ impl Corpus {
             DocumentMask::Separate => windows.separate(),
         })
     }
+}
+
+/// Writes a list of token files to `path`.
+fn list_tokens(
+    tokens: &TokenFile,
+    tokenizer: &Tokenizer,
+    path: &std::path::Path,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        tokens.tokenizer_hash() == tokenizer.hash(),
+        "data.path: {} was made with another tokenizer ({} tokens) than data.tokenizer names ({}, {} \
+         tokens); name the same one, or encode again",
+        tokens.path().display(),
+        tokens.vocab_size(),
+        tokenizer.kind(),
+        tokenizer.vocab_size()
+    );
+    tokens.write_list(path)
 }
 
 fn encode_conversations(

@@ -207,3 +207,56 @@ fn a_finished_run_is_reported_again_with_the_same_losses() {
     assert_eq!((again.checkpoint, again.steps), (first.checkpoint, first.steps));
     assert_eq!((again.resumed_from, again.tokens_per_s), (Some(8), None));
 }
+
+/// Tokens that were encoded before, in several files, are read where they are.
+#[test]
+fn a_run_on_shards_is_the_run_on_their_text() {
+    let mut fixture = Fixture::new();
+    let text = fixture.path().join("long.txt");
+    fs::write(&text, common::text_of(2400)).unwrap();
+    let words = data::Tokenizer::simple(&common::text_of(120));
+    let tokenizer = fixture.path().join("tokenizer.json");
+    fs::write(&tokenizer, words.tokenizer_json().unwrap()).unwrap();
+    fixture.run_file.data.tokenizer = config::TokenizerKind::HuggingFace;
+    fixture.run_file.data.tokenizer_path = Some(tokenizer);
+    fixture.run_file.data.path = text.clone().into();
+    let whole = fixture.other("whole");
+    train(&whole);
+
+    let shards = fixture.path().join("tokens");
+    let corpus = data::Corpus::open(&text).unwrap();
+    let report = data::encode_shards(&corpus, &words, &shards, 4096, false).unwrap();
+    assert!(report.shards > Some(3), "{report}");
+    let mut parts = fixture.other("parts");
+    parts.data.path = shards.clone().into();
+    train(&parts);
+    assert_same_figures(&whole, &parts, 0.0);
+    // The run folder has a list of the shards, not a copy.
+    assert!(fs::metadata(parts.run.dir.join("tokens.bin")).unwrap().len() < 4096);
+    parts.train.epochs = 3;
+    parts.train.max_steps = Some(12);
+    assert_eq!(resume(&parts).resumed_from, Some(8));
+
+    let mut other = fixture.other("other");
+    other.data.path = shards.clone().into();
+    other.data.tokenizer = config::TokenizerKind::Gpt2;
+    let error = common::failure(&other);
+    assert!(error.contains("was made with another tokenizer"), "{error}");
+    other.data.tokenizer = config::TokenizerKind::Simple;
+    let error = common::failure(&other);
+    assert!(error.contains("tokens holds tokens, and texts are needed"), "{error}");
+    other.data = parts.data.clone();
+    other.data.path = serde_json::from_value(serde_json::json!([shards, text])).unwrap();
+    let error = common::failure(&other);
+    assert!(error.contains("long.txt does not; expected tokens"), "{error}");
+
+    // A token that is not of the vocabulary, in the first window that is read.
+    let shard = shards.join("shard-00000.bin");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[128..4000].fill(0xFF);
+    fs::write(&shard, bytes).unwrap();
+    let mut damaged = fixture.other("damaged");
+    damaged.data = parts.data.clone();
+    let error = common::failure(&damaged);
+    assert!(error.contains("token 65535 is outside of the vocabulary"), "{error}");
+}

@@ -193,7 +193,8 @@ pub struct Data {
     /// Texts (`.txt`, `.md`) or records (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`), also with `.gz`
     /// or `.zst`: a file, a folder, a pattern such as `shards/*.jsonl`, or a list of them; the name of a
     /// known corpus; or `builtin` for the story that is compiled in. One text is one document; several
-    /// texts, and records, are each followed by the tokenizer's end-of-text token.
+    /// texts, and records, are each followed by the tokenizer's end-of-text token. Also a token file, or
+    /// a folder of them, that `data encode` wrote with the same tokenizer, which is read where it is.
     pub path: Paths,
     /// The field of a record that holds its text.
     pub text_field: String,

@@ -202,7 +202,11 @@ impl InputFile {
         }
     }
 
-    fn size(&self) -> Result<u64> {
+    /// Bytes of it as it lies on the disk; of standard input or a pipe, 0.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub(crate) fn size(&self) -> Result<u64> {
         use anyhow::Context;
         match &self.place {
             FilePlace::Builtin(text) => Ok(text.len() as u64),

@@ -1,7 +1,7 @@
 //! An input as a stream of plain bytes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +32,35 @@ pub(crate) struct Stream {
 }
 
 impl InputFile {
+    /// Opens it as it is without compression and byte-order mark, at byte `from` of that. A file that is
+    /// not compressed is not read up to there.
+    pub(crate) fn stream_from(&self, from: u64, counter: &Counter) -> io::Result<Stream> {
+        if let (FilePlace::File(path), Compression::Plain, 1..) =
+            (&self.place, self.compression, from)
+            && path.is_file()
+        {
+            let mut file = plain_file::open(path)?;
+            let mut start = Vec::new();
+            file.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut start)?;
+            let had_mark = start == BYTE_ORDER_MARK;
+            let at = from + if had_mark { BYTE_ORDER_MARK.len() as u64 } else { 0 };
+            file.seek(SeekFrom::Start(at))?;
+            counter.add(at);
+            let raw = Counted { raw: Box::new(file), counter: counter.clone() };
+            return Ok(Stream {
+                reader: Box::new(BufReader::with_capacity(BUFFER, raw)),
+                had_mark,
+            });
+        }
+        let mut stream = self.stream(counter)?;
+        let passed = io::copy(&mut stream.reader.by_ref().take(from), &mut io::sink())?;
+        if passed < from {
+            let found = format!("it has {passed} bytes of text; expected more than {from}");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, found));
+        }
+        Ok(stream)
+    }
+
     /// Opens it as it is without compression and byte-order mark.
     pub(crate) fn stream(&self, counter: &Counter) -> io::Result<Stream> {
         let raw: Box<dyn Read + Send> = match &self.place {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 
-use super::{BadRecord, FileRecords, LARGEST_RECORD, Place, Record};
+use super::{BadRecord, FileRecords, LARGEST_RECORD, Place, Record, RecordReader};
 
 /// The records of a stream of separated values.
 pub(super) fn open<'a>(
@@ -68,6 +68,8 @@ impl<R: Read> Iterator for Rows<'_, R> {
         }
     }
 }
+
+impl<R: Read> RecordReader for Rows<'_, R> {}
 
 fn found(error: &csv::Error) -> String {
     match error.kind() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Record;
 use super::lines::Lines;
-use super::{BadRecord, FileRecords, LARGEST_RECORD, Place, object};
+use super::{BadRecord, FileRecords, LARGEST_RECORD, Place, RecordReader, object};
 
 /// Bytes that are looked at to tell JSON Lines from one document.
 const SNIFF: usize = 1 << 20;
@@ -256,6 +256,8 @@ impl<R: BufRead> Iterator for Elements<'_, R> {
         self.step().transpose()
     }
 }
+
+impl<R: BufRead> RecordReader for Elements<'_, R> {}
 
 /// Finds the end of a JSON value.
 #[derive(Debug, Default)]

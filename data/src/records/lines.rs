@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use super::{BadRecord, LARGEST_RECORD, Place, Record, object};
+use super::{BadRecord, LARGEST_RECORD, LinePlace, Place, Record, RecordReader, object};
 
 /// The records of a stream of lines.
 pub(super) struct Lines<'a, R> {
@@ -11,7 +11,10 @@ pub(super) struct Lines<'a, R> {
     file: Arc<str>,
     only: Option<&'a [String]>,
     line: Vec<u8>,
+    /// Of the last line that was read.
     number: u64,
+    /// Bytes of all lines that were read.
+    bytes: u64,
     most: usize,
 }
 
@@ -24,7 +27,18 @@ enum Line {
 
 impl<'a, R: BufRead> Lines<'a, R> {
     pub fn new(reader: R, file: Arc<str>, only: Option<&'a [String]>) -> Self {
-        Lines { reader, file, only, line: Vec::new(), number: 0, most: LARGEST_RECORD }
+        Self::behind(LinePlace::default(), reader, file, only)
+    }
+
+    /// The lines behind those that `before` counts, where `reader` stands.
+    pub fn behind(
+        before: LinePlace,
+        reader: R,
+        file: Arc<str>,
+        only: Option<&'a [String]>,
+    ) -> Self {
+        let LinePlace { line: number, byte: bytes } = before;
+        Lines { reader, file, only, line: Vec::new(), number, bytes, most: LARGEST_RECORD }
     }
 
     fn place(&self) -> Place {
@@ -57,6 +71,7 @@ impl<'a, R: BufRead> Lines<'a, R> {
             }
             let used = piece.len() + usize::from(end.is_some());
             self.reader.consume(used);
+            self.bytes += used as u64;
             if end.is_some() {
                 return Ok(if is_too_long { Line::TooLong } else { Line::Whole });
             }
@@ -93,6 +108,12 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
                 }
             }
         }
+    }
+}
+
+impl<R: BufRead> RecordReader for Lines<'_, R> {
+    fn line_place(&self) -> LinePlace {
+        LinePlace { line: self.number, byte: self.bytes }
     }
 }
 

@@ -102,15 +102,85 @@ pub struct Records<'a> {
     counter: Counter,
     marks: u64,
     ended: bool,
+    passed: Passed,
 }
 
-type FileRecords<'a> = Box<dyn Iterator<Item = Result<Record, BadRecord>> + 'a>;
+/// What lies before a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Passed {
+    /// Files that were read whole.
+    pub files: usize,
+    /// Records of the file after these, bad ones as well.
+    pub records: u64,
+    /// Of JSON Lines, its lines.
+    pub lines: LinePlace,
+}
+
+/// Lines of a file before a record, and the bytes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LinePlace {
+    pub line: u64,
+    pub byte: u64,
+}
+
+/// The records of one file.
+trait RecordReader: Iterator<Item = Result<Record, BadRecord>> {
+    /// How far a file of lines is read.
+    fn line_place(&self) -> LinePlace {
+        LinePlace::default()
+    }
+
+    /// Passes over as many of the next `most` records as can be without reading them, before the first
+    /// one is read. Returns their number.
+    fn skip_some(&mut self, _most: u64) -> u64 {
+        0
+    }
+}
+
+type FileRecords<'a> = Box<dyn RecordReader + 'a>;
 
 impl<'a> Records<'a> {
     /// Records with the fields `only`, or with all of them; counts what is read from the files.
     pub(crate) fn new(inputs: &'a Inputs, only: Option<&'a [String]>, counter: Counter) -> Self {
         let files = inputs.files().iter();
-        Records { files, current: None, only, counter, marks: 0, ended: false }
+        let passed = Passed::default();
+        Records { files, current: None, only, counter, marks: 0, ended: false, passed }
+    }
+
+    /// The same from the record on that `passed` lies before.
+    ///
+    /// # Errors
+    /// When the file that it is in cannot be opened, or ends before it.
+    pub(crate) fn resume(mut self, passed: Passed) -> Result<Self, BadRecord> {
+        let before = self.files.as_slice().get(..passed.files).unwrap_or_default();
+        // A file that has gone is missed by whoever reads it.
+        before.iter().for_each(|file| self.counter.add(file.size().unwrap_or(0)));
+        self.files = self.files.as_slice().get(passed.files..).unwrap_or_default().iter();
+        if let Some(file) = self.files.next() {
+            let mut records = self.open(file, passed.lines)?;
+            // Of lines, the place is found by its byte.
+            if file.format() != Format::JsonL {
+                let skipped = records.skip_some(passed.records);
+                for _ in skipped..passed.records {
+                    if let Some(Err(bad)) = records.next()
+                        && bad.ends_file()
+                    {
+                        return Err(bad);
+                    }
+                }
+            }
+            self.current = Some(records);
+        }
+        // That of the file was seen before.
+        self.marks = 0;
+        self.passed = passed;
+        Ok(self)
+    }
+
+    /// What lies before the next record.
+    pub(crate) fn passed(&self) -> Passed {
+        let lines = self.current.as_ref().map(|file| file.line_place()).unwrap_or_default();
+        Passed { lines, ..self.passed }
     }
 
     /// Files so far that began with a byte-order mark, which is left out.
@@ -118,7 +188,7 @@ impl<'a> Records<'a> {
         self.marks
     }
 
-    fn open(&mut self, file: &'a InputFile) -> Result<FileRecords<'a>, BadRecord> {
+    fn open(&mut self, file: &'a InputFile, at: LinePlace) -> Result<FileRecords<'a>, BadRecord> {
         let name: Arc<str> = file.to_string().into();
         let whole = Place { file: name.clone(), unit: "record", number: 0 };
         let only = self.only;
@@ -131,7 +201,8 @@ impl<'a> Records<'a> {
                 "a text; expected records: .jsonl, .ndjson, .json, .csv, .tsv or .parquet",
             ));
         }
-        let stream = file.stream(&self.counter);
+        let from = if file.format() == Format::JsonL { at.byte } else { 0 };
+        let stream = file.stream_from(from, &self.counter);
         let stream = stream
             .map_err(|error| BadRecord::last(whole.clone(), format!("cannot read: {error}")))?;
         self.marks += u64::from(stream.had_mark);
@@ -140,7 +211,7 @@ impl<'a> Records<'a> {
             Format::Csv => csv::open(reader, b',', name, only),
             Format::Tsv => csv::open(reader, b'\t', name, only),
             Format::Json => json::open(reader, name, only),
-            _ => Ok(Box::new(lines::Lines::new(reader, name, only))),
+            _ => Ok(Box::new(lines::Lines::behind(at, reader, name, only))),
         }
     }
 }
@@ -152,10 +223,14 @@ impl Iterator for Records<'_> {
         while !self.ended {
             if let Some(item) = self.current.as_mut().and_then(Iterator::next) {
                 self.ended = item.as_ref().is_err_and(BadRecord::ends_file);
+                self.passed.records += 1;
                 return Some(item);
             }
             let file = self.files.next()?;
-            match self.open(file) {
+            if self.current.is_some() {
+                self.passed = Passed { files: self.passed.files + 1, ..Passed::default() };
+            }
+            match self.open(file, LinePlace::default()) {
                 Ok(records) => self.current = Some(records),
                 Err(error) => {
                     self.ended = true;

@@ -9,7 +9,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::{SchemaDescriptor, Type};
 use serde_json::{Map, Number, Value};
 
-use super::{BadRecord, FileRecords, Place, Record};
+use super::{BadRecord, FileRecords, Place, Record, RecordReader};
 use crate::inputs::{Counter, InputFile};
 
 /// Characters of an error of the crate that are shown.
@@ -84,6 +84,25 @@ impl Rows {
             self.rows = Some(rows);
             self.next_group += 1;
         }
+    }
+}
+
+impl RecordReader for Rows {
+    /// Row groups are left out without being read.
+    fn skip_some(&mut self, most: u64) -> u64 {
+        let mut skipped = 0;
+        while self.rows.is_none() && self.next_group < self.reader.num_row_groups() {
+            let group = self.reader.metadata().row_group(self.next_group);
+            let rows = u64::try_from(group.num_rows()).unwrap_or(u64::MAX);
+            if rows > most - skipped {
+                break;
+            }
+            self.counter.add(u64::try_from(group.compressed_size()).unwrap_or(0));
+            skipped += rows;
+            self.next_group += 1;
+        }
+        self.number += skipped;
+        skipped
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use checkpoint::atomic::NamedFile;
 use tempfile::SpooledTempFile;
 
-use super::{END_BYTES, HEADER, Header};
+use super::shard::{END_BYTES, HEADER, Header};
 use crate::Tokenizer;
 
 /// Bytes of a section that are kept in memory; what is beyond goes into a temporary file.
@@ -107,6 +107,14 @@ impl<'a> TokenWriter<'a> {
         self.header.documents += 1;
         self.last_end = self.header.len;
         Ok(())
+    }
+
+    /// How many tokens more fit into a file of `most` bytes, if each document that is open is ended.
+    pub(crate) fn room(&self, most: u64) -> u64 {
+        let ends = (self.header.documents as u64 + 1) * END_BYTES as u64;
+        let tokens =
+            most.saturating_sub(HEADER as u64 + ends) / END_BYTES as u64 * END_BYTES as u64;
+        (tokens / self.header.token_bytes as u64).saturating_sub(self.header.len as u64)
     }
 
     fn write_tokens(&mut self, tokens: &[u32]) -> Result<()> {

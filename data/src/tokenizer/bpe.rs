@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
+use checkpoint::PreTokenizer;
 
 use super::alphabet::Alphabet;
 use super::classes::Classes;
 use super::encoder::Pieces;
 use super::merge::{Merge, MergeTable, Scratch};
+use super::split::Digits;
 
 /// The only special token of GPT-2.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -23,6 +25,7 @@ pub(super) const MAX_TOKENS: usize = 1 << 24;
 #[derive(Debug)]
 pub(crate) struct Bpe {
     classes: Classes,
+    digits: Digits,
     tokens: Vec<Box<[u8]>>,
     byte_ids: [Option<u32>; 256],
     table: MergeTable,
@@ -61,12 +64,14 @@ impl Bpe {
             }
         }
         let merges = derive_merges(&tokens[..end_of_text as usize], &byte_ids, &table)?;
-        Ok(Bpe { classes: Classes::new()?, tokens, byte_ids, table, merges })
+        let digits = Digits::Runs;
+        Ok(Bpe { classes: Classes::new()?, digits, tokens, byte_ids, table, merges })
     }
 
     /// A vocabulary in the byte alphabet, in order of ids, with merges as lines of two tokens.
     /// Tokens for which `is_plain` is true are written as they are.
     pub fn from_merges(
+        digits: Digits,
         names: &[String],
         merges: &[String],
         is_plain: impl Fn(usize) -> bool,
@@ -99,11 +104,22 @@ impl Bpe {
         }
         Ok(Bpe {
             classes: Classes::new()?,
+            digits,
             byte_ids,
             table,
             merges: pairs,
             tokens: bytes_of(names, is_plain),
         })
+    }
+
+    /// What becomes of digits in the scanner of this pre-tokenizer; `None` if it is another scanner's.
+    pub fn digits_of(pre: &PreTokenizer) -> Option<Digits> {
+        [Digits::Runs, Digits::Single].into_iter().find(|digits| pre_tokenizer(*digits) == pre)
+    }
+
+    /// How a text is split into pieces.
+    pub fn pre_tokenizer(&self) -> &'static PreTokenizer {
+        pre_tokenizer(self.digits)
     }
 
     /// Every token in order of ids, in the byte alphabet.
@@ -135,6 +151,13 @@ impl Bpe {
     }
 }
 
+fn pre_tokenizer(digits: Digits) -> &'static PreTokenizer {
+    match digits {
+        Digits::Runs => PreTokenizer::GPT2,
+        Digits::Single => PreTokenizer::SMOLLM,
+    }
+}
+
 /// The bytes that each name in the byte alphabet represents; those for which `is_plain` is true
 /// represent themselves.
 pub(crate) fn bytes_of(names: &[String], is_plain: impl Fn(usize) -> bool) -> Vec<Box<[u8]>> {
@@ -149,7 +172,7 @@ pub(crate) fn bytes_of(names: &[String], is_plain: impl Fn(usize) -> bool) -> Ve
 impl Pieces for Bpe {
     #[inline]
     fn piece_end(&self, text: &str, start: usize) -> usize {
-        self.classes.piece_end(text, start)
+        self.classes.piece_end(text, start, self.digits)
     }
 
     #[inline]

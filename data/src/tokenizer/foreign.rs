@@ -13,10 +13,10 @@ use tokenizers::{
     Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, Token,
 };
 
-use super::MissingToken;
 use super::bpe::bytes_of;
 use super::guarded::{self, Patterns};
 use super::json::added_token;
+use super::{MissingToken, reaches_over_cut};
 
 /// A loaded `tokenizer.json`.
 pub(crate) struct Foreign {
@@ -30,7 +30,7 @@ pub(crate) struct Foreign {
     tokens: Vec<Box<[u8]>>,
     /// Whether the vocabulary is of bytes, so that decoding is joining `tokens`.
     of_bytes: bool,
-    /// Whether a text may be cut between a letter and a space.
+    /// Whether a text may be cut between a letter and a mark that begins a piece.
     cuts: bool,
     /// The file.
     json: String,
@@ -206,8 +206,7 @@ impl Foreign {
         &self.json
     }
 
-    /// Whether a text may be cut between a letter and a space: no pattern that is known has a
-    /// match there that goes on, and none looks back.
+    /// Whether a text may be cut between a letter and a space or another mark that begins a piece.
     pub fn cuts_at_words(&self) -> bool {
         self.cuts
     }
@@ -244,12 +243,12 @@ fn is_plain(kind: TokenType) -> bool {
     kind != TokenType::Normal
 }
 
-/// Whether no added token takes spaces along, or reaches over one behind a letter.
+/// Whether no added token takes spaces along, or reaches over a place where a text may be cut.
 fn cuts_at_words(tokenizer: &tokenizers::Tokenizer) -> bool {
     let added = tokenizer.get_added_tokens_decoder();
     added.values().all(|token| {
         let alone = !token.lstrip && !token.rstrip && !token.single_word;
-        alone && (token.special || !token.content.trim_start().contains(' '))
+        alone && (token.special || !reaches_over_cut(&token.content))
     })
 }
 

@@ -76,12 +76,11 @@ pub(crate) fn is_simple(text: &str, vocabulary: &Vocabulary) -> bool {
 }
 
 fn bpe_file(bpe: &Bpe) -> Value {
-    let byte_level = |add_prefix_space: bool| json!({ "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": true });
     json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "pre_tokenizer": byte_level(false),
+        "pre_tokenizer": bpe.pre_tokenizer().definition(),
         "post_processor": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true },
-        "decoder": byte_level(true),
+        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,

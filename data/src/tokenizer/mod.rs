@@ -8,7 +8,7 @@
 //! | `huggingface` | what its `tokenizer.json` says | its own |
 //! | of a GGUF | what its metadata says | its own |
 //!
-//! A file whose kind is GPT-2's, SentencePiece's BPE or `simple` runs through code of our own;
+//! A file whose kind is GPT-2's or SmolLM's, SentencePiece's BPE or `simple` runs through code of our own;
 //! every other one (Llama 3, Qwen2, Unigram, WordPiece, ...) through Hugging Face's `tokenizers`.
 //!
 //! `<|endoftext|>` in a text is ordinary text unless asked for ([`Tokenizer::encode_with_specials`]):
@@ -36,7 +36,7 @@ mod words;
 use std::borrow::Cow;
 
 use anyhow::Result;
-use checkpoint::SpacePrefix;
+use checkpoint::{PreTokenizer, SpacePrefix};
 
 pub use bpe::END_OF_TEXT;
 pub use missing::MissingToken;
@@ -292,7 +292,13 @@ impl Tokenizer {
             }
         };
         match &self.kind {
-            Kind::Bpe(bpe) => add_pairs(bpe.tokens(), bpe.merges()),
+            Kind::Bpe(bpe) => {
+                add_pairs(bpe.tokens(), bpe.merges());
+                // GPT-2's is what a hash without a name stands for.
+                if bpe.pre_tokenizer() != PreTokenizer::GPT2 {
+                    add(bpe.pre_tokenizer().name.as_bytes());
+                }
+            }
             Kind::SentencePiece(pieces) => {
                 add_pairs(pieces.tokens(), pieces.merges());
                 add(format!("{:?}", pieces.prefix()).as_bytes());
@@ -325,8 +331,8 @@ impl Tokenizer {
             Kind::SentencePiece(pieces) => pieces.last_cut(text),
             Kind::Bpe(bpe) if self.user_defined.is_empty() => bpe.classes().last_cut(text),
             Kind::Bpe(_) | Kind::Foreign(_) => {
-                let mut spaces = text.rmatch_indices(' ');
-                spaces.find(|&(at, _)| text[..at].ends_with(char::is_alphabetic)).map(|(at, _)| at)
+                let mut marks = text.rmatch_indices(is_cut_mark);
+                marks.find(|&(at, _)| text[..at].ends_with(char::is_alphabetic)).map(|(at, _)| at)
             }
         }
     }
@@ -342,23 +348,48 @@ impl Tokenizer {
             Kind::SentencePiece(pieces) => pieces.next_cut(text, from),
             Kind::Bpe(bpe) if self.user_defined.is_empty() => bpe.classes().next_cut(text, from),
             Kind::Bpe(_) | Kind::Foreign(_) => {
-                let mut spaces = text[from..].match_indices(' ').map(|(at, _)| from + at);
+                let mut marks = text[from..].match_indices(is_cut_mark).map(|(at, _)| from + at);
                 let behind_letter = |at: &usize| text[..*at].ends_with(char::is_alphabetic);
-                spaces.find(behind_letter).unwrap_or(text.len())
+                marks.find(behind_letter).unwrap_or(text.len())
             }
         }
     }
 
-    /// Whether there are places to cut: a token that is found by its spelling must not have a
-    /// space inside.
+    /// Whether there are places to cut: a token that is found by its spelling must not reach over one.
     fn cuts(&self) -> bool {
-        let whole = self.user_defined.iter().all(|(text, _)| !text.trim_start().contains(' '));
+        let whole = self.user_defined.iter().all(|(text, _)| !reaches_over_cut(text));
         match &self.kind {
             Kind::Foreign(foreign) => foreign.cuts_at_words(),
             Kind::SentencePiece(_) => self.user_defined.is_empty(),
             Kind::Bpe(_) | Kind::Words(_) => whole,
         }
     }
+}
+
+/// What begins a piece behind a letter in every pattern that is known: a space, and the marks that end
+/// phrases in Chinese and Japanese, which have no spaces. No pattern has a match that goes on from a
+/// letter to one of them (to an apostrophe some have), and none looks back.
+fn is_cut_mark(c: char) -> bool {
+    matches!(
+        c,
+        ' ' | '\u{3001}'
+            | '\u{3002}'
+            | '\u{FF01}'
+            | '\u{FF0C}'
+            | '\u{FF1A}'
+            | '\u{FF1B}'
+            | '\u{FF1F}'
+    )
+}
+
+/// Whether a token may lie on both sides of a place where a text is cut.
+fn reaches_over_cut(token: &str) -> bool {
+    let mut before = None;
+    token.trim_start().contains(' ')
+        || token.chars().any(|c| {
+            let is_behind_letter = before.replace(c).is_some_and(char::is_alphabetic);
+            is_behind_letter && is_cut_mark(c)
+        })
 }
 
 /// The part of encoding that belongs to one thread.

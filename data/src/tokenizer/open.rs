@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use checkpoint::{CheckpointError, PreTokenizer, TokenType, Vocabulary, VocabularyKind};
+use checkpoint::{CheckpointError, TokenType, Vocabulary, VocabularyKind};
 use gguf::Metadata;
 
 use super::bpe::Bpe;
@@ -86,9 +86,10 @@ fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Tokenizer> {
     let is_plain = |id: usize| vocabulary.types[id] != TokenType::Normal;
     let kind = match (&vocabulary.kind, vocabulary.json.as_deref()) {
         (VocabularyKind::Bpe { pre, merges }, _)
-            if vocabulary.is_complete && *pre == PreTokenizer::GPT2 =>
+            if vocabulary.is_complete
+                && let Some(digits) = Bpe::digits_of(pre) =>
         {
-            Kind::Bpe(Box::new(Bpe::from_merges(&vocabulary.tokens, merges, is_plain)?))
+            Kind::Bpe(Box::new(Bpe::from_merges(digits, &vocabulary.tokens, merges, is_plain)?))
         }
         (VocabularyKind::SentencePiece { .. }, _) if vocabulary.is_complete => {
             Kind::SentencePiece(Box::new(SentencePiece::new(vocabulary)?))

@@ -15,6 +15,7 @@ use super::Tokenizer;
 use super::alphabet::Alphabet;
 use super::bpe::{Bpe, END_OF_TEXT};
 use super::classes::Classes;
+use super::split::Digits;
 use crate::corpus::Corpus;
 use crate::documents::with_batches;
 use crate::inputs::Counter;
@@ -62,7 +63,7 @@ fn feed(trainer: &mut BpeTrainer, corpus: &Corpus, alphabet: &Alphabet) -> Resul
         let mut pieces = Vec::new();
         let mut start = 0;
         while start < text.len() {
-            let end = classes.piece_end(text, start);
+            let end = classes.piece_end(text, start, Digits::Runs);
             // A piece of this length is not a word: its parts are counted instead.
             let end = end.min(text.ceil_char_boundary(start + LONGEST_PIECE));
             pieces.push(alphabet.write(&text.as_bytes()[start..end]));
@@ -100,6 +101,6 @@ fn from_model(model: &BPE) -> Result<Tokenizer> {
     let merges: Vec<String> = merges.iter().map(line).collect::<Result<_>>()?;
     let end_of_text = u32::try_from(names.len())?;
     names.push(END_OF_TEXT.to_owned());
-    let bpe = Bpe::from_merges(&names, &merges, |id| id == end_of_text as usize)?;
+    let bpe = Bpe::from_merges(Digits::Runs, &names, &merges, |id| id == end_of_text as usize)?;
     Ok(Tokenizer::from_bpe(bpe, end_of_text))
 }

@@ -177,3 +177,40 @@ fn wrong_usage_exits_with_2() {
         assert_eq!(data(folder.path(), args).status.code(), Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn a_filter_says_what_it_left_out_and_a_folder_of_shards_is_inspected() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |text: &str| serde_json::json!({ "text": text }).to_string() + "\n";
+    let (one, two) = (&data::BUILTIN_STORY[..5000], &data::BUILTIN_STORY[5000..9000]);
+    let lines = [record(one), record(two), record(one), record("short")].concat();
+    std::fs::write(folder.path().join("a.jsonl"), lines).unwrap();
+    let filter = ["filter", "a.jsonl", "--output", "b.jsonl", "--report", "b.json", "--show", "1"];
+    let output = data(folder.path(), &filter);
+    assert!(output.status.success(), "{output:?}");
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("duplicate") && shown.contains("a.jsonl: line 3"), "{shown}");
+    let report = std::fs::read(folder.path().join("b.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!((&report["documents"], &report["kept"]), (&4.into(), &2.into()));
+    refused(folder.path(), &filter, "--force");
+    refused(folder.path(), &["filter", "a.jsonl", "-o", "a.jsonl", "--force"], "another output");
+    refused(
+        folder.path(),
+        &["filter", "b.jsonl", "-o", "c", "--report", "b.jsonl"],
+        "another file",
+    );
+    refused(folder.path(), &["filter", "b.jsonl", "-o", "c", "--without", "all"], "too-short");
+
+    let encode = ["encode", "b.jsonl", "--output", "tokens/", "--max-bytes", "4096", "--json"];
+    let encoded = data(folder.path(), &encode);
+    let encoded: serde_json::Value = serde_json::from_slice(&encoded.stdout).unwrap();
+    assert!(encoded["shards"].as_u64().is_some_and(|shards| shards > 1), "{encoded}");
+    let inspected = data(folder.path(), &["inspect", "tokens", "--json"]);
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["tokens_blake3"], encoded["tokens_blake3"]);
+    assert_eq!(inspected["documents"]["count"], 2);
+    refused(folder.path(), &encode, "tokens exists already");
+    refused(folder.path(), &["encode", "tokens", "-o", "c.bin"], "token");
+    refused(folder.path(), &["encode", "b.jsonl", "-o", "d/", "--max-bytes", "9"], "at least 4096");
+}

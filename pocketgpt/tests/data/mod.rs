@@ -1,3 +1,4 @@
 //! The `data` command.
 
 mod command;
+mod kill;

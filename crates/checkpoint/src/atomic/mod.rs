@@ -163,6 +163,22 @@ pub fn write_dir<T, E: From<AtomicError>>(
     Ok(value)
 }
 
+/// Gives a complete folder its name: `folder`, whose files are safe on the disk, becomes `path`. An old
+/// folder there is replaced **with everything in it** if `overwrite` is true, as by [`write_dir`].
+///
+/// # Errors
+/// [`AtomicError::Exists`] when something is there that may not be replaced; when the system refuses.
+pub fn publish_folder(folder: &Path, path: &Path, overwrite: bool) -> Result<(), AtomicError> {
+    let target = Target::new(path)?;
+    target.prepare()?;
+    target.move_dir(folder, overwrite)?;
+    if folder.exists() {
+        // The old folder, which has this name now.
+        fs::remove_dir_all(folder).map_err(|source| AtomicError::write(folder, source))?;
+    }
+    Ok(())
+}
+
 /// Removes what killed processes left in `folder` of anything that is written this way. A write to
 /// the same path again does so for that path; this is for names that do not come again.
 pub fn remove_leftovers(folder: &Path) {
@@ -287,10 +303,17 @@ impl Target {
     fn publish_dir(&self, temporary: TempDir, overwrite: bool) -> Result<(), AtomicError> {
         sync_tree(temporary.path()).map_err(|source| self.write_error(source))?;
         // On success the name is gone or holds the old folder, which is then removed with it.
+        self.move_dir(temporary.path(), overwrite)?;
+        drop(temporary);
+        Ok(())
+    }
+
+    /// Afterwards the name of `folder` is gone, or holds what was at the target.
+    fn move_dir(&self, folder: &Path, overwrite: bool) -> Result<(), AtomicError> {
         let moved = if overwrite {
-            swap::replace(temporary.path(), &self.path, &self.parent, &self.name)
+            swap::replace(folder, &self.path, &self.parent, &self.name)
         } else {
-            swap::place(temporary.path(), &self.path)
+            swap::place(folder, &self.path)
         };
         moved.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
@@ -299,9 +322,7 @@ impl Target {
             io::ErrorKind::NotADirectory => AtomicError::NotAFolder { path: self.path.clone() },
             _ => self.write_error(error),
         })?;
-        sync_dir(&self.parent).map_err(|source| self.folder_error(source))?;
-        drop(temporary);
-        Ok(())
+        sync_dir(&self.parent).map_err(|source| self.folder_error(source))
     }
 
     /// The folder is named, unless it is the current one, which has no name to the user.

@@ -106,6 +106,8 @@ const KNOWN: [PreTokenizer; 10] = [
 impl PreTokenizer {
     /// GPT-2's.
     pub const GPT2: &'static PreTokenizer = &KNOWN[0];
+    /// SmolLM's and StarCoder's: GPT-2's, in which every digit is a piece.
+    pub const SMOLLM: &'static PreTokenizer = &KNOWN[2];
     /// Qwen2's.
     pub(super) const QWEN2: &'static PreTokenizer = &KNOWN[6];
 
