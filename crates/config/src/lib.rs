@@ -23,6 +23,7 @@ mod qat;
 mod release;
 mod run_file;
 pub mod sampling;
+mod schema;
 mod sources;
 mod stages;
 mod validate;
@@ -47,5 +48,6 @@ pub use run_file::{
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
     Train, lora_scale,
 };
+pub use schema::run_file_schema;
 pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};
