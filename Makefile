@@ -4,7 +4,7 @@ CARGO := cargo
 # One profile for the program, its tests and its benchmarks: nothing is compiled twice.
 PROFILE := --release
 
-.PHONY: run setup build test check unit end-to-end test-app test-peers test-sanitizers test-wgpu bench bench-app \
+.PHONY: run setup build test check unit end-to-end book test-app test-peers test-sanitizers test-wgpu bench bench-app \
 	bench-convert bench-gpu bench-quantize bench-train learning \
 	test-wheel test-real test-real-short test-faults test-faults-short fuzz notices sbom
 
@@ -33,6 +33,14 @@ unit: setup
 end-to-end: build
 	tests/end_to_end.sh target/release
 	tests/stories260k.sh target/release
+	tests/book.sh target/release
+
+# The book: its generated pages, and target/book where mdBook (cargo install mdbook) is installed.
+book: build
+	target/release/pocketgpt reference commands >docs/book/src/reference/commands.md
+	target/release/pocketgpt reference run-file >docs/book/src/reference/run-file.md
+	target/release/pocketgpt reference schema >docs/run-file.schema.json
+	if command -v mdbook >/dev/null; then mdbook build docs/book; fi
 
 # The web chat, driven in a real browser through a real bundle.
 test-app: build

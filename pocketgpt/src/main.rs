@@ -8,6 +8,7 @@ mod links;
 mod pipeline;
 mod prospect;
 mod record;
+mod reference;
 mod shell;
 mod summary;
 mod versions;
@@ -61,6 +62,9 @@ enum Stage {
     /// Write a manual page for each command.
     #[command(after_help = "Example: pocketgpt man ~/.local/share/man/man1")]
     Man(shell::ManArgs),
+    /// Print the commands or the run file's keys as a page, or the run file's JSON Schema.
+    #[command(after_help = reference::EXAMPLES)]
+    Reference(reference::Args),
     /// Make links to this program, so that each stage has a command of its own: train, quantize, ...
     Links(links::Args),
 }
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Stage::Doctor(args) => report!(doctor::run, args),
         Stage::Completions(args) => shell::completions(Cli::command(), &args),
         Stage::Man(args) => shell::man(Cli::command(), &args),
+        Stage::Reference(args) => reference::run(Cli::command(), &args),
         Stage::Run(args) => report!(pipeline::run, args),
         Stage::Data(args) => report!(data::run, args),
         Stage::Train(args) => report!(train::run, args),

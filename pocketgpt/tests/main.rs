@@ -1,6 +1,7 @@
 //! Tests of the program: its commands, what they print, and what a kill leaves behind.
 //! The tests of a crate's functions stand in the crate.
 
+mod book;
 mod bundle;
 mod data;
 mod dependencies;

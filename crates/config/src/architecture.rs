@@ -1,5 +1,6 @@
 //! The families of models: their names, and the list of all.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{FeedForward, HasExperts, Positions};
@@ -8,7 +9,7 @@ use crate::{FeedForward, HasExperts, Positions};
 /// `crates/checkpoint` branch on it.
 ///
 /// The names are llama.cpp's: a Mistral without sliding window is a `llama`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// Learned positions, LayerNorm, tanh-GELU (Radford et al., 2019).

@@ -1,12 +1,13 @@
 //! The settings in which a model's attention differs from the default.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Architecture, ModelConfig, Positions, RopePairs};
 
 /// Settings of attention beyond those of GPT-2 and LLaMA. The default is theirs: heads of width
 /// `C / H` that attend to all earlier positions and rotate all channels by unscaled angles.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attention {
     /// Width of a head `D`, if it is not `C / H`.
@@ -70,7 +71,7 @@ impl Attention {
 }
 
 /// How the rotation is slowed down for longer contexts than a model was first trained with.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "type", deny_unknown_fields)]
 pub enum RopeScaling {
     /// Unscaled.
@@ -201,7 +202,7 @@ impl RopeScaling {
 }
 
 /// Layers that attend only to the last positions, and the layers between that attend to all.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Number of visible positions, including the query's own.

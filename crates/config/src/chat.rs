@@ -1,9 +1,10 @@
 //! What of `[data]` concerns conversations.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the files of `data.path` hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DataFormat {
     /// Texts, of which every token trains.
@@ -14,7 +15,7 @@ pub enum DataFormat {
 }
 
 /// How a record holds a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChatFormat {
     /// `messages`: a list of `role` and `content` (OpenAI, TRL); perhaps `tools`.
@@ -44,7 +45,7 @@ impl ChatFormat {
 }
 
 /// Which tokens of a conversation train.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainOn {
     /// Those of all answers, with the token that ends each.
@@ -57,7 +58,7 @@ pub enum TrainOn {
 }
 
 /// What happens to a conversation that does not fit in a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TooLong {
     /// Its oldest turns are left out, as in a chat; of a single turn the first tokens.
@@ -68,7 +69,7 @@ pub enum TooLong {
 }
 
 /// What a token sees of the other documents of its window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DocumentMask {
     /// All that stands before it, as if the window were one text.

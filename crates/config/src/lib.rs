@@ -24,6 +24,7 @@ mod qat;
 mod release;
 mod run_file;
 pub mod sampling;
+mod schema;
 mod sources;
 mod stages;
 mod teacher;
@@ -50,6 +51,7 @@ pub use run_file::{
     Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
     Train, lora_scale,
 };
+pub use schema::run_file_schema;
 pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};
 pub use teacher::Teacher;

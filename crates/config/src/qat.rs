@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{self, Visitor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Share of a run after which rounding begins, if neither `start` nor `train.init_from` is set.
@@ -14,7 +15,7 @@ const LAST_QUARTER: f64 = 0.75;
 /// Once rounding has begun, losses and samples are those of the rounded weights. Checkpoints,
 /// exported files and golden logits hold the unrounded ones: `quantize --type FORMAT`, without a
 /// search, makes the file that was trained for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Qat {
     /// The recipe that the model will be quantized with, for example `Q4_0`.
@@ -45,7 +46,7 @@ fn share_of(steps: u64, share: f64) -> u64 {
 }
 
 /// A position in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum QatStart {
     /// After this many optimizer steps.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// A whole run file. Every key has a default, so an empty file is a valid one.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunFile {
     /// Where training computes.
@@ -52,7 +53,7 @@ impl RunFile {
 }
 
 /// Burn's backend. Those behind a feature are refused, with its name, where it was not built in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
     /// The fastest that was compiled in and is present.
@@ -69,7 +70,7 @@ pub enum Device {
 }
 
 /// `[run]`: where results go, and the one seed everything random follows from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Run {
     /// The run folder. Relative to the working directory.
@@ -85,7 +86,7 @@ impl Default for Run {
 }
 
 /// `[model]`: the shape of the model. The vocabulary is the tokenizer's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
     /// Family of the model.
@@ -171,7 +172,7 @@ impl Model {
 }
 
 /// How text becomes token ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerKind {
     /// GPT-2's byte-level BPE, 50,257 tokens.
@@ -187,7 +188,7 @@ pub enum TokenizerKind {
 }
 
 /// `[data]`: the text and the windows cut from it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
     /// Texts (`.txt`, `.md`) or records (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`), also with `.gz`
@@ -270,7 +271,7 @@ impl Default for Data {
 }
 
 /// Number format of the matrix products while training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// `bf16` on a processor or card with instructions for it, otherwise `f32`.
@@ -283,7 +284,7 @@ pub enum Precision {
 }
 
 /// What computes a model's operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kernels {
     /// As few passes over memory for each operation as the device allows, gradients by hand.
@@ -294,7 +295,7 @@ pub enum Kernels {
 }
 
 /// Where weights start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Initialization {
     /// Normal with deviation 0.02, narrower before the residual stream (GPT-2, nanoGPT).
@@ -306,7 +307,7 @@ pub enum Initialization {
 }
 
 /// `[train]`: the loop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
     /// Where weights start, unless `init_from` is given.
@@ -388,7 +389,7 @@ impl Default for Train {
 }
 
 /// Matrices that an adapter can sit on, in all blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoraTarget {
     /// Queries. Where one matrix makes queries, keys and values (GPT-2, GPT-NeoX), any of the three
@@ -410,7 +411,7 @@ pub enum LoraTarget {
 
 /// `[lora]`: train two thin matrices beside each target and leave the rest as it is (Hu et al.,
 /// 2021). Needs `train.init_from`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lora {
     /// Width between the two matrices; 0 trains the model itself.
@@ -452,7 +453,7 @@ impl Default for Lora {
 }
 
 /// `[optimizer]`: AdamW (Loshchilov and Hutter, 2019), decay on matrices only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Optimizer {
     /// Peak learning rate.
@@ -483,7 +484,7 @@ impl Default for Optimizer {
 }
 
 /// How the learning rate moves after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
     /// Stays at its peak.
@@ -500,7 +501,7 @@ pub enum ScheduleKind {
 }
 
 /// `[schedule]`: the learning rate over the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
     /// Shape after the warm-up.
@@ -525,7 +526,7 @@ impl Default for Schedule {
 }
 
 /// `[export]`: the GGUF that everything after it starts from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Export {
     /// Type of the matrices: `F32`, `F16` or `BF16`.
@@ -539,7 +540,7 @@ impl Default for Export {
 }
 
 /// `[quantize]`: the smaller files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantize {
     /// One file for each, by llama.cpp's names; `Q4_K` stands for `Q4_K_M`, as there.
@@ -556,7 +557,7 @@ impl Default for Quantize {
 }
 
 /// `[fragment]`: the pieces.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fragment {
     /// Most bytes in one piece.
@@ -570,7 +571,7 @@ impl Default for Fragment {
 }
 
 /// `[eval]`: what is compared, and what must hold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Eval {
     /// Token windows whose logits training stores in `golden.safetensors`.
@@ -589,7 +590,7 @@ impl Default for Eval {
 }
 
 /// `[eval.gates]`: a measured value beyond its limit fails the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gates {
     /// Relative RMS error of the reference's logits on the F32 file against Burn's, at most.
@@ -671,7 +672,7 @@ impl Default for Gates {
 }
 
 /// `[bundle]`: what goes onto the device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bundle {
     /// Name shown to the user.

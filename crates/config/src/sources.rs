@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One path or a list of them. One is written as a string.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a string or a list of strings")]
 pub enum Paths {
     /// `path = "a.txt"`
@@ -53,7 +54,7 @@ impl fmt::Display for Paths {
 }
 
 /// What becomes of a record that cannot be read or has no text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnError {
     /// It ends the work, with its place.
@@ -65,7 +66,7 @@ pub enum OnError {
 
 /// `[[data.source]]`: one of several sources. They are read in their order, each as often as its weight
 /// says. What validates comes from the end, so the last source has weight 1 and is larger than that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSource {
     /// As `data.path`.
