@@ -19,4 +19,4 @@ export RUSTFLAGS='-Zsanitizer=address'
 # Leaks are not what is looked for: threads of pools live until the process ends.
 export ASAN_OPTIONS=detect_leaks=0
 cargo test --release --target "$target" --target-dir target/sanitizers --lib --tests \
-    -p data -p eval -p gguf -p kernels -p quantize -p reference "$@"
+    -p pocketgpt-data -p pocketgpt-eval -p pocketgpt-gguf -p pocketgpt-kernels -p pocketgpt-quantize -p pocketgpt-reference "$@"

@@ -17,4 +17,4 @@ if ! command -v vulkaninfo >/dev/null || ! vulkaninfo --summary >/dev/null 2>&1;
     [ -f "$driver" ] || { echo "wgpu: neither an adapter nor $driver" >&2; exit 1; }
     export VK_DRIVER_FILES=$driver
 fi
-cargo test --release -p train --features wgpu,ndarray --test main devices:: -- --nocapture
+cargo test --release -p pocketgpt-train --features wgpu,ndarray --test main devices:: -- --nocapture

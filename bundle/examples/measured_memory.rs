@@ -1,7 +1,7 @@
 //! What a GGUF takes in llama.cpp, as `bundle plan` computes it and as it was measured.
 //!
 //! ```text
-//! cargo run --release -p bundle --example measured_memory -- model-Q4_K_M.gguf [CONTEXT]
+//! cargo run --release -p pocketgpt-bundle --example measured_memory -- model-Q4_K_M.gguf [CONTEXT]
 //! ```
 //!
 //! Loads the model with llama.cpp's defaults and fills a context of 512 tokens (or `CONTEXT`).

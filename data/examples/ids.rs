@@ -2,7 +2,7 @@
 //! as a JSON string on each line of stdin, and for each `{"ids": [...]}` or `{"error": "..."}` on
 //! stdout. Special tokens that are spelled in a text are recognised, and none is added around it.
 //!
-//!     echo '"Hello"' | cargo run --release -p data --example ids -- MODEL.gguf|FOLDER|tokenizer.json
+//!     echo '"Hello"' | cargo run --release -p pocketgpt-data --example ids -- MODEL.gguf|FOLDER|tokenizer.json
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;

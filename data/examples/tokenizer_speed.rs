@@ -1,7 +1,7 @@
 //! Measures how fast a tokenizer encodes, to be compared with `tokenizer_speed.py` beside it.
 //!
 //! ```text
-//! cargo run --release -p data --example tokenizer_speed -- TEXT [--tokenizer tokenizer.json] \
+//! cargo run --release -p pocketgpt-data --example tokenizer_speed -- TEXT [--tokenizer tokenizer.json] \
 //!     [--threads N] [--runs 9]
 //! ```
 //!

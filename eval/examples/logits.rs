@@ -2,7 +2,7 @@
 //! some texts, as JSON, for programs that compare them with others.
 //!
 //!     echo '{"tokens": [1, 2, 3], "texts": ["Hello"]}' |
-//!         cargo run --release -p eval --example logits -- model.gguf
+//!         cargo run --release -p pocketgpt-eval --example logits -- model.gguf
 
 use std::io;
 use std::path::PathBuf;

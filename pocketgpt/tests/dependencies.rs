@@ -23,6 +23,11 @@ struct Uses {
 
 type Table = BTreeMap<String, Uses>;
 
+/// A crate's folder: its name without the prefix that it has in the registry.
+fn folder(package: &str) -> &str {
+    package.strip_prefix("pocketgpt-").unwrap_or(package)
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -56,7 +61,7 @@ fn actual() -> Table {
     let ours: BTreeSet<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
     let listed = |name: &str| -> Option<String> {
         let foreign = FOREIGN.iter().find(|(_, crates)| crates.contains(&name));
-        foreign.map(|(name, _)| (*name).to_owned()).or(ours.get(name).map(|&n| n.to_owned()))
+        foreign.map(|(name, _)| (*name).to_owned()).or(ours.get(name).map(|&n| folder(n).to_owned()))
     };
     let mut table = Table::new();
     for package in packages {
@@ -69,7 +74,7 @@ fn actual() -> Table {
             };
         }
         uses.in_tests.retain(|name| !uses.always.contains(name));
-        table.insert(package["name"].as_str().unwrap().to_owned(), uses);
+        table.insert(folder(package["name"].as_str().unwrap()).to_owned(), uses);
     }
     table
 }

@@ -1,7 +1,7 @@
 //! Quantizes a GGUF with this crate and with llama.cpp in the same process, with the same number of
 //! threads, and prints the wall times and whether the tensors are equal.
 //!
-//!     cargo run --release -p quantize --example against_llama -- model-F32.gguf Q4_K_M
+//!     cargo run --release -p pocketgpt-quantize --example against_llama -- model-F32.gguf Q4_K_M
 
 use std::error::Error;
 use std::ffi::CString;

@@ -4,7 +4,7 @@ Each form is written by the program that people write it with: safetensors and s
 transformers, PyTorch's two formats by `torch.save`, nanoGPT's checkpoint as its train.py does, and
 MLX's folders by MLX, where it is installed.
 
-usage: forms.py EXPORT LOGITS      (two programs; LOGITS is `cargo build -p eval --example logits`)
+usage: forms.py EXPORT LOGITS      (two programs; LOGITS is `cargo build -p pocketgpt-eval --example logits`)
 """
 
 import json

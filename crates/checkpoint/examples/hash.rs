@@ -1,7 +1,7 @@
 //! Prints size, SHA-256 and BLAKE3 of a file and their times, to be compared with `sha256sum`:
 //!
 //! ```text
-//! time sha256sum FILE; cargo run --release -p checkpoint --example hash FILE
+//! time sha256sum FILE; cargo run --release -p pocketgpt-checkpoint --example hash FILE
 //! ```
 
 use std::time::Instant;

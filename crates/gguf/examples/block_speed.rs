@@ -1,7 +1,7 @@
 //! Compares the speed of every block format with ggml's own quantizer, in the same process and with
 //! the same number of threads, without and with the importance of the columns.
 //!
-//!     cargo run --release -p gguf --example block_speed [TYPE...]
+//!     cargo run --release -p pocketgpt-gguf --example block_speed [TYPE...]
 
 #![allow(clippy::unwrap_used, reason = "an example that cannot go on should stop")]
 

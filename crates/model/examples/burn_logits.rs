@@ -2,7 +2,7 @@
 //! compare them with others.
 //!
 //!     echo '{"tokens": [1, 2, 3]}' |
-//!         cargo run --release -p model --example burn_logits -- FOLDER
+//!         cargo run --release -p pocketgpt-model --example burn_logits -- FOLDER
 
 use std::error::Error;
 use std::io;

@@ -1,4 +1,4 @@
-//! Draws one page with each kind of chart: `cargo run --release -p plot --example sample -- out.pdf`
+//! Draws one page with each kind of chart: `cargo run --release -p pocketgpt-plot --example sample -- out.pdf`
 
 use plot::{
     BarChart, BarSeries, Figure, LineChart, Scale, ScatterChart, ScatterPoint, ScatterSeries,

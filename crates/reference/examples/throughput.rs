@@ -1,7 +1,7 @@
 //! Measures the speed of a pass of a GPT with 124M parameters.
 //!
 //! ```text
-//! cargo run --release -p reference --example throughput [TOKENS]
+//! cargo run --release -p pocketgpt-reference --example throughput [TOKENS]
 //! ```
 
 use std::time::Instant;
