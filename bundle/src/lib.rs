@@ -131,7 +131,7 @@ pub enum Verb {
     #[command(after_help = "Example: bundle keygen --output release.pem")]
     Keygen {
         /// File of the secret key; the public one gets .pub added to its name
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
         /// Replace the files if they exist (off)
         #[arg(long)]
@@ -143,7 +143,7 @@ pub enum Verb {
   bundle sign --input pocket --key new.pem --statement new.json")]
     Sign {
         /// The bundle's folder; its .zip, where it has one, is signed too
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         input: PathBuf,
         /// The secret key that keygen wrote
         #[arg(long, value_name = "FILE")]
@@ -167,7 +167,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         new_key: PathBuf,
         /// File of the statement, for sign --statement
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
         /// Replace the output if it exists (off)
         #[arg(long)]
@@ -180,7 +180,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// File of the statement, for sign --statement and verify --statement
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
         /// Replace the output if it exists (off)
         #[arg(long)]
@@ -195,10 +195,10 @@ pub enum Verb {
     #[command(after_help = "Example: bundle export-static --input pocket --output site")]
     ExportStatic {
         /// The bundle's folder
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         input: PathBuf,
         /// Folder to write
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         output: PathBuf,
         /// Replace the output if it exists (off)
         #[arg(long)]
@@ -210,7 +210,7 @@ pub enum Verb {
   bundle plan --input model-Q8_0.gguf --input model-Q4_K_M.gguf")]
     Plan {
         /// Run file, GGUF, fragments folder or bundle; several GGUFs of one model may be given
-        #[arg(long, visible_alias = "config", value_name = "PATH", required = true)]
+        #[arg(long, short, visible_alias = "config", value_name = "PATH", required = true)]
         input: Vec<PathBuf>,
         /// Tokens of context (all that the model has)
         #[arg(long, value_name = "TOKENS")]
@@ -225,7 +225,7 @@ pub enum Verb {
 #[derive(Debug, Clone, clap::Args)]
 pub struct VerifyArgs {
     /// The bundle's folder or .zip
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH")]
     pub input: PathBuf,
     /// Require a signature by this public key, or by one that it says replaces it (none)
     #[arg(long, value_name = "FILE")]
@@ -246,7 +246,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// The bundle's folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     pub input: PathBuf,
     /// TCP port; 0 takes any that is free
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
@@ -297,7 +297,7 @@ pub struct PackArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Folder to write (RUN/bundle with --run)
-    #[arg(long, value_name = "DIR", required_unless_present = "run")]
+    #[arg(long, short, value_name = "DIR", required_unless_present = "run")]
     pub output: Option<PathBuf>,
     /// Name shown to the user
     #[arg(long, value_name = "TEXT", default_value = "pocketgpt")]

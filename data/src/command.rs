@@ -99,7 +99,7 @@ impl Reading {
 struct TrainTokenizer {
     /// Files of texts or records, folders, patterns, `-` for standard input, the name of a fetched
     /// corpus, or `builtin` for the story compiled in.
-    #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
+    #[arg(long, short, value_name = "INPUT", num_args = 1.., required = true)]
     input: Vec<PathBuf>,
     #[command(flatten)]
     reading: Reading,

@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub quantized: Vec<PathBuf>,
     /// Run file with the gates and tasks; with --run, its config.toml [default: built-in gates]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Override a key of the run file; may be repeated, e.g. eval.gates.mean_kl.Q8_0=1e-3
     #[arg(long, value_name = "KEY=VALUE")]
@@ -93,7 +93,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub windows: u32,
     /// File for the report, as JSON; with --run, its report.json [default: not saved]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Replace an existing report [default: off; a run's own report.json is always replaced]
     #[arg(long)]

@@ -48,7 +48,7 @@ pub enum Verb {
 pub struct ConvertArgs {
     /// Checkpoint or Hugging Face folder, a run folder (its newest checkpoint), or the file of a
     /// llama2.c model or nanoGPT's ckpt.pt
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH")]
     pub input: PathBuf,
 
     /// Tokenizer of a model in one file: llama2.c's own, or the tokenizer.json of a nanoGPT; for a
@@ -75,7 +75,7 @@ pub struct ConvertArgs {
 
     /// File (GGUF) or folder (Hugging Face) to write [default for GGUF: RUN/gguf/NAME-TYPE.gguf, or
     /// beside the input if it is not in a run folder]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
 
     /// Type of the matrices in a GGUF: F32, F16 or BF16; norms, biases and positions stay F32

@@ -55,10 +55,10 @@ pub enum Verb {
     #[command(after_help = "Example: fragment split --input model-Q8_0.gguf --output pieces")]
     Split {
         /// The GGUF file; of a model in several, any part: they are joined
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE")]
         input: PathBuf,
         /// Folder for the pieces and manifest.json
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         output: PathBuf,
         /// Most bytes in one piece (10 MiB)
         #[arg(long, value_name = "BYTES", default_value_t = 10 << 20)]
@@ -71,10 +71,10 @@ pub enum Verb {
     #[command(after_help = "Example: fragment join --input pieces --output model-Q8_0.gguf")]
     Join {
         /// Folder with manifest.json, or a manifest
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         input: PathBuf,
         /// The GGUF file to write
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
         /// Replace the file if it exists [default: refuse]
         #[arg(long)]
@@ -84,14 +84,14 @@ pub enum Verb {
     #[command(after_help = "Example: fragment verify --input pieces")]
     Verify {
         /// Folder with one or more manifests, or a manifest
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         input: PathBuf,
     },
     /// Show the file, its tensors and where they lie
     #[command(after_help = "Example: fragment inspect --input pieces")]
     Inspect {
         /// Folder with manifest.json, or a manifest
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, short, value_name = "DIR")]
         input: PathBuf,
     },
 }

@@ -66,7 +66,7 @@ pub enum Verb {
 pub struct ChatArgs {
     /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
     /// fragments.
-    #[arg(long, value_name = "PATH", required_unless_present = "bundle")]
+    #[arg(long, short, value_name = "PATH", required_unless_present = "bundle")]
     pub model: Option<PathBuf>,
 
     /// A bundle's folder, instead of --model: llama.cpp runs its model, joined once into the user's
@@ -129,7 +129,7 @@ pub struct ChatArgs {
 pub struct ModelArgs {
     /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
     /// fragments.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH")]
     pub model: PathBuf,
 
     /// The text to continue.
@@ -215,7 +215,7 @@ pub struct TemperatureArgs {
     pub model: ModelArgs,
 
     /// The PDF to write.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
 
     /// Temperatures to draw, all above 0.

@@ -25,6 +25,8 @@ static ALLOCATOR: train::PageAllocator = train::PageAllocator;
 #[derive(Parser)]
 #[command(name = "pocketgpt", version, long_version = versions::LONG.as_str(), propagate_version = true, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    verbosity: cli::Verbosity,
     #[command(subcommand)]
     stage: Stage,
 }
@@ -79,7 +81,15 @@ macro_rules! report {
 }
 
 fn main() -> ExitCode {
-    cli::main(|| match cli::parse::<Cli>(links::arguments(std::env::args_os()))?.stage {
+    cli::main(|| {
+        let program: Cli = cli::parse(links::arguments(std::env::args_os()))?;
+        program.verbosity.start_log();
+        run(program.stage)
+    })
+}
+
+fn run(stage: Stage) -> anyhow::Result<()> {
+    match stage {
         Stage::Links(args) => links::run(&args),
         Stage::Doctor(args) => report!(doctor::run, args),
         Stage::Completions(args) => shell::completions(Cli::command(), &args),
@@ -102,5 +112,40 @@ fn main() -> ExitCode {
             let report = eval::run(args)?;
             cli::print_judged(&report, json, report.check().map_err(Into::into))
         }
-    })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that fails says where")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Of each long flag of a command and of those below it, the short one.
+    fn flags(command: &clap::Command, found: &mut BTreeMap<String, Vec<(String, Option<char>)>>) {
+        for flag in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+            let name = flag.get_long().unwrap().to_owned();
+            let of = (command.get_name().to_owned(), flag.get_short());
+            found.entry(name).or_default().push(of);
+        }
+        command.get_subcommands().for_each(|below| flags(below, found));
+    }
+
+    #[test]
+    fn a_flag_has_the_same_short_form_in_every_command() {
+        let mut found = BTreeMap::new();
+        flags(&Cli::command(), &mut found);
+        for (long, short) in [("input", 'i'), ("output", 'o'), ("config", 'c'), ("model", 'm')] {
+            assert!(
+                found[long].iter().all(|(_, of)| *of == Some(short)),
+                "{long}: {:?}",
+                found[long]
+            );
+        }
+        for (long, commands) in found {
+            let (_, first) = &commands[0];
+            assert!(commands.iter().all(|(_, short)| short == first), "--{long}: {commands:?}");
+        }
+    }
 }

@@ -61,7 +61,9 @@ fn actual() -> Table {
     let ours: BTreeSet<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
     let listed = |name: &str| -> Option<String> {
         let foreign = FOREIGN.iter().find(|(_, crates)| crates.contains(&name));
-        foreign.map(|(name, _)| (*name).to_owned()).or(ours.get(name).map(|&n| folder(n).to_owned()))
+        foreign
+            .map(|(name, _)| (*name).to_owned())
+            .or(ours.get(name).map(|&n| folder(n).to_owned()))
     };
     let mut table = Table::new();
     for package in packages {

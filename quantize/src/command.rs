@@ -29,11 +29,11 @@ pub struct Args {
 
     /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder, of which
     /// the newest checkpoint is read
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, short, value_name = "PATH", required = true)]
     pub input: Option<PathBuf>,
 
     /// File to write [default: NAME-RECIPE.gguf, beside a GGUF or in the run's gguf folder]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
     /// Bits per weight: 8 is Q8_0, 6 is Q6_K, 5 is Q5_K_M, 4 is Q4_K_M, 3 is Q3_K_M, 2 is Q2_K
@@ -156,7 +156,7 @@ pub enum Verb {
 pub struct ImatrixArgs {
     /// A GGUF (its first part, if it has several), a checkpoint folder, or a run folder, of which
     /// the newest checkpoint is read
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH")]
     pub input: PathBuf,
 
     /// The calibration text, UTF-8: of the kind that the model will read, but not the text that it
@@ -165,7 +165,7 @@ pub struct ImatrixArgs {
     pub text: PathBuf,
 
     /// File to write, in llama.cpp's GGUF format of importance data
-    #[arg(long, value_name = "FILE", default_value = "imatrix.gguf")]
+    #[arg(long, short, value_name = "FILE", default_value = "imatrix.gguf")]
     pub output: PathBuf,
 
     /// Tokens that are read together, at most the model's context

@@ -60,7 +60,7 @@ pub struct PlotArgs {
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// File to write.
-    #[arg(long, value_name = "FILE", default_value = "curves.pdf")]
+    #[arg(long, short, value_name = "FILE", default_value = "curves.pdf")]
     pub output: PathBuf,
     /// Replace the output if it exists [default: off].
     #[arg(long)]

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::common::{Fixture, assert_same_end, assert_same_figures, failure, metrics, resume, train};
+use crate::common::{
+    Fixture, assert_same_end, assert_same_figures, failure, metrics, resume, train,
+};
 use checkpoint::Checkpoint;
 use config::{DataFormat, DocumentMask, RunFile, TokenizerKind, TooLong, TrainOn};
 use data::Tokenizer;

@@ -12,6 +12,7 @@
 
 mod environment;
 mod interrupt;
+mod log;
 pub mod memory;
 mod progress;
 mod units;
@@ -19,10 +20,9 @@ mod units;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 pub use environment::parse;
 pub use interrupt::Interrupt;
+pub use log::Verbosity;
 pub use progress::{Meter, Progress, note};
 pub use units::{bytes, count, seconds};
 
@@ -57,17 +57,15 @@ impl std::error::Error for Interrupted {}
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunFileArgs {
     /// The run file (TOML); it names the text, the model and the run folder.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
     /// Override one value of the run file; may be repeated [default: none].
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
 
-/// Sets the log up, runs a command, prints its error as one line and picks the exit code.
+/// Runs a command, prints its error as one line and picks the exit code.
 pub fn main(run: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -4,6 +4,8 @@ use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::log::shows_progress;
+
 /// What a [`Progress`] counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meter {
@@ -13,13 +15,15 @@ pub enum Meter {
     Items,
 }
 
-/// Prints a line to stderr. If that fails (a log on a full disk, a closed terminal), the error is
+/// Prints a line to stderr, unless the command was told to be quiet. If that fails (a log on a full disk, a closed terminal), the error is
 /// ignored, because the work is more important than the line.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    if shows_progress() {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
-/// A progress bar. `indicatif` hides it when stderr is not a terminal.
+/// A progress bar, hidden when stderr is not a terminal or the command was told to be quiet.
 #[derive(Debug, Clone)]
 pub struct Progress(ProgressBar);
 
@@ -32,7 +36,11 @@ impl Progress {
             }
             Meter::Items => "{prefix:>10} {wide_bar} {pos}/{len} {eta} {msg}",
         };
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let target = match shows_progress() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

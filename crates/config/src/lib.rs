@@ -11,6 +11,7 @@ mod architecture;
 mod attention;
 mod block;
 mod chat;
+mod data;
 mod error;
 mod eval_task;
 mod experts;
@@ -28,6 +29,7 @@ mod schema;
 mod sources;
 mod stages;
 mod teacher;
+mod train;
 mod validate;
 
 pub use architecture::{Architecture, RopePairs};
@@ -37,6 +39,7 @@ pub use block::{
     Projections, QkNorm,
 };
 pub use chat::{ChatFormat, DataFormat, DocumentMask, TooLong, TrainOn};
+pub use data::{Data, TokenizerKind};
 pub use error::ConfigError;
 pub use eval_task::{EvalTask, TaskKind};
 pub use experts::{Experts, HasExperts};
@@ -46,12 +49,12 @@ pub use model::{ModelConfig, ROPE_BASE};
 pub use objective::Objective;
 pub use qat::{Qat, QatStart};
 pub use release::{DAY_FORM, RELEASES, is_day};
-pub use run_file::{
-    Bundle, Data, Device, Eval, Export, Fragment, Gates, Initialization, Kernels, Lora, LoraTarget,
-    Model, Optimizer, Precision, Quantize, Run, RunFile, Schedule, ScheduleKind, TokenizerKind,
-    Train, lora_scale,
-};
+pub use run_file::{Bundle, Device, Eval, Export, Fragment, Gates, Model, Quantize, Run, RunFile};
 pub use schema::run_file_schema;
 pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};
 pub use teacher::Teacher;
+pub use train::{
+    Initialization, Kernels, Lora, LoraTarget, Optimizer, Precision, Schedule, ScheduleKind, Train,
+    lora_scale,
+};

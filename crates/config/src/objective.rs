@@ -1,9 +1,10 @@
 //! What training minimises.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `train.objective`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
     /// The cross-entropy of the next token, of texts or of the answers of conversations.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{self, Visitor};
 use schemars::JsonSchema;
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Share of a run after which rounding begins, if neither `start` nor `train.init_from` is set.

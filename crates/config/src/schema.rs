@@ -8,10 +8,8 @@ use crate::RunFile;
 /// The JSON Schema (draft 7, which editors for TOML know) of a run file. Keys, types and texts are
 /// those of [`RunFile`]; ranges and relations of keys are checked when a run file is read.
 pub fn run_file_schema() -> Value {
-    let mut schema = SchemaSettings::draft07()
-        .into_generator()
-        .into_root_schema_for::<RunFile>()
-        .to_value();
+    let mut schema =
+        SchemaSettings::draft07().into_generator().into_root_schema_for::<RunFile>().to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "Run file of pocketgpt".into());
     }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[train.teacher]`: the loss is `share` times the divergence from another model's predictions, and
 /// `1 - share` times that of the text (Hinton et al., 2015). One of `model` and `recorded` is given, or
 /// both: then `model` is what `train --record` asks, and `recorded` what it writes and training reads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Teacher {
     /// A run folder, a checkpoint, a Hugging Face folder or a GGUF, quantized or not, with the

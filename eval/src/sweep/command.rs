@@ -58,7 +58,7 @@ pub struct SweepArgs {
     #[arg(long)]
     pub no_speed: bool,
     /// File for the report, as JSON [default: not saved]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// File for the tables, as Markdown [default: not saved]
     #[arg(long, value_name = "FILE")]

@@ -55,7 +55,7 @@ pub struct Speed {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ProbeArgs {
     /// The GGUF.
-    #[arg(long)]
+    #[arg(long, short)]
     model: PathBuf,
     /// Capacity of the context, in tokens.
     #[arg(long)]

@@ -30,7 +30,7 @@ const MAX_TOKENS: usize = 512;
 #[derive(Debug, Clone, clap::Args)]
 pub struct TraceArgs {
     /// Model to trace: a GGUF, a folder of pieces, a checkpoint or a Hugging Face folder
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, short, value_name = "PATH")]
     pub model: PathBuf,
     /// Model to compare with, or the trace of one (*.safetensors) [default: compare with nothing]
     #[arg(long, value_name = "PATH")]

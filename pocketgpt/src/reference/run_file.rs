@@ -48,7 +48,8 @@ impl<'a> Page<'a> {
         let mut letters = about.chars();
         let first = letters.next().map(|first| first.to_uppercase().to_string());
         // Writing to a `String` does not fail.
-        let _ = writeln!(text, "\n## `{name}`\n\n{}{}", first.unwrap_or_default(), letters.as_str());
+        let _ =
+            writeln!(text, "\n## `{name}`\n\n{}{}", first.unwrap_or_default(), letters.as_str());
         let (inner, keys): (Vec<_>, Vec<_>) =
             self.properties(section).into_iter().partition(|(_, key)| self.is_section(key));
         let _ = writeln!(text, "\n{}", self.table(&keys));
@@ -83,12 +84,8 @@ impl<'a> Page<'a> {
         for (name, key) in keys {
             let meaning = format!("{}{}", description(key), self.choices(self.resolved(key)));
             let meaning = meaning.replace('|', "\\|");
-            let _ = write!(
-                table,
-                "\n| `{name}` | {} | {} | {meaning} |",
-                self.kind(key),
-                default(key)
-            );
+            let _ =
+                write!(table, "\n| `{name}` | {} | {} | {meaning} |", self.kind(key), default(key));
         }
         table
     }

@@ -37,7 +37,8 @@ fn the_code_that_the_book_names_exists() {
         let text = fs::read_to_string(&page).unwrap();
         for (line, content) in prose(&text) {
             for span in spans(content) {
-                let (path, item) = span.split_once("::").map_or((span, None), |(p, i)| (p, Some(i)));
+                let (path, item) =
+                    span.split_once("::").map_or((span, None), |(p, i)| (p, Some(i)));
                 if !is_path(path) {
                     continue;
                 }
