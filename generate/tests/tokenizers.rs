@@ -3,17 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use crate::alphabet;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use checkpoint::{GgufForm, Vocabulary};
 use config::Architecture;
 use data::Tokenizer;
 use gguf::{Metadata, Value, Writer};
-use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
-use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
 
 /// The path of `name` in the shared test data, or `None` after printing what is skipped.
 fn shared(test: &str, name: &str) -> Option<PathBuf> {
@@ -85,8 +82,7 @@ fn a_text_ends_where_llama_cpp_ends_it() {
         let ours = vocabulary.ends();
         let theirs = load(vocabulary);
         let all = 0..256 + specials.len() as i32;
-        let theirs: Vec<u32> =
-            all.filter(|&id| theirs.vocab().is_eog(LlamaToken(id))).map(|id| id as u32).collect();
+        let theirs: Vec<u32> = all.filter(|&id| theirs.is_eog(id)).map(|id| id as u32).collect();
         assert_eq!(ours, theirs, "{specials:?}");
         assert!(stated.iter().all(|id| ours.contains(id)), "{specials:?}");
     }
@@ -189,28 +185,70 @@ fn llama_cpp_loads_every_vocabulary() {
     assert_eq!(tokenize(&loaded, "The"), letters);
 }
 
-/// llama.cpp can be started only once in a process.
-static BACKEND: LazyLock<LlamaBackend> = LazyLock::new(|| {
-    // Logs go to tracing, without a subscriber.
-    llama_cpp_2::send_logs_to_tracing(llama_cpp_2::LogOptions::default());
-    LlamaBackend::init().unwrap()
-});
+/// A vocabulary in llama.cpp.
+struct Theirs(*mut sys::llama_model);
+
+impl Theirs {
+    fn vocabulary(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is valid until this value is dropped.
+        unsafe { sys::llama_model_get_vocab(self.0) }
+    }
+
+    fn n_vocab(&self) -> i32 {
+        // SAFETY: the vocabulary is valid.
+        unsafe { sys::llama_vocab_n_tokens(self.vocabulary()) }
+    }
+
+    /// Whether a text ends with the token.
+    fn is_eog(&self, id: i32) -> bool {
+        // SAFETY: the vocabulary is valid; llama.cpp checks the id.
+        unsafe { sys::llama_vocab_is_eog(self.vocabulary(), id) }
+    }
+}
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        // SAFETY: the model is `load_rows`'s.
+        unsafe { sys::llama_model_free(self.0) }
+    }
+}
 
 /// The vocabulary in llama.cpp, loaded from a GGUF with some more rows than tokens.
-fn load(vocabulary: Vocabulary) -> LlamaModel {
+fn load(vocabulary: Vocabulary) -> Theirs {
     let rows = vocabulary.tokens.len() + 3; // as in a padded embedding
     load_rows(vocabulary, rows)
 }
 
-fn load_rows(vocabulary: Vocabulary, rows: usize) -> LlamaModel {
+fn load_rows(vocabulary: Vocabulary, rows: usize) -> Theirs {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vocabulary.gguf");
     write_vocabulary(vocabulary, rows, &path);
-    let params = LlamaModelParams::default().with_vocab_only(true);
-    LlamaModel::load_from_file(&BACKEND, &path, &params).unwrap()
+    let path = CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: the path ends in NUL, the settings are llama.cpp's own.
+    let model = unsafe {
+        let mut params = sys::llama_model_default_params();
+        params.vocab_only = true;
+        sys::llama_model_load_from_file(path.as_ptr(), params)
+    };
+    assert!(!model.is_null(), "llama.cpp refuses the vocabulary");
+    Theirs(model)
 }
 
-fn tokenize(model: &LlamaModel, text: &str) -> Vec<u32> {
-    let tokens = model.vocab().tokenize(text.as_bytes(), false, true);
-    tokens.iter().map(|token| token.0 as u32).collect()
+fn tokenize(theirs: &Theirs, text: &str) -> Vec<u32> {
+    // No token is shorter than a byte, but a normalizer may add some.
+    let mut ids = vec![0_i32; 2 * text.len() + 16];
+    // SAFETY: llama.cpp reads `text.len()` bytes and writes at most `ids.len()` ids.
+    let count = unsafe {
+        sys::llama_tokenize(
+            theirs.vocabulary(),
+            text.as_ptr().cast(),
+            text.len() as i32,
+            ids.as_mut_ptr(),
+            ids.len() as i32,
+            false,
+            true,
+        )
+    };
+    let count = usize::try_from(count).unwrap();
+    ids[..count].iter().map(|&id| id as u32).collect()
 }

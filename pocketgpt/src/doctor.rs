@@ -67,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<Report> {
         threads: std::thread::available_parallelism()?.get(),
         instruction_sets: isa::Isa::available()
             .iter()
-            .map(|isa| format!("{:?}", isa.level()).to_lowercase())
+            .map(|isa| isa.level().name().to_owned())
             .collect(),
         multiplies_bf16: isa::Isa::best().has_bf16(),
         memory_bytes: system.total_memory(),

@@ -9,10 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What is not ours and in the table, because it is what takes long to compile.
-const FOREIGN: [(&str, &[&str]); 2] = [
-    ("burn", &["burn", "burn-cubecl", "cubecl", "cubek"]),
-    ("llama.cpp", &["llama-cpp-2", "llama-cpp-sys-2"]),
-];
+const FOREIGN: [(&str, &[&str]); 2] =
+    [("burn", &["burn", "burn-cubecl", "cubecl", "cubek"]), ("llama.cpp", &["llama-cpp-sys-2"])];
 
 /// What a crate uses, and what only its tests and examples use.
 #[derive(Debug, Default, PartialEq)]

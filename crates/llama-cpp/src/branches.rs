@@ -10,11 +10,10 @@
 
 use std::num::NonZeroU32;
 
-use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
 
-use crate::session::params;
+use crate::ffi::Context;
+use crate::session::{new_batch, params};
 use crate::{Llama, LlamaError, Settings};
 
 /// Tokens that are computed at once, llama.cpp's own default, and the most rows of logits in memory.
@@ -24,7 +23,7 @@ const MOST_BRANCHES: usize = 64;
 
 /// Texts with one beginning.
 pub struct Branches<'a> {
-    context: LlamaContext<'a>,
+    context: Context<'a>,
     /// Tokens of the prefix and of all branches there is room for.
     capacity: usize,
     vocab_size: usize,
@@ -60,20 +59,18 @@ impl Llama {
     /// When llama.cpp gets no memory for it.
     pub fn branches(&self, settings: Settings) -> Result<Branches<'_>, LlamaError> {
         let capacity = settings.context;
-        let no_room =
-            |source| LlamaError::NoRoom { path: self.path.clone(), context: capacity, source };
+        let no_room = || LlamaError::NoRoom { path: self.path.clone(), context: capacity };
         let size = i32::try_from(capacity).ok().and_then(|n| NonZeroU32::new(n as u32));
-        let size = size.ok_or_else(|| no_room(None))?;
+        let size = size.ok_or_else(no_room)?;
         let sequences = MOST_BRANCHES.min(capacity);
-        let params = params(size, settings)
-            .with_n_batch(size.get().min(BATCH as u32))
-            .with_n_ubatch(size.get().min(BATCH as u32))
-            .with_n_seq_max(sequences as u32)
-            .with_kv_unified(true);
-        let context = self
-            .model
-            .new_context(&self.backend, params)
-            .map_err(|source| no_room(Some(source)))?;
+        let params = sys::llama_context_params {
+            n_batch: size.get().min(BATCH as u32),
+            n_ubatch: size.get().min(BATCH as u32),
+            n_seq_max: sequences as u32,
+            kv_unified: true,
+            ..params(size, settings)
+        };
+        let context = self.model.context(params).ok_or_else(no_room)?;
         Ok(Branches {
             context,
             capacity,
@@ -140,16 +137,16 @@ impl Branches<'_> {
         let all: Vec<i32> = (0..branches.len().max(1) as i32).collect();
         for entries in entries.chunks(BATCH) {
             self.decode(entries, &all)?;
-            let rows: Vec<BranchRow<'_>> = (0_i32..)
-                .zip(entries)
-                .filter(|(_, entry)| entry.wanted)
-                .map(|(index, entry)| BranchRow {
+            let rows = entries.iter().enumerate().filter(|(_, entry)| entry.wanted);
+            let rows = rows.map(|(place, entry)| {
+                let logits = self.context.logits(place, self.vocab_size);
+                Ok(BranchRow {
                     branch: entry.branch,
                     place: entry.place,
-                    logits: self.context.get_logits_ith(index),
+                    logits: logits.ok_or(LlamaError::NoLogits { place })?,
                 })
-                .collect();
-            take(&rows);
+            });
+            take(&rows.collect::<Result<Vec<BranchRow<'_>>, LlamaError>>()?);
         }
         prefix.clone_into(&mut self.prefix);
         Ok(())
@@ -163,24 +160,18 @@ impl Branches<'_> {
         let kept = common.min(first);
         // Lengths and sequences fit an i32.
         let is_left = kept > 0
-            && (1..self.sequences as u32).all(|other| {
-                matches!(self.context.clear_kv_cache_seq(Some(other), None, None), Ok(true))
-            })
-            && matches!(
-                self.context.clear_kv_cache_seq(Some(0), Some(kept as u32), None),
-                Ok(true)
-            )
-            && (1..count as i32)
-                .all(|other| self.context.copy_kv_cache_seq(0, other, None, None).is_ok());
-        if is_left {
-            return kept;
+            && (1..self.sequences as i32).all(|other| self.context.remove(other, 0))
+            && self.context.remove(0, kept as i32);
+        if !is_left {
+            self.context.clear();
+            return 0;
         }
-        self.context.clear_kv_cache();
-        0
+        (1..count as i32).for_each(|other| self.context.copy(0, other));
+        kept
     }
 
     fn decode(&mut self, entries: &[Entry], all: &[i32]) -> Result<(), LlamaError> {
-        let mut batch = LlamaBatch::new(entries.len(), self.sequences as i32);
+        let mut batch = new_batch(entries.len(), self.sequences)?;
         for entry in entries {
             let (token, vocab_size) = (entry.token, self.vocab_size);
             let id = i32::try_from(token).ok().filter(|_| (token as usize) < vocab_size);
@@ -188,8 +179,8 @@ impl Branches<'_> {
             // Places and branches are below limits that fit an i32.
             let own = entry.branch.map(|branch| [branch as i32]);
             let sequences = own.as_ref().map_or(all, |own| own.as_slice());
-            batch.add(LlamaToken(id), entry.place as i32, sequences, entry.wanted)?;
+            batch.add(id, entry.place as i32, sequences, entry.wanted);
         }
-        Ok(self.context.decode(&mut batch)?)
+        self.context.decode(&batch).map_err(|code| LlamaError::Decode { code })
     }
 }

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use llama_cpp_2::context::params::KvCacheType;
+use llama_cpp_sys_2 as sys;
 
 use crate::{Llama, LlamaError};
 
@@ -69,12 +69,12 @@ impl CacheType {
         self.block().0 > 1
     }
 
-    pub(crate) fn as_llama(self) -> KvCacheType {
+    pub(crate) fn as_llama(self) -> sys::ggml_type {
         match self {
-            CacheType::F32 => KvCacheType::F32,
-            CacheType::F16 => KvCacheType::F16,
-            CacheType::Q8_0 => KvCacheType::Q8_0,
-            CacheType::Q4_0 => KvCacheType::Q4_0,
+            CacheType::F32 => sys::GGML_TYPE_F32,
+            CacheType::F16 => sys::GGML_TYPE_F16,
+            CacheType::Q8_0 => sys::GGML_TYPE_Q8_0,
+            CacheType::Q4_0 => sys::GGML_TYPE_Q4_0,
         }
     }
 }
@@ -160,15 +160,15 @@ impl Llama {
     }
 
     fn shape(&self) -> Shape {
-        let architecture = self.model.meta_val_str("general.architecture").unwrap_or_default();
+        let architecture = self.model.metadata("general.architecture").unwrap_or_default();
         let width = self.model.n_embd().max(0) as usize / (self.model.n_head().max(1) as usize);
         let stated = |key: &str| {
-            let text = self.model.meta_val_str(&format!("{architecture}.attention.{key}"));
-            text.ok().and_then(|text| text.parse().ok()).unwrap_or(width)
+            let text = self.model.metadata(&format!("{architecture}.attention.{key}"));
+            text.and_then(|text| text.parse().ok()).unwrap_or(width)
         };
         Shape {
-            layers: self.model.n_layer() as usize,
-            heads: self.model.n_head_kv() as usize,
+            layers: self.model.n_layer().max(0) as usize,
+            heads: self.model.n_head_kv().max(0) as usize,
             key_width: stated("key_length"),
             value_width: stated("value_length"),
         }

@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-use llama_cpp_2::llama_batch::BatchAddError;
-use llama_cpp_2::{DecodeError, LlamaContextLoadError, LlamaCppError, LlamaModelLoadError};
-
 use crate::CacheType;
 
 /// Why a model was not loaded, or tokens were not read.
@@ -19,16 +16,11 @@ pub enum LlamaError {
         /// Where a file was expected.
         path: PathBuf,
     },
-    /// Another copy of llama.cpp's bindings is at work in this process.
-    #[error("llama.cpp cannot be started")]
-    Start(#[source] LlamaCppError),
     /// The file is damaged, or holds a model that llama.cpp does not know.
     #[error("llama.cpp refuses {path} (RUST_LOG=info shows why)")]
     Refused {
         /// The file at fault.
         path: PathBuf,
-        /// What little llama.cpp says.
-        source: LlamaModelLoadError,
     },
     /// The head of the file is damaged.
     #[error(transparent)]
@@ -61,8 +53,6 @@ pub enum LlamaError {
         path: PathBuf,
         /// Tokens that were asked for.
         context: usize,
-        /// What little llama.cpp says; none where it was not asked.
-        source: Option<LlamaContextLoadError>,
     },
     /// Keys or values of a head do not fill whole blocks of the cache's format.
     #[error(
@@ -106,10 +96,26 @@ pub enum LlamaError {
         /// Tokens to keep.
         wanted: usize,
     },
-    /// A batch has less room than it was made with.
-    #[error("llama.cpp's batch does not take the tokens")]
-    Batch(#[from] BatchAddError),
+    /// More tokens in one pass than llama.cpp can count.
+    #[error("{tokens} tokens in {sequences} texts are too many for one pass of llama.cpp")]
+    Batch {
+        /// Tokens of the pass.
+        tokens: usize,
+        /// Texts that a token may belong to.
+        sequences: usize,
+    },
     /// llama.cpp failed within a pass.
-    #[error("llama.cpp cannot read the tokens")]
-    Decode(#[from] DecodeError),
+    #[error(
+        "llama.cpp cannot read the tokens: llama_decode returned {code} (RUST_LOG=info shows why)"
+    )]
+    Decode {
+        /// 1 if no cells of the cache are free; negative for a failure.
+        code: i32,
+    },
+    /// llama.cpp did not keep logits that it was asked for.
+    #[error("llama.cpp has no logits for token {place} of the pass")]
+    NoLogits {
+        /// Place of the token in the pass, from 0.
+        place: usize,
+    },
 }

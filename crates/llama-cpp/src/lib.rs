@@ -15,16 +15,14 @@
 mod branches;
 mod cache;
 mod error;
+mod ffi;
 mod session;
 mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
-use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+use ffi::{Backend, Model};
 
 pub use branches::{BranchRow, Branches};
 pub use cache::{Cache, CacheType};
@@ -32,13 +30,13 @@ pub use error::LlamaError;
 pub use session::{Arithmetic, Session, Settings};
 
 /// llama.cpp can be started once per process and is stopped with the last model.
-static BACKEND: Mutex<Weak<LlamaBackend>> = Mutex::new(Weak::new());
+static BACKEND: Mutex<Weak<Backend>> = Mutex::new(Weak::new());
 
 /// A GGUF file, mapped into memory by llama.cpp.
 pub struct Llama {
     // Dropped in this order: the model before the backend it lives in.
-    model: LlamaModel,
-    backend: Arc<LlamaBackend>,
+    model: Model,
+    _backend: Arc<Backend>,
     path: PathBuf,
     vocab_size: usize,
 }
@@ -55,15 +53,15 @@ impl Llama {
             return Err(LlamaError::NoFile { path });
         }
         vocabulary::check(&path)?;
-        let backend = backend()?;
-        let params = LlamaModelParams::default().with_n_gpu_layers(0);
-        let model = LlamaModel::load_from_file(&backend, &path, &params)
-            .map_err(|source| LlamaError::Refused { path: path.clone(), source })?;
-        let vocab_size = usize::try_from(model.n_vocab()).unwrap_or(0);
+        let backend = backend();
+        let Some(model) = Model::load(&backend, &path) else {
+            return Err(LlamaError::Refused { path });
+        };
+        let vocab_size = usize::try_from(model.vocab_size()).unwrap_or(0);
         if vocab_size == 0 {
             return Err(LlamaError::NoVocabulary { path });
         }
-        Ok(Llama { model, backend, path, vocab_size })
+        Ok(Llama { model, _backend: backend, path, vocab_size })
     }
 
     /// Number of token ids, `V`.
@@ -73,23 +71,17 @@ impl Llama {
 
     /// Tokens of context that the model was trained on.
     pub fn context_length(&self) -> usize {
-        self.model.n_ctx_train() as usize
+        usize::try_from(self.model.context_length()).unwrap_or(0)
     }
 }
 
 /// Starts llama.cpp, or joins those who did.
-fn backend() -> Result<Arc<LlamaBackend>, LlamaError> {
+fn backend() -> Arc<Backend> {
     let mut shared = BACKEND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(backend) = shared.upgrade() {
-        return Ok(backend);
+        return backend;
     }
-    let mut backend = LlamaBackend::init().map_err(LlamaError::Start)?;
-    if tracing::enabled!(tracing::Level::INFO) {
-        send_logs_to_tracing(LogOptions::default());
-    } else {
-        backend.void_logs();
-    }
-    let backend = Arc::new(backend);
+    let backend = Arc::new(Backend::start(tracing::enabled!(tracing::Level::INFO)));
     *shared = Arc::downgrade(&backend);
-    Ok(backend)
+    backend
 }

@@ -3,17 +3,10 @@
 use std::num::NonZeroU32;
 use std::thread::available_parallelism;
 
-use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
-use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
 
+use crate::ffi::{Batch, Context, context_params};
 use crate::{Cache, CacheType, Llama, LlamaError};
-
-/// `LLAMA_FLASH_ATTN_TYPE_DISABLED` of `llama.h`.
-const FLASH_ATTENTION_OFF: i32 = 0;
-/// `LLAMA_FLASH_ATTN_TYPE_ENABLED` of `llama.h`.
-const FLASH_ATTENTION_ON: i32 = 1;
 
 /// How llama.cpp computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +37,7 @@ pub struct Settings {
 
 /// Tokens read so far, as keys and values inside llama.cpp.
 pub struct Session<'a> {
-    context: LlamaContext<'a>,
+    context: Context<'a>,
     limit: usize,
     position: usize,
     vocab_size: usize,
@@ -58,50 +51,51 @@ impl Llama {
     /// quantized cache.
     pub fn session(&self, settings: Settings) -> Result<Session<'_>, LlamaError> {
         let limit = settings.context;
-        let no_room =
-            |source| LlamaError::NoRoom { path: self.path.clone(), context: limit, source };
+        let no_room = || LlamaError::NoRoom { path: self.path.clone(), context: limit };
         let size = i32::try_from(limit).ok().and_then(|n| NonZeroU32::new(n as u32));
-        let size = size.ok_or_else(|| no_room(None))?;
+        let size = size.ok_or_else(no_room)?;
         if let Arithmetic::Cached(cache) = settings.arithmetic {
             self.check_cache(cache)?;
         }
-        let context = self
-            .model
-            .new_context(&self.backend, params(size, settings))
-            .map_err(|source| no_room(Some(source)))?;
+        let context = self.model.context(params(size, settings)).ok_or_else(no_room)?;
         Ok(Session { context, limit, position: 0, vocab_size: self.vocab_size })
     }
 }
 
-pub(crate) fn params(size: NonZeroU32, settings: Settings) -> LlamaContextParams {
+pub(crate) fn params(size: NonZeroU32, settings: Settings) -> sys::llama_context_params {
     let threads = match settings.threads {
         0 => available_parallelism().map_or(1, |n| n.get()),
         n => n,
     };
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
-    let params = LlamaContextParams::default()
-        .with_n_ctx(Some(size))
-        .with_n_batch(size.get())
-        .with_n_seq_max(1)
-        .with_n_threads(threads)
-        .with_n_threads_batch(threads);
+    let mut params = sys::llama_context_params {
+        n_ctx: size.get(),
+        n_batch: size.get(),
+        n_seq_max: 1,
+        n_threads: threads,
+        n_threads_batch: threads,
+        ..context_params()
+    };
+    let cache = match settings.arithmetic {
+        Arithmetic::Default => return params,
+        Arithmetic::Cached(cache) => cache,
+        Arithmetic::Plain | Arithmetic::Exact => Cache::both(CacheType::F32),
+    };
+    params.type_k = cache.keys.as_llama();
+    params.type_v = cache.values.as_llama();
     match settings.arithmetic {
-        Arithmetic::Default => params,
-        Arithmetic::Cached(cache) if cache.values.is_quantized() => {
-            cached(params, cache).with_flash_attention_policy(FLASH_ATTENTION_ON)
+        Arithmetic::Plain | Arithmetic::Exact => {
+            params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
         }
-        Arithmetic::Cached(cache) => cached(params, cache),
-        Arithmetic::Plain => plain(params),
-        Arithmetic::Exact => plain(params).with_n_ubatch(size.get()),
+        _ if cache.values.is_quantized() => {
+            params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_ENABLED;
+        }
+        _ => {}
     }
-}
-
-fn plain(params: LlamaContextParams) -> LlamaContextParams {
-    cached(params, Cache::both(CacheType::F32)).with_flash_attention_policy(FLASH_ATTENTION_OFF)
-}
-
-fn cached(params: LlamaContextParams, cache: Cache) -> LlamaContextParams {
-    params.with_type_k(cache.keys.as_llama()).with_type_v(cache.values.as_llama())
+    if settings.arithmetic == Arithmetic::Exact {
+        params.n_ubatch = size.get();
+    }
+    params
 }
 
 impl Session<'_> {
@@ -112,7 +106,7 @@ impl Session<'_> {
     /// llama.cpp.
     pub fn push(&mut self, tokens: &[u32]) -> Result<Vec<f32>, LlamaError> {
         self.read(tokens, tokens.len().saturating_sub(1))?;
-        Ok(self.context.get_logits_ith(tokens.len() as i32 - 1).to_vec())
+        Ok(self.row(tokens.len() - 1)?.to_vec())
     }
 
     /// Reads on and returns the logits after every token, `[T] -> [T, V]`, row-major.
@@ -133,16 +127,20 @@ impl Session<'_> {
         self.read(tokens, first)?;
         let wanted = tokens.len().saturating_sub(first);
         let mut logits = Vec::with_capacity(wanted * self.vocab_size);
-        // Places are below the limit, which llama.cpp took as an i32.
-        for place in (first as i32..).take(wanted) {
-            logits.extend_from_slice(self.context.get_logits_ith(place));
+        for place in (first..).take(wanted) {
+            logits.extend_from_slice(self.row(place)?);
         }
         Ok(logits)
     }
 
+    /// The logits `[V]` after a token of the last pass.
+    fn row(&self, place: usize) -> Result<&[f32], LlamaError> {
+        self.context.logits(place, self.vocab_size).ok_or(LlamaError::NoLogits { place })
+    }
+
     /// Forgets what was read.
     pub fn clear(&mut self) {
-        self.context.clear_kv_cache();
+        self.context.clear();
         self.position = 0;
     }
 
@@ -155,9 +153,8 @@ impl Session<'_> {
             return Ok(());
         }
         // Positions are below the limit, which llama.cpp took as an i32.
-        let removed = self.context.clear_kv_cache_seq(Some(0), Some(tokens as u32), None);
-        match removed {
-            Ok(true) => self.position = tokens,
+        match self.context.remove(0, tokens as i32) {
+            true => self.position = tokens,
             _ if tokens == 0 => self.clear(),
             _ => return Err(LlamaError::NoWayBack { position: self.position, wanted: tokens }),
         }
@@ -183,7 +180,7 @@ impl Session<'_> {
         if wanted > limit {
             return Err(LlamaError::ContextOverflow { wanted, limit });
         }
-        let mut batch = LlamaBatch::new(tokens.len(), 1);
+        let mut batch = new_batch(tokens.len(), 1)?;
         for (i, &token) in tokens.iter().enumerate() {
             // llama.cpp checks ids itself, but only says that something was wrong.
             let id = i32::try_from(token).ok().filter(|_| (token as usize) < self.vocab_size);
@@ -191,10 +188,14 @@ impl Session<'_> {
             let id = id.ok_or(LlamaError::TokenOutOfRange { token, vocab_size })?;
             // Positions are below the limit, which llama.cpp took as an i32.
             let at = (self.position + i) as i32;
-            batch.add(LlamaToken(id), at, &[0], i >= first)?;
+            batch.add(id, at, &[0], i >= first);
         }
-        self.context.decode(&mut batch)?;
+        self.context.decode(&batch).map_err(|code| LlamaError::Decode { code })?;
         self.position = wanted;
         Ok(())
     }
+}
+
+pub(crate) fn new_batch(tokens: usize, sequences: usize) -> Result<Batch, LlamaError> {
+    Batch::new(tokens, sequences).ok_or(LlamaError::Batch { tokens, sequences })
 }
