@@ -213,8 +213,8 @@ fn a_finished_run_is_reported_again_with_the_same_losses() {
 fn a_run_on_shards_is_the_run_on_their_text() {
     let mut fixture = Fixture::new();
     let text = fixture.path().join("long.txt");
-    fs::write(&text, common::text_of(2400)).unwrap();
-    let words = data::Tokenizer::simple(&common::text_of(120));
+    fs::write(&text, crate::common::text_of(2400)).unwrap();
+    let words = data::Tokenizer::simple(&crate::common::text_of(120));
     let tokenizer = fixture.path().join("tokenizer.json");
     fs::write(&tokenizer, words.tokenizer_json().unwrap()).unwrap();
     fixture.run_file.data.tokenizer = config::TokenizerKind::HuggingFace;
@@ -240,14 +240,14 @@ fn a_run_on_shards_is_the_run_on_their_text() {
     let mut other = fixture.other("other");
     other.data.path = shards.clone().into();
     other.data.tokenizer = config::TokenizerKind::Gpt2;
-    let error = common::failure(&other);
+    let error = crate::common::failure(&other);
     assert!(error.contains("was made with another tokenizer"), "{error}");
     other.data.tokenizer = config::TokenizerKind::Simple;
-    let error = common::failure(&other);
+    let error = crate::common::failure(&other);
     assert!(error.contains("tokens holds tokens, and texts are needed"), "{error}");
     other.data = parts.data.clone();
     other.data.path = serde_json::from_value(serde_json::json!([shards, text])).unwrap();
-    let error = common::failure(&other);
+    let error = crate::common::failure(&other);
     assert!(error.contains("long.txt does not; expected tokens"), "{error}");
 
     // A token that is not of the vocabulary, in the first window that is read.
@@ -257,6 +257,6 @@ fn a_run_on_shards_is_the_run_on_their_text() {
     fs::write(&shard, bytes).unwrap();
     let mut damaged = fixture.other("damaged");
     damaged.data = parts.data.clone();
-    let error = common::failure(&damaged);
+    let error = crate::common::failure(&damaged);
     assert!(error.contains("token 65535 is outside of the vocabulary"), "{error}");
 }
