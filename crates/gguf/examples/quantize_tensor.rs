@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let weights: Vec<f32> = (0..ROWS * ROW_LEN).map(|i| 0.1 * (i as f32 * 0.7).sin()).collect();
     println!("format     bits  relative RMS error");
     for tensor_type in TensorType::ALL {
-        let bytes = tensor_type.size_of(&[ROW_LEN as u64, ROWS as u64])?;
+        let bytes = tensor_type.size_of(&[ROW_LEN as u64, ROWS as u64]).ok_or("half a block")?;
         let mut stored = vec![0; bytes as usize];
         blocks::quantize(tensor_type, &weights, ROW_LEN, None, &mut stored)?;
 

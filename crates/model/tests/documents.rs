@@ -9,9 +9,9 @@ use crate::common::{golden_model, windowed};
 use crate::random_weights::{families, phi3_longrope};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use config::{Initialization, Lora, LoraTarget, ModelConfig};
-use kernels::{Documents, Pass, Precision};
+use kernels::{Distillation, Documents, Pass, Precision};
 use model::parameters::ParameterGradients;
-use model::{Batch, Model, lora};
+use model::{Batch, Model, Teacher, lora};
 
 /// Tokens of the documents of each row; they end just before, at and after the borders of squares
 /// of 128 scores, at other places in each row.
@@ -185,8 +185,10 @@ fn checkpointing_adapters_and_a_teacher_see_the_same_documents() {
                     mean(&model, alone(&rows), |model, batch| model.loss(batch, Pass::default()));
                 assert_alike(name, found, expected, F32);
 
-                let distilled =
-                    |model: &Model, batch| model.distilled_loss(batch, &teacher, 0.4, pass).loss;
+                let settings = Distillation { share: 0.4, temperature: 2.0 };
+                let distilled = |model: &Model, batch| {
+                    model.distilled_loss(batch, Teacher::Model(&teacher), settings, pass).loss
+                };
                 let batches = || [vec![packed(&rows).unwrap()], alone(&rows)];
                 let [found, expected] = batches().map(|some| mean(&model, some, distilled));
                 assert_alike(name, found.clone(), expected, F32);

@@ -367,7 +367,8 @@ fn log_probabilities_of_rows_are_those_of_hugging_face() {
             trained: Some(integers(trained.map(|at| at as i32).to_vec())),
             targets: integers(targets.to_vec()),
         };
-        let found = golden_model(&config).log_probabilities(batch, &[3, 1], Pass::default());
+        let model = golden_model(&config, &device);
+        let found = model.log_probabilities(batch, &[3, 1], Pass::default());
         for (found, expected) in found.into_iter().zip(expected) {
             assert!((found - expected).abs() < 1e-4, "{name}: {found}, expected {expected}");
         }
