@@ -110,7 +110,8 @@ fn of_a_pair_the_answers_behind_the_prompt_train() {
         let chosen = tokens.ids.iter().zip(&tokens.trains).filter(|(_, trains)| **trains);
         let bytes: Vec<u8> =
             chosen.flat_map(|(&id, _)| tokenizer.token_bytes(id).unwrap().to_vec()).collect();
-        String::from_utf8(bytes).unwrap().trim_end().to_owned()
+        // A token of this tokenizer is its name, in GPT-2's letters for bytes.
+        String::from_utf8(bytes).unwrap().replace('Ġ', " ").trim_end().to_owned()
     };
     let found: Vec<PreferenceTokens> = preference_tokens(&pairs, &template, &tokenizer)
         .into_iter()

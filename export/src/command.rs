@@ -64,10 +64,10 @@ pub struct ConvertArgs {
     /// Write a LoRA adapter by itself, as a GGUF for llama.cpp's --lora: the folder of one, whose model
     /// --input is, or nothing for the one that the checkpoint was trained with [default: the model]
     #[arg(
-        long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "",
+        long, value_name = "FOLDER",
         conflicts_with_all = ["merge_lora", "tokenizer", "to"]
     )]
-    pub adapter: Option<PathBuf>,
+    pub adapter: Option<Option<PathBuf>>,
 
     /// Format to write
     #[arg(long, value_enum, default_value_t = Format::Gguf)]
@@ -135,7 +135,7 @@ fn convert(args: ConvertArgs) -> anyhow::Result<Report> {
     if let Some(adapter) = args.adapter {
         return export_adapter(&AdapterJob {
             input: args.input,
-            adapter: Some(adapter).filter(|folder| !folder.as_os_str().is_empty()),
+            adapter,
             output: args.output,
             tensor_type: args.tensor_type,
             name: args.name,

@@ -257,7 +257,10 @@ fn dpo_has_the_figures_of_trl() {
         let line = &lines[at + 1];
         assert_near(&line["train_loss"], &step["loss"], &format!("the loss of step {at}"));
         for name in REWARDS {
-            assert_near(&line[name], &step[name], &format!("{name} of step {at}"));
+            // At the start chosen and rejected answers differ by rounding only: no accuracy is right.
+            if at > 0 || name != "rewards/accuracies" {
+                assert_near(&line[name], &step[name], &format!("{name} of step {at}"));
+            }
         }
     }
     let evaluation = &expected["evaluation"];
@@ -285,7 +288,7 @@ fn dpo_that_goes_on_ends_with_the_same_bits() {
         train(&whole);
         let lines = metrics(&whole);
         let margin = |line: &Value| line["rewards/margins"].as_f64().unwrap();
-        assert_eq!(margin(&lines[1]), 0.0);
+        assert!(margin(&lines[1]).abs() < 1e-5, "rank {rank}: {}", lines[1]);
         assert!(margin(&lines[6]) > 0.01, "rank {rank}: {}", lines[6]);
         for stop in [1, 4] {
             let mut halves = whole.clone();

@@ -37,7 +37,7 @@ pub struct TasksArgs {
     pub files: Vec<PathBuf>,
     /// Checkpoint, run or Hugging Face folder, GGUF or folder of pieces; may be repeated, and
     /// LABEL=PATH sets the name in the table
-    #[arg(long = "model", value_name = "[LABEL=]PATH", required = true)]
+    #[arg(long = "model", short = 'm', value_name = "[LABEL=]PATH", required = true)]
     pub models: Vec<NamedFile>,
     /// Layout of the files: hellaswag, arc, piqa, mmlu, multiple-choice or generate [default:
     /// recognised from the fields]

@@ -32,7 +32,7 @@ fn the_reference_names_keys_with_defaults_and_choices() {
         "\n## `[eval.gates]`\n",
         "\n## `[[eval.task]]`\n",
         "\n## `[train.qat]`\n",
-        "| `norm_epsilon` | number | `1e-5` |",
+        "| `norm_epsilon` | number | `0.00001` |",
         "| `batch_size` | integer | `2` |",
         "<br>`cosine`: Half a cosine",
         "`Q8_0 = 0.01`",

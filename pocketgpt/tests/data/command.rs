@@ -200,7 +200,9 @@ fn a_filter_says_what_it_left_out_and_a_folder_of_shards_is_inspected() {
         &["filter", "b.jsonl", "-o", "c", "--report", "b.jsonl"],
         "another file",
     );
-    refused(folder.path(), &["filter", "b.jsonl", "-o", "c", "--without", "all"], "too-short");
+    let unknown = data(folder.path(), &["filter", "b.jsonl", "-o", "c", "--without", "all"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("[possible values: too-short, "));
 
     let encode = ["encode", "b.jsonl", "--output", "tokens/", "--max-bytes", "4096", "--json"];
     let encoded = data(folder.path(), &encode);
