@@ -298,7 +298,14 @@ fn dpo_that_goes_on_ends_with_the_same_bits() {
             halves.train.max_steps = None;
             assert_eq!(resume(&halves).resumed_from, Some(stop as u64));
             assert_same_end(&whole, &halves);
-            assert_eq!(metrics(&halves), lines);
+            // The end of the first half is also evaluated.
+            let found = metrics(&halves);
+            assert_eq!(found.len(), lines.len());
+            for (found, expected) in found.iter().zip(&lines) {
+                for name in ["step", "train_loss", "grad_norm"].iter().chain(&REWARDS) {
+                    assert_eq!(found[name], expected[name], "{name}: {found}, expected {expected}");
+                }
+            }
         }
         let mut parts = whole.clone();
         parts.run.dir = folder.path().join(format!("parts-{rank}"));
@@ -373,7 +380,8 @@ fn the_objective_follows_from_the_data_or_is_refused_with_the_way_out() {
     let mut both = pair.clone();
     both["messages"] = json!([{ "role": "user", "content": "the" }, { "role": "assistant",
         "content": "sea ." }]);
-    records(&vec![both; 8]);
+    // Several short conversations share a window.
+    records(&vec![both; 40]);
     dpo.train.max_steps = Some(2);
     dpo.run.dir = fixture.path().join("both");
     train(&dpo);

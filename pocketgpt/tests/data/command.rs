@@ -212,7 +212,7 @@ fn a_filter_says_what_it_left_out_and_a_folder_of_shards_is_inspected() {
     let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
     assert_eq!(inspected["tokens_blake3"], encoded["tokens_blake3"]);
     assert_eq!(inspected["documents"]["count"], 2);
-    refused(folder.path(), &encode, "tokens exists already");
+    refused(folder.path(), &encode, "tokens/ exists already");
     refused(folder.path(), &["encode", "tokens", "-o", "c.bin"], "token");
     refused(folder.path(), &["encode", "b.jsonl", "-o", "d/", "--max-bytes", "9"], "at least 4096");
 }
