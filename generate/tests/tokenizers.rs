@@ -2,7 +2,7 @@
 //! the same inputs: devices must tokenize as in training.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use crate::alphabet;
+use crate::tiny::alphabet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,8 @@
 //! Tests of the program: its commands, what they print, and what a kill leaves behind.
 //! The tests of a crate's functions stand in the crate.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod book;
 mod bundle;
 mod data;

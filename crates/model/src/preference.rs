@@ -187,10 +187,10 @@ mod tests {
         assert_eq!(found.chosen_rewards, [0.5, -0.25]);
         assert_eq!(found.rejected_rewards, [-0.5, -0.25]);
         assert_eq!(found.accuracy(), 0.5, "equal rewards are not right");
-        assert!((found.loss - (0.313_262 + 0.693_147) / 2.0).abs() < 1e-6, "{}", found.loss);
+        assert!((found.loss - (0.313_262 + 2.0_f64.ln()) / 2.0).abs() < 1e-6, "{}", found.loss);
         // -log sigmoid(-1) is 1.313262.
         let found = loss(0.1).loss;
-        let expected = (0.9 * 0.313_262 + 0.1 * 1.313_262 + 0.693_147) / 2.0;
+        let expected = (0.9 * 0.313_262 + 0.1 * 1.313_262 + 2.0_f64.ln()) / 2.0;
         assert!((found - expected).abs() < 1e-6, "{found}");
     }
 

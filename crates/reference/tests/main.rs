@@ -1,5 +1,7 @@
 //! The tests of this crate from outside, as one program: it links once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod blockwise;
 mod experts;
 mod golden;

@@ -13,7 +13,7 @@ mod words;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
@@ -307,7 +307,7 @@ impl Sieve {
 }
 
 /// The path of the report of a filtering, as a user names it.
-fn write_report(report: &FilterReport, path: &PathBuf, force: bool) -> Result<()> {
+fn write_report(report: &FilterReport, path: &Path, force: bool) -> Result<()> {
     atomic::write_file::<_, anyhow::Error>(path, force, |out| {
         serde_json::to_writer_pretty(&mut *out, report)?;
         out.write_all(b"\n")?;

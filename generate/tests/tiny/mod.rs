@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use config::ModelConfig;
 use gguf::{Array, Metadata, TensorSource, TensorType, Value, Writer};
 
-mod alphabet;
+pub mod alphabet;
 #[path = "../../../crates/reference/tests/random_weights/mod.rs"]
 mod random_weights;
 

@@ -64,7 +64,7 @@ fn targets(line: &str) -> Vec<&str> {
         let Some(end) = target.find(')') else { break };
         // In code if the backticks up to here do not pair.
         let before = line.len() - target.len();
-        if line[..before].matches('`').count() % 2 == 0 {
+        if line[..before].matches('`').count().is_multiple_of(2) {
             found.push(&target[..end]);
         }
         rest = &target[end..];

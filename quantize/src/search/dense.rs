@@ -158,11 +158,9 @@ impl Corner {
     /// A row of `L` below the block, or of it, in the place of a row of what is left of `H`.
     fn eliminate(&self, row: &mut [f64]) {
         for j in 0..row.len() {
-            let mut x = row[j];
-            for k in 0..j {
-                x -= row[k] * self.0[j][k];
-            }
-            row[j] = x / self.0[j][j];
+            let (known, rest) = row.split_at_mut(j);
+            let pairs = known.iter().zip(&self.0[j]);
+            rest[0] = pairs.fold(rest[0], |x, (y, l)| x - y * l) / self.0[j][j];
         }
     }
 }
@@ -288,8 +286,8 @@ mod tests {
         let h = [[4.0, 12.0, -16.0], [12.0, 37.0, -43.0], [-16.0, -43.0, 98.0]];
         let factor = Cholesky::new(Dense::from_fn(3, 3, |i, j| h[i][j])).unwrap();
         let lower = [[2.0, 0.0, 0.0], [6.0, 1.0, 0.0], [-8.0, 5.0, 3.0]];
-        for i in 0..3 {
-            (0..=i).for_each(|j| assert_eq!(factor.lower(i, j), lower[i][j]));
+        for (i, row) in lower.iter().enumerate() {
+            (0..=i).for_each(|j| assert_eq!(factor.lower(i, j), row[j]));
         }
     }
 

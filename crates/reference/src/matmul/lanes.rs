@@ -123,7 +123,7 @@ fn fused_in_f64(a: f32, b: f32, sum: f32) -> f32 {
     let away = (lost > 0.0) == (rounded > 0.0);
     let odd = if away { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
     // An infinity has lost NaN, and stays.
-    let is_inexact = lost > 0.0 || lost < 0.0;
+    let is_inexact = lost.abs() > 0.0;
     f64::from_bits(if is_inexact && is_even { odd } else { bits }) as f32
 }
 
