@@ -92,7 +92,7 @@ impl fmt::Display for Outcome {
 /// Runs the command.
 ///
 /// # Errors
-/// As [`train`], [`record`] and [`curves::plot`], and when the run file is invalid.
+/// As [`train`] or [`record`], when a picture cannot be drawn, and when the run file is invalid.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(Verb::Plot(plot)) = args.verb {
         return curves::plot(&plot.runs, &plot.output, plot.force).map(Outcome::Plotted);

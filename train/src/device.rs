@@ -90,7 +90,7 @@ fn several(name: &str, first: Device, count: usize) -> anyhow::Result<Vec<Device
 /// The device that `auto` takes on this machine.
 ///
 /// # Errors
-/// As [`select`].
+/// When the device that `auto` stands for cannot be used.
 pub fn auto_name() -> anyhow::Result<&'static str> {
     default_of(Choice::Auto).map(|(_, name)| name)
 }

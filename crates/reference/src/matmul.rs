@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Steps are summed with fused multiply-adds (one rounding each), lanes in the tree of
-//! [`lanes::Lanes::sum`]. Every instruction set computes exactly this, whatever the width of its
-//! registers ([`lanes`]), so a result has the same bits on every machine; nor does it depend on the
+//! `lanes::Lanes::sum`. Every instruction set computes exactly this, whatever the width of its
+//! registers (`lanes`), so a result has the same bits on every machine; nor does it depend on the
 //! tile of an output, the number of rows or the number of threads. Summing in lanes and blocks also
 //! keeps the rounding error close to that of pairwise summation.
 //!

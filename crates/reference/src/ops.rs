@@ -3,7 +3,7 @@
 //! Means and normalizers are summed in f64: compared with the matrix products the cost is not
 //! measurable, and the rounding errors do not affect comparisons.
 //!
-//! Exponentials, here and in [`crate::rope`], are those of the `libm` crate: the standard library
+//! Exponentials, here and in `rope`, are those of the `libm` crate: the standard library
 //! calls the system's, whose last bits differ between systems and processors.
 
 use rayon::prelude::*;

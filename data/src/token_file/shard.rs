@@ -14,7 +14,7 @@ const VERSION_SECTIONS: u32 = 2;
 pub(super) const HEADER: usize = 128;
 /// Bytes of the end of one document.
 pub(super) const END_BYTES: usize = 8;
-/// Tokens that [`TokenFile::verify`] looks at in one go.
+/// Tokens that `TokenFile::verify` looks at in one go.
 const VERIFY_CHUNK: usize = 1 << 20;
 
 /// A token file, opened for reading.
