@@ -20,7 +20,7 @@ shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 source=$root/docs/book/src
-expected=24 # blocks that are run in all pages; one that is lost by a mistake in a comment is a failure too
+expected=31 # blocks that are run in all pages; one that is lost by a mistake in a comment is a failure too
 
 # The program with the arguments of the block, where the command takes them.
 mkdir "$work/bin"
