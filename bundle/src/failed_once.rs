@@ -47,7 +47,9 @@ impl<W: Seek> Seek for FailedOnce<W> {
             (false, to) => self.out.seek(to),
             (true, SeekFrom::Start(place)) => Ok(place),
             (true, SeekFrom::End(by)) => Ok(self.end.saturating_add_signed(by)),
-            (true, SeekFrom::Current(by)) => Ok(self.place.saturating_add_signed(by)),
+            // It may have failed while a header was written anew; then the library asks again where
+            // the file ends, and takes a place before its entry for an entry that is too large.
+            (true, SeekFrom::Current(by)) => Ok(self.end.saturating_add_signed(by)),
         };
         self.place = self.noted(place)?;
         self.end = self.end.max(self.place);

@@ -1,6 +1,7 @@
 //! The text or the conversations of a run as batches of token windows.
 
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -75,22 +76,10 @@ impl Corpus {
         folder: &RunFolder,
     ) -> anyhow::Result<Self> {
         let path = folder.new_tokens();
-        let counts = match (objective, settings.format) {
-            (Objective::Dpo, _) => Some(encode_answers(settings, &tokenizer, &path)?),
-            (Objective::NextToken, DataFormat::Text) => {
-                match TokenFile::of_run_file(settings).context("data.path")? {
-                    Some(tokens) => list_tokens(&tokens, &tokenizer, &path)?,
-                    None => {
-                        let text = data::Corpus::of_run_file(settings)?;
-                        data::encode_file(&text, &tokenizer, &path, true)?;
-                    }
-                }
-                None
-            }
-            (Objective::NextToken, DataFormat::Chat) => {
-                Some(encode_conversations(settings, &tokenizer, &path)?)
-            }
-        };
+        let counts = encode(settings, objective, &tokenizer, &path).inspect_err(|_| {
+            // The file may be complete, and only its folder not synced.
+            std::fs::remove_file(&path).ok();
+        })?;
         let tokens = TokenFile::open(&path)?;
         let (context, mask) = (settings.context, settings.document_mask());
         let layout = match (objective, settings.format) {
@@ -326,11 +315,7 @@ impl Corpus {
 }
 
 /// Writes a list of token files to `path`.
-fn list_tokens(
-    tokens: &TokenFile,
-    tokenizer: &Tokenizer,
-    path: &std::path::Path,
-) -> anyhow::Result<()> {
+fn list_tokens(tokens: &TokenFile, tokenizer: &Tokenizer, path: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(
         tokens.tokenizer_hash() == tokenizer.hash(),
         "data.path: {} was made with another tokenizer ({} tokens) than data.tokenizer names ({}, {} \
@@ -346,7 +331,7 @@ fn list_tokens(
 fn encode_conversations(
     settings: &config::Data,
     tokenizer: &Tokenizer,
-    path: &std::path::Path,
+    path: &Path,
 ) -> anyhow::Result<ChatCounts> {
     let template = TrainingTemplate::source(tokenizer, None)?;
     let template = TrainingTemplate::new(tokenizer, template)?;
@@ -360,10 +345,35 @@ fn encode_conversations(
     encode_chat(&data::Corpus::of_run_file(settings)?, tokenizer, &chat, path, true)
 }
 
+/// Writes the tokens of a run to `path`; what became of the conversations, if it trains on some.
+fn encode(
+    settings: &config::Data,
+    objective: Objective,
+    tokenizer: &Tokenizer,
+    path: &Path,
+) -> anyhow::Result<Option<ChatCounts>> {
+    match (objective, settings.format) {
+        (Objective::Dpo, _) => encode_answers(settings, tokenizer, path).map(Some),
+        (Objective::NextToken, DataFormat::Chat) => {
+            encode_conversations(settings, tokenizer, path).map(Some)
+        }
+        (Objective::NextToken, DataFormat::Text) => {
+            match TokenFile::of_run_file(settings).context("data.path")? {
+                Some(tokens) => list_tokens(&tokens, tokenizer, path)?,
+                None => {
+                    let text = data::Corpus::of_run_file(settings)?;
+                    data::encode_file(&text, tokenizer, path, true)?;
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
 fn encode_answers(
     settings: &config::Data,
     tokenizer: &Tokenizer,
-    path: &std::path::Path,
+    path: &Path,
 ) -> anyhow::Result<ChatCounts> {
     let template = TrainingTemplate::source(tokenizer, None)?;
     let template = TrainingTemplate::new(tokenizer, template)?;

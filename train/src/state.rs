@@ -147,10 +147,7 @@ fn size_of(folder: &Path) -> u64 {
 /// reaches them again. If a checkpoint cannot be removed, training goes on and the next save tries
 /// again.
 fn prune(checkpoints: &Path, latest: u64, keep: usize) {
-    atomic::remove_leftovers(checkpoints);
-    for name in names_in(checkpoints).filter(|name| name.starts_with(REMOVED)) {
-        fs::remove_dir_all(checkpoints.join(name)).ok();
-    }
+    remove_leftovers(checkpoints);
     let mut steps = steps(checkpoints);
     steps.retain(|(step, _)| *step <= latest);
     let surplus = steps.len().saturating_sub(keep);
@@ -160,6 +157,20 @@ fn prune(checkpoints: &Path, latest: u64, keep: usize) {
         if fs::rename(checkpoints.join(name), &removed).is_ok() {
             fs::remove_dir_all(&removed).ok();
         }
+    }
+}
+
+/// Removes what processes that were killed have left of files and of checkpoints in their removal, in
+/// a run folder whose lock is held.
+pub fn remove_all_leftovers(folder: &RunFolder) {
+    atomic::remove_leftovers(folder.root());
+    remove_leftovers(&folder.checkpoints());
+}
+
+fn remove_leftovers(checkpoints: &Path) {
+    atomic::remove_leftovers(checkpoints);
+    for name in names_in(checkpoints).filter(|name| name.starts_with(REMOVED)) {
+        fs::remove_dir_all(checkpoints.join(name)).ok();
     }
 }
 

@@ -152,6 +152,7 @@ impl<'a> Session<'a> {
     /// Runs all checks that can refuse the run before it deletes any file of an older run.
     fn begin(run_file: &'a RunFile, options: &Options, parts: Parts) -> anyhow::Result<Self> {
         let Parts { folder, start, device, precision } = parts;
+        state::remove_all_leftovers(&folder);
         let prepared = Prepared::new(run_file, &folder, &start)?;
         let Prepared { objective, initial, config, mut corpus, tokenizer_folder, made } = prepared;
         let plan = StepPlan::new(run_file, corpus.windows(Split::Train))?;
