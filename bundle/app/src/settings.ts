@@ -4,7 +4,8 @@ import type { Generation } from './bundle.ts';
 import { Observable } from './observable.ts';
 import type { IdleMinutes } from './idle.ts';
 
-const KEY = 'settings';
+/** Where the settings are kept. */
+export const SETTINGS_KEY = 'settings';
 
 /** Null is "as the app or the bundle proposes". */
 export interface Settings {
@@ -39,9 +40,18 @@ export const LIMITS: Record<keyof Generation, { min: number; max: number; step: 
 
 /** The settings, saved on every change. */
 export function loadSettings(storage: Storage): Observable<Settings> {
-  const settings = new Observable<Settings>(parse(storage.getItem(KEY)));
-  settings.subscribe((value) => storage.setItem(KEY, JSON.stringify(value)));
+  const settings = new Observable<Settings>(savedSettings(storage));
+  settings.subscribe((value) => {
+    const text = JSON.stringify(value);
+    // Writing what is there already would tell the other tabs, and they this one.
+    if (storage.getItem(SETTINGS_KEY) !== text) storage.setItem(SETTINGS_KEY, text);
+  });
   return settings;
+}
+
+/** The settings as they are kept now. */
+export function savedSettings(storage: Storage): Settings {
+  return parse(storage.getItem(SETTINGS_KEY));
 }
 
 /** What is not valid any more is forgotten. */
