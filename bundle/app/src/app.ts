@@ -65,6 +65,7 @@ export class App {
     // Who comes back finds the model and the conversation that were used last.
     const conversation = app.history.value[0];
     if (conversation) app.session.show(conversation);
+    else app.begin();
     if (last) void app.session.use(last);
     app.#followOtherTabs();
     void app.models.findOffer();
@@ -110,7 +111,7 @@ export class App {
 
   /** Begins a conversation. */
   begin(): void {
-    this.session.show(newConversation());
+    this.session.show(newConversation(this.settings.value.system));
   }
 
   async save(conversation: Conversation): Promise<void> {

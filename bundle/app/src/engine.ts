@@ -39,7 +39,12 @@ export interface EngineInfo {
 }
 
 /** What to continue. */
-export type Prompt = { text: string } | { messages: readonly Message[] };
+export type Prompt =
+  | { text: string }
+  | {
+      messages: readonly Message[];
+      /** Before the first message; empty for nothing. */ system: string;
+    };
 
 /** How to continue it. */
 export interface GenerateOptions extends Generation {
@@ -235,7 +240,10 @@ export class Engine {
     };
     try {
       if ('messages' in prompt) {
-        const messages = prompt.messages.map(({ role, text }) => ({ role, content: text }));
+        const { system } = prompt;
+        const first = system === '' ? [] : [{ role: 'system', content: system }];
+        const said = prompt.messages.map(({ role, text }) => ({ role, content: text }));
+        const messages = [...first, ...said];
         await this.#wllama.createChatCompletion({ ...request, messages } as never);
       } else {
         // Ids of tokens come only with their probabilities.
@@ -323,7 +331,7 @@ function shorten(prompt: Prompt): Prompt | null {
   if ('messages' in prompt && prompt.messages.length > 2) {
     // In pairs: a template wants the first message to be the user's.
     const pairs = Math.max(1, Math.floor(prompt.messages.length / 6));
-    return { messages: prompt.messages.slice(2 * pairs) };
+    return { ...prompt, messages: prompt.messages.slice(2 * pairs) };
   }
   return null;
 }

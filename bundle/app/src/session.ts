@@ -149,6 +149,13 @@ export class Session {
     this.#set({ conversation, shortened: false, end: null, problem: null });
   }
 
+  /** From now on the model is told this before the conversation. */
+  async instruct(system: string): Promise<void> {
+    const conversation = { ...this.state.value.conversation, system, updated: Date.now() };
+    this.#set({ conversation });
+    if (conversation.messages.length > 0) await this.#save(conversation);
+  }
+
   /** Adds what the user wrote and answers it. */
   async send(text: string): Promise<void> {
     const { messages } = this.state.value.conversation;
@@ -305,7 +312,7 @@ export class Session {
       updated: Date.now(),
     });
     let saved = Date.now();
-    const prompt = promptOf(messages, engine.info, this.#around.specials(model));
+    const prompt = promptOf(conversation, engine.info, this.#around.specials(model));
     const answer = await engine.generate(prompt, {
       ...this.#around.generation(model),
       signal,
@@ -346,11 +353,11 @@ export class Session {
  * tokens in them stay text.
  */
 function promptOf(
-  messages: readonly Message[],
+  { messages, system }: Conversation,
   { chatTemplate }: EngineInfo,
   specials: readonly string[],
 ): Prompt {
   const safe = messages.map(({ role, text }) => ({ role, text: asText(text, specials) }));
-  if (chatTemplate !== null) return { messages: safe };
+  if (chatTemplate !== null) return { messages: safe, system: asText(system, specials) };
   return { text: safe.map(({ text }) => text).join('') };
 }

@@ -16,6 +16,8 @@ export interface Settings {
   generation: Partial<Generation>;
   /** Whether special tokens that a message spells count as such; otherwise they stay text. */
   parseSpecial: boolean;
+  /** What the model is told at the beginning of a new conversation. */
+  system: string;
   /** SHA-256 of the GGUF that was used last. */
   model: string | null;
 }
@@ -26,6 +28,7 @@ const DEFAULTS: Settings = {
   idle: 'auto',
   generation: {},
   parseSpecial: false,
+  system: '',
   model: null,
 };
 
@@ -62,7 +65,7 @@ function parse(text: string | null): Settings {
   } catch {
     return DEFAULTS;
   }
-  const { theme, threads, idle, parseSpecial, model } = saved;
+  const { theme, threads, idle, parseSpecial, system, model } = saved;
   const generation: Partial<Generation> = {};
   for (const [key, { min, max }] of Object.entries(LIMITS)) {
     const value = saved.generation?.[key as keyof Generation];
@@ -76,6 +79,7 @@ function parse(text: string | null): Settings {
     idle: idle === null || idle === 1 || idle === 5 || idle === 10 ? idle : 'auto',
     generation,
     parseSpecial: parseSpecial === true,
+    system: typeof system === 'string' ? system : '',
     model: typeof model === 'string' ? model : null,
   };
 }

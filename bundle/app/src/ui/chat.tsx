@@ -7,6 +7,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Message } from '../conversations.ts';
 import type { SessionState } from '../session.ts';
 import { useApp, useValue } from './context.ts';
+import { Markdown } from './markdown.tsx';
 import { CopyButton, Problem, SelfTestLine } from './parts.tsx';
 import type { PageProps } from './page.ts';
 
@@ -59,6 +60,7 @@ export function ChatPage({ open }: PageProps) {
           </p>
         )}
         {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
+        <Instructions state={state} />
         <Composer state={state} />
       </div>
     </>
@@ -75,6 +77,34 @@ function Speed({ state }: { state: SessionState }) {
     <p class="note figures" aria-hidden="true">
       {language.texts.tokensPerSecond(format.number(speed, 1))}
     </p>
+  );
+}
+
+/** What the model is told before the first message, for this conversation and those after it. */
+function Instructions({ state }: { state: SessionState }) {
+  const app = useApp();
+  const { texts } = app.language;
+  const { conversation, generating } = state;
+  const { system } = conversation;
+  if (!isChat(state)) return null;
+  const keep = (text: string) => {
+    void app.session.instruct(text);
+    void app.change({ system: text });
+  };
+  return (
+    <details class="instructions note" open={system !== '' && conversation.messages.length === 0}>
+      <summary>{texts.instructions}</summary>
+      <textarea
+        key={conversation.id}
+        aria-label={texts.instructions}
+        placeholder={texts.instructionsHint}
+        rows={2}
+        dir="auto"
+        disabled={generating}
+        defaultValue={system}
+        onChange={(event) => keep(event.currentTarget.value)}
+      />
+    </details>
   );
 }
 
@@ -149,6 +179,7 @@ function Messages({ state }: { state: SessionState }) {
             message={message}
             index={index}
             last={index === messages.length - 1}
+            chat={chat}
             generating={generating}
             onEdit={setEditing}
           />
@@ -163,21 +194,29 @@ interface MessageProps {
   message: Message;
   index: number;
   last: boolean;
+  /** An answer of a chat model is Markdown; what a base model writes is text. */
+  chat: boolean;
   generating: boolean;
   onEdit: (index: number) => void;
 }
 
 /** One message; drawn again only when it is another one. */
-const MessageView = memo(({ message, index, last, generating, onEdit }: MessageProps) => {
+const MessageView = memo(({ message, index, last, chat, generating, onEdit }: MessageProps) => {
   const { language, session } = useApp();
   const { texts } = language;
   const { role, text } = message;
   return (
     <article class={`message ${role}`} data-role={role}>
       <h2 class="hidden">{role === 'user' ? texts.you : texts.model}</h2>
-      <p class="text" dir="auto">
-        {text}
-      </p>
+      {chat && role === 'assistant' ? (
+        <div class="text markdown" dir="auto">
+          <Markdown text={text} />
+        </div>
+      ) : (
+        <p class="text" dir="auto">
+          {text}
+        </p>
+      )}
       {!(generating && last) && (
         <p class="actions small">
           <CopyButton text={text} class="quiet" />
