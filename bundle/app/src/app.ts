@@ -15,7 +15,7 @@ import type { WorkerProblem } from './isolation.ts';
 import { Models } from './models.ts';
 import { Observable } from './observable.ts';
 import { Session } from './session.ts';
-import { loadSettings } from './settings.ts';
+import { SETTINGS_KEY, loadSettings, savedSettings } from './settings.ts';
 import type { Settings } from './settings.ts';
 import { Store } from './store.ts';
 import type { Installed } from './store.ts';
@@ -31,7 +31,11 @@ export class App {
   readonly session: Session;
   /** Why the app does not work without a network; null where it does. */
   readonly workerProblem: WorkerProblem;
+  /** What is typed and not sent, by the conversation's id. */
+  readonly drafts = new Map<string, string>();
   readonly #conversations: Conversations;
+  /** The other tabs with this app. */
+  readonly #tabs = new BroadcastChannel('pocketgpt-conversations');
 
   private constructor(store: Store, conversations: Conversations, workerProblem: WorkerProblem) {
     this.workerProblem = workerProblem;
@@ -39,6 +43,7 @@ export class App {
     this.models = new Models(store, new URL('../', document.baseURI).href, localStorage);
     this.#conversations = conversations;
     const around = {
+      alone: (id: string, work: () => Promise<void>) => alone(`conversation-${id}`, work),
       open: (model: Installed) => this.models.open(model),
       save: (conversation: Conversation) => this.save(conversation),
       threads: () => this.threads(),
@@ -57,7 +62,12 @@ export class App {
     await app.#readHistory();
     const { installed } = app.models.state.value;
     const last = installed.find(({ id }) => id === app.settings.value.model) ?? installed[0];
+    // Who comes back finds the model and the conversation that were used last.
+    const conversation = app.history.value[0];
+    if (conversation) app.session.show(conversation);
+    else app.begin();
     if (last) void app.session.use(last);
+    app.#followOtherTabs();
     void app.models.findOffer();
     return app;
   }
@@ -101,11 +111,12 @@ export class App {
 
   /** Begins a conversation. */
   begin(): void {
-    this.session.show(newConversation());
+    this.session.show(newConversation(this.settings.value.system));
   }
 
   async save(conversation: Conversation): Promise<void> {
     await this.#conversations.save(conversation);
+    this.#tabs.postMessage(null);
     const others = this.history.value.filter(({ id }) => id !== conversation.id);
     this.history.value = [conversation, ...others].sort((a, b) => b.updated - a.updated);
   }
@@ -125,17 +136,41 @@ export class App {
     await this.session.finish(id);
     if (this.session.state.value.conversation.id === id) this.begin();
     await this.#conversations.remove(id);
+    this.drafts.delete(id);
+    this.#tabs.postMessage(null);
     await this.#readHistory();
   }
 
   /** Adds conversations from an export. Throws `Refused`. */
   async import(text: string): Promise<number> {
     const count = await this.#conversations.import(text);
+    this.#tabs.postMessage(null);
     await this.#readHistory();
     return count;
+  }
+
+  /** What other tabs save is shown here, and a conversation goes on from there. */
+  #followOtherTabs(): void {
+    this.#tabs.onmessage = async () => {
+      await this.#readHistory();
+      const { id } = this.session.state.value.conversation;
+      const saved = this.history.value.find((one) => one.id === id);
+      if (saved) this.session.refresh(saved);
+    };
+    window.addEventListener('storage', ({ key }) => {
+      if (key === SETTINGS_KEY) this.settings.value = savedSettings(localStorage);
+    });
   }
 
   async #readHistory(): Promise<void> {
     this.history.value = await this.#conversations.all();
   }
+}
+
+/** Does `work` while no other tab holds the lock; false if one does. */
+async function alone(name: string, work: () => Promise<void>): Promise<boolean> {
+  return navigator.locks.request(name, { ifAvailable: true }, async (lock) => {
+    if (lock) await work();
+    return lock !== null;
+  });
 }

@@ -28,12 +28,14 @@ export interface Conversation {
   /** Milliseconds since 1970. */
   created: number;
   updated: number;
+  /** What the model is told before the first message; empty for nothing. */
+  system: string;
   messages: Message[];
 }
 
 /** An empty conversation. */
-export function newConversation(now = Date.now()): Conversation {
-  return { id: crypto.randomUUID(), title: '', created: now, updated: now, messages: [] };
+export function newConversation(system = '', now = Date.now()): Conversation {
+  return { id: crypto.randomUUID(), title: '', created: now, updated: now, system, messages: [] };
 }
 
 /** A title of the first words. */
@@ -83,6 +85,8 @@ function parseConversation(value: unknown, what: string): Conversation {
     title: asLine(json['title'], `${what}.title`, MAX_TITLE),
     created: asCount(json['created'], `${what}.created`),
     updated: asCount(json['updated'], `${what}.updated`),
+    // Exports of earlier versions have none.
+    system: json['system'] === undefined ? '' : asText(json['system'], `${what}.system`, MAX_TEXT),
     messages,
   };
 }
@@ -109,7 +113,9 @@ export class Conversations {
   /** All of them, the last used first. */
   async all(): Promise<Conversation[]> {
     const list = await done<Conversation[]>(this.#table('readonly').getAll());
-    return list.sort((a, b) => b.updated - a.updated);
+    // Earlier versions kept no instructions.
+    const whole = list.map((one) => ({ ...one, system: one.system ?? '' }));
+    return whole.sort((a, b) => b.updated - a.updated);
   }
 
   /** Keeps it, in place of the one with its id. */

@@ -11,6 +11,13 @@ import { engineFile } from './engine_files.ts';
 const NOW_WINDOW = 1000;
 /** Tries to make a text fit, each without a third of what is left: a 25th stays in the end. */
 const MAX_SHORTENINGS = 8;
+/** Most of the context that is kept free for an answer, as its share. */
+const ANSWER_SHARE = 1 / 4;
+/** Tokens of a prompt that are computed at once: stopping waits for them, and progress comes after
+ *  each. In WebAssembly larger batches are not faster. */
+const BATCH = 64;
+/** Alternatives that are told for each token, to see whether two are nearly as likely. */
+const ALTERNATIVES = 5;
 
 /** How to load. */
 export interface LoadOptions {
@@ -32,7 +39,12 @@ export interface EngineInfo {
 }
 
 /** What to continue. */
-export type Prompt = { text: string } | { messages: readonly Message[] };
+export type Prompt =
+  | { text: string }
+  | {
+      messages: readonly Message[];
+      /** Before the first message; empty for nothing. */ system: string;
+    };
 
 /** How to continue it. */
 export interface GenerateOptions extends Generation {
@@ -47,8 +59,13 @@ export interface GenerateOptions extends Generation {
   ignoreEnd?: boolean;
 }
 
+/** Where two tokens were compared: the ids that were likeliest, with their log-probabilities. */
+export type Alternatives = readonly { id: number; logprob: number }[];
+
 /** How fast it was. */
 export interface Figures {
+  /** Tokens of the prompt that are read and all that are to be read, while it is being read. */
+  promptProgress: { read: number; all: number } | null;
   /** Milliseconds to the first token. */
   firstToken: number | null;
   /** Tokens that came. */
@@ -69,6 +86,10 @@ export interface Answer {
   text: string;
   /** Their ids, if they were asked for; null for each that is not told. */
   tokens: (number | null)[];
+  /** What else each could have been; null where it is not told. */
+  alternatives: (Alternatives | null)[];
+  /** What ended it: the model, its greatest length or the context, or the user. */
+  end: 'model' | 'length' | 'stopped';
   figures: Figures;
   /** The oldest part was left out, because the text is longer than the context. */
   shortened: boolean;
@@ -79,10 +100,26 @@ interface Chunk {
   choices?: {
     text?: string;
     delta?: { content?: string | null };
-    logprobs?: { content?: { id: number }[] | null } | null;
+    finish_reason?: string | null;
+    logprobs?: { content?: { id: number; top_logprobs?: Alternatives }[] | null } | null;
   }[];
   timings?: { cache_n: number; prompt_n: number; prompt_per_second: number; predicted_n: number };
+  prompt_progress?: { total: number; cache: number; processed: number };
 }
+
+/** What is to be answered does not fit into the context, and nothing of it can be left out. */
+export class TooLong extends Error {
+  constructor(
+    /** Its tokens and those that fit, where the engine says it. */
+    readonly tokens: number | null,
+    readonly context: number,
+  ) {
+    super(`${tokens ?? '?'} > ${context}`);
+  }
+}
+
+/** The prompt fits and leaves too little room for an answer. */
+class Crowded extends Error {}
 
 /** A loaded model. */
 export class Engine {
@@ -116,6 +153,8 @@ export class Engine {
       await wllama.loadModel([model], {
         n_ctx: options.context,
         n_threads: options.threads,
+        n_batch: BATCH,
+        n_ubatch: BATCH,
         n_parallel: 1,
         // On the processor: the answers that the self-test knows are computed there.
         n_gpu_layers: 0,
@@ -147,48 +186,75 @@ export class Engine {
 
   /**
    * Continues a text, or answers messages. When the signal aborts it ends and returns what came
-   * until then. Text that is longer than the context loses its oldest part.
+   * until then. Text that leaves no room for an answer loses its oldest part. Throws `TooLong` where
+   * the newest part alone does not fit.
    */
   async generate(prompt: Prompt, options: GenerateOptions): Promise<Answer> {
     let fitting = prompt;
     for (let shortenings = 0; ; shortenings++) {
+      const shorter = shortenings < MAX_SHORTENINGS ? shorten(fitting) : null;
       try {
-        const answer = await this.#generate(fitting, options);
+        const answer = await this.#generate(fitting, options, shorter !== null);
         return { ...answer, shortened: shortenings > 0 };
       } catch (error) {
-        const shorter = isTooLong(error) ? shorten(fitting) : null;
-        if (shorter === null || shortenings === MAX_SHORTENINGS) throw error;
+        const long = error instanceof Crowded || isTooLong(error);
+        if (!long) throw error;
+        if (shorter === null) throw new TooLong(tokensIn(error), this.info.context);
         fitting = shorter;
       }
     }
   }
 
-  async #generate(prompt: Prompt, options: GenerateOptions): Promise<Omit<Answer, 'shortened'>> {
+  /** Throws `Crowded` where `needsRoom` and the prompt leaves none for the answer. */
+  async #generate(
+    prompt: Prompt,
+    options: GenerateOptions,
+    needsRoom: boolean,
+  ): Promise<Omit<Answer, 'shortened'>> {
+    const { context } = this.info;
+    const room = Math.min(options.maxNewTokens, Math.floor(context * ANSWER_SHARE));
+    const crowded = new AbortController();
+    const stops = [crowded.signal, ...(options.signal ? [options.signal] : [])];
     const meter = new SpeedMeter();
     let text = '';
+    let end: Answer['end'] = 'stopped';
     const tokens: (number | null)[] = [];
+    const alternatives: (Alternatives | null)[] = [];
     const onData = (chunk: Chunk) => {
+      const all = chunk.prompt_progress?.total ?? 0;
+      if (needsRoom && all + room > context) return crowded.abort();
       const choice = chunk.choices?.[0];
       const piece = choice?.text ?? choice?.delta?.content ?? '';
+      if (choice?.finish_reason) end = choice.finish_reason === 'length' ? 'length' : 'model';
       meter.chunk(chunk, piece !== '');
       text += piece;
-      place(tokens, chunk);
+      place(tokens, alternatives, chunk);
       options.onText?.(text, meter.figures());
     };
-    const request = { ...samplingOf(options, this.info.context), stream: true as const, onData };
+    const abortSignal = AbortSignal.any(stops);
+    const request = {
+      ...samplingOf(options, context),
+      abortSignal,
+      stream: true as const,
+      onData,
+    };
     try {
       if ('messages' in prompt) {
-        const messages = prompt.messages.map(({ role, text }) => ({ role, content: text }));
+        const { system } = prompt;
+        const first = system === '' ? [] : [{ role: 'system', content: system }];
+        const said = prompt.messages.map(({ role, text }) => ({ role, content: text }));
+        const messages = [...first, ...said];
         await this.#wllama.createChatCompletion({ ...request, messages } as never);
       } else {
         // Ids of tokens come only with their probabilities.
-        const ids = options.withIds ? { logprobs: 1 } : {};
+        const ids = options.withIds ? { logprobs: ALTERNATIVES } : {};
         await this.#wllama.createCompletion({ ...request, ...ids, prompt: prompt.text } as never);
       }
     } catch (error) {
-      if (!options.signal?.aborted) throw error;
+      if (!abortSignal.aborted) throw error;
     }
-    return { text, tokens, figures: meter.figures() };
+    if (crowded.signal.aborted && !options.signal?.aborted) throw new Crowded();
+    return { text, tokens, alternatives, end, figures: meter.figures() };
   }
 }
 
@@ -196,11 +262,20 @@ export class Engine {
  * Puts the id that a chunk tells where it belongs. llama.cpp sends a chunk once a character is
  * whole, with the id of the last of its tokens and the number of tokens so far.
  */
-function place(tokens: (number | null)[], { choices, timings }: Chunk): void {
+function place(
+  tokens: (number | null)[],
+  alternatives: (Alternatives | null)[],
+  { choices, timings }: Chunk,
+): void {
   const count = timings?.predicted_n ?? tokens.length;
-  while (tokens.length < count) tokens.push(null);
-  const id = choices?.[0]?.logprobs?.content?.at(-1)?.id;
-  if (id !== undefined && tokens.length > 0) tokens[tokens.length - 1] = id;
+  while (tokens.length < count) {
+    tokens.push(null);
+    alternatives.push(null);
+  }
+  const told = choices?.[0]?.logprobs?.content?.at(-1);
+  if (told === undefined || tokens.length === 0) return;
+  tokens[tokens.length - 1] = told.id;
+  alternatives[tokens.length - 1] = told.top_logprobs ?? null;
 }
 
 /** llama.cpp's names, in the order in which our own `generate` applies them. */
@@ -218,7 +293,7 @@ function samplingOf(options: GenerateOptions, context: number) {
     cache_prompt: !options.fresh,
     ignore_eos: options.ignoreEnd ?? false,
     timings_per_token: true,
-    ...(options.signal ? { abortSignal: options.signal } : {}),
+    return_progress: true,
   };
 }
 
@@ -242,6 +317,12 @@ function isTooLong(error: unknown): boolean {
   return error instanceof Error && /exceed|larger than|too long|too large/i.test(error.message);
 }
 
+/** How many tokens llama.cpp says that it was given. */
+function tokensIn(error: unknown): number | null {
+  const count = /(\d+) tokens/.exec(error instanceof Error ? error.message : '')?.[1];
+  return count === undefined ? null : Number(count);
+}
+
 /** Without the oldest third; null where nothing can go. */
 function shorten(prompt: Prompt): Prompt | null {
   if ('text' in prompt && prompt.text.length > 3) {
@@ -250,7 +331,7 @@ function shorten(prompt: Prompt): Prompt | null {
   if ('messages' in prompt && prompt.messages.length > 2) {
     // In pairs: a template wants the first message to be the user's.
     const pairs = Math.max(1, Math.floor(prompt.messages.length / 6));
-    return { messages: prompt.messages.slice(2 * pairs) };
+    return { ...prompt, messages: prompt.messages.slice(2 * pairs) };
   }
   return null;
 }
@@ -262,10 +343,14 @@ class SpeedMeter {
   #first: number | null = null;
   #tokens = 0;
   #timings: Chunk['timings'];
+  #progress: Figures['promptProgress'] = null;
 
-  chunk({ timings }: Chunk, hasText: boolean): void {
+  chunk({ timings, prompt_progress }: Chunk, hasText: boolean): void {
     const now = performance.now();
     if (timings) this.#timings = timings;
+    if (prompt_progress) {
+      this.#progress = { read: prompt_progress.processed, all: prompt_progress.total };
+    }
     const tokens = timings?.predicted_n ?? this.#tokens + (hasText ? 1 : 0);
     if (tokens === this.#tokens) return;
     this.#tokens = tokens;
@@ -280,6 +365,7 @@ class SpeedMeter {
       last != null && from != null && last > from ? (tokens * 1000) / (last - from) : null;
     const { cache_n = 0, prompt_n = 0, prompt_per_second = null } = this.#timings ?? {};
     return {
+      promptProgress: this.#tokens === 0 ? this.#progress : null,
       firstToken: this.#first === null ? null : this.#first - this.#start,
       tokens: this.#tokens,
       speedNow: rate(this.#times.length - 1, this.#times[0]),

@@ -108,6 +108,15 @@ const en = {
   you: 'You',
   model: 'Model',
   shortened: 'The text is longer than what the model can see: its oldest part was left out.',
+  reading: (read: string, all: string) => `Reading: ${read} of ${all} tokens…`,
+  endedByLength: 'The answer reached its greatest length.',
+  goOn: 'Continue',
+  tooLong:
+    'This message is longer than what the model can see at once. Shorten it and send it again.',
+  elsewhere:
+    'This conversation is being answered in another tab. Wait until it is done, or stop it there.',
+  instructions: 'Instructions for the model',
+  instructionsHint: 'For example: Answer in one sentence.',
   idleNote: 'The model was unloaded to give its memory back. The next message loads it again.',
   gone: 'A part of this model is damaged or gone on this device, and did not come again from where it was installed. Connect and load it again, or remove it and download it.',
   memory:
@@ -286,6 +295,15 @@ const fr: Texts = {
   you: 'Vous',
   model: 'Modèle',
   shortened: 'Le texte dépasse ce que le modèle peut voir : son début a été laissé de côté.',
+  reading: (read, all) => `Lecture : ${read} jetons sur ${all}…`,
+  endedByLength: 'La réponse a atteint sa longueur maximale.',
+  goOn: 'Continuer',
+  tooLong:
+    'Ce message est plus long que ce que le modèle peut voir à la fois. Raccourcissez-le et renvoyez-le.',
+  elsewhere:
+    'Un autre onglet est en train de répondre à cette discussion. Attendez la fin, ou arrêtez-la là-bas.',
+  instructions: 'Consignes pour le modèle',
+  instructionsHint: 'Par exemple : Réponds en une phrase.',
   idleNote:
     'Le modèle a été déchargé pour rendre sa mémoire. Le prochain message le chargera de nouveau.',
   gone: 'Une partie de ce modèle est abîmée ou manque sur cet appareil, et n’a pas pu être reprise là d’où il vient. Connectez-vous et rechargez-le, ou retirez-le et téléchargez-le de nouveau.',

@@ -81,6 +81,7 @@ export class Models {
     free: null,
   });
   readonly #store: ModelStore;
+  readonly #memory: Memory;
   readonly #trust: Trust;
   /** The bundle's folder. */
   readonly #address: string;
@@ -91,7 +92,13 @@ export class Models {
   constructor(store: ModelStore, address: string, memory: Memory) {
     this.#store = store;
     this.#address = address;
+    this.#memory = memory;
     this.#trust = new Trust(memory);
+  }
+
+  /** Whether the download of a variant was begun and not ended; pieces of it may be here without. */
+  started({ sha256 }: Variant): boolean {
+    return this.#memory.getItem(startedKey(sha256)) !== null;
   }
 
   /** Reads what is installed. */
@@ -194,6 +201,7 @@ export class Models {
   /** Removes a model, or what came of one that is not complete. */
   async remove(id: string): Promise<void> {
     await this.#store.remove(id, this.#coming);
+    this.#memory.removeItem(startedKey(id));
     await this.refresh();
   }
 
@@ -265,6 +273,7 @@ export class Models {
     const manifest = decodeText(bytes, variant.manifest);
     const fragments = parseManifest(manifest, variant, bundle);
     this.#coming = fragments.map(({ file }) => file);
+    this.#memory.setItem(startedKey(variant.sha256), '1');
     await fetchFragments({
       fragments,
       store: this.#store,
@@ -283,6 +292,7 @@ export class Models {
       manifest,
       signer,
     });
+    this.#memory.removeItem(startedKey(variant.sha256));
     if (signer !== null) this.#trust.installed(signer, bundle.name, bundle.release ?? 0);
   }
 
@@ -347,4 +357,8 @@ function problemOf(error: unknown): DownloadProblem {
   // What `fetch` throws without a network.
   if (error instanceof TypeError) return { kind: 'connection', detail };
   return { kind: 'other', detail };
+}
+
+function startedKey(sha256: string): string {
+  return `download-${sha256}`;
 }

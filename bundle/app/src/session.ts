@@ -5,8 +5,8 @@ import type { BenchmarkResult } from './benchmark.ts';
 import type { Generation } from './bundle.ts';
 import { newConversation, titleOf } from './conversations.ts';
 import type { Conversation, Message } from './conversations.ts';
-import { Engine } from './engine.ts';
-import type { EngineInfo, Figures, Prompt } from './engine.ts';
+import { Engine, TooLong } from './engine.ts';
+import type { Answer, EngineInfo, Figures, Prompt } from './engine.ts';
 import { IdleTimer } from './idle.ts';
 import type { IdleMinutes } from './idle.ts';
 import { PiecesGone } from './models.ts';
@@ -26,7 +26,7 @@ export type EngineState = 'empty' | 'loading' | 'ready' | 'idle' | 'failed';
 
 /** Why it does not go on: the name of the sentence that says so, and what to add. */
 export interface SessionProblem {
-  kind: 'gone' | 'memory' | 'engine' | 'generation' | 'unsaved';
+  kind: 'gone' | 'memory' | 'engine' | 'generation' | 'unsaved' | 'tooLong' | 'elsewhere';
   detail: string;
 }
 
@@ -40,6 +40,8 @@ export interface SessionState {
   generating: boolean;
   /** The oldest part of the conversation was too long for the context. */
   shortened: boolean;
+  /** What ended the last answer; null before there is one. */
+  end: Answer['end'] | null;
   figures: Figures | null;
   problem: SessionProblem | null;
   selfTest: SelfTestResult | null;
@@ -52,6 +54,8 @@ export interface Surroundings {
   /** The GGUF. Throws `PiecesGone` if a part of it is gone and does not come again. */
   open: (model: Installed) => Promise<Blob>;
   save: (conversation: Conversation) => Promise<void>;
+  /** Does `work` while no other tab answers the conversation; false if one does. */
+  alone: (id: string, work: () => Promise<void>) => Promise<boolean>;
   threads: () => number;
   generation: (model: Installed) => Generation;
   /** How the tokens are spelled that a message must not be able to make. */
@@ -69,6 +73,7 @@ export class Session {
     conversation: newConversation(),
     generating: false,
     shortened: false,
+    end: null,
     figures: null,
     problem: null,
     selfTest: null,
@@ -96,7 +101,8 @@ export class Session {
   /** Uses this model instead of the one before. */
   async use(model: Installed | null): Promise<void> {
     this.stop();
-    await this.release();
+    // With nothing to release the model is there at once, and so is its page.
+    if (this.#engine || this.#loading) await this.release();
     this.#set({
       model,
       engine: 'empty',
@@ -140,7 +146,14 @@ export class Session {
   /** Shows another conversation. */
   show(conversation: Conversation): void {
     this.stop();
-    this.#set({ conversation, shortened: false, problem: null });
+    this.#set({ conversation, shortened: false, end: null, problem: null });
+  }
+
+  /** From now on the model is told this before the conversation. */
+  async instruct(system: string): Promise<void> {
+    const conversation = { ...this.state.value.conversation, system, updated: Date.now() };
+    this.#set({ conversation });
+    if (conversation.messages.length > 0) await this.#save(conversation);
   }
 
   /** Adds what the user wrote and answers it. */
@@ -162,7 +175,14 @@ export class Session {
     if (last >= 0) await this.#answer(messages.slice(0, last + 1));
   }
 
-  /** Goes on with the text where it ends. */
+  /** Shows what another tab made of the conversation that is shown, unless it is answered here. */
+  refresh(conversation: Conversation): void {
+    const shown = this.state.value.conversation;
+    if (this.#answers.has(shown.id) || conversation.updated <= shown.updated) return;
+    if (shown.id === conversation.id) this.#set({ conversation });
+  }
+
+  /** Goes on with the text, or with an answer, where it ends. */
   async goOn(): Promise<void> {
     await this.#answer([...this.state.value.conversation.messages]);
   }
@@ -235,6 +255,8 @@ export class Session {
     } catch (error) {
       if (signal.aborted) return;
       const detail = error instanceof Error ? error.message : String(error);
+      // The engine refused the text and is well.
+      if (error instanceof TooLong) return this.#set({ problem: { kind: 'tooLong', detail } });
       this.#set({ problem: { kind: 'generation', detail } });
       // A crashed engine answers nothing any more.
       await this.#engine?.unload();
@@ -248,13 +270,16 @@ export class Session {
     const before = this.state.value.conversation;
     const conversation = { ...before, messages, updated: Date.now() };
     if (conversation.title === '') conversation.title = titleOf(messages[0]?.text ?? '');
-    this.#set({ generating: true });
-    const answer = this.#answerTo(before, conversation).finally(() => {
+    this.#set({ generating: true, end: null });
+    const alone = this.#around.alone(conversation.id, () => this.#answerTo(before, conversation));
+    const answer = alone.then((was) => {
+      if (!was) this.#set({ problem: { kind: 'elsewhere', detail: '' } });
+    });
+    this.#answers.set(conversation.id, answer);
+    await answer.finally(() => {
       this.#answers.delete(conversation.id);
       this.#set({ generating: false });
     });
-    this.#answers.set(conversation.id, answer);
-    await answer;
   }
 
   /** What is forgotten for a new answer stays saved until there is one, and comes back without one. */
@@ -287,7 +312,7 @@ export class Session {
       updated: Date.now(),
     });
     let saved = Date.now();
-    const prompt = promptOf(messages, engine.info, this.#around.specials(model));
+    const prompt = promptOf(conversation, engine.info, this.#around.specials(model));
     const answer = await engine.generate(prompt, {
       ...this.#around.generation(model),
       signal,
@@ -300,9 +325,9 @@ export class Session {
         void this.#save(grown(text));
       },
     });
-    const { figures, shortened } = answer;
+    const { figures, shortened, end } = answer;
     const isShown = this.state.value.conversation.id === conversation.id;
-    if (isShown) this.#set({ figures, shortened });
+    if (isShown) this.#set({ figures, shortened, end });
     if (answer.text === '') return;
     if (isShown) this.#set({ conversation: grown(answer.text) });
     await this.#save(grown(answer.text));
@@ -328,11 +353,11 @@ export class Session {
  * tokens in them stay text.
  */
 function promptOf(
-  messages: readonly Message[],
+  { messages, system }: Conversation,
   { chatTemplate }: EngineInfo,
   specials: readonly string[],
 ): Prompt {
   const safe = messages.map(({ role, text }) => ({ role, text: asText(text, specials) }));
-  if (chatTemplate !== null) return { messages: safe };
+  if (chatTemplate !== null) return { messages: safe, system: asText(system, specials) };
   return { text: safe.map(({ text }) => text).join('') };
 }

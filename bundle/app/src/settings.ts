@@ -4,7 +4,8 @@ import type { Generation } from './bundle.ts';
 import { Observable } from './observable.ts';
 import type { IdleMinutes } from './idle.ts';
 
-const KEY = 'settings';
+/** Where the settings are kept. */
+export const SETTINGS_KEY = 'settings';
 
 /** Null is "as the app or the bundle proposes". */
 export interface Settings {
@@ -15,6 +16,8 @@ export interface Settings {
   generation: Partial<Generation>;
   /** Whether special tokens that a message spells count as such; otherwise they stay text. */
   parseSpecial: boolean;
+  /** What the model is told at the beginning of a new conversation. */
+  system: string;
   /** SHA-256 of the GGUF that was used last. */
   model: string | null;
 }
@@ -25,6 +28,7 @@ const DEFAULTS: Settings = {
   idle: 'auto',
   generation: {},
   parseSpecial: false,
+  system: '',
   model: null,
 };
 
@@ -39,9 +43,18 @@ export const LIMITS: Record<keyof Generation, { min: number; max: number; step: 
 
 /** The settings, saved on every change. */
 export function loadSettings(storage: Storage): Observable<Settings> {
-  const settings = new Observable<Settings>(parse(storage.getItem(KEY)));
-  settings.subscribe((value) => storage.setItem(KEY, JSON.stringify(value)));
+  const settings = new Observable<Settings>(savedSettings(storage));
+  settings.subscribe((value) => {
+    const text = JSON.stringify(value);
+    // Writing what is there already would tell the other tabs, and they this one.
+    if (storage.getItem(SETTINGS_KEY) !== text) storage.setItem(SETTINGS_KEY, text);
+  });
   return settings;
+}
+
+/** The settings as they are kept now. */
+export function savedSettings(storage: Storage): Settings {
+  return parse(storage.getItem(SETTINGS_KEY));
 }
 
 /** What is not valid any more is forgotten. */
@@ -52,7 +65,7 @@ function parse(text: string | null): Settings {
   } catch {
     return DEFAULTS;
   }
-  const { theme, threads, idle, parseSpecial, model } = saved;
+  const { theme, threads, idle, parseSpecial, system, model } = saved;
   const generation: Partial<Generation> = {};
   for (const [key, { min, max }] of Object.entries(LIMITS)) {
     const value = saved.generation?.[key as keyof Generation];
@@ -66,6 +79,7 @@ function parse(text: string | null): Settings {
     idle: idle === null || idle === 1 || idle === 5 || idle === 10 ? idle : 'auto',
     generation,
     parseSpecial: parseSpecial === true,
+    system: typeof system === 'string' ? system : '',
     model: typeof model === 'string' ? model : null,
   };
 }

@@ -15,7 +15,7 @@ import type { Json } from './samples.ts';
 
 function conversation(title: string, ...texts: string[]): Conversation {
   const messages = texts.map((text, i) => ({ role: i % 2 ? 'assistant' : 'user', text }) as const);
-  return { ...newConversation(1000), title, messages };
+  return { ...newConversation('', 1000), title, messages };
 }
 
 describe('an export', () => {
@@ -33,6 +33,7 @@ describe('an export', () => {
     ['another role', (json) => (json.conversations[0].messages[0].role = 'system')],
     ['a text that is no text', (json) => (json.conversations[0].messages[0].text = { a: 1 })],
     ['a text without end', (json) => (json.conversations[0].messages[0].text = 'a'.repeat(2e6))],
+    ['instructions that are no text', (json) => (json.conversations[0].system = 7)],
     ['a title with control characters', (json) => (json.conversations[0].title = '\u0007')],
     ['a time that is none', (json) => (json.conversations[0].updated = 'now')],
     ['messages without end', (json) => (json.conversations[0].messages = Array(10_001).fill({}))],

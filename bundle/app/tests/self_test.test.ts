@@ -23,4 +23,23 @@ describe('the self-test', () => {
   ])('fails with %s', (_, ids, text, prompt) => {
     expect(isSame(ids, text, prompt, found)).toBe(false);
   });
+
+  const first = [
+    { id: 5, logprob: Math.log(0.1419) },
+    { id: 7, logprob: Math.log(0.1405) },
+  ];
+  const tied = { promptTokens: 3, tokens: [5, 1, 1], alternatives: [first, null, null], text: '' };
+
+  it('passes where another of two nearly equally likely tokens came', () => {
+    expect(isSame([7, 2, 2], 'other', 3, tied)).toBe(true);
+  });
+
+  it('fails where the expected token was less likely, or its chance is not told', () => {
+    expect(isSame([8, 2, 2], 'other', 3, tied)).toBe(false);
+    expect(isSame([7, 2, 2], 'other', 4, tied)).toBe(false);
+    const apart = [{ ...first[0]!, logprob: Math.log(0.2) }, first[1]!];
+    expect(isSame([7, 2, 2], 'other', 3, { ...tied, alternatives: [apart] })).toBe(false);
+    const { promptTokens, tokens, text } = tied;
+    expect(isSame([7, 2, 2], 'other', 3, { promptTokens, tokens, text })).toBe(false);
+  });
 });

@@ -7,6 +7,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Message } from '../conversations.ts';
 import type { SessionState } from '../session.ts';
 import { useApp, useValue } from './context.ts';
+import { Markdown } from './markdown.tsx';
 import { CopyButton, Problem, SelfTestLine } from './parts.tsx';
 import type { PageProps } from './page.ts';
 
@@ -50,13 +51,16 @@ export function ChatPage({ open }: PageProps) {
           </p>
         )}
         {engine === 'idle' && !generating && <p class="note">{texts.idleNote}</p>}
+        <PromptProgress state={state} />
         {state.shortened && <p class="note">{texts.shortened}</p>}
+        <EndOfAnswer state={state} />
         {state.selfTest?.passed === false && (
           <p class="note">
             {texts.selfTest}: <SelfTestLine result={state.selfTest} />
           </p>
         )}
         {problem && <Problem text={texts[problem.kind]} detail={problem.detail} />}
+        <Instructions state={state} />
         <Composer state={state} />
       </div>
     </>
@@ -76,6 +80,64 @@ function Speed({ state }: { state: SessionState }) {
   );
 }
 
+/** What the model is told before the first message, for this conversation and those after it. */
+function Instructions({ state }: { state: SessionState }) {
+  const app = useApp();
+  const { texts } = app.language;
+  const { conversation, generating } = state;
+  const { system } = conversation;
+  if (!isChat(state)) return null;
+  const keep = (text: string) => {
+    void app.session.instruct(text);
+    void app.change({ system: text });
+  };
+  return (
+    <details class="instructions note" open={system !== '' && conversation.messages.length === 0}>
+      <summary>{texts.instructions}</summary>
+      <textarea
+        key={conversation.id}
+        aria-label={texts.instructions}
+        placeholder={texts.instructionsHint}
+        rows={2}
+        dir="auto"
+        disabled={generating}
+        defaultValue={system}
+        onChange={(event) => keep(event.currentTarget.value)}
+      />
+    </details>
+  );
+}
+
+/** How much of a long prompt is read: nothing else shows that the model is at work. */
+function PromptProgress({ state }: { state: SessionState }) {
+  const { format, language } = useApp();
+  const progress = state.generating ? state.figures?.promptProgress : null;
+  if (!progress || progress.all === 0) return null;
+  const { read, all } = progress;
+  return (
+    <p class="note" role="status">
+      {language.texts.reading(format.number(read, 0), format.number(all, 0))}
+    </p>
+  );
+}
+
+/** An answer that ended by its length says so, and can go on. */
+function EndOfAnswer({ state }: { state: SessionState }) {
+  const { language, session } = useApp();
+  const { texts } = language;
+  const { generating, end, conversation } = state;
+  const answered = conversation.messages.at(-1)?.role === 'assistant';
+  if (generating || end !== 'length' || !answered || !isChat(state)) return null;
+  return (
+    <p class="note">
+      {texts.endedByLength}{' '}
+      <button type="button" class="quiet" onClick={() => void session.goOn()}>
+        {texts.goOn}
+      </button>
+    </p>
+  );
+}
+
 function Messages({ state }: { state: SessionState }) {
   const { language, session } = useApp();
   const { texts } = language;
@@ -84,7 +146,9 @@ function Messages({ state }: { state: SessionState }) {
   const [editing, setEditing] = useState<number | null>(null);
   const end = useRef<HTMLDivElement>(null);
   useEffect(() => setEditing(null), [conversation.id]);
-  useEffect(() => follow(end.current), [messages]);
+  useEffect(() => follow(end.current), [messages, generating]);
+  // A conversation opens at its end, and what was sent is in sight.
+  useEffect(() => toEnd(end.current), [conversation.id, messages.length]);
   const chat = isChat(state);
   const resend = (index: number, text: string) => {
     setEditing(null);
@@ -115,6 +179,7 @@ function Messages({ state }: { state: SessionState }) {
             message={message}
             index={index}
             last={index === messages.length - 1}
+            chat={chat}
             generating={generating}
             onEdit={setEditing}
           />
@@ -129,21 +194,29 @@ interface MessageProps {
   message: Message;
   index: number;
   last: boolean;
+  /** An answer of a chat model is Markdown; what a base model writes is text. */
+  chat: boolean;
   generating: boolean;
   onEdit: (index: number) => void;
 }
 
 /** One message; drawn again only when it is another one. */
-const MessageView = memo(({ message, index, last, generating, onEdit }: MessageProps) => {
+const MessageView = memo(({ message, index, last, chat, generating, onEdit }: MessageProps) => {
   const { language, session } = useApp();
   const { texts } = language;
   const { role, text } = message;
   return (
     <article class={`message ${role}`} data-role={role}>
       <h2 class="hidden">{role === 'user' ? texts.you : texts.model}</h2>
-      <p class="text" dir="auto">
-        {text}
-      </p>
+      {chat && role === 'assistant' ? (
+        <div class="text markdown" dir="auto">
+          <Markdown text={text} />
+        </div>
+      ) : (
+        <p class="text" dir="auto">
+          {text}
+        </p>
+      )}
       {!(generating && last) && (
         <p class="actions small">
           <CopyButton text={text} class="quiet" />
@@ -187,7 +260,7 @@ function Editor({ text, onSend, onCancel }: EditorProps) {
   useEffect(() => field.current?.focus(), []);
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === 'Escape') onCancel();
-    if (isSubmit(event) && value !== '') {
+    if (isSubmit(event) && value.trim() !== '') {
       event.preventDefault();
       onSend(value);
     }
@@ -203,7 +276,12 @@ function Editor({ text, onSend, onCancel }: EditorProps) {
         onKeyDown={onKeyDown}
       />
       <p class="actions">
-        <button type="button" class="primary" disabled={value === ''} onClick={() => onSend(value)}>
+        <button
+          type="button"
+          class="primary"
+          disabled={value.trim() === ''}
+          onClick={() => onSend(value)}
+        >
           {texts.resend}
         </button>
         <button type="button" class="quiet" onClick={onCancel}>
@@ -215,21 +293,35 @@ function Editor({ text, onSend, onCancel }: EditorProps) {
 }
 
 function Composer({ state }: { state: SessionState }) {
-  const { language, session } = useApp();
+  const app = useApp();
+  const { language, session } = app;
   const { texts } = language;
+  const { drafts } = app;
+  const { generating, conversation, info } = state;
   const [text, setText] = useState('');
-  const { generating, conversation } = state;
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => setText(drafts.get(conversation.id) ?? ''), [conversation.id]);
+  const write = (text: string) => {
+    drafts.set(conversation.id, text);
+    setText(text);
+  };
   const chat = isChat(state);
-  // A base model can go on with what stands there already.
-  const ready = text !== '' || (!chat && conversation.messages.length > 0);
+  // A base model can go on with what stands there already; until a model is loaded nobody knows which
+  // kind it is.
+  const continues = info !== null && !chat && conversation.messages.length > 0;
+  const ready = text.trim() !== '' || (text === '' && continues);
   const submit = () => {
     if (generating || !ready) return;
-    setText('');
+    write('');
     void (text === '' ? session.goOn() : session.send(text));
+  };
+  const stop = () => {
+    session.stop();
+    field.current?.focus();
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === 'Escape') session.stop();
-    if (isSubmit(event)) {
+    if (isSubmit(event) && !isTouch()) {
       event.preventDefault();
       submit();
     }
@@ -244,16 +336,17 @@ function Composer({ state }: { state: SessionState }) {
       }}
     >
       <textarea
+        ref={field}
         aria-label={label}
         placeholder={label}
         rows={2}
         dir="auto"
         value={text}
-        onInput={(event) => setText(event.currentTarget.value)}
+        onInput={(event) => write(event.currentTarget.value)}
         onKeyDown={onKeyDown}
       />
       {generating ? (
-        <button type="button" class="primary" onClick={() => session.stop()}>
+        <button type="button" class="primary" onClick={stop}>
           {texts.stop}
         </button>
       ) : (
@@ -274,6 +367,11 @@ function isSubmit(event: KeyboardEvent): boolean {
   return event.key === 'Enter' && !event.shiftKey && !event.isComposing;
 }
 
+/** On a keyboard of the screen Enter is a new line: its button sends. */
+function isTouch(): boolean {
+  return matchMedia('(hover: none) and (pointer: coarse)').matches;
+}
+
 function share(text: string): void {
   navigator.share({ text }).catch((error) => {
     if (!(error instanceof DOMException && error.name === 'AbortError')) console.warn(error);
@@ -286,4 +384,9 @@ function follow(end: HTMLElement | null): void {
   if (!end || !log) return;
   const near = log.scrollHeight - log.scrollTop - log.clientHeight < 160;
   if (near) log.scrollTop = log.scrollHeight;
+}
+
+function toEnd(end: HTMLElement | null): void {
+  const log = end?.parentElement;
+  if (log) log.scrollTop = log.scrollHeight;
 }

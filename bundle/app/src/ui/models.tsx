@@ -239,6 +239,7 @@ function DownloadButtons({ variant, proposed, state, open }: VariantProps) {
   const [starting, setStarting] = useState(false);
   const here = state.present.get(variant.recipe) ?? 0;
   const need = variant.size - here;
+  const started = here > 0 && app.models.started(variant);
   const lacksRoom = state.free !== null && need > state.free;
   const install = async () => {
     setStarting(true);
@@ -263,11 +264,9 @@ function DownloadButtons({ variant, proposed, state, open }: VariantProps) {
           disabled={state.download !== null || starting}
           onClick={() => void install()}
         >
-          {here > 0
-            ? texts.resume(app.format.bytes(need))
-            : texts.download(app.format.bytes(variant.size))}
+          {started ? texts.resume(app.format.bytes(need)) : texts.download(app.format.bytes(need))}
         </button>
-        {here > 0 && state.download === null && (
+        {started && state.download === null && (
           <button
             type="button"
             class="quiet"

@@ -34,8 +34,8 @@ function Frame() {
   const { texts } = language;
   const { theme } = useValue(settings);
   const { model } = useValue(session.state);
-  const { offer } = useValue(models.state);
-  const [page, open] = usePage(model ? 'chat' : 'models');
+  const { offer, installed } = useValue(models.state);
+  const [page, open] = usePage(installed.length > 0 ? 'chat' : 'models');
   useLayoutEffect(() => {
     document.documentElement.dataset['theme'] = theme;
   }, [theme]);
