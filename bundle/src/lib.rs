@@ -59,7 +59,7 @@ pub use planned::{Candidate, Planned};
 pub use quality::{Measured, MeasuredFile};
 pub use report::{PackReport, SelfTestResult, VerifyReport};
 pub use self_test::continuation;
-pub use serve::{Certificate, HostName, Limits, Reach, ServeJob, ServeReport, serve};
+pub use serve::{Certificate, HostName, Limits, Reach, ServeJob, ServeReport, serve, serve_routes};
 pub use signature::{SignReport, sign, signer};
 pub use statement::{StatementReport, revoke_key, rotate_key};
 pub use static_site::{StaticReport, export_static};

@@ -9,6 +9,7 @@ mod pipeline;
 mod prospect;
 mod record;
 mod reference;
+mod serve;
 mod shell;
 mod summary;
 mod versions;
@@ -55,6 +56,9 @@ enum Stage {
     Generate(generate::Args),
     /// Pack, verify or plan what goes onto the device.
     Bundle(bundle::Args),
+    /// Answer OpenAI's clients with a model on this machine.
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(serve::Args),
     /// Say what this machine has, and what that means for each stage.
     Doctor(doctor::Args),
     /// Print a script that completes commands and flags in a shell.
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
 fn run(stage: Stage) -> anyhow::Result<()> {
     match stage {
         Stage::Links(args) => links::run(&args),
+        Stage::Serve(args) => report!(serve::run, args),
         Stage::Doctor(args) => report!(doctor::run, args),
         Stage::Completions(args) => shell::completions(Cli::command(), &args),
         Stage::Man(args) => shell::man(Cli::command(), &args),

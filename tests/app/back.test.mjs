@@ -1,7 +1,7 @@
 // Coming back, several tabs, and where an answer ends.
 
-import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
 
 import {
   browser,
@@ -14,14 +14,14 @@ import {
   small,
   until,
   visit,
-} from "./harness.mjs";
-import { CHAT } from "./recut.mjs";
+} from './harness.mjs';
+import { CHAT } from './recut.mjs';
 
 after(() => browser.close());
 
-const answers = (page) => page.locator("[data-role=assistant] .text");
-const questions = (page) => page.locator("[data-role=user] .text");
-const field = (page) => page.locator(".composer textarea");
+const answers = (page) => page.locator('[data-role=assistant] .text');
+const questions = (page) => page.locator('[data-role=user] .text');
+const field = (page) => page.locator('.composer textarea');
 
 /** A page on which a chat model is ready. */
 async function chatting(t, options) {
@@ -30,189 +30,169 @@ async function chatting(t, options) {
   return opened;
 }
 
-test("who comes back finds the last conversation, at its end", async (t) => {
+test('who comes back finds the last conversation, at its end', async (t) => {
   const { page, server } = await chatting(t, {
     viewport: { width: 360, height: 480 },
   });
   await chooseGreedy(page, 4);
-  await say(page, "Hello");
-  await say(page, "And then?");
-  await say(page, "And then?");
-  await page.goto("about:blank");
+  await say(page, 'Hello');
+  await say(page, 'And then?');
+  await say(page, 'And then?');
+  await page.goto('about:blank');
   await page.goto(server.url);
   await ready(page);
   assert.equal(await answers(page).count(), 3);
-  const log = page.getByRole("log");
+  const log = page.getByRole('log');
   assert.ok(await log.evaluate((log) => log.scrollHeight > log.clientHeight));
-  await until(() =>
-    log.evaluate(
-      (log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2,
-    ),
-  );
+  await until(() => log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2));
 });
 
-test("an answer that reached its greatest length says so, and goes on", async (t) => {
+test('an answer that reached its greatest length says so, and goes on', async (t) => {
   const { page } = await chatting(t);
   await chooseGreedy(page, 3);
-  const first = await say(page, "Hello");
-  await page.getByText("reached its greatest length").waitFor();
-  await page.getByRole("button", { name: "Continue" }).click();
-  await until(
-    async () => (await answers(page).textContent()).length > first.length,
-  );
+  const first = await say(page, 'Hello');
+  await page.getByText('reached its greatest length').waitFor();
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await until(async () => (await answers(page).textContent()).length > first.length);
   await settled(page);
   assert.equal(await answers(page).count(), 1);
   assert.ok((await answers(page).textContent()).startsWith(first));
 });
 
-test("a message longer than the context is refused, and the model stays", async (t) => {
+test('a message longer than the context is refused, and the model stays', async (t) => {
   const { page } = await chatting(t);
   await chooseGreedy(page, 3);
-  await field(page).fill("The clock struck. ".repeat(small.context_length));
-  await page.keyboard.press("Enter");
-  await page.getByText("longer than what the model can see at once").waitFor();
+  await field(page).fill('The clock struck. '.repeat(small.context_length));
+  await page.keyboard.press('Enter');
+  await page.getByText('longer than what the model can see at once').waitFor();
   await settled(page);
-  await page.getByRole("button", { name: "New" }).click();
-  assert.notEqual(await say(page, "Hello"), "");
+  await page.getByRole('button', { name: 'New' }).click();
+  assert.notEqual(await say(page, 'Hello'), '');
 });
 
-test("what is typed stays when another page is looked at, and blanks are not sent", async (t) => {
+test('what is typed stays when another page is looked at, and blanks are not sent', async (t) => {
   const { page } = await chatting(t);
-  await field(page).fill("  \n ");
-  assert.ok(await page.getByRole("button", { name: "Send" }).isDisabled());
-  await page.keyboard.press("Enter");
-  await field(page).fill("half a");
-  await visit(page, "settings");
-  await visit(page, "chat");
-  assert.equal(await field(page).inputValue(), "half a");
+  await field(page).fill('  \n ');
+  assert.ok(await page.getByRole('button', { name: 'Send' }).isDisabled());
+  await page.keyboard.press('Enter');
+  await field(page).fill('half a');
+  await visit(page, 'settings');
+  await visit(page, 'chat');
+  assert.equal(await field(page).inputValue(), 'half a');
   assert.equal(await questions(page).count(), 0);
 });
 
-test("Enter while a chat model loads sends a message, and nothing without one", async (t) => {
+test('Enter while a chat model loads sends a message, and nothing without one', async (t) => {
   const { page, server } = await chatting(t);
   await chooseGreedy(page, 4);
-  const first = await say(page, "Hello");
-  await page.goto("about:blank");
+  const first = await say(page, 'Hello');
+  await page.goto('about:blank');
   await page.goto(server.url);
   await field(page).focus();
-  await page.keyboard.press("Enter");
+  await page.keyboard.press('Enter');
   await ready(page);
   await settled(page);
   assert.deepEqual(await answers(page).allTextContents(), [first]);
 });
 
-test("two tabs show the same conversation and lose none of its messages", async (t) => {
+test('two tabs show the same conversation and lose none of its messages', async (t) => {
   const { page, context, server } = await chatting(t);
   await chooseGreedy(page, 4);
-  await say(page, "One");
+  await say(page, 'One');
   const other = await context.newPage();
   other.setDefaultTimeout(90_000);
   await other.goto(server.url);
   await ready(other);
-  assert.deepEqual(await questions(other).allTextContents(), ["One"]);
-  await say(other, "Two");
+  assert.deepEqual(await questions(other).allTextContents(), ['One']);
+  await say(other, 'Two');
   await until(async () => (await questions(page).count()) === 2);
-  await say(page, "Three");
+  await say(page, 'Three');
   await until(async () => (await questions(other).count()) === 3);
   for (const tab of [page, other]) {
-    assert.deepEqual(await questions(tab).allTextContents(), [
-      "One",
-      "Two",
-      "Three",
-    ]);
+    assert.deepEqual(await questions(tab).allTextContents(), ['One', 'Two', 'Three']);
     assert.equal(await answers(tab).count(), 3);
   }
 });
 
-test("instructions are part of the prompt, and of the next conversation", async (t) => {
+test('instructions are part of the prompt, and of the next conversation', async (t) => {
   const { page } = await chatting(t);
   await chooseGreedy(page, 1);
   const contextUsed = async () => {
-    await visit(page, "performance");
-    const facts = await page.locator(".facts").textContent();
-    await visit(page, "chat");
+    await visit(page, 'performance');
+    const facts = await page.locator('.facts').textContent();
+    await visit(page, 'chat');
     return Number(/(\d+) of [\d,]+ tokens/.exec(facts)[1]);
   };
-  await say(page, "Hello");
+  await say(page, 'Hello');
   const without = await contextUsed();
-  await page.getByRole("button", { name: "New" }).click();
-  await page.getByText("Instructions for the model").click();
-  const instructions = page.getByRole("textbox", {
-    name: "Instructions for the model",
+  await page.getByRole('button', { name: 'New' }).click();
+  await page.getByText('Instructions for the model').click();
+  const instructions = page.getByRole('textbox', {
+    name: 'Instructions for the model',
   });
-  await instructions.fill("Say it in one word.");
-  await instructions.press("Tab");
-  await say(page, "Hello");
+  await instructions.fill('Say it in one word.');
+  await instructions.press('Tab');
+  await say(page, 'Hello');
   assert.ok((await contextUsed()) > without);
-  await page.getByRole("button", { name: "New" }).click();
-  assert.equal(await instructions.inputValue(), "Say it in one word.");
+  await page.getByRole('button', { name: 'New' }).click();
+  assert.equal(await instructions.inputValue(), 'Say it in one word.');
 });
 
-test("an answer is shown as Markdown, and HTML in it as text", async (t) => {
+test('an answer is shown as Markdown, and HTML in it as text', async (t) => {
   const { page, errors } = await chatting(t);
   const text = [
-    "# Title",
+    '# Title',
     'Some **bold** and `code`, <b onclick="x()">html</b>, ![i](https://example.org/i.png)',
-    "",
-    "- one",
-    "- [two](javascript:alert(1)) and [three](https://example.org/)",
-    "",
-    "| a | b |",
-    "|---|---|",
-    "| 1 | 2 |",
-    "",
-    "```js",
-    "<script>alert(1)</script>",
-    "```",
-    "<img src=x onerror=alert(1)>",
-  ].join("\n");
+    '',
+    '- one',
+    '- [two](javascript:alert(1)) and [three](https://example.org/)',
+    '',
+    '| a | b |',
+    '|---|---|',
+    '| 1 | 2 |',
+    '',
+    '```js',
+    '<script>alert(1)</script>',
+    '```',
+    '<img src=x onerror=alert(1)>',
+  ].join('\n');
   const now = Date.now();
   const messages = [
-    { role: "user", text: "**mine**" },
-    { role: "assistant", text },
+    { role: 'user', text: '**mine**' },
+    { role: 'assistant', text },
   ];
   const conversation = {
-    id: "a",
-    title: "md",
+    id: 'a',
+    title: 'md',
     created: now,
     updated: now,
     messages,
   };
   const file = {
-    format: "pocketgpt-conversations",
+    format: 'pocketgpt-conversations',
     version: 1,
     conversations: [conversation],
   };
-  await visit(page, "history");
-  await page.locator("input[type=file]").setInputFiles({
-    name: "x.json",
-    mimeType: "application/json",
+  await visit(page, 'history');
+  await page.locator('input[type=file]').setInputFiles({
+    name: 'x.json',
+    mimeType: 'application/json',
     buffer: Buffer.from(JSON.stringify(file)),
   });
-  await page.getByText("1 conversation was imported").waitFor();
-  await page.getByRole("button", { name: "md" }).first().click();
-  const answer = page.locator("[data-role=assistant] .markdown");
+  await page.getByText('1 conversation was imported').waitFor();
+  await page.getByRole('button', { name: 'md' }).first().click();
+  const answer = page.locator('[data-role=assistant] .markdown');
   await answer.waitFor();
   const count = (selector) => answer.locator(selector).count();
   assert.deepEqual(
-    await Promise.all(
-      ["strong", "li", "td", "pre code", "a", "img", "script", "b"].map(count),
-    ),
+    await Promise.all(['strong', 'li', 'td', 'pre code', 'a', 'img', 'script', 'b'].map(count)),
     [1, 2, 2, 1, 1, 0, 0, 0],
   );
-  assert.equal(
-    await answer.locator("a").getAttribute("href"),
-    "https://example.org/",
-  );
+  assert.equal(await answer.locator('a').getAttribute('href'), 'https://example.org/');
   const shown = await answer.textContent();
-  for (const part of [
-    "<b onclick",
-    "<img src=x",
-    "javascript:alert(1)",
-    "<script>alert(1)",
-  ]) {
+  for (const part of ['<b onclick', '<img src=x', 'javascript:alert(1)', '<script>alert(1)']) {
     assert.ok(shown.includes(part), part);
   }
-  assert.deepEqual(await questions(page).allTextContents(), ["**mine**"]);
+  assert.deepEqual(await questions(page).allTextContents(), ['**mine**']);
   assert.deepEqual(errors, []);
 });

@@ -135,9 +135,13 @@ export const storedFragments = (page) =>
     return names.sort();
   });
 
-/** Waits until `holds` says so. */
+/** Waits until `holds` says so, at most as long as a page waits. */
 export async function until(holds) {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 50));
+  const end = Date.now() + 90_000;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`never came true: ${holds}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 /** Every answer is the likeliest token, and `tokens` long. */

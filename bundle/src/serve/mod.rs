@@ -22,9 +22,14 @@ mod site;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use serde::Serialize;
 
 pub use certificate::Certificate;
@@ -36,7 +41,7 @@ pub use site::Site;
 use certificate::Prepared;
 use hosts::Hosts;
 use kept_certificate::Origin;
-use server::Server;
+use server::{Local, Server};
 
 /// For what still runs when the server has stopped.
 const END: Duration = Duration::from_secs(1);
@@ -99,10 +104,7 @@ pub fn serve(job: &ServeJob, interrupt: &cli::Interrupt) -> anyhow::Result<Serve
             Some(certificate::prepare(certificate, &certified_names(host, &job.hosts))?)
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the server's threads")?;
+    let runtime = start_runtime()?;
     let listener = {
         let _inside = runtime.enter();
         server::bind(bound, job.port)?
@@ -119,6 +121,55 @@ pub fn serve(job: &ServeJob, interrupt: &cli::Interrupt) -> anyhow::Result<Serve
     // A file of a network drive that does not answer must not keep the process.
     runtime.shutdown_timeout(END);
     Ok(ServeReport { address, certificate_sha256, requests: site.requests() })
+}
+
+/// Serves other routes than a bundle's on a port of the loopback address until `interrupt`, to
+/// requests for this machine and for `hosts`, with the limits of [`serve`]. `announce` gets the
+/// address.
+///
+/// # Errors
+/// When the port is taken.
+pub fn serve_routes(
+    routes: Router,
+    port: u16,
+    hosts: &[HostName],
+    limits: Limits,
+    interrupt: &cli::Interrupt,
+    announce: impl FnOnce(&str),
+) -> anyhow::Result<()> {
+    let runtime = start_runtime()?;
+    let listener = {
+        let _inside = runtime.enter();
+        server::bind(Ipv4Addr::LOCALHOST, port)?
+    };
+    announce(&format!("http://{}", listener.local_addr()?));
+    let hosts = Arc::new(Hosts::new(hosts));
+    let router = routes.layer(from_fn_with_state(hosts, check_host));
+    let server = Server { router, tls: None, limits };
+    runtime.block_on(server.run(listener, interrupt));
+    runtime.shutdown_timeout(END);
+    Ok(())
+}
+
+fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the server's threads")
+}
+
+/// Refuses what is meant for another host.
+async fn check_host(
+    State(hosts): State<Arc<Hosts>>,
+    Extension(Local(local)): Extension<Local>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    match hosts.check(&parts, local) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(status) => status.into_response(),
+    }
 }
 
 /// What the page can be opened as.

@@ -4,12 +4,14 @@
 use anyhow::{Result, bail};
 use data::Tokenizer;
 
-use super::stop::Stopper;
 use crate::decode::{Limits, Stop, decode};
 use crate::engine::Engine;
 use crate::sampling::Sampler;
 use crate::source::Ready;
 use crate::stream::Utf8Stream;
+
+/// Tokens of a prompt that are read at once: between two such parts an answer can be stopped.
+const PART: usize = 256;
 
 /// Generates answers with one model, one after the other.
 pub struct Answerer<'m> {
@@ -18,13 +20,26 @@ pub struct Answerer<'m> {
     /// The tokens that the engine has read.
     read: Vec<u32>,
     stops: Vec<u32>,
-    sampler: Sampler,
+}
+
+/// How an answer is generated.
+pub struct AnswerSettings<'a> {
+    /// Chooses its tokens.
+    pub sampler: &'a mut Sampler,
+    /// Most tokens.
+    pub max_tokens: usize,
+    /// Whether it should stop now.
+    pub stopped: &'a dyn Fn() -> bool,
 }
 
 /// The result of a turn.
 pub struct Answer {
     /// The text, without the token that ended it.
     pub text: String,
+    /// Its tokens.
+    pub tokens: usize,
+    /// Tokens of the prompt that had been read for an earlier answer.
+    pub known: usize,
     /// Why it ended; `None` if the user stopped it.
     pub stop: Option<Stop>,
 }
@@ -32,10 +47,10 @@ pub struct Answer {
 impl<'m> Answerer<'m> {
     /// # Errors
     /// When there is not enough memory for the keys and values.
-    pub fn new(ready: &'m Ready, sampler: Sampler) -> Result<Self> {
+    pub fn new(ready: &'m Ready) -> Result<Self> {
         // If the model begins another text, this one has ended.
         let stops = ready.ends.iter().copied().chain(ready.tokenizer.bos()).collect();
-        Ok(Answerer { engine: ready.model.session()?, ready, read: Vec::new(), stops, sampler })
+        Ok(Answerer { engine: ready.model.session()?, ready, read: Vec::new(), stops })
     }
 
     /// Most tokens that conversation and answer may have together.
@@ -56,36 +71,56 @@ impl<'m> Answerer<'m> {
     pub fn answer(
         &mut self,
         tokens: &[u32],
-        max_tokens: usize,
-        stopper: &Stopper,
+        settings: AnswerSettings<'_>,
         show: &mut dyn FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {
+        let AnswerSettings { sampler, max_tokens, stopped } = settings;
         // The last token is read again even if the engine has read it: its logits choose the next
         // one.
-        let known = self.read.len();
-        if known >= tokens.len() || self.read != tokens[..known] {
-            self.engine = self.ready.model.session()?;
-            self.read.clear();
+        let known = self.forget_all_but(tokens)?;
+        let before = tokens.len().saturating_sub(1);
+        for part in tokens[known..before].chunks(PART) {
+            if stopped() {
+                let text = String::new();
+                return Ok(Answer { text, tokens: 0, known, stop: None });
+            }
+            self.engine.push(part)?;
+            self.read.extend(part);
         }
-        let (read, unread) = tokens.split_at(self.read.len());
+        let (read, unread) = tokens.split_at(before);
         let mut shown = Shown::new(&self.ready.tokenizer);
         let limits = Limits { max_tokens, end_of_text: &self.stops };
-        let decoded =
-            decode(self.engine.as_mut(), read, unread, &mut self.sampler, limits, &mut |id| {
-                if stopper.asked() {
-                    bail!(Interrupted);
-                }
-                shown.push(id, show)
-            });
+        let decoded = decode(self.engine.as_mut(), read, unread, sampler, limits, &mut |id| {
+            if stopped() {
+                bail!(Interrupted);
+            }
+            shown.push(id, show)
+        });
+        // The last token was chosen but may not have been read.
+        self.read = [tokens, &shown.ids].concat();
+        self.read.truncate(self.engine.position());
         let stop = match decoded {
             Ok(decoded) => Some(decoded.stop),
             Err(error) if error.is::<Interrupted>() => None,
             Err(error) => return Err(error),
         };
-        // The last token was chosen but may not have been read.
-        self.read = [tokens, &shown.ids].concat();
-        self.read.truncate(self.engine.position());
-        Ok(Answer { text: shown.finish(show)?, stop })
+        let count = shown.ids.len();
+        Ok(Answer { text: shown.finish(show)?, tokens: count, known, stop })
+    }
+
+    /// Keeps what the engine has read of the beginning of `tokens`, at most all but the last one,
+    /// and says how many tokens that are.
+    fn forget_all_but(&mut self, tokens: &[u32]) -> Result<usize> {
+        let same = self.read.iter().zip(tokens).take_while(|(x, y)| x == y).count();
+        let known = same.min(tokens.len().saturating_sub(1));
+        if known < self.read.len() && self.engine.truncate(known).is_err() {
+            // Some models cannot go back.
+            self.engine = self.ready.model.session()?;
+            self.read.clear();
+            return Ok(0);
+        }
+        self.read.truncate(known);
+        Ok(known)
     }
 }
 

@@ -5,7 +5,7 @@
 //! written anew after every turn. Input may be a pipe.
 
 mod answer;
-pub(crate) mod bundled;
+pub mod bundled;
 mod conversation;
 mod stop;
 
@@ -19,13 +19,13 @@ use data::chat::template_of;
 use data::encode_conversation;
 use serde::Serialize;
 
+pub use answer::{Answer, AnswerSettings, Answerer};
 pub use chat_template::{ChatTemplate, Message, Speaker};
 pub use conversation::Conversation;
 
 use crate::decode::Stop;
 use crate::sampling::{Sampler, Sampling};
 use crate::source::{ModelJob, Ready};
-use answer::{Answer, Answerer};
 use stop::Stopper;
 
 /// What to talk with, and how.
@@ -81,7 +81,8 @@ pub fn chat(job: &ChatJob, quiet: bool) -> Result<ChatReport> {
     let ready = Ready::load(&job.model)?;
     let form = Form::of(job, &ready.tokenizer)?;
     form.check(&conversation)?;
-    let mut answerer = Answerer::new(&ready, Sampler::new(job.sampling, job.seed)?)?;
+    let mut sampler = Sampler::new(job.sampling, job.seed)?;
+    let mut answerer = Answerer::new(&ready)?;
     let stopper = Stopper::install()?;
     let person = std::io::stdin();
     let at_terminal = person.is_terminal();
@@ -104,7 +105,12 @@ pub fn chat(job: &ChatJob, quiet: bool) -> Result<ChatReport> {
         }
         conversation.messages.push(Message::user(said));
         stopper.begin();
-        match turn(job, &form, &conversation, &mut answerer, &stopper, &mut screen) {
+        let settings = AnswerSettings {
+            sampler: &mut sampler,
+            max_tokens: job.max_tokens,
+            stopped: &|| stopper.asked(),
+        };
+        match turn(job, &form, &conversation, &mut answerer, settings, &mut screen) {
             Ok(answer) => conversation.messages.push(Message::assistant(answer)),
             // At a terminal there is someone to say it in another way.
             Err(error) if at_terminal => {
@@ -187,13 +193,13 @@ fn turn(
     form: &Form,
     conversation: &Conversation,
     answerer: &mut Answerer<'_>,
-    stopper: &Stopper,
+    settings: AnswerSettings<'_>,
     screen: &mut Screen,
 ) -> Result<String> {
     let tokens = fit(job, form, conversation, answerer)?;
     screen.begin()?;
     let mut show = |piece: &str| screen.show(piece);
-    let Answer { text, stop } = answerer.answer(&tokens, job.max_tokens, stopper, &mut show)?;
+    let Answer { text, stop, .. } = answerer.answer(&tokens, settings, &mut show)?;
     screen.end(stop)?;
     Ok(text)
 }

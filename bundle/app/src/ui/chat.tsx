@@ -147,9 +147,10 @@ function Messages({ state }: { state: SessionState }) {
   const end = useRef<HTMLDivElement>(null);
   useEffect(() => setEditing(null), [conversation.id]);
   useEffect(() => follow(end.current), [messages, generating]);
-  // A conversation opens at its end, and what was sent is in sight.
-  useEffect(() => toEnd(end.current), [conversation.id, messages.length]);
   const chat = isChat(state);
+  // A conversation opens at its end, and what was sent is in sight; also once the model is loaded, when
+  // answers become Markdown.
+  useEffect(() => toEnd(end.current), [conversation.id, messages.length, chat, state.engine]);
   const resend = (index: number, text: string) => {
     setEditing(null);
     void session.resend(index, text);
