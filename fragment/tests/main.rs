@@ -9,3 +9,5 @@ mod invariant;
 mod manifest;
 mod parts;
 mod round_trip;
+#[cfg(feature = "network")]
+mod sources;
