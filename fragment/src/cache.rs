@@ -1,5 +1,5 @@
-//! Pieces that came from far away, and files that were joined from them, in a folder of this user
-//! with a limit. What was used longest ago is removed first.
+//! Pieces that came from far away (`pieces/`), and files that were joined from pieces (`joined/`), in
+//! a folder of this user with a limit. What was used longest ago is removed first.
 //!
 //! What is in the folder is not trusted more than any other folder: hashes are verified before use.
 
@@ -26,13 +26,15 @@ const ENDINGS: [&str; 2] = ["dat", "gguf"];
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
+    pieces: PathBuf,
     limit: u64,
 }
 
 impl Cache {
     /// The cache in `folder`, which holds `limit` bytes at most.
     pub fn new(folder: impl Into<PathBuf>, limit: u64) -> Self {
-        Cache { folder: folder.into(), limit }
+        let folder = folder.into();
+        Cache { pieces: folder.join("pieces"), folder, limit }
     }
 
     /// The cache of this user, where the environment says.
@@ -57,19 +59,19 @@ impl Cache {
         Ok(Cache::new(folder, limit))
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The folder of the pieces and their manifests.
+    pub fn pieces(&self) -> &Path {
+        &self.pieces
     }
 
     /// Path of the manifest with this BLAKE3.
     pub fn manifest(&self, blake3: &str) -> PathBuf {
-        self.folder.join(format!("{blake3}.{MANIFEST_NAME}"))
+        self.pieces.join(format!("{blake3}.{MANIFEST_NAME}"))
     }
 
     /// Path of the joined file with this BLAKE3.
     pub fn joined(&self, blake3: &str) -> PathBuf {
-        self.folder.join(format!("{blake3}.gguf"))
+        self.folder.join("joined").join(format!("{blake3}.gguf"))
     }
 
     /// Removes files, the one that was used longest ago first, until `bytes` more are within the
@@ -78,28 +80,32 @@ impl Cache {
     /// # Errors
     /// When that is impossible, or the folder cannot be made or read.
     pub fn make_room(&self, bytes: u64, keep: &HashSet<&str>) -> anyhow::Result<()> {
-        let folder = &self.folder;
-        atomic::create_folders(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
-        atomic::remove_leftovers(folder);
-        let mut files = self.files()?;
+        for folder in [&self.pieces, &self.folder.join("joined")] {
+            atomic::create_folders(folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+            atomic::remove_leftovers(folder);
+        }
+        let mut files = Vec::new();
+        for folder in [&self.pieces, &self.folder.join("joined")] {
+            list(folder, &mut files)?;
+        }
         files.sort_by_key(|file| file.used);
         let mut total: u64 = files.iter().map(|file| file.size).sum();
         for file in &files {
             if total.saturating_add(bytes) <= self.limit {
                 break;
             }
+            let kept = file.path.file_name().and_then(|name| name.to_str());
+            let kept = kept.is_some_and(|name| keep.contains(name));
             // Another process may have removed it.
-            if !keep.contains(file.name.as_str())
-                && fs::remove_file(folder.join(&file.name)).is_ok()
-            {
+            if !kept && fs::remove_file(&file.path).is_ok() {
                 total -= file.size;
             }
         }
         ensure!(
             total.saturating_add(bytes) <= self.limit,
             "the cache {} holds at most {}, and {} are needed: set {SIZE_VARIABLE} to more",
-            folder.display(),
+            self.folder.display(),
             cli::bytes(self.limit),
             cli::bytes(total.saturating_add(bytes))
         );
@@ -116,30 +122,28 @@ impl Cache {
             let _ = error;
         }
     }
+}
 
-    fn files(&self) -> anyhow::Result<Vec<CachedFile>> {
-        let place = || format!("cannot list {}", self.folder.display());
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.folder).with_context(place)? {
-            let entry = entry.with_context(place)?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
-            // Removed by another process since it was listed.
-            let Ok(found) = entry.metadata() else { continue };
-            if found.is_file() {
-                files.push(CachedFile {
-                    name: name.to_owned(),
-                    size: found.len(),
-                    used: found.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                });
-            }
+/// Appends the files of a folder of the cache that are ours.
+fn list(folder: &Path, files: &mut Vec<CachedFile>) -> anyhow::Result<()> {
+    let place = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(place)? {
+        let entry = entry.with_context(place)?;
+        if !entry.file_name().to_str().is_some_and(is_ours) {
+            continue;
         }
-        Ok(files)
+        // Removed by another process since it was listed.
+        let Ok(found) = entry.metadata() else { continue };
+        if found.is_file() {
+            let used = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            files.push(CachedFile { path: entry.path(), size: found.len(), used });
+        }
     }
+    Ok(())
 }
 
 struct CachedFile {
-    name: String,
+    path: PathBuf,
     size: u64,
     used: SystemTime,
 }
@@ -162,22 +166,24 @@ mod tests {
     fn what_was_used_longest_ago_goes_and_files_of_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path(), 3000);
+        let pieces = cache.pieces().to_owned();
+        fs::create_dir(&pieces).unwrap();
         let name = |letter: &str| format!("{}.dat", letter.repeat(64));
         for (age, letter) in ["a", "b", "c"].iter().enumerate() {
-            let path = folder.path().join(name(letter));
+            let path = pieces.join(name(letter));
             fs::write(&path, [0; 1000]).unwrap();
             let used = SystemTime::now() - Duration::from_secs(100 - age as u64);
             File::options().append(true).open(&path).unwrap().set_modified(used).unwrap();
         }
-        fs::write(folder.path().join("letter.dat"), [0; 9000]).unwrap();
-        cache.touch(&folder.path().join(name("a")));
+        fs::write(pieces.join("letter.dat"), [0; 9000]).unwrap();
+        cache.touch(&pieces.join(name("a")));
 
         cache.make_room(500, &HashSet::new()).unwrap();
-        let left = |letter| folder.path().join(name(letter)).exists();
+        let left = |letter| pieces.join(name(letter)).exists();
         assert_eq!((left("a"), left("b"), left("c")), (true, false, true));
         let error = cache.make_room(2500, &HashSet::from([name("c").as_str()])).unwrap_err();
         assert!(error.to_string().contains(SIZE_VARIABLE), "{error}");
         assert_eq!((left("a"), left("c")), (false, true));
-        assert!(folder.path().join("letter.dat").exists());
+        assert!(pieces.join("letter.dat").exists());
     }
 }

@@ -248,7 +248,6 @@ impl HttpConnector for Connector {
             .tls_backend_preconfigured(tls)
             .redirect(redirect)
             .connect_timeout(self.patience.stall)
-            .read_timeout(self.patience.stall)
             .user_agent(concat!("pocketgpt/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| failed(error.into()))?;

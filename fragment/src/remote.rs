@@ -42,7 +42,7 @@ impl RemoteSource {
     /// one; what is there is not fetched.
     pub fn new(mirrors: Mirrors, manifest: &Manifest, cache: Option<Cache>) -> Self {
         let cached = |cache: Cache| {
-            let pieces = Pieces::new(cache.folder());
+            let pieces = Pieces::new(cache.pieces());
             Cached { source: FolderSource::new(pieces.clone(), manifest), pieces, cache }
         };
         RemoteSource { mirrors, cache: cache.map(cached), groups: Mutex::default() }
@@ -157,7 +157,7 @@ pub fn local_in(address: &Path, cache: &Cache) -> anyhow::Result<PathBuf> {
         manifest.fragments.iter().map(|fragment| fragment.file.as_str()).chain(kept).collect();
     cache.make_room(missing_bytes(manifest, cache) + found.text.len() as u64, &keep)?;
     let interrupt = cli::Interrupt::default();
-    fetch_into(cache.folder(), manifest, &mirrors, &interrupt)?;
+    fetch_into(cache.pieces(), manifest, &mirrors, &interrupt)?;
     atomic::write_file(&path, true, |out| {
         std::io::Write::write_all(out, &found.text)
             .with_context(|| format!("cannot write {}", path.display()))
@@ -209,7 +209,7 @@ fn complete(origin: &Origin, cache: &Cache) -> Option<PathBuf> {
         return None;
     }
     let manifest = Manifest::parse(&text).ok()?;
-    let pieces = Pieces::new(cache.folder());
+    let pieces = Pieces::new(cache.pieces());
     crate::fetch::missing(&pieces, &manifest).is_empty().then(|| {
         touch_all(&manifest, cache);
         path
@@ -217,14 +217,14 @@ fn complete(origin: &Origin, cache: &Cache) -> Option<PathBuf> {
 }
 
 fn missing_bytes(manifest: &Manifest, cache: &Cache) -> u64 {
-    let pieces = Pieces::new(cache.folder());
+    let pieces = Pieces::new(cache.pieces());
     let distinct = crate::folder::distinct(&manifest.fragments);
     let missing = distinct.values().filter(|fragment| pieces.open(fragment).is_err());
     missing.map(|fragment| fragment.size).sum()
 }
 
 fn touch_all(manifest: &Manifest, cache: &Cache) {
-    let pieces = Pieces::new(cache.folder());
+    let pieces = Pieces::new(cache.pieces());
     for fragment in &manifest.fragments {
         cache.touch(&pieces.path(fragment));
     }
