@@ -78,7 +78,10 @@ impl Proof {
         };
         let leaves = match last - first {
             0 => vec![row(first)],
-            1 => vec![row(first).start..row(last).end],
+            1 => {
+                let both = row(first).start..row(last).end;
+                vec![both]
+            }
             _ => vec![row(first), row(last)],
         };
         Some(Proof { data: start..end, groups: 0..groups * VALUE_BYTES, leaves, piece_bytes })
