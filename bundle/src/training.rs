@@ -6,7 +6,7 @@
 //!              for a teacher in memory, which is counted as large as the student
 //! gradients    4 bytes for each one that is trained; with several passes in a step, the head's
 //!              twice, because the gradient of one pass exists before it is accumulated
-//! moments      8 bytes for each one that is trained (AdamW's two)
+//! moments      8 bytes for each one that is trained (AdamW's two; Muon's one is counted as two)
 //! activations  4 bytes * batch * T * (what a block keeps * n_layer + both ends)
 //!                GPT-2, GPT-NeoX  2C normed inputs, 2C sums, 3C qkv, C heads, 2F, H
 //!                LLaMA and such   2C normed inputs, 2C sums, (H + 2 * K) * D qkv, H * D heads, 3F,

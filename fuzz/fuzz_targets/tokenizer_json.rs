@@ -4,6 +4,9 @@
 
 use data::Tokenizer;
 
+/// Up to 16 patterns of at most 10 MB each (a limit of the `regex` crate), twice.
+const PATTERNS: usize = 320 << 20;
+
 const TEXT: &str = "The lamp\u{2014}a small one\u{301}, don't touch it! \n\n 12345 <|endoftext|> \u{1f600} \0";
 
 libfuzzer_sys::fuzz_target!(
@@ -11,7 +14,7 @@ libfuzzer_sys::fuzz_target!(
     |bytes: &[u8]| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let read = || Tokenizer::from_tokenizer_json(text);
-        let Ok(tokenizer) = fuzz::bounded(bytes.len(), 512, 16 << 20, read) else { return };
+        let Ok(tokenizer) = fuzz::bounded(bytes.len(), 512, (16 << 20) + PATTERNS, read) else { return };
         let Ok(ids) = tokenizer.encode(TEXT) else { return };
         assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
         assert_eq!(tokenizer.encode(TEXT).ok(), Some(ids.clone()));

@@ -1,19 +1,70 @@
-//! AdamW for a whole model: which parameters decay, clipping by the global norm, and the moments.
+//! The optimizer of a whole model: which parameters decay, which rule each follows, clipping by the
+//! global norm, and the state.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use config::Optimizer as Settings;
-use kernels::{AdamWStep, Moments, adamw, squared_norms};
+use config::{Optimizer as Settings, OptimizerKind};
+use kernels::{AdamWStep, Moments, MuonStep, adamw, muon, squared_norms};
 use model::Model;
-use model::parameters::ParameterGradients;
+use model::parameters::{Parameter, ParameterGradients};
 
-/// The optimizer and its state: one pair of moments for each trained parameter, by path.
+/// The optimizer and the state of each trained parameter, by path.
 #[derive(Debug)]
 pub struct Optimizer {
     settings: Settings,
     step: u64,
-    moments: BTreeMap<String, Moments>,
+    states: BTreeMap<String, State>,
+}
+
+/// What the optimizer remembers of one parameter. `[n]`, on the parameter's device.
+#[derive(Debug)]
+pub enum State {
+    /// AdamW's two moments.
+    AdamW(Moments),
+    /// Muon's momentum.
+    Muon(Tensor<1>),
+}
+
+impl State {
+    /// The state of a parameter of this path and shape; `read` gives each of its tensors by the
+    /// name that PyTorch has for it.
+    ///
+    /// # Errors
+    /// The first error of `read`.
+    fn read<E>(
+        kind: OptimizerKind,
+        path: &str,
+        shape: &[usize],
+        mut read: impl FnMut(&str) -> Result<Tensor<1>, E>,
+    ) -> Result<Self, E> {
+        Ok(match kind {
+            OptimizerKind::Muon if is_hidden_matrix(path, shape) => State::Muon(read(MOMENTUM)?),
+            OptimizerKind::AdamW | OptimizerKind::Muon => {
+                State::AdamW(Moments { first: read(FIRST_MOMENT)?, second: read(SECOND_MOMENT)? })
+            }
+        })
+    }
+
+    /// Its tensors by PyTorch's names.
+    pub fn tensors(&self) -> Vec<(&'static str, Tensor<1>)> {
+        match self {
+            State::AdamW(Moments { first, second }) => {
+                vec![(FIRST_MOMENT, first.clone()), (SECOND_MOMENT, second.clone())]
+            }
+            State::Muon(momentum) => vec![(MOMENTUM, momentum.clone())],
+        }
+    }
+}
+
+const FIRST_MOMENT: &str = "exp_avg";
+const SECOND_MOMENT: &str = "exp_avg_sq";
+const MOMENTUM: &str = "momentum_buffer";
+
+/// Whether Muon is for a parameter: the matrices inside the blocks, but neither embeddings nor the
+/// head, whose rows belong to single tokens (Jordan et al., 2024).
+fn is_hidden_matrix(path: &str, shape: &[usize]) -> bool {
+    path.starts_with("blocks.") && shape.len() >= 2
 }
 
 /// Whether a parameter of this shape decays: matrices and embeddings do, biases and
@@ -39,15 +90,19 @@ pub fn global_norm(gradients: &mut ParameterGradients) -> f64 {
 impl Optimizer {
     /// The optimizer before its first step.
     pub fn new(settings: Settings, model: &Model) -> Self {
-        let zeros = |parameter: model::parameters::Parameter| {
-            let [len] = parameter.values.dims();
-            (parameter.path, Moments::zeros(len, &parameter.values.device()))
+        let zeros = |Parameter { path, shape, values }: Parameter| {
+            let zeros = |_: &str| Ok::<_, std::convert::Infallible>(values.zeros_like());
+            match State::read(settings.kind, &path, &shape, zeros) {
+                Ok(state) => (path, state),
+                Err(impossible) => match impossible {},
+            }
         };
-        let moments = model.trainable().into_iter().map(zeros).collect();
-        Optimizer { settings, step: 0, moments }
+        let states = model.trainable().into_iter().map(zeros).collect();
+        Optimizer { settings, step: 0, states }
     }
 
-    /// The optimizer after `step` steps; `read` gives the first and second moment of a path.
+    /// The optimizer after `step` steps; `read` gives the tensor of a path that PyTorch calls by the
+    /// second name.
     ///
     /// # Errors
     /// The first error of `read`.
@@ -55,21 +110,21 @@ impl Optimizer {
         settings: Settings,
         model: &Model,
         step: u64,
-        mut read: impl FnMut(&str) -> Result<[Vec<f32>; 2], E>,
+        mut read: impl FnMut(&str, &str) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        let mut moments = BTreeMap::new();
-        for parameter in model.trainable() {
-            let device = parameter.values.device();
-            let tensor = |values: Vec<f32>| flat(values, &device);
-            let [first, second] = read(&parameter.path)?.map(tensor);
-            moments.insert(parameter.path, Moments { first, second });
+        let mut states = BTreeMap::new();
+        for Parameter { path, shape, values } in model.trainable() {
+            let device = values.device();
+            let read = |name: &str| Ok(flat(read(&path, name)?, &device));
+            let state = State::read(settings.kind, &path, &shape, read)?;
+            states.insert(path, state);
         }
-        Ok(Optimizer { settings, step, moments })
+        Ok(Optimizer { settings, step, states })
     }
 
-    /// The moments by path.
-    pub fn moments(&self) -> &BTreeMap<String, Moments> {
-        &self.moments
+    /// The state by path.
+    pub fn states(&self) -> &BTreeMap<String, State> {
+        &self.states
     }
 
     /// One step with gradients of L2 norm `norm`, which are clipped if the norm is above the limit.
@@ -81,22 +136,32 @@ impl Optimizer {
         learning_rate: f64,
     ) -> Model {
         self.step += 1;
-        let step = AdamWStep {
-            step: self.step,
-            learning_rate,
-            beta1: self.settings.beta1,
-            beta2: self.settings.beta2,
-            epsilon: self.settings.epsilon,
-            weight_decay: 0.0,
-            gradient_scale: clip_scale(norm, self.settings.grad_clip),
-        };
+        let Settings { beta1, beta2, epsilon, momentum, grad_clip, .. } = self.settings;
+        let gradient_scale = clip_scale(norm, grad_clip);
         model.update(|path, shape, values| {
-            match (gradients.remove(path), self.moments.get_mut(path)) {
-                (Some(gradient), Some(moments)) => {
-                    let weight_decay = if decays(shape) { self.settings.weight_decay } else { 0.0 };
-                    adamw(values, gradient, moments, &AdamWStep { weight_decay, ..step })
+            let (Some(gradient), Some(state)) = (gradients.remove(path), self.states.get_mut(path))
+            else {
+                return values;
+            };
+            let weight_decay = if decays(shape) { self.settings.weight_decay } else { 0.0 };
+            match state {
+                State::AdamW(moments) => {
+                    let step = self.step;
+                    let step = AdamWStep {
+                        step,
+                        learning_rate,
+                        beta1,
+                        beta2,
+                        epsilon,
+                        weight_decay,
+                        gradient_scale,
+                    };
+                    adamw(values, gradient, moments, &step)
                 }
-                _ => values,
+                State::Muon(buffer) => {
+                    let step = MuonStep { learning_rate, momentum, weight_decay, gradient_scale };
+                    muon(values, gradient, buffer, shape, &step)
+                }
             }
         })
     }

@@ -33,7 +33,7 @@ fn texts_of(data: &config::Data) -> String {
 pub struct Snapshot<'a> {
     /// The weights.
     pub model: &'a Model,
-    /// The moments.
+    /// Its state.
     pub optimizer: &'a Optimizer,
     /// The position in the training.
     pub trainer: &'a TrainerState,
@@ -73,7 +73,7 @@ pub fn save(folder: &RunFolder, snapshot: &Snapshot<'_>, keep: usize) -> anyhow:
             weights: &View::weights(snapshot.model),
             tokenizer_json: snapshot.tokenizer_json,
             tokenizer_folder: snapshot.tokenizer_folder,
-            optimizer: Some(&View::moments(&trained, snapshot.optimizer)),
+            optimizer: Some(&View::optimizer(&trained, snapshot.optimizer)),
             trainer: snapshot.trainer,
             golden: snapshot.golden,
         },
@@ -195,7 +195,7 @@ const REMOVED: &str = ".removed-";
 pub struct Restored {
     /// The weights.
     pub model: Model,
-    /// The moments.
+    /// Its state.
     pub optimizer: Optimizer,
     /// The position in the training.
     pub trainer: TrainerState,
@@ -303,8 +303,8 @@ pub fn restore(
     };
     let reader = Reader::new(trained, &moments);
     let settings = run_file.optimizer.clone();
-    let optimizer =
-        Optimizer::restore(settings, &model, trainer.step, |path| reader.moments(path))?;
+    let read = |path: &str, name: &str| reader.optimizer(path, name);
+    let optimizer = Optimizer::restore(settings, &model, trainer.step, read)?;
     Ok(Restored { model, optimizer, trainer })
 }
 

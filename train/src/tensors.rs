@@ -13,10 +13,7 @@ use model::Model;
 use model::lora::is_target;
 use model::parameters::Parameter;
 
-use crate::optimizer::Optimizer;
-
-/// First and second moment, as PyTorch calls them.
-const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+use crate::optimizer::{Optimizer, State};
 
 /// The trained parameters as rows of the table of names: every tensor of the model, or the factors
 /// of its adapters.
@@ -63,18 +60,14 @@ impl View {
         }))
     }
 
-    /// The moments of the trained parameters: `transformer.wte.weight.exp_avg` and so on.
-    pub fn moments(trained: &[TensorName], optimizer: &Optimizer) -> Self {
+    /// The optimizer's state of the trained parameters: `transformer.wte.weight.exp_avg` and so on.
+    pub fn optimizer(trained: &[TensorName], optimizer: &Optimizer) -> Self {
         Self::new(trained.iter().flat_map(|row| {
-            let moments = optimizer.moments().get(&row.burn);
-            let pair = moments.map(|m| [m.first.clone(), m.second.clone()]);
-            let named = pair.into_iter().flat_map(|pair| MOMENTS.into_iter().zip(pair));
-            named
-                .map(|(kind, values)| {
-                    let entry = Entry { row: row.clone(), values };
-                    (format!("{}.{kind}", row.hugging_face), entry)
-                })
-                .collect::<Vec<_>>()
+            let tensors = optimizer.states().get(&row.burn).map(State::tensors).unwrap_or_default();
+            tensors.into_iter().map(|(name, values)| {
+                let entry = Entry { row: row.clone(), values };
+                (format!("{}.{name}", row.hugging_face), entry)
+            })
         }))
     }
 
@@ -119,13 +112,12 @@ impl<'a> Reader<'a> {
         self.read(path, "")
     }
 
-    /// First and second moment of the weight at a Burn path.
+    /// A tensor of the optimizer's state for the weight at a Burn path, by its name there.
     ///
     /// # Errors
     /// As [`Reader::weight`].
-    pub fn moments(&self, path: &str) -> Result<[Vec<f32>; 2], CheckpointError> {
-        let [first, second] = MOMENTS.map(|kind| self.read(path, &format!(".{kind}")));
-        Ok([first?, second?])
+    pub fn optimizer(&self, path: &str, name: &str) -> Result<Vec<f32>, CheckpointError> {
+        self.read(path, &format!(".{name}"))
     }
 
     fn read(&self, path: &str, suffix: &str) -> Result<Vec<f32>, CheckpointError> {

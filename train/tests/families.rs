@@ -64,6 +64,29 @@ fn every_family_learns_and_resumes_with_the_same_bits() {
 }
 
 #[test]
+fn muon_learns_resumes_with_the_same_bits_and_keeps_its_momentum() {
+    for architecture in [Architecture::Gpt2, Architecture::Llama] {
+        let mut fixture = fixture(architecture);
+        fixture.run_file.train.max_steps = Some(6);
+        fixture.run_file.train.checkpoint_interval = 1;
+        fixture.run_file.optimizer.kind = config::OptimizerKind::Muon;
+        let report = train(&fixture.run_file);
+        let (before, after) = (report.before.train.unwrap(), report.after.train.unwrap());
+        assert!(after < before, "{}: {before} -> {after}", architecture.name());
+        assert_resumes(&fixture, &fixture.run_file, architecture.name());
+        // Matrices of the blocks have Muon's momentum, embeddings and norms AdamW's moments.
+        let state = open_latest(&fixture.run_file).optimizer().unwrap().unwrap();
+        let names: Vec<&str> = state.names().collect();
+        let momentum = |name: &&&str| name.ends_with(".momentum_buffer");
+        assert!(
+            names.iter().filter(momentum).all(|name| name.contains(".0.") || name.contains(".1."))
+        );
+        let count = names.iter().filter(momentum).count();
+        assert!(count > 0 && names.iter().any(|name| name.ends_with(".exp_avg_sq")), "{names:?}");
+    }
+}
+
+#[test]
 fn a_tokenizer_is_trained_on_the_text_and_kept() {
     let mut fixture = fixture(Architecture::Llama);
     fixture.run_file.data.tokenizer = TokenizerKind::Trained;

@@ -55,6 +55,6 @@ pub use sources::{DataSource, OnError, Paths};
 pub use stages::{Change, Settings, Stage};
 pub use teacher::Teacher;
 pub use train::{
-    Initialization, Kernels, Lora, LoraTarget, Optimizer, Precision, Schedule, ScheduleKind, Train,
-    lora_scale,
+    Initialization, Kernels, Lora, LoraTarget, Optimizer, OptimizerKind, Precision, Schedule,
+    ScheduleKind, Train, lora_scale,
 };

@@ -296,7 +296,9 @@ mod tests {
             optimizer.beta2: Train Bundle\n\
             optimizer.epsilon: Train Bundle\n\
             optimizer.grad_clip: Train Bundle\n\
+            optimizer.kind: Train Bundle\n\
             optimizer.learning_rate: Train Bundle\n\
+            optimizer.momentum: Train Bundle\n\
             optimizer.weight_decay: Train Bundle\n\
             quantize.recipes: Bundle\n\
             quantize.search: Quantize Bundle\n\

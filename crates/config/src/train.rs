@@ -191,20 +191,37 @@ impl Default for Lora {
     }
 }
 
-/// `[optimizer]`: AdamW (Loshchilov and Hutter, 2019), decay on matrices only.
+/// Which rule turns gradients into steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW (Loshchilov and Hutter, 2019).
+    #[default]
+    AdamW,
+    /// Muon (Jordan et al., 2024) for the matrices of the blocks, AdamW for everything else. Its
+    /// updates are scaled to AdamW's usual size (Liu et al., 2025), so that one learning rate and
+    /// one decay serve both.
+    Muon,
+}
+
+/// `[optimizer]`: how weights follow their gradients; only matrices decay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Optimizer {
+    /// The rule.
+    pub kind: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Decay of matrices per step, times the learning rate; biases and norms have none.
     pub weight_decay: f32,
-    /// Decay rate of the first moment.
+    /// Decay rate of AdamW's first moment.
     pub beta1: f32,
-    /// Decay rate of the second moment.
+    /// Decay rate of AdamW's second moment.
     pub beta2: f32,
-    /// Added to the root of the second moment.
+    /// Added to the root of AdamW's second moment.
     pub epsilon: f32,
+    /// Decay rate of Muon's momentum.
+    pub momentum: f32,
     /// Largest L2 norm of all gradients together; 0 clips nothing.
     pub grad_clip: f32,
 }
@@ -212,11 +229,13 @@ pub struct Optimizer {
 impl Default for Optimizer {
     fn default() -> Self {
         Optimizer {
+            kind: OptimizerKind::default(),
             learning_rate: 4e-4,
             weight_decay: 0.1,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            momentum: 0.95,
             grad_clip: 1.0,
         }
     }

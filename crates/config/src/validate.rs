@@ -415,9 +415,11 @@ impl RunFile {
             rate > 0.0 && rate.is_finite(),
             "a finite number above 0",
         )?;
-        for (key, beta) in
-            [("optimizer.beta1", self.optimizer.beta1), ("optimizer.beta2", self.optimizer.beta2)]
-        {
+        for (key, beta) in [
+            ("optimizer.beta1", self.optimizer.beta1),
+            ("optimizer.beta2", self.optimizer.beta2),
+            ("optimizer.momentum", self.optimizer.momentum),
+        ] {
             require(key, beta, (0.0..1.0).contains(&beta), "from 0 to below 1")?;
         }
         for (key, value) in [

@@ -25,6 +25,7 @@
 //! | [`distilled_head_loss`] | the same, and the divergence from another model's predictions |
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
+//! | [`muon`] | one optimizer step with an orthogonalized update |
 //!
 //! Two functions change what a backward pass stores: [`checkpointed`] keeps only a block's input,
 //! and [`accumulate_gradient`] adds to the gradients of an earlier pass. [`rewrite()`] computes one
@@ -52,6 +53,7 @@ mod gpu;
 mod graph;
 mod layers;
 mod loss;
+mod muon;
 mod optimizer;
 mod pass;
 pub mod random;
@@ -71,6 +73,7 @@ pub use dropout::{Dropout, dropout};
 pub use gelu::gelu;
 pub use layers::{embedding, gelu_linear, layer_norm, linear, rms_norm, swiglu_linear};
 pub use loss::{cross_entropy, head_loss, head_losses, weighted_head_loss};
+pub use muon::{MuonStep, muon};
 pub use optimizer::{AdamWStep, Moments, adamw, squared_norms};
 pub use pass::{Pass, Precision};
 pub use rewrite::rewrite;

@@ -126,7 +126,7 @@ pub fn adamw(
 }
 
 /// Takes a tensor and replaces it by an empty one, so that the taken tensor has no other owner.
-fn take(tensor: &mut Tensor<1>) -> Tensor<1> {
+pub(crate) fn take(tensor: &mut Tensor<1>) -> Tensor<1> {
     let empty = Tensor::empty([0], &tensor.device());
     std::mem::replace(tensor, empty)
 }

@@ -5,6 +5,8 @@
 //!   takes the rest of the text for one piece then, which gives wrong tokens. A pattern that the
 //!   engine has to go back for is tried here first, and its giving up is an error. Other patterns,
 //!   which the `regex` crate runs, have no limit and cost nothing here.
+//! - Memory: twenty bytes of a pattern take up to 10 MB when they are compiled, so that their number
+//!   is limited.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,15 +22,38 @@ use tokenizers::{
 };
 use tokenizers_regex::Regex;
 
+/// Patterns that a `tokenizer.json` may have. Those of known models have at most six.
+const MAX_PATTERNS: usize = 16;
+
 /// The tokenizer in the text of a `tokenizer.json`.
 ///
 /// # Errors
-/// What the crate says; that it panics.
+/// What the crate says; that it panics; more than [`MAX_PATTERNS`] patterns.
 pub(super) fn load(json: &str, file: &Value) -> Result<Tokenizer> {
     check_merges(&file["model"])?;
+    let patterns = count_patterns(file);
+    ensure!(
+        patterns <= MAX_PATTERNS,
+        "it has {patterns} patterns (regular expressions); expected at most {MAX_PATTERNS}, because \
+         each may take megabytes"
+    );
     let loaded = catch_unwind(AssertUnwindSafe(|| json.parse::<Tokenizer>()));
     let panicked = |_| anyhow!("a part of it is malformed in a way that the library panics on");
     loaded.map_err(panicked)?.map_err(|error| anyhow!("{error}"))
+}
+
+/// How many regular expressions a part of a file has.
+fn count_patterns(part: &Value) -> usize {
+    let own = usize::from(part["pattern"]["Regex"].is_string());
+    let parts: Box<dyn Iterator<Item = &Value>> = match part {
+        Value::Array(list) => Box::new(list.iter()),
+        // The vocabulary and the merges of a model have no patterns.
+        Value::Object(map) => {
+            Box::new(map.iter().filter(|(key, _)| *key != "model").map(|(_, part)| part))
+        }
+        _ => Box::new(std::iter::empty()),
+    };
+    own + parts.map(count_patterns).sum::<usize>()
 }
 
 /// The crate writes each merged token, without the prefix that marks a token within a word, into
@@ -238,6 +263,20 @@ mod tests {
                 let _ = Tokenizer::from_tokenizer_json(&file.to_string());
             }
         }
+    }
+
+    #[test]
+    fn many_patterns_are_an_error() {
+        let split = json!({
+            "type": "Split", "pattern": {"Regex": "\\w{9}"}, "behavior": "Isolated", "invert": false,
+        });
+        let with = |count| {
+            let splits = vec![split.clone(); count];
+            file(json!(null), json!({"type": "Sequence", "pretokenizers": splits}))
+        };
+        assert!(Tokenizer::from_tokenizer_json(&with(16).to_string()).is_ok());
+        let error = refusal(&with(17));
+        assert!(error.contains("17 patterns") && error.contains("at most 16"), "{error}");
     }
 
     /// Two ways to go at every letter, and none that reaches the end.

@@ -12,6 +12,8 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod pack;
 #[cfg(target_arch = "x86_64")]
@@ -257,6 +259,9 @@ unsafe fn square<const P: usize>(
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Bf16 => unsafe { avx512::square(operands, corner, stride, add) },
+        // SAFETY: as above; processors with AVX-512 have AVX2 and FMA.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx2 => unsafe { avx2::square(operands, corner, stride, add) },
         // SAFETY: as above.
         _ => unsafe { plain::square(isa, operands, corner, stride, add) },
     }

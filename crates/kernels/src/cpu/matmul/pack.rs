@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use isa::Isa;
+use isa::{Isa, vectorised};
 
 /// Rows of A or columns of B in a tile.
 pub const TILE: usize = 16;
@@ -250,17 +250,21 @@ impl Packing<'_> {
             // SAFETY: the processor has the features that the function is compiled for.
             return unsafe { super::pack_avx512::tile(self.kind, data, self.stride, out) };
         }
-        self.tile_plain(out, data, width, depth)
+        let parts = out.write([Tile([0; TILE_LEN]); P]);
+        if width == TILE && depth == TILE_DEPTH {
+            return whole_tile(self.isa, self.kind, data, self.stride, parts);
+        }
+        self.edge_tile(parts, data, width, depth)
     }
 
-    fn tile_plain<const P: usize>(
+    /// A tile of which only some rows or depths exist; the others stay zero.
+    fn edge_tile<const P: usize>(
         self,
-        out: &mut MaybeUninit<[Tile; P]>,
+        parts: &mut [Tile; P],
         data: &[f32],
         width: usize,
         depth: usize,
     ) -> u32 {
-        let parts = out.write([Tile([0; TILE_LEN]); P]);
         let mut largest = 0;
         for w in 0..width {
             for d in 0..depth {
@@ -285,6 +289,90 @@ impl Packing<'_> {
     }
 }
 
+/// Pairs of 16-bit numbers, two for each lane: `[16][16]`.
+type Lanes = [[u32; TILE]; TILE];
+
+vectorised! {
+    /// A tile of which all rows and depths exist. The lines of memory are rounded first and are then
+    /// arranged as 16 x 16 lanes of two neighbouring depths, which are transposed where the lines do
+    /// not run as the tile's do.
+    fn whole_tile<const P: usize>(
+        kind: Kind,
+        data: &[f32],
+        stride: usize,
+        parts: &mut [Tile; P],
+    ) -> u32 {
+        let along = kind.lines_run_along_depth();
+        let mut rest = if along {
+            lines::<TILE_DEPTH>(data, stride)
+        } else {
+            lines::<TILE>(data, stride)
+        };
+        let largest = rest.iter().map(|x| x.abs().to_bits()).fold(0, u32::max);
+        for (part, tile) in parts.iter_mut().enumerate() {
+            let mut rounded = [0; TILE_LEN];
+            for (to, from) in rounded.iter_mut().zip(&mut rest) {
+                *to = round_to_bf16(*from);
+                if part + 1 < P {
+                    *from -= widen(*to);
+                }
+            }
+            let lanes = if along { pairs_in_lines(&rounded) } else { pairs_of_lines(&rounded) };
+            let lanes = match kind {
+                Kind::LeftAlongDepth | Kind::RightAcross => lanes,
+                Kind::LeftAcross | Kind::RightAlongDepth => transposed(&lanes),
+            };
+            for (to, lane) in tile.0.as_chunks_mut::<2>().0.iter_mut().zip(lanes.as_flattened()) {
+                *to = [*lane as u16, (lane >> 16) as u16];
+            }
+        }
+        largest
+    }
+}
+
+/// The lines of a tile, each of `N` numbers, one after the other.
+#[inline(always)]
+fn lines<const N: usize>(data: &[f32], stride: usize) -> [f32; TILE_LEN] {
+    let mut out = [0.0; TILE_LEN];
+    for (line, to) in out.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        to.copy_from_slice(&data[line * stride..][..N]);
+    }
+    out
+}
+
+/// Lanes of two neighbouring numbers of a line.
+#[inline(always)]
+fn pairs_in_lines(lines: &[u16; TILE_LEN]) -> Lanes {
+    let mut lanes = [[0; TILE]; TILE];
+    for (lane, pair) in lanes.as_flattened_mut().iter_mut().zip(lines.as_chunks::<2>().0) {
+        *lane = u32::from(pair[0]) | u32::from(pair[1]) << 16;
+    }
+    lanes
+}
+
+/// Lanes of the numbers at the same place in two neighbouring lines.
+#[inline(always)]
+fn pairs_of_lines(lines: &[u16; TILE_LEN]) -> Lanes {
+    let mut lanes = [[0; TILE]; TILE];
+    for (lanes, two) in lanes.iter_mut().zip(lines.as_chunks::<{ 2 * TILE }>().0) {
+        for (c, lane) in lanes.iter_mut().enumerate() {
+            *lane = u32::from(two[c]) | u32::from(two[TILE + c]) << 16;
+        }
+    }
+    lanes
+}
+
+#[inline(always)]
+fn transposed(lanes: &Lanes) -> Lanes {
+    let mut out = [[0; TILE]; TILE];
+    for (r, row) in lanes.iter().enumerate() {
+        for (c, &lane) in row.iter().enumerate() {
+            out[c][r] = lane;
+        }
+    }
+    out
+}
+
 /// The number that 16 bits represent.
 #[inline(always)]
 pub fn widen(x: u16) -> f32 {
@@ -298,4 +386,37 @@ pub fn round_to_bf16(x: f32) -> u16 {
     let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     let quiet = bits >> 16 | 0x40;
     (if x.is_nan() { quiet } else { nearest }) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::noise;
+
+    /// A whole tile is packed as one with edges is, number by number.
+    #[test]
+    fn whole_tiles_are_packed_as_edges_are() {
+        const STRIDE: usize = 40;
+        let data = noise(TILE_DEPTH * STRIDE, 3);
+        let kinds =
+            [Kind::LeftAlongDepth, Kind::LeftAcross, Kind::RightAlongDepth, Kind::RightAcross];
+        for &isa in Isa::available() {
+            for kind in kinds {
+                let zero = [Tile([0; TILE_LEN]); 3];
+                let (mut whole, mut edge) = (zero, zero);
+                let work = Packing {
+                    isa,
+                    kind,
+                    data: &data,
+                    stride: STRIDE,
+                    width: TILE,
+                    depth: TILE_DEPTH,
+                };
+                let largest = whole_tile(isa, kind, &data, STRIDE, &mut whole);
+                assert_eq!(largest, work.edge_tile(&mut edge, &data, TILE, TILE_DEPTH));
+                let equal = whole.iter().zip(&edge).all(|(x, y)| x.0 == y.0);
+                assert!(equal, "{isa:?} {kind:?}");
+            }
+        }
+    }
 }
