@@ -13,7 +13,7 @@ use crate::folder::{Located, distinct};
 use crate::manifest::{Fragment, MAX_MANIFEST_BYTES, Manifest};
 use crate::pieces::open_plain;
 use crate::transport::{Fault, Patience, Put, Transport, Wanted, connect};
-use crate::tree::{tree_name, tree_of};
+use crate::tree::{has_tree, tree_name, tree_of};
 
 /// The input of [`push`].
 #[derive(Debug, Clone)]
@@ -69,7 +69,8 @@ pub fn push(job: &PushJob) -> anyhow::Result<PushReport> {
     }
     // A push that was stopped between a piece and its tree sends the piece's tree again.
     missing.retain(|fragment| {
-        !there.contains_key(&fragment.file) || !there.contains_key(&tree_name(&fragment.blake3))
+        let tree = has_tree(fragment.size) && !there.contains_key(&tree_name(&fragment.blake3));
+        tree || !there.contains_key(&fragment.file)
     });
     let bytes = missing.iter().map(|fragment| fragment.size).sum();
     let progress = cli::Progress::new("push", bytes, cli::Meter::Bytes);

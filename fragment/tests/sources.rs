@@ -78,6 +78,7 @@ fn whatever_the_first_source_does_wrong_the_piece_is_taken_from_the_second() {
         (Manner::Huge, "bytes: expected"),
         (Manner::Silent, "no byte came for"),
         (Manner::StallHalfway, "no byte came for"),
+        (Manner::Drip, "is sent too slowly"),
         (Manner::Redirect(loops.address.clone()), "redirect"),
         (Manner::Status(403), "access was refused"),
         (Manner::Status(500), ""),
@@ -249,13 +250,10 @@ fn without_ranges_or_with_a_lying_tree_the_whole_piece_is_taken() {
             manifest.fragments.iter().for_each(|f| server.manner(&f.file, manner.clone()));
         }
         server.manner(&tree, manner.clone());
-        // Of a tree, `Flip` changes a leaf far from this tensor unless all of it is wrong.
         if manner == Manner::Flip {
-            fs::write(
-                pieces.join(&tree),
-                vec![7; fs::metadata(pieces.join(&tree)).unwrap().len() as usize],
-            )
-            .unwrap();
+            // All of the tree is wrong: a bit could be of a leaf far from this tensor.
+            let bytes = fs::metadata(pieces.join(&tree)).unwrap().len();
+            fs::write(pieces.join(&tree), vec![7; bytes as usize]).unwrap();
             server.manner(&tree, Manner::Honest);
         }
         let (found, source) = open_remote(&[server.origin()], PATIENCE, None).unwrap();

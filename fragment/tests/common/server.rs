@@ -29,6 +29,8 @@ pub enum Manner {
     Silent,
     /// Sends half and then nothing.
     StallHalfway,
+    /// Sends a byte now and then, more often than a stall.
+    Drip,
     /// Redirects to this address, file by file.
     Redirect(String),
     /// Answers with this status.
@@ -172,6 +174,14 @@ impl Shared {
                 out.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
                 // Far more than any file of these tests has.
                 (0..4096).try_for_each(|_| out.write_all(&[7; 65536])).ok()?;
+                return None;
+            }
+            Manner::Drip => {
+                answer(&mut out, "200 OK", &length(bytes.len()), &[])?;
+                for byte in &bytes {
+                    out.write_all(std::slice::from_ref(byte)).ok()?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
                 return None;
             }
             Manner::Flip => {
