@@ -223,4 +223,33 @@ for _ in 1 2 3; do
         "pull from a plain server $(seconds from "http://127.0.0.1:$port/large") s"
 done
 check diff -r large pulled-large
+
+step 'a killed pull goes on, and leaves nothing behind'
+rm -rf pulled-large
+"$gpt" fragment pull --from "http://127.0.0.1:$port/large" --output pulled-large >/dev/null 2>&1 &
+killed=$!
+for _ in $(seq 200); do
+    if ls pulled-large/*.dat >/dev/null 2>&1; then break; fi
+    sleep 0.02
+done
+kill -9 "$killed"
+wait "$killed" 2>/dev/null || true
+check test ! -e pulled-large/manifest.json
+"$gpt" fragment pull --from "http://127.0.0.1:$port/large" --output pulled-large >report.txt 2>/dev/null
+check grep -q '; [1-9][0-9]* were there' report.txt
+check diff -r large pulled-large
+
+if mkdir small && mount -t tmpfs -o size=100m tmpfs small 2>/dev/null; then
+    step 'a disk that is too small'
+    trap 'umount small; finish' EXIT
+    fails_with 2 'are to be fetched' "$gpt" fragment pull --from s3://models/large --output small/pieces
+    check test ! -e small/pieces/manifest.json
+    POCKETGPT_CACHE=$PWD/small/cache fails_with 2 'are to be fetched' "$gpt" fragment join \
+        --input s3://models/large --output x.gguf
+else
+    echo 'network: the disk that is too small is skipped: it needs root' >&2
+fi
+POCKETGPT_CACHE_SIZE=100MB fails_with 2 'set POCKETGPT_CACHE_SIZE to more' "$gpt" fragment join \
+    --input s3://models/large --output x.gguf
+check test ! -e x.gguf
 step done
