@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fragment::FragmentFolder;
-use gguf::{ByteOrder, GgufFile, RawHeader, RawModel, RawPart, RawTensor, StoredFormat};
+use gguf::{
+    ByteOrder, GgufFile, RawHeader, RawModel, RawPart, RawTensor, StoredFormat, TensorSource,
+};
 use serde::{Serialize, Serializer};
 
 pub use shown::Shown;
