@@ -6,7 +6,7 @@ PROFILE := --release
 
 .PHONY: run setup build test check unit end-to-end book test-app test-peers test-sanitizers test-wgpu bench bench-app \
 	bench-convert bench-gpu bench-quantize bench-train learning \
-	test-wheel test-real test-real-short test-faults test-faults-short fuzz notices sbom
+	test-network test-wheel test-real test-real-short test-faults test-faults-short fuzz notices sbom
 
 run: build
 	target/release/pocketgpt run --config configs/quickstart.toml
@@ -24,10 +24,12 @@ test: check unit end-to-end
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(PROFILE) -p pocketgpt-fragment --features network --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(PROFILE) --workspace --no-deps --document-private-items
 
 unit: setup
 	$(CARGO) test $(PROFILE) --workspace
+	$(CARGO) test $(PROFILE) -p pocketgpt-fragment --features network
 
 # The whole pipeline through the real binaries, with a model that trains in seconds.
 end-to-end: build
@@ -87,6 +89,11 @@ test-real-short: build
 # The same through every stage, beside llama.cpp's own tools, which it builds; two hours.
 test-real: build
 	tests/real/full.sh target/release
+
+# Models in pieces at real stores on this machine (moto, azurite), which it installs; a build of its own.
+test-network: setup
+	$(CARGO) build $(PROFILE) -p pocketgpt --features network
+	tests/network.sh target/release
 
 # The time and memory of `export` beside convert_hf_to_gguf.py.
 bench-convert: build

@@ -64,6 +64,7 @@ impl PackJob {
                 Some(report) => (report.quality(&recipe), report.file(&recipe)?),
                 None => (Quality::default(), MeasuredFile::default()),
             };
+            let source = fragment::local(&source)?;
             Ok(VariantInput { recipe, source, quality, measured })
         };
         Ok(PackJob {

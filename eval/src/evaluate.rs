@@ -25,9 +25,10 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// A variant at `path`; llama.cpp reads it too if it is a file.
+    /// A variant at `path`; llama.cpp reads it too if it is a GGUF.
     pub fn at(path: &Path) -> Self {
-        Variant { source: path.to_owned(), gguf: path.is_file().then(|| path.to_owned()) }
+        let is_gguf = path.is_file() && !fragment::is_fragments(path);
+        Variant { source: path.to_owned(), gguf: is_gguf.then(|| path.to_owned()) }
     }
 }
 

@@ -69,10 +69,10 @@ pub struct Args {
     /// checkpoint [default: none]
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
-    /// Unquantized GGUF (or folder of pieces) that everything is compared with
+    /// Unquantized GGUF (or folder of pieces, or its address) that everything is compared with
     #[arg(long, value_name = "FILE", required_unless_present = "run")]
     pub f32: Option<PathBuf>,
-    /// Quantized GGUF (or folder of pieces); may be repeated [default: none]
+    /// Quantized GGUF (or folder of pieces, or its address); may be repeated [default: none]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub quantized: Vec<PathBuf>,
     /// Run file with the gates and tasks; with --run, its config.toml [default: built-in gates]
@@ -209,8 +209,8 @@ fn job(args: Args) -> Result<EvalJob> {
         Some(dir) => EvalJob::from_run(dir, gates)?,
         None => EvalJob {
             checkpoint: args.checkpoint.as_deref().map(checkpoint::locate).transpose()?,
-            base: Variant::at(&args.f32.context("--f32 FILE is missing")?),
-            variants: args.quantized.iter().map(|path| Variant::at(path)).collect(),
+            base: variant(&args.f32.context("--f32 FILE is missing")?)?,
+            variants: args.quantized.iter().map(|path| variant(path)).collect::<Result<_>>()?,
             tokens_from: None,
             gates,
             tasks: Vec::new(),
@@ -226,6 +226,11 @@ fn job(args: Args) -> Result<EvalJob> {
         job.overwrite = args.force;
     }
     Ok(job)
+}
+
+/// A variant at a path, or at an address, from which it is fetched into the cache.
+fn variant(path: &Path) -> Result<Variant> {
+    Ok(Variant::at(&fragment::local(path)?))
 }
 
 fn settings(config: Option<&Path>, overrides: &[String]) -> Result<Eval> {

@@ -212,6 +212,14 @@ pub enum PieceError {
         /// Hash by the manifest.
         expected: String,
     },
+    /// None of the places that were asked has it as it should be.
+    #[error("no source has a sound {file}: {reasons}")]
+    NoSource {
+        /// Name of the piece.
+        file: String,
+        /// What each place did.
+        reasons: String,
+    },
     /// The operating system refused.
     #[error("cannot read {}: {source}", path.display())]
     Io {

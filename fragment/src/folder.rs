@@ -5,14 +5,18 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
 use gguf::{GgufError, Layout, Metadata, TensorInfo, TensorSource};
 
 use crate::PieceError;
+use crate::address::{Origin, is_address};
+use crate::cache::Cache;
 use crate::manifest::{Fragment, MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, Tensor};
 use crate::pieces::{Pieces, open_plain};
+use crate::remote::{local, open_remote};
+use crate::source::{FolderSource, PieceSource};
+use crate::transport::Patience;
 
 /// A manifest and the folder that holds its pieces.
 #[derive(Debug)]
@@ -26,11 +30,15 @@ pub struct Located {
 }
 
 impl Located {
-    /// Finds the manifest at `input`: the file itself, or `manifest.json` in the folder.
+    /// Finds the manifest at `input`: the file itself, or `manifest.json` in the folder. A model at
+    /// an address is fetched into the cache of this user first.
     ///
     /// # Errors
     /// When there is no manifest, or it is refused.
     pub fn find(input: &Path) -> anyhow::Result<Self> {
+        if is_address(input) {
+            return Self::find(&local(input)?);
+        }
         let path = if input.is_dir() { input.join(MANIFEST_NAME) } else { input.to_owned() };
         let manifest = read_manifest(&path)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -51,38 +59,48 @@ pub fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
     Manifest::parse(&text).with_context(|| path.display().to_string())
 }
 
-/// The pieces of one file, read as if they were the file.
+/// The pieces of one file, read as if they were the file: those of a folder, or those at an address.
 ///
-/// Opening reads the header; a tensor is read from its pieces on request. The BLAKE3 of a piece is
-/// verified once, before its first byte is used.
+/// Opening reads the header; a tensor is read from its pieces on request. What is read was verified.
 #[derive(Debug)]
 pub struct FragmentFolder {
     manifest: Manifest,
-    pieces: Pieces,
+    source: Box<dyn PieceSource>,
     metadata: Metadata,
     layout: Layout,
-    /// For each piece, whether its hash was verified.
-    verified: Vec<AtomicBool>,
 }
 
 impl FragmentFolder {
-    /// Opens a folder with `manifest.json`, or a manifest by its own name.
+    /// Opens a folder with `manifest.json`, a manifest by its own name, or an address.
     ///
     /// # Errors
     /// When the manifest is refused, a piece is missing or has the wrong size, or the header in
     /// the pieces and the manifest list different tensors.
     pub fn open(input: &Path) -> anyhow::Result<Self> {
+        if is_address(input) {
+            let origin = Origin::parse(input)?;
+            let cache = Some(Cache::of_user()?);
+            let (found, source) = open_remote(&[origin], Patience::default(), cache)?;
+            return Self::over(found.manifest, Box::new(source))
+                .with_context(|| input.display().to_string());
+        }
         let Located { path, manifest, pieces } = Located::find(input)?;
         for fragment in &manifest.fragments {
             pieces.open(fragment)?;
         }
-        let verified: Vec<AtomicBool> =
-            manifest.fragments.iter().map(|_| AtomicBool::new(false)).collect();
-        let header = read_header(&manifest, &pieces, &verified)?;
-        let (metadata, layout) =
-            gguf::parse_header(&header).with_context(|| path.display().to_string())?;
-        check_layout(&manifest, &layout).with_context(|| path.display().to_string())?;
-        Ok(FragmentFolder { manifest, pieces, metadata, layout, verified })
+        let source = Box::new(FolderSource::new(pieces, &manifest));
+        Self::over(manifest, source).with_context(|| path.display().to_string())
+    }
+
+    /// The file of a manifest, its pieces from any source.
+    ///
+    /// # Errors
+    /// When the header cannot be read, or it and the manifest list different tensors.
+    pub fn over(manifest: Manifest, source: Box<dyn PieceSource>) -> anyhow::Result<Self> {
+        let header = read_header(&manifest, source.as_ref())?;
+        let (metadata, layout) = gguf::parse_header(&header)?;
+        check_layout(&manifest, &layout)?;
+        Ok(FragmentFolder { manifest, source, metadata, layout })
     }
 
     /// The manifest that was opened.
@@ -101,43 +119,51 @@ impl FragmentFolder {
         tensor: &TensorInfo,
         range: Range<usize>,
     ) -> Result<Cow<'_, [u8]>, GgufError> {
-        let index = self.layout.index_of(tensor)?;
-        let refuse = |source| GgufError::Source { name: tensor.name.clone(), source };
+        let tensor = &self.manifest.tensors[self.layout.index_of(tensor)?];
+        let range = range.start as u64..range.end as u64;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(range.len()).map_err(|error| refuse(error.into()))?;
-        let mut before = 0;
-        for shard in &self.manifest.tensors[index].shards {
-            let end = before + shard.length;
-            let from = before.max(range.start as u64);
-            let to = end.min(range.end as u64);
-            if from < to {
-                let part = shard.offset + (from - before)..shard.offset + (to - before);
-                let append = self.append(shard.fragment_id, part, &mut bytes);
-                append.map_err(|error| refuse(error.into()))?;
-            }
-            before = end;
-        }
+        read_shards(&self.manifest, self.source.as_ref(), tensor, range, &mut bytes).map_err(
+            |error| GgufError::Source { name: tensor.tensor_name.clone(), source: error.into() },
+        )?;
         Ok(Cow::Owned(bytes))
     }
+}
 
-    /// Appends a part of a piece, whose hash is verified on first use.
-    fn append(
-        &self,
-        fragment: usize,
-        part: Range<u64>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), PieceError> {
-        let verified = &self.verified[fragment];
-        let fragment = &self.manifest.fragments[fragment];
-        if verified.load(Ordering::Acquire) {
-            return self.pieces.read_range(fragment, part.start, part.end - part.start, out);
+/// Appends some bytes of a tensor to `bytes`, from the pieces that contain them.
+///
+/// # Errors
+/// When a piece is missing or damaged, or the memory is full.
+pub(crate) fn read_shards(
+    manifest: &Manifest,
+    source: &dyn PieceSource,
+    tensor: &Tensor,
+    range: Range<u64>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), ShardError> {
+    bytes.try_reserve_exact(usize::try_from(range.end - range.start).unwrap_or(usize::MAX))?;
+    let mut before = 0;
+    for shard in &tensor.shards {
+        let end = before + shard.length;
+        let from = before.max(range.start);
+        let to = end.min(range.end);
+        if from < to {
+            let part = shard.offset + (from - before)..shard.offset + (to - before);
+            source.append(&manifest.fragments[shard.fragment_id], part, bytes)?;
         }
-        let mut piece = Vec::new();
-        self.pieces.read(fragment, &mut piece)?;
-        verified.store(true, Ordering::Release);
-        out.extend_from_slice(&piece[part.start as usize..part.end as usize]);
-        Ok(())
+        before = end;
     }
+    Ok(())
+}
+
+/// Why the bytes of a tensor could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShardError {
+    /// One of its pieces.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
+    /// More bytes than the memory has.
+    #[error(transparent)]
+    Memory(#[from] std::collections::TryReserveError),
 }
 
 impl TensorSource for FragmentFolder {
@@ -162,13 +188,13 @@ impl TensorSource for FragmentFolder {
     }
 }
 
-/// Opens anything that holds a model: pieces (a folder with `manifest.json`, or a manifest), a
-/// GGUF, or a checkpoint folder.
+/// Opens anything that holds a model: pieces (a folder with `manifest.json`, a manifest, or an
+/// address), a GGUF, or a checkpoint folder.
 ///
 /// # Errors
 /// When it is none of these, or damaged.
 pub fn open_source(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
-    match is_fragments(path) {
+    match is_address(path) || is_fragments(path) {
         true => Ok(Box::new(FragmentFolder::open(path)?)),
         false => Ok(checkpoint::open_source(path)?),
     }
@@ -180,35 +206,29 @@ pub fn open_source(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
 /// # Errors
 /// As for [`open_source`].
 pub fn open_weights(path: &Path) -> anyhow::Result<Box<dyn TensorSource>> {
-    match is_fragments(path) {
+    match is_address(path) || is_fragments(path) {
         true => Ok(Box::new(FragmentFolder::open(path)?)),
         false => Ok(checkpoint::open_weights(path)?),
     }
 }
 
-fn is_fragments(path: &Path) -> bool {
+/// Whether the path is a folder with `manifest.json`, or a manifest.
+pub fn is_fragments(path: &Path) -> bool {
     path.to_string_lossy().ends_with(MANIFEST_NAME) || path.join(MANIFEST_NAME).exists()
 }
 
 /// Largest header that is read: a vocabulary of a million tokens takes a tenth of it.
 const MAX_HEADER_BYTES: u64 = 1 << 28;
 
-fn read_header(
-    manifest: &Manifest,
-    pieces: &Pieces,
-    verified: &[AtomicBool],
-) -> anyhow::Result<Vec<u8>> {
+fn read_header(manifest: &Manifest, source: &dyn PieceSource) -> anyhow::Result<Vec<u8>> {
     let mut header = Vec::new();
-    let mut piece = Vec::new();
     let size = manifest.header_size();
     ensure!(
         size <= MAX_HEADER_BYTES,
         "the manifest's first tensor begins after {size} bytes: expected at most {MAX_HEADER_BYTES}"
     );
     for fragment in manifest.covering(0, size) {
-        pieces.read(fragment, &mut piece)?;
-        verified[fragment.id].store(true, Ordering::Release);
-        header.extend_from_slice(&piece[..piece.len().min((size - fragment.offset) as usize)]);
+        source.append(fragment, 0..fragment.size.min(size - fragment.offset), &mut header)?;
     }
     Ok(header)
 }

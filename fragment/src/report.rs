@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::extract::ExtractReport;
 use crate::folder::{distinct, piece_span};
 use crate::manifest::Manifest;
+use crate::pull::PullReport;
+use crate::push::PushReport;
 
 /// The report of whichever command ran.
 #[derive(Debug, Serialize)]
@@ -20,6 +23,12 @@ pub enum Report {
     Verify(VerifyReport),
     /// Of `inspect`.
     Inspect(InspectReport),
+    /// Of `extract`.
+    Extract(ExtractReport),
+    /// Of `pull`.
+    Pull(PullReport),
+    /// Of `push`.
+    Push(PushReport),
 }
 
 impl fmt::Display for Report {
@@ -29,6 +38,9 @@ impl fmt::Display for Report {
             Report::Join(report) => report.fmt(f),
             Report::Verify(report) => report.fmt(f),
             Report::Inspect(report) => report.fmt(f),
+            Report::Extract(report) => report.fmt(f),
+            Report::Pull(report) => report.fmt(f),
+            Report::Push(report) => report.fmt(f),
         }
     }
 }

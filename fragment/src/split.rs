@@ -15,12 +15,14 @@ use checkpoint::{atomic, hash};
 use gguf::Layout;
 use rayon::prelude::*;
 
+use crate::folder::{Located, distinct};
 use crate::manifest::{
     FORMAT, Fragment, MANIFEST_NAME, MAX_FRAGMENT_BYTES, Manifest, Tensor, TensorKind, VERSION,
     WholeFile, piece_name,
 };
 use crate::packing;
 use crate::report::SplitReport;
+use crate::tree::{tree_name, tree_of};
 use crate::whole::Whole;
 
 /// The input of [`split`].
@@ -52,6 +54,26 @@ pub fn split(job: &SplitJob) -> anyhow::Result<SplitReport> {
         split_into(folder, MANIFEST_NAME, &job.input, job.max_bytes)
     })?;
     Ok(SplitReport::new(&job.output, &manifest))
+}
+
+/// Writes the trees of the pieces of a folder beside them, as far as pieces have one. They are of use
+/// to readers of parts only, and a folder without them is complete.
+///
+/// # Errors
+/// When there is no manifest, a piece is missing or damaged, or the system refuses.
+pub fn add_trees(folder: &Path) -> anyhow::Result<()> {
+    let Located { manifest, pieces, .. } = Located::find(folder)?;
+    distinct(&manifest.fragments).into_par_iter().try_for_each(|(_, fragment)| {
+        let mut piece = Vec::new();
+        pieces.read(fragment, &mut piece)?;
+        let tree = tree_of(&piece);
+        if !tree.is_empty() {
+            let path = folder.join(tree_name(&fragment.blake3));
+            std::fs::write(&path, &tree)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        anyhow::Ok(())
+    })
 }
 
 /// Refuses to replace a folder that this program did not write: `--force` with a mistyped path must

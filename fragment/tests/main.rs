@@ -7,5 +7,8 @@ mod damage;
 #[path = "common/invariant.rs"]
 mod invariant;
 mod manifest;
+mod mirrors;
 mod parts;
 mod round_trip;
+#[cfg(feature = "network")]
+mod sources;

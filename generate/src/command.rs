@@ -64,8 +64,8 @@ pub enum Verb {
 /// A conversation.
 #[derive(Debug, clap::Args)]
 pub struct ChatArgs {
-    /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
-    /// fragments.
+    /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file, a folder of
+    /// fragments, or its address (https, s3, gs, az).
     #[arg(long, short, value_name = "PATH", required_unless_present = "bundle")]
     pub model: Option<PathBuf>,
 
@@ -107,7 +107,8 @@ pub struct ChatArgs {
     #[arg(long)]
     pub force: bool,
 
-    /// Engine that computes the logits: `reference` reads every format, `llama` GGUF files.
+    /// Engine that computes the logits: `reference` reads every format, `llama` GGUF files and
+    /// fragments, which are joined into the cache.
     #[arg(long, value_enum, default_value = "reference")]
     pub engine: EngineKind,
 
@@ -127,8 +128,8 @@ pub struct ChatArgs {
 /// The model and its engine.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
-    /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file or a folder of
-    /// fragments.
+    /// A checkpoint folder, a run folder (its newest checkpoint), a GGUF file, a folder of
+    /// fragments, or its address (https, s3, gs, az).
     #[arg(long, short, value_name = "PATH")]
     pub model: PathBuf,
 
@@ -136,7 +137,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "TEXT")]
     pub prompt: String,
 
-    /// Engine that computes the logits: `reference` reads every format, `llama` GGUF files.
+    /// Engine that computes the logits: `reference` reads every format, `llama` GGUF files and
+    /// fragments, which are joined into the cache.
     #[arg(long, value_enum, default_value = "reference")]
     pub engine: EngineKind,
 

@@ -71,7 +71,7 @@ impl Engine for llama_cpp::Session<'_> {
 pub enum EngineKind {
     /// Our own pass in f32: checkpoints, GGUF files and fragments.
     Reference,
-    /// llama.cpp in this process: GGUF files.
+    /// llama.cpp in this process: GGUF files, and fragments, which are joined into the cache.
     Llama,
 }
 

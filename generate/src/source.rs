@@ -12,7 +12,7 @@ use crate::engine::{EngineKind, LoadedModel};
 /// The model and its engine.
 #[derive(Debug, Clone)]
 pub struct ModelJob {
-    /// A checkpoint folder, a run folder, a GGUF file or a folder of fragments.
+    /// A checkpoint folder, a run folder, a GGUF file, a folder of fragments, or its address.
     pub path: PathBuf,
     /// A `tokenizer.json` to use instead of the model's own.
     pub tokenizer: Option<PathBuf>,
@@ -38,10 +38,16 @@ impl Ready {
     /// # Errors
     /// When there is no model at the path, or the model has no tokenizer.
     pub fn load(job: &ModelJob) -> Result<Self> {
-        let path = checkpoint::locate(&job.path)?;
+        let path = match job.engine {
+            // llama.cpp maps one file.
+            EngineKind::Llama => fragment::whole_file(&job.path)?,
+            EngineKind::Reference => fragment::local(&job.path)?,
+        };
+        let path = checkpoint::locate(&path)?;
         ensure!(
             path.exists(),
-            "{}: not found; expected a checkpoint folder, a GGUF file or a folder of fragments",
+            "{}: not found; expected a checkpoint folder, a GGUF file, a folder of fragments or an \
+             address",
             path.display()
         );
         // The given tokenizer is used even if the folder's own is missing or damaged.

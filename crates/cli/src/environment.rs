@@ -8,6 +8,10 @@ use clap::{CommandFactory, FromArgMatches};
 /// Shown below the help of the program.
 const HELP: &str = "\
 Environment:
+  POCKETGPT_CACHE=DIR Where models from addresses are kept [default: pocketgpt/fragments in the cache
+                      folder of this user]
+  POCKETGPT_CACHE_SIZE=SIZE
+                      How much is kept there, what was used longest ago goes first [default: 20GB]
   POCKETGPT_ISA=NAME  The highest instruction set to compute with: scalar, avx2, avx512, avx512bf16
                       or amx [default: the highest of this machine]
   RUST_LOG=LEVEL      What is logged: error, warn, info, debug or trace [default: warn]";

@@ -24,7 +24,7 @@ pub use environment::parse;
 pub use interrupt::Interrupt;
 pub use log::Verbosity;
 pub use progress::{Meter, Progress, note};
-pub use units::{bytes, count, seconds};
+pub use units::{bytes, count, parse_bytes, seconds};
 
 /// A measured value is beyond its limit. Ends the process with exit code 1.
 #[derive(Debug)]

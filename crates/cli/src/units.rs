@@ -36,9 +36,45 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
+/// The bytes of a text such as `500MB` (10^6), `20GiB` (2^30) or `1000000`.
+///
+/// # Errors
+/// When it is not a whole number with one of the units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.
+pub fn parse_bytes(text: &str) -> anyhow::Result<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: Option<u64> = match text[digits..].trim_start() {
+        "" | "B" => Some(1),
+        "kB" | "KB" => Some(1000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        "TiB" => Some(1 << 40),
+        _ => None,
+    };
+    let number = text[..digits].parse::<u64>().ok();
+    number
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .ok_or_else(|| anyhow::anyhow!("{text:?}: expected a size such as 500MB, 20GB or 4GiB"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_whole_numbers_with_a_unit() {
+        for (text, bytes) in [("0", 0), ("12 B", 12), ("500MB", 500_000_000), ("4GiB", 4 << 30)] {
+            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "MB", "1.5GB", "-1", "5 parsecs", "99999999999TB"] {
+            assert!(parse_bytes(text).unwrap_err().to_string().contains("expected"), "{text}");
+        }
+    }
 
     #[test]
     fn units_read_well() {

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gguf::{ByteOrder, GgufFile, RawModel, RawPart, RawTensor, StoredFormat};
+use fragment::FragmentFolder;
+use gguf::{
+    ByteOrder, GgufFile, RawHeader, RawModel, RawPart, RawTensor, StoredFormat, TensorSource,
+};
 use serde::{Serialize, Serializer};
 
 pub use shown::Shown;
@@ -15,7 +18,8 @@ pub use shown::Shown;
 /// Arguments of `export inspect`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InspectArgs {
-    /// A GGUF file of any program; for a model in several parts, any part
+    /// A GGUF file of any program (for a model in several parts, any part), a folder of fragments,
+    /// or its address
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -127,7 +131,15 @@ fn as_text<S: Serializer>(format: &StoredFormat, serializer: S) -> Result<S::Ok,
 /// # Errors
 /// When the file cannot be read or is not a GGUF, or its header is damaged.
 pub fn inspect(args: &InspectArgs) -> Result<Inspection> {
-    let model = RawModel::open(&args.file)?;
+    let in_pieces = fragment::is_address(&args.file) || fragment::is_fragments(&args.file);
+    let (model, refusal) = match in_pieces {
+        true => read_pieces(&args.file)?,
+        false => {
+            let model = RawModel::open(&args.file)?;
+            let refusal = refusal(&model);
+            (model, refusal)
+        }
+    };
     let first = &model.parts.first().context("the model has no part")?.header;
     let places: BTreeMap<&Path, usize> =
         model.parts.iter().map(|part| part.path.as_path()).zip(0..).collect();
@@ -154,10 +166,25 @@ pub fn inspect(args: &InspectArgs) -> Result<Inspection> {
         formats,
         parameters,
         tensor_bytes,
-        refusal: refusal(&model),
+        refusal,
         problems: model.problems,
         list_tensors: args.tensors,
     })
+}
+
+/// The header in the pieces of a folder or at an address. Its reader is the strict one, so what is
+/// left to object to is the architecture.
+fn read_pieces(path: &Path) -> Result<(RawModel, Option<String>)> {
+    let source = FragmentFolder::open(path)?;
+    let header = RawHeader::parse(&source.layout().header(source.metadata())?)
+        .with_context(|| path.display().to_string())?;
+    let file_size = source.manifest().file.size;
+    let part = RawPart { path: path.to_owned(), file_size, header };
+    let refusal = checkpoint::gguf_config(&source).err();
+    Ok((
+        RawModel { parts: vec![part], problems: Vec::new() },
+        refusal.map(|error| cli::one_line(&error.into())),
+    ))
 }
 
 fn describe(part: &RawPart, tensor: &RawTensor, file: usize) -> Tensor {

@@ -1,6 +1,9 @@
 //! Small GGUFs to cut up.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+#[cfg(feature = "network")]
+pub mod server;
+
 use std::path::{Path, PathBuf};
 
 use gguf::{Metadata, TensorType, Value, Writer};
