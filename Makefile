@@ -24,12 +24,10 @@ test: check unit end-to-end
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
-	$(CARGO) clippy $(PROFILE) -p pocketgpt-fragment --features network --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(PROFILE) --workspace --no-deps --document-private-items
 
 unit: setup
 	$(CARGO) test $(PROFILE) --workspace
-	$(CARGO) test $(PROFILE) -p pocketgpt-fragment --features network
 
 # The whole pipeline through the real binaries, with a model that trains in seconds.
 end-to-end: build
@@ -92,6 +90,8 @@ test-real: build
 
 # Models in pieces at real stores on this machine (moto, azurite), which it installs; a build of its own.
 test-network: setup
+	$(CARGO) clippy $(PROFILE) -p pocketgpt-fragment --features network --all-targets -- -D warnings
+	$(CARGO) test $(PROFILE) -p pocketgpt-fragment --features network
 	$(CARGO) build $(PROFILE) -p pocketgpt --features network
 	tests/network.sh target/release
 
