@@ -80,4 +80,8 @@ for recipe in Q4_0 Q4_K_M; do
     expect "kl('searched-$recipe') <= kl('plain-$recipe')"
     expect "perplexity('searched-$recipe') <= 1.5 * before('searched-$recipe')"
 done
+
+step "the interface of OpenAI's clients"
+"$python" "$root/tests/api.py" "$bin/pocketgpt" searched-Q4_K_M.gguf
+passed=$((passed + 1))
 echo "real model: $passed passed, 0 failed"

@@ -169,7 +169,10 @@ fn message(WireMessage { role, content }: WireMessage) -> Result<Message, Refusa
         "user" => Speaker::User,
         "assistant" => Speaker::Assistant,
         _ => {
-            return refuse("messages", format!("role {role:?}: expected system, user or assistant"));
+            return refuse(
+                "messages",
+                format!("role {role:?}: expected system, user or assistant"),
+            );
         }
     };
     let content = match content {
