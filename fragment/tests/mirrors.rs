@@ -83,8 +83,8 @@ proptest! {
         }
         for fragment in &manifest.fragments {
             if let Ok(bytes) = fs::read(output.join(&fragment.file)) {
-                let hash = blake3::hash(&bytes).to_hex();
-                prop_assert_eq!(hash.as_str(), &fragment.blake3);
+                let found = blake3::hash(&bytes).to_hex().to_string();
+                prop_assert_eq!(&found, &fragment.blake3);
             }
         }
     }
