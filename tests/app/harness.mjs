@@ -101,7 +101,10 @@ export async function ready(page) {
 export async function say(page, text) {
   const before = await page.locator('[data-role=assistant]').count();
   await page.locator('.composer textarea').fill(text);
-  await page.keyboard.press('Enter');
+  // On a keyboard of the screen Enter is a new line.
+  const touch = await page.evaluate(() => matchMedia('(pointer: coarse)').matches);
+  if (touch) await page.locator('.composer button[type=submit]').click();
+  else await page.keyboard.press('Enter');
   const answer = page.locator('[data-role=assistant]').nth(before);
   await answer.waitFor();
   await settled(page);
