@@ -19,6 +19,7 @@ pub struct Optimizer {
 
 /// What the optimizer remembers of one parameter. `[n]`, on the parameter's device.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each parameter, some hundreds")]
 pub enum State {
     /// AdamW's two moments.
     AdamW(Moments),
@@ -41,7 +42,8 @@ impl State {
         Ok(match kind {
             OptimizerKind::Muon if is_hidden_matrix(path, shape) => State::Muon(read(MOMENTUM)?),
             OptimizerKind::AdamW | OptimizerKind::Muon => {
-                State::AdamW(Moments { first: read(FIRST_MOMENT)?, second: read(SECOND_MOMENT)? })
+                let (first, second) = (read(FIRST_MOMENT)?, read(SECOND_MOMENT)?);
+                State::AdamW(Moments { first, second })
             }
         })
     }
