@@ -204,7 +204,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", $port), Handler).serve_forever()
 PYTHON
 pids+=($!)
-wait_for "http://127.0.0.1:$port"
+# A file: what this server makes of a folder has no descriptor to send from.
+wait_for "http://127.0.0.1:$port/large/manifest.json"
 seconds() {
     local start
     start=$(date +%s%N)
