@@ -25,7 +25,7 @@
 //! | [`distilled_head_loss`] | the same, and the divergence from another model's predictions |
 //! | [`dropout()`] | `y = x * Bernoulli(1 - p) / (1 - p)` |
 //! | [`adamw`] | one optimizer step, in place on the CPU |
-//! | [`muon`] | one optimizer step with an orthogonalized update |
+//! | [`muon()`] | one optimizer step with an orthogonalized update |
 //!
 //! Two functions change what a backward pass stores: [`checkpointed`] keeps only a block's input,
 //! and [`accumulate_gradient`] adds to the gradients of an earlier pass. [`rewrite()`] computes one
