@@ -82,6 +82,6 @@ for recipe in Q4_0 Q4_K_M; do
 done
 
 step "the interface of OpenAI's clients"
-"$python" "$root/tests/api.py" "$bin/pocketgpt" searched-Q4_K_M.gguf
+REQUESTS=100 "$python" "$root/tests/api.py" "$bin/pocketgpt" searched-Q4_K_M.gguf
 passed=$((passed + 1))
 echo "real model: $passed passed, 0 failed"
