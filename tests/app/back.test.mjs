@@ -4,10 +4,12 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
 import {
+  answers,
   browser,
   chooseGreedy,
   install,
   open,
+  questions,
   ready,
   say,
   settled,
@@ -19,8 +21,6 @@ import { CHAT } from './recut.mjs';
 
 after(() => browser.close());
 
-const answers = (page) => page.locator('[data-role=assistant] .text');
-const questions = (page) => page.locator('[data-role=user] .text');
 const field = (page) => page.locator('.composer textarea');
 
 /** A page on which a chat model is ready. */
@@ -66,8 +66,37 @@ test('a message longer than the context is refused, and the model stays', async 
   await page.keyboard.press('Enter');
   await page.getByText('longer than what the model can see at once').waitFor();
   await settled(page);
-  await page.getByRole('button', { name: 'New' }).click();
+  // The conversation goes on, without what was refused.
   assert.notEqual(await say(page, 'Hello'), '');
+  await page.getByText('its oldest part was left out').waitFor();
+});
+
+test('what is sent while another tab answers is not lost', async (t) => {
+  const { page, context, server } = await chatting(t);
+  await chooseGreedy(page, 4);
+  await say(page, 'One');
+  const other = await context.newPage();
+  await other.goto(server.url);
+  // The other tab holds the conversation as an answer there does.
+  await other.evaluate(async () => {
+    const { held } = await navigator.locks.query();
+    if (held.length > 0) throw new Error('a lock is left from the first answer');
+    const database = await new Promise((resolve) => {
+      const request = indexedDB.open('pocketgpt');
+      request.onsuccess = () => resolve(request.result);
+    });
+    const all = database.transaction('conversations').objectStore('conversations').getAll();
+    await new Promise((resolve) => (all.onsuccess = resolve));
+    const name = `conversation-${all.result[0].id}`;
+    await new Promise((resolve) => {
+      navigator.locks.request(name, () => (resolve(), new Promise(() => {})));
+    });
+  });
+  await field(page).fill('Two');
+  await page.keyboard.press('Enter');
+  await page.getByText('being answered in another tab').waitFor();
+  assert.equal(await field(page).inputValue(), 'Two');
+  assert.deepEqual(await questions(page).allTextContents(), ['One']);
 });
 
 test('what is typed stays when another page is looked at, and blanks are not sent', async (t) => {

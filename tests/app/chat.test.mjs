@@ -5,11 +5,13 @@ import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 
 import {
+  answers,
   browser,
   chooseGreedy,
   install,
   installed,
   open,
+  questions,
   ready,
   say,
   screenshot,
@@ -23,8 +25,6 @@ import { CHAT } from './recut.mjs';
 after(() => browser.close());
 
 const { recipe } = small.variants[0];
-const answers = (page) => page.locator('[data-role=assistant] .text');
-const questions = (page) => page.locator('[data-role=user] .text');
 
 /** A page on which the model is ready. */
 async function chatting(t, options) {

@@ -76,6 +76,10 @@ export async function open(
   return { server, context, page, errors, hosts };
 }
 
+/** The texts of the model's messages, and of the user's. */
+export const answers = (page) => page.locator('[data-role=assistant] .text');
+export const questions = (page) => page.locator('[data-role=user] .text');
+
 /** The card of a variant that is not here yet. */
 export const offered = (page, recipe) => page.locator(`[data-offered="${recipe}"]`);
 

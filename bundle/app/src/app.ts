@@ -34,7 +34,7 @@ export class App {
   /** What is typed and not sent, by the conversation's id. */
   readonly drafts = new Map<string, string>();
   readonly #conversations: Conversations;
-  /** The other tabs with this app. */
+  /** The other tabs with this app: a conversation that was saved, or null where several changed. */
   readonly #tabs = new BroadcastChannel('pocketgpt-conversations');
 
   private constructor(store: Store, conversations: Conversations, workerProblem: WorkerProblem) {
@@ -116,7 +116,11 @@ export class App {
 
   async save(conversation: Conversation): Promise<void> {
     await this.#conversations.save(conversation);
-    this.#tabs.postMessage(null);
+    this.#tabs.postMessage(conversation);
+    this.#place(conversation);
+  }
+
+  #place(conversation: Conversation): void {
     const others = this.history.value.filter(({ id }) => id !== conversation.id);
     this.history.value = [conversation, ...others].sort((a, b) => b.updated - a.updated);
   }
@@ -151,8 +155,10 @@ export class App {
 
   /** What other tabs save is shown here, and a conversation goes on from there. */
   #followOtherTabs(): void {
-    this.#tabs.onmessage = async () => {
-      await this.#readHistory();
+    this.#tabs.onmessage = async ({ data }: MessageEvent<Conversation | null>) => {
+      // A growing answer is saved each second, so one conversation is told as it is.
+      if (data) this.#place(data);
+      else await this.#readHistory();
       const { id } = this.session.state.value.conversation;
       const saved = this.history.value.find((one) => one.id === id);
       if (saved) this.session.refresh(saved);

@@ -43,7 +43,8 @@ export type Prompt =
   | { text: string }
   | {
       messages: readonly Message[];
-      /** Before the first message; empty for nothing. */ system: string;
+      /** Before the first message; empty for nothing. */
+      system: string;
     };
 
 /** How to continue it. */
@@ -59,7 +60,7 @@ export interface GenerateOptions extends Generation {
   ignoreEnd?: boolean;
 }
 
-/** Where two tokens were compared: the ids that were likeliest, with their log-probabilities. */
+/** The likeliest tokens at a position of an answer, with their log-probabilities. */
 export type Alternatives = readonly { id: number; logprob: number }[];
 
 /** How fast it was. */
@@ -114,7 +115,7 @@ export class TooLong extends Error {
     readonly tokens: number | null,
     readonly context: number,
   ) {
-    super(`${tokens ?? '?'} > ${context}`);
+    super(`${tokens ?? 'too many'} tokens, the context has ${context}`);
   }
 }
 
@@ -328,12 +329,13 @@ function shorten(prompt: Prompt): Prompt | null {
   if ('text' in prompt && prompt.text.length > 3) {
     return { text: prompt.text.slice(Math.ceil(prompt.text.length / 3)) };
   }
-  if ('messages' in prompt && prompt.messages.length > 2) {
-    // In pairs: a template wants the first message to be the user's.
-    const pairs = Math.max(1, Math.floor(prompt.messages.length / 6));
-    return { ...prompt, messages: prompt.messages.slice(2 * pairs) };
-  }
-  return null;
+  if (!('messages' in prompt)) return null;
+  // A template wants the first message to be the user's. A question that was refused has no answer
+  // behind it, so messages do not always come in pairs.
+  const { messages } = prompt;
+  const third = Math.max(1, Math.floor(messages.length / 3));
+  const first = messages.findIndex(({ role }, index) => index >= third && role === 'user');
+  return first < 0 ? null : { ...prompt, messages: messages.slice(first) };
 }
 
 /** Takes the figures of one answer while it comes. */

@@ -87,7 +87,7 @@ export class Session {
   /** Settles when the engine has nothing to do. */
   #work: Promise<void> = Promise.resolve();
   /** The answer that is being written, by the conversation's id. */
-  readonly #answers = new Map<string, Promise<void>>();
+  readonly #answers = new Map<string, Promise<unknown>>();
 
   constructor(around: Surroundings, idle: IdleMinutes) {
     this.#around = around;
@@ -156,10 +156,10 @@ export class Session {
     if (conversation.messages.length > 0) await this.#save(conversation);
   }
 
-  /** Adds what the user wrote and answers it. */
-  async send(text: string): Promise<void> {
+  /** Adds what the user wrote and answers it. False where nothing was added. */
+  async send(text: string): Promise<boolean> {
     const { messages } = this.state.value.conversation;
-    await this.#answer([...messages, { role: 'user', text }]);
+    return this.#answer([...messages, { role: 'user', text }]);
   }
 
   /** Replaces a message of the user, forgets what came after it, and answers it. */
@@ -265,21 +265,22 @@ export class Session {
     }
   }
 
-  async #answer(messages: Message[]): Promise<void> {
-    if (this.state.value.generating) return;
+  /** False where another answer is on its way, here or in another tab. */
+  async #answer(messages: Message[]): Promise<boolean> {
+    if (this.state.value.generating) return false;
     const before = this.state.value.conversation;
     const conversation = { ...before, messages, updated: Date.now() };
     if (conversation.title === '') conversation.title = titleOf(messages[0]?.text ?? '');
     this.#set({ generating: true, end: null });
     const alone = this.#around.alone(conversation.id, () => this.#answerTo(before, conversation));
-    const answer = alone.then((was) => {
-      if (!was) this.#set({ problem: { kind: 'elsewhere', detail: '' } });
-    });
-    this.#answers.set(conversation.id, answer);
-    await answer.finally(() => {
+    const answer = alone.finally(() => {
       this.#answers.delete(conversation.id);
       this.#set({ generating: false });
     });
+    this.#answers.set(conversation.id, answer);
+    const wasAlone = await answer;
+    if (!wasAlone) this.#set({ problem: { kind: 'elsewhere', detail: '' } });
+    return wasAlone;
   }
 
   /** What is forgotten for a new answer stays saved until there is one, and comes back without one. */

@@ -311,10 +311,12 @@ function Composer({ state }: { state: SessionState }) {
   // kind it is.
   const continues = info !== null && !chat && conversation.messages.length > 0;
   const ready = text.trim() !== '' || (text === '' && continues);
-  const submit = () => {
+  const submit = async () => {
     if (generating || !ready) return;
+    if (text === '') return session.goOn();
     write('');
-    void (text === '' ? session.goOn() : session.send(text));
+    // What was not taken stays to be sent again.
+    if (!(await session.send(text))) write(text);
   };
   const stop = () => {
     session.stop();
@@ -324,7 +326,7 @@ function Composer({ state }: { state: SessionState }) {
     if (event.key === 'Escape') session.stop();
     if (isSubmit(event) && !isTouch()) {
       event.preventDefault();
-      submit();
+      void submit();
     }
   };
   const label = chat ? texts.messageLabel : texts.textLabel;
@@ -333,7 +335,7 @@ function Composer({ state }: { state: SessionState }) {
       class="composer"
       onSubmit={(event) => {
         event.preventDefault();
-        submit();
+        void submit();
       }}
     >
       <textarea

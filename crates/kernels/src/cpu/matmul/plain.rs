@@ -1,5 +1,4 @@
-//! The inner loop in plain Rust: for processors without bf16 products, and to test the other inner
-//! loops.
+//! The inner loop in plain Rust: for processors without AVX2, and to test the other inner loops.
 
 use super::pack::{TILE, TILE_DEPTH, Tile, widen};
 use super::{Operands, SQUARE, Square, pairs_of_parts};
