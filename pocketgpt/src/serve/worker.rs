@@ -13,6 +13,7 @@ use generate::chat::{AnswerSettings, Answerer, ChatTemplate};
 use generate::decode::Stop;
 use generate::sampling::Sampler;
 use generate::{ModelJob, Ready};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{
     Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
 };
@@ -106,10 +107,16 @@ impl Worker {
     /// When too many others wait.
     pub fn ask(&self, asked: Asked) -> Result<(u64, UnboundedReceiver<Event>), Failure> {
         let (events, receiver) = unbounded_channel();
-        if self.0.tasks.try_send(Task { asked, events }).is_err() {
-            let message = format!("{MOST_WAITING} requests are waiting already; try again later");
-            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, message));
-        }
+        self.0.tasks.try_send(Task { asked, events }).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                let message = format!("{MOST_WAITING} requests wait already; try again later");
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            }
+            TrySendError::Closed(_) => {
+                let message = "the model's thread has ended; start the server again";
+                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+            }
+        })?;
         Ok((self.0.answers.fetch_add(1, Ordering::Relaxed) + 1, receiver))
     }
 }
